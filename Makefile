@@ -1,0 +1,36 @@
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+
+# The first interpreter at hand that is new enough; name another with `make setup PYTHON=...`.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+CANDIDATES := python3 python3.11 python3.12 python3.13
+PYTHON ?= $(firstword $(foreach each,$(CANDIDATES),$(shell $(each) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $(each))))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+setup: $(STAMP) ## make .venv and install the project into it
+
+demo: setup ## search on a small phantom study: the best trial, its Dice and its peak memory
+	$(BIN)/python jobs/tune.py
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest
+
+lint: setup ## check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# torch goes first and alone, so that a CPU build that pip finds at hand is taken and no CUDA wheels come.
+$(STAMP): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+		echo 'error: ossnet needs Python 3.11 or newer, found "$(PYTHON)": make setup PYTHON=/path/to/python3' >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt torch
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[test]'
+	@touch $@

@@ -1,0 +1,75 @@
+"""Judge a trained network on a store's cases: Dice and IoU on full volumes, a summary, overlays."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+from ossnet import cli
+
+if TYPE_CHECKING:
+    from ossnet.evaluation import CaseScore
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Options of this job."""
+
+    checkpoint: Path | None = None
+    """Folder that training wrote; by default that of a short training on a phantom."""
+    data: Path | None = None
+    """Store that jobs/prepare.py wrote; by default the phantom's."""
+    output: Path | None = None
+    """Folder for cases.csv, summary.json and overlays; by default runs/evaluate-DATE-TIME."""
+    split: Literal["training", "validation", "test", "all"] = "validation"
+    """Which cases."""
+    method: Literal["dense", "hierarchical"] | None = None
+    """Decide every voxel, or only those near a change of class; by default as the checkpoint says."""
+    device: str | None = None
+    """Where to predict, as torch names it; by default a GPU if there is one."""
+    json: bool = False
+    """Print the result for machines, last and alone."""
+
+
+def main() -> None:
+    """Run the job."""
+    options = cli.parse(Evaluate, description=str(__doc__))
+    from ossnet.data import Store
+    from ossnet.evaluation.run import evaluate
+    from ossnet.inference import Predictor
+
+    output = options.output or cli.new_folder("evaluate")
+    store = Store.open(options.data) if options.data else _demo().open_store(None)
+    checkpoint = options.checkpoint or _demo().checkpoint()
+    predictor = Predictor.from_checkpoint(checkpoint, method=options.method, device=options.device)
+    evaluation = evaluate(predictor, store, split=options.split, output=output, progress=_tell)
+    if options.json:
+        cli.finish_json(evaluation.summary)
+        return
+    summary = evaluation.summary
+    made = {"cases": f"{summary['cases']} ({options.split})", "dice": f"{summary['dice']['mean']:.4f}"}
+    made |= {f"dice/{name}": f"{each['dice']['mean']:.4f}" for name, each in summary["classes"].items()}
+    files = {
+        "per case": evaluation.cases,
+        "summary": evaluation.report,
+        "overlays": output / "overlays",
+    }
+    cli.finish(
+        made={**made, "iou": f"{summary['iou']['mean']:.4f}", **files},
+        follow_up=f"python jobs/predict.py --checkpoint {checkpoint} --input SCAN --output DIR",
+    )
+
+
+def _demo() -> ModuleType:
+    from ossnet.distributed import demo  # needs Ray, which judging one's own data does not
+
+    return demo
+
+
+def _tell(score: "CaseScore", done: int, of: int) -> None:
+    print(f"{done}/{of} {score.case}: Dice {score.dice:.4f}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,78 @@
+"""Prepare a folder of scans into a store; without arguments, a small phantom study that it makes itself."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ossnet import cli
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Options of this job."""
+
+    source: Path | None = None
+    """Folder of scans; by default a phantom study."""
+    output: Path | None = None
+    """Folder of the store: made, completed or, where its inputs changed, renewed."""
+    layout: Literal["auto", "msd", "brats"] = "auto"
+    """How the source is laid out; by default recognised."""
+    spacing: tuple[str, ...] = ()
+    """Voxel size in mm along R, A and S to resample to, as 1,1,1 or 1 1 1; by default each scan's own."""
+    normalisation: Literal["auto", "zscore", "zscore-foreground", "ct"] = "auto"
+    """auto: ct for CT, else zscore-foreground; zscore is the paper's."""
+    target: Literal["labels", "foreground"] = "labels"
+    """foreground merges all labels into one class, as the paper's binary tasks do."""
+    validation_share: float = 0.2
+    """Share of the cases for validation; the cases of a patient stay together."""
+    test_share: float = 0.0
+    """Share of the cases kept for the end."""
+    seed: int = 0
+    """Of the splits."""
+    strict: bool = False
+    """Fail where a case cannot be used, instead of setting it aside."""
+    json: bool = False
+    """Print the result for machines, last and alone."""
+
+
+def main() -> None:
+    """Run the job."""
+    options = cli.parse(Prepare, description=str(__doc__))
+    from ossnet.data.plan import PrepareConfig, parse_spacing
+    from ossnet.distributed.dataset import phantom_study, prepare
+
+    source, output = phantom_study(options.source, options.output)
+    report = prepare(
+        PrepareConfig(
+            source=source,
+            output=output,
+            layout=options.layout,
+            spacing=parse_spacing(options.spacing),
+            normalisation=options.normalisation,
+            target=options.target,
+            validation_share=options.validation_share,
+            test_share=options.test_share,
+            seed=options.seed,
+            strict=options.strict,
+        )
+    )
+    for reason in report.set_aside.values():
+        print(f"set aside: {reason}", file=sys.stderr)
+    if options.json:
+        cli.finish_json(report.to_dict())
+        return
+    splits = ", ".join(f"{count} {name}" for name, count in report.splits.items())
+    cli.finish(
+        made={
+            "store": report.output,
+            "cases": f"{report.cases} ({splits})",
+            "set aside": len(report.set_aside),
+            "made now": f"{report.prepared} in {report.seconds:.1f} s ({report.megabytes_per_s:.1f} MB/s)",
+        },
+        follow_up=f"python jobs/train.py --data {report.output} --model oss-net-c --output runs/train",
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

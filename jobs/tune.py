@@ -1,0 +1,68 @@
+"""Search a space of networks and settings with Ray Tune and Optuna; every trial is a run in MLflow."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ossnet import cli
+from ossnet.distributed.stopping import StoppingConfig
+
+SPACES = Path(__file__).parents[1] / "search_spaces"
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Options of this job."""
+
+    data: Path | None = None
+    """Store that jobs/prepare.py wrote; by default a small phantom that this job makes."""
+    space: Path = SPACES / "networks.py"
+    """Python file with a function space(trial) that returns dotted configuration paths."""
+    model: str = "oss-net-c"
+    """Preset of the network, where the space names none; its fields are options of their own."""
+    trials: int = 10
+    """Configurations to try."""
+    max_time: str | None = None
+    """Stop the study after this time: 90s, 20m, 2h."""
+    workers_per_trial: int = 1
+    """Training processes of a trial; several make each trial a Ray Train run."""
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
+    """When a trial that falls behind is stopped."""
+    output: Path | None = None
+    """Folder for the study; by default runs/tune-DATE-TIME."""
+    experiment: str | None = None
+    """MLflow experiment; by default named after the space."""
+    json: bool = False
+    """Print the result for machines, last and alone."""
+
+
+def main() -> None:
+    """Run the job."""
+    from ossnet.distributed import demo, launch
+
+    options, config = cli.parse_with_config(Tune, description=str(__doc__), default=demo.default_config)
+    name = options.experiment or options.space.stem
+    output, tracking = launch.places(options.output or cli.new_folder("tune"), name)
+    findings = launch.launch_study(
+        options.space,
+        config,
+        demo.open_store(options.data),
+        name=name,
+        output=output,
+        tracking=tracking,
+        trials=options.trials,
+        workers=options.workers_per_trial,
+        stopping=options.stopping,
+        max_time_s=None if options.max_time is None else cli.seconds(options.max_time),
+    )
+    if options.json:
+        cli.finish_json(findings.to_dict() | {"output": output, "mlflow": tracking.uri})
+        return
+    store = {"MLflow": tracking.uri, "open it with": tracking.open_command}
+    cli.finish(
+        made=findings.told() | {"Optuna study": output / "study.db"} | store,
+        follow_up=f"python jobs/report.py --experiment {name} --output {output / 'report'}",
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,75 @@
+"""Checkpoints without pickle: weights as safetensors, configuration as JSON, the rest read `weights_only`."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ossnet.errors import UserError
+
+FORMAT = 1
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    network: nn.Module,
+    documents: Mapping[str, str],
+    state: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint aside and rename it to `folder`.
+
+    Args:
+        documents: JSON texts by file name, such as the configuration.
+        state: what training needs to go on (tensors and plain values).
+    """
+    from safetensors.torch import save_file
+
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    aside.mkdir(parents=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, aside / "model.safetensors")
+    torch.save(dict(state), aside / "state.pt")
+    for name, text in documents.items():
+        (aside / name).write_text(text)
+    (aside / "version.json").write_text(json.dumps({"format": FORMAT}))
+    if folder.exists():
+        shutil.rmtree(folder)
+    aside.rename(folder)
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Refuse what is no checkpoint of ours, or one of a later format.
+
+    Raises:
+        UserError: names the folder and what is missing.
+    """
+    version = folder / "version.json"
+    if not version.is_file():
+        msg = f"{folder}: no checkpoint (version.json is missing): give the folder that training wrote"
+        raise UserError(msg)
+    found = json.loads(version.read_text()).get("format")
+    if found != FORMAT:
+        msg = (
+            f"{folder}: expected a checkpoint of format {FORMAT}, found {found}: use the ossnet that wrote it"
+        )
+        raise UserError(msg)
+
+
+def load_weights(folder: Path, network: nn.Module) -> None:
+    """Load a checkpoint's weights into a network built from its configuration."""
+    from safetensors.torch import load_file
+
+    check_checkpoint(folder)
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """What `save_checkpoint` was given as `state`."""
+    check_checkpoint(folder)
+    return torch.load(folder / "state.pt", weights_only=True, map_location="cpu")

@@ -1,0 +1,151 @@
+"""What every job shares: options from dataclasses, one-line errors with exit code 2, the closing words."""
+
+import dataclasses
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, suppress
+from datetime import datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ossnet.errors import UserError
+from ossnet.tree import unknown
+
+if TYPE_CHECKING:
+    from ossnet.config import Config
+
+Job = TypeVar("Job")
+
+_HELP = "The configuration, by dotted options; the defaults are those of the chosen network and data."
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a job; a user's mistake becomes one line on the error stream and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse(job: type[Job], *, description: str) -> Job:
+    """The job's options from the command line.
+
+    Raises:
+        UserError: an unknown option (names the nearest).
+    """
+    import tyro
+
+    with _mistakes():
+        options, rest = tyro.cli(
+            job, description=description, return_unknown_args=True, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+    _refuse(rest, _options(options))
+    return options
+
+
+def parse_with_config(
+    job: type[Job], *, description: str, default: Callable[[str | None, Path | None], "Config"]
+) -> tuple[Job, "Config"]:
+    """The job's own options, and every field of the configuration as a dotted option.
+
+    The defaults of the dotted options depend on the network and the data, so `default` is first asked for
+    the configuration of `--model` and `--data`, each None where it is not given.
+    """
+    import tyro
+
+    from ossnet.config import Config
+
+    settings = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
+    data = _option("--data")
+    base = default(_option("--model"), Path(data) if data else None)
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        with suppress(SystemExit):  # help ends the process; there are two halves to print
+            tyro.cli(job, args=["--help"], description=description, config=settings)
+        tyro.cli(Config, args=["--help"], default=base, description=_HELP, config=settings)
+    with _mistakes():
+        options, dotted = tyro.cli(job, description=description, return_unknown_args=True, config=settings)
+        config, rest = tyro.cli(Config, args=dotted, default=base, return_unknown_args=True, config=settings)
+    _refuse(rest, [*_options(options), *_options(config)])
+    return options, config
+
+
+def seconds(duration: str) -> float:
+    """`90`, `90s`, `20m`, `1.5h` or `2d` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", duration.strip())
+    if match is None:
+        msg = f"duration {duration!r}: expected a number with s, m, h or d after it, as in 20m"
+        raise UserError(msg)
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def new_folder(job: str) -> Path:
+    """Where a job writes that was not told: a name in `runs` that no earlier run has."""
+    return Path("runs") / f"{job}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+def finish(*, made: Mapping[str, object], follow_up: str | None = None) -> None:
+    """Close a job: what it made, where, and the next command."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    width = max(map(len, made), default=0)
+    console.print()
+    for name, value in made.items():
+        console.print(f"  {name:<{width}}  {value}", markup=False)
+    if follow_up:
+        console.print(f"\nNext: {follow_up}", markup=False)
+
+
+def finish_json(result: Mapping[str, Any]) -> None:
+    """Close a job for machines: one JSON object, last and alone on its line."""
+    print(json.dumps(result, default=str))
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """What tyro refuses in a box of several lines becomes one line, as every mistake of the user's."""
+    box = io.StringIO()
+    try:
+        with redirect_stderr(box):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [line.strip(" │") for line in box.getvalue().splitlines() if line.startswith("│")]
+        told = takewhile(lambda line: not line.startswith("─"), lines)
+        raise UserError(" ".join(filter(None, told)) or box.getvalue().strip()) from None
+
+
+def _refuse(rest: Sequence[str], known: Sequence[str]) -> None:
+    if rest:
+        raise UserError(unknown("option", rest[0].split("=")[0], known))
+
+
+def _options(parsed: Any) -> Sequence[str]:
+    names: list[str] = []
+
+    def walk(tree: Any, prefix: str) -> None:
+        for field in dataclasses.fields(tree):
+            value = getattr(tree, field.name)
+            if dataclasses.is_dataclass(value):
+                walk(value, f"{prefix}{field.name}.")
+            else:
+                names.append(f"--{prefix}{field.name}".replace("_", "-"))
+
+    walk(parsed, "")
+    return names
+
+
+def _option(name: str) -> str | None:
+    for position, argument in enumerate(sys.argv[1:], start=1):
+        if argument == name and position + 1 < len(sys.argv):
+            return sys.argv[position + 1]
+        if argument.startswith(f"{name}="):
+            return argument.split("=", 1)[1]
+    return None

@@ -1,0 +1,111 @@
+"""The one tree of a run's configuration, assembled from the parts' own."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ossnet import tree
+from ossnet.errors import UserError
+from ossnet.inference import InferenceConfig
+from ossnet.models import OccupancyConfig, UNetConfig, network_config
+from ossnet.sampling import AugmentationConfig, SamplingConfig
+from ossnet.sampling.grid import working_shape
+from ossnet.sizing import grid_multiple, size_network
+from ossnet.training import LossConfig, OptimiserConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from ossnet.data import Store
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run, but for its data and where it runs."""
+
+    model: OccupancyConfig | UNetConfig
+    """The network."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """What is drawn from a case."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """What is done to a case first."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """What is minimised."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """By what."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """For how long."""
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    """How whole volumes are predicted."""
+
+    @classmethod
+    def preset(cls, name: str, store: "Store | None" = None) -> "Config":
+        """The configuration of a preset network, sized for a store where one is given.
+
+        Raises:
+            UserError: no such preset (names the nearest).
+        """
+        try:
+            model = network_config(name)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if store is not None:
+            model = size_network(
+                replace(model, in_channels=len(store.task.modalities), classes=store.task.classes),
+                store.max_shape,
+            )
+        return cls(model=model)
+
+    def for_store(self, store: "Store") -> "Config":
+        """The same configuration with the working shape settled, after a look whether it fits the store.
+
+        Raises:
+            UserError: other channels or classes than the store's, or a working shape too small for a case.
+        """
+        for field_name, found, expected in (
+            ("in_channels", self.model.in_channels, len(store.task.modalities)),
+            ("classes", self.model.classes, store.task.classes),
+        ):
+            if found != expected:
+                msg = f"model.{field_name} is {found}, the store {store.root} has {expected}: leave it out"
+                raise UserError(msg)
+        working = self.sampling.working_shape
+        if working is None:
+            working = working_shape(store.max_shape, multiple=grid_multiple(self.model))
+        elif any(edge < needed for edge, needed in zip(working, store.max_shape, strict=True)):
+            msg = (
+                f"sampling.working_shape {working} is smaller than the store's largest case {store.max_shape}"
+            )
+            raise UserError(msg)
+        return replace(self, sampling=replace(self.sampling, working_shape=working))
+
+    def replace(self, changes: Mapping[str, Any]) -> "Config":
+        """A copy with the values at the given dotted paths changed.
+
+        Raises:
+            UserError: an unknown path (names the nearest), or a value that does not fit.
+        """
+        return tree.replace(self, changes)
+
+    def flatten(self) -> dict[str, Any]:
+        """Every value under its dotted path."""
+        return tree.flatten(self)
+
+    def to_json(self) -> str:
+        """The configuration as a JSON text."""
+        return json.dumps(tree.to_dict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> "Config":
+        """Read what `to_json` wrote, from a text or a file.
+
+        Raises:
+            UserError: no JSON, an unknown key (names the nearest) or a value that does not fit.
+        """
+        text = source.read_text() if isinstance(source, Path) else source
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            msg = f"{source if isinstance(source, Path) else 'configuration'}: not JSON: {error}"
+            raise UserError(msg) from error
+        return tree.from_dict(cls, values)

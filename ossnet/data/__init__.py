@@ -1,0 +1,59 @@
+"""Scans in and out: layouts, NIfTI, checks, normalisation, splits, phantoms and the store. No Ray here."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ossnet.data.geometry import Geometry, restore
+    from ossnet.data.layouts import Case, Source, read_source
+    from ossnet.data.nifti import write_nifti
+    from ossnet.data.phantom import write_phantom
+    from ossnet.data.plan import PrepareConfig
+    from ossnet.data.preparation import PrepareReport
+    from ossnet.data.preprocessing import Scan, preprocess, preprocess_label
+    from ossnet.data.store import Store, StoredCase
+    from ossnet.data.task import Task
+
+# Looked up on first use, so that importing the package costs neither nibabel nor pyarrow.
+_HOMES = {
+    "Case": "layouts",
+    "Geometry": "geometry",
+    "PrepareConfig": "plan",
+    "PrepareReport": "preparation",
+    "Scan": "preprocessing",
+    "Source": "layouts",
+    "Store": "store",
+    "StoredCase": "store",
+    "Task": "task",
+    "preprocess": "preprocessing",
+    "preprocess_label": "preprocessing",
+    "read_source": "layouts",
+    "restore": "geometry",
+    "write_nifti": "nifti",
+    "write_phantom": "phantom",
+}
+
+__all__ = [
+    "Case",
+    "Geometry",
+    "PrepareConfig",
+    "PrepareReport",
+    "Scan",
+    "Source",
+    "Store",
+    "StoredCase",
+    "Task",
+    "preprocess",
+    "preprocess_label",
+    "read_source",
+    "restore",
+    "write_nifti",
+    "write_phantom",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,37 @@
+"""A folder of scans, explained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan with its label. Files are those expected: whether they exist is for the reader to find out."""
+
+    id: str
+    images: tuple[Path, ...]
+    """One 4-D file, or one file a modality in the source's order."""
+    label: Path | None
+    """None where the layout names or shows none."""
+    group: str
+    """The patient: cases of one group never part in splits."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder of cases as its layout explains it."""
+
+    root: Path
+    layout: str
+    modalities: tuple[str, ...]
+    labels: dict[str, int]
+    """Name and voxel value, without background, by rising value."""
+    cases: tuple[Case, ...]
+    """By rising id."""
+    left_out: dict[str, str]
+    """Files that look like cases but are not, with the reason."""
+
+
+def visible(folder: Path) -> list[Path]:
+    """Entries of a folder by name, without hidden ones (archives made on a Mac carry some)."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

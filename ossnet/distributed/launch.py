@@ -1,0 +1,177 @@
+"""From a job's options to a run or a study on a cluster: connect, make the store of runs, go, close."""
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ossnet.config import Config
+from ossnet.data import Store
+from ossnet.distributed.cluster import connect, nodes, workplace
+from ossnet.distributed.console import say
+from ossnet.distributed.names import EPOCH, MEMORY, SCORE, STEP_TIME
+from ossnet.distributed.resources import plan_run, plan_trials
+from ossnet.distributed.runs import keep_open, running_tracker, version_tags
+from ossnet.distributed.stopping import StoppingConfig
+from ossnet.distributed.tracking import RunSpec, Tracking
+from ossnet.errors import UserError
+from ossnet.sampling.order import check_batch, steps_per_epoch
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from ossnet.distributed.search import Findings
+    from ossnet.distributed.tracking import Tracker
+    from ossnet.distributed.train import Outcome
+
+_LIMITS = {"training.epochs", "training.max_time_s"}  # may change between a run and its resumption
+_SHOWN = ("loss/train_epoch", SCORE, STEP_TIME, MEMORY)
+_SHORTEST_STEP_S = 0.01  # no network of ours is faster: it bounds the epochs of a run limited by time
+
+
+def limited(config: Config, store: Store, *, epochs: int | None, max_time_s: float | None) -> Config:
+    """The configuration with its end given in epochs, in seconds or both; a time alone lifts the other."""
+    if max_time_s is not None and epochs is None:
+        steps = max(steps_per_epoch(len(store.split("training")), config.training.batch_size), 1)
+        epochs = ceil(max_time_s / (steps * _SHORTEST_STEP_S))
+    changes = {"training.epochs": epochs, "training.max_time_s": max_time_s}
+    return config.replace({path: value for path, value in changes.items() if value is not None})
+
+
+def places(output: Path, experiment: str) -> tuple[Path, Tracking]:
+    """Where a job writes: its folder and the store of runs, from the workplace where they are relative."""
+    root = workplace()
+    return root / output, Tracking.at(root, experiment)
+
+
+def launch_training(
+    config: Config, store: Store, *, output: Path, workers: int, tracking: Tracking, resume: bool
+) -> "Outcome":
+    """Train one network.
+
+    Raises:
+        UserError: `output` holds a run (or, to resume, none or another one), the workers can never be placed,
+            or the store and the configuration do not go together.
+    """
+    config = config.for_store(store)
+    check_batch(len(store.split("training")), config.training.batch_size, workers)
+    identity = _identity(config, output, resume=resume)
+    from ossnet.distributed.train import Job, fit
+
+    with connect():
+        share = plan_run(nodes(), workers)
+        say(f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {share}; files in {output}")
+        tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
+        spec = RunSpec(id=identity, name=config.model.name, params=config.flatten(), tags=tags)
+        documents = {"config.json": config.to_json()}
+        with (
+            running_tracker(tracking) as tracker,
+            keep_open(tracker, spec, documents) as ending,
+            _progress(tracker, identity),
+        ):
+            job = Job(
+                config=config.to_json(), store=str(store.root.absolute()), run=identity, tracker=tracker
+            )
+            outcome = fit(config, store, output=output, job=job, workers=workers, share=share)
+            ending.checkpoint = outcome.checkpoint
+    return outcome
+
+
+def launch_study(
+    space: Path,
+    base: Config,
+    store: Store,
+    *,
+    name: str,
+    output: Path,
+    tracking: Tracking,
+    trials: int,
+    workers: int,
+    stopping: StoppingConfig,
+    max_time_s: float | None,
+) -> "Findings":
+    """Search a space.
+
+    Raises:
+        UserError: a fault in the space file, `output` holds a study already, a trial can never be placed,
+            or none came to a result.
+    """
+    from ossnet.distributed.search import Study, check_new, search
+    from ossnet.distributed.space import Space, check_space
+
+    check_new(output)
+    loaded = Space(space)
+    check_space(loaded, base, store, workers=workers)
+    with connect():
+        plan = plan_trials(nodes(), workers)
+        each = f"{workers} workers of {plan.share}" if workers > 1 else f"{plan.share}"
+        say(f"{trials} trials, {plan.concurrent} at a time on {each}; files in {output}")
+        study = Study(
+            name=name,
+            space=loaded,
+            base=base,
+            store=store,
+            output=output,
+            trials=trials,
+            plan=plan,
+            stopping=stopping,
+            max_time_s=max_time_s,
+        )
+        with running_tracker(tracking) as tracker:
+            return search(study, tracker)
+
+
+def _identity(config: Config, output: Path, *, resume: bool) -> str:
+    """The id of the run in `output`, made anew unless it is resumed."""
+    path = output / "config.json"
+    if not resume:
+        if path.exists():
+            msg = f"{output}: holds a run already: go on with it by --resume, or give another --output"
+            raise UserError(msg)
+        return uuid.uuid4().hex
+    if not path.is_file():
+        msg = f"{output}: no run to resume there (config.json is missing): leave out --resume"
+        raise UserError(msg)
+    before, now = Config.from_json(path).flatten(), config.flatten()
+    for name in sorted({*before, *now} - _LIMITS):
+        if before.get(name) != now.get(name):
+            msg = (
+                f"{output}: the run has {name} {before.get(name)}, asked to resume with {now.get(name)}: "
+                "give the same options, or another --output"
+            )
+            raise UserError(msg)
+    return str(json.loads((output / "run.json").read_text())["id"])
+
+
+@contextmanager
+def _progress(tracker: "ActorHandle[Tracker]", run: str) -> Iterator[None]:
+    """Say each epoch's news while the block runs."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_tell, args=(tracker, run, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _tell(tracker: "ActorHandle[Tracker]", run: str, ended: threading.Event) -> None:
+    import ray
+
+    told, last = 0.0, False
+    while not last:
+        last = ended.wait(1.0)  # and once more after the end
+        try:
+            news = ray.get(tracker.latest.remote(run), timeout=10)
+        except ray.exceptions.RayError:
+            continue
+        if news.get(EPOCH, 0.0) > told:
+            told = news[EPOCH]
+            shown = {name: news[name] for name in _SHOWN if name in news}
+            values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            say(f"epoch {told:.0f}  {values}")

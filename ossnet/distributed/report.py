@@ -1,0 +1,189 @@
+"""The runs of an experiment as a table, a page and a figure of Dice against memory."""
+
+import base64
+import csv
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ossnet.distributed.names import EARLY, MEMORY, SCORE, STEP_TIME, VARIED
+from ossnet.distributed.tracking import STOPPED, Tracking
+from ossnet.errors import UserError
+from ossnet.tree import unknown
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_PARENT = "mlflow.parentRunId"
+_COLUMNS = ("run", "status", "Dice", "GiB", "s/step")
+_SHOWN = 6  # parameters in the terminal's table; the files have all
+_WIDTH = 140  # where the output is no terminal
+_NAMED = {"model.kind", "model.name"}  # the run's name says so already
+_STYLE = (
+    "body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}"
+    "td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left}img{max-width:48em}"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run."""
+
+    name: str
+    network: str
+    status: str
+    """finished, running, failed, or why it was stopped."""
+    dice: float | None
+    """The last on the validation split."""
+    memory_gib: float | None
+    step_s: float | None
+    params: Mapping[str, str]
+    varied: tuple[str, ...] = ()
+    """The parameters that a search space decided."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """For a table, without the parameters."""
+        return (
+            self.name,
+            self.status,
+            *(
+                "" if number is None else f"{number:.4g}"
+                for number in (self.dice, self.memory_gib, self.step_s)
+            ),
+        )
+
+
+def read_rows(tracking: Tracking) -> list[Row]:
+    """An experiment's runs, best Dice first; a study's own run is not among them.
+
+    Raises:
+        UserError: no such experiment (names the nearest), or no run in it.
+    """
+    from mlflow import MlflowClient
+
+    if not tracking.exists:
+        msg = f"{tracking.uri}: no MLflow store there: run jobs/tune.py or jobs/train.py here first"
+        raise UserError(msg)
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    if experiment is None:
+        names = [each.name for each in client.search_experiments()]
+        raise UserError(unknown(f"experiment in {tracking.uri}:", tracking.experiment, names))
+    found = client.search_runs([experiment.experiment_id])
+    runs = list(found)
+    while found.token:
+        found = client.search_runs([experiment.experiment_id], page_token=found.token)
+        runs += found
+    parents = {run.data.tags.get(_PARENT) for run in runs}
+    rows = [_row(run) for run in runs if run.info.run_id not in parents]
+    if not rows:
+        msg = f"experiment {tracking.experiment!r} in {tracking.uri} has no run yet"
+        raise UserError(msg)
+    return sorted(rows, key=lambda row: (row.dice is None, -(row.dice or 0.0), row.name))
+
+
+def varying(rows: Sequence[Row]) -> list[str]:
+    """The parameters to tell runs apart by: those their spaces decided, else those in which they differ."""
+    decided = {path for row in rows for path in row.varied}
+    names = decided or {name for row in rows for name in row.params} - _NAMED
+    return sorted(name for name in names if len({row.params.get(name) for row in rows}) > 1)
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the runs as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=_WIDTH)
+
+    params = varying(rows)[:_SHOWN]
+    drawn = Table(box=None, pad_edge=False)
+    for column in (*_COLUMNS, *(name.partition(".")[2] for name in params)):
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*row.cells, *(row.params.get(name, "") for name in params))
+    console.print(drawn)
+
+
+def write(rows: Sequence[Row], output: Path, *, title: str) -> dict[str, Path]:
+    """Write `runs.csv`, `memory.png` and `report.html` (which holds the picture); their paths by kind."""
+    output.mkdir(parents=True, exist_ok=True)
+    files = {
+        "table": output / "runs.csv",
+        "figure": output / "memory.png",
+        "page": output / "report.html",
+    }
+    header, lines = [*_COLUMNS, *varying(rows)], [_line(row, varying(rows)) for row in rows]
+    with files["table"].open("w", newline="") as file:
+        csv.writer(file).writerows([header, *lines])
+    picture = draw(rows, title=title)
+    files["figure"].write_bytes(picture)
+    files["page"].write_text(_page(title, header, lines, picture))
+    return files
+
+
+def draw(rows: Sequence[Row], *, title: str) -> bytes:
+    """Dice against peak memory, a colour a network, as PNG; runs stopped early are hollow."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for network in sorted({row.network for row in rows}):
+        colour = axes.plot([], [], "o", label=network)[0].get_color()
+        for row in rows:
+            if row.network == network and row.dice is not None and row.memory_gib is not None:
+                face = colour if row.status == "finished" else "none"
+                axes.plot(row.memory_gib, row.dice, "o", color=colour, markerfacecolor=face)
+    axes.set(xscale="log", xlabel="peak memory of a training step (GiB)", ylabel="Dice (validation)")
+    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    axes.set_title(f"{title} (hollow: stopped before the end)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=150)
+    return sink.getvalue()
+
+
+def _row(run: "Run") -> Row:
+    metrics, tags = run.data.metrics, run.data.tags
+    status = str(run.info.status).lower()
+    if status == "killed":
+        reason = tags.get(STOPPED, "killed")
+        status = "stopped early" if reason == EARLY else reason
+    return Row(
+        name=run.info.run_name or run.info.run_id,
+        network=tags.get("network", "unknown"),
+        status=status,
+        dice=metrics.get(SCORE),
+        memory_gib=metrics.get(MEMORY),
+        step_s=metrics.get(STEP_TIME),
+        params=run.data.params,
+        varied=tuple(filter(None, tags.get(VARIED, "").split(","))),
+    )
+
+
+def _line(row: Row, params: Sequence[str]) -> list[Any]:
+    numbers = (row.dice, row.memory_gib, row.step_s)
+    return [row.name, row.status, *numbers, *(row.params.get(name) for name in params)]
+
+
+def _page(title: str, header: Sequence[str], lines: Sequence[Sequence[Any]], picture: bytes) -> str:
+    def cells(values: Sequence[Any], tag: str) -> str:
+        texts = (f"{value:.4g}" if isinstance(value, float) else str(value or "") for value in values)
+        return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>"
+
+    body = "\n".join([cells(header, "th"), *(cells(line, "td") for line in lines)])
+    image = base64.b64encode(picture).decode()
+    return (
+        f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>\n"
+        f"<h1>{html.escape(title)}</h1>\n"
+        f"<img alt='Dice against peak memory' src='data:image/png;base64,{image}'>\n"
+        f"<table>{body}</table>\n"
+    )

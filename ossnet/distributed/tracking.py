@@ -1,0 +1,222 @@
+"""MLflow: one experiment, a parent run a study, a run a trial; one process writes for all workers."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+from ossnet.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+TRIAL = "trial_id"
+STOPPED = "stopped"
+_SQLITE = "sqlite:///"
+_PARAMS, _METRICS = 100, 1000  # what MLflow takes in one request
+_KEEP_OUT = {"state.pt"}  # only needed to go on with the training
+
+
+class Point(NamedTuple):
+    """One value of one metric."""
+
+    name: str
+    value: float
+    step: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where runs are written."""
+
+    uri: str
+    experiment: str
+    artefacts: str | None
+    """Where a new experiment keeps its files; None leaves it to the tracking server."""
+
+    @classmethod
+    def at(cls, folder: Path, experiment: str) -> "Tracking":
+        """`MLFLOW_TRACKING_URI` where it is set, else `mlflow.db` and `mlartifacts` in `folder`."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / 'mlflow.db'}"
+        if not uri.startswith(_SQLITE):
+            return cls(uri, experiment, None)
+        store = Path(unquote(uri.removeprefix(_SQLITE)))
+        store = (folder / store).absolute()  # workers have other working directories
+        return cls(f"{_SQLITE}{store}", experiment, (store.parent / "mlartifacts").as_uri())
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store; a local one is made by the first that writes (or reads!) it."""
+        return not self.uri.startswith(_SQLITE) or Path(unquote(self.uri.removeprefix(_SQLITE))).is_file()
+
+    def has_experiment(self) -> bool:
+        """Whether anything was written to the experiment yet."""
+        from mlflow import MlflowClient
+
+        return self.exists and MlflowClient(self.uri).get_experiment_by_name(self.experiment) is not None
+
+    @property
+    def open_command(self) -> str:
+        """The command that shows the runs in a browser."""
+        return f"mlflow ui --backend-store-uri {self.uri}" if self.artefacts else f"open {self.uri}"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run is before it has any metric."""
+
+    id: str
+    """Ours, kept as a tag: the run is found again by it."""
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Tracker:
+    """The only writer of a store. Every method may be repeated: runs are found again by their id.
+
+    It lives in an actor (`runs.running_tracker`), so that training never waits for the store. What could not be
+    written stays in memory and goes with the next request.
+    """
+
+    def __init__(self, tracking: Tracking) -> None:
+        import mlflow
+
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        store = Path(unquote(tracking.uri.removeprefix(_SQLITE)))
+        if tracking.uri.startswith(_SQLITE):
+            store.parent.mkdir(parents=True, exist_ok=True)
+        self._client: MlflowClient = mlflow.MlflowClient(tracking.uri)
+        self._experiment = self._find_experiment(tracking)
+        self._runs: dict[str, str] = {}
+        self._last: dict[str, dict[str, int]] = {}
+        self._latest: dict[str, dict[str, float]] = {}
+        self._waiting: dict[str, list[Point]] = {}
+        self._parent: str | None = None
+
+    def experiment(self) -> str:
+        """The experiment's number; answering shows that the store works."""
+        return self._experiment
+
+    def open_study(self, spec: RunSpec) -> str:
+        """Make or find the parent of all runs opened from now on; its MLflow run id."""
+        self._parent = self.open_run(spec)
+        return self._parent
+
+    def open_run(self, spec: RunSpec) -> str:
+        """Make or find a run and mark it as running; its MLflow run id."""
+        known = self._find_run(spec.id)
+        if known is not None:
+            self._runs[spec.id] = known.info.run_id
+            self._client.update_run(known.info.run_id, status="RUNNING")
+            self._last[spec.id] = self._last_steps(known)
+        run_id = self._run_id(spec.id, spec.name)
+        self._log_params(run_id, spec.params)
+        self._set_tags(run_id, spec.tags)
+        return run_id
+
+    def tag(self, run: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a run."""
+        self._set_tags(self._run_id(run), tags)
+
+    def log(self, run: str, points: Sequence[Point]) -> None:
+        """Add metrics; a step that a run has already is left out, as a resumed run repeats some."""
+        last = self._last.setdefault(run, {})
+        waiting = self._waiting.setdefault(run, [])
+        for point in points:
+            if point.step > last.get(point.name, -1):
+                last[point.name] = point.step
+                waiting.append(point)
+                self._latest.setdefault(run, {})[point.name] = point.value
+        self._write(run)
+
+    def latest(self, run: str) -> dict[str, float]:
+        """The last value of each metric of a run."""
+        return self._latest.get(run, {})
+
+    def close(
+        self, run: str, status: str, tags: Mapping[str, str] | None = None, checkpoint: Path | None = None
+    ) -> None:
+        """End a run: FINISHED, KILLED or FAILED, the reason among the tags, with a checkpoint's files."""
+        run_id = self._run_id(run)
+        self._write(run)
+        self._set_tags(run_id, tags or {})
+        for file in sorted(checkpoint.iterdir()) if checkpoint else []:
+            if file.name not in _KEEP_OUT:
+                self._client.log_artifact(run_id, str(file), "checkpoint")
+        self._client.set_terminated(run_id, status)
+
+    def document(self, run: str, text: str, name: str) -> None:
+        """Keep a text as a file of a run."""
+        self._client.log_text(self._run_id(run), text, name)
+
+    def flush(self) -> None:
+        """Write what is left, and raise if that fails."""
+        for run in list(self._waiting):
+            self._write(run, strict=True)
+
+    def _write(self, run: str, *, strict: bool = False) -> None:
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+
+        waiting = self._waiting.get(run, [])
+        try:
+            while waiting:
+                batch = waiting[:_METRICS]
+                metrics = [Metric(name, value, at, step) for name, value, step, at in batch]
+                self._client.log_batch(self._run_id(run), metrics=metrics)
+                del waiting[: len(batch)]
+        except (MlflowException, OSError):
+            if strict:
+                raise
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        logged = self._client.get_run(run_id).data.params
+        new = [Param(name, _text(value)) for name, value in params.items() if name not in logged]
+        for start in range(0, len(new), _PARAMS):
+            self._client.log_batch(run_id, params=new[start : start + _PARAMS])
+
+    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        if tags:
+            self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def _run_id(self, run: str, name: str | None = None) -> str:
+        if run not in self._runs:
+            found = self._find_run(run)
+            self._runs[run] = found.info.run_id if found else self._create_run(run, name or run)
+        return self._runs[run]
+
+    def _create_run(self, run: str, name: str) -> str:
+        tags = {TRIAL: run} | ({"mlflow.parentRunId": self._parent} if self._parent else {})
+        return self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
+
+    def _find_run(self, run: str) -> "Run | None":
+        found = self._client.search_runs([self._experiment], f"tags.{TRIAL} = '{run}'", max_results=1)
+        return found[0] if found else None
+
+    def _last_steps(self, run: "Run") -> dict[str, int]:
+        history = self._client.get_metric_history
+        return {name: max(m.step for m in history(run.info.run_id, name)) for name in run.data.metrics}
+
+    def _find_experiment(self, tracking: Tracking) -> str:
+        found = self._client.get_experiment_by_name(tracking.experiment)
+        if found is None:
+            return self._client.create_experiment(tracking.experiment, artifact_location=tracking.artefacts)
+        if found.lifecycle_stage != "active":
+            msg = (
+                f"experiment {tracking.experiment!r} is deleted in {tracking.uri}: restore it or name another"
+            )
+            raise UserError(msg)
+        return found.experiment_id
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)

@@ -1,0 +1,115 @@
+"""One trial of a study: the training loop in the trial's own process, or a Ray Train run inside it."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ossnet.config import Config
+from ossnet.data import Store
+from ossnet.distributed.names import MISTAKE, RESUMED
+from ossnet.distributed.resources import Plan
+from ossnet.distributed.runs import RunLog, device_tag
+from ossnet.distributed.train import MISTAKES, Job, trainer
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from ossnet.distributed.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all trials of a study share."""
+
+    store: str
+    output: str
+    tracker: "ActorHandle[Tracker]"
+    plan: Plan
+
+
+class TuneReporter:
+    """Reports to Ray Tune and the tracker, from the trial's own process."""
+
+    def __init__(self, log: RunLog) -> None:
+        self._log = log
+
+    def step(self, metrics: dict[str, float], step: int) -> None:
+        """Metrics of one optimiser step."""
+        self._log.add(metrics, step)
+
+    def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Metrics of one epoch; where the scheduler stops the trial, this does not return."""
+        from ray import tune
+
+        self._log.epoch(metrics)  # first, as a stopped trial has no later
+        folder = None if checkpoint is None else tune.Checkpoint.from_directory(checkpoint)
+        tune.report(dict(metrics), checkpoint=folder)
+
+
+def run_here(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
+    """A trial of one worker. A mistake that every try would repeat is reported as one, not raised."""
+    import torch
+    from ray import tune
+
+    from ossnet.experiment import run_training
+
+    _give_back_memory()
+    torch.set_num_threads(setup.plan.share.cpus)
+    log = RunLog(setup.tracker, tune.get_context().get_trial_id())
+    try:
+        with _resumed() as folder:
+            log.tag(device_tag() | ({RESUMED: folder.name} if folder else {}))
+            run_training(
+                Config.from_json(config["config"]),
+                Store.open(Path(setup.store)),
+                reporter=TuneReporter(log),
+                resume_from=folder,
+            )
+    except MISTAKES as error:
+        return {MISTAKE: str(error)}
+    return None
+
+
+def run_nested(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
+    """A trial of several workers; named by the trial, so that it goes on where it stood if started again."""
+    from ray import tune
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    name = tune.get_context().get_trial_id()
+    result = trainer(
+        Config.from_json(config["config"]),
+        Store.open(Path(setup.store)),
+        job=Job(config=config["config"], store=setup.store, run=name, tracker=setup.tracker),
+        workers=setup.plan.workers,
+        share=setup.plan.share,
+        name=name,
+        storage=Path(setup.output) / "workers",
+        callbacks=[TuneReportCallback()],
+    ).fit()
+    mistake = (result.return_value or {}).get(MISTAKE)
+    return {MISTAKE: mistake} if mistake else None
+
+
+def _give_back_memory() -> None:
+    """What the process's last trial left: the next one starts with all there is."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def _resumed() -> Iterator[Path | None]:
+    """The folder of the trial's last checkpoint, where it has one."""
+    from ray import tune
+
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        yield None
+        return
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)

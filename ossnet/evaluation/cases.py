@@ -1,0 +1,64 @@
+"""Scoring a network on the cases of a store: whole volumes, on the working grid."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from ossnet.data import Store, StoredCase
+from ossnet.evaluation.metrics import Overlap, dice_iou
+from ossnet.inference import InferenceConfig, predict_volume
+from ossnet.sampling import SamplingConfig
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """How well one case was segmented."""
+
+    case: str
+    overlaps: Mapping[str, Overlap]
+    """By class, in the task's order."""
+
+    @property
+    def dice(self) -> float:
+        """Mean over the classes."""
+        return fmean(each.dice for each in self.overlaps.values())
+
+    @property
+    def iou(self) -> float:
+        """Mean over the classes."""
+        return fmean(each.iou for each in self.overlaps.values())
+
+
+def score_cases(
+    network: nn.Module,
+    store: Store,
+    cases: Iterable[str],
+    *,
+    sampling: SamplingConfig,
+    settings: InferenceConfig,
+) -> list[CaseScore]:
+    """Predict and score cases of a store, one after the other."""
+    return [score_case(network, store, case, sampling=sampling, settings=settings)[0] for case in cases]
+
+
+def score_case(
+    network: nn.Module, store: Store, case: str, *, sampling: SamplingConfig, settings: InferenceConfig
+) -> tuple[CaseScore, UInt8[np.ndarray, "X Y Z"]]:
+    """Score of one case, and the predicted class indices it was given for."""
+    stored = store.case(case)
+    predicted = predict_case(network, stored, sampling=sampling, settings=settings)
+    overlaps = dice_iou(predicted, torch.from_numpy(stored.label.copy()), store.task.classes)
+    return CaseScore(case, dict(zip(store.task.labels, overlaps, strict=True))), predicted.numpy()
+
+
+def predict_case(
+    network: nn.Module, stored: StoredCase, *, sampling: SamplingConfig, settings: InferenceConfig
+) -> torch.Tensor:
+    """Class indices of a stored case, on the CPU."""
+    image = torch.from_numpy(stored.image.astype(np.float32))
+    return predict_volume(network, image, sampling=sampling, settings=settings).classes.cpu()

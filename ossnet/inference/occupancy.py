@@ -1,0 +1,61 @@
+"""An occupancy network asked about voxels of one volume: encode once, then decode boxes or points.
+
+Letters: C channels, K logits, N points, X Y Z voxel axes in nibabel's order.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ossnet.inference.boxes import Box, BoxPatches, boxes, indices
+from ossnet.inference.grid import prediction_grid
+from ossnet.models import OccupancyNetwork
+from ossnet.sampling.grid import Shape, coordinates, downscale, offset, pad
+
+
+class EncodedVolume:
+    """A volume whose voxels can be decided in any order.
+
+    The encoder sees the volume in the frame it was trained in; patches read zero beyond the volume, as in
+    training.
+    """
+
+    def __init__(
+        self,
+        network: OccupancyNetwork,
+        image: Float[Tensor, "C X Y Z"],
+        *,
+        working: Shape | None,
+        chunk: int,
+    ) -> None:
+        config = network.config
+        self.shape: Shape = (image.shape[1], image.shape[2], image.shape[3])
+        self._network = network
+        self._chunk = chunk
+        self._grid = prediction_grid(config, self.shape, working)
+        self._latent = network.encode(downscale(pad(image, self._grid), config.encoder_downscale)[None])
+        self._frame = torch.tensor(offset(self.shape, self._grid), device=image.device)
+        self._patches = None
+        if config.patch_channels:
+            self._patches = BoxPatches(
+                image, edge=config.patch_edge, local=config.local_patch, mid_range=config.mid_range_patch
+            )
+
+    def boxes(self) -> Iterator[tuple[Box, Float[Tensor, "N K"]]]:
+        """Logits of every voxel, in boxes of at most a chunk."""
+        for box in boxes(self.shape, self._chunk):
+            patches = None if self._patches is None else self._patches.gather_box(box)
+            yield box, self._decode(indices(box, self._frame.device), patches)
+
+    def points(self, voxels: Int[Tensor, "N 3"]) -> Iterator[tuple[Int[Tensor, "M 3"], Float[Tensor, "M K"]]]:
+        """Logits of some voxels, at most a chunk at once."""
+        for part in voxels.split(self._chunk):
+            patches = None if self._patches is None else self._patches.gather(part)
+            yield part, self._decode(part, patches)
+
+    def _decode(self, voxels: Tensor, patches: Tensor | None) -> Tensor:
+        places = coordinates(voxels + self._frame, self._grid)
+        given = None if patches is None else patches[None]
+        return self._network.decode(self._latent, places[None], given, self._grid)[0]

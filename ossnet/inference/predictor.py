@@ -1,0 +1,155 @@
+"""From a checkpoint to labels on a scan's own grid.
+
+Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import nn
+
+from ossnet.checkpoint import check_checkpoint, load_weights
+from ossnet.data import Geometry, Scan, Task, preprocess, restore, write_nifti
+from ossnet.errors import UserError
+from ossnet.inference.scans import scan_from_array
+from ossnet.inference.settings import InferenceConfig, Method
+from ossnet.inference.volume import predict_volume
+from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
+from ossnet.sampling import SamplingConfig
+from ossnet.tree import from_dict
+
+Images = Path | str | Sequence[Path | str] | tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Labels on the grid of the scan they were predicted from."""
+
+    labels: Integer[np.ndarray, "X Y Z"]
+    """The task's label values, 0 for the background."""
+    geometry: Geometry
+    """Shape, affine and header of the scan."""
+    volumes_ml: Mapping[str, float]
+    """Volume of every class in millilitres."""
+    probabilities: Mapping[str, Float[np.ndarray, "X Y Z"]] | None = None
+    """Probability of every class, where it was asked for."""
+
+    @property
+    def affine(self) -> Float[np.ndarray, "4 4"]:
+        """From voxel indices to mm in RAS+."""
+        return np.array(self.geometry.affine)
+
+    def save(self, path: Path) -> None:
+        """Write the labels as NIfTI with the scan's header; aside first, then renamed."""
+        write_nifti(path, self.labels, self.geometry)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained network with all that it needs to judge a new scan."""
+
+    network: nn.Module
+    task: Task
+    sampling: SamplingConfig
+    settings: InferenceConfig
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: Path | str, *, method: Method | None = None, device: str | None = None
+    ) -> "Predictor":
+        """Read what training wrote.
+
+        Args:
+            method: of `InferenceConfig`; by default the checkpoint's.
+            device: where to predict; by default the current CUDA device, or the CPU.
+
+        Raises:
+            UserError: no checkpoint there, one of a later format, or one that is damaged.
+        """
+        folder = Path(path)
+        check_checkpoint(folder)
+        parts = _read_json(folder / "config.json")
+        task = Task.from_dict(_read_json(folder / "task.json"), folder / "task.json")
+        saved = from_dict(
+            _Saved, {name: parts.get(name, {}) for name in _Saved.__annotations__}, "config.json"
+        )
+        network = network_from_config(saved.model)
+        load_weights(folder, network)
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        settings = saved.inference if method is None else replace(saved.inference, method=method)
+        return cls(network.to(place).eval(), task, saved.sampling, settings)
+
+    def __call__(self, images: Images, *, with_probabilities: bool = False) -> Segmentation:
+        """Segment one scan.
+
+        Args:
+            images: a NIfTI file (3-D, or 4-D with the task's modalities as channels), or one file a modality
+                in the task's order, or voxels as nibabel gives them (channels last) and their affine.
+
+        Raises:
+            UserError: a file is missing or broken, or the scan has not the task's modalities.
+        """
+        return self.segment(self._scan(images), with_probabilities=with_probabilities)
+
+    def segment(self, scan: Scan, *, with_probabilities: bool = False) -> Segmentation:
+        """Segment one preprocessed scan."""
+        prediction = predict_volume(
+            self.network,
+            torch.from_numpy(scan.image),
+            sampling=self.sampling,
+            settings=self.settings,
+            with_probabilities=with_probabilities,
+        )
+        indices = restore(prediction.classes.cpu().numpy(), scan.geometry)
+        chances = None
+        if prediction.probabilities is not None:
+            native = (restore(each, scan.geometry) for each in prediction.probabilities.cpu().numpy())
+            chances = dict(zip(self.task.labels, native, strict=True))
+        return Segmentation(
+            labels=self.task.decode(indices),
+            geometry=scan.geometry,
+            volumes_ml=_volumes_ml(indices, scan.geometry, self.task),
+            probabilities=chances,
+        )
+
+    def _scan(self, images: Images) -> Scan:
+        if isinstance(images, Path | str):
+            return preprocess([Path(images)], self.task)
+        if isinstance(images[0], np.ndarray):
+            array, affine = images
+            return scan_from_array(np.asarray(array), np.asarray(affine), self.task)
+        return preprocess([Path(str(each)) for each in images], self.task)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """The parts of a checkpoint's configuration that prediction needs."""
+
+    model: OccupancyConfig | UNetConfig
+    sampling: SamplingConfig
+    inference: InferenceConfig
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        msg = (
+            f"{path}: expected a checkpoint's JSON, found {str(error).splitlines()[0]}: copy the folder again"
+        )
+        raise UserError(msg) from error
+    if not isinstance(values, dict):
+        msg = f"{path}: expected a JSON object, found {type(values).__name__}: copy the folder again"
+        raise UserError(msg)
+    return values
+
+
+def _volumes_ml(indices: np.ndarray, geometry: Geometry, task: Task) -> dict[str, float]:
+    voxel_ml = abs(float(np.linalg.det(np.array(geometry.affine)[:3, :3]))) / 1000
+    counts = np.bincount(indices.reshape(-1), minlength=task.classes + 1)
+    return {name: float(counts[index] * voxel_ml) for index, name in enumerate(task.labels, start=1)}

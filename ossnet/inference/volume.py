@@ -1,0 +1,98 @@
+"""Any network on any whole volume of the working grid.
+
+Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from ossnet.inference.boxes import Box, box_shape, boxes
+from ossnet.inference.decision import check_decidable, decide, probabilities
+from ossnet.inference.hierarchical import hierarchical_classes
+from ossnet.inference.occupancy import EncodedVolume
+from ossnet.inference.settings import InferenceConfig
+from ossnet.inference.unet import unet_logits
+from ossnet.models import OccupancyNetwork, UNet
+from ossnet.sampling import SamplingConfig
+
+
+@dataclass(frozen=True)
+class VolumePrediction:
+    """What a network says of every voxel; tensors lie on the network's device."""
+
+    classes: UInt8[Tensor, "X Y Z"]
+    """Class indices, 0 for the background."""
+    probabilities: Float[Tensor, "K X Y Z"] | None
+    """Probability of every foreground class, where it was asked for."""
+
+
+@torch.inference_mode()
+def predict_volume(
+    network: nn.Module,
+    image: Float[Tensor, "C X Y Z"],
+    *,
+    sampling: SamplingConfig,
+    settings: InferenceConfig,
+    with_probabilities: bool = False,
+) -> VolumePrediction:
+    """Decide every voxel of a preprocessed volume, of any shape, without its frame.
+
+    Args:
+        network: of this package, not wrapped; in evaluation mode while this runs, then left as it was.
+        sampling: what the network was trained with: its working shape and crops.
+        with_probabilities: every voxel is then decided, whatever the method.
+
+    Raises:
+        ValueError: a network of another kind, or one whose classes overlap.
+    """
+    check_decidable(network)
+    image = image.to(next(network.parameters()).device, torch.float32)
+    with _evaluating(network):
+        if isinstance(network, UNet):
+            logits = unet_logits(network, image, sampling=sampling, settings=settings)
+            parts = _parts(logits, settings.points_per_chunk)
+        else:
+            assert isinstance(network, OccupancyNetwork)
+            volume = EncodedVolume(
+                network, image, working=sampling.working_shape, chunk=settings.points_per_chunk
+            )
+            if settings.method == "hierarchical" and not with_probabilities:
+                return VolumePrediction(hierarchical_classes(volume, device=image.device), None)
+            parts = volume.boxes()
+        return _gather(parts, image.shape[1:], image.device, with_probabilities)
+
+
+def _parts(logits: Float[Tensor, "L X Y Z"], size: int) -> Iterator[tuple[Box, Float[Tensor, "N L"]]]:
+    """Logits of a whole volume a box at a time, so that what is made of them stays small."""
+    for box in boxes(logits.shape[1:], size):
+        yield box, logits[(slice(None), *box)].flatten(1).T
+
+
+def _gather(
+    parts: Iterable[tuple[Box, Tensor]], shape: torch.Size, device: torch.device, with_probabilities: bool
+) -> VolumePrediction:
+    classes = torch.empty(shape, dtype=torch.uint8, device=device)
+    chances = None
+    for box, logits in parts:
+        classes[box] = decide(logits).reshape(box_shape(box))
+        if with_probabilities:
+            values = probabilities(logits)
+            if chances is None:
+                chances = values.new_empty((values.shape[1], *shape))
+            chances[(slice(None), *box)] = values.T.reshape(-1, *box_shape(box))
+    return VolumePrediction(classes, chances)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

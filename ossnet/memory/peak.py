@@ -1,0 +1,41 @@
+"""What a peak of memory is, with all that is needed to compare it with another one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+GIB = 2**30
+
+PROTOCOL = (
+    "bytes of tensor storage living at the peak of one optimiser step after warm-up, in blocks of 512; "
+    "parameters, gradients, optimiser state and batch included; the largest over ranks"
+)
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """The peak of one step (see `PROTOCOL`)."""
+
+    allocated: int
+    """Bytes of living tensors at the peak."""
+    reserved: int
+    """Bytes the caching allocator held at its own peak; on the CPU, which keeps no cache, `allocated`."""
+    parts: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of `allocated` by part; they add up to it."""
+    device: str = "cpu"
+    """`cpu`, `cpu (fake)` or the name of the GPU."""
+    precision: str = "float32"
+    retries: int = 0
+    """Times the CUDA allocator emptied its cache and tried again."""
+    out_of_memory: int = 0
+    """Times the CUDA allocator gave up."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """torch, and on a GPU cuda, cudnn and driver."""
+    protocol: str = PROTOCOL
+
+    @property
+    def allocated_gib(self) -> float:
+        return self.allocated / GIB
+
+    @property
+    def reserved_gib(self) -> float:
+        return self.reserved / GIB

@@ -1,0 +1,139 @@
+"""What a network is made of, as frozen dataclasses; no torch here, so that a command line loads fast."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class OccupancyConfig:
+    """An occupancy network: O-Net and OSS-Net A to D are five choices of its switches."""
+
+    kind: Literal["occupancy"] = field(default="occupancy", init=False)
+    """Tells the configurations of networks apart."""
+    name: str = "oss-net-c"
+    """The preset it began as."""
+    in_channels: int = 1
+    """Modalities of a scan."""
+    classes: int = 1
+    """Foreground classes (the background is not counted)."""
+    overlapping: bool = False
+    """Classes are regions that may overlap: one sigmoid each instead of a softmax."""
+    encoder_channels: tuple[int, ...] = (16, 32, 64, 128)
+    """Width of each residual block of the encoder; every block halves the grid."""
+    encoder_downscale: int = 2
+    """The encoder sees the working volume averaged over cubes of this edge (voxels)."""
+    latent_grid: Grid = (8, 8, 8)
+    """Cells of the latent map, whatever the size of the volume."""
+    skip_connections: bool = True
+    """Every block contributes to the latent, and each decoder block has its own."""
+    auxiliary_head: bool = True
+    """A coarse segmentation from the encoder, for the auxiliary loss and as a prior in inference."""
+    local_patch: bool = True
+    """Feed the decoder the voxels around each point."""
+    mid_range_patch: bool = False
+    """Feed it also twice as wide a patch, averaged over 2x2x2 voxels."""
+    patch_edge: int = 7
+    """Edge of a patch as the network sees it: odd, 3 to 11."""
+    decoder_width: int = 512
+    """Features of the decoder's residual blocks."""
+    decoder_blocks: int = 5
+    """Residual blocks of the decoder."""
+    coordinates: Literal["voxel", "normalised"] = "voxel"
+    """What the decoder is told of a point: raw voxel indices as in the paper, or [-1, 1]."""
+    conditional_norm: Literal["scalar", "feature"] = "scalar"
+    """The decoder's batch statistics: one pair over all features as in the paper, or one pair a feature."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built, naming the field."""
+        for name in ("in_channels", "classes", "encoder_downscale", "decoder_width", "decoder_blocks"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require_widths("encoder_channels", self.encoder_channels)
+        _require(
+            len(self.latent_grid) == 3 and min(self.latent_grid) >= 1 and math.prod(self.latent_grid) >= 2,
+            "latent_grid",
+            self.latent_grid,
+            "three positive numbers with two cells or more",
+        )
+        odd = self.patch_edge % 2 == 1 and 3 <= self.patch_edge <= 11
+        _require(odd, "patch_edge", self.patch_edge, "an odd number from 3 to 11")
+        _require_choice("coordinates", self.coordinates, ("voxel", "normalised"))
+        _require_choice("conditional_norm", self.conditional_norm, ("scalar", "feature"))
+
+    @property
+    def logits(self) -> int:
+        """Outputs a point: one for a single class, one a region, else the background's and one a class."""
+        return _logits(self.classes, self.overlapping)
+
+    @property
+    def patch_channels(self) -> int:
+        """Channels of a point's patch, local ones first; 0 without patches."""
+        return self.in_channels * (self.local_patch + self.mid_range_patch)
+
+    @property
+    def latent_length(self) -> int:
+        """Cells of the latent map."""
+        return math.prod(self.latent_grid)
+
+    @property
+    def latent_channels(self) -> int:
+        """Latent vectors of a volume: one, or one for the input and one for each decoder block."""
+        return self.decoder_blocks + 1 if self.skip_connections else 1
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """A residual U-Net (MONAI's) on whole volumes or on slices, with instance normalisation."""
+
+    kind: Literal["unet"] = field(default="unet", init=False)
+    """Tells the configurations of networks apart."""
+    name: str = "unet-3d"
+    """The preset it began as."""
+    in_channels: int = 1
+    """Modalities of a scan."""
+    classes: int = 1
+    """Foreground classes (the background is not counted)."""
+    overlapping: bool = False
+    """Classes are regions that may overlap: one sigmoid each instead of a softmax."""
+    spatial_dims: Literal[2, 3] = 3
+    """3 for volumes, 2 for slices."""
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256)
+    """Width of each level; the grid is halved between levels."""
+    residual_units: int = 2
+    """Convolutions in each residual unit."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built, naming the field."""
+        for name in ("in_channels", "classes", "residual_units"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require_widths("channels", self.channels)
+        _require(len(self.channels) >= 2, "channels", self.channels, "two levels or more")
+        _require_choice("spatial_dims", self.spatial_dims, (2, 3))
+
+    @property
+    def logits(self) -> int:
+        """Outputs a voxel: one for a single class, one a region, else the background's and one a class."""
+        return _logits(self.classes, self.overlapping)
+
+
+NetworkConfig = OccupancyConfig | UNetConfig
+
+
+def _logits(classes: int, overlapping: bool) -> int:
+    return classes if classes == 1 or overlapping else classes + 1
+
+
+def _require(holds: bool, name: str, found: object, expected: str) -> None:
+    if not holds:
+        msg = f"{name}: expected {expected}, found {found!r}"
+        raise ValueError(msg)
+
+
+def _require_widths(name: str, widths: tuple[int, ...]) -> None:
+    _require(len(widths) >= 1 and min(widths) >= 1, name, widths, "positive numbers, one or more")
+
+
+def _require_choice(name: str, found: object, choices: tuple[object, ...]) -> None:
+    _require(found in choices, name, found, "one of " + ", ".join(map(str, choices)))

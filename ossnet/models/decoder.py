@@ -1,0 +1,156 @@
+"""The decoder: points, their patch features and the latents to logits.
+
+Letters: B batch, N points, D latent vectors, L latent length, F point features, W decoder width, K logits.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ossnet.models.chunks import by_points
+from ossnet.models.configs import OccupancyConfig
+from ossnet.models.fused import Linear, fused_linear
+from ossnet.models.normalisation import ConditionalNorm, Modulation
+from ossnet.models.pade import Pade
+
+Hidden = Float[Tensor, "B N W"]
+
+
+class DecoderBlock(nn.Module):
+    """Two conditionally normalised linear layers beside a shortcut (spec section 5)."""
+
+    def __init__(self, config: OccupancyConfig) -> None:
+        super().__init__()
+        width = config.decoder_width
+        self.linear1 = self._first_layer(config)
+        self.normalisation1 = self._normalisation(config)
+        self.activation1 = Pade()
+        self.linear2 = nn.Linear(width, width)
+        self.normalisation2 = self._normalisation(config)
+        self.activation2 = Pade()
+
+    def _first_layer(self, config: OccupancyConfig) -> nn.Linear:
+        return nn.Linear(config.decoder_width, config.decoder_width)
+
+    @staticmethod
+    def _normalisation(config: OccupancyConfig) -> ConditionalNorm:
+        per_feature = config.conditional_norm == "feature"
+        return ConditionalNorm(config.latent_length, config.decoder_width, per_feature=per_feature)
+
+    def modulations(self, latent: Float[Tensor, "B L"]) -> tuple[Modulation, Modulation]:
+        """Gains and offsets of the two normalisations, one row a volume."""
+        return self.normalisation1.modulation(latent), self.normalisation2.modulation(latent)
+
+    def forward(
+        self,
+        hidden: Hidden,
+        residual: Hidden,
+        modulations: tuple[Modulation, Modulation],
+        following: Linear,
+        *,
+        last: bool,
+    ) -> tuple[Hidden, Tensor]:
+        """The block's features (empty from the last one), and what the layer that follows makes of them.
+
+        Args:
+            hidden: the block's input after its own first linear layer.
+            residual: the block's input, in its shortcut's width.
+            modulations: from `modulations`.
+            following: the next block's first linear layer, or the output layer.
+            last: no block follows.
+        """
+        _, hidden = fused_linear(
+            hidden,
+            self.activation1,
+            self.normalisation1.standardisation(hidden),
+            modulations[0],
+            Linear(self.linear2.weight, self.linear2.bias),
+            sole=True,
+        )
+        return fused_linear(
+            hidden,
+            self.activation2,
+            self.normalisation2.standardisation(hidden),
+            modulations[1],
+            following,
+            residual=residual,
+            keep=not last,
+            sole=not last,
+        )
+
+
+class InputBlock(DecoderBlock):
+    """The first block: its input is [coordinates | patch features | latent], its shortcut a linear layer.
+
+    The latent, and the centre that coordinates are measured from, are the same for all points of a volume:
+    they are multiplied once and join the bias.
+    """
+
+    def __init__(self, config: OccupancyConfig) -> None:
+        super().__init__(config)
+        self.shortcut = self._first_layer(config)
+
+    def _first_layer(self, config: OccupancyConfig) -> nn.Linear:
+        patch = config.patch_edge**3 if config.patch_channels else 0
+        return nn.Linear(3 + patch + config.latent_length, config.decoder_width)
+
+    def volume_terms(self, latent: Float[Tensor, "B L"], centre: Float[Tensor, "3"]) -> tuple[Tensor, Tensor]:
+        """What every point of a volume gets from the first layer and the shortcut: two tensors [B, W]."""
+        length = latent.shape[1]
+        first, second = (
+            functional.linear(latent, layer.weight[:, -length:], layer.bias) + layer.weight[:, :3] @ centre
+            for layer in (self.linear1, self.shortcut)
+        )
+        return first, second
+
+    def enter(self, points: Float[Tensor, "B N F"], terms: tuple[Tensor, Tensor]) -> tuple[Hidden, Hidden]:
+        """First linear layer and shortcut of centred coordinates and patch features."""
+        hidden, residual = (
+            _varying_part(points, layer.weight, term)
+            for layer, term in zip((self.linear1, self.shortcut), terms, strict=True)
+        )
+        return hidden, residual
+
+
+class Decoder(nn.Module):
+    """Residual blocks over points; block j is conditioned on latent vector j, or all on the only one."""
+
+    def __init__(self, config: OccupancyConfig) -> None:
+        super().__init__()
+        rest = (DecoderBlock(config) for _ in range(config.decoder_blocks - 1))
+        self.blocks = nn.ModuleList((InputBlock(config), *rest))
+        self.output = nn.Linear(config.decoder_width, config.logits, bias=False)
+
+    def _typed_blocks(self) -> tuple[InputBlock, *tuple[DecoderBlock, ...]]:
+        return tuple(self.blocks)  # type: ignore[return-value]
+
+    def forward(
+        self, points: Float[Tensor, "B N F"], latent: Float[Tensor, "B D L"], centre: Float[Tensor, "3"]
+    ) -> Float[Tensor, "B N K"]:
+        """Logits of points given by coordinates measured from `centre`, and patch features."""
+        blocks = self._typed_blocks()
+        vectors = latent.to(self.output.weight.dtype).unbind(1)
+        own = vectors[1:] or vectors * len(blocks)
+        with torch.autocast(points.device.type, enabled=False):
+            terms = blocks[0].volume_terms(vectors[0], centre)
+            modulations = [block.modulations(vector) for block, vector in zip(blocks, own, strict=True)]
+        layers = [*(block.linear1 for block in blocks[1:]), self.output]
+
+        def logits(points: Tensor) -> Tensor:
+            hidden, residual = blocks[0].enter(points, terms)
+            for block, modulation, layer in zip(blocks, modulations, layers, strict=True):
+                following = Linear(layer.weight, layer.bias)
+                residual, hidden = block(hidden, residual, modulation, following, last=layer is self.output)
+            return hidden
+
+        tied = self.training or torch.is_grad_enabled()
+        return logits(points) if tied else by_points(logits, points)
+
+
+def _varying_part(
+    points: Float[Tensor, "B N F"], weight: Float[Tensor, "W FL"], terms: Float[Tensor, "B W"]
+) -> Float[Tensor, "B N W"]:
+    """Multiply by the columns that vary from point to point; add what the volume gives."""
+    matrix = weight[:, : points.shape[2]].to(points.dtype).t()
+    return torch.baddbmm(terms.to(points.dtype).unsqueeze(1), points, matrix.expand(len(points), -1, -1))

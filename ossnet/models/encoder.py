@@ -1,0 +1,78 @@
+"""The encoder: a downscaled volume to latent vectors and, if asked, a coarse segmentation.
+
+Letters: B batch, C channels, D latent vectors, L cells of the latent grid, K classes, X Y Z voxel axes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ossnet.models.configs import OccupancyConfig
+from ossnet.models.convolution import convolve
+from ossnet.models.normalisation import BatchNorm
+from ossnet.models.pade import Pade
+from ossnet.models.pooling import regrid
+from ossnet.models.residual import ResidualBlock, normalise_activate
+
+
+class Latent(NamedTuple):
+    """What the encoder knows of a volume."""
+
+    vectors: Float[Tensor, "B D L"]
+    """One vector, or one for the decoder's input and one for each of its blocks."""
+    auxiliary: Float[Tensor, "B K x y z"] | None
+    """Logits of the coarse segmentation, at the encoder's deepest resolution."""
+
+
+class Mapping(nn.Module):
+    """A 5^3 convolution, batch normalisation and a Pade unit."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
+        super().__init__()
+        self.convolution = nn.Conv3d(in_channels, out_channels, 5, padding=2, bias=bias)
+        self.normalisation = BatchNorm(out_channels)
+        self.activation = Pade()
+
+    def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O X Y Z"]:
+        """Features on the same grid."""
+        return normalise_activate(convolve(self.convolution, volume), self.normalisation, self.activation)
+
+
+class Encoder(nn.Module):
+    """Residual blocks, then a map on the latent grid flattened into the latent (spec sections 3.2 to 3.4).
+
+    The reference works at one volume size only. Here feature maps are max-pooled to the latent grid, which is
+    what it does at its own sizes, so that any shape goes in.
+    """
+
+    def __init__(self, config: OccupancyConfig) -> None:
+        super().__init__()
+        self.grid = config.latent_grid
+        widths = config.encoder_channels
+        ends = zip((config.in_channels, *widths[:-1]), widths, strict=True)
+        self.blocks = nn.ModuleList(ResidualBlock(before, after) for before, after in ends)
+        narrow = [max(width // 2, 1) for width in widths]
+        self.skips = nn.ModuleList(
+            Mapping(width, half, bias=False)
+            for width, half in zip(widths, narrow, strict=True)
+            if config.skip_connections
+        )
+        gathered = sum(narrow) if config.skip_connections else widths[-1]
+        self.latent = Mapping(gathered, config.latent_channels, bias=True)
+        self.auxiliary = (
+            nn.Conv3d(widths[-1], config.classes, 5, padding=2, bias=False) if config.auxiliary_head else None
+        )
+
+    def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Latent:
+        """Latent vectors and the coarse segmentation's logits."""
+        volume = volume.contiguous(memory_format=torch.channels_last_3d)
+        gathered = []
+        for index, block in enumerate(self.blocks):
+            volume = block(volume)
+            if self.skips:
+                gathered.append(self.skips[index](regrid(volume, self.grid)))
+        features = torch.cat(gathered, 1) if gathered else regrid(volume, self.grid)
+        auxiliary = None if self.auxiliary is None else convolve(self.auxiliary, volume)
+        return Latent(self.latent(features).flatten(2), auxiliary)

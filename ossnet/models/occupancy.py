@@ -1,0 +1,114 @@
+"""Occupancy networks: O-Net, OSS-Net A to D and whatever else their configuration spans.
+
+Letters: B batch, C channels, N points, P patch edge, K logits, X Y Z voxel axes of the working volume, x y z
+those of the downscaled one.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ossnet.models.configs import OccupancyConfig
+from ossnet.models.decoder import Decoder
+from ossnet.models.encoder import Encoder, Latent
+from ossnet.models.patch_encoder import PatchEncoder
+from ossnet.models.precision import compute_dtype
+
+__all__ = ["Latent", "OccupancyNetwork", "Prediction"]
+
+
+class Prediction(NamedTuple):
+    """What a forward pass gives."""
+
+    logits: Float[Tensor, "B N K"]
+    """Of the points, float32: no sigmoid or softmax yet."""
+    auxiliary: Float[Tensor, "B classes x y z"] | None
+    """Of the encoder's coarse segmentation, float32; None without the head."""
+
+
+class OccupancyNetwork(nn.Module):
+    """Decides point by point: an encoder of the whole volume, an encoder of patches, a decoder of points.
+
+    The presets keep what the published weights need (Reich et al., BMVC 2021, as its code has it): raw voxel
+    coordinates, one batch mean and variance over all decoder features, one latent vector a block in C and D.
+    Mended for all: mid-range patches are averaged in training and inference alike, any number of outputs, any
+    volume shape.
+    """
+
+    def __init__(self, config: OccupancyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        edge, channels = config.patch_edge, config.patch_channels
+        self.patch_encoder = PatchEncoder(channels, edge) if channels else None
+        self.decoder = Decoder(config)
+
+    def forward(
+        self,
+        encoder_input: Float[Tensor, "B C x y z"],
+        coordinates: Float[Tensor, "B N 3"],
+        patches: Float[Tensor, "B N Cp P P P"] | None,
+        grid_shape: Sequence[int],
+    ) -> Prediction:
+        """Logits of points and, with the auxiliary head, of the coarse segmentation.
+
+        Args:
+            encoder_input: the working volume averaged over cubes of `encoder_downscale` voxels.
+            coordinates: in [-1, 1]; the centre of voxel i on an axis of X voxels is -1 + 2 i / (X - 1).
+            patches: around each point, local channels first, then mid-range ones averaged to P; None without.
+            grid_shape: X, Y, Z of the working volume, which coordinates refer to.
+
+        Raises:
+            ValueError: a shape that does not fit the configuration.
+        """
+        latent = self.encode(encoder_input)
+        logits = self.decode(latent, coordinates, patches, grid_shape)
+        return Prediction(logits, None if latent.auxiliary is None else latent.auxiliary.float())
+
+    def encode(self, encoder_input: Float[Tensor, "B C x y z"]) -> Latent:
+        """Latent vectors of volumes; they serve any number of calls of `decode`."""
+        self._expect("encoder_input", encoder_input, (None, self.config.in_channels, None, None, None))
+        return self.encoder(encoder_input)
+
+    def decode(
+        self,
+        latent: Latent,
+        coordinates: Float[Tensor, "B N 3"],
+        patches: Float[Tensor, "B N Cp P P P"] | None,
+        grid_shape: Sequence[int],
+    ) -> Float[Tensor, "B N K"]:
+        """Logits of points, float32; in evaluation without gradients they are computed a part at a time."""
+        batch, points = len(latent.vectors), coordinates.shape[1]
+        self._expect("coordinates", coordinates, (batch, points, 3))
+        located, centre = self._locate(coordinates, grid_shape)
+        if self.patch_encoder is None:
+            features = located.to(compute_dtype(located))
+        else:
+            edge = self.config.patch_edge
+            self._expect("patches", patches, (batch, points, self.config.patch_channels, edge, edge, edge))
+            encoded = self.patch_encoder(patches)
+            features = torch.cat([located.to(encoded.dtype), encoded], 2)
+        return self.decoder(features, latent.vectors, centre).float()
+
+    def _locate(self, coordinates: Tensor, grid_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Coordinates as the weights expect them, measured from a centre that the first layer adds back.
+
+        Voxel indices counted from the middle voxel stay exact in half precision.
+        """
+        if self.config.coordinates == "normalised":
+            return coordinates, coordinates.new_zeros(3)
+        half = coordinates.new_tensor([(edge - 1) / 2 for edge in grid_shape])
+        centre = coordinates.new_tensor([edge // 2 for edge in grid_shape])
+        return coordinates * half + (half - centre), centre
+
+    @staticmethod
+    def _expect(name: str, tensor: Tensor | None, shape: tuple[int | None, ...]) -> None:
+        found = None if tensor is None else tuple(tensor.shape)
+        fits = found is not None and len(found) == len(shape)
+        if not fits or any(want not in (None, have) for want, have in zip(shape, found or (), strict=True)):
+            wanted = ", ".join("any" if want is None else str(want) for want in shape)
+            msg = f"{name}: expected shape [{wanted}], found {found}"
+            raise ValueError(msg)

@@ -1,0 +1,61 @@
+"""Walking a large tensor in pieces that fit a core's cache: a chain of operations then reads it once.
+
+Letters: B batch, N rows (points or voxels), W features.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+_CPU_ELEMENTS = 1 << 16
+_DEVICE_ELEMENTS = 1 << 21
+
+Tile = tuple[slice, slice]
+
+
+def tiles(tensor: Float[Tensor, "B N W"], *, scratch: int) -> Iterator[tuple[Tile, list[Tensor]]]:
+    """Index a contiguous tensor by contiguous pieces [1, rows, W].
+
+    With each piece come `scratch` buffers of its shape, in the arithmetic precision; they are the same memory
+    for every piece. On fake tensors, which have no values, the first piece stands for all: live memory is the
+    same.
+    """
+    size = _CPU_ELEMENTS if tensor.device.type == "cpu" else _DEVICE_ELEMENTS
+    batch, points, features = tensor.shape
+    rows = max(1, min(points, size // features))
+    memory = torch.empty(scratch, 1, rows, features, dtype=working_dtype(tensor), device=tensor.device)
+    for i in range(batch):
+        for j in range(0, points, rows):
+            tile = slice(i, i + 1), slice(j, j + rows)
+            yield tile, list(memory[:, :, : points - j])
+            if isinstance(tensor, FakeTensor):
+                return
+
+
+def pick(tensor: Float[Tensor, "B 1 W"], tile: Tile) -> Float[Tensor, "1 1 W"]:
+    """The row of a tensor that belongs to a tile's volume; with one row for all, that row."""
+    return tensor if len(tensor) == 1 else tensor[tile[0]]
+
+
+def working_dtype(tensor: Tensor) -> torch.dtype:
+    """Arithmetic inside a tile: float32, or float64 for float64 data."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def load(tensor: Tensor, buffer: Tensor) -> Tensor:
+    """A piece of a tensor in the arithmetic precision: itself, or a copy in the buffer."""
+    return tensor if tensor.dtype == buffer.dtype else buffer.copy_(tensor)
+
+
+def target(tensor: Tensor, buffer: Tensor) -> Tensor:
+    """Where to compute a piece of a tensor: in place if the precision allows, else in the buffer."""
+    return tensor if tensor.dtype == buffer.dtype else buffer
+
+
+def store(values: Tensor, tensor: Tensor) -> None:
+    """Write to a piece of a tensor what `target` made to be computed elsewhere."""
+    if values.dtype != tensor.dtype:
+        tensor.copy_(values)

@@ -1,0 +1,62 @@
+"""Residual U-Nets, the baselines: MONAI's, on volumes or slices of any size.
+
+Letters: B batch, C channels, K logits, X Y Z voxel axes in nibabel's order.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ossnet.models.configs import UNetConfig
+
+
+class UNet(nn.Module):
+    """A residual U-Net with instance normalisation and PReLU; any size, by zero padding at the far ends."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        from monai.networks.nets import UNet as MonaiUNet  # costs seconds to import
+
+        self.config = config
+        self.network = MonaiUNet(
+            spatial_dims=config.spatial_dims,
+            in_channels=config.in_channels,
+            out_channels=config.logits,
+            channels=config.channels,
+            strides=(2,) * (len(config.channels) - 1),
+            num_res_units=config.residual_units,
+            norm="instance",
+        )
+
+    def forward(self, image: Float[Tensor, "B C *grid"]) -> Float[Tensor, "B K *grid"]:
+        """Logits of every voxel.
+
+        Raises:
+            ValueError: wrong number of axes or channels, or an image too small for the depth.
+        """
+        self._check(image)
+        grid = image.shape[2:]
+        multiple = 2 ** (len(self.config.channels) - 1)
+        widths = [width for edge in reversed(grid) for width in (0, -edge % multiple)]
+        padded = functional.pad(image, widths)
+        if image.device.type == "cpu" and padded.shape[2] <= 2 * multiple:
+            # Two planes at the bottom: there bfloat16 weight gradients are wrong on CPUs, see convolution.py.
+            with torch.autocast("cpu", enabled=False):
+                logits = self.network(padded.float())
+        else:
+            logits = self.network(padded)
+        return logits[(..., *(slice(edge) for edge in grid))]
+
+    def _check(self, image: Tensor) -> None:
+        axes, channels = self.config.spatial_dims, self.config.in_channels
+        if image.ndim != axes + 2 or image.shape[1] != channels:
+            msg = f"image: expected [batch, {channels}, {axes} axes], found shape {tuple(image.shape)}"
+            raise ValueError(msg)
+        multiple = 2 ** (len(self.config.channels) - 1)
+        if max(image.shape[2:]) <= multiple:
+            msg = (
+                f"image: {tuple(image.shape[2:])} shrinks to one voxel over channels={self.config.channels}; "
+                f"use fewer levels or an image with an axis above {multiple}"
+            )
+            raise ValueError(msg)

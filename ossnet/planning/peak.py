@@ -1,0 +1,75 @@
+"""Peak memory of one optimiser step of a configuration: measured by taking it, or predicted without."""
+
+from typing import Protocol
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ossnet.memory import PeakMemory, track_peak
+from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
+from ossnet.planning.standin import standin_batch
+from ossnet.sampling import SamplingConfig
+from ossnet.training import LossConfig, OptimiserConfig, TrainingConfig
+from ossnet.training.optimiser import build_optimiser, resident
+from ossnet.training.step import optimiser_step
+
+
+class Plannable(Protocol):
+    """The parts of `ossnet.config.Config` that decide the memory of training."""
+
+    @property
+    def model(self) -> OccupancyConfig | UNetConfig: ...
+    @property
+    def sampling(self) -> SamplingConfig: ...
+    @property
+    def loss(self) -> LossConfig: ...
+    @property
+    def optimiser(self) -> OptimiserConfig: ...
+    @property
+    def training(self) -> TrainingConfig: ...
+
+
+def measure(config: Plannable, *, device: str | None = None, workers: int = 1) -> PeakMemory:
+    """Peak of the second step, really taken on a batch of zeros.
+
+    Args:
+        device: by default the current CUDA device, or the CPU.
+        workers: among which the batch is shared; the peak is one worker's.
+
+    Raises:
+        UserError: the configuration has no working shape yet.
+        torch.OutOfMemoryError: it does not fit.
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return _second_step(config, place, workers)
+
+
+def predict(config: Plannable, *, workers: int = 1) -> PeakMemory:
+    """The same quantity without memory or a GPU: the same step on fake tensors.
+
+    What no tensor shows is not in it: kernels' workspace, the allocator's fragments, a GPU's context.
+
+    Raises:
+        UserError: the configuration has no working shape yet.
+    """
+    with FakeTensorMode():
+        return _second_step(config, torch.device("cpu"), workers)
+
+
+def _second_step(config: Plannable, device: torch.device, workers: int) -> PeakMemory:
+    """The first step makes the optimiser's state, the second is counted."""
+    precision = config.training.precision
+    with torch.random.fork_rng(devices=[]), device:  # fake parameters can be made, but not moved
+        network = network_from_config(config.model).train()
+    optimiser = build_optimiser(network, config.optimiser)
+    volumes = -(-config.training.batch_size // workers)
+    batch = standin_batch(config.model, config.sampling, volumes=volumes, device=device)
+    optimiser_step(network, optimiser, batch, config.loss, precision=precision)
+    parts = {
+        "parameters": [*network.parameters(), *network.buffers()],
+        "optimiser_state": resident(optimiser),
+        "batch": batch.tensors(),
+    }
+    with track_peak(device, resident=parts, precision=precision) as peak:
+        optimiser_step(network, optimiser, batch, config.loss, precision=precision)
+    return peak.memory

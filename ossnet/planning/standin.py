@@ -1,0 +1,65 @@
+"""A batch of the shapes that a configuration trains on, with nothing in it.
+
+Letters: B batch, C channels, N points, P patch edge, K classes, X Y Z voxel axes (x y z: downscaled).
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from ossnet.errors import UserError
+from ossnet.models import NetworkConfig, OccupancyConfig, UNetConfig
+from ossnet.sampling import SamplingConfig
+from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
+from ossnet.sampling.grid import Shape, encoder_grid
+
+
+def standin_batch(
+    model: NetworkConfig, sampling: SamplingConfig, *, volumes: int, device: torch.device
+) -> Batch:
+    """Zeros in the place of `volumes` volumes.
+
+    Raises:
+        UserError: the configuration has no working shape yet.
+    """
+    working = sampling.working_shape
+    if working is None:
+        msg = "sampling.working_shape is not set: memory depends on it, give X Y Z or prepare a store first"
+        raise UserError(msg)
+    if isinstance(model, OccupancyConfig):
+        return _points(model, sampling, working, volumes, device)
+    return _crops(model, sampling, working, volumes, device)
+
+
+def _points(
+    model: OccupancyConfig, sampling: SamplingConfig, working: Shape, volumes: int, device: torch.device
+) -> PointBatch:
+    points, edge, factor = sampling.points, model.patch_edge, model.encoder_downscale
+
+    def zeros(shape: Sequence[int]) -> torch.Tensor:
+        return torch.zeros((volumes, *shape), device=device)
+
+    return PointBatch(
+        cases=("standin",) * volumes,
+        encoder_input=zeros((model.in_channels, *(axis // factor for axis in working))),
+        coordinates=zeros((points, 3)),
+        patches=zeros((points, model.patch_channels, edge, edge, edge)) if model.patch_channels else None,
+        labels=zeros((points,)).long(),
+        coarse_labels=zeros((model.classes, *encoder_grid(model, working))),
+        grid_shape=working,
+    )
+
+
+def _crops(
+    model: UNetConfig, sampling: SamplingConfig, working: Shape, volumes: int, device: torch.device
+) -> DenseBatch:
+    crop = sampling.crop_shape or working
+    axes: tuple[int, ...] = tuple(min(edge, length) for edge, length in zip(crop, working, strict=True))
+    images = volumes
+    if model.spatial_dims == 2:
+        images, axes = volumes * sampling.slices, axes[:2]
+    return DenseBatch(
+        cases=("standin",) * volumes,
+        image=torch.zeros((images, model.in_channels, *axes), device=device),
+        labels=torch.zeros((images, *axes), dtype=torch.long, device=device),
+    )

@@ -1,0 +1,199 @@
+"""From references to the tensors of one training step: points and patches, or crops, or slices.
+
+Letters: B batch, C channels, N points, P patch edge, X Y Z voxel axes (x y z: downscaled).
+"""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from ossnet.data import Store
+from ossnet.models import OccupancyConfig, UNetConfig
+from ossnet.sampling.augmentation import AugmentationConfig, augment
+from ossnet.sampling.grid import Shape, coordinates, downscale, encoder_grid, offset, pad
+from ossnet.sampling.order import Reference
+from ossnet.sampling.patches import PatchSource
+from ossnet.sampling.points import SamplingConfig, draw_points
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What both kinds of batch share."""
+
+    cases: tuple[str, ...]
+
+    @property
+    def places(self) -> int:
+        """How many decisions the network makes."""
+        raise NotImplementedError
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor of the batch."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return [value for value in values if isinstance(value, Tensor)]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class PointBatch(Batch):
+    """Input and target of an occupancy network."""
+
+    encoder_input: Float[Tensor, "B C x y z"]
+    coordinates: Float[Tensor, "B N 3"]
+    patches: Float[Tensor, "B C P P P"] | None
+    labels: Int[Tensor, "B N"]
+    coarse_labels: Int[Tensor, "B K x y z"]
+    """1 where a cell of the auxiliary grid holds any voxel of the class."""
+    grid_shape: Shape
+
+    @property
+    def places(self) -> int:
+        """Points of all volumes."""
+        return self.labels.numel()
+
+
+@dataclass(frozen=True)
+class DenseBatch(Batch):
+    """Input and target of a U-Net; 2-D networks have slices on the batch axis and no Z."""
+
+    image: Float[Tensor, "B C ..."]
+    labels: Int[Tensor, "B ..."]
+
+    @property
+    def places(self) -> int:
+        """Voxels of all volumes or slices."""
+        return self.labels.numel()
+
+
+BatchMaker = Callable[[Sequence[Reference]], Batch]
+
+
+def batch_maker(
+    store: Store,
+    *,
+    model: OccupancyConfig | UNetConfig,
+    sampling: SamplingConfig,
+    augmentation: AugmentationConfig,
+    seed: int,
+) -> BatchMaker:
+    """A function from one step's references to its batch; equal references give equal batches anywhere."""
+
+    def sample(image: Tensor, label: Tensor, generator: torch.Generator) -> dict[str, Tensor | None]:
+        if isinstance(model, OccupancyConfig):
+            return _points(image, label, model, sampling, generator)
+        return _crops(image, label, model, sampling, generator)
+
+    def make(references: Sequence[Reference]) -> Batch:
+        samples = []
+        for reference in references:
+            generator = _generator(seed, reference)
+            case = store.case(reference.case)
+            image, label = torch.from_numpy(case.image.astype("float32")), torch.from_numpy(case.label.copy())
+            image, label = augment(image, label, augmentation, generator)
+            samples.append(sample(image, label, generator))
+        cases = tuple(reference.case for reference in references)
+        return _collate(cases, samples, model, sampling)
+
+    return make
+
+
+def batches(steps: Iterable[Sequence[Reference]], make: BatchMaker) -> Iterator[Batch]:
+    """The batches of a run, made as they are asked for."""
+    for references in steps:
+        yield make(references)
+
+
+def _generator(seed: int, reference: Reference) -> torch.Generator:
+    key = zlib.crc32(f"{seed}/{reference.epoch}/{reference.step}/{reference.case}".encode())
+    return torch.Generator().manual_seed(key)
+
+
+def _points(
+    image: Tensor, label: Tensor, model: OccupancyConfig, sampling: SamplingConfig, generator: torch.Generator
+) -> dict[str, Tensor | None]:
+    working = sampling.working_shape
+    assert working is not None
+    indices = draw_points(label, sampling, generator)
+    x, y, z = indices.unbind(1)
+    frame = torch.tensor(offset(label.shape, working))
+    patches = None
+    if model.patch_channels:
+        source = PatchSource(
+            image, edge=model.patch_edge, local=model.local_patch, mid_range=model.mid_range_patch
+        )
+        patches = source.gather(indices)
+    return {
+        "encoder_input": downscale(pad(image, working), model.encoder_downscale),
+        "coordinates": coordinates(indices + frame, working),
+        "patches": patches,
+        "labels": label[x, y, z].long(),
+        "coarse_labels": _coarse(pad(label, working), model),
+    }
+
+
+def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
+    """Each class pooled by the maximum to the auxiliary head's grid (paper, section 3)."""
+    classes = torch.stack([label == index for index in range(1, model.classes + 1)])
+    return functional.adaptive_max_pool3d(classes.float(), encoder_grid(model, label.shape))
+
+
+def _crops(
+    image: Tensor, label: Tensor, model: UNetConfig, sampling: SamplingConfig, generator: torch.Generator
+) -> dict[str, Tensor | None]:
+    working = sampling.working_shape
+    assert working is not None
+    image, label = pad(image, working), pad(label, working).long()
+    if sampling.crop_shape is not None:
+        box = _box(label, sampling.crop_shape, generator)
+        image, label = image[(slice(None), *box)], label[box]
+    if model.spatial_dims == 2:
+        chosen = torch.randint(label.shape[-1], (sampling.slices,), generator=generator)
+        return {"image": image[..., chosen].movedim(-1, 0), "labels": label[..., chosen].movedim(-1, 0)}
+    return {"image": image[None], "labels": label[None]}
+
+
+def _box(label: Tensor, shape: Shape, generator: torch.Generator) -> tuple[slice, slice, slice]:
+    """A box of the volume, every second one around a foreground voxel."""
+    edges = [min(edge, length) for edge, length in zip(shape, label.shape, strict=True)]
+    rooms = [length - edge for edge, length in zip(edges, label.shape, strict=True)]
+    starts = [int(torch.randint(room + 1, (), generator=generator)) for room in rooms]
+    foreground = label.nonzero()
+    if len(foreground) and float(torch.rand((), generator=generator)) < 0.5:
+        centre = foreground[int(torch.randint(len(foreground), (), generator=generator))].tolist()
+        starts = [
+            min(max(middle - edge // 2, 0), room)
+            for middle, edge, room in zip(centre, edges, rooms, strict=True)
+        ]
+    x, y, z = (slice(start, start + edge) for start, edge in zip(starts, edges, strict=True))
+    return x, y, z
+
+
+def _collate(
+    cases: tuple[str, ...],
+    samples: Sequence[dict[str, Tensor | None]],
+    model: OccupancyConfig | UNetConfig,
+    sampling: SamplingConfig,
+) -> Batch:
+    join = torch.stack if isinstance(model, OccupancyConfig) else torch.cat
+    joined = {}
+    for name in samples[0]:
+        values = [value for sample in samples if (value := sample[name]) is not None]
+        joined[name] = join(values) if values else None
+    if isinstance(model, OccupancyConfig):
+        assert sampling.working_shape is not None
+        return PointBatch(cases=cases, grid_shape=sampling.working_shape, **joined)  # type: ignore[arg-type]
+    return DenseBatch(cases=cases, **joined)  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""The working grid: every case of a study centred in one shape that the networks can halve.
+
+Letters: B batch, C channels, N points, X Y Z voxel axes in nibabel's order.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from ossnet.models import OccupancyConfig
+
+Shape = tuple[int, int, int]
+
+
+def working_shape(largest: Sequence[int], *, multiple: int) -> Shape:
+    """The smallest shape holding `largest` whose axes are multiples of `multiple`."""
+    x, y, z = (-(-edge // multiple) * multiple for edge in largest)
+    return x, y, z
+
+
+def offset(shape: Sequence[int], working: Sequence[int]) -> Shape:
+    """Voxels of frame before a centred volume on each axis (the larger half, as in the paper's code)."""
+    x, y, z = (-(-(outer - inner) // 2) for inner, outer in zip(shape, working, strict=True))
+    return x, y, z
+
+
+def pad(volume: Tensor, working: Sequence[int]) -> Tensor:
+    """Centre `[..., X Y Z]` in a zero frame of the working shape."""
+    shape = volume.shape[-3:]
+    before = offset(shape, working)
+    widths = [
+        (first, outer - inner - first) for first, inner, outer in zip(before, shape, working, strict=True)
+    ]
+    return functional.pad(volume, [width for pair in reversed(widths) for width in pair])
+
+
+def downscale(volume: Float[Tensor, "C X Y Z"], factor: int) -> Float[Tensor, "C x y z"]:
+    """Average over factor^3 voxels: what trilinear interpolation by a whole factor of 2 comes to."""
+    return functional.avg_pool3d(volume, factor) if factor > 1 else volume
+
+
+def coordinates(indices: Int[Tensor, "N 3"], working: Sequence[int]) -> Float[Tensor, "N 3"]:
+    """Voxel indices of the working grid as floats in [-1, 1], voxel centres at both ends."""
+    last = torch.tensor([max(edge - 1, 1) for edge in working], dtype=torch.float32, device=indices.device)
+    centred = torch.tensor([float(edge > 1) for edge in working], device=indices.device)
+    return 2.0 * indices / last - centred
+
+
+def encoder_grid(config: OccupancyConfig, working: Sequence[int]) -> Shape:
+    """Cells of the encoder's last block, where the auxiliary head predicts."""
+    x, y, z = (edge // config.encoder_downscale // 2 ** len(config.encoder_channels) for edge in working)
+    return x, y, z

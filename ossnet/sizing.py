@@ -1,0 +1,51 @@
+"""Fitting a preset network to the size of a study's volumes; the paper's sizes come out for its data sets.
+
+Letters: X Y Z voxel axes in nibabel's order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ossnet.models import NetworkConfig, OccupancyConfig
+from ossnet.sampling.grid import encoder_grid, working_shape
+
+FINE = 32
+"""Voxels of the longest edge up to which an encoder sees the volume at full resolution."""
+LATENT_EDGE = 8
+"""Cells of the latent map along an axis at most (paper: 8x8x5 for BraTS, 8x8x8 for LiTS)."""
+
+COARSEST = 3
+"""Cells of the encoder's output along an axis at least, where the volume allows."""
+
+
+def size_network(config: NetworkConfig, largest: Sequence[int]) -> NetworkConfig:
+    """A network whose depth, latent map and encoder resolution suit volumes of up to `largest` voxels.
+
+    Volumes up to 32 voxels long are encoded at full resolution, larger ones at half (as in the paper). The
+    latent map is the encoder's output grid, eight cells an axis at most. Levels are left out while the
+    coarsest grid would be thinner than three cells, which would mostly be frame.
+    """
+    if not isinstance(config, OccupancyConfig):
+        axes = largest[: config.spatial_dims]
+        channels = config.channels
+        while len(channels) > 2 and min(axes) < 2 ** len(channels):
+            channels = channels[:-1]
+        return replace(config, channels=channels)
+    config = replace(config, encoder_downscale=1 if max(largest) <= FINE else 2)
+    while (
+        len(config.encoder_channels) > 1 and min(encoder_grid(config, _working(config, largest))) < COARSEST
+    ):
+        config = replace(config, encoder_channels=config.encoder_channels[:-1])
+    x, y, z = (min(edge, LATENT_EDGE) for edge in encoder_grid(config, _working(config, largest)))
+    return replace(config, latent_grid=(x, y, z if x * y * z > 1 else 2))
+
+
+def grid_multiple(config: NetworkConfig) -> int:
+    """What the edges of a working grid are multiples of, so that every level halves evenly."""
+    if isinstance(config, OccupancyConfig):
+        return config.encoder_downscale * 2 ** len(config.encoder_channels)
+    return 2 ** (len(config.channels) - 1)
+
+
+def _working(config: OccupancyConfig, largest: Sequence[int]) -> tuple[int, int, int]:
+    return working_shape(largest, multiple=grid_multiple(config))

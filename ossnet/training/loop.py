@@ -1,0 +1,176 @@
+"""The training loop: given batches, a way to validate and a reporter, and nothing of where they come from."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+
+from ossnet.memory import track_peak
+from ossnet.sampling.batches import Batch
+from ossnet.training.losses import LossConfig
+from ossnet.training.optimiser import Optimiser, OptimiserConfig, resident, set_progress
+from ossnet.training.ranks import from_rank_0, max_over_ranks, mean_over_ranks, rank, world
+from ossnet.training.step import optimiser_step
+
+GIB = 2.0**30
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how much at once, how exactly."""
+
+    epochs: int = 50
+    """Passes over the training cases (paper: 50)."""
+    max_time_s: float | None = None
+    """Seconds after which the running epoch is the last one; schedules follow whichever limit is nearer."""
+    batch_size: int = 8
+    """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
+    seed: int = 0
+    """Decides the weights' start, the order of cases and every draw."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16: matrix products and convolutions in bfloat16."""
+    validate_every: int = 5
+    """Epochs between two validations; the last epoch is always validated."""
+    validation_cases: int | None = None
+    """Validate on the first so many cases of the split only; nothing: on all."""
+    checkpoint_every: int = 1
+    """Epochs between two checkpoints; the last epoch always leaves one."""
+
+
+class Reporter(Protocol):
+    """Where a run's news goes."""
+
+    def step(self, metrics: dict[str, float], step: int) -> None:
+        """Metrics of one optimiser step, counted from 1; called on rank 0 only."""
+
+    def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Metrics of one epoch; called on every rank. It may raise to end the run.
+
+        Args:
+            checkpoint: on rank 0, where there is a new one: a folder to copy from; it goes after the call.
+        """
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    epoch: int = 0
+    step: int = 0
+    elapsed_s: float = 0.0
+
+
+@dataclass
+class Trainer:
+    """One run of one network; `fit` does it."""
+
+    network: nn.Module
+    optimiser: Optimiser
+    config: TrainingConfig
+    loss: LossConfig
+    optimiser_config: OptimiserConfig
+    device: torch.device
+    steps_per_epoch: int
+    validate: Callable[[], dict[str, float]]
+    save: Callable[[Path, Mapping[str, Any]], None]
+    """Write a checkpoint with this state to this folder."""
+    reporter: Reporter
+    peak: dict[str, float] | None = None
+
+    def fit(self, batches: Iterator[Batch], progress: Progress) -> dict[str, float]:
+        """Train from `progress` to the end; the last epoch's metrics.
+
+        Raises:
+            FloatingPointError: the loss is not finite; names the step and its cases.
+        """
+        began = time.monotonic() - progress.elapsed_s
+        metrics: dict[str, float] = {}
+        while progress.epoch < self.config.epochs:
+            set_progress(self.optimiser, from_rank_0(self._share(progress)), self.optimiser_config)
+            metrics = self._epoch(batches, progress)
+            elapsed = from_rank_0(time.monotonic() - began)
+            progress = Progress(progress.epoch + 1, progress.step + self.steps_per_epoch, elapsed)
+            final = self._share(progress) >= 1
+            if final or progress.epoch % self.config.validate_every == 0:
+                metrics |= self.validate()
+                progress = replace(progress, elapsed_s=from_rank_0(time.monotonic() - began))
+            metrics |= {"epoch": float(progress.epoch), "step": float(progress.step), "final": float(final)}
+            self._report(metrics, progress, final=final)
+            if final:
+                break
+        return metrics
+
+    def _share(self, progress: Progress) -> float:
+        """The share of the run done, by epochs or by time, whichever is more."""
+        share = progress.epoch / self.config.epochs
+        if self.config.max_time_s is not None:
+            share = max(share, progress.elapsed_s / self.config.max_time_s)
+        return share
+
+    def _epoch(self, batches: Iterator[Batch], progress: Progress) -> dict[str, float]:
+        self.network.train()
+        began = time.monotonic()
+        waited, points, losses = 0.0, 0, 0.0
+        for step in range(progress.step + 1, progress.step + self.steps_per_epoch + 1):
+            asked = time.monotonic()
+            batch = next(batches)
+            waited += time.monotonic() - asked
+            loss = self._step(batch.to(self.device), step)
+            losses += loss
+            points += batch.places * world()
+            if rank() == 0:
+                self.reporter.step({"loss/train": loss}, step)
+        took = time.monotonic() - began
+        return {
+            "loss/train_epoch": losses / self.steps_per_epoch,
+            "time/step_s": took / self.steps_per_epoch,
+            "time/data_wait_fraction": waited / took,
+            "throughput/points_per_s": points / took,
+            **(self.peak or {}),
+        }
+
+    def _step(self, batch: Batch, step: int) -> float:
+        """One step; the process's second one (after warm-up, or its only one) is measured as well."""
+        if self.peak is None and (self._warm() or self.config.epochs * self.steps_per_epoch == 1):
+            kept = [*self.network.parameters(), *self.network.buffers(), *resident(self.optimiser)]
+            with track_peak(self.device, resident=[*kept, *batch.tensors()]) as tracked:
+                loss = self._optimise(batch)
+            self.peak = {
+                "memory/peak_allocated_gib": max_over_ranks(tracked.allocated / GIB, self.device),
+                "memory/peak_reserved_gib": max_over_ranks(tracked.reserved / GIB, self.device),
+            }
+        else:
+            loss = self._optimise(batch)
+        value = mean_over_ranks(loss)
+        if value != value or abs(value) == float("inf"):
+            msg = (
+                f"the loss is {value} at step {step}, cases {', '.join(batch.cases)}: lower the learning rate"
+            )
+            raise FloatingPointError(msg)
+        return value
+
+    def _warm(self) -> bool:
+        """Whether the optimiser has made its state, which it does in its first step."""
+        return bool(resident(self.optimiser))
+
+    def _optimise(self, batch: Batch) -> torch.Tensor:
+        return optimiser_step(self.network, self.optimiser, batch, self.loss, precision=self.config.precision)
+
+    def _report(self, metrics: dict[str, float], progress: Progress, *, final: bool) -> None:
+        due = final or progress.epoch % self.config.checkpoint_every == 0
+        if not due or rank() != 0:
+            self.reporter.epoch(metrics, None)
+            return
+        aside = Path(tempfile.mkdtemp(prefix="ossnet-checkpoint-"))
+        try:
+            state = {"progress": asdict(progress), "optimiser": self.optimiser.state_dict()}
+            self.save(aside / "checkpoint", state)
+            self.reporter.epoch(metrics, aside / "checkpoint")
+        finally:
+            shutil.rmtree(aside)

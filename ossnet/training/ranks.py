@@ -1,0 +1,56 @@
+"""This process among the workers of a run; one process alone is rank 0 of 1."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+def rank() -> int:
+    """This worker's number."""
+    return distributed.get_rank() if _grouped() else 0
+
+
+def world() -> int:
+    """How many workers share the run."""
+    return distributed.get_world_size() if _grouped() else 1
+
+
+def mean_over_ranks(value: Tensor) -> float:
+    """The mean of a scalar over the workers."""
+    if world() == 1:
+        return float(value)
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return float(total) / world()
+
+
+def max_over_ranks(value: float, device: torch.device) -> float:
+    """The largest of a number over the workers."""
+    if world() == 1:
+        return value
+    largest = torch.tensor(value, dtype=torch.float64, device=device)
+    distributed.all_reduce(largest, op=distributed.ReduceOp.MAX)
+    return float(largest)
+
+
+def from_rank_0(value: Any) -> Any:
+    """Rank 0's value, on every worker: what decides for all must not differ between clocks."""
+    if world() == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def gathered(values: list[Any]) -> list[Any]:
+    """The lists of all workers, joined in the order of ranks."""
+    if world() == 1:
+        return values
+    lists: list[Any] = [None] * world()
+    distributed.all_gather_object(lists, values)
+    return [value for each in lists for value in each]
+
+
+def _grouped() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -1,0 +1,43 @@
+"""One optimiser step, for any network and batch.
+
+Letters: B batch, K logits, M places (points or voxels, flattened).
+"""
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
+from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
+from ossnet.training.optimiser import Optimiser
+
+
+def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
+    """Forward pass and loss of a batch; `network` may be wrapped for data parallelism."""
+    if isinstance(batch, PointBatch):
+        prediction = network(batch.encoder_input, batch.coordinates, batch.patches, batch.grid_shape)
+        loss = segmentation_loss(prediction.logits.movedim(-1, 1), batch.labels, config)
+        if prediction.auxiliary is not None:
+            coarse = auxiliary_loss(prediction.auxiliary, batch.coarse_labels)
+            loss = loss + config.auxiliary_weight * coarse
+        return loss
+    assert isinstance(batch, DenseBatch)
+    return segmentation_loss(network(batch.image).flatten(2), batch.labels.flatten(1), config)
+
+
+def optimiser_step(
+    network: nn.Module, optimiser: Optimiser, batch: Batch, config: LossConfig, *, precision: str
+) -> Tensor:
+    """Forward, backward and update; the detached loss."""
+    optimiser.zero_grad()
+    with autocast(next(network.parameters()).device, precision):
+        loss = batch_loss(network, batch, config)
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """bfloat16 where it is asked for; parameters and losses stay in float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

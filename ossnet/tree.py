@@ -1,0 +1,162 @@
+"""Trees of frozen dataclasses to and from plain dictionaries and dotted paths; the unknown is refused."""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ossnet.errors import UserError
+
+Tree = TypeVar("Tree")
+
+
+def to_dict(tree: Any) -> Any:
+    """Plain JSON-able values of a dataclass; a member of a union keeps its `kind`, which tells it apart."""
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return {field.name: to_dict(getattr(tree, field.name)) for field in dataclasses.fields(tree)}
+    if isinstance(tree, list | tuple):
+        return [to_dict(value) for value in tree]
+    if isinstance(tree, Mapping):
+        return {str(key): to_dict(value) for key, value in tree.items()}
+    return str(tree) if isinstance(tree, Path) else tree
+
+
+def from_dict(kind: type[Tree], values: Any, path: str = "") -> Tree:
+    """Rebuild a dataclass.
+
+    Raises:
+        UserError: an unknown key (names the nearest known one), or a value of the wrong type.
+    """
+    return _convert(kind, values, path)
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"model.decoder_width": 512, ...}`: every leaf under its dotted path; sequences stay whole."""
+    flat: dict[str, Any] = {}
+    for name, value in to_dict(tree).items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
+    """A copy with the leaves at the given dotted paths changed.
+
+    Raises:
+        UserError: an unknown path (names the nearest known one), or a value of the wrong type.
+    """
+    known = flatten(tree)
+    values = to_dict(tree)
+    for path, value in changes.items():
+        if path not in known:
+            raise UserError(unknown("configuration path", path, known))
+        *parents, leaf = path.split(".")
+        branch = values
+        for parent in parents:
+            branch = branch[parent]
+        branch[leaf] = to_dict(value)
+    return from_dict(type(tree), values)
+
+
+def unknown(what: str, found: str, known: Any) -> str:
+    """The message for a name that is not among the known ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(found, names, n=1, cutoff=0.0)
+    return f"unknown {what} {found!r}: did you mean {near[0]!r}?" if near else f"unknown {what} {found!r}"
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _convert(kind: Any, value: Any, path: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _convert_union(get_args(kind), value, path)
+    if dataclasses.is_dataclass(kind):
+        return _convert_dataclass(kind, value, path)
+    if origin is Literal:
+        return _expect(value in get_args(kind), value, path, f"one of {', '.join(map(str, get_args(kind)))}")
+    if origin is tuple:
+        return _convert_tuple(get_args(kind), value, path)
+    if origin is dict:
+        _expect(isinstance(value, Mapping), value, path, "a mapping")
+        _, inner = get_args(kind)
+        return {key: _convert(inner, each, f"{path}.{key}") for key, each in value.items()}
+    return _convert_scalar(kind, value, path)
+
+
+def _convert_dataclass(kind: Any, value: Any, path: str) -> Any:
+    _expect(isinstance(value, Mapping), value, path or kind.__name__, "a mapping")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name in value:
+        if name not in fields:
+            raise UserError(unknown("configuration key", _join(path, name), [_join(path, f) for f in fields]))
+    hints = _hints(kind)
+    converted = {name: _convert(hints[name], each, _join(path, name)) for name, each in value.items()}
+    try:
+        return kind(**{name: each for name, each in converted.items() if fields[name].init})
+    except (TypeError, ValueError) as error:
+        msg = f"{path or kind.__name__}: {error}"
+        raise UserError(msg) from error
+
+
+def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and type(None) in members:
+        return None
+    classes = [member for member in members if dataclasses.is_dataclass(member)]
+    if classes and isinstance(value, Mapping):
+        kinds = {str(getattr(member, "kind", "")): member for member in classes}
+        if str(value.get("kind")) not in kinds and len(classes) > 1:
+            raise UserError(unknown(f"{path}.kind", str(value.get("kind")), kinds))
+        return _convert(kinds.get(str(value.get("kind")), classes[0]), value, path)
+    failure: UserError | None = None
+    for member in members:
+        try:
+            return _convert(member, value, path)
+        except UserError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _convert_tuple(members: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    _expect(isinstance(value, list | tuple), value, path, "a list")
+    if members[-1] is Ellipsis:
+        members = (members[0],) * len(value)
+    _expect(len(value) == len(members), value, path, f"{len(members)} values")
+    return tuple(_convert(member, each, path) for member, each in zip(members, value, strict=True))
+
+
+def _convert_scalar(kind: Any, value: Any, path: str) -> Any:
+    if kind is Any:
+        return value
+    if kind is Path:
+        return Path(value)
+    if kind is float:
+        _expect(isinstance(value, int | float) and not isinstance(value, bool), value, path, "a number")
+        return float(value)
+    if kind is int:
+        whole = isinstance(value, int | float) and not isinstance(value, bool) and int(value) == value
+        _expect(whole, value, path, "a whole number")
+        return int(value)
+    if kind is type(None):
+        return _expect(value is None, value, path, "nothing")
+    return _expect(isinstance(value, kind), value, path, f"a {kind.__name__}")
+
+
+def _expect(holds: bool, value: Any, path: str, expected: str) -> Any:
+    if not holds:
+        msg = f"{path}: expected {expected}, found {value!r}"
+        raise UserError(msg)
+    return value
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

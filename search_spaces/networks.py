@@ -1,0 +1,24 @@
+"""All networks compared, each at several sizes; first of all each one at its smallest."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+NETWORKS = ["oss-net-c", "oss-net-d", "oss-net-a", "oss-net-b", "o-net", "unet-3d", "unet-2d"]
+UNET_CHANNELS = {"s": (8, 16, 32, 64), "m": (16, 32, 64, 128), "l": (32, 64, 128, 256)}
+
+FIRST = [
+    {"network": name} | ({"channels": "s"} if name.startswith("unet") else {"decoder_width": 64})
+    for name in NETWORKS
+]
+
+
+def space(trial: "Trial") -> dict[str, Any]:
+    """A network; the decoder's width of an occupancy network, the channels of a U-Net."""
+    network = trial.suggest_categorical("network", NETWORKS)
+    if network.startswith("unet"):
+        channels = trial.suggest_categorical("channels", list(UNET_CHANNELS))
+        return {"model": network, "model.channels": UNET_CHANNELS[channels]}
+    width = trial.suggest_categorical("decoder_width", [64, 128, 256, 512])
+    return {"model": network, "model.decoder_width": width}

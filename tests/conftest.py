@@ -1,0 +1,50 @@
+"""What every test shares: an environment of its own, and the scans that may lie beside the checkout."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from ossnet.data import PrepareConfig, write_phantom
+from ossnet.data.casefile import write_case
+from ossnet.data.plan import make_plan
+from ossnet.data.preparation import complete, make_case
+
+ROOT = Path(__file__).parents[1]
+
+# Set before anything imports ray, mlflow or matplotlib, and inherited by the processes that tests start.
+os.environ.update(
+    MPLBACKEND="Agg",
+    RAY_AUTH_MODE="disabled",  # tests of authentication turn it on themselves
+    RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
+    RAY_USAGE_STATS_ENABLED="0",
+)
+for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+    os.environ.pop(name, None)
+
+# A busy machine is no failure, and a failure must come back on the next run.
+settings.register_profile("ossnet", deadline=None, derandomize=True)
+settings.load_profile("ossnet")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real scans, fixtures and schemas beside the checkout; skips where there is none."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no folder `shared` beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of ten small phantom cases, eight of them for training; made without Ray. Read only."""
+    folder = tmp_path_factory.mktemp("phantom")
+    source = write_phantom(folder / "source", cases=10, shape=(28, 26, 22), seed=1)
+    plan = make_plan(PrepareConfig(source, folder / "store"))
+    for case in plan.source.cases:
+        plan.path(case).parent.mkdir(parents=True, exist_ok=True)
+        write_case(plan.path(case), make_case(case, plan))
+    complete(plan, {})
+    return plan.config.output

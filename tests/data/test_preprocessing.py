@@ -1,0 +1,156 @@
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ossnet.data import Task, preprocess, preprocess_label, read_source, restore
+from ossnet.data.nifti import read_header
+from ossnet.data.resampling import linear, nearest
+from ossnet.errors import UserError
+
+ONE = Task(modalities=("T1w",), labels={"lesion": 1})
+TWO = Task(modalities=("T1w", "T2w"), labels={"lesion": 1})
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def shifted(millimetres: float) -> np.ndarray:
+    affine = np.eye(4)
+    affine[0, 3] = millimetres
+    return affine
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(1, 100, shape).astype(np.float32)
+
+
+def test_four_files_and_one_4d_file_give_the_same_scan(tmp_path):
+    array = noise(5, 6, 7, 2)
+    together = save(tmp_path / "both.nii.gz", array)
+    apart = [save(tmp_path / f"{number}.nii.gz", array[..., number]) for number in range(2)]
+    np.testing.assert_array_equal(preprocess([together], TWO).image, preprocess(apart, TWO).image)
+
+
+def test_the_image_is_normalised_channel_by_channel(tmp_path):
+    scan = preprocess([save(tmp_path / "both.nii.gz", noise(5, 6, 7, 2) * [1, 50])], TWO)
+    assert scan.image.dtype == np.float32
+    np.testing.assert_allclose(scan.image.mean(axis=(1, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(scan.image.std(axis=(1, 2, 3), ddof=1), 1, atol=1e-4)
+
+
+def test_files_of_a_case_must_share_their_grid(tmp_path):
+    first = save(tmp_path / "t1.nii.gz", noise(5, 6, 7))
+    wide = save(tmp_path / "wide.nii.gz", noise(6, 6, 7))
+    moved = save(tmp_path / "moved.nii.gz", noise(5, 6, 7), shifted(0.5))
+    rounded = save(tmp_path / "rounded.nii.gz", noise(5, 6, 7), shifted(0.05))
+    with pytest.raises(
+        UserError, match=r"wide.nii.gz: expected the shape \(5, 6, 7\) of t1.nii.gz, found \(6, 6, 7\)"
+    ):
+        preprocess([first, wide], TWO)
+    with pytest.raises(UserError, match=r"moved.nii.gz: expected the grid of t1.nii.gz, .*up to 0.5 mm away"):
+        preprocess([first, moved], TWO)
+    preprocess([first, rounded], TWO)
+
+
+def test_the_number_of_modalities_must_fit(tmp_path):
+    with pytest.raises(UserError, match="expected 2 modalities, found 1"):
+        preprocess([save(tmp_path / "t1.nii.gz", noise(5, 6, 7))], TWO)
+    with pytest.raises(UserError, match="expected 1 modalities, found 3"):
+        preprocess([save(tmp_path / "t1.nii.gz", noise(5, 6, 7, 3))], ONE)
+
+
+def test_voxels_must_be_finite(tmp_path):
+    array = noise(5, 6, 7)
+    array[1, 2, 3], array[4, 5, 6] = np.nan, np.inf
+    with pytest.raises(UserError, match="expected finite voxels, found 2 that are NaN or infinite"):
+        preprocess([save(tmp_path / "t1.nii.gz", array)], ONE)
+
+
+def test_a_label_must_lie_on_its_image_s_grid(tmp_path):
+    image = read_header(save(tmp_path / "t1.nii.gz", noise(5, 6, 7)))
+    label = save(tmp_path / "label.nii.gz", np.ones((5, 6, 7), np.uint8), shifted(2))
+    with pytest.raises(UserError, match=r"label.nii.gz: expected the grid of its image, .* 2 mm away"):
+        preprocess_label(label, ONE, like=image.geometry)
+
+
+def test_a_strange_label_value_names_the_file(tmp_path):
+    label = save(tmp_path / "label.nii.gz", np.full((5, 6, 7), 255, np.uint8))
+    with pytest.raises(UserError, match=r"label.nii.gz: expected label values \[0, 1\], found 255 too"):
+        preprocess_label(label, ONE)
+
+
+@given(
+    old=st.tuples(*[st.integers(1, 12)] * 3),
+    new=st.tuples(*[st.integers(1, 12)] * 3),
+)
+def test_resampling_keeps_the_box_and_the_range(old, new):
+    array = np.random.default_rng(1).uniform(0, 1, old).astype(np.float32)
+    labels = (array > 0.5).astype(np.uint8)
+    assert nearest(labels, new).shape == linear(array, new).shape == new
+    assert linear(array, new).min() >= array.min() - 1e-6
+    assert linear(array, new).max() <= array.max() + 1e-6
+    constant = np.full(old, 3, np.float32)
+    np.testing.assert_allclose(linear(constant, new), 3)
+    # Both look at the same places: a ramp sampled linearly is within half a voxel of its nearest sample.
+    ramp = np.broadcast_to(np.arange(old[0], dtype=np.float32)[:, None, None], old)
+    assert np.abs(linear(ramp, new) - nearest(ramp, new)).max() <= 0.5 + 1e-5
+
+
+@given(old=st.tuples(*[st.integers(1, 9)] * 3), factor=st.integers(1, 3))
+def test_labels_survive_a_finer_grid(old, factor):
+    labels = np.random.default_rng(2).integers(0, 4, old).astype(np.uint8)
+    x, y, z = (size * factor for size in old)
+    np.testing.assert_array_equal(nearest(nearest(labels, (x, y, z)), old), labels)
+
+
+def test_a_spacing_is_reached_and_undone(tmp_path):
+    affine = np.array([[0, 0, 2.0, -7], [-1.5, 0, 0, 30], [0, 3.0, 0, 2], [0, 0, 0, 1]])  # stored as P S R
+    labels = np.zeros((8, 6, 10), np.uint8)
+    labels[2:6, 1:5, 3:8] = 1
+    image = save(tmp_path / "t1.nii.gz", noise(8, 6, 10), affine)
+    label = save(tmp_path / "label.nii.gz", labels, affine)
+    task = Task(modalities=("T1w",), labels={"lesion": 1}, spacing=(1.0, 1.0, 1.0))
+    scan = preprocess([image], task)
+    classes = preprocess_label(label, task, like=scan.geometry)
+    assert scan.image.shape == (1, 20, 12, 18)
+    assert classes.shape == (20, 12, 18)
+    assert scan.geometry.spacing == pytest.approx((1, 1, 1))
+    np.testing.assert_array_equal(restore(classes, scan.geometry), labels)
+    # The box stays: the outer corner of the first voxel is where it was, half a voxel from the first centre.
+    first = scan.geometry.working_affine @ [-0.5, -0.5, -0.5, 1]
+    np.testing.assert_allclose(first, affine @ [7.5, -0.5, -0.5, 1])
+
+
+def test_restoring_wants_the_working_shape(tmp_path):
+    geometry = read_header(save(tmp_path / "t1.nii.gz", noise(5, 6, 7))).geometry
+    with pytest.raises(ValueError, match="expected the working shape"):
+        restore(np.zeros((7, 6, 5), np.uint8), geometry)
+
+
+def test_a_real_brats_case(shared):
+    source = read_source(shared / "data" / "brats2021")
+    (case,) = source.cases
+    task = Task(source.modalities, source.labels)
+    scan = preprocess(case.images, task)
+    classes = preprocess_label(case.label, task, like=scan.geometry)
+    assert scan.image.shape == (4, 240, 240, 155)
+    assert np.unique(classes).tolist() == [0, 1, 2, 3]
+    stored = np.asarray(nibabel.load(case.label).dataobj)
+    np.testing.assert_array_equal(restore(task.decode(classes), scan.geometry), stored)
+    brain = scan.image != 0
+    for channel, inside in zip(scan.image, brain, strict=True):
+        assert channel[inside].mean() == pytest.approx(0, abs=1e-3)
+
+
+def test_a_real_4d_case(shared):
+    source = read_source(shared / "data" / "msd_brain_slab")
+    (case,) = source.cases
+    scan = preprocess(case.images, Task(source.modalities, source.labels, normalisation="zscore"))
+    assert scan.image.shape == (4, 147, 141, 54)
+    np.testing.assert_allclose(scan.image.std(axis=(1, 2, 3), ddof=1, dtype=float), 1, rtol=1e-4)

@@ -1,0 +1,154 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ossnet.data import Geometry, Store, StoredCase, preprocess, preprocess_label, read_source, restore
+from ossnet.data.casefile import read_case, read_facts, write_case
+from ossnet.data.normalisation import Intensity
+from ossnet.errors import UserError
+
+
+def a_case(shape: tuple[int, int, int] = (3, 4, 5)) -> StoredCase:
+    rng = np.random.default_rng(0)
+    rows = tuple(tuple(row) for row in np.eye(4).tolist())
+    label = rng.integers(0, 3, shape).astype(np.uint8)
+    return StoredCase(
+        id="case",
+        group="patient",
+        image=rng.standard_normal((2, *shape)).astype(np.float16),
+        label=label,
+        geometry=Geometry(shape, rows, rows, 1, None, 0, (1.0, 1.0, 1.0), ("mm", "sec"), shape),
+        intensities=(Intensity(1, 2, 3, 4), Intensity(5, 6, 7, 8)),
+        class_counts=tuple(np.bincount(label.ravel(), minlength=3).tolist()),
+    )
+
+
+def edit(store: Path, target: Path, **changes: object) -> Path:
+    """A copy of a store with another manifest."""
+    shutil.copytree(store, target)
+    values = json.loads((target / "manifest.json").read_text())
+    (target / "manifest.json").write_text(json.dumps(values | changes))
+    return target
+
+
+def test_a_case_comes_back_as_it_was(tmp_path):
+    case = a_case()
+    write_case(tmp_path / "case.arrow", case)
+    again = read_case(tmp_path / "case.arrow")
+    np.testing.assert_array_equal(again.image, case.image)
+    np.testing.assert_array_equal(again.label, case.label)
+    assert (again.image.dtype, again.label.dtype) == (np.float16, np.uint8)
+    for name in ("id", "group", "geometry", "intensities", "class_counts", "spacing"):
+        assert getattr(again, name) == getattr(case, name)
+    assert read_facts(tmp_path / "case.arrow").shape == (2, 3, 4, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["case.arrow"]
+
+
+def test_voxels_are_mapped_not_read(tmp_path):
+    write_case(tmp_path / "case.arrow", a_case((40, 40, 40)))
+    case = read_case(tmp_path / "case.arrow")
+    assert not case.image.flags.writeable
+    assert not case.image.flags.owndata
+    assert not case.label.flags.owndata
+    maps = Path("/proc/self/maps").read_text()
+    assert str(tmp_path / "case.arrow") in maps
+    (tmp_path / "case.arrow").unlink()
+    assert np.isfinite(case.image).all()  # the mapping outlives the name
+    with pytest.raises(ValueError, match="read-only"):
+        case.image[...] = 0
+
+
+def test_equal_cases_are_equal_bytes(tmp_path):
+    write_case(tmp_path / "a.arrow", a_case())
+    write_case(tmp_path / "b.arrow", a_case())
+    assert (tmp_path / "a.arrow").read_bytes() == (tmp_path / "b.arrow").read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"ARROW1 but not really"])
+def test_a_damaged_case_is_told(tmp_path, content):
+    (tmp_path / "case.arrow").write_bytes(content)
+    with pytest.raises(UserError, match=r"case.arrow: expected a case of the store"):
+        read_case(tmp_path / "case.arrow")
+
+
+def test_a_store_knows_its_cases(phantom_store):
+    store = Store.open(phantom_store)
+    assert store.task.modalities == ("FLAIR", "T1w", "T1gd", "T2w")
+    assert store.task.classes == 3
+    assert store.max_shape == (28, 26, 22)
+    assert len(store.split("training")) == 8
+    assert len(store.split("validation")) == 2
+    assert store.split("test") == ()
+    assert sorted(store.split("training") + store.split("validation")) == list(store.split("all"))
+    case = store.case(store.split("all")[4])
+    assert case.image.shape == (4, 28, 26, 22)
+    assert case.geometry.shape == (26, 22, 28)  # stored as P I R
+    assert sum(case.class_counts) == case.label.size
+
+
+def test_cases_equal_what_a_new_scan_would_be(phantom_store):
+    """A store and a prediction see the same voxels, but for the store's half precision."""
+    store, source = Store.open(phantom_store), read_source(phantom_store.parent / "source")
+    for expected in source.cases:
+        scan, stored = preprocess(expected.images, store.task), store.case(expected.id)
+        np.testing.assert_allclose(stored.image, scan.image, rtol=2**-10, atol=1e-6)
+        assert stored.geometry == scan.geometry
+        label = preprocess_label(expected.label, store.task, like=scan.geometry)
+        np.testing.assert_array_equal(stored.label, label)
+        assert restore(stored.label, stored.geometry).shape == scan.geometry.shape
+
+
+def test_statistics(phantom_store):
+    store = Store.open(phantom_store)
+    statistics = store.manifest.statistics
+    assert statistics["max_shape"] == statistics["median_shape"] == [28, 26, 22]
+    assert statistics["median_spacing"] == [1, 1, 1]
+    cases = [store.case(case) for case in store.split("all")]
+    voxels = np.concatenate([case.label.ravel() for case in cases])
+    names = ["background", "edema", "non-enhancing", "enhancing"]
+    shares = np.bincount(voxels, minlength=4) / voxels.size
+    assert statistics["class_frequencies"] == pytest.approx(dict(zip(names, shares, strict=True)))
+    assert statistics["intensities"]["T1w"]["maximum"] == max(case.intensities[1].maximum for case in cases)
+
+
+def test_unknown_names_get_the_nearest(phantom_store):
+    store = Store.open(phantom_store)
+    with pytest.raises(UserError, match="unknown split 'validaton': did you mean 'validation'"):
+        store.split("validaton")
+    with pytest.raises(UserError, match="'phantom_0001': did you mean 'phantom_001'"):
+        store.case("phantom_0001")
+
+
+@pytest.mark.parametrize(("version", "remedy"), [(2, "update ossnet"), (0, "prepare it again")])
+def test_another_schema_version_is_refused(phantom_store, tmp_path, version, remedy):
+    path = edit(phantom_store, tmp_path / "store", schema_version=version, something_new=1)
+    with pytest.raises(UserError, match=rf"expected store schema version 1, found {version}; {remedy}"):
+        Store.open(path)
+
+
+def test_splits_that_share_a_group_are_refused(phantom_store, tmp_path):
+    splits = json.loads((phantom_store / "manifest.json").read_text())["splits"]
+    splits["validation"].append(splits["training"][0])
+    with pytest.raises(UserError, match="is in the training and in the validation split"):
+        Store.open(edit(phantom_store, tmp_path / "store", splits=splits))
+
+
+def test_what_is_no_store_is_told(tmp_path):
+    with pytest.raises(UserError, match="nowhere: store not found"):
+        Store.open(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"expected a store, found no manifest.json"):
+        Store.open(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"name": "some web application"}')
+    with pytest.raises(UserError, match=r"manifest.json: expected a store's manifest"):
+        Store.open(tmp_path)
+
+
+def test_a_case_that_is_gone_is_told(phantom_store, tmp_path):
+    store = Store.open(edit(phantom_store, tmp_path / "store"))
+    case = store.split("all")[0]
+    (store.root / store.manifest.cases[case].file).unlink()
+    with pytest.raises(UserError, match="expected a case of the store"):
+        store.case(case)

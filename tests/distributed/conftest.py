@@ -1,0 +1,41 @@
+"""One embedded cluster for all tests that need one, and a configuration that trains in seconds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ossnet.config import Config
+from ossnet.data import Store
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    from ossnet.distributed.cluster import connect
+
+    with connect():
+        yield
+
+
+@pytest.fixture(scope="session")
+def store(phantom_store: Path) -> Store:
+    return Store.open(phantom_store)
+
+
+@pytest.fixture(scope="session")
+def tiny(store: Store) -> Config:
+    """An OSS-Net with batch statistics and patches; two steps an epoch."""
+    return Config.preset("oss-net-c", store).replace(
+        {
+            "model.encoder_channels": (4, 8),
+            "model.decoder_width": 16,
+            "model.decoder_blocks": 2,
+            "model.patch_edge": 3,
+            "sampling.points": 64,
+            "training.batch_size": 4,
+            "training.epochs": 4,
+            "training.validate_every": 2,
+            "training.validation_cases": 1,
+            "optimiser.name": "adamw",
+        }
+    )

@@ -1,0 +1,177 @@
+"""jobs/predict.py and jobs/evaluate.py as a person runs them."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from ossnet.checkpoint import save_checkpoint
+from ossnet.config import Config
+from ossnet.data import Store, Task
+from ossnet.models import UNetConfig, network_config, network_from_config
+from ossnet.sampling import SamplingConfig
+
+ROOT = Path(__file__).parents[2]
+BRATS = Task(modalities=("FLAIR", "T1w", "T1gd", "T2w"), labels={"necrosis": 1, "edema": 2, "enhancing": 4})
+
+
+def job(name: str, *options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "jobs" / f"{name}.py", *options]
+    # One thread: on a busy machine several wait for one another, ten times as long.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def small(config: Config) -> Config:
+    if isinstance(config.model, UNetConfig):
+        return replace(config, model=replace(config.model, channels=(2, 4), residual_units=1))
+    sizes = {"encoder_channels": (4, 4), "decoder_width": 8, "decoder_blocks": 1, "patch_edge": 3}
+    return replace(config, model=replace(config.model, **sizes, latent_grid=(2, 2, 2)))
+
+
+def save(folder: Path, config: Config, task: Task) -> Path:
+    torch.manual_seed(0)
+    documents = {"config.json": config.to_json(), "task.json": json.dumps(task.to_dict())}
+    save_checkpoint(folder, network=network_from_config(config.model), documents=documents, state={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network for the phantom study."""
+    store = Store.open(phantom_store)
+    config = small(Config.preset("oss-net-c", store).for_store(store))
+    return save(tmp_path_factory.mktemp("run") / "checkpoint", config, store.task)
+
+
+@pytest.fixture(scope="module")
+def scans(phantom_store: Path) -> list[Path]:
+    """The images that the phantom study was prepared from, of several orientations."""
+    return sorted((phantom_store.parent / "source" / "imagesTr").iterdir())
+
+
+def same_grid(path: Path, like: Path, values: set[int]) -> None:
+    result, scan = nibabel.load(path), nibabel.load(like)
+    assert result.shape == scan.shape[:3]
+    assert np.array_equal(result.affine, scan.affine)
+    for code in ("sform_code", "qform_code"):
+        assert result.header[code] == scan.header[code]
+    assert set(np.unique(np.asarray(result.dataobj)).tolist()) <= values
+
+
+def test_predict_a_folder_of_4d_scans(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+    source = scans[0].parents[1]
+    done = job("predict", "--checkpoint", checkpoint, "--input", source, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    written = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in written] == [scan.name.replace(".nii", "_seg.nii") for scan in scans]
+    for path, scan in zip(written, scans, strict=True):
+        same_grid(path, scan, {0, 1, 2, 3})
+    assert f"{len(scans)} in {tmp_path / 'out'}" in done.stdout
+
+
+def test_a_bad_scan_among_good_ones(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "cut.nii.gz").write_bytes(scans[0].read_bytes()[:5000])
+    nibabel.save(nibabel.Nifti1Image(np.zeros((9, 9, 9), np.int16), np.eye(4)), tmp_path / "single.nii.gz")
+    inputs = [tmp_path / "cut.nii.gz", scans[0], tmp_path / "single.nii.gz", scans[1]]
+    output = tmp_path / "out"
+    done = job("predict", "--checkpoint", checkpoint, "--output", output, "--json", "--input", *inputs)
+    assert done.returncode == 2
+    first, second = done.stderr.strip().splitlines()
+    assert "cut.nii.gz" in first
+    assert "truncated" in first
+    assert "single.nii.gz" in second
+    assert "4 modalities" in second
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    assert result["failed"] == 2
+    written = {Path(case["output"]).name for case in result["cases"] if case["output"]}
+    assert written == {path.name for path in output.iterdir()}
+    assert len(written) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [("--checkpoint", "no checkpoint"), ("--input", "no such file"), ("--nonsense", "unknown option")],
+)
+def test_what_predict_refuses(
+    changed: str, message: str, checkpoint: Path, scans: list[Path], tmp_path: Path
+) -> None:
+    options = {"--checkpoint": checkpoint, "--input": scans[0], "--output": tmp_path / "out"}
+    options[changed] = tmp_path / "gone"
+    done = job("predict", *(part for option in options.items() for part in option))
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def predict_brats(name: str, source: Path, folder: Path) -> None:
+    """Predict a BraTS folder of one case with an untrained network and check where the result lies."""
+    sampling = SamplingConfig(working_shape=(256, 256, 160))
+    config = small(Config(model=network_config(name, in_channels=4, classes=3), sampling=sampling))
+    checkpoint = save(folder / "checkpoint", config, BRATS)
+    done = job("predict", "--checkpoint", checkpoint, "--input", source, "--output", folder / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    (case,) = json.loads(done.stdout.strip().splitlines()[-1])["cases"]
+    (scan,) = source.glob("*/*_flair.nii.gz")
+    assert Path(case["output"]).name == f"{scan.parent.name}_seg.nii.gz"
+    same_grid(Path(case["output"]), scan, {0, 1, 2, 4})
+
+
+@pytest.fixture
+def brats(shared: Path) -> Path:
+    folder = shared / "data" / "brats2021"
+    if not folder.is_dir():
+        pytest.skip("no BraTS case")
+    return folder
+
+
+def test_real_brats_folder(brats: Path, tmp_path: Path) -> None:
+    """A block of each modality, its place in the head and its header kept."""
+    for path in brats.glob("*/*.nii.gz"):
+        block = nibabel.load(path).slicer[90:130, 100:132, 60:84]
+        (tmp_path / "source" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        nibabel.save(block, tmp_path / "source" / path.parent.name / path.name)
+    predict_brats("oss-net-b", tmp_path / "source", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet-3d", "oss-net-b"])
+def test_real_brats_case_at_full_resolution(name: str, brats: Path, tmp_path: Path) -> None:
+    predict_brats(name, brats, tmp_path)
+
+
+def test_evaluate(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:
+    options = ("--checkpoint", checkpoint, "--data", phantom_store, "--output", tmp_path / "out")
+    done = job("evaluate", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.strip().splitlines()[-1])
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["split"], summary["cases"]) == ("validation", 2)
+    assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 2
+    done = job("evaluate", *options, "--split", "all")
+    assert done.returncode == 0, done.stderr
+    assert "10 (all)" in done.stdout
+    assert f"jobs/predict.py --checkpoint {checkpoint}" in done.stdout
+
+
+def test_what_evaluate_refuses(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:
+    common = ("--output", tmp_path / "out", "--checkpoint", checkpoint)
+    for options, message in (
+        (("--data", tmp_path), "manifest"),
+        (("--data", phantom_store, "--split", "test"), "no cases"),
+    ):
+        done = job("evaluate", *common, *options)
+        assert done.returncode == 2
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert message in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,235 @@
+"""jobs/prepare.py as a person would run it."""
+
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from ossnet.data import Store, write_phantom
+from ossnet.distributed.cluster import connect
+
+JOB = Path(__file__).parents[2] / "jobs" / "prepare.py"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with connect():  # joins the one that other tests of this process have left open
+        yield
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """Three phantom cases; read only."""
+    return write_phantom(tmp_path_factory.mktemp("study") / "scans", cases=3, shape=(16, 16, 16))
+
+
+@pytest.fixture
+def scans(study, tmp_path) -> Path:
+    """A copy to be spoilt."""
+    return Path(shutil.copytree(study, tmp_path / "scans"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """The real script in this process: exit code, output and error stream."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(JOB), *map(str, arguments)])
+        code: object = 0
+        try:
+            runpy.run_path(str(JOB), run_name="__main__")
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        captured = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, captured.out, captured.err
+
+    return run
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(JOB), *map(str, arguments)]
+
+
+def label_of(scans: Path, number: int) -> Path:
+    return scans / "labelsTr" / f"phantom_{number:03d}.nii.gz"
+
+
+def image_of(scans: Path, number: int) -> Path:
+    return scans / "imagesTr" / f"phantom_{number:03d}.nii.gz"
+
+
+def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(change(np.asarray(image.dataobj)), image.affine, image.header), path)
+
+
+def truncate(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 4 // 5])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(outcome: tuple[int, str, str], *expected: str) -> None:
+    """Exit code 2 and one line that says all that is expected."""
+    code, output, errors = outcome
+    assert code == 2, errors
+    assert output == ""
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
+    for text in expected:
+        assert text in line
+
+
+def test_a_missing_folder(run, tmp_path):
+    outcome = run("--source", tmp_path / "nowhere", "--output", tmp_path / "store")
+    assert_refused(outcome, "nowhere: folder not found")
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_unknown_layout(run, tmp_path):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "scan.dcm").touch()
+    outcome = run("--source", tmp_path / "scans", "--output", tmp_path / "store")
+    assert_refused(outcome, "unknown layout", "found scan.dcm", "--layout")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_missing_output(run, study):
+    assert_refused(run("--source", study), "--output: expected the folder of the store")
+
+
+def test_a_misspelt_option(run, study, tmp_path):
+    outcome = run("--source", study, "--output", tmp_path / "store", "--spacin", "1,1,1")
+    assert_refused(outcome, "did you mean '--spacing'")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda scans: label_of(scans, 1).unlink(), "labelsTr/phantom_001.nii.gz: file not found"),
+        (
+            lambda scans: rewrite(label_of(scans, 1), lambda label: label[1:]),
+            "expected the shape (16, 16, 16)",
+        ),
+    ],
+    ids=["image without label", "other grid"],
+)
+def test_what_headers_tell_is_fatal_when_strict(run, scans, tmp_path, spoil, expected):
+    spoil(scans)
+    outcome = run("--source", scans, "--output", tmp_path / "store", "--strict")
+    assert_refused(outcome, expected)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"scans"}
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda scans: truncate(image_of(scans, 1)), "phantom_001.nii.gz: expected 32768 bytes of voxels"),
+        (lambda scans: rewrite(label_of(scans, 1), lambda label: label + 200), "found 200, 201"),
+    ],
+    ids=["truncated", "strange label"],
+)
+def test_what_voxels_tell_is_set_aside_or_fatal(run, scans, tmp_path, spoil, expected):
+    spoil(scans)
+    arguments = ("--source", scans, "--output", tmp_path / "store")
+    assert_refused(run(*arguments, "--strict"), expected)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"scans"}
+    code, output, errors = run(*arguments, "--json")
+    assert code == 0
+    result = json.loads(output)
+    assert result["cases"] == 2
+    assert expected in result["set_aside"]["phantom_001"]
+    (line,) = errors.splitlines()
+    assert line.startswith("set aside: ")
+    assert expected in line
+
+
+@pytest.mark.usefixtures("cluster")
+def test_options_and_closing_words(run, study, tmp_path):
+    store = tmp_path / "store"
+    spacing = ("--spacing", "2,2,2")
+    code, output, _ = run(
+        "--source", study, "--output", store, *spacing, "--target", "foreground", "--layout", "msd"
+    )
+    assert code == 0
+    assert "3 (2 training, 1 validation, 0 test)" in output
+    assert f"Next: python jobs/train.py --data {store}" in output
+    task = Store.open(store).task
+    assert (task.spacing, task.labels) == ((2.0, 2.0, 2.0), {"foreground": 1})
+    code, output, _ = run(
+        "--source", study, "--output", store, "--spacing", "2", "2", "2", "--target", "foreground"
+    )
+    assert code == 0
+    assert "0 in " in output  # nothing was made again
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_store_of_a_newer_version_is_kept(run, study, tmp_path):
+    assert run("--source", study, "--output", tmp_path / "store")[0] == 0
+    manifest = tmp_path / "store" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    before = contents(tmp_path)
+    outcome = run("--source", study, "--output", tmp_path / "store")
+    assert_refused(outcome, "expected store schema version 1, found 2; update ossnet")
+    assert contents(tmp_path) == before
+
+
+def test_without_arguments_it_prepares_a_phantom_study_once(tmp_path):
+    first = subprocess.run(
+        command("--json"), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout)
+    assert result["prepared"] == result["cases"] == 12
+    assert Path(result["output"]) == tmp_path / "runs" / "phantom" / "store"
+    assert len(Store.open(Path(result["output"])).split("validation")) == 2
+    before = contents(tmp_path)
+    again = subprocess.run(
+        command("--json"), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert json.loads(again.stdout)["prepared"] == 0
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.usefixtures("cluster")
+def test_killed_it_goes_on_where_it_stood(run, tmp_path):
+    scans = write_phantom(tmp_path / "scans", cases=24, shape=(40, 40, 40), modalities=["FLAIR"])
+    store, arguments = (
+        tmp_path / "store",
+        ("--source", tmp_path / "scans", "--output", tmp_path / "store", "--json"),
+    )
+    with subprocess.Popen(
+        command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
+        made = 0
+        while driver.poll() is None and made < 3:
+            time.sleep(0.02)
+            made = len(list((store / "cases").glob("[!.]*.arrow")))
+        os.kill(driver.pid, signal.SIGKILL)
+    assert not (store / "manifest.json").exists()
+    time.sleep(3)  # its workers end
+    kept = {path: path.stat().st_mtime_ns for path in (store / "cases").glob("[!.]*.arrow")}
+    assert 3 <= len(kept) < 24
+    code, output, _ = run(*arguments)
+    assert code == 0
+    assert json.loads(output)["prepared"] == 24 - len(kept)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert {path.name for path in store.iterdir()} == {"cases", "manifest.json"}
+    assert len(list((store / "cases").iterdir())) == 24
+    assert run("--source", scans, "--output", tmp_path / "again")[0] == 0
+    assert contents(tmp_path / "again") == contents(store)

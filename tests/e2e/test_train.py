@@ -1,0 +1,58 @@
+"""jobs/train.py as a person runs it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from ossnet.checkpoint import check_checkpoint
+
+Job = Callable[..., CompletedProcess[str]]
+
+
+def test_train_go_on_and_judge(
+    run_job: Job, phantom_store: Path, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
+) -> None:
+    options = ["--data", phantom_store, "--output", "run", *tiny_training, *tiny_network]
+    done = run_job("train", *options, "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2" in done.stderr
+    for told in ("Dice", "peak memory", "mlflow ui --backend-store-uri", "Next: python jobs/evaluate.py"):
+        assert told in done.stdout
+    again = run_job("train", *options, "--epochs", "2")
+    assert again.returncode == 2
+    assert "holds a run already: go on with it by --resume" in again.stderr
+    more = run_job("train", *options, "--epochs", "4", "--resume", "--workers", "2", "--json")
+    assert more.returncode == 0, more.stderr
+    result = json.loads(more.stdout.strip().splitlines()[-1])
+    assert result["metrics"]["epoch"] in {2, 4}
+    assert Path(result["checkpoint"]) == tmp_path / "run" / "checkpoint"
+    check_checkpoint(tmp_path / "run" / "checkpoint")
+    judged = run_job(
+        "evaluate", "--checkpoint", "run/checkpoint", "--data", phantom_store, "--output", "judged", "--json"
+    )
+    assert judged.returncode == 0, judged.stderr
+    assert json.loads(judged.stdout)["cases"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--resume"], "no run to resume there"),
+        (["--workers", "3"], "training.batch_size 4 does not divide among 3 workers"),
+        (["--training.batch-size", "40"], "is more than the 8 training cases"),
+        (["--optimizer.learning-rate", "1"], "did you mean '--optimiser.learning-rate'?"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(
+    options: list[str], expected: str, run_job: Job, phantom_store: Path, tmp_path: Path
+) -> None:
+    done = run_job(
+        "train", "--data", phantom_store, "--output", "run", "--training.batch-size", "4", *options
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert expected in done.stderr
+    assert not list(tmp_path.iterdir())

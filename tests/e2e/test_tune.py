@@ -1,0 +1,123 @@
+"""jobs/tune.py: a study from the command line to MLflow and Optuna's file."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from ossnet.checkpoint import check_checkpoint
+from ossnet.config import Config
+from ossnet.data import Store
+
+Job = Callable[..., CompletedProcess[str]]
+
+# A network that learns nothing hits a few voxels; one that begins to learn says background everywhere, has a
+# Dice of 0 and falls behind.
+SPACE = """
+FIRST = [{"width": 8, "rate": 0.0}, {"width": 16, "rate": 0.0}] + 2 * [{"width": 8, "rate": 0.02}]
+
+def space(trial):
+    return {
+        "model.decoder_width": trial.suggest_categorical("width", [8, 16]),
+        "optimiser.learning_rate": trial.suggest_float("rate", 0.0, 0.02),
+    }
+"""
+EPOCHS = 4
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    path = tmp_path / "rates.py"
+    path.write_text(SPACE)
+    return path
+
+
+def all_runs(folder: Path, experiment: str) -> tuple[MlflowClient, Run, list[Run]]:
+    """The study's run and its trials', in their order."""
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    children = sorted((run for run in runs if run is not parent), key=lambda run: run.info.run_name)
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    return client, parent, children
+
+
+def test_a_study(
+    run_job: Job,
+    phantom_store: Path,
+    space: Path,
+    tiny_training: list[str],
+    tiny_network: list[str],
+    tmp_path: Path,
+) -> None:
+    options = ["--data", phantom_store, "--space", space, "--trials", "5", "--output", "study"]
+    done = run_job("tune", *options, *tiny_training, *tiny_network, "--training.epochs", EPOCHS)
+    assert done.returncode == 0, done.stderr
+    told = (
+        "best trial",
+        "Dice",
+        "peak memory",
+        f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db",
+    )
+    assert all(text in done.stdout for text in (*told, "Next: python jobs/report.py --experiment rates"))
+    check_checkpoint(tmp_path / "study" / "checkpoint")
+    config = Config.from_json(tmp_path / "study" / "checkpoint" / "config.json")
+
+    client, parent, children = all_runs(tmp_path, "rates")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["best"] in done.stdout
+    assert len(children) == 5
+    study = optuna.load_study(study_name="rates", storage=f"sqlite:///{tmp_path / 'study' / 'study.db'}")
+    for run, trial in zip(children, study.trials, strict=True):
+        assert set(run.data.params) == set(config.for_store(Store.open(phantom_store)).flatten())
+        assert run.data.params["model.decoder_width"] == str(trial.params["width"])
+        assert float(run.data.params["optimiser.learning_rate"]) == trial.params["rate"]
+        assert 0 < run.data.metrics["memory/peak_allocated_gib"] < 1
+        assert run.data.metrics["time/step_s"] > 0
+        dice = {
+            metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "dice/val")
+        }
+        assert {step // 2: value for step, value in dice.items()} == trial.intermediate_values
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss/train")]
+        epochs = int(run.data.metrics["epoch"])
+        assert sorted(steps) == list(range(1, 2 * epochs + 1))
+        assert {"device", "version/torch", "version/ray"} <= run.data.tags.keys()
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        if trial.state.name == "COMPLETE":
+            assert (run.info.status, epochs) == ("FINISHED", EPOCHS)
+            assert math.isclose(trial.value, run.data.metrics["dice/val"])
+            assert files == {"checkpoint", "config.json"}
+        else:
+            assert (run.info.status, trial.state.name) == ("KILLED", "PRUNED")
+            assert run.data.tags["stopped"] == "early"
+            assert epochs < EPOCHS
+            assert files == {"config.json"}
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--space", "typo.py"], "did you mean 'model.decoder_width'?"),
+        (["--space", "none.py"], "none.py: search space not found"),
+        (["--model.decoder-widht", "8"], "did you mean '--model.decoder-width'?"),
+        (["--max-time", "soon"], "duration 'soon': expected a number"),
+    ],
+)
+def test_mistakes_end_with_one_line_before_anything_starts(
+    options: list[str], expected: str, run_job: Job, phantom_store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "typo.py").write_text("def space(trial): return {'model.decoder_widht': 8}")
+    done = run_job("tune", "--data", phantom_store, *options, "--output", "study")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["typo.py"]

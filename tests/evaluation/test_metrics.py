@@ -1,0 +1,49 @@
+"""Overlap metrics against sets, and the policy for empty classes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ossnet.evaluation import Overlap, dice_iou
+
+VOLUMES = arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 3))
+
+
+@given(VOLUMES, VOLUMES)
+def test_against_sets_of_voxels(prediction: np.ndarray, label: np.ndarray) -> None:
+    overlaps = dice_iou(torch.from_numpy(prediction), torch.from_numpy(label), 3)
+    for index, overlap in enumerate(overlaps, start=1):
+        found = set(map(tuple, np.argwhere(prediction == index)))
+        expected = set(map(tuple, np.argwhere(label == index)))
+        assert (overlap.label_voxels, overlap.predicted_voxels) == (len(expected), len(found))
+        if found or expected:
+            assert overlap.dice == pytest.approx(2 * len(found & expected) / (len(found) + len(expected)))
+            assert overlap.iou == pytest.approx(len(found & expected) / len(found | expected))
+            assert overlap.dice == pytest.approx(2 * overlap.iou / (1 + overlap.iou))
+        else:
+            assert overlap == Overlap(1.0, 1.0, 0, 0)
+
+
+@given(VOLUMES)
+def test_perfect_and_swapped(label: np.ndarray) -> None:
+    volume = torch.from_numpy(label)
+    assert all(overlap.dice == overlap.iou == 1.0 for overlap in dice_iou(volume, volume, 3))
+    empty = torch.zeros_like(volume)
+    for missed, invented in zip(dice_iou(empty, volume, 3), dice_iou(volume, empty, 3), strict=True):
+        assert missed.dice == invented.dice
+        assert missed.dice == (0.0 if missed.label_voxels else 1.0)
+
+
+def test_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        dice_iou(torch.zeros(2, 2, 2, dtype=torch.uint8), torch.zeros(2, 2, 3, dtype=torch.uint8), 1)
+    for prediction, label in ((2, 0), (0, 2), (2, 2)):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            dice_iou(
+                torch.full((2, 2, 2), prediction, dtype=torch.uint8),
+                torch.full((2, 2, 2), label, dtype=torch.uint8),
+                1,
+            )

@@ -1,0 +1,129 @@
+"""Coarse to fine against dense, with networks that decide by a known function of the place."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from torch import Tensor
+
+from ossnet.inference import InferenceConfig, predict_volume
+from ossnet.models import OccupancyConfig, OccupancyNetwork
+from ossnet.sampling import SamplingConfig
+
+CONFIG = OccupancyConfig(
+    classes=2,
+    encoder_channels=(2,),
+    encoder_downscale=1,
+    latent_grid=(2, 2, 2),
+    local_patch=False,
+    auxiliary_head=False,
+    decoder_width=4,
+    decoder_blocks=1,
+)
+
+
+class Known(OccupancyNetwork):
+    """Class logits from voxel indices of the working grid; counts the points it was asked for."""
+
+    def __init__(self, classes_of: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(CONFIG)
+        self.classes_of = classes_of
+        self.asked = 0
+
+    def decode(
+        self, latent: object, coordinates: Tensor, patches: Tensor | None, grid_shape: Sequence[int]
+    ) -> Tensor:
+        self.asked += coordinates.shape[1]
+        edges = torch.tensor(grid_shape) - 1
+        voxels = ((coordinates[0] + 1) / 2 * edges).round().long()
+        return torch.nn.functional.one_hot(self.classes_of(voxels), 3).float()[None]
+
+
+def of_volume(classes: np.ndarray) -> Known:
+    table = torch.from_numpy(classes).long()
+    return Known(lambda voxels: table[voxels.unbind(1)])
+
+
+def both(network: Known, shape: tuple[int, int, int], chunk: int = 1000) -> tuple[Tensor, Tensor, float]:
+    """Dense and hierarchical classes, and the share of voxels that the latter asked for."""
+    image = torch.zeros(1, *shape)
+    sampling = SamplingConfig(working_shape=shape)
+    dense = InferenceConfig(points_per_chunk=chunk)
+    expected = predict_volume(network, image, sampling=sampling, settings=dense).classes
+    network.asked = 0
+    found = predict_volume(
+        network, image, sampling=sampling, settings=replace(dense, method="hierarchical")
+    ).classes
+    return expected, found, network.asked / expected.numel()
+
+
+def blobs(shape: tuple[int, int, int], sigma: float, seed: int, threshold: float = 0.5) -> np.ndarray:
+    """Two nested classes with smooth, irregular borders."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), sigma, mode="wrap")
+    noise /= noise.std()
+    return (noise > threshold).astype(np.uint8) + (noise > threshold + 0.6)
+
+
+def hidden_pieces(dense: np.ndarray) -> np.ndarray:
+    """Connected pieces of one class that hold no point of the first lattice."""
+    hidden = np.zeros(dense.shape, bool)
+    for index in range(3):
+        pieces, count = ndimage.label(dense == index, np.ones((3, 3, 3)))
+        seen = np.unique(pieces[::4, ::4, ::4])
+        hidden |= np.isin(pieces, np.setdiff1d(np.arange(1, count + 1), seen))
+    return hidden
+
+
+@pytest.mark.parametrize("shape", [(33, 40, 29), (16, 16, 16), (5, 6, 50), (3, 2, 1)])
+def test_nested_balls_of_any_size_are_exact(shape: tuple[int, int, int]) -> None:
+    places = np.indices(shape) - np.reshape(shape, (3, 1, 1, 1)) / 2
+    distance = np.sqrt((places**2).sum(0))
+    classes = (distance < min(shape) * 0.45).astype(np.uint8) + (distance < min(shape) * 0.3)
+    expected, found, _ = both(of_volume(classes), shape)
+    assert torch.equal(expected, torch.from_numpy(classes))
+    assert torch.equal(found, expected)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10**6), st.floats(0.7, 6.0), st.integers(500, 20000))
+def test_differs_from_dense_only_by_hidden_pieces(seed: int, sigma: float, chunk: int) -> None:
+    expected, found, _ = both(of_volume(blobs((26, 31, 22), sigma, seed)), (26, 31, 22), chunk)
+    wrong = (expected != found).numpy()
+    assert not (wrong & ~hidden_pieces(expected.numpy())).any()
+
+
+def test_asks_a_fraction_of_the_voxels() -> None:
+    expected, found, share = both(of_volume(blobs((64, 64, 64), 9.0, 1, 1.0)), (64, 64, 64), 2**14)
+    assert torch.equal(expected, found)
+    assert share < 0.25
+
+
+def test_nothing_there_costs_the_first_lattice() -> None:
+    expected, found, share = both(of_volume(np.zeros((32, 32, 32), np.uint8)), (32, 32, 32))
+    assert torch.equal(expected, found)
+    assert share == 1 / 64
+
+
+def test_misses_what_hides_between_lattice_points() -> None:
+    classes = np.zeros((16, 16, 16), np.uint8)
+    classes[5:8, 5:8, 5:8] = 1
+    expected, found, _ = both(of_volume(classes), (16, 16, 16))
+    assert expected.sum() == 27
+    assert found.sum() == 0
+
+
+def test_probabilities_are_dense() -> None:
+    network = of_volume(np.zeros((16, 16, 16), np.uint8))
+    predict_volume(
+        network,
+        torch.zeros(1, 16, 16, 16),
+        sampling=SamplingConfig(working_shape=(16, 16, 16)),
+        settings=InferenceConfig(method="hierarchical"),
+        with_probabilities=True,
+    )
+    assert network.asked == 16**3

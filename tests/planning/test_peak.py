@@ -1,0 +1,150 @@
+"""Predicted against measured peaks, and both against what the shapes alone decide."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ossnet.config import Config
+from ossnet.data import Store
+from ossnet.errors import UserError
+from ossnet.experiment import run_training
+from ossnet.models import network_config
+from ossnet.planning import measure, predict
+
+PAPER_GB = {"o-net": 2.35, "oss-net-a": 2.58, "oss-net-b": 2.76, "oss-net-c": 2.59, "oss-net-d": 2.76}
+"""Table 2 of the paper, BraTS, training with 2^14 points."""
+
+
+SMALL = {"encoder_channels": (4, 8), "decoder_width": 32, "decoder_blocks": 2}
+
+
+def configured(name: str, **changes: Any) -> Config:
+    small: dict[str, Any] = {"channels": (4, 8)} if name.startswith("unet") else SMALL
+    dotted = {path.replace("__", "."): value for path, value in changes.items()}
+    return Config(model=network_config(name, in_channels=2, classes=2, **small)).replace(
+        {"sampling.working_shape": [32, 32, 16], "training.batch_size": 2, "sampling.points": 100, **dotted}
+    )
+
+
+OCCUPANCY = st.fixed_dictionaries(
+    {
+        "model__decoder_width": st.sampled_from([16, 48, 96]),
+        "model__decoder_blocks": st.integers(1, 3),
+        "model__patch_edge": st.sampled_from([3, 5, 7]),
+        "model__encoder_channels": st.sampled_from([(4,), (8, 16), (8, 8, 16)]),
+        "model__latent_grid": st.sampled_from([(2, 2, 2), (4, 4, 2)]),
+        "sampling__points": st.integers(16, 600),
+        "training__batch_size": st.integers(1, 3),
+        "training__precision": st.sampled_from(["float32", "bf16"]),
+        "optimiser__name": st.sampled_from(["lookahead-radam", "adamw"]),
+    }
+)
+UNET = st.fixed_dictionaries(
+    {
+        "model__channels": st.sampled_from([(4, 8), (8, 8, 16)]),
+        "sampling__crop_shape": st.sampled_from([None, (16, 24, 16)]),
+        "sampling__slices": st.integers(1, 5),
+        "training__batch_size": st.integers(1, 3),
+    }
+)
+
+
+@settings(max_examples=4)
+@given(st.sampled_from(["o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d"]), OCCUPANCY)
+def test_predicted_is_measured_for_occupancy_networks(name: str, changes: dict[str, Any]) -> None:
+    config = configured(name, **changes)
+    predicted, measured = predict(config), measure(config, device="cpu")
+    assert predicted.allocated == pytest.approx(measured.allocated, rel=0.01)
+    assert predicted.precision == measured.precision == config.training.precision
+
+
+@settings(max_examples=3)
+@given(st.sampled_from(["unet-3d", "unet-2d"]), UNET)
+def test_predicted_is_measured_for_unets(name: str, changes: dict[str, Any]) -> None:
+    config = configured(name, **changes)
+    assert predict(config).allocated == pytest.approx(measure(config, device="cpu").allocated, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "oss-net-c" else pytest.mark.slow) for name in PAPER_GB]
+)
+def test_native_size_in_seconds_and_below_the_paper(name: str) -> None:
+    """BraTS at 256 x 256 x 160, one volume, 2^14 points: no tensor of that size is ever made."""
+    config = Config(model=network_config(name, dataset="brats")).replace(
+        {"sampling.working_shape": [256, 256, 160], "training.batch_size": 1}
+    )
+    peak = predict(config)
+    assert peak.device == "cpu (fake)"
+    assert sum(peak.parts.values()) == peak.allocated
+    points, image = 2**14, 4 * 128 * 128 * 80 * 4
+    patches = config.model.patch_channels * 343 * 4 * points  # type: ignore[union-attr]
+    targets = points * (3 * 4 + 8) + 8 * 8 * 5 * 4
+    assert peak.parts["batch"] == pytest.approx(image + patches + targets, rel=1e-3)
+    count = sum(weight.numel() for weight in _parameters(config) if weight.requires_grad)
+    assert peak.parts["parameters"] == pytest.approx(4 * count, rel=0.05)  # and buffers
+    assert peak.parts["optimiser_state"] == pytest.approx(
+        3 * 4 * count, rel=0.05
+    )  # two moments, slow weights
+    assert peak.allocated / 1e9 < PAPER_GB[name]
+
+
+def _parameters(config: Config) -> list[torch.nn.Parameter]:
+    from ossnet.models import network_from_config
+
+    with torch.device("meta"):
+        return list(network_from_config(config.model).parameters())
+
+
+class Silent:
+    """A run's reporter that tells nobody."""
+
+    def step(self, metrics: dict[str, float], step: int) -> None:
+        """Nothing."""
+
+    def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("name", ["oss-net-d", "unet-3d"])
+def test_runs_log_what_is_measured_and_predicted(name: str, phantom_store: Path) -> None:
+    store = Store.open(phantom_store)
+    changes = {"sampling.points": 200, "training.epochs": 1, "training.batch_size": 4}
+    config = Config.preset(name, store).replace(changes)
+    if name == "oss-net-d":
+        config = config.replace({"model.decoder_width": 32})
+    logged = run_training(config, store, reporter=Silent(), device="cpu")["memory/peak_allocated_gib"]
+    settled = config.for_store(store)
+    assert measure(settled, device="cpu").allocated_gib == pytest.approx(logged, rel=0.01)
+    assert predict(settled).allocated_gib == pytest.approx(logged, rel=0.01)
+
+
+def test_workers_share_the_batch() -> None:
+    config = configured("oss-net-c", training__batch_size=4)
+    whole, half = predict(config), predict(config, workers=2)
+    assert half == predict(config.replace({"training.batch_size": 2}))
+    assert half.parts["batch"] < whole.parts["batch"]
+    assert half.parts["parameters"] == whole.parts["parameters"]
+
+
+def test_measuring_leaves_the_random_state() -> None:
+    before = torch.get_rng_state()
+    measure(configured("oss-net-a"), device="cpu")
+    predict(configured("oss-net-a"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_needs_a_working_shape() -> None:
+    with pytest.raises(UserError, match="working_shape"):
+        predict(Config(model=network_config("oss-net-c")))
+
+
+@pytest.mark.slow
+def test_native_size_measured() -> None:
+    config = Config(model=network_config("oss-net-c", dataset="brats")).replace(
+        {"sampling.working_shape": [256, 256, 160], "training.batch_size": 1}
+    )
+    assert measure(config, device="cpu").allocated == pytest.approx(predict(config).allocated, rel=0.01)

@@ -1,0 +1,70 @@
+"""The configuration tree: presets, dotted paths, JSON, and what does not fit."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ossnet.config import Config
+from ossnet.errors import UserError
+from ossnet.models import PRESETS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_gives_the_same_configuration_back(name: str, tmp_path: Path) -> None:
+    config = Config.preset(name)
+    assert Config.from_json(config.to_json()) == config
+    file = tmp_path / "config.json"
+    file.write_text(config.to_json())
+    assert Config.from_json(file) == config
+
+
+def test_dotted_paths_replace_and_keep_types() -> None:
+    config = Config.preset("oss-net-c").replace(
+        {
+            "model.decoder_width": 64,
+            "model.encoder_channels": [8, 16],
+            "sampling.border_share": 1,
+            "training.max_time_s": 20.5,
+        }
+    )
+    assert config.flatten()["model.decoder_width"] == 64
+    assert config.flatten()["model.encoder_channels"] == [8, 16]
+    assert config.sampling.border_share == 1.0
+    assert config.training.max_time_s == 20.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model.decoder_widht": 64}, ["model.decoder_widht", "model.decoder_width"]),
+        ({"sampling.border-share": 0.5}, ["sampling.border_share"]),
+        ({"training.epochs": "many"}, ["training.epochs", "whole number", "many"]),
+        ({"model.patch_edge": 4}, ["patch_edge", "odd"]),
+        ({"training.precision": "fp8"}, ["training.precision", "bf16"]),
+        ({"optimiser.milestones": 0.5}, ["optimiser.milestones", "list"]),
+    ],
+)
+def test_what_does_not_fit_is_named(changes: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        Config.preset("oss-net-c").replace(changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_an_unknown_key_of_a_file_names_the_nearest() -> None:
+    values = json.loads(Config.preset("unet-3d").to_json())
+    values["training"]["epoch"] = 3
+    with pytest.raises(UserError, match=r"training\.epoch'.*training\.epochs"):
+        Config.from_json(json.dumps(values))
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="oss-net-c"):
+        Config.preset("oss-net-cc")
+
+
+def test_text_that_is_no_json_is_refused() -> None:
+    with pytest.raises(UserError, match="not JSON"):
+        Config.from_json("{")

@@ -1,0 +1,36 @@
+"""Networks sized for a study: the paper's sizes for its data, something that trains for any other."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ossnet.models import network_config, network_from_config
+from ossnet.sampling.grid import working_shape
+from ossnet.sizing import grid_multiple, size_network
+
+
+def test_brats_gets_the_papers_sizes() -> None:
+    sized = size_network(network_config("oss-net-c", in_channels=4), (240, 240, 155))
+    assert sized == network_config("oss-net-c", dataset="brats")
+    assert working_shape((240, 240, 155), multiple=grid_multiple(sized)) == (256, 256, 160)
+
+
+@pytest.mark.parametrize("name", ["o-net", "oss-net-d", "unet-3d", "unet-2d"])
+@settings(deadline=None, max_examples=12)
+@given(shape=st.tuples(*[st.integers(3, 40)] * 3))
+def test_any_study_gets_a_network_that_trains(name: str, shape: tuple[int, int, int]) -> None:
+    small = {"decoder_width": 8, "decoder_blocks": 2} if name in {"o-net", "oss-net-d"} else {}
+    config = size_network(network_config(name, **small), shape)
+    working = working_shape(shape, multiple=grid_multiple(config))
+    assert all(edge >= needed for edge, needed in zip(working, shape, strict=True))
+    network = network_from_config(config).train()
+    if name.startswith("unet"):
+        grid = working[: config.spatial_dims]
+        loss = network(torch.rand(1, 1, *grid)).square().mean()
+    else:
+        low = torch.rand(1, 1, *(edge // config.encoder_downscale for edge in working))
+        patches = torch.rand(1, 5, config.patch_channels, 7, 7, 7) if config.patch_channels else None
+        loss = network(low, torch.rand(1, 5, 3), patches, working).logits.square().mean()
+    loss.backward()
+    assert torch.isfinite(loss)
