@@ -79,8 +79,8 @@ class RunSpec:
 class Tracker:
     """The only writer of a store. Every method may be repeated: runs are found again by their id.
 
-    It lives in an actor (`runs.running_tracker`), so that training never waits for the store. What could not be
-    written stays in memory and goes with the next request.
+    It lives in an actor (`runs.running_tracker`), so that training never waits for the store. What could not
+    be written stays in memory and goes with the next request.
     """
 
     def __init__(self, tracking: Tracking) -> None:
