@@ -147,12 +147,15 @@ class _Sums:
 
 
 def _parts(patches: Float[Tensor, "M C P P P"], plane: int) -> Iterator[slice]:
-    """Slices of points whose hidden features fit a cache; of fake tensors, without values, the first."""
+    """Slices of points whose hidden features fit a cache.
+
+    Of fake tensors, which have no values, two: the second is made while what the first left still lives.
+    """
     size = _CPU_ELEMENTS if patches.device.type == "cpu" else _DEVICE_ELEMENTS
     points = max(1, size // (plane * patches.shape[2]))
     for start in range(0, len(patches), points):
         yield slice(start, start + points)
-        if isinstance(patches, FakeTensor):
+        if start and isinstance(patches, FakeTensor):
             return
 
 

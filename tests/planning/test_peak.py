@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ossnet.config import Config
@@ -53,7 +53,20 @@ UNET = st.fixed_dictionaries(
 )
 
 
+MANY_PARTS = {  # more points than the patch encoder takes at a time
+    "model__decoder_width": 16,
+    "model__decoder_blocks": 1,
+    "model__patch_edge": 7,
+    "model__encoder_channels": (4,),
+    "model__latent_grid": (2, 2, 2),
+    "sampling__points": 182,
+    "training__precision": "float32",
+    "optimiser__name": "lookahead-radam",
+}
+
+
 @settings(max_examples=4)
+@example("oss-net-d", MANY_PARTS)
 @given(st.sampled_from(["o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d"]), OCCUPANCY)
 def test_predicted_is_measured_for_occupancy_networks(name: str, changes: dict[str, Any]) -> None:
     config = configured(name, **changes)
