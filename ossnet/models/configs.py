@@ -35,6 +35,8 @@ class OccupancyConfig:
     """Feed the decoder the voxels around each point."""
     mid_range_patch: bool = False
     """Feed it also twice as wide a patch, averaged over 2x2x2 voxels."""
+    feature_query: bool = False
+    """Feed it the encoder's feature maps of every scale, interpolated at the point (beyond the paper)."""
     patch_edge: int = 7
     """Edge of a patch as the network sees it: odd, 3 to 11."""
     decoder_width: int = 512
@@ -71,6 +73,18 @@ class OccupancyConfig:
     def patch_channels(self) -> int:
         """Channels of a point's patch, local ones first; 0 without patches."""
         return self.in_channels * (self.local_patch + self.mid_range_patch)
+
+    @property
+    def query_channels(self) -> int:
+        """Features of a point that are interpolated from the encoder's maps; 0 without."""
+        widths = self.encoder_channels
+        return widths[0] + sum(widths) if self.feature_query else 0
+
+    @property
+    def point_features(self) -> int:
+        """What the decoder is told of a point besides its coordinates."""
+        patch = self.patch_edge**3 if self.patch_channels else 0
+        return patch + self.query_channels
 
     @property
     def latent_length(self) -> int:

@@ -1,4 +1,4 @@
-"""The decoder: points, their patch features and the latents to logits.
+"""The decoder: points, what is known of each, and the latents to logits.
 
 Letters: B batch, N points, D latent vectors, L latent length, F point features, W decoder width, K logits.
 """
@@ -81,7 +81,8 @@ class DecoderBlock(nn.Module):
 
 
 class InputBlock(DecoderBlock):
-    """The first block: its input is [coordinates | patch features | latent], its shortcut a linear layer.
+    """The first block: its input is [coordinates | patch features | queried features | latent], its
+    shortcut a linear layer.
 
     The latent, and the centre that coordinates are measured from, are the same for all points of a volume:
     they are multiplied once and join the bias.
@@ -92,8 +93,7 @@ class InputBlock(DecoderBlock):
         self.shortcut = self._first_layer(config)
 
     def _first_layer(self, config: OccupancyConfig) -> nn.Linear:
-        patch = config.patch_edge**3 if config.patch_channels else 0
-        return nn.Linear(3 + patch + config.latent_length, config.decoder_width)
+        return nn.Linear(3 + config.point_features + config.latent_length, config.decoder_width)
 
     def volume_terms(self, latent: Float[Tensor, "B L"], centre: Float[Tensor, "3"]) -> tuple[Tensor, Tensor]:
         """What every point of a volume gets from the first layer and the shortcut: two tensors [B, W]."""
@@ -105,7 +105,7 @@ class InputBlock(DecoderBlock):
         return first, second
 
     def enter(self, points: Float[Tensor, "B N F"], terms: tuple[Tensor, Tensor]) -> tuple[Hidden, Hidden]:
-        """First linear layer and shortcut of centred coordinates and patch features."""
+        """First linear layer and shortcut of centred coordinates and features."""
         hidden, residual = (
             _varying_part(points, layer.weight, term)
             for layer, term in zip((self.linear1, self.shortcut), terms, strict=True)
@@ -128,7 +128,7 @@ class Decoder(nn.Module):
     def forward(
         self, points: Float[Tensor, "B N F"], latent: Float[Tensor, "B D L"], centre: Float[Tensor, "3"]
     ) -> Float[Tensor, "B N K"]:
-        """Logits of points given by coordinates measured from `centre`, and patch features."""
+        """Logits of points given by coordinates measured from `centre`, and features."""
         blocks = self._typed_blocks()
         vectors = latent.to(self.output.weight.dtype).unbind(1)
         own = vectors[1:] or vectors * len(blocks)

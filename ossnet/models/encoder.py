@@ -24,6 +24,8 @@ class Latent(NamedTuple):
     """One vector, or one for the decoder's input and one for each of its blocks."""
     auxiliary: Float[Tensor, "B K x y z"] | None
     """Logits of the coarse segmentation, at the encoder's deepest resolution."""
+    maps: tuple[Float[Tensor, "B C _ _ _"], ...] = ()
+    """Feature maps for the decoder to look into, finest first; none without `feature_query`."""
 
 
 class Mapping(nn.Module):
@@ -50,6 +52,7 @@ class Encoder(nn.Module):
     def __init__(self, config: OccupancyConfig) -> None:
         super().__init__()
         self.grid = config.latent_grid
+        self.exposed = config.feature_query
         widths = config.encoder_channels
         ends = zip((config.in_channels, *widths[:-1]), widths, strict=True)
         self.blocks = nn.ModuleList(ResidualBlock(before, after) for before, after in ends)
@@ -66,13 +69,15 @@ class Encoder(nn.Module):
         )
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Latent:
-        """Latent vectors and the coarse segmentation's logits."""
+        """Latent vectors, the coarse segmentation's logits, feature maps to look into."""
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
-        gathered = []
+        gathered, maps = [], []
         for index, block in enumerate(self.blocks):
-            volume = block(volume)
+            volume, fine = block(volume, exposed=self.exposed)
+            if fine is not None:
+                maps += [volume] if index else [fine, volume]
             if self.skips:
                 gathered.append(self.skips[index](regrid(volume, self.grid)))
         features = torch.cat(gathered, 1) if gathered else regrid(volume, self.grid)
         auxiliary = None if self.auxiliary is None else convolve(self.auxiliary, volume)
-        return Latent(self.latent(features).flatten(2), auxiliary)
+        return Latent(self.latent(features).flatten(2), auxiliary, tuple(maps))

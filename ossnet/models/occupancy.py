@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ossnet.models.configs import OccupancyConfig
 from ossnet.models.decoder import Decoder
 from ossnet.models.encoder import Encoder, Latent
+from ossnet.models.feature_query import query_features
 from ossnet.models.patch_encoder import PatchEncoder
 from ossnet.models.precision import compute_dtype
 
@@ -84,13 +85,15 @@ class OccupancyNetwork(nn.Module):
         batch, points = len(latent.vectors), coordinates.shape[1]
         self._expect("coordinates", coordinates, (batch, points, 3))
         located, centre = self._locate(coordinates, grid_shape)
-        if self.patch_encoder is None:
-            features = located.to(compute_dtype(located))
-        else:
+        known = [located]
+        if self.patch_encoder is not None:
             edge = self.config.patch_edge
             self._expect("patches", patches, (batch, points, self.config.patch_channels, edge, edge, edge))
-            encoded = self.patch_encoder(patches)
-            features = torch.cat([located.to(encoded.dtype), encoded], 2)
+            known.append(self.patch_encoder(patches))
+        if latent.maps:
+            known.append(query_features(latent.maps, coordinates, grid_shape))
+        precision = compute_dtype(located)
+        features = torch.cat([each.to(precision) for each in known], 2)
         return self.decoder(features, latent.vectors, centre).float()
 
     def _locate(self, coordinates: Tensor, grid_shape: Sequence[int]) -> tuple[Tensor, Tensor]:

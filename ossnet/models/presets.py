@@ -13,6 +13,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "oss-net-b": {"skip_connections": False, "auxiliary_head": False, "mid_range_patch": True},
     "oss-net-c": {},
     "oss-net-d": {"mid_range_patch": True},
+    "feature-query": {"local_patch": False, "feature_query": True, "coordinates": "normalised"},
+    "feature-query-patch": {"feature_query": True, "coordinates": "normalised"},
 }
 
 PRESETS: dict[str, NetworkConfig] = {

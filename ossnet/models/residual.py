@@ -39,14 +39,23 @@ class ResidualBlock(nn.Module):
         )
         self.activation2 = Pade()
 
-    def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O x y z"]:
-        """Features at half the resolution."""
+    def forward(
+        self, volume: Float[Tensor, "B C X Y Z"], *, exposed: bool = False
+    ) -> tuple[Float[Tensor, "B O x y z"], Float[Tensor, "B O X Y Z"] | None]:
+        """Features at half the resolution; if `exposed`, also those before the halving."""
         hidden = normalise_activate(
             convolve(self.convolution1, volume), self.normalisation1, self.activation1
         )
+        fine = hidden if exposed else None
         hidden = convolve(self.convolution2, halve(hidden))
-        residual = self.shortcut(halve(volume))
-        return normalise_activate(hidden, self.normalisation2, self.activation2, residual=residual, sole=True)
+        halved = normalise_activate(
+            hidden,
+            self.normalisation2,
+            self.activation2,
+            residual=self.shortcut(halve(volume)),
+            sole=not exposed,
+        )
+        return halved, fine
 
 
 def normalise_activate(

@@ -40,32 +40,44 @@ def conditional_norm(x: Tensor, latent: Tensor, norm: nn.Module) -> Tensor:
     return norm.gamma(latent) * (x - mean) / (variance + 1e-5).sqrt() + norm.beta(latent)
 
 
-def residual_block(x: Tensor, block: ResidualBlock) -> Tensor:
-    hidden = pade(batch_norm(block.convolution1(x), block.normalisation1), block.activation1)
-    hidden = batch_norm(block.convolution2(functional.avg_pool3d(hidden, 2)), block.normalisation2)
-    return pade(hidden + functional.avg_pool3d(block.shortcut(x), 2), block.activation2)
+def residual_block(x: Tensor, block: ResidualBlock) -> tuple[Tensor, Tensor]:
+    fine = pade(batch_norm(block.convolution1(x), block.normalisation1), block.activation1)
+    hidden = batch_norm(block.convolution2(functional.avg_pool3d(fine, 2)), block.normalisation2)
+    return pade(hidden + functional.avg_pool3d(block.shortcut(x), 2), block.activation2), fine
 
 
 def mapping(x: Tensor, module: Mapping) -> Tensor:
     return pade(batch_norm(module.convolution(x), module.normalisation), module.activation)
 
 
-def encode(network: OccupancyNetwork, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    encoder, maps = network.encoder, []
+def encode(network: OccupancyNetwork, x: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    encoder, maps, seen = network.encoder, [], []
     for index, block in enumerate(encoder.blocks):
-        x = residual_block(x, block)
+        x, fine = residual_block(x, block)
+        seen += [x] if seen else [fine, x]
         if network.config.skip_connections:
             maps.append(
                 mapping(functional.adaptive_max_pool3d(x, network.config.latent_grid), encoder.skips[index])
             )
     features = torch.cat(maps, 1) if maps else functional.adaptive_max_pool3d(x, network.config.latent_grid)
     auxiliary = None if encoder.auxiliary is None else encoder.auxiliary(x)
-    return mapping(features, encoder.latent).flatten(2), auxiliary
+    return mapping(features, encoder.latent).flatten(2), auxiliary, seen
+
+
+def sample(maps: list[Tensor], coordinates: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Feature maps at points, by torch's own interpolation."""
+    inward = coordinates.new_tensor([1 - 1 / edge for edge in grid])
+    places = (coordinates * inward).flip(2)[:, :, None, None]
+    sampled = [
+        functional.grid_sample(each, places, padding_mode="border", align_corners=False) for each in maps
+    ]
+    return torch.cat([each.flatten(2).transpose(1, 2) for each in sampled], 2)
 
 
 def decode(
     network: OccupancyNetwork,
     latent: Tensor,
+    maps: list[Tensor],
     coordinates: Tensor,
     patches: Tensor | None,
     grid: tuple[int, ...],
@@ -80,6 +92,8 @@ def decode(
         encoder = network.patch_encoder
         hidden = pade(encoder.convolution1(patches.flatten(0, 1)), encoder.activation1)
         parts.append(pade(encoder.convolution2(hidden), encoder.activation2).flatten(1))
+    if network.config.feature_query:
+        parts.append(sample(maps, coordinates, grid).flatten(0, 1))
     x = torch.cat([*parts, each[:, 0]], 1)
     for index, block in enumerate(network.decoder.blocks, 1):
         own = each[:, min(index, each.shape[1] - 1)]
@@ -94,5 +108,5 @@ def decode(
 def forward(
     network: OccupancyNetwork, x: Tensor, coordinates: Tensor, patches: Tensor | None, grid: tuple[int, ...]
 ) -> tuple[Tensor, Tensor | None]:
-    latent, auxiliary = encode(network, x)
-    return decode(network, latent, coordinates, patches, grid), auxiliary
+    latent, auxiliary, maps = encode(network, x)
+    return decode(network, latent, maps, coordinates, patches, grid), auxiliary

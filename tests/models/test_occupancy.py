@@ -39,6 +39,8 @@ def small(name: str, **fields: object) -> OccupancyNetwork:
         ("oss-net-b", {"classes": 3}),
         ("oss-net-c", {"classes": 2, "overlapping": True, "conditional_norm": "feature"}),
         ("oss-net-d", {"decoder_blocks": 1, "encoder_channels": (4, 4, 4), "latent_grid": (1, 1, 2)}),
+        ("feature-query", {"classes": 2}),
+        ("feature-query-patch", {"skip_connections": False, "coordinates": "voxel"}),
     ],
 )
 def test_values_and_gradients_equal_the_plain_composition(
@@ -76,7 +78,7 @@ def test_values_and_gradients_equal_the_plain_composition(
     patch_edge=st.sampled_from([3, 5, 7, 9, 11]),
     blocks=st.integers(1, 3),
     depth=st.integers(1, 3),
-    switches=st.tuples(*[st.booleans()] * 4),
+    switches=st.tuples(*[st.booleans()] * 5),
 )
 def test_any_shape_trains_and_evaluates(
     in_channels: int,
@@ -88,9 +90,9 @@ def test_any_shape_trains_and_evaluates(
     patch_edge: int,
     blocks: int,
     depth: int,
-    switches: tuple[bool, bool, bool, bool],
+    switches: tuple[bool, bool, bool, bool, bool],
 ) -> None:
-    skip, auxiliary, local, mid_range = switches
+    skip, auxiliary, local, mid_range, query = switches
     config = OccupancyConfig(
         in_channels=in_channels,
         classes=classes,
@@ -102,6 +104,7 @@ def test_any_shape_trains_and_evaluates(
         auxiliary_head=auxiliary,
         local_patch=local,
         mid_range_patch=mid_range,
+        feature_query=query,
         patch_edge=patch_edge,
         decoder_width=5,
         decoder_blocks=blocks,
