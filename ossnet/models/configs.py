@@ -47,6 +47,8 @@ class OccupancyConfig:
     """What the decoder is told of a point: raw voxel indices as in the paper, or [-1, 1]."""
     conditional_norm: Literal["scalar", "feature"] = "scalar"
     """The decoder's batch statistics: one pair over all features as in the paper, or one pair a feature."""
+    distance_head: bool = False
+    """Predict in training also how far each point lies from each class's surface (beyond the paper)."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built, naming the field."""
@@ -73,6 +75,11 @@ class OccupancyConfig:
     def patch_channels(self) -> int:
         """Channels of a point's patch, local ones first; 0 without patches."""
         return self.in_channels * (self.local_patch + self.mid_range_patch)
+
+    @property
+    def outputs(self) -> int:
+        """What the decoder gives a point: its logits and, with the distance head, a distance a class."""
+        return self.logits + (self.classes if self.distance_head else 0)
 
     @property
     def query_channels(self) -> int:

@@ -1,6 +1,7 @@
-"""The decoder: points, what is known of each, and the latents to logits.
+"""The decoder: points, what is known of each, and the latents to outputs.
 
-Letters: B batch, N points, D latent vectors, L latent length, F point features, W decoder width, K logits.
+Letters: B batch, N points, D latent vectors, L latent length, F point features, W decoder width, O outputs
+(logits, then distances).
 """
 
 import torch
@@ -120,15 +121,15 @@ class Decoder(nn.Module):
         super().__init__()
         rest = (DecoderBlock(config) for _ in range(config.decoder_blocks - 1))
         self.blocks = nn.ModuleList((InputBlock(config), *rest))
-        self.output = nn.Linear(config.decoder_width, config.logits, bias=False)
+        self.output = nn.Linear(config.decoder_width, config.outputs, bias=False)
 
     def _typed_blocks(self) -> tuple[InputBlock, *tuple[DecoderBlock, ...]]:
         return tuple(self.blocks)  # type: ignore[return-value]
 
     def forward(
         self, points: Float[Tensor, "B N F"], latent: Float[Tensor, "B D L"], centre: Float[Tensor, "3"]
-    ) -> Float[Tensor, "B N K"]:
-        """Logits of points given by coordinates measured from `centre`, and features."""
+    ) -> Float[Tensor, "B N O"]:
+        """Outputs of points given by coordinates measured from `centre`, and features."""
         blocks = self._typed_blocks()
         vectors = latent.to(self.output.weight.dtype).unbind(1)
         own = vectors[1:] or vectors * len(blocks)
@@ -137,7 +138,7 @@ class Decoder(nn.Module):
             modulations = [block.modulations(vector) for block, vector in zip(blocks, own, strict=True)]
         layers = [*(block.linear1 for block in blocks[1:]), self.output]
 
-        def logits(points: Tensor) -> Tensor:
+        def outputs(points: Tensor) -> Tensor:
             hidden, residual = blocks[0].enter(points, terms)
             for block, modulation, layer in zip(blocks, modulations, layers, strict=True):
                 following = Linear(layer.weight, layer.bias)
@@ -145,7 +146,7 @@ class Decoder(nn.Module):
             return hidden
 
         tied = self.training or torch.is_grad_enabled()
-        return logits(points) if tied else by_points(logits, points)
+        return outputs(points) if tied else by_points(outputs, points)
 
 
 def _varying_part(

@@ -1,7 +1,7 @@
 """Occupancy networks: O-Net, OSS-Net A to D and whatever else their configuration spans.
 
-Letters: B batch, C channels, N points, P patch edge, K logits, X Y Z voxel axes of the working volume, x y z
-those of the downscaled one.
+Letters: B batch, C channels, N points, P patch edge, K logits, O outputs, X Y Z voxel axes of the working
+volume, x y z those of the downscaled one.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,8 @@ class Prediction(NamedTuple):
     """Of the points, float32: no sigmoid or softmax yet."""
     auxiliary: Float[Tensor, "B classes x y z"] | None
     """Of the encoder's coarse segmentation, float32; None without the head."""
+    distances: Float[Tensor, "B N classes"] | None = None
+    """Signed distance of the points to each class's surface, float32; None without the head."""
 
 
 class OccupancyNetwork(nn.Module):
@@ -66,8 +68,13 @@ class OccupancyNetwork(nn.Module):
             ValueError: a shape that does not fit the configuration.
         """
         latent = self.encode(encoder_input)
-        logits = self.decode(latent, coordinates, patches, grid_shape)
-        return Prediction(logits, None if latent.auxiliary is None else latent.auxiliary.float())
+        outputs = self._decode(latent, coordinates, patches, grid_shape)
+        logits, distances = outputs.tensor_split([self.config.logits], 2)
+        return Prediction(
+            logits,
+            None if latent.auxiliary is None else latent.auxiliary.float(),
+            distances if self.config.distance_head else None,
+        )
 
     def encode(self, encoder_input: Float[Tensor, "B C x y z"]) -> Latent:
         """Latent vectors of volumes; they serve any number of calls of `decode`."""
@@ -82,6 +89,11 @@ class OccupancyNetwork(nn.Module):
         grid_shape: Sequence[int],
     ) -> Float[Tensor, "B N K"]:
         """Logits of points, float32; in evaluation without gradients they are computed a part at a time."""
+        return self._decode(latent, coordinates, patches, grid_shape)[..., : self.config.logits]
+
+    def _decode(
+        self, latent: Latent, coordinates: Tensor, patches: Tensor | None, grid_shape: Sequence[int]
+    ) -> Float[Tensor, "B N O"]:
         batch, points = len(latent.vectors), coordinates.shape[1]
         self._expect("coordinates", coordinates, (batch, points, 3))
         located, centre = self._locate(coordinates, grid_shape)

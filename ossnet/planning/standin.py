@@ -46,6 +46,7 @@ def _points(
         patches=zeros((points, model.patch_channels, edge, edge, edge)) if model.patch_channels else None,
         labels=zeros((points,)).long(),
         coarse_labels=zeros((model.classes, *encoder_grid(model, working))),
+        distances=zeros((points, model.classes)) if model.distance_head else None,
         grid_shape=working,
     )
 

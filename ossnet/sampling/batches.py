@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ossnet.data import Store
+from ossnet.data.geometry import Spacing
 from ossnet.models import OccupancyConfig, UNetConfig
 from ossnet.sampling.augmentation import AugmentationConfig, augment
+from ossnet.sampling.distance import signed_distances
 from ossnet.sampling.grid import Shape, coordinates, downscale, encoder_grid, offset, pad
 from ossnet.sampling.order import Reference
 from ossnet.sampling.patches import PatchSource
@@ -58,6 +60,8 @@ class PointBatch(Batch):
     labels: Int[Tensor, "B N"]
     coarse_labels: Int[Tensor, "B K x y z"]
     """1 where a cell of the auxiliary grid holds any voxel of the class."""
+    distances: Float[Tensor, "B N K"] | None
+    """Signed distance to each class's surface, cut to [-1, 1]; None without a head that learns it."""
     grid_shape: Shape
 
     @property
@@ -92,9 +96,11 @@ def batch_maker(
 ) -> BatchMaker:
     """A function from one step's references to its batch; equal references give equal batches anywhere."""
 
-    def sample(image: Tensor, label: Tensor, generator: torch.Generator) -> dict[str, Tensor | None]:
+    def sample(
+        image: Tensor, label: Tensor, spacing: Spacing, generator: torch.Generator
+    ) -> dict[str, Tensor | None]:
         if isinstance(model, OccupancyConfig):
-            return _points(image, label, model, sampling, generator)
+            return _points(image, label, spacing, model, sampling, generator)
         return _crops(image, label, model, sampling, generator)
 
     def make(references: Sequence[Reference]) -> Batch:
@@ -104,7 +110,7 @@ def batch_maker(
             case = store.case(reference.case)
             image, label = torch.from_numpy(case.image.astype("float32")), torch.from_numpy(case.label.copy())
             image, label = augment(image, label, augmentation, generator)
-            samples.append(sample(image, label, generator))
+            samples.append(sample(image, label, case.spacing, generator))
         cases = tuple(reference.case for reference in references)
         return _collate(cases, samples, model, sampling)
 
@@ -123,7 +129,12 @@ def _generator(seed: int, reference: Reference) -> torch.Generator:
 
 
 def _points(
-    image: Tensor, label: Tensor, model: OccupancyConfig, sampling: SamplingConfig, generator: torch.Generator
+    image: Tensor,
+    label: Tensor,
+    spacing: Spacing,
+    model: OccupancyConfig,
+    sampling: SamplingConfig,
+    generator: torch.Generator,
 ) -> dict[str, Tensor | None]:
     working = sampling.working_shape
     assert working is not None
@@ -136,12 +147,18 @@ def _points(
             image, edge=model.patch_edge, local=model.local_patch, mid_range=model.mid_range_patch
         )
         patches = source.gather(indices)
+    distances = None
+    if model.distance_head:
+        distances = signed_distances(
+            label, indices, classes=model.classes, spacing=spacing, reach=sampling.distance_reach
+        )
     return {
         "encoder_input": downscale(pad(image, working), model.encoder_downscale),
         "coordinates": coordinates(indices + frame, working),
         "patches": patches,
         "labels": label[x, y, z].long(),
         "coarse_labels": _coarse(pad(label, working), model),
+        "distances": distances,
     }
 
 

@@ -23,6 +23,8 @@ class SamplingConfig:
     """Share of the points inside the foreground; the rest is uniform over the volume."""
     border_width: int = 6
     """Voxels by which the border is widened on either side (paper: 6)."""
+    distance_reach: float = 10.0
+    """Distance in mm beyond which a network's distance head tells no difference."""
     crop_shape: tuple[int, int, int] | None = None
     """What a dense network trains on; nothing: the whole working volume."""
     slices: int = 16
@@ -33,6 +35,9 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if self.points < 1:
             msg = f"points must be at least 1, found {self.points}"
+            raise ValueError(msg)
+        if self.distance_reach <= 0:
+            msg = f"distance_reach must be above 0 mm, found {self.distance_reach}"
             raise ValueError(msg)
         shares = (self.border_share, self.foreground_share)
         if min(shares) < 0 or sum(shares) > 1:
