@@ -60,7 +60,8 @@ class Config:
         """The same configuration with the working shape settled, after a look whether it fits the store.
 
         Raises:
-            UserError: other channels or classes than the store's, or a working shape too small for a case.
+            UserError: other channels or classes than the store's, classes that overlap, or a working shape
+                too small for a case.
         """
         for field_name, found, expected in (
             ("in_channels", self.model.in_channels, len(store.task.modalities)),
@@ -69,6 +70,9 @@ class Config:
             if found != expected:
                 msg = f"model.{field_name} is {found}, the store {store.root} has {expected}: leave it out"
                 raise UserError(msg)
+        if self.model.overlapping and self.model.classes > 1:
+            msg = f"model.overlapping is true, the store {store.root} has one class a voxel: leave it out"
+            raise UserError(msg)
         working = self.sampling.working_shape
         if working is None:
             working = working_shape(store.max_shape, multiple=grid_multiple(self.model))

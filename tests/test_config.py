@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ossnet.config import Config
+from ossnet.data import Store
 from ossnet.errors import UserError
 from ossnet.models import PRESETS
 
@@ -68,3 +69,13 @@ def test_an_unknown_preset_names_the_nearest() -> None:
 def test_text_that_is_no_json_is_refused() -> None:
     with pytest.raises(UserError, match="not JSON"):
         Config.from_json("{")
+
+
+@pytest.mark.parametrize("name", ["oss-net-c", "unet-3d"])
+def test_overlapping_classes_are_refused_where_data_has_one_a_voxel(name: str, phantom_store: Path) -> None:
+    store = Store.open(phantom_store)
+    assert store.task.classes > 1
+    config = Config.preset(name, store)
+    with pytest.raises(UserError, match=r"^model\.overlapping is true, the store .* leave it out$"):
+        config.replace({"model.overlapping": True}).for_store(store)
+    assert config.for_store(store).sampling.working_shape is not None

@@ -4,10 +4,15 @@ Letters: B batch, K logits, M places (points or voxels, flattened).
 """
 
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+_SMOOTH = 1e-5
+"""Places added to the numerator and denominator of Dice, which would else be 0 / 0 without a region."""
 
 
 @dataclass(frozen=True)
@@ -15,22 +20,49 @@ class LossConfig:
     """The paper's loss by default: cross-entropy, and a tenth of it on the coarse prediction."""
 
     cross_entropy_weight: float = 1.0
-    """Binary cross-entropy for one class, softmax cross-entropy for several."""
+    """Binary cross-entropy for one class and for overlapping regions, softmax cross-entropy for several."""
     dice_weight: float = 0.0
-    """Soft Dice over the places of each volume (beyond the paper)."""
+    """Soft Dice over the places of each volume, without the background (beyond the paper)."""
+    focal_weight: float = 0.0
+    """Focal loss: cross-entropy that counts a place less the surer and righter it is (beyond the paper)."""
+    focal_gamma: float = 2.0
+    """How much less: the exponent of the focal loss, 0 for plain cross-entropy, else 1 or more."""
     auxiliary_weight: float = 0.1
     """Cross-entropy of the auxiliary low-resolution prediction (paper: 0.1)."""
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be minimised, naming the field."""
+        for name in ("cross_entropy_weight", "dice_weight", "focal_weight", "auxiliary_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                msg = f"{name}: expected 0 or a positive number, found {getattr(self, name)!r}"
+                raise ValueError(msg)
+        if not self.cross_entropy_weight + self.dice_weight + self.focal_weight > 0:
+            msg = "cross_entropy_weight, dice_weight, focal_weight: expected one above 0, found 0 for all"
+            raise ValueError(msg)
+        # Between 0 and 1 the gradient is infinite where a prediction is certain.
+        if not (self.focal_gamma == 0 or 1 <= self.focal_gamma < float("inf")):
+            msg = f"focal_gamma: expected 0, or 1 or more, found {self.focal_gamma!r}"
+            raise ValueError(msg)
+
 
 def segmentation_loss(
-    logits: Float[Tensor, "B K M"], labels: Int[Tensor, "B M"], config: LossConfig
+    logits: Float[Tensor, "B K M"], target: Int[Tensor, "B M"] | Float[Tensor, "B K M"], config: LossConfig
 ) -> Float[Tensor, ""]:
-    """Loss of class logits; computed in float32 whatever the precision of the network."""
+    """Loss of class logits; computed in float32 whatever the precision of the network.
+
+    Args:
+        target: the class of each place, 0 for the background; or, of regions that may overlap, whether each
+            place lies in each of them (0 or 1).
+    """
     logits = logits.float()
-    loss = config.cross_entropy_weight * _cross_entropy(logits, labels)
-    if config.dice_weight:
-        loss = loss + config.dice_weight * _dice(logits, labels)
-    return loss
+    if target.ndim == 2 and logits.shape[1] == 1:
+        target = (target > 0)[:, None].float()  # a single class is a region
+    terms = (
+        (config.cross_entropy_weight, _cross_entropy),
+        (config.dice_weight, _dice),
+        (config.focal_weight, partial(_focal, gamma=config.focal_gamma)),
+    )
+    return torch.stack([weight * loss(logits, target) for weight, loss in terms if weight]).sum()
 
 
 def auxiliary_loss(
@@ -40,15 +72,35 @@ def auxiliary_loss(
     return functional.binary_cross_entropy_with_logits(logits.float(), coarse_labels)
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    if logits.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(logits[:, 0], (labels > 0).float())
-    return functional.cross_entropy(logits, labels)
+def _exclusive(target: Tensor) -> bool:
+    """Whether a place has one class of several, rather than being in any number of regions."""
+    return target.ndim == 2
 
 
-def _dice(logits: Tensor, labels: Tensor) -> Tensor:
-    from monai.losses import DiceLoss
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    if _exclusive(target):
+        return functional.cross_entropy(logits, target)
+    return functional.binary_cross_entropy_with_logits(logits, target)
 
-    single = logits.shape[1] == 1
-    loss = DiceLoss(sigmoid=single, softmax=not single, to_onehot_y=not single, include_background=single)
-    return loss(logits, (labels > 0)[:, None].float() if single else labels[:, None])
+
+def _dice(logits: Tensor, target: Tensor) -> Tensor:
+    # As MONAI's DiceLoss, which reads values of tensors and so cannot run on fake ones.
+    if _exclusive(target):
+        classes = torch.arange(1, logits.shape[1], device=logits.device)
+        return _soft_dice(logits.softmax(1)[:, 1:], (target[:, None] == classes[:, None]).float())
+    return _soft_dice(logits.sigmoid(), target)
+
+
+def _soft_dice(probability: Tensor, target: Tensor) -> Tensor:
+    """Of each volume and region, their mean; 0 where there is neither a region nor a sign of one."""
+    overlap, total = (probability * target).sum(2), probability.sum(2) + target.sum(2)
+    return (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean()
+
+
+def _focal(logits: Tensor, target: Tensor, *, gamma: float) -> Tensor:
+    from monai.losses import FocalLoss
+
+    if _exclusive(target):
+        loss = FocalLoss(gamma=gamma, use_softmax=True, to_onehot_y=True)(logits, target[:, None])
+        return loss * logits.shape[1]  # MONAI divides by the classes, too: undone, as in cross-entropy
+    return FocalLoss(gamma=gamma)(logits, target)

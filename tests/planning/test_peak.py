@@ -82,6 +82,12 @@ def test_predicted_is_measured_for_unets(name: str, changes: dict[str, Any]) -> 
     assert predict(config).allocated == pytest.approx(measure(config, device="cpu").allocated, rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["oss-net-a", "unet-3d"])
+def test_predicted_is_measured_whatever_the_loss(name: str) -> None:
+    config = configured(name, loss__dice_weight=1.0, loss__focal_weight=1.0)
+    assert predict(config).allocated == pytest.approx(measure(config, device="cpu").allocated, rel=0.01)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "oss-net-c" else pytest.mark.slow) for name in PAPER_GB]
 )
