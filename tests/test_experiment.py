@@ -82,6 +82,28 @@ def test_every_kind_of_network_trains_validates_and_leaves_a_checkpoint(
     assert json.loads((tmp_path / "checkpoint" / "task.json").read_text())["modalities"]
 
 
+@pytest.mark.parametrize(("name", "crop"), [("unet-3d", [16, 16, 12]), ("unet-2d", [16, 20, 1])])
+def test_recomputing_on_crops_trains_and_validates_the_same_with_less_memory(
+    name: str, crop: list[int], phantom_store: Path, tmp_path: Path
+) -> None:
+    """Validation sees the volume through windows of the crops' size."""
+    store = Store.open(phantom_store)
+    plain, recomputing = Recorder(tmp_path / "plain"), Recorder(tmp_path / "recomputing")
+    common = {"sampling.crop_shape": crop, "training.epochs": 2, "model.channels": [8, 16, 32]}
+    expected, found = (
+        run_training(
+            configured(store, name, {**common, "model.checkpoint_activations": recorder is recomputing}),
+            store,
+            reporter=recorder,
+            device="cpu",
+        )
+        for recorder in (plain, recomputing)
+    )
+    assert recomputing.losses == plain.losses
+    assert found["dice/val"] == expected["dice/val"]
+    assert found["memory/peak_allocated_gib"] < 0.8 * expected["memory/peak_allocated_gib"]
+
+
 def test_training_learns_to_find_the_tumour(phantom_store: Path, tmp_path: Path) -> None:
     store = Store.open(phantom_store)
     changes = {

@@ -3,10 +3,13 @@
 Letters: B batch, C channels, K logits, X Y Z voxel axes in nibabel's order.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from ossnet.models.configs import UNetConfig
 
@@ -43,10 +46,15 @@ class UNet(nn.Module):
         if image.device.type == "cpu" and padded.shape[2] <= 2 * multiple:
             # Two planes at the bottom: there bfloat16 weight gradients are wrong on CPUs, see convolution.py.
             with torch.autocast("cpu", enabled=False):
-                logits = self.network(padded.float())
+                logits = self._logits(padded.float())
         else:
-            logits = self.network(padded)
-        return logits[(..., *(slice(edge) for edge in grid))]
+            logits = self._logits(padded)
+        return logits[(slice(None), slice(None), *(slice(edge) for edge in grid))]
+
+    def _logits(self, image: Tensor) -> Tensor:
+        if self.config.checkpoint_activations and torch.is_grad_enabled():
+            return _by_block(self.network.model, image)
+        return self.network(image)
 
     def _check(self, image: Tensor) -> None:
         axes, channels = self.config.spatial_dims, self.config.in_channels
@@ -60,3 +68,20 @@ class UNet(nn.Module):
                 f"use fewer levels or an image with an axis above {multiple}"
             )
             raise ValueError(msg)
+
+
+def _by_block(level: nn.Module, features: Tensor) -> Tensor:
+    """What a level of MONAI's U-Net and all below it give, keeping what goes into its blocks and no more."""
+    if not isinstance(level, nn.Sequential):  # the bottom
+        return _recompute(level, features)
+    down, skip, up = level
+    fine = _recompute(down, features)
+    coarse = _by_block(skip.get_submodule("submodule"), fine)
+    # The skip connection's concatenation is recomputed, too: its parts are kept anyway.
+    return _recompute(lambda *parts: up(torch.cat(parts, 1)), fine, coarse)
+
+
+def _recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    result = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn
+    assert isinstance(result, Tensor)
+    return result

@@ -46,9 +46,11 @@ OCCUPANCY = st.fixed_dictionaries(
 UNET = st.fixed_dictionaries(
     {
         "model__channels": st.sampled_from([(4, 8), (8, 8, 16)]),
+        "model__checkpoint_activations": st.booleans(),
         "sampling__crop_shape": st.sampled_from([None, (16, 24, 16)]),
         "sampling__slices": st.integers(1, 5),
         "training__batch_size": st.integers(1, 3),
+        "training__precision": st.sampled_from(["float32", "bf16"]),
     }
 )
 
@@ -80,6 +82,17 @@ def test_predicted_is_measured_for_occupancy_networks(name: str, changes: dict[s
 def test_predicted_is_measured_for_unets(name: str, changes: dict[str, Any]) -> None:
     config = configured(name, **changes)
     assert predict(config).allocated == pytest.approx(measure(config, device="cpu").allocated, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "share"), [("unet-3d", 0.66), ("unet-2d", 0.6)])
+def test_recomputed_activations_save_memory_and_are_predicted(name: str, share: float) -> None:
+    changes = {"model__channels": (8, 16, 32), "sampling__working_shape": (64, 64, 64)}
+    plain, recomputing = (
+        configured(name, **changes, model__checkpoint_activations=on) for on in (False, True)
+    )
+    peak = measure(recomputing, device="cpu")
+    assert peak.allocated < share * measure(plain, device="cpu").allocated
+    assert predict(recomputing).allocated == pytest.approx(peak.allocated, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["oss-net-a", "unet-3d"])
