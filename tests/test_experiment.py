@@ -51,15 +51,15 @@ class Recorder:
 
 def configured(store: Store, name: str = "oss-net-d", changes: Mapping[str, Any] = {}) -> Config:
     small = (
-        SMALL
-        if name.startswith(("oss", "o-"))
-        else {key: value for key, value in SMALL.items() if not key.startswith("model.")}
+        {key: value for key, value in SMALL.items() if not key.startswith("model.")}
         | {"model.channels": [4, 8]}
+        if name.startswith("unet")
+        else SMALL
     )
     return Config.preset(name, store).replace({**small, **changes})
 
 
-@pytest.mark.parametrize("name", ["o-net", "oss-net-a", "oss-net-d", "unet-3d", "unet-2d"])
+@pytest.mark.parametrize("name", ["o-net", "oss-net-a", "oss-net-d", "feature-query", "unet-3d", "unet-2d"])
 def test_every_kind_of_network_trains_validates_and_leaves_a_checkpoint(
     name: str, phantom_store: Path, tmp_path: Path
 ) -> None:

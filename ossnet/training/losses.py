@@ -29,10 +29,13 @@ class LossConfig:
     """How much less: the exponent of the focal loss, 0 for plain cross-entropy, else 1 or more."""
     auxiliary_weight: float = 0.1
     """Cross-entropy of the auxiliary low-resolution prediction (paper: 0.1)."""
+    distance_weight: float = 1.0
+    """Mean error of the distances, in units of their reach, where the network has a head for them."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be minimised, naming the field."""
-        for name in ("cross_entropy_weight", "dice_weight", "focal_weight", "auxiliary_weight"):
+        extra = ("auxiliary_weight", "distance_weight")
+        for name in ("cross_entropy_weight", "dice_weight", "focal_weight", *extra):
             if not 0 <= getattr(self, name) < float("inf"):
                 msg = f"{name}: expected 0 or a positive number, found {getattr(self, name)!r}"
                 raise ValueError(msg)
@@ -70,6 +73,11 @@ def auxiliary_loss(
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy per class: a coarse cell may hold several classes."""
     return functional.binary_cross_entropy_with_logits(logits.float(), coarse_labels)
+
+
+def distance_loss(distances: Float[Tensor, "B N K"], target: Float[Tensor, "B N K"]) -> Float[Tensor, ""]:
+    """Mean absolute error of signed distances in [-1, 1]; in float32."""
+    return functional.l1_loss(distances.float(), target)
 
 
 def _exclusive(target: Tensor) -> bool:

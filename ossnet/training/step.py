@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
-from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
+from ossnet.training.losses import LossConfig, auxiliary_loss, distance_loss, segmentation_loss
 from ossnet.training.optimiser import Optimiser
 
 
@@ -21,6 +21,9 @@ def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
         if prediction.auxiliary is not None:
             coarse = auxiliary_loss(prediction.auxiliary, batch.coarse_labels)
             loss = loss + config.auxiliary_weight * coarse
+        if prediction.distances is not None:
+            assert batch.distances is not None
+            loss = loss + config.distance_weight * distance_loss(prediction.distances, batch.distances)
         return loss
     assert isinstance(batch, DenseBatch)
     return segmentation_loss(network(batch.image).flatten(2), batch.labels.flatten(1), config)

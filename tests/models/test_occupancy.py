@@ -68,6 +68,22 @@ def test_values_and_gradients_equal_the_plain_composition(
         )
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_distance_head_stands_beside_the_logits(classes: int) -> None:
+    plain = small("feature-query", classes=classes)
+    headed = small("feature-query", classes=classes, distance_head=True)
+    weights = headed.state_dict()
+    weights["decoder.output.weight"] = weights["decoder.output.weight"][: plain.config.logits]
+    plain.load_state_dict(weights)
+    inputs = random_inputs(plain.config, (8, 12, 16))
+    expected, found = plain(*inputs), headed(*inputs)
+    assert expected.distances is None
+    assert found.distances.shape == (*expected.logits.shape[:2], classes)
+    torch.testing.assert_close(found.logits, expected.logits)
+    decoded = headed.eval().decode(headed.encode(inputs.encoder_input), *inputs[1:])
+    assert decoded.shape == expected.logits.shape
+
+
 @given(
     in_channels=st.integers(1, 3),
     classes=st.integers(1, 4),

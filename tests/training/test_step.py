@@ -1,0 +1,53 @@
+"""One optimiser step on a real batch."""
+
+from pathlib import Path
+
+import torch
+
+from ossnet.config import Config
+from ossnet.data import Store
+from ossnet.models import network_from_config
+from ossnet.sampling.batches import PointBatch, batch_maker
+from ossnet.sampling.order import Reference
+from ossnet.training.optimiser import build_optimiser
+from ossnet.training.step import optimiser_step
+
+
+def test_the_distance_head_learns_how_far_the_surfaces_are(phantom_store: Path) -> None:
+    store = Store.open(phantom_store)
+    config = Config.preset("feature-query", store).replace(
+        {
+            "model.distance_head": True,
+            "model.encoder_channels": [8, 16],
+            "model.decoder_width": 32,
+            "model.decoder_blocks": 2,
+            "sampling.points": 400,
+            "sampling.border_share": 0.5,
+            "optimiser.name": "adamw",
+            "optimiser.learning_rate": 5e-3,
+        }
+    )
+    config = config.for_store(store)
+    make = batch_maker(
+        store, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
+    )
+    batch = make([Reference(epoch=0, step=0, case=case) for case in store.split("training")[:2]])
+    assert isinstance(batch, PointBatch)
+    assert batch.distances is not None
+    classes = torch.arange(1, store.task.classes + 1)
+    assert torch.equal(batch.distances < 0, batch.labels[..., None] == classes)
+    assert batch.distances.abs().max() <= 1
+
+    torch.manual_seed(0)
+    network = network_from_config(config.model).train()
+    optimiser = build_optimiser(network, config.optimiser)
+
+    def error() -> float:
+        with torch.no_grad():
+            found = network(batch.encoder_input, batch.coordinates, batch.patches, batch.grid_shape)
+        return float((found.distances - batch.distances).abs().mean())
+
+    before = error()
+    for _ in range(60):
+        optimiser_step(network, optimiser, batch, config.loss, precision="float32")
+    assert error() < 0.3 * before
