@@ -7,15 +7,24 @@ from typing import Any
 
 from ossnet.models.configs import NetworkConfig, OccupancyConfig, UNetConfig
 
+# Beyond the paper: with what the encoder saw at a point a small decoder is enough.
+_QUERY: dict[str, Any] = {
+    "feature_query": True,
+    "decoder_width": 128,
+    "decoder_blocks": 3,
+    "coordinates": "normalised",
+    "conditional_norm": "feature",
+}
 _VARIANTS: dict[str, dict[str, Any]] = {
     "o-net": {"skip_connections": False, "auxiliary_head": False, "local_patch": False},
     "oss-net-a": {"skip_connections": False, "auxiliary_head": False},
     "oss-net-b": {"skip_connections": False, "auxiliary_head": False, "mid_range_patch": True},
     "oss-net-c": {},
     "oss-net-d": {"mid_range_patch": True},
-    "feature-query": {"local_patch": False, "feature_query": True, "coordinates": "normalised"},
-    "feature-query-patch": {"feature_query": True, "coordinates": "normalised"},
+    "feature-query": {**_QUERY, "local_patch": False},
+    "feature-query-patch": {**_QUERY, "patch_edge": 3},
 }
+
 
 PRESETS: dict[str, NetworkConfig] = {
     **{name: OccupancyConfig(name=name, **switches) for name, switches in _VARIANTS.items()},
