@@ -33,8 +33,8 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(2)
 
 
-def parse(job: type[Job], *, description: str) -> Job:
-    """The job's options from the command line.
+def parse(job: type[Job], *, description: str, arguments: Sequence[str] | None = None) -> Job:
+    """The job's options from the command line, or from other arguments.
 
     Raises:
         UserError: an unknown option (names the nearest).
@@ -43,10 +43,28 @@ def parse(job: type[Job], *, description: str) -> Job:
 
     with _mistakes():
         options, rest = tyro.cli(
-            job, description=description, return_unknown_args=True, config=(tyro.conf.FlagCreatePairsOff,)
+            job,
+            args=arguments,
+            description=description,
+            return_unknown_args=True,
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
     _refuse(rest, _options(options))
     return options
+
+
+def parse_command(jobs: Mapping[str, type[Job]], *, description: str) -> Job:
+    """The options of the job that the command line's first word names; without a word, of the first job.
+
+    Raises:
+        UserError: an unknown word or option (names the nearest).
+    """
+    word, arguments = next(iter(jobs)), sys.argv[1:]
+    if arguments and not arguments[0].startswith("-"):
+        word, *arguments = arguments
+    if word not in jobs:
+        raise UserError(unknown("command", word, jobs))
+    return parse(jobs[word], description=description, arguments=arguments)
 
 
 def parse_with_config(

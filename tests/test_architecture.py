@@ -19,6 +19,7 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 LAYERS = (
     {"cli"},
     {"distributed"},
+    {"benchmarks"},
     {"config", "experiment", "sizing"},
     {"planning"},
     {"training"},

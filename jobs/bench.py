@@ -1,0 +1,56 @@
+"""Compare networks. `models` (also without a word): time and memory of each over several resolutions."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ossnet import cli
+from ossnet.benchmarks import ModelsSettings
+
+if TYPE_CHECKING:
+    from ossnet.benchmarks import ModelRow
+
+
+@dataclass(frozen=True)
+class Models(ModelsSettings):
+    """Options of `models`."""
+
+    output: Path | None = None
+    """Folder for models.json and models.png; by default runs/bench-DATE-TIME."""
+    json: bool = False
+    """Print the result for machines, last and alone."""
+
+
+def main() -> None:
+    """Run the job."""
+    models(cli.parse_command({"models": Models}, description=str(__doc__)))
+
+
+def models(options: Models) -> None:
+    """Measure, write, show."""
+    from ossnet.benchmarks import figure, measure_models, table
+    from ossnet.tree import to_dict
+
+    output = options.output or cli.new_folder("bench")
+    result = measure_models(options, command=shlex.join(["python", *sys.argv]), progress=_tell)
+    files = {"result": output / "models.json", "figure": output / "models.png"}
+    result.write(files["result"])
+    files["figure"].write_bytes(figure.draw(result))
+    if options.json:
+        cli.finish_json({**to_dict(result), "files": files})
+        return
+    table.show(result)
+    rates = ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in result.gflops.items())
+    cli.finish(made={"rows": len(result.rows), "matrix products": rates, **files})
+
+
+def _tell(row: "ModelRow") -> None:
+    from ossnet.benchmarks.table import summary
+
+    print(summary(row), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,22 @@
+"""Networks side by side: time, memory and arithmetic, measured the same way for each."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ossnet.benchmarks.settings import ModelsSettings
+
+if TYPE_CHECKING:
+    from ossnet.benchmarks.models import measure_models
+    from ossnet.benchmarks.results import ModelRow, ModelsResult
+
+__all__ = ["ModelRow", "ModelsResult", "ModelsSettings", "measure_models"]
+
+_MODULES = {"ModelRow": "results", "ModelsResult": "results", "measure_models": "models"}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is loaded when it is asked for."""
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

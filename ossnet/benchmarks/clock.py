@@ -1,0 +1,60 @@
+"""Time on the device that does the work, and how fast that multiplies matrices."""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+
+_ROWS, _INNER, _COLUMNS = 4096, 1024, 2048
+
+
+class Clock:
+    """Marks in the stream of work: on CUDA by events, which do not hold the work up, else by wall time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._events: list[torch.cuda.Event] = []
+        self._times: list[float] = []
+        self._wait()
+
+    def mark(self) -> None:
+        """The end of one lap, or the start of the first."""
+        if self._device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self._device))
+            self._events.append(event)
+        else:
+            self._times.append(time.perf_counter())
+
+    def laps(self) -> list[float]:
+        """Seconds between successive marks, when all the work between them is done."""
+        self._wait()
+        if self._device.type == "cuda":
+            return [before.elapsed_time(after) / 1000 for before, after in pairwise(self._events)]
+        return [after - before for before, after in pairwise(self._times)]
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def fastest(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
+    """Seconds of the fastest of some repeats, after one of warm-up."""
+    work()
+    clock = Clock(device)
+    clock.mark()
+    for _ in range(repeats):
+        work()
+        clock.mark()
+    return min(clock.laps())
+
+
+def matrix_rate(device: torch.device, precision: str) -> float:
+    """GFLOP/s of the product of a 4096 x 1024 and a 1024 x 2048 matrix, the best of ten."""
+    left = torch.randn(_ROWS, _INNER, device=device)
+    right = torch.randn(_INNER, _COLUMNS, device=device)
+    if precision == "bf16":
+        left, right = left.bfloat16(), right.bfloat16()
+    seconds = fastest(lambda: left @ right, device, repeats=10)
+    return 2 * _ROWS * _INNER * _COLUMNS / seconds / 1e9

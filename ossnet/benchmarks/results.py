@@ -1,0 +1,90 @@
+"""What a comparison of networks gives, and how it is kept."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ossnet import tree
+from ossnet.benchmarks.operations import Operations
+from ossnet.errors import UserError
+from ossnet.sampling.grid import Shape
+
+STATISTIC = "seconds of the fastest repeat after a warm-up; step_median_s of the median one"
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One network at one size. What was not measured, for want of memory, is None."""
+
+    network: str
+    shape: Shape
+    """X, Y, Z that were asked for."""
+    working_shape: Shape
+    """The grid the network works on."""
+    status: Literal["measured", "out of memory"]
+    parameters: int
+    predicted_bytes: int
+    """Peak of a training step, by `ossnet.planning.predict`."""
+    operations: dict[str, Operations] | None = None
+    """Multiply-accumulates of an exact training step by part; None for U-Nets."""
+    floor_s: float | None = None
+    """What those take at the measured rate of matrix products, in the same precision."""
+    peak_bytes: int | None = None
+    """Peak of a training step, by `ossnet.planning.measure`."""
+    reserved_bytes: int | None = None
+    """Held by CUDA's caching allocator at its peak; on the CPU the same as `peak_bytes`."""
+    forward_s: float | None = None
+    backward_s: float | None = None
+    update_s: float | None = None
+    step_s: float | None = None
+    """Forward, backward and update."""
+    step_median_s: float | None = None
+    times_floor: float | None = None
+    """`step_s` over `floor_s`."""
+    training_places_per_s: float | None = None
+    """Points, or voxels of a U-Net, a second of training."""
+    inference_places_per_s: float | None = None
+    """Points decoded, or voxels of a U-Net's whole volume, a second without gradients."""
+
+
+@dataclass(frozen=True)
+class ModelsResult:
+    """All rows, and where and how they were measured."""
+
+    device: str
+    """`cpu` or the name of the GPU."""
+    processor: str
+    versions: dict[str, str]
+    threads: int
+    precision: str
+    dataset: str
+    points: int
+    batch_size: int
+    repeats: int
+    statistic: str
+    command: str
+    gflops: dict[str, float]
+    """Rate of matrix products by precision, measured in the same run."""
+    rows: tuple[ModelRow, ...]
+
+    def write(self, path: Path) -> None:
+        """Write as JSON; aside first, then renamed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.write_text(json.dumps(tree.to_dict(self), indent=2))
+        aside.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelsResult":
+        """What `write` wrote.
+
+        Raises:
+            UserError: no JSON, or not of this form.
+        """
+        try:
+            return tree.from_dict(cls, json.loads(path.read_text()))
+        except json.JSONDecodeError as error:
+            msg = f"{path}: not JSON: {error}"
+            raise UserError(msg) from error

@@ -1,0 +1,56 @@
+"""jobs/bench.py on tiny volumes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from PIL import Image
+
+Job = Callable[..., CompletedProcess[str]]
+TINY = ("--networks", "oss-net-c", "unet-3d", "--shapes", "16x16x16", "--points", 8, "--repeats", 1)
+
+
+def test_models_for_people(run_job: Job, tmp_path: Path) -> None:
+    done = run_job("bench", "models", *TINY, "--device", "cpu", "--output", "bench")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("network")
+    assert [line.split()[0] for line in lines[1:3]] == ["oss-net-c", "unet-3d"]
+    assert "models.png" in lines[-1]
+    kept = json.loads((tmp_path / "bench" / "models.json").read_text())
+    assert [row["status"] for row in kept["rows"]] == ["measured", "measured"]
+    assert kept["command"].endswith("--device cpu --output bench")
+    with Image.open(tmp_path / "bench" / "models.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
+
+
+def test_models_for_machines(run_job: Job, tmp_path: Path) -> None:
+    done = run_job("bench", *TINY[3:], "--networks", "unet-2d", "--device", "cpu", "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    printed = json.loads(line)
+    files = printed.pop("files")
+    assert json.loads((tmp_path / files["result"]).read_text()) == printed
+    assert (tmp_path / files["figure"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("model",), "unknown command 'model': did you mean 'models'?"),
+        (("models", "--networks", "unet-4d"), "unknown network 'unet-4d': did you mean 'unet-"),
+        (("models", "--shapes", "64x64"), "expected three positive edges in voxels, as in 64x64x64"),
+        (("models", "--shapes", "64x64x0"), "expected three positive edges in voxels, as in 64x64x64"),
+        (("models", "--point", 5), "--points"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    run_job: Job, tmp_path: Path, options: tuple[object, ...], message: str
+) -> None:
+    done = run_job("bench", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
