@@ -1,7 +1,6 @@
 """A comparison of networks as a picture."""
 
 import io
-from itertools import cycle
 from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.results import ModelRow, ModelsResult
@@ -24,17 +23,16 @@ def draw(result: ModelsResult) -> bytes:
     figure = Figure(figsize=(11, 5), layout="constrained")
     memory, seconds = figure.subplots(1, 2)
     networks = dict.fromkeys(row.network for row in result.rows)
-    for network, marker in zip(networks, cycle(_MARKERS), strict=False):
+    for index, network in enumerate(networks):
         rows = sorted((row for row in result.rows if row.network == network), key=_edge)
         measured = [row for row in rows if row.status == "measured"]
-        edges, peaks = [_edge(row) for row in measured], [_gib(row) for row in measured]
-        (line,) = memory.plot(edges, peaks, marker=marker, alpha=0.85, label=network)
-        colour = line.get_color()
+        edges, marker, colour = [_edge(row) for row in measured], _MARKERS[index % len(_MARKERS)], f"C{index}"
+        memory.plot(edges, [_gib(row) for row in measured], color=colour, marker=marker, label=network)
         for row in rows:
             if row.status == "out of memory":
                 memory.plot(_edge(row), _gib(row), marker, color=colour, markerfacecolor="none")
-        steps = [row.step_s for row in measured]
-        seconds.plot(edges, steps, marker=marker, alpha=0.85, color=colour)
+        if measured:
+            seconds.plot(edges, [row.step_s for row in measured], color=colour, marker=marker)
     _finish(memory, result, "peak memory of a training step (GiB)")
     _finish(seconds, result, "training step (s)")
     failed = any(row.status == "out of memory" for row in result.rows)
@@ -56,17 +54,19 @@ def _gib(row: ModelRow) -> float:
 
 
 def _finish(axes: "Axes", result: ModelsResult, quantity: str) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axes.set(xscale="log", yscale="log", xlabel="volume (voxels)", ylabel=quantity)
+    axes.set(xscale="log", xlabel="volume (voxels)", ylabel=quantity)
+    if axes.has_data():  # an empty axis has no logarithm
+        axes.set_yscale("log")
     ticks = {_edge(row): shape_name(row.shape) for row in result.rows}
     axes.set_xticks(list(ticks), list(ticks.values()), rotation=30, ha="right")
-    axes.xaxis.set_minor_locator(NullLocator())
+    # Powers of ten alone would leave the axis bare, as it seldom spans two.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
-    low, high = axes.get_ylim()
-    # Over less than a decade or two, powers of ten alone would leave the axis bare.
-    axes.yaxis.set_minor_formatter(axes.yaxis.get_major_formatter() if high / low < 20 else NullFormatter())
-    axes.grid(alpha=0.3, which="both")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
 
 
 def _title(result: ModelsResult) -> str:

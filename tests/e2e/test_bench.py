@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 Job = Callable[..., CompletedProcess[str]]
-TINY = ("--networks", "oss-net-c", "unet-3d", "--shapes", "16x16x16", "--points", 8, "--repeats", 1)
+TINY = ("--networks", "o-net", "unet-3d", "--shapes", "16x16x16", "--points", 8, "--repeats", 1)
 
 
 def test_models_for_people(run_job: Job, tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_models_for_people(run_job: Job, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("network")
-    assert [line.split()[0] for line in lines[1:3]] == ["oss-net-c", "unet-3d"]
+    assert [line.split()[0] for line in lines[1:3]] == ["o-net", "unet-3d"]
     assert "models.png" in lines[-1]
     kept = json.loads((tmp_path / "bench" / "models.json").read_text())
     assert [row["status"] for row in kept["rows"]] == ["measured", "measured"]
