@@ -57,13 +57,13 @@ def _finish(axes: "Axes", result: ModelsResult, quantity: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set(xscale="log", xlabel="volume (voxels)", ylabel=quantity)
-    if axes.has_data():  # an empty axis has no logarithm
-        axes.set_yscale("log")
     ticks = {_edge(row): shape_name(row.shape) for row in result.rows}
     axes.set_xticks(list(ticks), list(ticks.values()), rotation=30, ha="right")
-    # Powers of ten alone would leave the axis bare, as it seldom spans two.
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    if axes.has_data():  # an empty axis has no logarithm
+        axes.set_yscale("log")
+        # Powers of ten alone would leave the axis bare, as it seldom spans two.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
