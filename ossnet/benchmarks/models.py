@@ -171,9 +171,12 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        msg = f"device {name!r}: expected one that torch can use here, as in cpu or cuda: {error}"
-        raise UserError(msg.splitlines()[0]) from error
+    except (RuntimeError, AssertionError):  # torch built without CUDA asserts
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        found = f"{torch.cuda.device_count()} CUDA devices"
+        msg = f"device {name!r}: expected cpu, or cuda with the number of a device here; torch finds {found}"
+        raise UserError(msg)
     return device
 
 

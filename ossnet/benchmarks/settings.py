@@ -20,8 +20,7 @@ class ModelsSettings:
     shapes: tuple[str, ...] = ("32x32x32", "64x64x64", "96x96x96")
     """Sizes of a volume in voxels; each is rounded up to what a network can halve."""
     dataset: Literal["brats", "lits", "none"] = "none"
-    """Channels, depth and latent map as the paper has them for a data set (BraTS: 256x256x160), or sized for
-    each shape with one channel."""
+    """Networks as the paper sizes them for a data set (brats: 256x256x160), or for each shape, one channel."""
     points: int = 2048
     """Points a volume and step of occupancy networks (the paper: 16384)."""
     batch_size: int = 1
@@ -39,8 +38,12 @@ class ModelsSettings:
         """Refuse what cannot be measured, naming the option.
 
         Raises:
-            UserError: an unknown network (names the nearest), no shape, or a number below 1.
+            UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
         """
+        for option in ("networks", "shapes"):
+            if not getattr(self, option):
+                msg = f"{option}: expected one or more, found none; leave the option out for the default"
+                raise UserError(msg)
         for name in self.networks:
             if name not in PRESETS:
                 raise UserError(unknown("network", name, PRESETS))

@@ -133,6 +133,8 @@ def test_table_and_picture_show_every_row(result: ModelsResult, capsys: pytest.C
     ("fields", "message"),
     [
         ({"networks": ("oss-net-e",)}, "unknown network 'oss-net-e': did you mean 'oss-net-"),
+        ({"networks": ()}, "networks: expected one or more, found none"),
+        ({"shapes": ()}, "shapes: expected one or more, found none"),
         ({"shapes": ("64",)}, "shape '64': expected three positive edges in voxels, as in 64x64x64"),
         ({"shapes": ("64x64x-64",)}, "shape '64x64x-64': expected three positive edges"),
         ({"shapes": ("64x0x64",)}, "shape '64x0x64': expected three positive edges"),
@@ -155,8 +157,8 @@ def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], message: str
             {"dataset": "brats", "shapes": ("32x32x32",)},
             "shape 32x32x32: too small .*; give an edge above 32",
         ),
-        ({"device": "gpu"}, "device 'gpu': expected one that torch can use here"),
-        ({"device": "cuda:99"}, "device 'cuda:99': expected one that torch can use here"),
+        ({"device": "gpu"}, "device 'gpu': expected cpu, or cuda"),
+        ({"device": "cuda:99"}, "device 'cuda:99': expected cpu, or cuda"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_runs(fields: dict[str, Any], message: str) -> None:
