@@ -20,8 +20,8 @@ class ModelsSettings:
     shapes: tuple[str, ...] = ("32x32x32", "64x64x64", "96x96x96")
     """Sizes of a volume in voxels; each is rounded up to what a network can halve."""
     dataset: Literal["brats", "lits", "none"] = "none"
-    """Networks as the paper sizes them for a data set (brats: 256x256x160), or for each shape, one channel."""
-    points: int = 2048
+    """Networks as the paper sizes them for a data set (brats: 256x256x160), or for each shape."""
+    points: int = 1024
     """Points a volume and step of occupancy networks (the paper: 16384)."""
     batch_size: int = 1
     """Volumes a step."""
