@@ -90,12 +90,12 @@ def _patch_encoder(model: OccupancyConfig) -> Iterator[Operations]:
 
 def _per_point(model: OccupancyConfig) -> Iterator[Operations]:
     """The decoder's linear layers, without what the volume gives."""
-    width, patch = model.decoder_width, model.patch_edge**3 if model.patch_channels else 0
+    width = model.decoder_width
     first_layer_and_shortcut = 2
     yield _product(3 * width, input_gradient=False) * first_layer_and_shortcut
-    yield _product(patch * width) * first_layer_and_shortcut
+    yield _product(model.point_features * width) * first_layer_and_shortcut
     yield _product(width * width) * (2 * model.decoder_blocks - 1)
-    yield _product(width * model.logits)
+    yield _product(width * model.outputs)
 
 
 def _per_volume(model: OccupancyConfig) -> Iterator[Operations]:

@@ -18,7 +18,7 @@ from ossnet.models import OccupancyConfig, OccupancyNetwork, network_config
 from ossnet.models.encoder import Latent
 
 BRATS = (256, 256, 160)
-NAMES = ("o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d")
+NAMES = ("o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d", "feature-query", "feature-query-patch")
 
 
 def taps(image: Tensor, weight: Tensor, padding: Sequence[int]) -> int:
@@ -76,7 +76,8 @@ def test_the_encoder_is_counted_as_it_runs(name: str, fields: dict[str, Any]) ->
     latents: list[Latent] = []
 
     def total(latent: Latent) -> Tensor:
-        return sum((part.sum() for part in latent if part is not None), torch.zeros(()))
+        parts = (latent.vectors, latent.auxiliary, *latent.maps)
+        return sum((part.sum() for part in parts if part is not None), torch.zeros(()))
 
     forward = counted(lambda: latents.append(network.encode(image)))
     backward = counted(lambda: total(latents[0]).backward())
@@ -88,14 +89,16 @@ def test_the_encoder_is_counted_as_it_runs(name: str, fields: dict[str, Any]) ->
 @pytest.mark.parametrize("points", [1, 3])
 def test_points_are_counted_as_the_plain_composition_runs_them(name: str, points: int) -> None:
     """The plain network repeats what a volume gives for each point, and asks gradients of coordinates."""
-    model, volumes = small(name, patch_edge=3), 2
+    model, volumes = small(name, patch_edge=3, distance_head=name == "feature-query"), 2
     network = OccupancyNetwork(model).train()
     latent = torch.randn(volumes, model.latent_channels, model.latent_length, requires_grad=True)
     patches = torch.randn(volumes, points, model.patch_channels, 3, 3, 3) if model.patch_channels else None
     coordinates = torch.rand(volumes, points, 3)
+    widths = (4, 4, 6) if model.feature_query else ()  # the first block's twice, before and after halving
+    maps = [torch.randn(volumes, width, 2, 2, 2, requires_grad=True) for width in widths]
     outputs: list[Tensor] = []
     forward = counted(
-        lambda: outputs.append(plain_network.decode(network, latent, coordinates, patches, (9, 9, 9)))
+        lambda: outputs.append(plain_network.decode(network, latent, maps, coordinates, patches, (9, 9, 9)))
     )
     backward = counted(lambda: outputs[0].sum().backward())
 
