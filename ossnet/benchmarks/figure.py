@@ -10,7 +10,7 @@ from ossnet.memory.peak import GIB
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MARKERS = "os^vDPX"
+_MARKERS = "os^vDPX<*"
 
 
 def draw(result: ModelsResult) -> bytes:
