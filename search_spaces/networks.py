@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optuna import Trial
 
-NETWORKS = ["oss-net-c", "oss-net-d", "oss-net-a", "oss-net-b", "o-net", "unet-3d", "unet-2d"]
+NETWORKS = [
+    "oss-net-c",
+    "feature-query",
+    "oss-net-d",
+    "oss-net-a",
+    "oss-net-b",
+    "o-net",
+    "unet-3d",
+    "unet-2d",
+    "feature-query-patch",
+]
 UNET_CHANNELS = {"s": (8, 16, 32, 64), "m": (16, 32, 64, 128), "l": (32, 64, 128, 256)}
 
 FIRST = [
