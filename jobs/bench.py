@@ -31,13 +31,14 @@ def main() -> None:
 def models(options: Models) -> None:
     """Measure, write, show."""
     from ossnet.benchmarks import figure, measure_models, table
+    from ossnet.benchmarks.results import write_aside
     from ossnet.tree import to_dict
 
     output = options.output or cli.new_folder("bench")
     result = measure_models(options, command=shlex.join(["python", *sys.argv]), progress=_tell)
     files = {"result": output / "models.json", "figure": output / "models.png"}
     result.write(files["result"])
-    files["figure"].write_bytes(figure.draw(result))
+    write_aside(files["figure"], figure.draw(result))
     if options.json:
         cli.finish_json({**to_dict(result), "files": files})
         return

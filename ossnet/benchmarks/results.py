@@ -71,10 +71,7 @@ class ModelsResult:
 
     def write(self, path: Path) -> None:
         """Write as JSON; aside first, then renamed."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(json.dumps(tree.to_dict(self), indent=2))
-        aside.replace(path)
+        write_aside(path, json.dumps(tree.to_dict(self), indent=2).encode())
 
     @classmethod
     def read(cls, path: Path) -> "ModelsResult":
@@ -88,3 +85,11 @@ class ModelsResult:
         except json.JSONDecodeError as error:
             msg = f"{path}: not JSON: {error}"
             raise UserError(msg) from error
+
+
+def write_aside(path: Path, content: bytes) -> None:
+    """Write a file under another name and rename it, so that nothing half-written is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.replace(path)
