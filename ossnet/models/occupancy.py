@@ -29,7 +29,8 @@ class Prediction(NamedTuple):
     auxiliary: Float[Tensor, "B classes x y z"] | None
     """Of the encoder's coarse segmentation, float32; None without the head."""
     distances: Float[Tensor, "B N classes"] | None = None
-    """Signed distance of the points to each class's surface, float32; None without the head."""
+    """Signed distance of the points to each class's surface, negative inside, in units of what it was trained
+    with (`sampling.distance_reach`, mm), float32; None without the head."""
 
 
 class OccupancyNetwork(nn.Module):

@@ -61,7 +61,8 @@ class PointBatch(Batch):
     coarse_labels: Int[Tensor, "B K x y z"]
     """1 where a cell of the auxiliary grid holds any voxel of the class."""
     distances: Float[Tensor, "B N K"] | None
-    """Signed distance to each class's surface, cut to [-1, 1]; None without a head that learns it."""
+    """Signed distance to each class's surface in units of `distance_reach`, cut to [-1, 1]; None without a
+    head that learns it."""
     grid_shape: Shape
 
     @property
