@@ -22,8 +22,15 @@ class Prepare:
     """Voxel size in mm along R, A and S to resample to, as 1,1,1 or 1 1 1; by default each scan's own."""
     normalisation: Literal["auto", "zscore", "zscore-foreground", "ct"] = "auto"
     """auto: ct for CT, else zscore-foreground; zscore is the paper's."""
-    target: Literal["labels", "foreground"] = "labels"
-    """foreground merges all labels into one class, as the paper's binary tasks do."""
+    target: Literal["labels", "foreground", "whole-tumour", "liver", "brats-regions", "liver-and-tumour"] = (
+        "labels"
+    )
+    """What to learn: every label as a class; all of them as one (foreground; the paper's binary tasks are
+    whole-tumour and liver); WT, TC and ET (brats-regions); or the liver with its tumours and the tumours."""
+    regions: tuple[str, ...] = ()
+    """What to learn instead: named sets of labels, by name or value, that may overlap: core=1,4 all=1,2,4"""
+    labels: tuple[str, ...] = ()
+    """Changes to the labels: renamed (core=1), merged (tumour=1,2,4), odd values (background=0,255)."""
     validation_share: float = 0.2
     """Share of the cases for validation; the cases of a patient stay together."""
     test_share: float = 0.0
@@ -51,6 +58,8 @@ def main() -> None:
             spacing=parse_spacing(options.spacing),
             normalisation=options.normalisation,
             target=options.target,
+            regions=options.regions,
+            labels=options.labels,
             validation_share=options.validation_share,
             test_share=options.test_share,
             seed=options.seed,

@@ -50,18 +50,21 @@ class Config:
         except ValueError as error:
             raise UserError(str(error)) from error
         if store is not None:
-            model = size_network(
-                replace(model, in_channels=len(store.task.modalities), classes=store.task.classes),
-                store.max_shape,
+            task = store.task
+            model = replace(
+                model,
+                in_channels=len(task.modalities),
+                classes=task.classes,
+                overlapping=task.overlapping,
             )
+            model = size_network(model, store.max_shape)
         return cls(model=model)
 
     def for_store(self, store: "Store") -> "Config":
         """The same configuration with the working shape settled, after a look whether it fits the store.
 
         Raises:
-            UserError: other channels or classes than the store's, classes that overlap, or a working shape
-                too small for a case.
+            UserError: other channels or classes than the store's, or a working shape too small for a case.
         """
         for field_name, found, expected in (
             ("in_channels", self.model.in_channels, len(store.task.modalities)),
@@ -70,8 +73,10 @@ class Config:
             if found != expected:
                 msg = f"model.{field_name} is {found}, the store {store.root} has {expected}: leave it out"
                 raise UserError(msg)
-        if self.model.overlapping and self.model.classes > 1:
-            msg = f"model.overlapping is true, the store {store.root} has one class a voxel: leave it out"
+        if self.model.overlapping != store.task.overlapping and self.model.classes > 1:
+            overlapping = str(self.model.overlapping).lower()
+            has = "regions that may overlap" if store.task.overlapping else "one class a voxel"
+            msg = f"model.overlapping is {overlapping}, the store {store.root} has {has}: leave it out"
             raise UserError(msg)
         working = self.sampling.working_shape
         if working is None:

@@ -1,6 +1,7 @@
 """The configuration tree: presets, dotted paths, JSON, and what does not fit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.errors import UserError
 from ossnet.models import PRESETS
+
+
+def with_regions(store: Store) -> Store:
+    task = replace(store.task, regions={"all": tuple(store.task.labels), "a": tuple(store.task.labels)[:1]})
+    return Store(store.root, replace(store.manifest, task=task))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -72,10 +78,14 @@ def test_text_that_is_no_json_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["oss-net-c", "unet-3d"])
-def test_overlapping_classes_are_refused_where_data_has_one_a_voxel(name: str, phantom_store: Path) -> None:
+def test_overlapping_classes_are_those_of_the_data(name: str, phantom_store: Path) -> None:
     store = Store.open(phantom_store)
     assert store.task.classes > 1
     config = Config.preset(name, store)
     with pytest.raises(UserError, match=r"^model\.overlapping is true, the store .* leave it out$"):
         config.replace({"model.overlapping": True}).for_store(store)
+    regions = with_regions(store)
+    assert Config.preset(name, regions).for_store(regions).model.overlapping
+    with pytest.raises(UserError, match=r"^model\.overlapping is false, the store .* overlap: leave it out$"):
+        Config.preset(name, regions).replace({"model.overlapping": False}).for_store(regions)
     assert config.for_store(store).sampling.working_shape is not None

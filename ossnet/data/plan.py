@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,8 @@ from ossnet.data.normalisation import default_normalisation
 from ossnet.data.preprocessing import read_headers
 from ossnet.data.splits import make_splits
 from ossnet.data.store import CASES, MANIFEST, SCHEMA_VERSION, Manifest, read_manifest, read_version
-from ossnet.data.task import Normalisation, Target, Task
+from ossnet.data.targets import Preset, choose_regions, label_table
+from ossnet.data.task import Normalisation, Task
 from ossnet.errors import UserError
 
 PROCESS_MEMORY = 300 << 20
@@ -43,8 +44,12 @@ class PrepareConfig:
     """Voxel size in mm along R, A and S to resample to; by default each scan keeps its own."""
     normalisation: Literal["auto"] | Normalisation = "auto"
     """`auto` is ct for CT, else zscore-foreground; zscore is the paper's."""
-    target: Target = "labels"
-    """`foreground` merges all labels into one class (the paper's binary tasks)."""
+    labels: tuple[str, ...] = ()
+    """Labels to rename, merge or read other values as, each `NAME=VALUE[,VALUE...]` (`label_table`)."""
+    target: Preset = "labels"
+    """What to learn: the labels, all of them as one class, or the regions of a preset."""
+    regions: tuple[str, ...] = ()
+    """What to learn instead: regions that may overlap, each `NAME=LABEL[,LABEL...]` (`choose_regions`)."""
     validation_share: float = 0.2
     test_share: float = 0.0
     seed: int = 0
@@ -99,6 +104,7 @@ class Plan:
             [self._digest(case) for case in self.source.cases],
             self.source.left_out,
             [config.validation_share, config.test_share, config.seed],
+            list(self.task.regions.items()),
         )
 
     def _digest(self, case: Case) -> str:
@@ -106,7 +112,9 @@ class Plan:
             SCHEMA_VERSION,
             case.id,
             case.group,
-            self.task.to_dict(),
+            replace(
+                self.task, regions={}
+            ).to_dict(),  # they shape no case, so others can be chosen in seconds
             self.source.labels,
             self.surveys[case.id].digest,
         )
@@ -121,7 +129,9 @@ def make_plan(config: PrepareConfig) -> Plan:
     check_output(config.output)
     make_splits({}, validation_share=config.validation_share, test_share=config.test_share, seed=config.seed)
     source = read_source(config.source, config.layout)
-    task = make_task(config, source)
+    table = label_table(config.labels, source.labels)
+    source = replace(source, labels=table.labels)
+    task = make_task(config, source, merged=table.merged)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         surveys = dict(
             zip((case.id for case in source.cases), pool.map(_surveyor(task), source.cases), strict=True)
@@ -149,11 +159,14 @@ def parse_spacing(values: Sequence[str]) -> Spacing | None:
     return first, second, third
 
 
-def make_task(config: PrepareConfig, source: Source) -> Task:
+def make_task(config: PrepareConfig, source: Source, *, merged: dict[str, tuple[int, ...]]) -> Task:
     """The task that the options make of a source.
 
+    Args:
+        merged: further values of labels, from `label_table`.
+
     Raises:
-        UserError: a spacing that is not positive.
+        UserError: a spacing that is not positive, or regions that the labels do not give.
     """
     if config.spacing is not None and min(config.spacing) <= 0:
         msg = f"spacing {config.spacing}: expected three sizes in mm above 0"
@@ -161,10 +174,12 @@ def make_task(config: PrepareConfig, source: Source) -> Task:
     normalisation = config.normalisation
     return Task(
         modalities=source.modalities,
-        labels=source.labels if config.target == "labels" else {"foreground": 1},
+        labels={"foreground": 1} if config.target == "foreground" else source.labels,
         normalisation=default_normalisation(source.modalities) if normalisation == "auto" else normalisation,
         spacing=config.spacing,
-        target=config.target,
+        target="foreground" if config.target == "foreground" else "labels",
+        merged=merged,
+        regions=choose_regions(config.target, config.regions, source.labels),
     )
 
 

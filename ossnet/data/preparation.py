@@ -10,7 +10,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from ossnet.data.preprocessing import load_image, preprocess_label, read_headers
 from ossnet.data.splits import make_splits
 from ossnet.data.statistics import summarise
 from ossnet.data.store import CASES, SCHEMA_VERSION, CaseEntry, Manifest, write_manifest
-from ossnet.data.task import Task
 from ossnet.errors import UserError
 from ossnet.tree import to_dict
 
@@ -69,7 +68,7 @@ def make_case(case: Case, plan: Plan) -> StoredCase:
         raise UserError(no_label(case))
     task = plan.task
     files = read_headers(case.images, len(task.modalities))
-    as_stored = Task(task.modalities, plan.source.labels, spacing=task.spacing)
+    as_stored = replace(task, labels=plan.source.labels, target="labels")
     label = preprocess_label(case.label, as_stored, like=files[0].geometry)
     if task.target == "foreground":
         label = (label > 0).astype(np.uint8)
@@ -85,7 +84,7 @@ def make_case(case: Case, plan: Plan) -> StoredCase:
         label=label,
         geometry=scan.geometry,
         intensities=tuple(intensities),
-        class_counts=_count(label, task.classes),
+        class_counts=_count(label, len(task.labels)),
     )
 
 
@@ -149,7 +148,7 @@ def complete(plan: Plan, set_aside: dict[str, str]) -> Manifest:
     return manifest
 
 
-def _count(label: UInt8[np.ndarray, "X Y Z"], classes: int) -> tuple[int, ...]:
-    """Voxels of each class index; slab by slab, as counting takes 8 bytes a voxel."""
-    counts = sum(np.bincount(slab.ravel(), minlength=classes + 1) for slab in label)
+def _count(label: UInt8[np.ndarray, "X Y Z"], labels: int) -> tuple[int, ...]:
+    """Voxels of each label index; slab by slab, as counting takes 8 bytes a voxel."""
+    counts = sum(np.bincount(slab.ravel(), minlength=labels + 1) for slab in label)
     return tuple(np.asarray(counts).tolist())

@@ -21,7 +21,7 @@ class CaseScore:
 
     case: str
     overlaps: Mapping[str, Overlap]
-    """By class, in the task's order."""
+    """By class (or region), in the task's order."""
 
     @property
     def dice(self) -> float:
@@ -49,16 +49,17 @@ def score_cases(
 def score_case(
     network: nn.Module, store: Store, case: str, *, sampling: SamplingConfig, settings: InferenceConfig
 ) -> tuple[CaseScore, UInt8[np.ndarray, "X Y Z"]]:
-    """Score of one case, and the predicted class indices it was given for."""
-    stored = store.case(case)
+    """Score of one case, and the predicted codes it was given for."""
+    stored, task = store.case(case), store.task
     predicted = predict_case(network, stored, sampling=sampling, settings=settings)
-    overlaps = dice_iou(predicted, torch.from_numpy(stored.label.copy()), store.task.classes)
-    return CaseScore(case, dict(zip(store.task.labels, overlaps, strict=True))), predicted.numpy()
+    label = torch.from_numpy(task.codes(stored.label).copy())
+    overlaps = dice_iou(predicted, label, task.classes, overlapping=task.overlapping)
+    return CaseScore(case, dict(zip(task.class_names, overlaps, strict=True))), predicted.numpy()
 
 
 def predict_case(
     network: nn.Module, stored: StoredCase, *, sampling: SamplingConfig, settings: InferenceConfig
 ) -> torch.Tensor:
-    """Class indices of a stored case, on the CPU."""
+    """Codes of a stored case (`ossnet.data.regions`), on the CPU."""
     image = torch.from_numpy(stored.image.astype(np.float32))
     return predict_volume(network, image, sampling=sampling, settings=settings).classes.cpu()

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ossnet.data.regions import members
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -21,27 +23,33 @@ class Overlap:
 
 
 def dice_iou(
-    prediction: UInt8[Tensor, "X Y Z"], label: UInt8[Tensor, "X Y Z"], classes: int
+    prediction: UInt8[Tensor, "X Y Z"],
+    label: UInt8[Tensor, "X Y Z"],
+    classes: int,
+    *,
+    overlapping: bool = False,
 ) -> tuple[Overlap, ...]:
-    """Overlap of every foreground class 1..classes.
+    """Overlap of every foreground class, of codes (`ossnet.data.regions`): class indices, or a bit a region.
 
     Raises:
-        ValueError: the shapes differ, or an index beyond the classes occurs.
+        ValueError: the shapes differ, or a code beyond the classes occurs.
     """
     if prediction.shape != label.shape:
         msg = (
             f"expected prediction and label of one shape, found {(*prediction.shape,)} and {(*label.shape,)}"
         )
         raise ValueError(msg)
-    side = classes + 1
+    inside = torch.from_numpy(members(classes, overlapping=overlapping)).long().T
+    side = inside.shape[1]
     pairs = torch.bincount((label.long() * side + prediction).flatten(), minlength=side * side)
     largest = max(int(label.max()), int(prediction.max())) if label.numel() else 0
-    if largest > classes:
-        msg = f"expected class indices from 0 to {classes}, found {largest}"
+    if largest >= side:
+        msg = f"expected codes from 0 to {side - 1}, found {largest}"
         raise ValueError(msg)
     table = pairs.reshape(side, side)
-    shared, expected, found = table.diagonal().tolist(), table.sum(1).tolist(), table.sum(0).tolist()
-    return tuple(_overlap(shared[k], expected[k], found[k]) for k in range(1, side))
+    shared = ((inside @ table) * inside).sum(1).tolist()
+    expected, found = (inside @ table.sum(1)).tolist(), (inside @ table.sum(0)).tolist()
+    return tuple(map(_overlap, shared, expected, found))
 
 
 def _overlap(shared: int, expected: int, found: int) -> Overlap:

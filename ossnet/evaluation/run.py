@@ -70,7 +70,7 @@ def evaluate(
 
 
 def _check_task(task: Task, store: Store) -> None:
-    for name in ("modalities", "labels", "normalisation", "spacing", "target"):
+    for name in ("modalities", "labels", "normalisation", "spacing", "target", "regions"):
         expected, found = getattr(task, name), getattr(store.task, name)
         if expected != found:
             msg = f"{store.root}: the checkpoint was trained with {name} {expected}, the store has {found}"
@@ -85,17 +85,17 @@ def _telling(scores: Sequence[CaseScore]) -> dict[str, CaseScore]:
 
 
 def _overlay(predictor: Predictor, store: Store, score: CaseScore, path: Path, rank: str) -> Path:
-    stored = store.case(score.case)
+    stored, task = store.case(score.case), store.task
     prediction = predict_case(
         predictor.network, stored, sampling=predictor.sampling, settings=predictor.settings
     )
     draw_overlay(
         path,
         image=stored.image[0],
-        label=stored.label,
-        prediction=prediction.numpy(),
+        label=task.foremost(task.codes(stored.label)),
+        prediction=task.foremost(prediction.numpy()),
         spacing=stored.spacing,
-        classes=tuple(store.task.labels),
+        classes=task.class_names,
         title=f"{score.case} ({rank}): Dice {score.dice:.3f}",
     )
     return path

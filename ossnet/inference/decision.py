@@ -1,4 +1,4 @@
-"""From logits to class indices and probabilities: the one place that knows the rule.
+"""From logits to codes and probabilities: the one place that knows the rule.
 
 Letters: K logits, N places.
 """
@@ -7,36 +7,39 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from ossnet.data.regions import MOST_REGIONS
 from ossnet.models import OccupancyNetwork, UNet
 
 
-def check_decidable(network: nn.Module) -> None:
-    """Refuse a network that gives no single class a voxel.
+def check_decidable(network: nn.Module) -> bool:
+    """Refuse a network that decides nothing we know; of the others, whether their classes overlap.
 
     Raises:
-        ValueError: a network of another kind, or one whose classes are overlapping regions.
+        ValueError: a network of another kind, or one of more regions than a code holds.
     """
     if not isinstance(network, OccupancyNetwork | UNet):
         msg = f"expected an OccupancyNetwork or a UNet of ossnet.models, found {type(network).__name__}"
         raise ValueError(msg)
     config = network.config
-    if config.overlapping and config.classes > 1:
-        msg = "overlapping regions cannot be predicted as one label map: train with overlapping false"
+    if config.overlapping and config.classes > MOST_REGIONS:
+        msg = f"expected at most {MOST_REGIONS} overlapping regions, found {config.classes}"
         raise ValueError(msg)
+    return config.overlapping
 
 
-def decide(logits: Float[Tensor, "N K"]) -> UInt8[Tensor, " N"]:
-    """Class indices, 0 for the background.
+def decide(logits: Float[Tensor, "N K"], *, overlapping: bool) -> UInt8[Tensor, " N"]:
+    """Codes (`ossnet.data.regions`): class indices, 0 for the background, or a bit a region.
 
-    One logit: foreground where its probability is above 0.5 (strictly, as in the paper). Several: the largest
-    one, the background being the first; the earlier class wins a tie.
+    One logit, or one a region: inside where its probability is above 0.5 (strictly, as in the paper). Several
+    classes: the largest one, the background being the first; the earlier class wins a tie.
     """
-    if logits.shape[1] == 1:
-        return (logits[:, 0] > 0).to(torch.uint8)
+    if logits.shape[1] == 1 or overlapping:
+        bits = 1 << torch.arange(logits.shape[1], device=logits.device)
+        return ((logits > 0) * bits.byte()).sum(1, dtype=torch.uint8)
     return logits.argmax(1).to(torch.uint8)
 
 
-def probabilities(logits: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+def probabilities(logits: Float[Tensor, "N K"], *, overlapping: bool) -> Float[Tensor, "N C"]:
     """Probability of every foreground class, in float32."""
     logits = logits.float()
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
+    return logits.sigmoid() if logits.shape[1] == 1 or overlapping else logits.softmax(1)[:, 1:]

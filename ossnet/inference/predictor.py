@@ -5,21 +5,22 @@ Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 from torch import nn
 
 from ossnet.checkpoint import check_checkpoint, load_weights
 from ossnet.data import Geometry, Scan, Task, preprocess, restore, write_nifti
+from ossnet.data.regions import in_class, members
 from ossnet.errors import UserError
 from ossnet.inference.scans import scan_from_array
 from ossnet.inference.settings import InferenceConfig, Method
 from ossnet.inference.volume import predict_volume
-from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
+from ossnet.models import NetworkConfig, OccupancyConfig, UNetConfig, network_from_config
 from ossnet.sampling import SamplingConfig
 from ossnet.tree import from_dict
 
@@ -31,13 +32,15 @@ class Segmentation:
     """Labels on the grid of the scan they were predicted from."""
 
     labels: Integer[np.ndarray, "X Y Z"]
-    """The task's label values, 0 for the background."""
+    """The task's label values, 0 for the background; of regions as `Task.decode` writes them."""
     geometry: Geometry
     """Shape, affine and header of the scan."""
     volumes_ml: Mapping[str, float]
     """Volume of every class in millilitres."""
     probabilities: Mapping[str, Float[np.ndarray, "X Y Z"]] | None = None
     """Probability of every class, where it was asked for."""
+    regions: Mapping[str, UInt8[np.ndarray, "X Y Z"]] = field(default_factory=dict)
+    """Every region, 1 inside it, where one label map cannot show them all."""
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"]:
@@ -45,7 +48,13 @@ class Segmentation:
         return np.array(self.geometry.affine)
 
     def save(self, path: Path) -> None:
-        """Write the labels as NIfTI with the scan's header; aside first, then renamed."""
+        """Write the labels as NIfTI with the scan's header; aside first, then renamed.
+
+        Of regions that one label map cannot show, each also becomes a file beside it: `case_seg.nii.gz` has
+        `case_REGION_seg.nii.gz` beside it.
+        """
+        for name, mask in self.regions.items():
+            write_nifti(path.with_name(_with_region(path.name, name)), mask, self.geometry)
         write_nifti(path, self.labels, self.geometry)
 
 
@@ -78,6 +87,7 @@ class Predictor:
         saved = from_dict(
             _Saved, {name: parts.get(name, {}) for name in _Saved.__annotations__}, "config.json"
         )
+        _check_classes(saved.model, task, folder)
         network = network_from_config(saved.model)
         load_weights(folder, network)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -105,16 +115,17 @@ class Predictor:
             settings=self.settings,
             with_probabilities=with_probabilities,
         )
-        indices = restore(prediction.classes.cpu().numpy(), scan.geometry)
+        task, codes = self.task, restore(prediction.classes.cpu().numpy(), scan.geometry)
         chances = None
         if prediction.probabilities is not None:
             native = (restore(each, scan.geometry) for each in prediction.probabilities.cpu().numpy())
-            chances = dict(zip(self.task.labels, native, strict=True))
+            chances = dict(zip(task.class_names, native, strict=True))
         return Segmentation(
-            labels=self.task.decode(indices),
+            labels=task.decode(codes),
             geometry=scan.geometry,
-            volumes_ml=_volumes_ml(indices, scan.geometry, self.task),
+            volumes_ml=_volumes_ml(codes, scan.geometry, task),
             probabilities=chances,
+            regions={} if task.nested else _masks(codes, task),
         )
 
     def _scan(self, images: Images) -> Scan:
@@ -149,7 +160,36 @@ def _read_json(path: Path) -> dict[str, object]:
     return values
 
 
-def _volumes_ml(indices: np.ndarray, geometry: Geometry, task: Task) -> dict[str, float]:
+def _check_classes(model: NetworkConfig, task: Task, folder: Path) -> None:
+    alike = model.overlapping == task.overlapping or task.classes == 1
+    if model.classes != task.classes or not alike:
+        msg = (
+            f"{folder}: expected a network of the classes {', '.join(task.class_names)} of task.json, found "
+            f"{model.classes} classes, overlapping {str(model.overlapping).lower()}: copy the folder again"
+        )
+        raise UserError(msg)
+
+
+def _volumes_ml(codes: np.ndarray, geometry: Geometry, task: Task) -> dict[str, float]:
     voxel_ml = abs(float(np.linalg.det(np.array(geometry.affine)[:3, :3]))) / 1000
-    counts = np.bincount(indices.reshape(-1), minlength=task.classes + 1)
-    return {name: float(counts[index] * voxel_ml) for index, name in enumerate(task.labels, start=1)}
+    inside = members(task.classes, overlapping=task.overlapping)
+    counts = np.bincount(codes.reshape(-1), minlength=len(inside))
+    return {
+        name: float(counts @ column * voxel_ml)
+        for name, column in zip(task.class_names, inside.T, strict=True)
+    }
+
+
+def _masks(codes: UInt8[np.ndarray, "X Y Z"], task: Task) -> dict[str, UInt8[np.ndarray, "X Y Z"]]:
+    return {
+        name: in_class(codes, index, overlapping=task.overlapping).astype(np.uint8)
+        for index, name in enumerate(task.class_names)
+    }
+
+
+def _with_region(name: str, region: str) -> str:
+    stem, mark, suffix = name.rpartition("_seg")
+    if mark:
+        return f"{stem}_{region}_seg{suffix}"
+    stem, mark, suffix = name.partition(".")
+    return f"{stem}_{region}{mark}{suffix}"

@@ -26,7 +26,7 @@ class VolumePrediction:
     """What a network says of every voxel; tensors lie on the network's device."""
 
     classes: UInt8[Tensor, "X Y Z"]
-    """Class indices, 0 for the background."""
+    """Codes (`ossnet.data.regions`): class indices, 0 for the background; or a bit a region."""
     probabilities: Float[Tensor, "K X Y Z"] | None
     """Probability of every foreground class, where it was asked for."""
 
@@ -48,9 +48,9 @@ def predict_volume(
         with_probabilities: every voxel is then decided, whatever the method.
 
     Raises:
-        ValueError: a network of another kind, or one whose classes overlap.
+        ValueError: a network of another kind, or one of more than eight overlapping regions.
     """
-    check_decidable(network)
+    overlapping = check_decidable(network)
     image = image.to(next(network.parameters()).device, torch.float32)
     with _evaluating(network):
         if isinstance(network, UNet):
@@ -62,9 +62,10 @@ def predict_volume(
                 network, image, working=sampling.working_shape, chunk=settings.points_per_chunk
             )
             if settings.method == "hierarchical" and not with_probabilities:
-                return VolumePrediction(hierarchical_classes(volume, device=image.device), None)
+                codes = hierarchical_classes(volume, overlapping=overlapping, device=image.device)
+                return VolumePrediction(codes, None)
             parts = volume.boxes()
-        return _gather(parts, image.shape[1:], image.device, with_probabilities)
+        return _gather(parts, image, with_probabilities=with_probabilities, overlapping=overlapping)
 
 
 def _parts(logits: Float[Tensor, "L X Y Z"], size: int) -> Iterator[tuple[Box, Float[Tensor, "N L"]]]:
@@ -74,16 +75,20 @@ def _parts(logits: Float[Tensor, "L X Y Z"], size: int) -> Iterator[tuple[Box, F
 
 
 def _gather(
-    parts: Iterable[tuple[Box, Tensor]], shape: torch.Size, device: torch.device, with_probabilities: bool
+    parts: Iterable[tuple[Box, Tensor]],
+    image: Float[Tensor, "C X Y Z"],
+    *,
+    with_probabilities: bool,
+    overlapping: bool,
 ) -> VolumePrediction:
-    classes = torch.empty(shape, dtype=torch.uint8, device=device)
+    classes = torch.empty(image.shape[1:], dtype=torch.uint8, device=image.device)
     chances = None
     for box, logits in parts:
-        classes[box] = decide(logits).reshape(box_shape(box))
+        classes[box] = decide(logits, overlapping=overlapping).reshape(box_shape(box))
         if with_probabilities:
-            values = probabilities(logits)
+            values = probabilities(logits, overlapping=overlapping)
             if chances is None:
-                chances = values.new_empty((values.shape[1], *shape))
+                chances = values.new_empty((values.shape[1], *classes.shape))
             chances[(slice(None), *box)] = values.T.reshape(-1, *box_shape(box))
     return VolumePrediction(classes, chances)
 

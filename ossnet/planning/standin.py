@@ -12,6 +12,7 @@ from ossnet.models import NetworkConfig, OccupancyConfig, UNetConfig
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
 from ossnet.sampling.grid import Shape, encoder_grid
+from ossnet.sampling.regions import targets
 
 
 def standin_batch(
@@ -44,7 +45,7 @@ def _points(
         encoder_input=zeros((model.in_channels, *(axis // factor for axis in working))),
         coordinates=zeros((points, 3)),
         patches=zeros((points, model.patch_channels, edge, edge, edge)) if model.patch_channels else None,
-        labels=zeros((points,)).long(),
+        labels=targets(zeros((points,)).byte(), model, axis=-1),
         coarse_labels=zeros((model.classes, *encoder_grid(model, working))),
         distances=zeros((points, model.classes)) if model.distance_head else None,
         grid_shape=working,
@@ -62,5 +63,5 @@ def _crops(
     return DenseBatch(
         cases=("standin",) * volumes,
         image=torch.zeros((images, model.in_channels, *axes), device=device),
-        labels=torch.zeros((images, *axes), dtype=torch.long, device=device),
+        labels=targets(torch.zeros((images, *axes), dtype=torch.uint8, device=device), model, axis=1),
     )

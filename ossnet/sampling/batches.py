@@ -22,6 +22,7 @@ from ossnet.sampling.grid import Shape, coordinates, downscale, encoder_grid, of
 from ossnet.sampling.order import Reference
 from ossnet.sampling.patches import PatchSource
 from ossnet.sampling.points import SamplingConfig, draw_points
+from ossnet.sampling.regions import class_masks, targets
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class PointBatch(Batch):
     encoder_input: Float[Tensor, "B C x y z"]
     coordinates: Float[Tensor, "B N 3"]
     patches: Float[Tensor, "B C P P P"] | None
-    labels: Int[Tensor, "B N"]
+    labels: Int[Tensor, "B N"] | Float[Tensor, "B N K"]
+    """The class of each point; of regions that overlap 1 in each that it lies in, else 0."""
     coarse_labels: Int[Tensor, "B K x y z"]
     """1 where a cell of the auxiliary grid holds any voxel of the class."""
     distances: Float[Tensor, "B N K"] | None
@@ -68,7 +70,7 @@ class PointBatch(Batch):
     @property
     def places(self) -> int:
         """Points of all volumes."""
-        return self.labels.numel()
+        return self.labels.shape[:2].numel()
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,12 @@ class DenseBatch(Batch):
     """Input and target of a U-Net; 2-D networks have slices on the batch axis and no Z."""
 
     image: Float[Tensor, "B C ..."]
-    labels: Int[Tensor, "B ..."]
+    labels: Int[Tensor, "B ..."] | Float[Tensor, "B K ..."]
 
     @property
     def places(self) -> int:
         """Voxels of all volumes or slices."""
-        return self.labels.numel()
+        return self.image[:, 0].numel()
 
 
 BatchMaker = Callable[[Sequence[Reference]], Batch]
@@ -109,7 +111,8 @@ def batch_maker(
         for reference in references:
             generator = _generator(seed, reference)
             case = store.case(reference.case)
-            image, label = torch.from_numpy(case.image.astype("float32")), torch.from_numpy(case.label.copy())
+            image = torch.from_numpy(case.image.astype("float32"))
+            label = torch.from_numpy(store.task.codes(case.label).copy())
             image, label = augment(image, label, augmentation, generator)
             samples.append(sample(image, label, case.spacing, generator))
         cases = tuple(reference.case for reference in references)
@@ -151,13 +154,13 @@ def _points(
     distances = None
     if model.distance_head:
         distances = signed_distances(
-            label, indices, classes=model.classes, spacing=spacing, reach=sampling.distance_reach
+            class_masks(label, model), indices, spacing=spacing, reach=sampling.distance_reach
         )
     return {
         "encoder_input": downscale(pad(image, working), model.encoder_downscale),
         "coordinates": coordinates(indices + frame, working),
         "patches": patches,
-        "labels": label[x, y, z].long(),
+        "labels": targets(label[x, y, z], model, axis=-1),
         "coarse_labels": _coarse(pad(label, working), model),
         "distances": distances,
     }
@@ -165,8 +168,7 @@ def _points(
 
 def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
     """Each class pooled by the maximum to the auxiliary head's grid (paper, section 3)."""
-    classes = torch.stack([label == index for index in range(1, model.classes + 1)])
-    return functional.adaptive_max_pool3d(classes.float(), encoder_grid(model, label.shape))
+    return functional.adaptive_max_pool3d(class_masks(label, model).float(), encoder_grid(model, label.shape))
 
 
 def _crops(
@@ -174,14 +176,16 @@ def _crops(
 ) -> dict[str, Tensor | None]:
     working = sampling.working_shape
     assert working is not None
-    image, label = pad(image, working), pad(label, working).long()
+    image, label = pad(image, working), pad(label, working)
     if sampling.crop_shape is not None:
         box = _box(label, sampling.crop_shape, generator)
         image, label = image[(slice(None), *box)], label[box]
     if model.spatial_dims == 2:
         chosen = torch.randint(label.shape[-1], (sampling.slices,), generator=generator)
-        return {"image": image[..., chosen].movedim(-1, 0), "labels": label[..., chosen].movedim(-1, 0)}
-    return {"image": image[None], "labels": label[None]}
+        image, label = image[..., chosen].movedim(-1, 0), label[..., chosen].movedim(-1, 0)
+    else:
+        image, label = image[None], label[None]
+    return {"image": image, "labels": targets(label, model, axis=1)}
 
 
 def _box(label: Tensor, shape: Shape, generator: torch.Generator) -> tuple[slice, slice, slice]:

@@ -6,15 +6,14 @@ Letters: K foreground classes, N points, X Y Z voxel axes in nibabel's order.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 def signed_distances(
-    label: Int[Tensor, "X Y Z"],
+    masks: Bool[Tensor, "K X Y Z"],
     indices: Int[Tensor, "N 3"],
     *,
-    classes: int,
     spacing: Sequence[float],
     reach: float,
 ) -> Float[Tensor, "N K"]:
@@ -24,12 +23,12 @@ def signed_distances(
     a class that a case lacks every point is as far as can be.
 
     Args:
+        masks: of every class, which may overlap.
         indices: voxels of the points.
         spacing: voxel size in mm along X, Y and Z.
         reach: distance in mm beyond which all is alike.
     """
-    columns = [_distances(label == index, indices, spacing, reach) for index in range(1, classes + 1)]
-    return torch.stack(columns, 1)
+    return torch.stack([_distances(mask, indices, spacing, reach) for mask in masks], 1)
 
 
 def _distances(

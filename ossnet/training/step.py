@@ -17,7 +17,8 @@ def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
     """Forward pass and loss of a batch; `network` may be wrapped for data parallelism."""
     if isinstance(batch, PointBatch):
         prediction = network(batch.encoder_input, batch.coordinates, batch.patches, batch.grid_shape)
-        loss = segmentation_loss(prediction.logits.movedim(-1, 1), batch.labels, config)
+        labels = batch.labels if batch.labels.ndim == 2 else batch.labels.movedim(-1, 1)
+        loss = segmentation_loss(prediction.logits.movedim(-1, 1), labels, config)
         if prediction.auxiliary is not None:
             coarse = auxiliary_loss(prediction.auxiliary, batch.coarse_labels)
             loss = loss + config.auxiliary_weight * coarse
@@ -26,7 +27,8 @@ def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
             loss = loss + config.distance_weight * distance_loss(prediction.distances, batch.distances)
         return loss
     assert isinstance(batch, DenseBatch)
-    return segmentation_loss(network(batch.image).flatten(2), batch.labels.flatten(1), config)
+    places = batch.labels.ndim - batch.image[0, 0].ndim  # the first axis of voxels, after those of regions
+    return segmentation_loss(network(batch.image).flatten(2), batch.labels.flatten(places), config)
 
 
 def optimiser_step(

@@ -52,3 +52,46 @@ def test_json_keeps_the_task_and_the_order_of_its_labels():
     again = Task.from_dict(json.loads(json.dumps(task.to_dict())))
     assert again == task
     assert list(again.labels) == ["tumour", "liver"]
+
+
+def test_merged_values_are_read_as_their_label_and_written_as_its_own():
+    task = Task(
+        modalities=("MR",),
+        labels={"tumour": 1, "enhancing": 4},
+        merged={"tumour": (2,), "enhancing": (3,), "background": (255,)},
+    )
+    indices = task.encode(np.array([[[0, 1, 2, 3, 4, 255]]], np.int16))
+    assert indices.tolist() == [[[0, 1, 1, 2, 2, 0]]]
+    assert task.decode(indices).tolist() == [[[0, 1, 1, 4, 4, 0]]]
+    with pytest.raises(UserError, match=r"expected label values \[0, 1, 2, 3, 4, 255\], found 5 too"):
+        task.encode(np.array([[[5]]]))
+
+
+def test_what_is_declared_background_is_no_foreground():
+    task = Task(("MR",), {"foreground": 1}, target="foreground", merged={"background": (255,)})
+    assert task.encode(np.array([[[0, 1, 2, 255]]], np.int16)).tolist() == [[[0, 1, 1, 0]]]
+
+
+def test_json_keeps_regions_and_their_order():
+    task = Task(
+        ("MR",), {"a": 1, "b": 2}, regions={"two": ("b",), "all": ("a", "b")}, merged={"background": (255,)}
+    )
+    again = Task.from_dict(json.loads(json.dumps(task.to_dict())))
+    assert again == task
+    assert again.class_names == ("two", "all")
+    assert again.overlapping
+
+
+@pytest.mark.parametrize(
+    ("regions", "told"),
+    [
+        ({"core": ["c"]}, "regions.core: expected labels among a, b, found c"),
+        ({"core": []}, "regions.core: expected labels among a, b, found none"),
+        ({f"r{index}": ["a"] for index in range(9)}, "regions: expected at most 8, found 9"),
+    ],
+)
+def test_regions_that_cannot_be_learnt(regions, told):
+    values = Task(("MR",), {"a": 1, "b": 2}).to_dict()
+    with pytest.raises(UserError, match=r"^task\.json: ") as caught:
+        Task.from_dict(values | {"regions": regions}, "task.json")
+    assert told in str(caught.value)

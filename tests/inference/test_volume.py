@@ -124,6 +124,22 @@ def test_classes_and_probabilities(name: str, classes: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["oss-net-c", "unet-3d", "unet-2d"])
+@pytest.mark.parametrize("regions", [1, 3, 8])
+def test_regions_are_decided_each_by_itself(name: str, regions: int) -> None:
+    network = small(name, classes=regions, overlapping=True)
+    prediction = predict_volume(
+        network, image(), sampling=SAMPLING, settings=InferenceConfig(), with_probabilities=True
+    )
+    chances = prediction.probabilities
+    assert chances is not None
+    assert chances.shape == (regions, *SHAPE)
+    for index, chance in enumerate(chances):
+        assert torch.equal(prediction.classes & (1 << index) > 0, chance > 0.5)
+    if regions > 1:
+        assert len(prediction.classes.unique()) > 2
+
+
+@pytest.mark.parametrize("name", ["oss-net-c", "unet-3d", "unet-2d"])
 def test_volumes_larger_than_the_working_shape(name: str) -> None:
     prediction = predict_volume(
         small(name), image((19, 16, 9)), sampling=SAMPLING, settings=InferenceConfig()
@@ -175,8 +191,8 @@ def test_leaves_the_mode_of_the_network() -> None:
 
 
 def test_refuses_what_it_cannot_decide() -> None:
-    regions = small("oss-net-a", overlapping=True)
-    with pytest.raises(ValueError, match="overlapping"):
+    regions = small("oss-net-a", overlapping=True, classes=9)
+    with pytest.raises(ValueError, match="at most 8 overlapping regions, found 9"):
         predict_volume(regions, image(), sampling=SAMPLING, settings=InferenceConfig())
     with pytest.raises(ValueError, match="Linear"):
         predict_volume(nn.Linear(2, 2), image(), sampling=SAMPLING, settings=InferenceConfig())

@@ -1,5 +1,6 @@
 """Predicted against measured peaks, and both against what the shapes alone decide."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.data.targets import choose_regions
 from ossnet.errors import UserError
 from ossnet.experiment import run_training
 from ossnet.models import network_config
@@ -42,12 +44,14 @@ OCCUPANCY = st.fixed_dictionaries(
         "training__precision": st.sampled_from(["float32", "bf16"]),
         "optimiser__name": st.sampled_from(["lookahead-radam", "adamw"]),
         "model__distance_head": st.booleans(),
+        "model__overlapping": st.booleans(),
     }
 )
 UNET = st.fixed_dictionaries(
     {
         "model__channels": st.sampled_from([(4, 8), (8, 8, 16)]),
         "model__checkpoint_activations": st.booleans(),
+        "model__overlapping": st.booleans(),
         "sampling__crop_shape": st.sampled_from([None, (16, 24, 16)]),
         "sampling__slices": st.integers(1, 5),
         "training__batch_size": st.integers(1, 3),
@@ -109,9 +113,10 @@ def test_recomputed_activations_save_memory_and_are_predicted(name: str, share: 
     assert predict(recomputing).allocated == pytest.approx(peak.allocated, rel=0.01)
 
 
+@pytest.mark.parametrize("overlapping", [False, True])
 @pytest.mark.parametrize("name", ["oss-net-a", "unet-3d"])
-def test_predicted_is_measured_whatever_the_loss(name: str) -> None:
-    config = configured(name, loss__dice_weight=1.0, loss__focal_weight=1.0)
+def test_predicted_is_measured_whatever_the_loss(name: str, overlapping: bool) -> None:
+    config = configured(name, loss__dice_weight=1.0, loss__focal_weight=1.0, model__overlapping=overlapping)
     assert predict(config).allocated == pytest.approx(measure(config, device="cpu").allocated, rel=0.01)
 
 
@@ -155,9 +160,13 @@ class Silent:
         """Nothing."""
 
 
-@pytest.mark.parametrize("name", ["oss-net-d", "unet-3d"])
-def test_runs_log_what_is_measured_and_predicted(name: str, phantom_store: Path) -> None:
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("name", ["oss-net-d", "unet-3d", "unet-2d"])
+def test_runs_log_what_is_measured_and_predicted(name: str, regions: bool, phantom_store: Path) -> None:
     store = Store.open(phantom_store)
+    if regions:
+        task = replace(store.task, regions=choose_regions("brats-regions", (), store.task.labels))
+        store = Store(store.root, replace(store.manifest, task=task))
     changes = {"sampling.points": 200, "training.epochs": 1, "training.batch_size": 4}
     config = Config.preset(name, store).replace(changes)
     if name == "oss-net-d":
