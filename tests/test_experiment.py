@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from torch import distributed, multiprocessing
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.data.targets import choose_regions
 from ossnet.errors import UserError
 from ossnet.experiment import run_training
+from ossnet.inference import Predictor
 
 SMALL: dict[str, Any] = {
     "model.encoder_channels": [4, 8],
@@ -80,6 +83,22 @@ def test_every_kind_of_network_trains_validates_and_leaves_a_checkpoint(
     saved = Config.from_json(tmp_path / "checkpoint" / "config.json")
     assert saved.sampling.working_shape is not None
     assert json.loads((tmp_path / "checkpoint" / "task.json").read_text())["modalities"]
+
+
+@pytest.mark.parametrize("name", ["oss-net-d", "unet-3d", "unet-2d"])
+def test_regions_that_overlap_are_learnt(name: str, phantom_store: Path, tmp_path: Path) -> None:
+    plain = Store.open(phantom_store)
+    task = replace(plain.task, regions=choose_regions("brats-regions", (), plain.task.labels))
+    store = Store(plain.root, replace(plain.manifest, task=task))
+    changes = {"training.epochs": 8, "optimiser.name": "adamw", "optimiser.learning_rate": 5e-3}
+    recorder = Recorder(tmp_path / "checkpoint")
+    metrics = run_training(configured(store, name, changes), store, reporter=recorder, device="cpu")
+    assert recorder.losses[16] < 0.8 * recorder.losses[1]
+    dice = [metrics[f"dice/val/{region}"] for region in ("WT", "TC", "ET")]
+    assert metrics["dice/val"] == pytest.approx(sum(dice) / 3)
+    assert not any(f"dice/val/{label}" in metrics for label in store.task.labels)
+    predictor = Predictor.from_checkpoint(tmp_path / "checkpoint", device="cpu")
+    assert predictor.task == task
 
 
 @pytest.mark.parametrize(("name", "crop"), [("unet-3d", [16, 16, 12]), ("unet-2d", [16, 20, 1])])

@@ -102,6 +102,9 @@ def test_a_changed_input_renews_its_case_only(scans, tmp_path):
         ({"spacing": (2.0, 2.0, 2.0)}, 5),
         ({"normalisation": "zscore"}, 5),
         ({"target": "foreground"}, 5),
+        ({"labels": ("core=2,3",)}, 5),
+        ({"target": "brats-regions"}, 0),
+        ({"regions": ("core=2,3",)}, 0),
         ({"seed": 1}, 0),
         ({"validation_share": 0.4}, 0),
         ({"strict": True}, 0),
@@ -125,6 +128,50 @@ def test_options_reach_the_voxels(study, tmp_path):
         assert np.unique(case.label).tolist() == [0, 1]
         assert case.spacing == pytest.approx((2, 2, 2))
         assert len(case.class_counts) == 2
+
+
+def test_regions_are_chosen_without_making_a_case_again(study, tmp_path):
+    config = PrepareConfig(study, tmp_path / "store")
+    plain = prepare_here(make_plan(config))
+    files = {path: path.stat().st_mtime_ns for path in (config.output / "cases").iterdir()}
+    manifests = [
+        prepare_here(make_plan(replace(config, **change)))
+        for change in (
+            {"target": "brats-regions"},
+            {"regions": ("ET=enhancing", "WT=1,2,3", "TC=2,3")},
+            {"target": "whole-tumour"},
+        )
+    ]
+    assert {path: path.stat().st_mtime_ns for path in (config.output / "cases").iterdir()} == files
+    assert all(manifest.cases == plain.cases for manifest in manifests)
+    assert all(manifest.task.labels == plain.task.labels for manifest in manifests)
+    assert [manifest.task.class_names for manifest in manifests] == [
+        ("WT", "TC", "ET"),
+        ("ET", "WT", "TC"),  # another order makes other classes, hence another store
+        ("whole-tumour",),
+    ]
+    assert len({manifest.fingerprint for manifest in (plain, *manifests)}) == 4
+    assert Store.open(config.output).task == manifests[-1].task
+
+
+@pytest.mark.parametrize("target", ["labels", "foreground"])
+def test_odd_values_are_read_as_what_they_are_said_to_mean(scans, tmp_path, target):
+    rewrite(label_of(scans), lambda label: np.array([0, 255, 2, 4], np.uint8)[label])
+    config = PrepareConfig(scans, tmp_path / "store", target=target)
+    assert "found 4, 255 too" in prepare_here(make_plan(config)).set_aside["phantom_001"]
+    expected = Store.open(config.output).manifest.cases
+    config = replace(config, labels=("enhancing=3,4", "background=0,1,255"))
+    manifest = prepare_here(make_plan(config))
+    assert not manifest.set_aside
+    if target == "labels":
+        assert manifest.task.labels == {"non-enhancing": 2, "enhancing": 3}
+        counts = expected["phantom_000"].class_counts
+        assert manifest.cases["phantom_000"].class_counts == (counts[0] + counts[1], *counts[2:])
+        assert min(manifest.cases["phantom_001"].class_counts) > 0
+    else:
+        label = nibabel.load(label_of(scans)).get_fdata()
+        inside = np.isin(label, [2, 4]).sum()
+        assert manifest.cases["phantom_001"].class_counts[1] == inside > 0
 
 
 def shorten(path: Path) -> None:

@@ -27,6 +27,18 @@ def test_against_sets_of_voxels(prediction: np.ndarray, label: np.ndarray) -> No
             assert overlap == Overlap(1.0, 1.0, 0, 0)
 
 
+CODES = arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 7))
+
+
+@given(CODES, CODES)
+def test_each_region_is_judged_by_itself(prediction: np.ndarray, label: np.ndarray) -> None:
+    """As a class of its own, whatever the other regions are."""
+    found = dice_iou(torch.from_numpy(prediction), torch.from_numpy(label), 3, overlapping=True)
+    for bit, overlap in enumerate(found):
+        masks = (torch.from_numpy((codes >> bit) & 1) for codes in (prediction, label))
+        assert (overlap,) == dice_iou(*masks, 1)
+
+
 @given(VOLUMES)
 def test_perfect_and_swapped(label: np.ndarray) -> None:
     volume = torch.from_numpy(label)
@@ -47,3 +59,5 @@ def test_what_does_not_fit() -> None:
                 torch.full((2, 2, 2), label, dtype=torch.uint8),
                 1,
             )
+    with pytest.raises(ValueError, match="from 0 to 3, found 4"):
+        dice_iou(*torch.full((2, 2, 2, 2), 4, dtype=torch.uint8), 2, overlapping=True)

@@ -10,12 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.data.targets import choose_regions
 from ossnet.errors import UserError
 from ossnet.evaluation import CaseScore, Overlap, score_cases, summarise
 from ossnet.evaluation.figures import draw_overlay
 from ossnet.evaluation.run import evaluate
 from ossnet.inference import Predictor, predict_volume
+from ossnet.models import network_from_config
 
 
 def score(case: str, *dice: float) -> CaseScore:
@@ -83,6 +86,23 @@ def test_evaluate_writes_cases_summary_and_overlays(store: Store, checkpoint: Pa
     assert len(evaluation.overlays) == 3
     written = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert written == {evaluation.cases, evaluation.report, *evaluation.overlays}
+
+
+def test_regions_are_scored_drawn_and_told_apart(store: Store, tmp_path: Path) -> None:
+    regions = choose_regions("brats-regions", (), store.task.labels)
+    chosen = Store(store.root, replace(store.manifest, task=replace(store.task, regions=regions)))
+    config = Config.preset("unet-3d", chosen).replace({"model.channels": [2, 4]}).for_store(chosen)
+    predictor = Predictor(network_from_config(config.model), chosen.task, config.sampling, config.inference)
+    evaluation = evaluate(predictor, chosen, split="validation", output=tmp_path / "out")
+    assert list(evaluation.summary["classes"]) == ["WT", "TC", "ET"]
+    (row, *_) = csv.DictReader(evaluation.cases.open())
+    label = store.case(row["case"]).label
+    edema = 1 + list(store.task.labels).index("edema")
+    assert int(row["label_voxels/WT"]) == np.count_nonzero(label)
+    assert int(row["label_voxels/TC"]) == np.count_nonzero(label) - np.count_nonzero(label == edema)
+    assert len(evaluation.overlays) == 2
+    with pytest.raises(UserError, match=r"was trained with regions \{'WT'"):
+        evaluate(predictor, store, split="validation", output=tmp_path / "other")
 
 
 def test_one_case_is_the_best_only(store: Store, checkpoint: Path, tmp_path: Path) -> None:

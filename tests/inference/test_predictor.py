@@ -162,6 +162,78 @@ def test_probabilities_on_request(tmp_path: Path) -> None:
     assert np.array_equal(result.probabilities["bright"] > 0.5, result.labels > 0)
 
 
+class TwoThresholds(OccupancyNetwork):
+    """Two regions: where the patch's middle voxel is above the mean, and where it is above or below 1."""
+
+    inner = 1.0
+
+    def decode(
+        self, latent: object, coordinates: Tensor, patches: Tensor | None, grid_shape: Sequence[int]
+    ) -> Tensor:
+        assert patches is not None
+        middle = patches[:, :, 0, *[patches.shape[-1] // 2] * 3]
+        return torch.stack([middle, (middle - 1) * self.inner], 2)
+
+
+class Apart(TwoThresholds):
+    """The second one is below 1, so that neither holds the other."""
+
+    inner = -1.0
+
+
+REGIONS = OccupancyConfig(**{**to_dict_fields(CONFIG), "classes": 2, "overlapping": True})
+
+
+def test_nested_regions_become_one_label_map(tmp_path: Path) -> None:
+    task = Task(
+        modalities=("MR",),
+        labels={"rim": 5, "core": 7},
+        normalisation="zscore",
+        regions={"tumour": ("rim", "core"), "core": ("core",)},
+    )
+    array = np.random.default_rng(0).normal(100, 20, (9, 7, 5)).astype(np.float32)
+    path = write(tmp_path / "scan.nii.gz", array, oblique("PIR"))
+    result = predictor(TwoThresholds(REGIONS), task)(path, with_probabilities=True)
+    score = (array - array.mean(dtype=float)) / array.std(dtype=float, ddof=1)
+    np.testing.assert_array_equal(result.labels, np.select([score > 1, score > 0], [7, 5], 0))
+    voxel = 1.0 * 1.5 * 3.0 / 1000
+    volumes = {"tumour": (score > 0).sum() * voxel, "core": (score > 1).sum() * voxel}
+    assert result.volumes_ml == pytest.approx(volumes)
+    assert result.probabilities is not None
+    np.testing.assert_array_equal(result.probabilities["core"] > 0.5, score > 1)
+    result.save(tmp_path / "out" / "scan_seg.nii.gz")
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["scan_seg.nii.gz"]
+
+
+def test_regions_that_do_not_nest_become_a_file_each(tmp_path: Path) -> None:
+    task = Task(
+        modalities=("MR",),
+        labels={"a": 1, "b": 2, "c": 3},
+        normalisation="zscore",
+        regions={"high": ("a", "b"), "low": ("b", "c")},
+    )
+    array = np.random.default_rng(0).normal(100, 20, (9, 7, 5)).astype(np.float32)
+    path = write(tmp_path / "scan.nii.gz", array, oblique("PIR"))
+    predictor(Apart(REGIONS), task)(path).save(tmp_path / "out" / "scan_seg.nii.gz")
+    score = (array - array.mean(dtype=float)) / array.std(dtype=float, ddof=1)
+    saved = {each.name: nibabel.load(each) for each in (tmp_path / "out").iterdir()}
+    assert set(saved) == {"scan_seg.nii.gz", "scan_high_seg.nii.gz", "scan_low_seg.nii.gz"}
+    for name, inside in (("high", score > 0), ("low", score < 1)):
+        image = saved[f"scan_{name}_seg.nii.gz"]
+        np.testing.assert_array_equal(np.asarray(image.dataobj), inside)
+        np.testing.assert_array_equal(image.affine, nibabel.load(path).affine)
+    labels = np.select([(score > 0) & (score < 1), score > 0], [2, 1], 3)
+    np.testing.assert_array_equal(np.asarray(saved["scan_seg.nii.gz"].dataobj), labels)
+
+
+def test_a_network_of_other_classes_than_its_task(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint")
+    task = Task(("MR",), {"a": 1, "b": 2}, regions={"all": ("a", "b"), "b": ("b",)})
+    (folder / "task.json").write_text(json.dumps(task.to_dict()))
+    with pytest.raises(UserError, match=r"a network of the classes all, b of task\.json, found 1 classes"):
+        Predictor.from_checkpoint(folder)
+
+
 def checkpoint(folder: Path) -> Path:
     torch.manual_seed(0)
     config = {"model": to_dict(CONFIG), "sampling": to_dict(SamplingConfig(working_shape=(8, 8, 8)))}
