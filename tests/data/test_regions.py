@@ -1,14 +1,17 @@
 """Regions as codes, and codes as label maps: what is written says of every region what was decided."""
 
 from itertools import permutations
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.data import Task
+from ossnet.data import Task, read_source
 from ossnet.data.regions import in_class, members
+from ossnet.data.targets import choose_regions
 
 BRATS = {"necrosis": 1, "edema": 2, "enhancing": 4}
 REGIONS = {"WT": ("necrosis", "edema", "enhancing"), "TC": ("necrosis", "enhancing"), "ET": ("enhancing",)}
@@ -125,3 +128,20 @@ def test_every_code_is_told_apart(classes: int, overlapping: bool) -> None:
     assert table.shape == ((2**classes if overlapping else classes + 1), classes)
     assert len(np.unique(table, axis=0)) == len(table)
     assert not table[0].any()
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"), [("brats2021", "*/*_seg.nii.gz"), ("msd_brain_slab", "labelsTr/*.nii.gz")]
+)
+def test_real_tumours_come_back_voxel_by_voxel(folder: str, label: str, shared: Path) -> None:
+    path = shared / "data" / folder
+    if not path.is_dir():
+        pytest.skip(f"no {path.name}")
+    source = read_source(path)
+    chosen = task(source.labels, choose_regions("brats-regions", (), source.labels))
+    values = np.asarray(nibabel.load(next(path.glob(label))).dataobj).astype(np.int16)
+    codes = chosen.codes(chosen.encode(values))
+    np.testing.assert_array_equal(chosen.decode(codes), values)
+    voxels = [np.count_nonzero(in_class(codes, index, overlapping=True)) for index in range(3)]
+    assert voxels[0] == np.count_nonzero(values)
+    assert voxels[0] > voxels[1] > voxels[2] == np.count_nonzero(values == values.max()) > 0
