@@ -70,10 +70,13 @@ def evaluate(
 
 
 def _check_task(task: Task, store: Store) -> None:
-    for name in ("modalities", "labels", "normalisation", "spacing", "target", "regions"):
+    for name in ("modalities", "labels", "normalisation", "spacing", "target", "regions", "class_names"):
         expected, found = getattr(task, name), getattr(store.task, name)
         if expected != found:
-            msg = f"{store.root}: the checkpoint was trained with {name} {expected}, the store has {found}"
+            msg = (
+                f"{store.root}: the checkpoint was trained with {name} {expected}, the store has {found}: "
+                "prepare it alike"
+            )
             raise UserError(msg)
 
 

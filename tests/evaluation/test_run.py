@@ -103,6 +103,10 @@ def test_regions_are_scored_drawn_and_told_apart(store: Store, tmp_path: Path) -
     assert len(evaluation.overlays) == 2
     with pytest.raises(UserError, match=r"was trained with regions \{'WT'"):
         evaluate(predictor, store, split="validation", output=tmp_path / "other")
+    task = replace(chosen.task, regions=dict(reversed(regions.items())))
+    turned = Store(store.root, replace(store.manifest, task=task))
+    with pytest.raises(UserError, match="class_names"):  # equal regions, but each has another's bit
+        evaluate(predictor, turned, split="validation", output=tmp_path / "other")
 
 
 def test_one_case_is_the_best_only(store: Store, checkpoint: Path, tmp_path: Path) -> None:
