@@ -3,6 +3,7 @@
 Letters: K classes, X Y Z voxel axes in nibabel's order.
 """
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
@@ -11,14 +12,18 @@ from ossnet.data.regions import in_class
 from ossnet.models import NetworkConfig
 
 
-def class_masks(codes: UInt8[Tensor, "..."], model: NetworkConfig, *, axis: int = 0) -> Bool[Tensor, "..."]:
-    """Whether each voxel lies in each class, the classes on a new axis."""
-    masks = [in_class(codes, index, overlapping=model.overlapping) for index in range(model.classes)]
-    return torch.stack(masks, axis)
+def class_masks(codes: UInt8[Tensor, "X Y Z"], model: NetworkConfig) -> Bool[Tensor, "K X Y Z"]:
+    """Where each class is; the classes of regions may overlap."""
+    voxels = codes.numpy()  # numpy compares bytes tenfold as fast as torch
+    masks = [in_class(voxels, index, overlapping=model.overlapping) for index in range(model.classes)]
+    return torch.from_numpy(np.stack(masks))
 
 
 def targets(
     codes: UInt8[Tensor, "..."], model: NetworkConfig, *, axis: int
 ) -> Int[Tensor, "..."] | Float[Tensor, "..."]:
-    """The class of every voxel, or 0 and 1 for every region on a new axis, as the losses take them."""
-    return class_masks(codes, model, axis=axis).float() if model.overlapping else codes.long()
+    """The class of every place; or 0 and 1 for every region, on a new axis, as the losses take them."""
+    if not model.overlapping:
+        return codes.long()
+    masks = [in_class(codes, index, overlapping=True) for index in range(model.classes)]
+    return torch.stack(masks, axis).float()
