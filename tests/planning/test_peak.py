@@ -42,6 +42,7 @@ OCCUPANCY = st.fixed_dictionaries(
         "training__precision": st.sampled_from(["float32", "bf16"]),
         "optimiser__name": st.sampled_from(["lookahead-radam", "adamw"]),
         "model__distance_head": st.booleans(),
+        "sampling__uncertain_share": st.sampled_from([0.0, 0.5, 1.0]),
     }
 )
 UNET = st.fixed_dictionaries(
@@ -161,7 +162,7 @@ def test_runs_log_what_is_measured_and_predicted(name: str, phantom_store: Path)
     changes = {"sampling.points": 200, "training.epochs": 1, "training.batch_size": 4}
     config = Config.preset(name, store).replace(changes)
     if name == "oss-net-d":
-        config = config.replace({"model.decoder_width": 32})
+        config = config.replace({"model.decoder_width": 32, "sampling.uncertain_share": 0.3})
     logged = run_training(config, store, reporter=Silent(), device="cpu")["memory/peak_allocated_gib"]
     settled = config.for_store(store)
     assert measure(settled, device="cpu").allocated_gib == pytest.approx(logged, rel=0.01)
