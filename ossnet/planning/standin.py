@@ -35,7 +35,7 @@ def standin_batch(
 def _points(
     model: OccupancyConfig, sampling: SamplingConfig, working: Shape, volumes: int, device: torch.device
 ) -> PointBatch:
-    points, edge, factor = sampling.points, model.patch_edge, model.encoder_downscale
+    points, edge, factor = sampling.drawn, model.patch_edge, model.encoder_downscale
 
     def zeros(shape: Sequence[int]) -> torch.Tensor:
         return torch.zeros((volumes, *shape), device=device)
@@ -49,6 +49,8 @@ def _points(
         coarse_labels=zeros((model.classes, *encoder_grid(model, working))),
         distances=zeros((points, model.classes)) if model.distance_head else None,
         grid_shape=working,
+        candidates=sampling.candidates,
+        chosen=sampling.uncertain_points,
     )
 
 

@@ -8,21 +8,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from ossnet.data import Store
+from ossnet.data.casefile import StoredCase
 from ossnet.data.geometry import Spacing
 from ossnet.models import OccupancyConfig, UNetConfig
-from ossnet.sampling.augmentation import AugmentationConfig, augment
+from ossnet.sampling.augmentation import AugmentationConfig, Augmented, Augmenter
 from ossnet.sampling.distance import signed_distances
-from ossnet.sampling.grid import Shape, coordinates, downscale, encoder_grid, offset, pad
+from ossnet.sampling.foreground import ForegroundCache, find_foreground
+from ossnet.sampling.gather import gather_patches
+from ossnet.sampling.grid import Shape, coordinates, encoder_grid, offset, pad
 from ossnet.sampling.order import Reference
-from ossnet.sampling.patches import PatchSource
-from ossnet.sampling.points import SamplingConfig, draw_points
+from ossnet.sampling.points import draw_points
 from ossnet.sampling.regions import class_masks, targets
+from ossnet.sampling.settings import SamplingConfig
+from ossnet.sampling.shrink import any_in_cells, shrink
+from ossnet.sampling.views import floats
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,16 @@ class PointBatch(Batch):
     """Signed distance to each class's surface in units of `distance_reach`, cut to [-1, 1]; None without a
     head that learns it."""
     grid_shape: Shape
+    candidates: int = 0
+    """How many of the points, the last ones, the network chooses among."""
+    chosen: int = 0
+    """How many of the candidates it keeps."""
 
     @property
     def places(self) -> int:
-        """Points of all volumes."""
-        return self.labels.shape[:2].numel()
+        """Points of all volumes that are kept."""
+        volumes, drawn, _ = self.coordinates.shape
+        return volumes * (drawn - self.candidates + self.chosen)
 
 
 @dataclass(frozen=True)
@@ -99,22 +109,18 @@ def batch_maker(
 ) -> BatchMaker:
     """A function from one step's references to its batch; equal references give equal batches anywhere."""
 
-    def sample(
-        image: Tensor, label: Tensor, spacing: Spacing, generator: torch.Generator
-    ) -> dict[str, Tensor | None]:
-        if isinstance(model, OccupancyConfig):
-            return _points(image, label, spacing, model, sampling, generator)
-        return _crops(image, label, model, sampling, generator)
+    augment, foregrounds = Augmenter(augmentation, seed), ForegroundCache()
+
+    def sample(case: StoredCase, generator: torch.Generator) -> dict[str, Tensor | None]:
+        augmented = augment(case.image, store.task.codes(case.label), case.spacing, generator)
+        label = torch.from_numpy(augmented.label.copy())
+        if isinstance(model, UNetConfig):
+            return _crops(floats(augmented.image), label, model, sampling, generator)
+        indices = _indices(case, augmented, sampling, foregrounds, generator)
+        return _points(augmented.image, label, indices, case.spacing, model, sampling)
 
     def make(references: Sequence[Reference]) -> Batch:
-        samples = []
-        for reference in references:
-            generator = _generator(seed, reference)
-            case = store.case(reference.case)
-            image = torch.from_numpy(case.image.astype("float32"))
-            label = torch.from_numpy(store.task.codes(case.label).copy())
-            image, label = augment(image, label, augmentation, generator)
-            samples.append(sample(image, label, case.spacing, generator))
+        samples = [sample(store.case(each.case), _generator(seed, each)) for each in references]
         cases = tuple(reference.case for reference in references)
         return _collate(cases, samples, model, sampling)
 
@@ -132,32 +138,49 @@ def _generator(seed: int, reference: Reference) -> torch.Generator:
     return torch.Generator().manual_seed(key)
 
 
+def _indices(
+    case: StoredCase,
+    augmented: Augmented,
+    sampling: SamplingConfig,
+    foregrounds: ForegroundCache,
+    generator: torch.Generator,
+) -> Int[Tensor, "N 3"]:
+    """Voxels of one draw: from the label before it is mirrored, as the case's is the same at every step."""
+    flat = torch.from_numpy(np.flip(augmented.label, augmented.mirrored).copy())
+    if augmented.warped:
+        foreground = find_foreground(flat, case.spacing, sampling)
+    else:
+        foreground = foregrounds.get(case.id, lambda: find_foreground(flat, case.spacing, sampling))
+    indices = draw_points(foreground, flat.shape, case.spacing, sampling, generator)
+    for axis in augmented.mirrored:
+        indices[:, axis] = flat.shape[axis] - 1 - indices[:, axis]
+    return indices
+
+
 def _points(
-    image: Tensor,
-    label: Tensor,
+    image: Float[np.ndarray, "C X Y Z"],
+    label: Int[Tensor, "X Y Z"],
+    indices: Int[Tensor, "N 3"],
     spacing: Spacing,
     model: OccupancyConfig,
     sampling: SamplingConfig,
-    generator: torch.Generator,
 ) -> dict[str, Tensor | None]:
     working = sampling.working_shape
     assert working is not None
-    indices = draw_points(label, sampling, generator)
     x, y, z = indices.unbind(1)
     frame = torch.tensor(offset(label.shape, working))
     patches = None
     if model.patch_channels:
-        source = PatchSource(
-            image, edge=model.patch_edge, local=model.local_patch, mid_range=model.mid_range_patch
+        patches = gather_patches(
+            image, indices, edge=model.patch_edge, local=model.local_patch, mid_range=model.mid_range_patch
         )
-        patches = source.gather(indices)
     distances = None
     if model.distance_head:
         distances = signed_distances(
             class_masks(label, model), indices, spacing=spacing, reach=sampling.distance_reach
         )
     return {
-        "encoder_input": downscale(pad(image, working), model.encoder_downscale),
+        "encoder_input": shrink(image, working, model.encoder_downscale),
         "coordinates": coordinates(indices + frame, working),
         "patches": patches,
         "labels": targets(label[x, y, z], model, axis=-1),
@@ -168,7 +191,7 @@ def _points(
 
 def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
     """Each class pooled by the maximum to the auxiliary head's grid (paper, section 3)."""
-    return functional.adaptive_max_pool3d(class_masks(label, model).float(), encoder_grid(model, label.shape))
+    return any_in_cells(class_masks(label, model), encoder_grid(model, label.shape)).float()
 
 
 def _crops(
@@ -210,12 +233,23 @@ def _collate(
     model: OccupancyConfig | UNetConfig,
     sampling: SamplingConfig,
 ) -> Batch:
-    join = torch.stack if isinstance(model, OccupancyConfig) else torch.cat
+    join = _stack if isinstance(model, OccupancyConfig) else torch.cat
     joined = {}
     for name in samples[0]:
         values = [value for sample in samples if (value := sample[name]) is not None]
         joined[name] = join(values) if values else None
     if isinstance(model, OccupancyConfig):
         assert sampling.working_shape is not None
-        return PointBatch(cases=cases, grid_shape=sampling.working_shape, **joined)  # type: ignore[arg-type]
+        return PointBatch(
+            cases=cases,
+            grid_shape=sampling.working_shape,
+            candidates=sampling.candidates,
+            chosen=sampling.uncertain_points,
+            **joined,  # type: ignore[arg-type]
+        )
     return DenseBatch(cases=cases, **joined)  # type: ignore[arg-type]
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """As `torch.stack`; of one tensor a view, as copying patches takes as long as gathering them."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))

@@ -31,23 +31,49 @@ def signed_distances(
     return torch.stack([_distances(mask, indices, spacing, reach) for mask in masks], 1)
 
 
-def _distances(
-    mask: Tensor, indices: Int[Tensor, "N 3"], spacing: Sequence[float], reach: float
-) -> Float[Tensor, "N"]:
-    """Of one class; the transform runs only where it can be below the reach."""
+def near_surface(
+    mask: Bool[Tensor, "X Y Z"], spacing: Sequence[float], reach: float
+) -> tuple[Float[Tensor, "x y z"], Int[Tensor, "3"]]:
+    """Signed distances in mm within the box that holds the mask and all that is nearer to it than `reach`.
+
+    The transform runs there only.
+
+    Args:
+        mask: some voxels, not all of them.
+
+    Returns:
+        The distances and the box's first corner.
+    """
     from scipy.ndimage import distance_transform_edt
 
-    inside = mask.nonzero()
-    if len(inside) in (0, mask.numel()):  # no surface
-        return torch.full((len(indices),), -1.0 if len(inside) else 1.0)
     margin = torch.tensor([int(reach / size) + 1 for size in spacing])
-    low = (inside.amin(0) - margin).clamp(min=0)
-    high = torch.minimum(inside.amax(0) + margin + 1, torch.tensor(mask.shape))
+    low, high = bounds(mask)
+    low = (low - margin).clamp(min=0)
+    high = torch.minimum(high + margin, torch.tensor(mask.shape))
     x, y, z = (slice(int(start), int(end)) for start, end in zip(low, high, strict=True))
     box = mask[x, y, z].numpy()
     outside, within = (distance_transform_edt(each, sampling=spacing) for each in (~box, box))
+    return torch.from_numpy(outside - within).float(), low
+
+
+def bounds(mask: Bool[Tensor, "X Y Z"]) -> tuple[Int[Tensor, "3"], Int[Tensor, "3"]]:
+    """First voxel and one past the last voxel of a mask that has some, along each axis."""
+    held = mask.view(torch.uint8)  # the maximum of bytes is faster than `any`
+    plane = held.amax(0)
+    present = [each.nonzero() for each in (held.amax((1, 2)), plane.amax(1), plane.amax(0))]
+    low, high = (torch.stack(ends) for ends in ([p.min() for p in present], [p.max() + 1 for p in present]))
+    return low, high
+
+
+def _distances(
+    mask: Tensor, indices: Int[Tensor, "N 3"], spacing: Sequence[float], reach: float
+) -> Float[Tensor, "N"]:
+    """Of one class."""
+    if not mask.any() or mask.all():  # no surface
+        return torch.full((len(indices),), -1.0 if mask.any() else 1.0)
+    signed, low = near_surface(mask, spacing, reach)
     distances = torch.ones(len(indices))
-    near = ((indices >= low) & (indices < high)).all(1)
+    near = ((indices >= low) & (indices < low + torch.tensor(signed.shape))).all(1)
     i, j, k = (indices[near] - low).unbind(1)
-    distances[near] = torch.from_numpy(outside - within)[i, j, k].float().div(reach).clamp(-1, 1)
+    distances[near] = signed[i, j, k].div(reach).clamp(-1, 1)
     return distances

@@ -7,10 +7,12 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
 from ossnet.training.losses import LossConfig, auxiliary_loss, distance_loss, segmentation_loss
 from ossnet.training.optimiser import Optimiser
+from ossnet.training.selection import keep_uncertain
 
 
 def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
@@ -36,11 +38,21 @@ def optimiser_step(
 ) -> Tensor:
     """Forward, backward and update; the detached loss."""
     optimiser.zero_grad()
-    with autocast(next(network.parameters()).device, precision):
+    device = next(network.parameters()).device
+    if isinstance(batch, PointBatch):
+        # In a context of its own: weights that autocast converted without gradients must not be used again.
+        with autocast(device, precision):
+            batch = keep_uncertain(unwrapped(network), batch)
+    with autocast(device, precision):
         loss = batch_loss(network, batch, config)
     loss.backward()
     optimiser.step()
     return loss.detach()
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, out of its wrapper for data parallelism."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

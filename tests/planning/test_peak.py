@@ -45,6 +45,7 @@ OCCUPANCY = st.fixed_dictionaries(
         "optimiser__name": st.sampled_from(["lookahead-radam", "adamw"]),
         "model__distance_head": st.booleans(),
         "model__overlapping": st.booleans(),
+        "sampling__uncertain_share": st.sampled_from([0.0, 0.5, 1.0]),
     }
 )
 UNET = st.fixed_dictionaries(
@@ -170,7 +171,7 @@ def test_runs_log_what_is_measured_and_predicted(name: str, regions: bool, phant
     changes = {"sampling.points": 200, "training.epochs": 1, "training.batch_size": 4}
     config = Config.preset(name, store).replace(changes)
     if name == "oss-net-d":
-        config = config.replace({"model.decoder_width": 32})
+        config = config.replace({"model.decoder_width": 32, "sampling.uncertain_share": 0.3})
     logged = run_training(config, store, reporter=Silent(), device="cpu")["memory/peak_allocated_gib"]
     settled = config.for_store(store)
     assert measure(settled, device="cpu").allocated_gib == pytest.approx(logged, rel=0.01)

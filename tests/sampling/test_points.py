@@ -1,13 +1,18 @@
-"""Where points are drawn: shares, reproducibility, the border band against scipy."""
+"""Where points are drawn: shares, balance, reproducibility, and what cannot be drawn."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage
 
-from ossnet.sampling.points import SamplingConfig, border_voxels, draw_points
+from ossnet.sampling import SamplingConfig
+from ossnet.sampling.foreground import border_within_mm, find_foreground
+from ossnet.sampling.points import draw_points
+
+SPACING = (1.0, 1.0, 1.0)
 
 
 def ball(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: float) -> torch.Tensor:
@@ -16,61 +21,105 @@ def ball(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: floa
     return torch.from_numpy((squares <= radius**2).astype(np.uint8))
 
 
-def draw(label: torch.Tensor, config: SamplingConfig, seed: int = 0) -> torch.Tensor:
-    return draw_points(label, config, torch.Generator().manual_seed(seed))
+def draw(
+    label: torch.Tensor,
+    config: SamplingConfig,
+    seed: int = 0,
+    spacing: tuple[float, float, float] = SPACING,
+) -> torch.Tensor:
+    foreground = find_foreground(label, spacing, config)
+    return draw_points(foreground, label.shape, spacing, config, torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("centre", [(10, 11, 9), (0, 19, 9)])
-def test_border_band_is_the_dilated_change_of_the_mask(centre: tuple[int, int, int]) -> None:
-    label = ball((24, 20, 18), centre, 4)
-    cube = np.ones((3, 3, 3))
-    mask = label.numpy() > 0
-    # Beyond the grid there is no voxel, hence no change: a mask at the wall has no border there.
-    change = ndimage.binary_dilation(mask, cube) & ndimage.binary_dilation(~mask, cube)
-    expected = ndimage.binary_dilation(change, cube, iterations=2)
-    found = torch.zeros(label.shape, dtype=torch.bool)
-    found[tuple(border_voxels(label, 2).T)] = True
-    np.testing.assert_array_equal(found.numpy(), expected)
+def count_in(mask: torch.Tensor, points: torch.Tensor) -> int:
+    return int(mask[tuple(points.T)].sum())
 
 
-@settings(deadline=None)
+SHARES = ("border_share", "foreground_share", "gaussian_share", "uncertain_share")
+
+
 @given(
     points=st.integers(1, 300),
-    shares=st.sampled_from([(0.0, 0.0), (0.5, 0.0), (0.0, 1.0), (0.3, 0.4)]),
+    parts=st.lists(st.integers(0, 5), min_size=5, max_size=5).filter(any),
     seed=st.integers(0, 1000),
 )
-def test_shares_are_kept_and_every_voxel_lies_inside(
-    points: int, shares: tuple[float, float], seed: int
-) -> None:
-    label = ball((16, 15, 14), (8, 7, 6), 2)
-    config = SamplingConfig(points=points, border_share=shares[0], foreground_share=shares[1], border_width=1)
+def test_shares_and_the_uniform_rest_add_to_one(points: int, parts: list[int], seed: int) -> None:
+    label = ball((16, 15, 14), (8, 7, 6), 3)
+    shares = [part / sum(parts) for part in parts[:4]]  # the fifth is the uniform rest
+    config = SamplingConfig(points=points, border_width=1, **dict(zip(SHARES, shares, strict=True)))  # type: ignore[arg-type]
     drawn = draw(label, config, seed)
-    assert drawn.shape == (points, 3)
+    kept = drawn[: len(drawn) - config.candidates]
+    assert len(kept) + config.uncertain_points == points
+    assert config.candidates == 3 * int(points * shares[3])
     assert (drawn >= 0).all()
     assert (drawn < torch.tensor(label.shape)).all()
-    inside = label[tuple(drawn.T)] > 0
-    assert inside.sum() >= int(points * shares[1])
+    border = torch.zeros(label.numel(), dtype=torch.bool)
+    border[border_within_mm(label > 0, SPACING, 1.0).long()] = True
+    assert count_in(border.view(label.shape), kept) >= int(points * shares[0])
+    assert count_in(label > 0, kept) >= int(points * shares[1])
 
 
 def test_uniform_points_reach_the_last_index_of_every_axis() -> None:
-    drawn = draw(torch.zeros(4, 3, 5), SamplingConfig(points=2000))
+    drawn = draw(torch.zeros(4, 3, 5, dtype=torch.uint8), SamplingConfig(points=2000))
     assert drawn.max(dim=0).values.tolist() == [3, 2, 4]
     counts = torch.bincount(drawn[:, 0], minlength=4).float() / 2000
     assert (counts - 0.25).abs().max() < 0.04
 
 
+def test_the_foreground_share_is_balanced_over_the_classes_a_case_has() -> None:
+    label = torch.zeros(30, 30, 30, dtype=torch.uint8)
+    label[2:20, 2:20, 2:20] = 1
+    label[25, 25, 25] = 4
+    drawn = draw(label, SamplingConfig(points=4000, foreground_share=1.0))
+    values = label[tuple(drawn.T)]
+    assert set(values.tolist()) == {1, 4}
+    assert abs(int((values == 4).sum()) - 2000) < 150
+
+
+def test_gaussian_points_scatter_about_the_surface_in_mm() -> None:
+    label = torch.zeros(41, 41, 21, dtype=torch.uint8)
+    label[20, 20, 10] = 1  # all of its surface is one voxel
+    spacing = (0.5, 1.0, 2.0)
+    config = SamplingConfig(points=5000, gaussian_share=1.0, gaussian_width=3.0)
+    offsets = (draw(label, config, spacing=spacing) - torch.tensor([20, 20, 10])) * torch.tensor(spacing)
+    assert offsets.mean(0).abs().max() < 0.2
+    assert (offsets.std(0) - 3).abs().max() < 0.2
+
+
+def test_gaussian_points_stay_inside_the_volume() -> None:
+    label = torch.ones(3, 3, 3, dtype=torch.uint8)
+    label[0] = 0
+    drawn = draw(label, SamplingConfig(points=500, gaussian_share=1.0, gaussian_width=50.0))
+    assert drawn.min() == 0
+    assert drawn.max() == 2
+
+
 def test_a_case_without_foreground_is_drawn_uniformly() -> None:
-    config = SamplingConfig(points=50, border_share=0.5, foreground_share=0.5)
-    assert draw(torch.zeros(6, 6, 6), config).shape == (50, 3)
+    config = SamplingConfig(points=50, border_share=0.4, foreground_share=0.3, gaussian_share=0.3)
+    assert draw(torch.zeros(6, 6, 6, dtype=torch.uint8), config).shape == (50, 3)
 
 
 def test_equal_seeds_give_equal_points() -> None:
-    label, config = ball((12, 12, 12), (6, 6, 6), 3), SamplingConfig(points=64, border_share=0.5)
+    label = ball((12, 12, 12), (6, 6, 6), 3)
+    config = SamplingConfig(points=64, border_share=0.2, gaussian_share=0.3, foreground_share=0.2)
     assert torch.equal(draw(label, config, 5), draw(label, config, 5))
     assert not torch.equal(draw(label, config, 5), draw(label, config, 6))
 
 
-@pytest.mark.parametrize("shares", [(0.6, 0.5), (-0.1, 0.2)])
-def test_shares_beyond_one_are_refused(shares: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="border_share"):
-        SamplingConfig(border_share=shares[0], foreground_share=shares[1])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"border_share": 0.6, "foreground_share": 0.5}, "border_share"),
+        ({"border_share": -0.1, "foreground_share": 0.2}, "border_share"),
+        ({"gaussian_share": 0.6, "uncertain_share": 0.5}, "uncertain_share must be positive and add to 1"),
+        ({"border_share": float("nan")}, "border_share"),
+        ({"points": 0}, "points must be at least 1"),
+        ({"uncertain_candidates": 0}, "uncertain_candidates must be at least 1"),
+        ({"border_width": 0.0}, "border_width must be above 0"),
+        ({"gaussian_width": -1.0}, "gaussian_width must be above 0"),
+        ({"border_width": 2.5, "border_unit": "voxels"}, "whole number of voxels, found 2.5"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SamplingConfig(**fields)

@@ -1,0 +1,48 @@
+"""Volumes as a store maps them, read-only and perhaps mirrored, for arithmetic plane by plane.
+
+A plane of all channels stays in the processor's cache, so a volume in float16 is never converted as a whole.
+
+Letters: C channels, X Y Z voxel axes in nibabel's order.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Planes:
+    """The planes `[C Y Z]` of a volume along its first axis as float32 copies."""
+
+    def __init__(self, volume: Float[np.ndarray, "C X Y Z"]) -> None:
+        self._tensor, self._mirrored = _unmirrored(volume)
+
+    def __len__(self) -> int:
+        return self._tensor.shape[1]
+
+    def __getitem__(self, x: int) -> Float[Tensor, "C Y Z"]:
+        plane = self._tensor[:, len(self) - 1 - x if 1 in self._mirrored else x].to(torch.float32, copy=True)
+        axes = [axis - 1 for axis in self._mirrored if axis > 1]
+        return plane.flip(axes) if axes else plane
+
+
+def floats(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C X Y Z"]:
+    """The whole volume as a float32 copy."""
+    tensor, mirrored = _unmirrored(volume)
+    return tensor.to(torch.float32, copy=True).flip(mirrored)
+
+
+def ranges(volume: Float[np.ndarray, "C X Y Z"]) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
+    """Smallest and largest value of each channel."""
+    channels = _unmirrored(volume)[0].flatten(1)
+    return channels.amin(1).float(), channels.amax(1).float()  # `aminmax` takes tenfold as long
+
+
+def _unmirrored(volume: np.ndarray) -> tuple[Tensor, tuple[int, ...]]:
+    """The volume without a copy, and the axes along which it runs the other way: torch knows no such view."""
+    mirrored = tuple(axis for axis, stride in enumerate(volume.strides) if stride < 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a store's pages are read-only, and only read here
+        return torch.from_numpy(np.flip(volume, mirrored)), mirrored

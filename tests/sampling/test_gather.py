@@ -1,0 +1,65 @@
+"""Patches from read-only float16, mirrored or not, equal a plain loop's and those of inference."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ossnet.sampling.gather import gather_patches
+from ossnet.sampling.patches import PatchSource
+
+MIRRORED = st.sampled_from([(), (1,), (2,), (1, 2)])
+
+
+def slow_patch(volume: np.ndarray, point: np.ndarray, before: int, edge: int) -> np.ndarray:
+    patch = np.zeros((len(volume), edge, edge, edge), np.float32)
+    for cell in np.ndindex(edge, edge, edge):
+        voxel = point - before + np.array(cell)
+        if (voxel >= 0).all() and (voxel < volume.shape[1:]).all():
+            patch[(slice(None), *cell)] = volume[(slice(None), *voxel)]
+    return patch
+
+
+def stored(shape: tuple[int, ...], seed: int, mirrored: tuple[int, ...] = ()) -> np.ndarray:
+    volume = np.random.default_rng(seed).normal(size=shape).astype(np.float16)
+    volume.setflags(write=False)
+    return np.flip(volume, mirrored)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("edge", [3, 5, 7, 9, 11])
+def test_patches_equal_a_loop_over_voxels(edge: int) -> None:
+    volume = stored((2, 9, 6, 13), edge, mirrored=(1,))
+    generator = np.random.default_rng(edge)
+    corners = np.array([[x, y, z] for x in (0, 8) for y in (0, 5) for z in (0, 12)])
+    points = np.concatenate([corners, generator.integers(0, volume.shape[1:], size=(6, 3))])
+    patches = gather_patches(volume, torch.from_numpy(points), edge=edge, local=True, mid_range=True)
+    assert patches.shape == (14, 4, edge, edge, edge)
+    for patch, point in zip(patches.numpy(), points, strict=True):
+        np.testing.assert_array_equal(patch[:2], slow_patch(volume, point, edge // 2, edge))
+        large = slow_patch(volume, point, edge, 2 * edge)
+        pooled = large.reshape(2, edge, 2, edge, 2, edge, 2).mean(axis=(2, 4, 6))
+        np.testing.assert_allclose(patch[2:], pooled, atol=1e-6)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 3), *[st.integers(1, 24)] * 3),
+    edge=st.sampled_from([3, 5, 7, 9, 11]),
+    mirrored=MIRRORED,
+    kinds=st.sampled_from([(True, False), (False, True), (True, True)]),
+    seed=st.integers(0, 99),
+)
+def test_training_and_inference_see_the_same_patches(
+    shape: tuple[int, int, int, int],
+    edge: int,
+    mirrored: tuple[int, ...],
+    kinds: tuple[bool, bool],
+    seed: int,
+) -> None:
+    volume = stored(shape, seed, mirrored)
+    points = np.random.default_rng(seed).integers(0, shape[1:], size=(300, 3))
+    asked = {"edge": edge, "local": kinds[0], "mid_range": kinds[1]}
+    found = gather_patches(volume, torch.from_numpy(points), **asked)  # type: ignore[arg-type]
+    source = PatchSource(torch.from_numpy(volume.astype(np.float32)), **asked)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, source.gather(torch.from_numpy(points)), atol=1e-6, rtol=1e-6)
