@@ -21,7 +21,7 @@ Layout = Literal["auto", "msd", "brats", "lits", "nnunet", "csv"]
 
 
 def read_source(path: Path, layout: str = "auto") -> Source:
-    """Understand a folder of scans; no image is opened, and labels only where nothing else tells their values.
+    """Understand a folder of scans; opens no image, and labels only where nothing else tells their values.
 
     Args:
         path: a folder, or a CSV table.
@@ -75,8 +75,8 @@ def _recognise(path: Path) -> str:
     names = sorted(entry.name for entry in visible(path))
     found = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "an empty folder"
     msg = (
-        f"{path}: unknown layout: expected dataset.json (msd, nnunet), files such as case_flair.nii.gz (brats) or "
-        f"volume-0.nii (lits), or a table with a column case (csv), found {found}; "
+        f"{path}: unknown layout: expected dataset.json (msd, nnunet), a table with a column case (csv) or files "
+        f"such as case_flair.nii.gz (brats) or volume-0.nii (lits), found {found}; "
         "give the folder above the cases, or --layout"
     )
     raise UserError(msg)

@@ -1,4 +1,4 @@
-"""BraTS: a folder a case or all cases in one, files told apart by suffix, in the namings of 2018-2021 and 2023."""
+"""BraTS: a folder a case or all cases in one, files told apart by suffix, named as in 2018-2021 or 2023."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""LiTS: `volume-N.nii` and `segmentation-N.nii`, paired by N, in one folder or in the folders of its batches."""
+"""LiTS: `volume-N.nii` and `segmentation-N.nii`, paired by N, in one folder or in those of its batches."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,9 @@ def read_lits(path: Path) -> Source:
     volumes = {number: file for (kind, number), file in files.items() if kind == "volume"}
     for (kind, number), file in files.items():
         if kind == "segmentation" and number not in volumes:
-            left_out[stem(file)] = f"{file}: expected volume-{number} too, found none; add it or remove the file"
+            left_out[stem(file)] = (
+                f"{file}: expected volume-{number} too, found none; add it or remove the file"
+            )
     cases = [
         Case(stem(file), (file,), files.get(("segmentation", number)), stem(file))
         for number, file in volumes.items()

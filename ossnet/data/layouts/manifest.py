@@ -1,8 +1,8 @@
-"""A CSV table of cases: `case`, one column a modality, `label` and, where patients have several cases, `group`.
+"""A CSV table of cases: `case`, a column a modality, `label` and, where patients have several cases, `group`.
 
-Paths are relative to the table. A file `labels.json` beside it, such as `{"liver": 1, "tumour": 2}`, declares the
-labels. Without it the values are those that more than a tenth of the label files hold, so that a fault in one of
-many declares no class.
+Paths are relative to the table. A file `labels.json` beside it, such as `{"liver": 1, "tumour": 2}`, declares
+the labels. Without it the values are those that more than a tenth of the label files hold, so that a fault in
+one of many declares no class.
 """
 
 import csv
@@ -49,8 +49,8 @@ def read_manifest(path: Path) -> Source:
     if "case" not in map(str.lower, table.columns) or not table.modalities:
         found = ", ".join(table.columns) or "none"
         msg = (
-            f"{table.file}: expected the columns case, label and one a modality with NIfTI files, found {found}; "
-            "add them"
+            f"{table.file}: expected the columns case, label and one a modality with NIfTI files, "
+            f"found {found}; add them"
         )
         raise UserError(msg)
     cases: dict[str, Case] = {}
@@ -83,7 +83,9 @@ def _find(path: Path) -> _Table:
     tables = _tables(path)
     if len(tables) != 1:
         found = ", ".join(table.file.name for table in tables) or "none"
-        msg = f"{path}: expected one CSV table with a column case and NIfTI files, found {found}; name the file"
+        msg = (
+            f"{path}: expected one CSV table with a column case and NIfTI files, found {found}; name the file"
+        )
         raise UserError(msg)
     return tables[0]
 

@@ -1,7 +1,7 @@
 """nnU-Net's raw layout: a file a channel, `imagesTr/case_0000.nii.gz`, and `labelsTr/case.nii.gz`.
 
-Its `dataset.json` is known in two versions: the first looks like MSD's, the second has `channel_names`, labels
-as name and value, and `file_ending`.
+Its `dataset.json` is known in two versions: the first looks like MSD's, the second has `channel_names`,
+labels as name and value, and `file_ending`.
 """
 
 import re
@@ -24,10 +24,13 @@ def read_nnunet(path: Path) -> Source:
     channels = [name for _, name in numbered(description.get(key), file, key, '{"0": "CT"}')]
     ending = description.get("file_ending", SUFFIXES[0])
     if ending not in SUFFIXES:
-        msg = f"{file}: file_ending: expected {' or '.join(SUFFIXES)}, found {short(ending)}; convert the files"
+        msg = (
+            f"{file}: file_ending: expected {' or '.join(SUFFIXES)}, found {short(ending)}; convert the files"
+        )
         raise UserError(msg)
+    left_out: dict[str, str] = {}
     if isinstance(description.get("dataset"), dict):
-        cases, left_out = _listed(path, description["dataset"], file), {}
+        cases = _listed(path, description["dataset"], file)
     else:
         cases, left_out = _on_disk(path, len(channels), ending)
         left_out |= _absent(description, {case.id for case in cases}, file)
@@ -95,7 +98,9 @@ def _on_disk(path: Path, channels: int, ending: str) -> tuple[list[Case], dict[s
     for file in visible(labels) if labels.is_dir() else []:
         if file.name.endswith(SUFFIXES) and (stem(file) not in found or not file.name.endswith(ending)):
             image = images / f"{stem(file)}_0000{ending}"
-            left_out[stem(file)] = f"{file}: expected its image {image}, found none; add it or remove the file"
+            left_out[stem(file)] = (
+                f"{file}: expected its image {image}, found none; add it or remove the file"
+            )
     cases = [
         Case(
             id=case,
@@ -138,6 +143,8 @@ def _labels(table: Any, file: Path) -> dict[str, int]:
         parts |= set(values)
     foreground = sorted(parts - {0})
     if not foreground:
-        msg = f'{file}: labels: expected a table such as {{"background": 0, "liver": 1}}, found {short(table)}'
+        msg = (
+            f'{file}: labels: expected a table such as {{"background": 0, "liver": 1}}, found {short(table)}'
+        )
         raise UserError(msg)
     return {single.get(value, f"label-{value}"): value for value in foreground}
