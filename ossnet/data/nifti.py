@@ -64,6 +64,7 @@ def read_header(path: Path) -> NiftiFile:
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
     if not path.is_file():
         msg = f"{path}: file not found; put it there or remove the case"
@@ -76,7 +77,7 @@ def read_header(path: Path) -> NiftiFile:
     except PermissionError as error:
         msg = f"{path}: may not be read; give yourself permission to read it"
         raise UserError(msg) from error
-    except (*_BROKEN, ImageFileError) as error:
+    except (*_BROKEN, ImageFileError, HeaderDataError) as error:
         found = f"{path.stat().st_size} bytes that are none ({_reason(error)})"
         msg = f"{path}: expected a NIfTI file, found {found}; copy it again"
         raise UserError(msg) from error
@@ -256,7 +257,11 @@ def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> Geometry:
         msg = f"{path}: expected an affine that can be inverted, found {rows}; set sform and qform anew"
         raise UserError(msg)
     sform, sform_code = header.get_sform(coded=True)
-    qform, qform_code = header.get_qform(coded=True)
+    try:
+        qform, qform_code = header.get_qform(coded=True)
+    except ValueError as error:
+        msg = f"{path}: expected a rotation as qform, found none ({_reason(error)}); set it anew"
+        raise UserError(msg) from error
     first, second, third = (float(size) for size in header.get_zooms()[:3])
     space, time = header.get_xyzt_units()
     geometry = Geometry(

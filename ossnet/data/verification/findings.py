@@ -30,14 +30,10 @@ class Finding:
         Args:
             files: those that the line may name.
         """
-        file = next((each for each in files if text.startswith(f"{each}: ")), None)
-        if file is None:
-            name, _, rest = text.partition(": ")
-            file = Path(name)
-        else:
-            rest = text[len(str(file)) + 2 :]
-        what, _, remedy = rest.rpartition("; ")
-        return cls("error", case, file, what, remedy)
+        named = [str(file) for file in files if text.startswith(f"{file}: ")]
+        name = max(named, key=len) if named else text.partition(": ")[0]
+        what, _, remedy = text[len(name) + 2 :].rpartition("; ")
+        return cls("error", case, Path(name), what, remedy)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class _Look:
         channel = Channel(values.shape)
         for slab in values:
             channel.add(slab.astype(np.int32)[None])
-        self._label = _seen(_view(file), [channel])
+        self._label = _seen(self._label or _view(file), [channel])
         self._voxels = count_values(values)
         try:
             encode_label(values, Task(self._source.modalities, self._source.labels), path=file.path)
