@@ -13,10 +13,10 @@ class Prepare:
     """Options of this job."""
 
     source: Path | None = None
-    """Folder of scans; by default a phantom study."""
+    """Folder of scans, or a CSV table of them; by default a phantom study."""
     output: Path | None = None
     """Folder of the store: made, completed or, where its inputs changed, renewed."""
-    layout: Literal["auto", "msd", "brats"] = "auto"
+    layout: Literal["auto", "msd", "brats", "lits", "nnunet", "csv"] = "auto"
     """How the source is laid out; by default recognised."""
     spacing: tuple[str, ...] = ()
     """Voxel size in mm along R, A and S to resample to, as 1,1,1 or 1 1 1; by default each scan's own."""

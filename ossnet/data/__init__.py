@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from ossnet.data.preprocessing import Scan, preprocess, preprocess_label
     from ossnet.data.store import Store, StoredCase
     from ossnet.data.task import Task
+    from ossnet.data.verification import Finding, Verification, verify, verify_store
 
 # Looked up on first use, so that importing the package costs neither nibabel nor pyarrow.
 _HOMES = {
     "Case": "layouts",
+    "Finding": "verification",
     "Geometry": "geometry",
     "PrepareConfig": "plan",
     "PrepareReport": "preparation",
@@ -25,16 +27,20 @@ _HOMES = {
     "Store": "store",
     "StoredCase": "store",
     "Task": "task",
+    "Verification": "verification",
     "preprocess": "preprocessing",
     "preprocess_label": "preprocessing",
     "read_source": "layouts",
     "restore": "geometry",
+    "verify": "verification",
+    "verify_store": "verification",
     "write_nifti": "nifti",
     "write_phantom": "phantom",
 }
 
 __all__ = [
     "Case",
+    "Finding",
     "Geometry",
     "PrepareConfig",
     "PrepareReport",
@@ -43,10 +49,13 @@ __all__ = [
     "Store",
     "StoredCase",
     "Task",
+    "Verification",
     "preprocess",
     "preprocess_label",
     "read_source",
     "restore",
+    "verify",
+    "verify_store",
     "write_nifti",
     "write_phantom",
 ]

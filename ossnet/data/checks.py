@@ -28,7 +28,7 @@ def check_same_grid(found: Geometry, expected: Geometry, *, path: Path, other: s
             "resample it to that grid or remove the case"
         )
         raise UserError(msg)
-    apart = _corner_distance(found, expected)
+    apart = corner_distance(found, expected)
     smallest = min(np.linalg.norm(np.array(expected.affine)[:3, :3], axis=0))
     if apart > GRID_TOLERANCE * smallest:
         msg = (
@@ -46,12 +46,16 @@ def check_finite(channel: Float32[np.ndarray, "X Y Z"], *, path: Path) -> None:
     """
     strange = sum(slab.size - int(np.isfinite(slab).sum()) for slab in channel)
     if strange:
-        found = f"{strange} that are NaN or infinite"
-        msg = f"{path}: expected finite voxels, found {found}; replace them or remove the case"
-        raise UserError(msg)
+        raise UserError(not_finite(strange, path))
 
 
-def _corner_distance(found: Geometry, expected: Geometry) -> float:
+def not_finite(count: int, path: Path) -> str:
+    """What to tell of a file with so many NaN or infinite voxels."""
+    found = f"{count} that are NaN or infinite"
+    return f"{path}: expected finite voxels, found {found}; replace them or remove the case"
+
+
+def corner_distance(found: Geometry, expected: Geometry) -> float:
     """Largest distance in mm between the places of the same corner voxel on two grids of one shape."""
     ends = [(0, size - 1) for size in expected.shape]
     corners = np.array([[*corner, 1] for corner in product(*ends)])

@@ -1,9 +1,10 @@
-"""Where voxels are: from a file's own grid to the working grid (RAS, where asked resampled) and back.
+"""Where voxels are: from a file's own grid to the working grid (RAS, where asked cut and resampled) and back.
 
 Legend: X Y Z voxel axes in nibabel order. Affines take voxel indices to mm in RAS+ world coordinates.
 """
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -11,6 +12,8 @@ from jaxtyping import Float, Shaped
 Matrix = tuple[tuple[float, ...], ...]
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Start and stop along each axis."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,14 @@ class Geometry:
     """Units of space and time as nibabel names them."""
     working_shape: Shape
     """Voxels along R, A and S of the working grid."""
+    box: Box | None = None
+    """The part that the working grid covers, in voxels along the file's own axes; None is all of it."""
+
+    @property
+    def kept(self) -> tuple[slice, slice, slice]:
+        """The box as an index into an array on the file's grid."""
+        first, second, third = self.box or tuple((0, size) for size in self.shape)
+        return slice(*first), slice(*second), slice(*third)
 
     @property
     def orientation(self) -> Float[np.ndarray, "3 2"]:
@@ -41,22 +52,36 @@ class Geometry:
         return io_orientation(np.array(self.affine))
 
     @property
+    def kept_shape(self) -> Shape:
+        """Voxels of the box along the file's own axes."""
+        first, second, third = (part.stop - part.start for part in self.kept)
+        return first, second, third
+
+    @property
     def canonical_shape(self) -> Shape:
-        """Voxels along R, A and S before resampling."""
+        """Voxels of the box along R, A and S before resampling."""
         targets = self.orientation[:, 0].astype(int)
-        first, second, third = (self.shape[int(np.flatnonzero(targets == axis)[0])] for axis in range(3))
+        first, second, third = (self.kept_shape[int(np.flatnonzero(targets == axis)[0])] for axis in range(3))
         return first, second, third
 
     @property
     def canonical_affine(self) -> Float[np.ndarray, "4 4"]:
-        """Affine of the file's voxels once reordered to RAS."""
+        """Affine of the box's voxels once reordered to RAS."""
         from nibabel.orientations import inv_ornt_aff
 
-        return np.array(self.affine) @ inv_ornt_aff(self.orientation, self.shape)
+        move = np.eye(4)
+        move[:3, 3] = [part.start for part in self.kept]
+        return np.array(self.affine) @ move @ inv_ornt_aff(self.orientation, self.kept_shape)
+
+    @property
+    def canonical_spacing(self) -> Spacing:
+        """Voxel size of the file in mm along R, A and S."""
+        first, second, third = np.linalg.norm(self.canonical_affine[:3, :3], axis=0).tolist()
+        return first, second, third
 
     @property
     def working_affine(self) -> Float[np.ndarray, "4 4"]:
-        """Affine of the working grid: it covers the same box as the file, edge to edge."""
+        """Affine of the working grid: it covers the same box as the kept voxels, edge to edge."""
         factor = np.array(self.canonical_shape) / np.array(self.working_shape)
         step = np.diag([*factor, 1.0])
         step[:3, 3] = (factor - 1) / 2  # the first voxel's centre moves with its size
@@ -76,10 +101,18 @@ class Geometry:
         shape = self.canonical_shape
         if spacing is None:
             return replace(self, working_shape=shape)
-        own = np.linalg.norm(self.canonical_affine[:3, :3], axis=0)
-        counts = np.maximum(1, np.rint(np.array(shape) * own / np.array(spacing))).astype(int)
-        first, second, third = counts.tolist()
+        sizes = np.array(shape) * np.array(self.canonical_spacing)
+        first, second, third = np.maximum(1, np.rint(sizes / np.array(spacing))).astype(int).tolist()
         return replace(self, working_shape=(first, second, third))
+
+    def around(self, box: Box, margin: float) -> "Geometry":
+        """The same file cut to a box and `margin` mm around it, as far as there are voxels; not resampled."""
+        sizes = np.linalg.norm(np.array(self.affine)[:3, :3], axis=0)
+        first, second, third = (
+            (max(start - ceil(margin / size), 0), min(stop + ceil(margin / size), length))
+            for (start, stop), size, length in zip(box, sizes, self.shape, strict=True)
+        )
+        return replace(self, box=(first, second, third)).at_spacing(None)
 
 
 def to_canonical(array: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shaped[np.ndarray, "X Y Z"]:
@@ -89,19 +122,30 @@ def to_canonical(array: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shap
     return apply_orientation(array, geometry.orientation)
 
 
+def to_file(array: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shaped[np.ndarray, "X Y Z"]:
+    """A view of an array in RAS order, its axes reordered and flipped to those of the file."""
+    from nibabel.orientations import apply_orientation, ornt_transform
+
+    ras = np.array([[0, 1], [1, 1], [2, 1]])
+    return apply_orientation(array, ornt_transform(ras, geometry.orientation))
+
+
 def restore(labels: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shaped[np.ndarray, "X Y Z"]:
-    """Bring labels on the working grid back to the file's grid (nearest voxel where it was resampled).
+    """Bring labels on the working grid back to the file's grid.
+
+    They are taken from the nearest voxel where the grid was resampled, and are 0 where it was cut off.
 
     Raises:
         ValueError: the array does not have the working shape of the geometry.
     """
-    from nibabel.orientations import apply_orientation, ornt_transform
-
     from ossnet.data.resampling import nearest
 
     if labels.shape != geometry.working_shape:
         msg = f"expected the working shape {geometry.working_shape}, found {labels.shape}"
         raise ValueError(msg)
-    canonical = nearest(labels, geometry.canonical_shape)
-    ras = np.array([[0, 1], [1, 1], [2, 1]])
-    return np.ascontiguousarray(apply_orientation(canonical, ornt_transform(ras, geometry.orientation)))
+    part = to_file(nearest(labels, geometry.canonical_shape), geometry)
+    if geometry.box is None:
+        return np.ascontiguousarray(part)
+    whole = np.zeros(geometry.shape, labels.dtype)
+    whole[geometry.kept] = part
+    return whole

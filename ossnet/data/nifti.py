@@ -8,18 +8,22 @@ import io
 import uuid
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
+from math import prod
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float32, Integer, Num, Shaped
+from jaxtyping import Float32, Int32, Integer, Num, Shaped, UInt8
 
-from ossnet.data.geometry import Geometry, Matrix, to_canonical
+from ossnet.data.geometry import Geometry, Matrix, to_file
 from ossnet.errors import UserError
 
 SUFFIXES = (".nii.gz", ".nii")
 _CHUNK = 1 << 20
+_SLAB = 8 << 20  # bytes held at once: far below a volume, enough planes for writing across them to be quick
 _BROKEN = (OSError, EOFError, ValueError, zlib.error)
 
 
@@ -60,6 +64,7 @@ def read_header(path: Path) -> NiftiFile:
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
     if not path.is_file():
         msg = f"{path}: file not found; put it there or remove the case"
@@ -72,7 +77,7 @@ def read_header(path: Path) -> NiftiFile:
     except PermissionError as error:
         msg = f"{path}: may not be read; give yourself permission to read it"
         raise UserError(msg) from error
-    except (*_BROKEN, ImageFileError) as error:
+    except (*_BROKEN, ImageFileError, HeaderDataError) as error:
         found = f"{path.stat().st_size} bytes that are none ({_reason(error)})"
         msg = f"{path}: expected a NIfTI file, found {found}; copy it again"
         raise UserError(msg) from error
@@ -98,21 +103,41 @@ def read_header(path: Path) -> NiftiFile:
     )
 
 
+def read_slabs(file: NiftiFile) -> Iterator[tuple[int, int, Float32[np.ndarray, "X Y Z"]]]:
+    """Scaled intensities in the file's own order, some planes of the third axis at a time.
+
+    Yields:
+        The channel, the first plane's index and the planes.
+
+    Raises:
+        UserError: the file ends early or is damaged, at the latest after the last planes.
+    """
+    for channel, first, stored in _read_stored(file):
+        slab = stored.astype(np.float32)
+        if file.scaled:
+            slab = slab * np.float32(file.slope) + np.float32(file.intercept)
+        yield channel, first, slab
+
+
 def read_channels(file: NiftiFile) -> Iterator[Float32[np.ndarray, "X Y Z"]]:
-    """Scaled intensities in RAS order, not resampled, channel by channel.
+    """Scaled intensities of the geometry's box in RAS order, not resampled, channel by channel.
 
     Raises:
         UserError: the file ends early or is damaged.
     """
-    for values in np.moveaxis(_read_voxels(file), -1, 0):
-        channel = np.ascontiguousarray(to_canonical(values, file.geometry), np.float32)
-        if file.scaled:
-            channel = channel * np.float32(file.slope) + np.float32(file.intercept)
+    x, y, z = file.geometry.kept
+    for _, slabs in groupby(read_slabs(file), key=itemgetter(0)):
+        channel = np.empty(file.geometry.canonical_shape, np.float32)
+        grid = to_file(channel, file.geometry)
+        for _, first, slab in slabs:
+            start, stop = max(first, z.start), min(first + slab.shape[2], z.stop)
+            if start < stop:
+                grid[:, :, start - z.start : stop - z.start] = slab[x, y, start - first : stop - first]
         yield channel
 
 
 def read_labels(file: NiftiFile) -> Integer[np.ndarray, "X Y Z"]:
-    """Label values in RAS order, not resampled.
+    """Label values of the whole file in RAS order, not resampled.
 
     Raises:
         UserError: the file ends early or is damaged, is 4-D, or holds values that are not whole numbers.
@@ -120,19 +145,13 @@ def read_labels(file: NiftiFile) -> Integer[np.ndarray, "X Y Z"]:
     if file.channels != 1:
         msg = f"{file.path}: expected a 3-D label, found {file.channels} channels; merge them into one"
         raise UserError(msg)
-    stored = to_canonical(_read_voxels(file)[..., 0], file.geometry)
-    if stored.dtype.kind != "f" and not file.scaled:
-        return stored
-    labels = np.empty(stored.shape, np.int32)
-    for target, slab in zip(labels, stored, strict=True):
-        values = slab * file.slope + file.intercept
-        with np.errstate(invalid="ignore"):
-            target[...] = np.rint(values)
-        far = ~(np.abs(values - target) <= 1e-3)  # catches NaN too; scaling leaves rounding errors
-        if far.any():
-            found = f"{values[far][0]:g}"
-            msg = f"{file.path}: expected whole label values, found {found}; round them or mend the export"
-            raise UserError(msg)
+    whole = file.dtype.kind != "f" and not file.scaled
+    geometry = replace(file.geometry, box=None)
+    labels = np.empty(geometry.canonical_shape, file.dtype.newbyteorder("=") if whole else np.int32)
+    grid = to_file(labels, geometry)
+    for _, first, stored in _read_stored(file):
+        slab = stored if whole else _whole_numbers(stored * file.slope + file.intercept, file.path)
+        grid[:, :, first : first + slab.shape[2]] = slab
     return labels
 
 
@@ -166,29 +185,52 @@ def write_nifti(path: Path, array: Num[np.ndarray, "X Y Z"], geometry: Geometry)
         aside.unlink(missing_ok=True)
 
 
-def _read_voxels(file: NiftiFile) -> Shaped[np.ndarray, "X Y Z C"]:
-    """Voxels as stored; a compressed stream is read to its end, so that its checksum is compared."""
-    shape = (*file.geometry.shape, file.channels)
-    buffer = np.empty(int(np.prod(shape)) * file.dtype.itemsize, np.uint8)
+def _read_stored(file: NiftiFile) -> Iterator[tuple[int, int, Shaped[np.ndarray, "X Y Z"]]]:
+    """Voxels as stored, as `read_slabs`; a compressed stream is read to its end, so that its checksum counts."""
+    x, y, z = file.geometry.shape
+    plane, expected = x * y * file.dtype.itemsize, prod(file.geometry.shape) * file.channels * file.dtype.itemsize
+    planes = max(1, _SLAB // plane)
     filled, reason = 0, "it ends early"
     try:
         with _open(file.path) as stream:
             stream.seek(file.offset)
-            while filled < buffer.size:
-                count = stream.readinto(buffer[filled : filled + _CHUNK].data)
-                if not count:
-                    break
-                filled += count
-            if filled == buffer.size:
-                stream.read()
-                return buffer.view(file.dtype).reshape(shape, order="F")
+            for channel in range(file.channels):
+                for first in range(0, z, planes):
+                    count = min(planes, z - first)
+                    buffer = np.empty(count * plane, np.uint8)
+                    read = _fill(stream, buffer)
+                    filled += read
+                    if read < buffer.size:
+                        raise EOFError(reason)
+                    yield channel, first, buffer.view(file.dtype).reshape((x, y, count), order="F")
+            stream.read()
+            return
     except _BROKEN as error:
         reason = _reason(error)
     msg = (
-        f"{file.path}: expected {buffer.size} bytes of voxels, found {filled} readable ones ({reason}); "
+        f"{file.path}: expected {expected} bytes of voxels, found {filled} readable ones ({reason}); "
         "the file is truncated or damaged, copy it again"
     )
     raise UserError(msg)
+
+
+def _fill(stream: io.BufferedIOBase, buffer: UInt8[np.ndarray, " N"]) -> int:
+    """Bytes read; fewer than the buffer has at the end of the stream."""
+    filled = 0
+    while filled < buffer.size and (count := stream.readinto(buffer[filled : filled + _CHUNK].data)):
+        filled += count
+    return filled
+
+
+def _whole_numbers(values: Shaped[np.ndarray, "X Y Z"], path: Path) -> Int32[np.ndarray, "X Y Z"]:
+    labels = np.empty(values.shape, np.int32)
+    with np.errstate(invalid="ignore"):
+        labels[...] = np.rint(values)
+    far = ~(np.abs(values - labels) <= 1e-3)  # catches NaN too; scaling leaves rounding errors
+    if far.any():
+        msg = f"{path}: expected whole label values, found {values[far][0]:g}; round them or mend the export"
+        raise UserError(msg)
+    return labels
 
 
 def _open(path: Path) -> io.BufferedIOBase:
@@ -215,7 +257,11 @@ def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> Geometry:
         msg = f"{path}: expected an affine that can be inverted, found {rows}; set sform and qform anew"
         raise UserError(msg)
     sform, sform_code = header.get_sform(coded=True)
-    qform, qform_code = header.get_qform(coded=True)
+    try:
+        qform, qform_code = header.get_qform(coded=True)
+    except ValueError as error:
+        msg = f"{path}: expected a rotation as qform, found none ({_reason(error)}); set it anew"
+        raise UserError(msg) from error
     first, second, third = (float(size) for size in header.get_zooms()[:3])
     space, time = header.get_xyzt_units()
     geometry = Geometry(

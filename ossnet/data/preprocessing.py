@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Integer, UInt8
 
 from ossnet.data.checks import check_finite, check_same_grid
 from ossnet.data.geometry import Geometry
@@ -55,14 +55,23 @@ def preprocess_label(label: Path, task: Task, *, like: Geometry | None = None) -
     if like is not None:
         check_same_grid(file.geometry, like, path=label, other="its image")
         file = replace(file, geometry=like)  # one grid, whatever the headers' rounding
-    try:
-        classes = task.encode(read_labels(file))
-    except UserError as error:
-        if str(label) in str(error):
-            raise
-        msg = f"{label}: {error}; correct the label or declare the value"
-        raise UserError(msg) from error
+    classes = encode_label(read_labels(file), task, path=label)
     return nearest(classes, file.geometry.at_spacing(task.spacing).working_shape)
+
+
+def encode_label(
+    values: Integer[np.ndarray, "X Y Z"], task: Task, *, path: Path
+) -> UInt8[np.ndarray, "X Y Z"]:
+    """Class indices of a file's label values.
+
+    Raises:
+        UserError: values outside the task's labels; names the file.
+    """
+    try:
+        return task.encode(values)
+    except UserError as error:
+        msg = f"{path}: {error}; correct the label or declare the value"
+        raise UserError(msg) from error
 
 
 def load_image(files: Sequence[NiftiFile], task: Task) -> Scan:

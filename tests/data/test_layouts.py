@@ -162,13 +162,15 @@ def test_a_missing_folder(tmp_path):
 
 def test_an_unknown_layout(tmp_path):
     with pytest.raises(
-        UserError, match=r"unknown layout: expected dataset.json \(msd\).*found an empty folder"
+        UserError, match=r"unknown layout: expected dataset.json \(msd, nnunet\).*found an empty folder"
     ):
         read_source(tmp_path)
     touch(tmp_path / "scan.nii.gz")
     with pytest.raises(UserError, match=r"found scan.nii.gz;"):
         read_source(tmp_path)
-    with pytest.raises(UserError, match="unknown layout 'dicom': expected auto, msd or brats"):
+    with pytest.raises(
+        UserError, match="unknown layout 'dicom': expected auto, msd, brats, lits, nnunet or csv"
+    ):
         read_source(tmp_path, "dicom")
     with pytest.raises(UserError, match=r"dataset.json: file not found; the msd layout needs it"):
         read_source(tmp_path, "msd")

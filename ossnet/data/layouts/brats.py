@@ -1,78 +1,112 @@
-"""BraTS folders: one a case, files told apart by suffix, in the namings of 2018-2021 and of 2023."""
+"""BraTS: a folder a case or all cases in one, files told apart by suffix, named as in 2018-2021 or 2023."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet.data.layouts.source import Case, Source, visible
-from ossnet.data.nifti import SUFFIXES
+from ossnet.data.nifti import SUFFIXES, read_header, read_labels, stem
 from ossnet.errors import UserError
 
 
 @dataclass(frozen=True)
 class _Naming:
-    """How one generation of the challenge names files and numbers labels."""
+    """How one generation of the challenge names files and numbers enhancing tumour."""
 
     suffixes: dict[str, str]
     """Suffix of each modality, in MSD's order of the same four."""
     label: str
-    labels: dict[str, int]
+    enhancing: int
 
 
-_BRATS_2018 = _Naming(
-    {"_flair": "FLAIR", "_t1": "T1w", "_t1ce": "T1gd", "_t2": "T2w"},
-    "_seg",
-    {"necrosis": 1, "edema": 2, "enhancing": 4},
-)
-_BRATS_2023 = _Naming(
-    {"-t2f": "FLAIR", "-t1n": "T1w", "-t1c": "T1gd", "-t2w": "T2w"},
-    "-seg",
-    {"necrosis": 1, "edema": 2, "enhancing": 3},
-)
+@dataclass(frozen=True)
+class _Place:
+    """Where a case's files are: a folder of its own, or one that it shares with others."""
+
+    folder: Path
+    case: str
+    shared: bool
+
+
+_BRATS_2018 = _Naming({"_flair": "FLAIR", "_t1": "T1w", "_t1ce": "T1gd", "_t2": "T2w"}, "_seg", 4)
+_BRATS_2023 = _Naming({"-t2f": "FLAIR", "-t1n": "T1w", "-t1c": "T1gd", "-t2w": "T2w"}, "-seg", 3)
+_NAMINGS = (_BRATS_2018, _BRATS_2023)
+_IMAGE_SUFFIXES = tuple(suffix for naming in _NAMINGS for suffix in naming.suffixes)
+_LOOKED_AT = 5  # label files that are opened to learn the number of enhancing tumour
 
 
 def read_brats(path: Path) -> Source:
-    """Read a folder of case folders, or one case folder."""
-    folders = brats_folders(path)
-    naming = _brats_naming(path, folders)
+    """Read case folders, a folder with the files of all cases, or one case folder."""
+    places = {place.case: place for place in reversed(brats_places(path))}
+    naming = _brats_naming(path, list(places.values()))
     found = [
-        {suffix for suffix in naming.suffixes if _brats_file(folder, suffix).is_file()} for folder in folders
+        {suffix for suffix in naming.suffixes if _brats_file(place, suffix).is_file()}
+        for place in places.values()
     ]
     # A modality counts where half the cases have it; a case without it is then told by the reader.
     suffixes = [
-        suffix for suffix in naming.suffixes if sum(suffix in each for each in found) * 2 >= len(folders)
+        suffix for suffix in naming.suffixes if sum(suffix in each for each in found) * 2 >= len(places)
     ]
-    cases = [_brats_case(folder, suffixes, naming) for folder in folders]
-    left_out = {
-        folder.name: f"{folder}: expected {folder.name}{suffixes[0]}.nii.gz or the like, found none; add it"
-        for folder in visible(path)
-        if folder.is_dir() and folder not in folders and folders != [path]
-    }
+    cases = [_brats_case(place, suffixes, naming) for place in places.values()]
     return Source(
         root=path,
         layout="brats",
         modalities=tuple(naming.suffixes[suffix] for suffix in suffixes),
-        labels=naming.labels,
+        labels={"necrosis": 1, "edema": 2, "enhancing": _enhancing(cases, naming)},
         cases=tuple(sorted(cases, key=lambda case: case.id)),
-        left_out=left_out,
+        left_out=_left_out(path, list(places.values()), suffixes[0], naming),
     )
 
 
-def brats_folders(path: Path) -> list[Path]:
-    """The case folders below a folder, or the folder itself if it is one."""
-    candidates = [path, *(entry for entry in visible(path) if entry.is_dir())]
-    suffixes = [*_BRATS_2018.suffixes, *_BRATS_2023.suffixes]
-    found = [
-        folder for folder in candidates if any(_brats_file(folder, suffix).is_file() for suffix in suffixes)
+def brats_places(path: Path) -> list[_Place]:
+    """The cases below a folder, or the folder itself if it is one."""
+    flat = _prefixes(path)
+    inner = [
+        _Place(folder, folder.name, shared=False)
+        for folder in visible(path)
+        if folder.is_dir() and _prefixes(folder)
     ]
-    return [path] if path in found else found
+    if len(flat) == 1 and not inner:
+        return [_Place(path, path.resolve().name, shared=False)]
+    return [*(_Place(path, prefix, shared=True) for prefix in flat), *inner]
 
 
-def _brats_naming(path: Path, folders: Sequence[Path]) -> _Naming:
+def _prefixes(folder: Path) -> list[str]:
+    """What stands before the suffix of a modality in the names of a folder's files."""
+    names = [stem(file) for file in visible(folder) if file.name.endswith(SUFFIXES)]
+    found = {name.removesuffix(end) for name in names for end in _IMAGE_SUFFIXES if name.endswith(end)}
+    return sorted(found)
+
+
+def _left_out(path: Path, places: Sequence[_Place], suffix: str, naming: _Naming) -> dict[str, str]:
+    """Folders and files beside the cases that look like some."""
+    if [place.folder for place in places] == [path] and not places[0].shared:
+        return {}
+    folders = {place.folder for place in places}
+    flat = {place.case for place in places if place.shared}
+    ours = {f"{case}{end}" for case in flat for end in (*naming.suffixes, naming.label)}
+    left_out = {}
+    for entry in visible(path):
+        if entry.is_dir() and entry.name in flat:
+            left_out[f"{entry.name} (again)"] = (
+                f"{entry}: expected the case once, found its files in {path} too; keep one of them"
+            )
+        elif entry.is_dir() and entry not in folders:
+            left_out[entry.name] = (
+                f"{entry}: expected {entry.name}{suffix}.nii.gz or the like, found none; add it"
+            )
+        elif entry.name.endswith(SUFFIXES) and stem(entry) not in ours:
+            left_out[entry.name] = (
+                f"{entry}: expected the images of its case beside it, found none; add them or remove the file"
+            )
+    return left_out
+
+
+def _brats_naming(path: Path, places: Sequence[_Place]) -> _Naming:
     namings = [
         naming
-        for naming in (_BRATS_2018, _BRATS_2023)
-        if any(_brats_file(folder, suffix).is_file() for folder in folders for suffix in naming.suffixes)
+        for naming in _NAMINGS
+        if any(_brats_file(place, suffix).is_file() for place in places for suffix in naming.suffixes)
     ]
     if len(namings) > 1:
         msg = f"{path}: expected one BraTS naming, found that of 2018 (_flair) and of 2023 (-t2f); part them"
@@ -83,13 +117,13 @@ def _brats_naming(path: Path, folders: Sequence[Path]) -> _Naming:
     return namings[0]
 
 
-def _brats_case(folder: Path, suffixes: Sequence[str], naming: _Naming) -> Case:
-    label = _brats_file(folder, naming.label)
+def _brats_case(place: _Place, suffixes: Sequence[str], naming: _Naming) -> Case:
+    label = _brats_file(place, naming.label)
     return Case(
-        id=folder.name,
-        images=tuple(_brats_file(folder, suffix) for suffix in suffixes),
+        id=place.case,
+        images=tuple(_brats_file(place, suffix) for suffix in suffixes),
         label=label if label.is_file() else None,
-        group=_brats_patient(folder.name),
+        group=_brats_patient(place.case),
     )
 
 
@@ -99,12 +133,34 @@ def _brats_patient(case: str) -> str:
     return "-".join(parts[:-1]) if len(parts) == 4 else case
 
 
-def _brats_file(folder: Path, suffix: str) -> Path:
-    """The file of this suffix: named as the folder, else the only one, else the path where it should be."""
-    expected = [folder / f"{folder.name}{suffix}{end}" for end in SUFFIXES]
+def _brats_file(place: _Place, suffix: str) -> Path:
+    """The file of this suffix: named as the case, else the only one, else the path where it should be."""
+    folder = place.folder
+    expected = [folder / f"{place.case}{suffix}{end}" for end in SUFFIXES]
     if found := [path for path in expected if path.is_file()]:
         return found[0]
     named_otherwise = [
         path for end in SUFFIXES for path in visible(folder) if path.name.endswith(suffix + end)
     ]
-    return named_otherwise[0] if len(named_otherwise) == 1 else expected[0]
+    return named_otherwise[0] if len(named_otherwise) == 1 and not place.shared else expected[0]
+
+
+def _enhancing(cases: Sequence[Case], naming: _Naming) -> int:
+    """The value of enhancing tumour, 3 or 4, by some of the labels; by the naming where they do not tell.
+
+    Copies of one challenge's data exist with the numbers of another.
+    """
+    labels = [case.label for case in cases if case.label is not None]
+    votes = [_vote(label) for label in labels[:: max(1, len(labels) // _LOOKED_AT)][:_LOOKED_AT]]
+    threes, fours = votes.count(3), votes.count(4)
+    return naming.enhancing if threes == fours else 3 if threes > fours else 4
+
+
+def _vote(label: Path) -> int | None:
+    """3 or 4 where a label holds one of them alone."""
+    try:
+        planes = read_labels(read_header(label))
+    except UserError:
+        return None  # whoever uses the case will tell
+    there = [value for value in (3, 4) if any((plane == value).any() for plane in planes)]
+    return there[0] if len(there) == 1 else None

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ossnet.errors import UserError
+
 
 @dataclass(frozen=True)
 class Case:
@@ -33,5 +35,13 @@ class Source:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Entries of a folder by name, without hidden ones (archives made on a Mac carry some)."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    """Entries of a folder by name, without hidden ones (archives made on a Mac carry some).
+
+    Raises:
+        UserError: the folder may not be read.
+    """
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except PermissionError as error:
+        msg = f"{folder}: may not be read; give yourself permission to read it"
+        raise UserError(msg) from error

@@ -1,0 +1,10 @@
+"""What is wrong with a folder of scans or a store, file by file, with how to mend it.
+
+What is an error here is what preparing sets aside: both use the same checks.
+"""
+
+from ossnet.data.verification.findings import Finding, Remap, Verification
+from ossnet.data.verification.folder import verify
+from ossnet.data.verification.stored import verify_store
+
+__all__ = ["Finding", "Remap", "Verification", "verify", "verify_store"]

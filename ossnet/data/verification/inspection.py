@@ -1,0 +1,205 @@
+"""One case, looked at on its own: every file's header and voxels, and whether they belong together.
+
+Every fault of every file is told, where preparing stops at the first.
+
+Legend: X Y Z voxel axes in nibabel order.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from ossnet.data.checks import check_same_grid, not_finite
+from ossnet.data.geometry import Geometry
+from ossnet.data.layouts import Case, Source
+from ossnet.data.nifti import NiftiFile, read_header, read_labels, read_slabs
+from ossnet.data.plan import no_label
+from ossnet.data.preprocessing import encode_label, read_headers
+from ossnet.data.task import BACKGROUND, Task
+from ossnet.data.verification.doubts import Contents, doubts
+from ossnet.data.verification.findings import CaseView, FileView, Finding
+from ossnet.data.verification.picture import draw
+from ossnet.data.verification.voxels import Channel, Plane, count_fractions, count_values, fullest_plane
+from ossnet.errors import UserError
+
+Values = Integer[np.ndarray, "X Y Z"]
+
+_MOST_DRAWN = 16
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one case is, and what is wrong with it by itself."""
+
+    view: CaseView
+    findings: tuple[Finding, ...]
+
+
+def inspect(case: Case, source: Source) -> Inspection:
+    """Read all files of a case; whatever is wrong with it becomes findings."""
+    look = _Look(case, source)
+    try:
+        look.run()
+    except Exception as error:  # as preparing does: one strange file must not hide what the others are
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        look.tell(f"{case.images[0]}: the case could not be read ({reason}); look at its files")
+    return Inspection(look.view, tuple(look.findings))
+
+
+class _Look:
+    """What has been seen of a case so far."""
+
+    def __init__(self, case: Case, source: Source) -> None:
+        self.findings: list[Finding] = []
+        self._case, self._source = case, source
+        self._images = {path: FileView(path) for path in case.images}
+        self._label = FileView(case.label) if case.label else None
+        self._voxels: dict[str, int] = {}
+        self._picture: str | None = None
+
+    @property
+    def view(self) -> CaseView:
+        images = tuple(self._images.values())
+        return CaseView(self._case.id, self._case.group, images, self._label, self._voxels, self._picture)
+
+    def tell(self, text: str) -> None:
+        """Add an error, worded as checks do."""
+        files = [*self._case.images, *([self._case.label] if self._case.label else [])]
+        self.findings.append(Finding.error(text, case=self._case.id, files=files))
+
+    def run(self) -> None:
+        """Headers, then the label, then the images, then what only whole cases can be asked."""
+        headers = [file for file in map(self._header, self._images) if file is not None]
+        together = self._together(headers)
+        values = self._read_label(together[0].geometry if together else None)
+        usable = values if not self.findings else None
+        contents = Contents([], None if usable is None else np.zeros(headers[0].geometry.shape, bool))
+        for file in together or headers:
+            self._read_image(file, values, contents)
+        if usable is not None and not self.findings:
+            self.findings += doubts(self._case, self._source, contents, usable)
+
+    def _header(self, path: Path) -> NiftiFile | None:
+        try:
+            file = read_header(path)
+        except UserError as error:
+            self.tell(str(error))
+            return None
+        self._images[path] = _view(file)
+        return file
+
+    def _together(self, headers: Sequence[NiftiFile]) -> list[NiftiFile]:
+        """The image files on their common grid; none if they do not make a case."""
+        if len(headers) < len(self._case.images):
+            return []
+        try:
+            return read_headers(self._case.images, len(self._source.modalities))
+        except UserError as error:
+            self.tell(str(error))
+            return []
+
+    def _read_label(self, like: Geometry | None) -> Values | None:
+        """Values in RAS order, declared or not; None where there are no whole ones."""
+        if self._case.label is None:
+            self.tell(no_label(self._case))
+            return None
+        try:
+            file = read_header(self._case.label)
+        except UserError as error:
+            self.tell(str(error))
+            return None
+        self._label = _view(file)
+        if like is not None:
+            try:
+                check_same_grid(file.geometry, like, path=file.path, other="its image")
+                file = replace(file, geometry=like)
+            except UserError as error:
+                self.tell(str(error))
+        return self._read_values(file)
+
+    def _read_values(self, file: NiftiFile) -> Values | None:
+        try:
+            values = read_labels(file)
+        except UserError as error:
+            self.tell(str(error))
+            self._voxels = _fractions(file)
+            return None
+        channel = Channel(values.shape)
+        for slab in values:
+            channel.add(slab.astype(np.int32)[None])
+        self._label = _seen(self._label or _view(file), [channel])
+        self._voxels = count_values(values)
+        try:
+            encode_label(values, Task(self._source.modalities, self._source.labels), path=file.path)
+        except UserError as error:
+            self.tell(str(error))
+        return values
+
+    def _read_image(self, file: NiftiFile, values: Values | None, contents: Contents) -> None:
+        """Read an image file; the first one that can be read is drawn."""
+        shape, plane, index = file.geometry.canonical_shape, None, 0
+        drawn = values if values is not None and values.shape == shape else None
+        if self._picture is None:
+            index = shape[2] // 2 if drawn is None else fullest_plane(drawn)
+            plane = Plane(file.geometry, index)
+        try:
+            channels = contents.read(file, plane)
+        except UserError as error:
+            self.tell(str(error))
+            return
+        self._images[file.path] = _seen(self._images[file.path], channels)
+        if strange := sum(channel.not_finite for channel in channels):
+            self.tell(not_finite(strange, file.path))
+        if plane is not None:
+            first, second, _ = file.geometry.spacing
+            flat = None if drawn is None else drawn[:, :, index]
+            self._picture = draw(plane.voxels, flat, values=self._drawn_values, spacing=(first, second))
+
+    @property
+    def _drawn_values(self) -> list[int]:
+        """Declared label values first, so that they have the same colours in all cases."""
+        found = [int(value) for value in self._voxels if value.lstrip("-").isdigit()]
+        ordered = dict.fromkeys([*self._source.labels.values(), *found[:_MOST_DRAWN]])
+        return [value for value in ordered if value != BACKGROUND]
+
+
+def _view(file: NiftiFile) -> FileView:
+    from nibabel.orientations import ornt2axcodes
+
+    geometry = file.geometry
+    channels = (file.channels,) if file.channels > 1 else ()
+    return FileView(
+        path=file.path,
+        shape=(*geometry.shape, *channels),
+        spacing=tuple(
+            float(f"{size:.6g}") for size in np.linalg.norm(np.array(geometry.affine)[:3, :3], axis=0)
+        ),
+        orientation="".join(ornt2axcodes(geometry.orientation)),
+        dtype=str(file.dtype.newbyteorder("=")),
+        codes=(geometry.sform_code, geometry.qform_code),
+    )
+
+
+def _seen(view: FileView, channels: Sequence[Channel]) -> FileView:
+    minima = [channel.minimum for channel in channels if channel.minimum is not None]
+    maxima = [channel.maximum for channel in channels if channel.maximum is not None]
+    digests = "".join(channel.digest for channel in channels)
+    return replace(
+        view,
+        minimum=min(minima, default=None),
+        maximum=max(maxima, default=None),
+        not_finite=sum(channel.not_finite for channel in channels),
+        digest=hashlib.sha256(digests.encode()).hexdigest(),
+    )
+
+
+def _fractions(file: NiftiFile) -> dict[str, int]:
+    """The values of a label that are not whole; nothing where it cannot be read at all, which is told."""
+    try:
+        return count_fractions(slab for _, _, slab in read_slabs(file))
+    except UserError:
+        return {}

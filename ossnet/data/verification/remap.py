@@ -1,0 +1,67 @@
+"""What odd label values probably mean."""
+
+from collections.abc import Mapping, Sequence
+
+from ossnet.data.task import BACKGROUND
+from ossnet.data.verification.findings import CaseView, Remap
+
+_BRATS = {"3": "4", "4": "3"}
+_IGNORED = "255"
+
+
+def propose(views: Sequence[CaseView], labels: Mapping[str, int]) -> tuple[Remap, ...]:
+    """A meaning for each value that is neither background nor declared, as far as one suggests itself."""
+    holders: dict[str, list[str]] = {}
+    for view in views:
+        for value in view.voxels:
+            holders.setdefault(value, []).append(view.case)
+    names = {str(BACKGROUND): "background", **{str(value): name for name, value in labels.items()}}
+    odd = sorted(holders.keys() - names.keys(), key=float)
+    proposals = []
+    for value in odd:
+        meaning = _meaning(value, names, holders) or _by_order(value, names, holders, odd)
+        if meaning is not None:
+            target, why = meaning
+            proposals.append(Remap(value, names[target], int(target), tuple(holders[value]), why))
+    return tuple(proposals)
+
+
+def option(remap: Sequence[Remap], labels: Mapping[str, int]) -> str | None:
+    """The `--labels` of `jobs/prepare.py` that does it; None where nothing whole is to be changed."""
+    changes: dict[str, list[str]] = {}
+    for each in remap:
+        if each.value.lstrip("-").isdigit():
+            changes.setdefault(each.name, [str(labels.get(each.name, BACKGROUND))]).append(each.value)
+    texts = [f"{name}={','.join(values)}" for name, values in changes.items()]
+    return f"--labels {' '.join(texts)}" if texts else None
+
+
+def _meaning(
+    value: str, names: Mapping[str, str], holders: Mapping[str, Sequence[str]]
+) -> tuple[str, str] | None:
+    foreground = [known for known in names if known != str(BACKGROUND)]
+    if float(value) != round(float(value)):
+        target = min(names, key=lambda known: abs(float(known) - float(value)))
+        return target, "the nearest label; a label that was interpolated is better exported anew"
+    other = _BRATS.get(value)
+    if other is not None and "enhancing" in names.get(other, ""):
+        return other, "enhancing tumour is 4 up to BraTS 2021 and 3 from BraTS 2023 on"
+    alone = len(foreground) == 1 and not set(holders[value]) & set(holders.get(foreground[0], ()))
+    if value == _IGNORED and alone:
+        return foreground[0], "masks that were saved as pictures hold 255 inside"
+    if value == _IGNORED:
+        return str(BACKGROUND), "255 often marks voxels to ignore"
+    return (str(BACKGROUND), "negative values are no class") if float(value) < 0 else None
+
+
+def _by_order(
+    value: str, names: Mapping[str, str], holders: Mapping[str, Sequence[str]], odd: Sequence[str]
+) -> tuple[str, str] | None:
+    """Where as many declared labels never occur as odd values do, they are matched by rising value."""
+    unused = sorted(
+        (known for known in names if known not in holders and known != str(BACKGROUND)), key=float
+    )
+    left = [each for each in odd if _meaning(each, names, holders) is None]
+    if len(left) != len(unused):
+        return None
+    return unused[left.index(value)], "the only way to match values and labels by their order"

@@ -1,0 +1,38 @@
+"""Findings in the terminal."""
+
+from ossnet.data.verification import words
+from ossnet.data.verification.findings import Verification
+from ossnet.data.verification.remap import option
+
+_WIDTH = 180  # where the output is no terminal
+
+
+def show(verification: Verification) -> None:
+    """Print the cases, the labels, every finding with its remedy, and what odd labels may mean."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=_WIDTH)
+
+    def draw(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+        table = Table(box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))  # names may hold what rich takes for markup
+        console.print(table)
+        console.print()
+
+    draw(words.COLUMNS, [words.row(view, verification) for view in verification.cases])
+    draw(("label", "name", "cases", "share of voxels"), [*words.label_rows(verification)])
+    for finding in verification.findings:
+        style = "bold red" if finding.severity == "error" else "bold yellow"
+        line = Text.assemble((finding.severity, style), f" {finding.file}: {finding.what}; {finding.remedy}")
+        console.print(line, soft_wrap=True)
+    for each in verification.remap:
+        told = f"label value {each.value} in {len(each.cases)} cases"
+        console.print(Text(f"{told}: probably {each.name} ({each.to}); {each.why}"), soft_wrap=True)
+    if (change := option(verification.remap, verification.labels)) is not None:
+        console.print(Text(f"to read them so: jobs/prepare.py {change}"), soft_wrap=True)

@@ -1,0 +1,116 @@
+"""One pass over a file's voxels, some planes at a time: what is counted, compared and drawn.
+
+Legend: X Y Z voxel axes in nibabel order.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Bool, Float32, Integer, Num, Shaped
+
+from ossnet.data.geometry import Geometry, to_canonical
+
+_FEW = 1 << 16  # label values that are counted by place
+_MOST_VALUES = 64  # that are told of a label with values that are not whole
+
+
+class Channel:
+    """Range of the finite voxels, number of the others, and a digest of all."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        """Nothing is known yet of a channel of this shape."""
+        self.minimum: float | None = None
+        self.maximum: float | None = None
+        self.not_finite = 0
+        self._sum = hashlib.sha256(repr(shape).encode())
+
+    def add(self, slab: Num[np.ndarray, "X Y Z"]) -> None:
+        """Take in the next planes of the third axis."""
+        self._sum.update(np.ascontiguousarray(slab.T).data)
+        if slab.dtype.kind == "f" and not np.isfinite(slab).all():
+            finite = slab[np.isfinite(slab)]
+            self.not_finite += slab.size - finite.size
+        else:
+            finite = slab
+        if finite.size:
+            low, high = float(finite.min()), float(finite.max())
+            self.minimum = low if self.minimum is None else min(low, self.minimum)
+            self.maximum = high if self.maximum is None else max(high, self.maximum)
+
+    @property
+    def constant(self) -> bool:
+        """Whether all voxels have one value."""
+        return self.minimum == self.maximum and not self.not_finite
+
+    @property
+    def digest(self) -> str:
+        """Of shape and voxels; equal for a file compressed or converted anew."""
+        return self._sum.hexdigest()
+
+
+class Plane:
+    """Collects one axial plane of a volume that comes by in planes of the file's third axis."""
+
+    def __init__(self, geometry: Geometry, index: int) -> None:
+        """Take the plane `index` along S."""
+        self._geometry = geometry
+        self._axis = int(np.flatnonzero(geometry.orientation[:, 0] == 2)[0])
+        flipped = geometry.orientation[self._axis, 1] < 0
+        self._index = geometry.shape[self._axis] - 1 - index if flipped else index
+        shape = list(geometry.shape)
+        shape[self._axis] = 1
+        self._voxels = np.zeros(shape, np.float32)
+
+    def add(self, first: int, slab: Float32[np.ndarray, "X Y Z"]) -> None:
+        """Planes that start at `first`."""
+        if self._axis < 2:
+            part = slab.take([self._index], axis=self._axis)
+            self._voxels[:, :, first : first + slab.shape[2]] = part
+        elif first <= self._index < first + slab.shape[2]:
+            self._voxels[:, :, 0] = slab[:, :, self._index - first]
+
+    @property
+    def voxels(self) -> Float32[np.ndarray, "X Y"]:
+        """Along R and A."""
+        return to_canonical(self._voxels, self._geometry)[:, :, 0]
+
+
+def count_values(label: Integer[np.ndarray, "X Y Z"]) -> dict[str, int]:
+    """Voxels of each value, by rising value."""
+    counts: Counter[int] = Counter()
+    for slab in label:
+        if slab.size and slab.min() >= 0 and slab.max() < _FEW:
+            numbers = np.bincount(slab.ravel())
+            values = np.flatnonzero(numbers)
+            numbers = numbers[values]
+        else:
+            values, numbers = np.unique(slab, return_counts=True)
+        counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    return {str(value): counts[value] for value in sorted(counts)}
+
+
+def count_fractions(slabs: Iterable[Float32[np.ndarray, "X Y Z"]]) -> dict[str, int]:
+    """As `count_values` where values are not whole: those that most voxels have."""
+    counts: Counter[float] = Counter()
+    for slab in slabs:
+        values, numbers = np.unique(slab, return_counts=True)
+        counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    most = dict(counts.most_common(_MOST_VALUES))
+    return {f"{value:.6g}": most[value] for value in sorted(most)}
+
+
+def fullest_plane(label: Shaped[np.ndarray, "X Y Z"]) -> int:
+    """The plane along the third axis with most foreground, or the middle one where there is none."""
+    foreground = sum(np.count_nonzero(slab, axis=0) for slab in label)
+    return int(np.argmax(foreground)) if np.any(foreground) else label.shape[2] // 2
+
+
+def share_outside(label: Shaped[np.ndarray, "X Y Z"], covered: Bool[np.ndarray, "X Y Z"]) -> float:
+    """Share of a label's foreground that is not covered."""
+    inside = whole = 0
+    for values, cover in zip(label, covered, strict=True):
+        whole += int(np.count_nonzero(values))
+        inside += int(np.count_nonzero(cover[values != 0]))
+    return 1 - inside / whole if whole else 0.0

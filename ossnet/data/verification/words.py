@@ -1,0 +1,97 @@
+"""What is shown of cases and findings, in the terminal and on the page alike."""
+
+from collections.abc import Sequence
+
+from ossnet.data.verification.findings import CaseView, FileView, Verification
+
+COLUMNS = (
+    "case",
+    "group",
+    "shape",
+    "spacing mm",
+    "axes",
+    "dtype",
+    "range",
+    "codes",
+    "label voxels",
+    "findings",
+)
+
+
+def row(view: CaseView, verification: Verification) -> tuple[str, ...]:
+    """A case as text, one for each of `COLUMNS`."""
+    mine = [finding.severity for finding in verification.findings if finding.case == view.case]
+    files = [*view.images, *([view.label] if view.label else [])]
+    return (
+        view.case,
+        "" if view.group == view.case else view.group,
+        _alike([_times(file.shape) for file in files]),
+        _alike([_times(file.spacing) for file in files]),
+        _alike([file.orientation or "" for file in files]),
+        _alike([file.dtype or "" for file in view.images]) + _of_label(view.label),
+        _range(view.images),
+        _alike([f"s{file.codes[0]} q{file.codes[1]}" if file.codes else "" for file in files]),
+        histogram(view),
+        ", ".join(f"{mine.count(kind)} {kind}" for kind in ("error", "warning") if kind in mine) or "none",
+    )
+
+
+def histogram(view: CaseView, most: int = 8) -> str:
+    """Label values and how many voxels each has."""
+    shown = [f"{value}: {count}" for value, count in list(view.voxels.items())[:most]]
+    more = len(view.voxels) - most
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def label_rows(verification: Verification) -> list[tuple[str, str, str, str]]:
+    """Of every label value declared or found: itself, its name, how many cases hold it, its share of voxels."""
+    names = {"0": "background", **{str(value): name for name, value in verification.labels.items()}}
+    found = {value for view in verification.cases for value in view.voxels}
+    whole = sum(sum(view.voxels.values()) for view in verification.cases)
+    rows = []
+    for value in sorted({*names, *found}, key=_place):
+        counts = [view.voxels[value] for view in verification.cases if value in view.voxels]
+        share = f"{sum(counts) / whole:.3%}" if whole else ""
+        rows.append((value, names.get(value, "not declared"), str(len(counts)), share))
+    return rows
+
+
+def summary(verification: Verification) -> dict[str, str]:
+    """The whole in a few words."""
+    cases, shown = len(verification.cases), ", ".join(verification.modalities)
+    return {
+        "source": f"{verification.root} ({verification.layout}; {shown})",
+        "cases": f"{cases}, {len(verification.usable)} of them without error",
+        "findings": f"{_count(verification.errors, 'error')}, {_count(verification.warnings, 'warning')}",
+    }
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _place(value: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(value), value
+    except ValueError:
+        return True, 0.0, value
+
+
+def _alike(texts: Sequence[str]) -> str:
+    """What all files have; each that differs, where they do."""
+    different = list(dict.fromkeys(text for text in texts if text))
+    return " / ".join(different) or "unreadable"
+
+
+def _of_label(label: FileView | None) -> str:
+    return f", label {label.dtype}" if label and label.dtype else ""
+
+
+def _times(numbers: Sequence[float] | None) -> str:
+    return " x ".join(f"{number:.4g}" for number in numbers) if numbers else ""
+
+
+def _range(images: Sequence[FileView]) -> str:
+    lows = [image.minimum for image in images if image.minimum is not None]
+    highs = [image.maximum for image in images if image.maximum is not None]
+    return f"{min(lows):.6g} to {max(highs):.6g}" if lows else ""
