@@ -20,14 +20,24 @@ class Prepare:
     """How the source is laid out; by default recognised."""
     spacing: tuple[str, ...] = ()
     """Voxel size in mm along R, A and S to resample to, as 1,1,1 or 1 1 1; by default each scan's own."""
-    normalisation: Literal["auto", "zscore", "zscore-foreground", "ct"] = "auto"
-    """auto: ct for CT, else zscore-foreground; zscore is the paper's."""
+    interpolation: Literal["cubic", "linear"] = "cubic"
+    """How images are resampled; labels are interpolated class by class."""
+    crop: float | None = None
+    """Cut each scan to the box of its foreground and so many mm around it."""
+    normalisation: tuple[Literal["auto", "zscore", "zscore-foreground", "ct"], ...] = ("auto",)
+    """One for all, or one a modality; auto: ct for CT, else zscore-foreground; zscore is the paper's."""
+    storage: Literal["float16", "int16"] = "float16"
+    """Of images; a case that float16 would be too coarse for is stored as int16."""
     target: Literal["labels", "foreground"] = "labels"
     """foreground merges all labels into one class, as the paper's binary tasks do."""
     validation_share: float = 0.2
-    """Share of the cases for validation; the cases of a patient stay together."""
+    """Share of the cases for validation, where there are no folds; the cases of a patient stay together."""
     test_share: float = 0.0
     """Share of the cases kept for the end."""
+    folds: int | None = None
+    """Parts of the other cases, of which --training.fold (from 0) chooses the one that validates."""
+    splits: Path | None = None
+    """JSON object or CSV table (case, split) that names each case's split, instead of shares or folds."""
     seed: int = 0
     """Of the splits."""
     strict: bool = False
@@ -49,10 +59,15 @@ def main() -> None:
             output=output,
             layout=options.layout,
             spacing=parse_spacing(options.spacing),
+            interpolation=options.interpolation,
+            crop=options.crop,
             normalisation=options.normalisation,
+            storage=options.storage,
             target=options.target,
             validation_share=options.validation_share,
             test_share=options.test_share,
+            folds=options.folds,
+            splits=options.splits,
             seed=options.seed,
             strict=options.strict,
         )

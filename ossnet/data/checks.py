@@ -38,8 +38,8 @@ def check_same_grid(found: Geometry, expected: Geometry, *, path: Path, other: s
         raise UserError(msg)
 
 
-def check_finite(channel: Float32[np.ndarray, "X Y Z"], *, path: Path) -> None:
-    """Refuse NaN and infinite voxels.
+def check_finite(channel: Float32[np.ndarray, "X Y Z"], *, path: Path) -> Float32[np.ndarray, "X Y Z"]:
+    """The channel itself, unless it has NaN or infinite voxels.
 
     Raises:
         UserError: with their number.
@@ -49,6 +49,7 @@ def check_finite(channel: Float32[np.ndarray, "X Y Z"], *, path: Path) -> None:
         found = f"{strange} that are NaN or infinite"
         msg = f"{path}: expected finite voxels, found {found}; replace them or remove the case"
         raise UserError(msg)
+    return channel
 
 
 def _corner_distance(found: Geometry, expected: Geometry) -> float:

@@ -12,7 +12,7 @@ from ossnet.data.casefile import write_case
 from ossnet.data.layouts import Case
 from ossnet.data.phantom import write_phantom
 from ossnet.data.plan import Plan, PrepareConfig, check_problems, finished, make_plan
-from ossnet.data.preparation import PrepareReport, building, complete, make_case
+from ossnet.data.preparation import PrepareReport, building, complete, make_case, sweep
 from ossnet.data.progress import progress
 from ossnet.data.store import Manifest
 from ossnet.distributed.cluster import connect, nodes, workplace
@@ -42,6 +42,8 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     manifest, made = finished(plan), list[str]()
     if manifest is None:
         manifest, made = _prepare(plan)
+    else:
+        sweep(config.output, manifest)
     check_problems(plan, manifest.set_aside)
     return PrepareReport(
         output=config.output,
@@ -96,7 +98,7 @@ def _make_all(plan: Plan, cases: list[Case]) -> Iterator[tuple[str, str | None]]
     rows = ray.data.from_items(items, override_num_blocks=_tasks(len(items), total))
     rows.context.enable_progress_bars = False
     # What every task gets is the plan without its lists, which grow with the number of cases.
-    brief = replace(plan, source=replace(plan.source, cases=()), surveys={}, set_aside={})
+    brief = replace(plan, source=replace(plan.source, cases=()), surveys={}, set_aside={}, splits=None)
     made = rows.map(_make_row, fn_args=(brief,), num_cpus=1, memory=memory)
     with progress("preparing", cases=len(cases), size=total) as advance:
         for row in made.iter_rows():

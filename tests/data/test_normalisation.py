@@ -68,13 +68,8 @@ def test_intensity_of_nothing_is_zero():
 
 
 @pytest.mark.parametrize(
-    ("modalities", "kind"),
-    [
-        (("CT",), "ct"),
-        (("MRI",), "zscore-foreground"),
-        (("FLAIR", "T1w"), "zscore-foreground"),
-        (("CT", "PET"), None),
-    ],
+    ("modality", "kind"),
+    [("CT", "ct"), ("cbct", "ct"), ("MRI", "zscore-foreground"), ("PET", "zscore-foreground")],
 )
-def test_the_default_follows_the_modalities(modalities, kind):
-    assert default_normalisation(modalities) == (kind or "zscore-foreground")
+def test_the_default_follows_the_modality(modality, kind):
+    assert default_normalisation(modality) == kind

@@ -229,14 +229,14 @@ def test_what_is_no_store_is_not_written_over(study, tmp_path):
         make_plan(PrepareConfig(study, tmp_path / "thesis.tex"))
 
 
-@pytest.mark.parametrize(("version", "renewed"), [(2, False), (0, True)])
+@pytest.mark.parametrize(("version", "renewed"), [(3, False), (1, True)])
 def test_a_newer_store_is_kept_and_an_older_one_renewed(study, tmp_path, version, renewed):
     config = PrepareConfig(study, tmp_path / "store")
     prepare_here(make_plan(config))
     path = config.output / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
     if renewed:
-        assert prepare_here(make_plan(config)).schema_version == 1
+        assert prepare_here(make_plan(config)).schema_version == 2
     else:
         with pytest.raises(UserError, match="update ossnet"):
             make_plan(config)

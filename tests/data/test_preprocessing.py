@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ossnet.data import Task, preprocess, preprocess_label, read_source, restore
 from ossnet.data.nifti import read_header
-from ossnet.data.resampling import linear, nearest
+from ossnet.data.resampling import interpolate, nearest
 from ossnet.errors import UserError
 
 ONE = Task(modalities=("T1w",), labels={"lesion": 1})
@@ -92,14 +92,14 @@ def test_a_strange_label_value_names_the_file(tmp_path):
 def test_resampling_keeps_the_box_and_the_range(old, new):
     array = np.random.default_rng(1).uniform(0, 1, old).astype(np.float32)
     labels = (array > 0.5).astype(np.uint8)
-    assert nearest(labels, new).shape == linear(array, new).shape == new
-    assert linear(array, new).min() >= array.min() - 1e-6
-    assert linear(array, new).max() <= array.max() + 1e-6
+    assert nearest(labels, new).shape == interpolate(array, new).shape == new
+    assert interpolate(array, new).min() >= array.min() - 1e-6
+    assert interpolate(array, new).max() <= array.max() + 1e-6
     constant = np.full(old, 3, np.float32)
-    np.testing.assert_allclose(linear(constant, new), 3)
+    np.testing.assert_allclose(interpolate(constant, new), 3)
     # Both look at the same places: a ramp sampled linearly is within half a voxel of its nearest sample.
     ramp = np.broadcast_to(np.arange(old[0], dtype=np.float32)[:, None, None], old)
-    assert np.abs(linear(ramp, new) - nearest(ramp, new)).max() <= 0.5 + 1e-5
+    assert np.abs(interpolate(ramp, new) - nearest(ramp, new)).max() <= 0.5 + 1e-5
 
 
 @given(old=st.tuples(*[st.integers(1, 9)] * 3), factor=st.integers(1, 3))

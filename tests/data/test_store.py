@@ -18,10 +18,12 @@ def a_case(shape: tuple[int, int, int] = (3, 4, 5)) -> StoredCase:
     return StoredCase(
         id="case",
         group="patient",
-        image=rng.standard_normal((2, *shape)).astype(np.float16),
+        voxels=rng.standard_normal((2, *shape)).astype(np.float16),
         label=label,
         geometry=Geometry(shape, rows, rows, 1, None, 0, (1.0, 1.0, 1.0), ("mm", "sec"), shape),
-        intensities=(Intensity(1, 2, 3, 4), Intensity(5, 6, 7, 8)),
+        intensities=(Intensity(1, 2, 3, 4, 5, 6, 7), Intensity(8, 9, 10, 11, 12, 13, 14)),
+        labelled=(Intensity(0, 0, 0, 0, 0, 0, 0), Intensity(1, 1, 1, 1, 1, 1, 1)),
+        errors=(0.25, 0.5),
         class_counts=tuple(np.bincount(label.ravel(), minlength=3).tolist()),
     )
 
@@ -122,10 +124,10 @@ def test_unknown_names_get_the_nearest(phantom_store):
         store.case("phantom_0001")
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(2, "update ossnet"), (0, "prepare it again")])
+@pytest.mark.parametrize(("version", "remedy"), [(3, "update ossnet"), (1, "prepare it again")])
 def test_another_schema_version_is_refused(phantom_store, tmp_path, version, remedy):
     path = edit(phantom_store, tmp_path / "store", schema_version=version, something_new=1)
-    with pytest.raises(UserError, match=rf"expected store schema version 1, found {version}; {remedy}"):
+    with pytest.raises(UserError, match=rf"expected store schema version 2, found {version}; {remedy}"):
         Store.open(path)
 
 
