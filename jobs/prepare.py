@@ -3,9 +3,12 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ossnet import cli
+
+if TYPE_CHECKING:
+    from ossnet.data import PrepareConfig
 
 
 @dataclass(frozen=True)
@@ -49,29 +52,10 @@ class Prepare:
 def main() -> None:
     """Run the job."""
     options = cli.parse(Prepare, description=str(__doc__))
-    from ossnet.data.plan import PrepareConfig, parse_spacing
     from ossnet.distributed.dataset import phantom_study, prepare
 
     source, output = phantom_study(options.source, options.output)
-    report = prepare(
-        PrepareConfig(
-            source=source,
-            output=output,
-            layout=options.layout,
-            spacing=parse_spacing(options.spacing),
-            interpolation=options.interpolation,
-            crop=options.crop,
-            normalisation=options.normalisation,
-            storage=options.storage,
-            target=options.target,
-            validation_share=options.validation_share,
-            test_share=options.test_share,
-            folds=options.folds,
-            splits=options.splits,
-            seed=options.seed,
-            strict=options.strict,
-        )
-    )
+    report = prepare(_config(options, source, output))
     for reason in report.set_aside.values():
         print(f"set aside: {reason}", file=sys.stderr)
     if options.json:
@@ -86,6 +70,28 @@ def main() -> None:
             "made now": f"{report.prepared} in {report.seconds:.1f} s ({report.megabytes_per_s:.1f} MB/s)",
         },
         follow_up=f"python jobs/train.py --data {report.output} --model oss-net-c --output runs/train",
+    )
+
+
+def _config(options: Prepare, source: Path, output: Path) -> "PrepareConfig":
+    from ossnet.data.plan import PrepareConfig, parse_spacing
+
+    return PrepareConfig(
+        source=source,
+        output=output,
+        layout=options.layout,
+        spacing=parse_spacing(options.spacing),
+        interpolation=options.interpolation,
+        crop=options.crop,
+        normalisation=options.normalisation,
+        storage=options.storage,
+        target=options.target,
+        validation_share=options.validation_share,
+        test_share=options.test_share,
+        folds=options.folds,
+        splits=options.splits,
+        seed=options.seed,
+        strict=options.strict,
     )
 
 

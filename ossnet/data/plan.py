@@ -21,7 +21,7 @@ from ossnet.data.nifti import SLAB, NiftiFile, read_header
 from ossnet.data.normalisation import default_normalisation
 from ossnet.data.preprocessing import read_headers, working_coarse_axis
 from ossnet.data.resampling import interpolation_memory
-from ossnet.data.splits import Split, make_splits, read_splits
+from ossnet.data.splits import Split, make_folds, make_splits, read_splits
 from ossnet.data.storage import Storage
 from ossnet.data.store import CASES, MANIFEST, SCHEMA_VERSION, Manifest, read_manifest, read_version
 from ossnet.data.task import Interpolation, Normalisation, Target, Task
@@ -143,6 +143,8 @@ def make_plan(config: PrepareConfig) -> Plan:
     task = make_task(config, source)
     groups = {case.id: case.group for case in source.cases}
     splits = None if config.splits is None else read_splits(config.splits, groups)
+    if config.folds is not None:
+        make_folds(groups, folds=config.folds, seed=config.seed)  # refuses too many before any work
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         surveys = dict(
             zip((case.id for case in source.cases), pool.map(_surveyor(task), source.cases), strict=True)

@@ -51,16 +51,17 @@ def interpolate(
     array = nearest(array, _only(coarse, array.shape, shape))
     if array.shape == shape:
         return array
-    lowest, highest = (function(array) for function in (np.min, np.max))
+    lowest, highest = np.min(array), np.max(array)
     x, y, z = shape
-    planes = np.empty((array.shape[0], y, z), np.float32)
-    for target, plane in zip(planes, array, strict=True):
-        target[...] = _zoom(plane, (y, z), _ORDERS[kind])
-    if x != array.shape[0]:
-        array, planes = planes, np.empty(shape, np.float32)
+    if array.shape[1:] != (y, z):
+        planes, array = array, np.empty((array.shape[0], y, z), np.float32)
+        for target, plane in zip(array, planes, strict=True):
+            target[...] = _zoom(plane, (y, z), _ORDERS[kind])
+    if array.shape[0] != x:
+        planes, array = array, np.empty(shape, np.float32)
         for place in range(y):
-            planes[:, place] = _zoom(array[:, place], (x, z), _ORDERS[kind])
-    return np.clip(planes, lowest, highest, out=planes)
+            array[:, place] = _zoom(planes[:, place], (x, z), _ORDERS[kind])
+    return np.clip(array, lowest, highest, out=array)
 
 
 def interpolation_memory(old: Shape, new: Shape, *, coarse: int | None) -> int:

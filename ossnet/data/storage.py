@@ -58,5 +58,7 @@ def encode(
 
 def _scale(channel: Float32[np.ndarray, "X Y Z"]) -> Scale:
     lowest, highest = min(float(channel.min()), 0.0), max(float(channel.max()), 0.0)
-    step = float(np.float32((highest - lowest) / (2 * _LAST - 1))) or 1.0
+    step = float(np.float32((highest - lowest) / (2 * _LAST - 1)))
+    if step < np.finfo(np.float32).tiny:
+        step = 1.0
     return Scale(step, -_LAST - round(lowest / step))

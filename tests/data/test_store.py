@@ -1,13 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
 from ossnet.data import Geometry, Store, StoredCase, preprocess, preprocess_label, read_source, restore
 from ossnet.data.casefile import read_case, read_facts, write_case
 from ossnet.data.normalisation import Intensity
+from ossnet.data.storage import Scale
 from ossnet.errors import UserError
 
 
@@ -114,6 +117,78 @@ def test_statistics(phantom_store):
     shares = np.bincount(voxels, minlength=4) / voxels.size
     assert statistics["class_frequencies"] == pytest.approx(dict(zip(names, shares, strict=True)))
     assert statistics["intensities"]["T1w"]["maximum"] == max(case.intensities[1].maximum for case in cases)
+    source = nibabel.load(phantom_store.parent / "source" / "imagesTr" / "phantom_004.nii.gz")
+    label = nibabel.load(phantom_store.parent / "source" / "labelsTr" / "phantom_004.nii.gz")
+    marked = np.asarray(source.dataobj)[..., 2][np.asarray(label.dataobj) > 0].astype(float)
+    found = cases[4].labelled[2]
+    assert found.mean == pytest.approx(marked.mean())
+    assert found.percentile_99_5 == np.quantile(marked, 0.995, method="lower")
+    assert statistics["labelled"]["T1gd"]["mean"] == pytest.approx(
+        np.mean([case.labelled[2].mean for case in cases])
+    )
+    assert statistics["errors"]["T2w"] == max(case.errors[3] for case in cases)
+
+
+def test_whole_numbers_are_read_as_intensities(tmp_path):
+    half = a_case()
+    scales = (Scale(0.5, 3), Scale(0.25, -7))
+    stored = np.random.default_rng(1).integers(-99, 99, half.voxels.shape).astype(np.int16)
+    case = replace(half, voxels=stored, scales=scales)
+    write_case(tmp_path / "case.arrow", case)
+    again = read_case(tmp_path / "case.arrow")
+    assert (again.voxels.dtype, again.image.dtype, again.scales) == (np.int16, np.float32, scales)
+    assert not again.voxels.flags.owndata
+    np.testing.assert_array_equal(again.image[0], (stored[0] - 3.0) * 0.5)
+    np.testing.assert_array_equal(again.image[1], (stored[1] + 7.0) * 0.25)
+    assert read_facts(tmp_path / "case.arrow").storage == "int16"
+
+
+def divided(store: Path, target: Path) -> Path:
+    """A copy with two cases held out and the others in two folds."""
+    manifest = json.loads((store / "manifest.json").read_text())
+    names = sorted(manifest["cases"])
+    folds = [names[2:6], names[6:]]
+    splits = {"training": folds[1], "validation": folds[0], "test": names[:2]}
+    return edit(store, target, splits=splits, folds=folds)
+
+
+def test_the_test_split_is_read_only_where_it_was_asked_for(phantom_store, tmp_path):
+    path = divided(phantom_store, tmp_path / "store")
+    store = Store.open(path)
+    assert len(store.split("training")) == len(store.split("validation")) == 4
+    for name in ("test", "all"):
+        with pytest.raises(
+            UserError, match=f"the {name} split is held out for the end: only jobs/evaluate.py"
+        ):
+            store.split(name)
+    with pytest.raises(UserError, match="phantom_001 is held out"):
+        store.case("phantom_001")
+    opened = Store.open(path, with_test=True)
+    assert opened.split("test") == ("phantom_000", "phantom_001")
+    assert len(opened.split("all")) == 10
+    assert opened.case("phantom_001").id == "phantom_001"
+
+
+def test_each_fold_validates_what_the_others_train(phantom_store, tmp_path):
+    store = Store.open(divided(phantom_store, tmp_path / "store"), with_test=True)
+    for fold in range(2):
+        assert store.split("validation", fold=fold) == store.manifest.folds[fold]
+        assert store.split("training", fold=fold) == store.manifest.folds[1 - fold]
+        assert store.split("test", fold=fold) == store.split("test")
+    for fold in (-1, 2):
+        with pytest.raises(UserError, match=f"expected the fold {fold}, found 2 folds, counted from 0"):
+            store.split("training", fold=fold)
+    with pytest.raises(UserError, match="expected the fold 0, found no folds; prepare with --folds"):
+        Store.open(phantom_store).split("validation", fold=0)
+
+
+def test_folds_that_share_a_group_are_refused(phantom_store, tmp_path):
+    path = divided(phantom_store, tmp_path / "store")
+    manifest = json.loads((path / "manifest.json").read_text())
+    for number, (stray, homes) in enumerate([(2, "fold 0 and in the fold 1"), (0, "fold 1 and in the test")]):
+        folds = [manifest["folds"][0], [*manifest["folds"][1], sorted(manifest["cases"])[stray]]]
+        with pytest.raises(UserError, match=homes):
+            Store.open(edit(path, tmp_path / f"spoilt {number}", folds=folds))
 
 
 def test_unknown_names_get_the_nearest(phantom_store):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import runpy
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel
@@ -233,3 +235,51 @@ def test_killed_it_goes_on_where_it_stood(run, tmp_path):
     assert len(list((store / "cases").iterdir())) == 24
     assert run("--source", scans, "--output", tmp_path / "again")[0] == 0
     assert contents(tmp_path / "again") == contents(store)
+
+
+def workers_of(driver: int) -> list[int]:
+    """Processes below a driver that Ray has given a task or keeps for one."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    below, found = [driver], []
+    while below:
+        below = [pid for pid, parent in parents.items() if parent in below]
+        found += below
+    names = {}
+    for pid in found:
+        with suppress(OSError):
+            names[pid] = Path(f"/proc/{pid}/cmdline").read_text()
+    return [pid for pid, name in names.items() if name.startswith("ray::")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["driver", "worker"])
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_any_moment_it_leaves_what_a_run_of_its_own_would(tmp_path, whom, seed):
+    scans = write_phantom(tmp_path / "scans", cases=24, shape=(64, 64, 64), modalities=["FLAIR", "T1w"])
+    image_of(scans, 7).write_bytes(image_of(scans, 7).read_bytes()[:-99])  # a bad case is told again
+    options = ("--source", scans, "--crop", "2", "--spacing", "1.5,1.5,1.5", "--folds", "3", "--json")
+    rng = random.Random(f"{whom} {seed}")
+    store = tmp_path / "store"
+    with subprocess.Popen(
+        command(*options, "--output", store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
+        wanted = rng.randint(0, 23)
+        while driver.poll() is None and len(list(store.glob("cases/[!.]*"))) < wanted:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        victims = [driver.pid] if whom == "driver" else workers_of(driver.pid)
+        for victim in rng.sample(victims, min(1, len(victims))):
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+        driver.wait(timeout=300)
+    for output in (store, tmp_path / "whole"):
+        done = subprocess.run(
+            command(*options, "--output", output), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert contents(store) == contents(tmp_path / "whole")
+    assert json.loads((store / "manifest.json").read_text())["set_aside"].keys() == {"phantom_007"}
+    assert len(contents(store)) == 24
