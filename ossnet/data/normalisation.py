@@ -1,14 +1,14 @@
 """Bringing intensities to one scale, channel by channel and in place, and their statistics.
 
-Legend: X Y Z voxel axes in nibabel order. Sums and counts run slab by slab, in float64 and in integers, so
-that no second copy of a volume is made.
+Legend: X Y Z voxel axes in nibabel order. Sums and counts run slab by slab (some planes), in float64 and in
+integers, so that no second copy of a volume is made.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 from ossnet.data.task import Normalisation
 
@@ -18,6 +18,7 @@ Slabs = Callable[[], Iterator[np.ndarray]]
 CT_WINDOW = (-200.0, 300.0)
 """Hounsfield units that are kept: soft tissue with contrast agent, as is usual for the abdomen."""
 _CT_NAMES = {"ct", "cta", "cbct"}
+_SLAB = 1 << 16  # voxels: what one count of 65536 bins is worth
 _QUANTILES = (0.005, 0.5, 0.995)
 
 
@@ -56,11 +57,11 @@ def normalise(channel: Channel, kind: Normalisation) -> None:
     if kind == "ct":
         np.clip(channel, *CT_WINDOW, out=channel)
     inside = kind == "zscore-foreground"
-    mean, std = _moments(_not_zero(channel) if inside else lambda: iter(channel))
+    mean, std = _moments(_not_zero(channel) if inside else lambda: _slabs(channel))
     if std <= np.finfo(np.float32).tiny:
         channel[...] = 0
         return
-    for slab in channel:
+    for slab in _slabs(channel):
         background = slab == 0
         slab -= np.float32(mean)
         slab /= np.float32(std)
@@ -122,12 +123,19 @@ def _from_sortable(keys: np.ndarray) -> np.ndarray:
     return (keys ^ np.where(keys >> 31, np.uint32(0x80000000), np.uint32(0xFFFFFFFF))).view(np.float32)
 
 
+def _slabs(volume: Shaped[np.ndarray, "X Y Z"]) -> Iterator[Shaped[np.ndarray, "x Y Z"]]:
+    planes = max(1, _SLAB // max(volume[0].size, 1))
+    return (volume[first : first + planes] for first in range(0, len(volume), planes))
+
+
 def _not_zero(channel: Channel) -> Slabs:
-    return lambda: _filled(slab[slab != 0] for slab in channel)
+    return lambda: _filled(slab[slab != 0] for slab in _slabs(channel))
 
 
 def _labelled(channel: Channel, label: UInt8[np.ndarray, "X Y Z"]) -> Slabs:
-    return lambda: _filled(slab[marks > 0] for slab, marks in zip(channel, label, strict=True))
+    return lambda: _filled(
+        slab[marks > 0] for slab, marks in zip(_slabs(channel), _slabs(label), strict=True)
+    )
 
 
 def _filled(slabs: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

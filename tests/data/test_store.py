@@ -169,6 +169,13 @@ def test_the_test_split_is_read_only_where_it_was_asked_for(phantom_store, tmp_p
     assert opened.case("phantom_001").id == "phantom_001"
 
 
+def test_nothing_but_evaluation_opens_a_store_with_its_test_split():
+    root = Path(__file__).parents[2]
+    files = [path for folder in ("ossnet", "jobs", "search_spaces") for path in (root / folder).rglob("*.py")]
+    found = [path.relative_to(root).as_posix() for path in files if "with_test=True" in path.read_text()]
+    assert found == ["jobs/evaluate.py"]
+
+
 def test_each_fold_validates_what_the_others_train(phantom_store, tmp_path):
     store = Store.open(divided(phantom_store, tmp_path / "store"), with_test=True)
     for fold in range(2):
