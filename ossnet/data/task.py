@@ -16,6 +16,7 @@ from ossnet.errors import UserError
 from ossnet.tree import from_dict, to_dict
 
 Normalisation = Literal["zscore", "zscore-foreground", "ct"]
+Interpolation = Literal["linear", "cubic"]
 Target = Literal["labels", "foreground"]
 BACKGROUND = 0
 BACKGROUND_NAME = "background"
@@ -29,9 +30,14 @@ class Task:
     """One name a channel, in channel order."""
     labels: dict[str, int]
     """Name and voxel value of each foreground label, in order: a store's label k is the k-th, from 1."""
-    normalisation: Normalisation = "zscore-foreground"
+    normalisation: Normalisation | tuple[Normalisation, ...] = "zscore-foreground"
+    """One for all channels, or one a channel."""
     spacing: tuple[float, float, float] | None = None
     """Voxel size in mm along R, A and S to resample to; None keeps each scan's own."""
+    interpolation: Interpolation = "linear"
+    """Of images where they are resampled."""
+    crop: float | None = None
+    """Margin in mm around the box of a scan's foreground, beyond which it is cut off; None keeps all."""
     target: Target = "labels"
     """`foreground` merges every label above 0 into one class (the paper's binary tasks)."""
     merged: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -69,6 +75,13 @@ class Task:
     def nested(self) -> bool:
         """Whether one label map can show everything that may be decided."""
         return nest(self.regions)
+
+    @property
+    def normalisations(self) -> tuple[Normalisation, ...]:
+        """One a channel."""
+        if isinstance(self.normalisation, tuple):
+            return self.normalisation
+        return (self.normalisation,) * len(self.modalities)
 
     def encode(self, values: Integer[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
         """Voxel values to label indices, 0 for the background.
