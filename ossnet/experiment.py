@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ossnet import tree
 from ossnet.checkpoint import load_state, load_weights, save_checkpoint
+from ossnet.compilation import compile_if
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.evaluation import score_cases, summarise
@@ -51,6 +52,7 @@ def run_training(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(config.training.seed)
     network = network_from_config(config.model).to(place)
+    compile_if(config.training.compile, network)
     optimiser = build_optimiser(network, config.optimiser)
     progress = Progress()
     if resume_from is not None:

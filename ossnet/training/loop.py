@@ -35,6 +35,9 @@ class TrainingConfig:
     """Decides the weights' start, the order of cases and every draw."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16: matrix products and convolutions in bfloat16."""
+    compile: bool = False
+    """Have torch's compiler make the arithmetic between an occupancy network's matrix products: faster steps
+    after a slow first one. Needs a C++ compiler on CPUs, Triton on GPUs; see docs/compile.md."""
     validate_every: int = 5
     """Epochs between two validations; the last epoch is always validated."""
     validation_cases: int | None = None

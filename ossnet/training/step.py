@@ -3,11 +3,9 @@
 Letters: B batch, K logits, M places (points or voxels, flattened).
 """
 
-from contextlib import AbstractContextManager
-
-import torch
 from torch import Tensor, nn
 
+from ossnet.models.precision import autocast
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
 from ossnet.training.losses import LossConfig, auxiliary_loss, distance_loss, segmentation_loss
 from ossnet.training.optimiser import Optimiser
@@ -39,8 +37,3 @@ def optimiser_step(
     loss.backward()
     optimiser.step()
     return loss.detach()
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """bfloat16 where it is asked for; parameters and losses stay in float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
