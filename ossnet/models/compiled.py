@@ -29,10 +29,10 @@ class CompiledKernels:
         """Enough that the tens of microseconds of a call do not count."""
         return _CPU_ELEMENTS if device.type == "cpu" else _DEVICE_ELEMENTS
 
-    def activate(self, piece: Piece, unit: Coefficients) -> Tensor:
+    def activate(self, piece: Piece, unit: Coefficients, out: Tensor | None) -> Tensor:
         """As in `Kernels`."""
         activated: Tensor = _compiled(_activate)(*piece, unit.numerator, unit.denominator)
-        return activated
+        return activated if out is None else out.copy_(activated)
 
     def differentiate(
         self, piece: Piece, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
@@ -43,10 +43,11 @@ class CompiledKernels:
         )
         return Slopes(activated, before, sums.double().sum((1, 2)), beta, gamma)
 
-    def bend(self, batch: Tensor, gradient: Tensor, gain: Tensor, correction: Correction | None) -> Tensor:
+    def bend(
+        self, batch: Tensor, gradient: Tensor, gain: Tensor, correction: Correction | None, out: Tensor
+    ) -> None:
         """As in `Kernels`."""
-        bent: Tensor = _compiled(_bend)(batch, gradient, gain, *(correction or (None, None)))
-        return bent
+        out.copy_(_compiled(_bend)(batch, gradient, gain, *(correction or (None, None))))
 
     def moments(self, batch: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """As in `Kernels`."""

@@ -24,10 +24,11 @@ class EagerKernels:
         """A quarter of a MiB in float32 on CPUs."""
         return _CPU_ELEMENTS if device.type == "cpu" else _DEVICE_ELEMENTS
 
-    def activate(self, piece: Piece, unit: Coefficients) -> Tensor:
+    def activate(self, piece: Piece, unit: Coefficients, out: Tensor | None) -> Tensor:
         """As in `Kernels`."""
-        first, out, *scratch = self._buffers(piece.batch, 4)
-        return evaluate(_enter(piece, first), unit, out, scratch).to(piece.batch.dtype)
+        first, second, *scratch = self._buffers(piece.batch, 4)
+        values = evaluate(_enter(piece, first), unit, _target(out, second), scratch)
+        return values.to(piece.batch.dtype) if out is None else _store(values, out)
 
     def differentiate(
         self, piece: Piece, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
@@ -45,13 +46,15 @@ class EagerKernels:
             products.sum(1, keepdim=True),
         )
 
-    def bend(self, batch: Tensor, gradient: Tensor, gain: Tensor, correction: Correction | None) -> Tensor:
+    def bend(
+        self, batch: Tensor, gradient: Tensor, gain: Tensor, correction: Correction | None, out: Tensor
+    ) -> None:
         """As in `Kernels`."""
-        first, second, out = self._buffers(batch, 3)
-        torch.mul(load(gradient, first), gain, out=out)
+        first, second, third = self._buffers(batch, 3)
+        values = torch.mul(load(gradient, first), gain, out=_target(out, second))
         if correction is not None:
-            out.add_(correction.offset).addcmul_(load(batch, second), correction.slope)
-        return out
+            values.add_(correction.offset).addcmul_(load(batch, third), correction.slope)
+        _store(values, out)
 
     def moments(self, batch: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """As in `Kernels`."""
@@ -75,6 +78,16 @@ def _enter(piece: Piece, buffer: Tensor) -> Tensor:
     if piece.scale is not None and piece.shift is not None:
         values = torch.addcmul(piece.shift, values, piece.scale, out=buffer)
     return values if piece.residual is None else torch.add(values, piece.residual, out=buffer)
+
+
+def _target(out: Tensor | None, buffer: Tensor) -> Tensor:
+    """Where to compute: in place if the precision allows, else in the buffer."""
+    return buffer if out is None or out.dtype != buffer.dtype else out
+
+
+def _store(values: Tensor, out: Tensor) -> Tensor:
+    """What `_target` made to be computed elsewhere, in its place."""
+    return out if values is out else out.copy_(values)
 
 
 def _add(gradients: tuple[Tensor | None, Tensor | None], buffer: Tensor) -> Tensor:

@@ -128,9 +128,8 @@ class _FusedActivation(torch.autograd.Function):
         offset = None if bias is None else bias.to(batch.dtype)
         arithmetic = kernels(compiled=compiled)
         for tile in tiles(batch, arithmetic.elements(batch.device)):
-            values = arithmetic.activate(entry.piece(tile), coefficients)
-            if keep:
-                activated[tile] = values
+            out = activated[tile] if keep else None
+            values = arithmetic.activate(entry.piece(tile), coefficients, out)
             if matrix is not None:
                 _linear(values[0], matrix, offset, mapped[tile][0])
         return activated, mapped
@@ -323,4 +322,4 @@ def _through_statistics(
 ) -> None:
     """Fill `out`, perhaps the gradient itself, with the batch's from the one before the activation."""
     for tile in tiles(batch, arithmetic.elements(batch.device)):
-        out[tile] = arithmetic.bend(batch[tile], gradient[tile], pick(gain, tile), correction)
+        arithmetic.bend(batch[tile], gradient[tile], pick(gain, tile), correction, out[tile])

@@ -54,8 +54,8 @@ class Kernels(Protocol):
     def elements(self, device: torch.device) -> int:
         """Numbers to a tile, at which this is fastest."""
 
-    def activate(self, piece: Piece, unit: Coefficients) -> Float[Tensor, "G N W"]:
-        """The Pade unit of what enters, in the batch's precision."""
+    def activate(self, piece: Piece, unit: Coefficients, out: Tensor | None) -> Float[Tensor, "G N W"]:
+        """The Pade unit of what enters, in the batch's precision; `out` if it is given."""
 
     def differentiate(
         self, piece: Piece, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
@@ -63,9 +63,9 @@ class Kernels(Protocol):
         """Undo `activate`: its gradient is the sum of what is given."""
 
     def bend(
-        self, batch: Tensor, gradient: Tensor, gain: Tensor, correction: Correction | None
-    ) -> Float[Tensor, "1 N W"]:
-        """`gradient * gain`, and the correction, in the batch's precision."""
+        self, batch: Tensor, gradient: Tensor, gain: Tensor, correction: Correction | None, out: Tensor
+    ) -> None:
+        """Into `out`, which may be the gradient: `gradient * gain`, and the correction."""
 
     def moments(self, batch: Float[Tensor, "1 N W"], axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Over some axes, which stay with length 1: a rough mean, and sums of what is left without it and of

@@ -47,7 +47,7 @@ class PlaneLayer(NamedTuple):
 
     def activate(self, planes: Float[Tensor, "P m T"]) -> Float[Tensor, "P m T"]:
         """The activation of what `convolve` gave."""
-        return self.kernels.activate(Piece(planes), self.coefficients)
+        return self.kernels.activate(Piece(planes), self.coefficients, None)
 
     def deactivate(self, planes: Float[Tensor, "P m T"], gradient: Float[Tensor, "P m T"]) -> Slopes:
         """What the activation's gradient leads to."""

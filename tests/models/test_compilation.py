@@ -42,9 +42,12 @@ def test_each_kernel_gives_what_eager_torch_gives(dtype: torch.dtype, whole: boo
 
     def results(kernels: Kernels) -> list[Tensor]:
         unit = coefficients(torch.float32)
-        made = [kernels.activate(piece, unit).clone()]
+        made = [kernels.activate(piece, unit, None).clone()]
+        made += [kernels.activate(piece, unit, torch.empty_like(batch))]
         made += [each.clone() for each in kernels.differentiate(piece, unit, given)]
-        made += [kernels.bend(batch, first, scale, correction).clone()]
+        bent = first.clone()
+        kernels.bend(batch, bent, scale, correction, bent)
+        made += [bent]
         made += [each.clone() for axes in ((1,), (1, 2)) for each in kernels.moments(batch, axes)]
         return made
 
