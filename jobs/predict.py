@@ -22,6 +22,11 @@ class Predict:
     """Folder for `<case>_seg.nii.gz`; by default runs/predict-DATE-TIME."""
     method: Literal["dense", "hierarchical"] | None = None
     """Decide every voxel, or only those near a change of class; by default as the checkpoint says."""
+    precision: Literal["float32", "bf16"] | None = None
+    """bf16: matrix products in bfloat16; by default as the checkpoint says."""
+    compile: bool = False
+    """Have torch's compiler make the arithmetic between matrix products: worth its start of some seconds for
+    many scans."""
     device: str | None = None
     """Where to predict, as torch names it; by default a GPU if there is one."""
     json: bool = False
@@ -38,7 +43,13 @@ def main() -> None:
 
     output = options.output or cli.new_folder("predict")
     checkpoint = options.checkpoint or _demo().checkpoint()
-    predictor = Predictor.from_checkpoint(checkpoint, method=options.method, device=options.device)
+    predictor = Predictor.from_checkpoint(
+        checkpoint,
+        method=options.method,
+        precision=options.precision,
+        compiled=options.compile,
+        device=options.device,
+    )
     scans = find_scans(options.input or (_demo().scans(),), predictor.task)
     outcomes = []
     for outcome in predict_scans(predictor, scans, output):

@@ -1,7 +1,8 @@
 """A run from its configuration: network, batches, validation and checkpoints put together, without Ray."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ossnet import tree
 from ossnet.checkpoint import load_state, load_weights, save_checkpoint
+from ossnet.compilation import compile_if
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.evaluation import score_cases, summarise
 from ossnet.models import network_from_config
 from ossnet.sampling.batches import batch_maker, batches
-from ossnet.sampling.order import Reference, check_batch, steps_per_epoch, training_order
+from ossnet.sampling.order import Reference, check_batch, first_step, training_order
 from ossnet.sampling.prefetch import prefetch
+from ossnet.training import TrainingConfig
 from ossnet.training.loop import Progress, Reporter, Trainer
 from ossnet.training.optimiser import build_optimiser
 from ossnet.training.ranks import gathered, rank, world
@@ -51,6 +54,7 @@ def run_training(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(config.training.seed)
     network = network_from_config(config.model).to(place)
+    compile_if(config.training.compile, network)
     optimiser = build_optimiser(network, config.optimiser)
     progress = Progress()
     if resume_from is not None:
@@ -59,7 +63,7 @@ def run_training(
         optimiser.load_state_dict(state["optimiser"])
         progress = Progress(**state["progress"])
     if references is None:
-        references = _order(config, cases)
+        references = run_order(store, config.training, rank=rank(), world=world())
     trainer = Trainer(
         network=_parallel(network),
         optimiser=optimiser,
@@ -67,7 +71,7 @@ def run_training(
         loss=config.loss,
         optimiser_config=config.optimiser,
         device=place,
-        steps_per_epoch=steps_per_epoch(len(cases), config.training.batch_size),
+        first_step=lambda epoch: run_start(store, config.training, epoch),
         validate=lambda: _validate(network, config, store),
         save=_saver(network, config, store),
         reporter=reporter,
@@ -87,16 +91,28 @@ def run_training(
         stream.close()
 
 
-def _order(config: Config, cases: tuple[str, ...]) -> Iterable[list[Reference]]:
-    training = config.training
+def run_order(
+    store: Store, training: TrainingConfig, *, rank: int = 0, world: int = 1
+) -> Iterator[list[Reference]]:
+    """A rank's cases of every step of a run on a store."""
+    entries = store.manifest.cases
+    cases = store.split("training", fold=training.fold)
     return training_order(
         cases,
         epochs=training.epochs,
         batch_size=training.batch_size,
         seed=training.seed,
-        rank=rank(),
-        world=world(),
+        draws=training.draws,
+        sizes={case: math.prod(entries[case].shape) for case in cases},
+        rank=rank,
+        world=world,
     )
+
+
+def run_start(store: Store, training: TrainingConfig, epoch: int) -> int:
+    """The first step of an epoch of a run on a store."""
+    cases = len(store.split("training", fold=training.fold))
+    return first_step(epoch, cases=cases, batch_size=training.batch_size, draws=training.draws)
 
 
 def _parallel(network: nn.Module) -> nn.Module:

@@ -28,6 +28,7 @@ LAYERS = (
     {"memory"},
     {"sampling"},
     {"data"},
+    {"compilation"},
     {"models"},
     {"checkpoint"},
     {"tree"},

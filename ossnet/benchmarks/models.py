@@ -57,6 +57,7 @@ def measure_models(
         versions={**idle.memory.versions, "python": platform.python_version(), "monai": version("monai")},
         threads=threads,
         precision=settings.precision,
+        compiled=settings.compile,
         dataset=settings.dataset,
         points=settings.points,
         batch_size=settings.batch_size,
@@ -85,6 +86,7 @@ def configure(name: str, shape: Shape, settings: ModelsSettings) -> Config:
             "sampling.points": settings.points,
             "training.batch_size": settings.batch_size,
             "training.precision": settings.precision,
+            "training.compile": settings.compile,
         }
     )
 

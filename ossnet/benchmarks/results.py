@@ -59,6 +59,7 @@ class ModelsResult:
     versions: dict[str, str]
     threads: int
     precision: str
+    compiled: bool
     dataset: str
     points: int
     batch_size: int

@@ -27,6 +27,8 @@ class ModelsSettings:
     """Volumes a step."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16: matrix products and convolutions in bfloat16."""
+    compile: bool = False
+    """Have torch's compiler make the arithmetic between matrix products, as in training."""
     repeats: int = 3
     """Timed steps after one of warm-up; the fastest is reported, and the median step beside it."""
     threads: int | None = None

@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from ossnet.benchmarks.clock import Clock, fastest
+from ossnet.compilation import compile_if
 from ossnet.config import Config
 from ossnet.inference.unet import unet_logits
 from ossnet.models import OccupancyNetwork, UNet, network_from_config
+from ossnet.models.precision import autocast
 from ossnet.planning.standin import standin_batch
 from ossnet.sampling.batches import Batch, PointBatch
 from ossnet.training.optimiser import build_optimiser
-from ossnet.training.step import autocast, batch_loss
+from ossnet.training.step import batch_loss
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def time_network(config: Config, device: torch.device, *, repeats: int) -> tuple
     with torch.random.fork_rng(devices=[]), device:
         torch.manual_seed(config.training.seed)
         network = network_from_config(config.model)
+        compile_if(config.training.compile, network)
         batch = _random_batch(config, device)
     return _time_steps(network, batch, config, repeats), _time_inference(network, batch, config, repeats)
 

@@ -19,7 +19,7 @@ from ossnet.distributed.runs import keep_open, running_tracker, version_tags
 from ossnet.distributed.stopping import StoppingConfig
 from ossnet.distributed.tracking import RunSpec, Tracking
 from ossnet.errors import UserError
-from ossnet.sampling.order import check_batch, steps_per_epoch
+from ossnet.sampling.order import check_batch
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -37,8 +37,8 @@ def limited(config: Config, store: Store, *, epochs: int | None, max_time_s: flo
     """The configuration with its end given in epochs, in seconds or both; a time alone lifts the other."""
     if max_time_s is not None and epochs is None:
         cases = store.split("training", fold=config.training.fold)
-        steps = max(steps_per_epoch(len(cases), config.training.batch_size), 1)
-        epochs = ceil(max_time_s / (steps * _SHORTEST_STEP_S))
+        steps = len(cases) * config.training.draws / config.training.batch_size
+        epochs = ceil(max_time_s / (max(steps, 1) * _SHORTEST_STEP_S))
     changes = {"training.epochs": epochs, "training.max_time_s": max_time_s}
     return config.replace({path: value for path, value in changes.items() if value is not None})
 

@@ -15,7 +15,8 @@ from ray.train import DataConfig
 
 from ossnet.data import Store
 from ossnet.errors import UserError
-from ossnet.sampling.order import Reference, steps_per_epoch, training_order
+from ossnet.experiment import run_order, run_start
+from ossnet.sampling.order import Reference
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,18 +37,16 @@ def reference_dataset(store: Store, training: "TrainingConfig") -> "Dataset":
     import pyarrow as pa
 
     cases = store.split("training", fold=training.fold)
-    steps = steps_per_epoch(len(cases), training.batch_size)
-    count = training.epochs * steps * training.batch_size
+    count = run_start(store, training, training.epochs) * training.batch_size
     if count > _MOST:
-        most = _MOST // (steps * training.batch_size)
+        most = _MOST // (len(cases) * training.draws)
         msg = f"training.epochs {training.epochs}: expected at most {most} for {len(cases)} cases; lower it"
         raise UserError(msg)
-    order = training_order(cases, epochs=training.epochs, batch_size=training.batch_size, seed=training.seed)
     index = {case: position for position, case in enumerate(cases)}
     rows = np.fromiter(
         (
             (reference.epoch, reference.step, place, index[reference.case])
-            for batch in order
+            for batch in run_order(store, training)
             for place, reference in enumerate(batch)
         ),
         dtype=np.dtype((np.int32, 4)),

@@ -14,11 +14,12 @@ from jaxtyping import Float, Integer, UInt8
 from torch import nn
 
 from ossnet.checkpoint import check_checkpoint, load_weights
+from ossnet.compilation import compile_if
 from ossnet.data import Geometry, Scan, Task, preprocess, restore, write_nifti
 from ossnet.data.regions import in_class, members
 from ossnet.errors import UserError
 from ossnet.inference.scans import scan_from_array
-from ossnet.inference.settings import InferenceConfig, Method
+from ossnet.inference.settings import InferenceConfig, Method, Precision
 from ossnet.inference.volume import predict_volume
 from ossnet.models import NetworkConfig, OccupancyConfig, UNetConfig, network_from_config
 from ossnet.sampling import SamplingConfig
@@ -69,16 +70,24 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path | str, *, method: Method | None = None, device: str | None = None
+        cls,
+        path: Path | str,
+        *,
+        method: Method | None = None,
+        precision: Precision | None = None,
+        compiled: bool = False,
+        device: str | None = None,
     ) -> "Predictor":
         """Read what training wrote.
 
         Args:
             method: of `InferenceConfig`; by default the checkpoint's.
+            precision: likewise.
+            compiled: have torch's compiler make the arithmetic between matrix products.
             device: where to predict; by default the current CUDA device, or the CPU.
 
         Raises:
-            UserError: no checkpoint there, one of a later format, or one that is damaged.
+            UserError: no checkpoint there, one of a later format or a damaged one, or no compiler.
         """
         folder = Path(path)
         check_checkpoint(folder)
@@ -91,8 +100,13 @@ class Predictor:
         network = network_from_config(saved.model)
         load_weights(folder, network)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        settings = saved.inference if method is None else replace(saved.inference, method=method)
-        return cls(network.to(place).eval(), task, saved.sampling, settings)
+        network.to(place).eval()
+        compile_if(compiled, network)
+        settings = saved.inference
+        settings = replace(
+            settings, method=method or settings.method, precision=precision or settings.precision
+        )
+        return cls(network, task, saved.sampling, settings)
 
     def __call__(self, images: Images, *, with_probabilities: bool = False) -> Segmentation:
         """Segment one scan.

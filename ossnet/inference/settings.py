@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Precision = Literal["float32", "bf16"]
 Method = Literal["dense", "hierarchical"]
 
 
@@ -15,6 +16,8 @@ class InferenceConfig:
     ever finer lattices; it can miss a whole piece that hides between points 4 voxels apart."""
     points_per_chunk: int = 2**14
     """Points an occupancy network decodes at once: the setting of its memory."""
+    precision: Precision = "float32"
+    """bf16: matrix products and convolutions in bfloat16."""
     slices_per_chunk: int = 16
     """Slices a 2-D network sees at once."""
     window_overlap: float = 0.25

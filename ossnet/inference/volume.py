@@ -18,6 +18,7 @@ from ossnet.inference.occupancy import EncodedVolume
 from ossnet.inference.settings import InferenceConfig
 from ossnet.inference.unet import unet_logits
 from ossnet.models import OccupancyNetwork, UNet
+from ossnet.models.precision import autocast
 from ossnet.sampling import SamplingConfig
 
 
@@ -52,7 +53,7 @@ def predict_volume(
     """
     overlapping = check_decidable(network)
     image = image.to(next(network.parameters()).device, torch.float32)
-    with _evaluating(network):
+    with _evaluating(network), autocast(image.device, settings.precision):
         if isinstance(network, UNet):
             logits = unet_logits(network, image, sampling=sampling, settings=settings)
             parts = _parts(logits, settings.points_per_chunk)

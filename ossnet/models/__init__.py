@@ -7,6 +7,7 @@ from ossnet.models.configs import NetworkConfig, OccupancyConfig, UNetConfig
 from ossnet.models.presets import PRESETS, network_config
 
 if TYPE_CHECKING:
+    from ossnet.models.compilation import compile_arithmetic
     from ossnet.models.occupancy import Latent, OccupancyNetwork, Prediction
     from ossnet.models.reference_weights import import_reference_weights
     from ossnet.models.registry import build_network, network_from_config
@@ -18,6 +19,7 @@ _HOMES = {
     "Prediction": "occupancy",
     "UNet": "unet",
     "build_network": "registry",
+    "compile_arithmetic": "compilation",
     "import_reference_weights": "reference_weights",
     "network_from_config": "registry",
 }
@@ -32,6 +34,7 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "build_network",
+    "compile_arithmetic",
     "import_reference_weights",
     "network_config",
     "network_from_config",

@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ossnet.models.kernels import Correction, Kernels, Piece, Slopes, kernels
 from ossnet.models.normalisation import Modulation, Standardisation
-from ossnet.models.pade import Coefficients, Pade, differentiate, evaluate
+from ossnet.models.pade import Coefficients, Pade
 from ossnet.models.statistics import fold, sum_over_ranks, unfold
-from ossnet.models.tiles import Tile, load, pick, store, target, tiles, working_dtype
+from ossnet.models.tiles import Tile, pick, tiles, working_dtype
 
 
 class Linear(NamedTuple):
@@ -94,6 +95,7 @@ def _apply(
             standardisation,
             keep,
             sole,
+            activation.compiled,
         )
 
 
@@ -112,9 +114,11 @@ class _FusedActivation(torch.autograd.Function):
         standardisation: Standardisation,
         keep: bool,
         sole: bool,
+        compiled: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(batch, gamma, beta, residual, numerator, denominator, weight)
         ctx.standardisation, ctx.keep, ctx.sole, ctx.has_bias = standardisation, keep, sole, bias is not None
+        ctx.compiled = compiled
         ctx.set_materialize_grads(False)
         entry = _Entry.of(batch, gamma, beta, residual, standardisation)
         coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
@@ -122,13 +126,12 @@ class _FusedActivation(torch.autograd.Function):
         mapped = batch.new_empty(0 if weight is None else (*batch.shape[:2], len(weight)))
         matrix = None if weight is None else weight.to(batch.dtype).t()
         offset = None if bias is None else bias.to(batch.dtype)
-        for tile, (first, second, *scratch) in tiles(batch, scratch=4):
-            out = target(activated[tile], second) if keep else second
-            values = evaluate(entry.load(tile, first), coefficients, out, scratch)
-            if keep:
-                store(values, activated[tile])
+        arithmetic = kernels(compiled=compiled)
+        for tile in tiles(batch, arithmetic.elements(batch.device)):
+            out = activated[tile] if keep else None
+            values = arithmetic.activate(entry.piece(tile), coefficients, out)
             if matrix is not None:
-                _linear(values[0].to(batch.dtype), matrix, offset, mapped[tile][0])
+                _linear(values[0], matrix, offset, mapped[tile][0])
         return activated, mapped
 
     @staticmethod
@@ -141,7 +144,8 @@ class _FusedActivation(torch.autograd.Function):
         outer = _Outer.of(activated if ctx.keep else None, mapped, weight, batch.dtype)
         spare = outer.spare(batch) if ctx.sole else []
         slope = spare.pop() if spare else torch.empty_like(batch)
-        sums = _through_activation(entry, coefficients, outer, slope)
+        arithmetic = kernels(compiled=ctx.compiled)
+        sums = _through_activation(arithmetic, entry, coefficients, outer, slope)
         gamma_gradient = (sums.gamma - mean.double() * sums.beta) * inverse.double()
         correction = None
         if values is not None:
@@ -150,7 +154,7 @@ class _FusedActivation(torch.autograd.Function):
         batch_gradient = slope
         if residual is not None:
             batch_gradient = spare.pop() if spare else torch.empty_like(batch)
-        _through_statistics(batch, slope, gamma * inverse, correction, out=batch_gradient)
+        _through_statistics(arithmetic, batch, slope, gamma * inverse, correction, out=batch_gradient)
         return (
             batch_gradient,
             gamma_gradient.to(gamma.dtype),
@@ -160,6 +164,7 @@ class _FusedActivation(torch.autograd.Function):
             (sums.coefficients[6:] * denominator.sgn()).to(denominator.dtype),
             sums.weight,
             sums.bias if ctx.has_bias else None,
+            None,
             None,
             None,
             None,
@@ -186,11 +191,10 @@ class _Entry(NamedTuple):
         scale = gamma * standardisation.inverse_deviation
         return cls(batch, scale, beta - scale * standardisation.mean, residual)
 
-    def load(self, tile: Tile, buffer: Tensor) -> Tensor:
-        """One tile, in the buffer."""
-        values = load(self.batch[tile], buffer)
-        torch.addcmul(pick(self.shift, tile), values, pick(self.scale, tile), out=buffer)
-        return buffer if self.residual is None else buffer.add_(self.residual[tile])
+    def piece(self, tile: Tile) -> Piece:
+        """One tile."""
+        residual = None if self.residual is None else self.residual[tile]
+        return Piece(self.batch[tile], pick(self.scale, tile), pick(self.shift, tile), residual)
 
 
 class _Outer(NamedTuple):
@@ -216,16 +220,12 @@ class _Outer(NamedTuple):
         given = [each for each in (self.activated, self.mapped) if each is not None]
         return [each for each in given if each.shape == like.shape and each.dtype == like.dtype]
 
-    def load(self, tile: Tile, buffer: Tensor) -> Tensor:
-        """One tile, perhaps in the buffer."""
+    def terms(self, tile: Tile) -> tuple[Tensor | None, Tensor | None]:
+        """Of one tile, what there is: the activation's own gradient, that through the linear layer."""
+        own = None if self.activated is None else self.activated[tile]
         if self.mapped is None or self.matrix is None:
-            return buffer.zero_() if self.activated is None else load(self.activated[tile], buffer)
-        left = self.mapped[tile][0]
-        if left.dtype == buffer.dtype:
-            torch.mm(left, self.matrix, out=buffer[0])
-        else:
-            buffer.copy_(left @ self.matrix)
-        return buffer if self.activated is None else buffer.add_(self.activated[tile])
+            return own, None
+        return own, self.mapped[tile] @ self.matrix
 
 
 class _Sums(NamedTuple):
@@ -254,11 +254,11 @@ class _Sums(NamedTuple):
             None if matrix is None else columns.new_zeros(len(matrix), dtype=dtype),
         )
 
-    def add_columns(self, tile: Tile, slope: Tensor, batch: Tensor, buffer: Tensor) -> None:
-        """Count one tile's gradient before the activation."""
-        beta, gamma = pick(self.beta, tile), pick(self.gamma, tile)
-        beta += slope.sum(1, keepdim=True)
-        gamma += torch.mul(slope, batch, out=buffer).sum(1, keepdim=True)
+    def add(self, tile: Tile, slopes: Slopes) -> None:
+        """Count one tile of the activation."""
+        self.coefficients.add_(slopes.coefficients)
+        pick(self.beta, tile).add_(slopes.beta)
+        pick(self.gamma, tile).add_(slopes.gamma)
 
     def add_linear(self, mapped: Float[Tensor, "N O"], activated: Float[Tensor, "N W"]) -> None:
         """Count one tile of the linear layer, in the precision of its products."""
@@ -267,7 +267,7 @@ class _Sums(NamedTuple):
         if mapped.dtype == self.weight.dtype:
             self.weight.addmm_(mapped.t(), activated)
         else:
-            self.weight.add_(mapped.t() @ activated.to(mapped.dtype))
+            self.weight.add_(mapped.t() @ activated)
         self.bias.add_(mapped.sum(0))
 
 
@@ -278,17 +278,17 @@ def _linear(values: Tensor, matrix: Tensor, offset: Tensor | None, out: Tensor) 
         torch.addmm(offset, values, matrix, out=out)
 
 
-def _through_activation(entry: _Entry, coefficients: Coefficients, outer: _Outer, slope: Tensor) -> _Sums:
+def _through_activation(
+    arithmetic: Kernels, entry: _Entry, coefficients: Coefficients, outer: _Outer, slope: Tensor
+) -> _Sums:
     """Fill `slope` with the gradient before the activation; sums for the gradients of parameters."""
     sums = _Sums.zeros(entry, outer)
-    for tile, (first, second, third, *scratch) in tiles(entry.batch, scratch=7):
-        before, after = entry.load(tile, first), outer.load(tile, second)
-        inner, added = differentiate(before, after, coefficients, third, scratch)
-        sums.coefficients.add_(added)
+    for tile in tiles(entry.batch, arithmetic.elements(entry.batch.device)):
+        slopes = arithmetic.differentiate(entry.piece(tile), coefficients, outer.terms(tile))
+        sums.add(tile, slopes)
         if outer.mapped is not None:
-            sums.add_linear(outer.mapped[tile][0], scratch[0][0])
-        slope[tile] = inner  # may be where the gradient was
-        sums.add_columns(tile, inner, entry.batch[tile], scratch[1])
+            sums.add_linear(outer.mapped[tile][0], slopes.activated[0])
+        slope[tile] = slopes.before  # may be where the gradient was
     return sums
 
 
@@ -301,23 +301,25 @@ def _means(
     return unfold(first, gamma.shape[2]), unfold(second, gamma.shape[2])
 
 
-def _correction(mean: Tensor, inverse: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def _correction(mean: Tensor, inverse: Tensor, first: Tensor, second: Tensor) -> Correction:
     """How batch statistics bend the gradient d of the standardised batch n: by offset + slope * batch.
 
     The batch's gradient is inverse * (d - mean(d) - n mean(d n)).
     """
     slope = -inverse.double().square() * second
     offset = -inverse * first - slope * mean
-    return offset.to(mean.dtype), slope.to(mean.dtype)
+    return Correction(offset.to(mean.dtype), slope.to(mean.dtype))
 
 
 def _through_statistics(
-    batch: Tensor, gradient: Tensor, gain: Tensor, correction: tuple[Tensor, Tensor] | None, *, out: Tensor
+    arithmetic: Kernels,
+    batch: Tensor,
+    gradient: Tensor,
+    gain: Tensor,
+    correction: Correction | None,
+    *,
+    out: Tensor,
 ) -> None:
     """Fill `out`, perhaps the gradient itself, with the batch's from the one before the activation."""
-    for tile, (first, second, third) in tiles(batch, scratch=3):
-        values = torch.mul(load(gradient[tile], first), pick(gain, tile), out=target(out[tile], second))
-        if correction is not None:
-            offset, slope = correction
-            values.add_(offset).addcmul_(load(batch[tile], third), slope)
-        store(values, out[tile])
+    for tile in tiles(batch, arithmetic.elements(batch.device)):
+        arithmetic.bend(batch[tile], gradient[tile], pick(gain, tile), correction, out[tile])

@@ -39,6 +39,8 @@ class BatchStatistics(nn.Module):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
+    compiled = False
+    """Whether `compiled.py` computes them; see `compile_arithmetic`."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -55,7 +57,7 @@ class BatchStatistics(nn.Module):
                 unfold(self.running_mean, width), unfold(deviation, width), statistics, None
             )
         with torch.no_grad():
-            moments = batch_moments(batch, statistics)
+            moments = batch_moments(batch, statistics, compiled=self.compiled)
             self._track(moments)
             deviation = (moments.variance + _EPSILON).rsqrt()
         return Standardisation(

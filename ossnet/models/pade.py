@@ -9,6 +9,7 @@ the published fit to a leaky ReLU of slope 0.01 over [-3, 3].
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 _NUMERATOR = (3.35583603e-02, 5.05000375e-01, 1.65343934e00, 2.01001052e00, 9.31901999e-01, 1.52424124e-01)
@@ -18,6 +19,9 @@ _DENOMINATOR = (3.30847488e-06, 3.98021568e00, 5.12471206e-07, 3.01830109e-01)
 class Pade(nn.Module):
     """The ten coefficients of one activation; `fused.py` applies them."""
 
+    compiled = False
+    """Whether `compiled.py` computes it; see `compile_arithmetic`."""
+
     def __init__(self) -> None:
         super().__init__()
         self.numerator = nn.Parameter(torch.tensor(_NUMERATOR))
@@ -25,18 +29,27 @@ class Pade(nn.Module):
 
 
 class Coefficients(NamedTuple):
-    """Coefficients as zero-dimensional tensors, which broadcast without leaving the device."""
+    """Coefficients in the precision of the arithmetic, on the device of the data."""
 
-    above: tuple[Tensor, ...]
+    numerator: Float[Tensor, "6"]
     """a0 to a5."""
-    below: tuple[Tensor, ...]
-    """1, then |b1| to |b4|."""
+    denominator: Float[Tensor, "4"]
+    """|b1| to |b4|."""
 
     @classmethod
     def of(cls, numerator: Tensor, denominator: Tensor, dtype: torch.dtype) -> "Coefficients":
         """Prepare a unit's parameters for arithmetic in `dtype`."""
-        a, b = numerator.detach().to(dtype), denominator.detach().abs().to(dtype)
-        return cls(a.unbind(), (torch.ones_like(b[0]), *b.unbind()))
+        return cls(numerator.detach().to(dtype), denominator.detach().abs().to(dtype))
+
+    @property
+    def above(self) -> tuple[Tensor, ...]:
+        """As zero-dimensional tensors, which broadcast without leaving the device."""
+        return self.numerator.unbind()
+
+    @property
+    def below(self) -> tuple[Tensor, ...]:
+        """1, then |b1| to |b4|, likewise."""
+        return torch.ones_like(self.denominator[0]), *self.denominator.unbind()
 
 
 def _horner(x: Tensor, coefficients: tuple[Tensor, ...], out: Tensor) -> Tensor:

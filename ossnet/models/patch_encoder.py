@@ -6,6 +6,7 @@ edge, V = P^3 voxels; S = C P^2, T = O P^2 and Q = P^2 numbers of a plane; R pro
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
+from ossnet.models.kernels import Slopes
 from ossnet.models.pade import Pade
 from ossnet.models.plane_convolution import PlaneLayer
 from ossnet.models.precision import compute_dtype
@@ -52,6 +54,7 @@ class PatchEncoder(nn.Module):
             transform,
             compute_dtype(first),
             torch.is_grad_enabled(),
+            self.activation1.compiled,
             *(first, self.convolution1.bias, self.activation1.numerator, self.activation1.denominator),
             *(second, self.convolution2.bias, self.activation2.numerator, self.activation2.denominator),
         )
@@ -66,10 +69,11 @@ class _PatchFeatures(torch.autograd.Function):
         transform: Transform,
         dtype: torch.dtype,
         keep: bool,
+        compiled: bool,
         *parameters: Tensor,
     ) -> Tensor:
-        first = PlaneLayer.of(parameters[:4], transform, dtype)
-        second = PlaneLayer.of(parameters[4:], transform, dtype)
+        first = PlaneLayer.of(parameters[:4], transform, dtype, compiled=compiled)
+        second = PlaneLayer.of(parameters[4:], transform, dtype, compiled=compiled)
         working, plane = parameters[0].dtype, parameters[0].shape[2]
         edge, kept = patches.shape[2], len(patches) if keep else 0
         features = patches.new_empty(len(patches), edge**3, dtype=dtype)
@@ -83,36 +87,37 @@ class _PatchFeatures(torch.autograd.Function):
                 output[part].view(mapped.shape).copy_(mapped)
             _by_plane(features[part], edge).copy_(second.activate(mapped))
         ctx.save_for_backward(patches, *parameters, hidden, output)
-        ctx.transform = transform
+        ctx.transform, ctx.compiled = transform, compiled
         return features
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         patches, *parameters, hidden, output = ctx.saved_tensors
-        first = PlaneLayer.of(tuple(parameters[:4]), ctx.transform, hidden.dtype)
-        second = PlaneLayer.of(tuple(parameters[4:]), ctx.transform, hidden.dtype)
+        of = partial(PlaneLayer.of, transform=ctx.transform, dtype=hidden.dtype, compiled=ctx.compiled)
+        first, second = of(tuple(parameters[:4])), of(tuple(parameters[4:]))
         edge, working = patches.shape[2], parameters[0].dtype
         sums1, sums2 = _Sums(parameters[0]), _Sums(parameters[4])
         pulled = torch.empty_like(patches) if ctx.needs_input_grad[0] else None
         for part in _parts(patches, parameters[0].shape[2]):
             mapped = _stored(output[part], edge).to(working)
             outer = _by_plane(gradient[part], edge).to(working).contiguous()
-            _, slope, coefficients = second.deactivate(mapped, outer)
-            products = second.products_gradient(slope)
+            slopes = second.deactivate(mapped, outer)
+            products = second.products_gradient(slopes.before)
+            sums2.add(slopes)
             convolved = _stored(hidden[part], edge).to(working)
-            activated, inner, added = first.deactivate(convolved, second.pull(products))
-            second.add_matrices_gradient(sums2.matrices, activated, products)
-            sums2.add(slope, coefficients)
-            products = first.products_gradient(inner)
+            slopes = first.deactivate(convolved, second.pull(products))
+            second.add_matrices_gradient(sums2.matrices, slopes.activated, products)
+            products = first.products_gradient(slopes.before)
             planes = _planes(patches[part], working)
             first.add_matrices_gradient(sums1.matrices, planes, products)
-            sums1.add(inner, added)
+            sums1.add(slopes)
             if pulled is not None:
                 shape = edge, planes.shape[1], -1, edge**2
                 pulled[part].flatten(3).movedim(2, 0).copy_(first.pull(products).view(shape))
         return (
             pulled,
+            None,
             None,
             None,
             None,
@@ -129,10 +134,10 @@ class _Sums:
         self.bias = matrices.new_zeros(matrices.shape[2], dtype=torch.float64)
         self.coefficients = matrices.new_zeros(10, dtype=torch.float64)
 
-    def add(self, slope: Float[Tensor, "P m T"], coefficients: Tensor) -> None:
+    def add(self, slopes: Slopes) -> None:
         """Count one part's bias and Pade coefficients."""
-        self.bias += slope.sum((0, 1))
-        self.coefficients += coefficients
+        self.bias += slopes.beta.sum((0, 1))
+        self.coefficients += slopes.coefficients
 
     def gradients(self, bias: Tensor, numerator: Tensor, denominator: Tensor) -> tuple[Tensor, ...]:
         """Of the matrices, the bias, and the Pade unit's numerator and denominator."""

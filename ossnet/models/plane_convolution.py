@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ossnet.models.pade import Coefficients, differentiate, evaluate
+from ossnet.models.kernels import Kernels, Piece, Slopes, kernels
+from ossnet.models.pade import Coefficients
 from ossnet.models.toeplitz import Transform
 
 
@@ -21,6 +22,7 @@ class PlaneLayer(NamedTuple):
     bias: Float[Tensor, "T"]
     coefficients: Coefficients
     transform: Transform
+    kernels: Kernels
 
     @classmethod
     def of(
@@ -28,12 +30,15 @@ class PlaneLayer(NamedTuple):
         parameters: tuple[Tensor, ...],
         transform: Transform,
         dtype: torch.dtype,
+        *,
+        compiled: bool,
     ) -> "PlaneLayer":
         """From matrices, bias, and the Pade unit's numerator and denominator; products run in `dtype`."""
         matrices, bias, numerator, denominator = parameters
         plane = matrices.shape[2] // len(bias)
         coefficients = Coefficients.of(numerator, denominator, matrices.dtype)
-        return cls(matrices.to(dtype), bias.repeat_interleave(plane), coefficients, transform)
+        wide = bias.repeat_interleave(plane)
+        return cls(matrices.to(dtype), wide, coefficients, transform, kernels(compiled=compiled))
 
     def convolve(self, planes: Float[Tensor, "P m S"]) -> Float[Tensor, "P m T"]:
         """The convolution, with its bias."""
@@ -42,16 +47,11 @@ class PlaneLayer(NamedTuple):
 
     def activate(self, planes: Float[Tensor, "P m T"]) -> Float[Tensor, "P m T"]:
         """The activation of what `convolve` gave."""
-        out, *scratch = torch.empty(3, *planes.shape, dtype=planes.dtype, device=planes.device)
-        return evaluate(planes, self.coefficients, out, scratch)
+        return self.kernels.activate(Piece(planes), self.coefficients, None)
 
-    def deactivate(
-        self, planes: Float[Tensor, "P m T"], gradient: Float[Tensor, "P m T"]
-    ) -> tuple[Float[Tensor, "P m T"], Float[Tensor, "P m T"], Float[Tensor, "10"]]:
-        """From the activation's gradient: the activation again, the gradient before it, the coefficients'."""
-        out, *scratch = torch.empty(5, *planes.shape, dtype=planes.dtype, device=planes.device)
-        slope, added = differentiate(planes, gradient, self.coefficients, out, scratch)
-        return scratch[0], slope, added
+    def deactivate(self, planes: Float[Tensor, "P m T"], gradient: Float[Tensor, "P m T"]) -> Slopes:
+        """What the activation's gradient leads to."""
+        return self.kernels.differentiate(Piece(planes), self.coefficients, (gradient, None))
 
     def pull(self, gradient: Float[Tensor, "R m T"]) -> Float[Tensor, "P m S"]:
         """The gradient of the planes from that of the products."""

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
 
-from ossnet.models.tiles import load, tiles, working_dtype
+from ossnet.models.kernels import kernels
+from ossnet.models.tiles import tiles, working_dtype
 
 
 class Moments(NamedTuple):
@@ -47,7 +48,7 @@ def unfold(values: Float[Tensor, "C"], width: int) -> Float[Tensor, "1 1 V"]:
     return (values if len(values) == 1 else values.repeat(width // len(values))).view(1, 1, -1)
 
 
-def batch_moments(batch: Float[Tensor, "B N W"], statistics: int) -> Moments:
+def batch_moments(batch: Float[Tensor, "B N W"], statistics: int, *, compiled: bool = False) -> Moments:
     """Mean and variance of a batch, of all ranks together.
 
     Tiles are centred on a rough mean of their own and combined in float64, so that nothing is lost to
@@ -58,15 +59,14 @@ def batch_moments(batch: Float[Tensor, "B N W"], statistics: int) -> Moments:
     """
     columns, axes = (1, (1, 2)) if statistics == 1 else (batch.shape[2], (1,))
     sums = torch.zeros(2, columns, dtype=torch.float64, device=batch.device)
-    for tile, (buffer, centred) in tiles(batch, scratch=2):
-        values = load(batch[tile], buffer)
-        count = values.numel() / columns
-        rough = values.mean(axes, keepdim=True)
-        torch.sub(values, rough, out=centred)
-        total = centred.sum(axes, keepdim=True).double().add_(rough, alpha=count)
-        about_rough = centred.square_().sum(axes, keepdim=True).double()
+    arithmetic = kernels(compiled=compiled)
+    for tile in tiles(batch, arithmetic.elements(batch.device)):
+        piece = batch[tile]
+        count = piece.numel() / columns
+        rough, centred, about_rough = (each.double() for each in arithmetic.moments(piece, axes))
+        total = centred + count * rough
         # sum x^2 = sum (x - r)^2 + 2 r sum x - n r^2, for any r
-        squares = about_rough + rough * (2 * total - count * rough.double())
+        squares = about_rough + rough * (2 * total - count * rough)
         sums += torch.cat([total, squares]).view(2, columns)
     folded = torch.stack([fold(total, statistics) for total in sums])
     return _combine(folded, batch.numel() // statistics, working_dtype(batch))

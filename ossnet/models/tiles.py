@@ -10,27 +10,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-_CPU_ELEMENTS = 1 << 16
-_DEVICE_ELEMENTS = 1 << 21
-
 Tile = tuple[slice, slice]
 
 
-def tiles(tensor: Float[Tensor, "B N W"], *, scratch: int) -> Iterator[tuple[Tile, list[Tensor]]]:
-    """Index a contiguous tensor by contiguous pieces [1, rows, W].
+def tiles(tensor: Float[Tensor, "B N W"], elements: int) -> Iterator[Tile]:
+    """Index a contiguous tensor by contiguous pieces [1, rows, W] of about so many elements.
 
-    With each piece come `scratch` buffers of its shape, in the arithmetic precision; they are the same memory
-    for every piece. On fake tensors, which have no values, the first piece stands for all: live memory is the
-    same.
+    On fake tensors, which have no values, the first piece stands for all: live memory is the same.
     """
-    size = _CPU_ELEMENTS if tensor.device.type == "cpu" else _DEVICE_ELEMENTS
     batch, points, features = tensor.shape
-    rows = max(1, min(points, size // features))
-    memory = torch.empty(scratch, 1, rows, features, dtype=working_dtype(tensor), device=tensor.device)
+    rows = max(1, min(points, elements // features))
     for i in range(batch):
         for j in range(0, points, rows):
-            tile = slice(i, i + 1), slice(j, j + rows)
-            yield tile, list(memory[:, :, : points - j])
+            yield slice(i, i + 1), slice(j, j + rows)
             if isinstance(tensor, FakeTensor):
                 return
 
@@ -48,14 +40,3 @@ def working_dtype(tensor: Tensor) -> torch.dtype:
 def load(tensor: Tensor, buffer: Tensor) -> Tensor:
     """A piece of a tensor in the arithmetic precision: itself, or a copy in the buffer."""
     return tensor if tensor.dtype == buffer.dtype else buffer.copy_(tensor)
-
-
-def target(tensor: Tensor, buffer: Tensor) -> Tensor:
-    """Where to compute a piece of a tensor: in place if the precision allows, else in the buffer."""
-    return tensor if tensor.dtype == buffer.dtype else buffer
-
-
-def store(values: Tensor, tensor: Tensor) -> None:
-    """Write to a piece of a tensor what `target` made to be computed elsewhere."""
-    if values.dtype != tensor.dtype:
-        tensor.copy_(values)

@@ -1,6 +1,7 @@
 """Which case is drawn at which step: the one order of a run, however many workers share it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +19,13 @@ class Reference(NamedTuple):
     case: str
 
 
-def steps_per_epoch(cases: int, batch_size: int) -> int:
-    """Whole batches in an epoch; the remainder is dropped, another one each epoch."""
-    return cases // batch_size
+def first_step(epoch: int, *, cases: int, batch_size: int, draws: int = 1) -> int:
+    """The step at which all cases of the epochs before have been drawn.
+
+    A batch that an epoch's cases do not fill is filled from the next epoch, so that every epoch sees every
+    case, and every step the same number.
+    """
+    return -(-epoch * cases // batch_size) * draws
 
 
 def check_batch(cases: int, batch_size: int, world: int) -> None:
@@ -38,17 +43,44 @@ def check_batch(cases: int, batch_size: int, world: int) -> None:
 
 
 def training_order(
-    cases: Sequence[str], *, epochs: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
+    cases: Sequence[str],
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    draws: int = 1,
+    sizes: Mapping[str, int] | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> Iterator[list[Reference]]:
     """This worker's share of every global batch, a list a step.
 
     Each epoch is a new permutation of the cases. The global batch of a step depends on the seed only, so
     that any number of workers train on the same data.
+
+    Args:
+        draws: successive steps on the same cases.
+        sizes: bytes of each case; the workers' shares of a batch, and of a run, are then about as large.
     """
     check_batch(len(cases), batch_size, world)
-    steps = steps_per_epoch(len(cases), batch_size)
-    for epoch in range(epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(len(cases))
-        for step in range(steps):
-            batch = order[step * batch_size : (step + 1) * batch_size]
-            yield [Reference(epoch, epoch * steps + step, cases[index]) for index in batch[rank::world]]
+    drawn = _without_end(len(cases), batch_size, seed)
+    for visit in range(first_step(epochs, cases=len(cases), batch_size=batch_size)):
+        batch = [(epoch, cases[index]) for epoch, index in islice(drawn, batch_size)]
+        if sizes is not None:
+            # Largest first, then largest last: what one rank has more in one step it has less in the next.
+            batch.sort(key=lambda each: sizes[each[1]], reverse=visit % 2 == 0)
+        for draw in range(draws):
+            step = visit * draws + draw
+            yield [Reference(epoch, step, case) for epoch, case in batch[rank::world]]
+
+
+def _without_end(cases: int, batch_size: int, seed: int) -> Iterator[tuple[int, int]]:
+    """Epoch and index of case after case; no batch holds a case twice where there are cases enough."""
+    epoch, begun = 0, np.empty(0, int)
+    while True:
+        order = np.random.default_rng([seed, epoch]).permutation(cases)
+        again = np.isin(order, begun)
+        order = np.concatenate([order[~again], order[again]])
+        yield from ((epoch, int(index)) for index in order)
+        epoch += 1
+        begun = order[cases - epoch * cases % batch_size :]

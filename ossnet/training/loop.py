@@ -31,10 +31,15 @@ class TrainingConfig:
     """Seconds after which the running epoch is the last one; schedules follow whichever limit is nearer."""
     batch_size: int = 8
     """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
+    draws: int = 1
+    """Successive steps on the same volumes, each with points of its own, so that a slow disk is read less."""
     seed: int = 0
     """Decides the weights' start, the order of cases and every draw."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16: matrix products and convolutions in bfloat16."""
+    compile: bool = False
+    """Have torch's compiler make the arithmetic between an occupancy network's matrix products: faster steps
+    after a slow first one. Needs a C++ compiler on CPUs, Triton on GPUs; see docs/compile.md."""
     validate_every: int = 5
     """Epochs between two validations; the last epoch is always validated."""
     validation_cases: int | None = None
@@ -43,6 +48,13 @@ class TrainingConfig:
     """Fold of the store that validates what the others train; by default its own splits are taken."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints; the last epoch always leaves one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would train nothing, naming the field."""
+        for name in ("epochs", "batch_size", "draws", "validate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                msg = f"{name}: expected at least 1, found {getattr(self, name)}"
+                raise ValueError(msg)
 
 
 class Reporter(Protocol):
@@ -78,7 +90,8 @@ class Trainer:
     loss: LossConfig
     optimiser_config: OptimiserConfig
     device: torch.device
-    steps_per_epoch: int
+    first_step: Callable[[int], int]
+    """The step at which an epoch begins, counted from 0."""
     validate: Callable[[], dict[str, float]]
     save: Callable[[Path, Mapping[str, Any]], None]
     """Write a checkpoint with this state to this folder."""
@@ -97,7 +110,7 @@ class Trainer:
             set_progress(self.optimiser, from_rank_0(self._share(progress)), self.optimiser_config)
             metrics = self._epoch(batches, progress)
             elapsed = from_rank_0(time.monotonic() - began)
-            progress = Progress(progress.epoch + 1, progress.step + self.steps_per_epoch, elapsed)
+            progress = Progress(progress.epoch + 1, self.first_step(progress.epoch + 1), elapsed)
             final = self._share(progress) >= 1
             if final or progress.epoch % self.config.validate_every == 0:
                 metrics |= self.validate()
@@ -119,7 +132,8 @@ class Trainer:
         self.network.train()
         began = time.monotonic()
         waited, points, losses = 0.0, 0, 0.0
-        for step in range(progress.step + 1, progress.step + self.steps_per_epoch + 1):
+        steps = range(progress.step + 1, self.first_step(progress.epoch + 1) + 1)
+        for step in steps:
             asked = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - asked
@@ -130,8 +144,8 @@ class Trainer:
                 self.reporter.step({"loss/train": loss}, step)
         took = time.monotonic() - began
         return {
-            "loss/train_epoch": losses / self.steps_per_epoch,
-            "time/step_s": took / self.steps_per_epoch,
+            "loss/train_epoch": losses / len(steps),
+            "time/step_s": took / len(steps),
             "time/data_wait_fraction": waited / took,
             "throughput/points_per_s": points / took,
             **(self.peak or {}),
@@ -139,7 +153,7 @@ class Trainer:
 
     def _step(self, batch: Batch, step: int) -> float:
         """One step; the process's second one (after warm-up, or its only one) is measured as well."""
-        if self.peak is None and (self._warm() or self.config.epochs * self.steps_per_epoch == 1):
+        if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
             kept = [*self.network.parameters(), *self.network.buffers(), *resident(self.optimiser)]
             with track_peak(self.device, resident=[*kept, *batch.tensors()]) as tracked:
                 loss = self._optimise(batch)

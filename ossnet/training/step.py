@@ -3,12 +3,10 @@
 Letters: B batch, K logits, M places (points or voxels, flattened).
 """
 
-from contextlib import AbstractContextManager
-
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ossnet.models.precision import autocast
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
 from ossnet.training.losses import LossConfig, auxiliary_loss, distance_loss, segmentation_loss
 from ossnet.training.optimiser import Optimiser
@@ -53,8 +51,3 @@ def optimiser_step(
 def unwrapped(network: nn.Module) -> nn.Module:
     """The network itself, out of its wrapper for data parallelism."""
     return network.module if isinstance(network, DistributedDataParallel) else network
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """bfloat16 where it is asked for; parameters and losses stay in float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -11,7 +11,7 @@ from plain_network import forward as plain_forward
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from ossnet.models import OccupancyConfig, OccupancyNetwork, build_network, chunks, tiles
+from ossnet.models import OccupancyConfig, OccupancyNetwork, build_network, chunks, eager
 
 SMALL = {
     "encoder_channels": (4, 6),
@@ -46,7 +46,7 @@ def small(name: str, **fields: object) -> OccupancyNetwork:
 def test_values_and_gradients_equal_the_plain_composition(
     name: str, fields: dict[str, object], training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 100)  # several tiles, the last one short
+    monkeypatch.setattr(eager, "_CPU_ELEMENTS", 100)  # several tiles, the last one short
     network = small(name, **fields).double().train(training)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)

@@ -1,0 +1,96 @@
+"""Compiled arithmetic against the eager one."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ossnet.memory import track_peak
+from ossnet.models import OccupancyNetwork, build_network, compile_arithmetic
+from ossnet.models.compiled import CompiledKernels
+from ossnet.models.eager import EagerKernels
+from ossnet.models.kernels import Correction, Kernels, Piece
+from ossnet.models.pade import Coefficients, Pade
+
+
+def has_compiler() -> bool:
+    try:
+        compile_arithmetic(Pade())
+    except RuntimeError:
+        return False
+    return True
+
+
+pytestmark = pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")
+
+
+def coefficients(dtype: torch.dtype) -> Coefficients:
+    unit = Pade()
+    with torch.no_grad():
+        unit.denominator.copy_(torch.tensor([0.3, -1.2, 0.4, -0.2]))
+    return Coefficients.of(unit.numerator, unit.denominator, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("whole", [True, False])
+def test_each_kernel_gives_what_eager_torch_gives(dtype: torch.dtype, whole: bool) -> None:
+    torch.manual_seed(0)
+    batch, residual, first, second = (torch.randn(1, 33, 20).to(dtype) for _ in range(4))
+    scale, shift = torch.randn(1, 1, 20), torch.randn(1, 1, 20)
+    piece = Piece(batch, scale, shift, residual) if whole else Piece(batch)
+    given = (first, second) if whole else (None, second)
+    correction = Correction(shift, scale) if whole else None
+
+    def results(kernels: Kernels) -> list[Tensor]:
+        unit = coefficients(torch.float32)
+        made = [kernels.activate(piece, unit, None).clone()]
+        made += [kernels.activate(piece, unit, torch.empty_like(batch))]
+        made += [each.clone() for each in kernels.differentiate(piece, unit, given)]
+        bent = first.clone()
+        kernels.bend(batch, bent, scale, correction, bent)
+        made += [bent]
+        made += [each.clone() for axes in ((1,), (1, 2)) for each in kernels.moments(batch, axes)]
+        return made
+
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    for ours, theirs in zip(results(CompiledKernels()), results(EagerKernels()), strict=True):
+        torch.testing.assert_close(ours.float(), theirs.float(), rtol=tolerance, atol=tolerance)
+
+
+def training_step(network: OccupancyNetwork, volume: Tensor, points: Tensor, patches: Tensor) -> Tensor:
+    network.zero_grad()
+    prediction = network(volume, points, patches, (64, 32, 32))
+    assert prediction.auxiliary is not None
+    (prediction.logits.square().mean() + prediction.auxiliary.square().mean()).backward()
+    return prediction.logits.detach()
+
+
+def copies(network: OccupancyNetwork) -> list[Tensor]:
+    return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+
+
+def test_a_network_trains_and_decides_as_before_and_takes_the_same_memory() -> None:
+    torch.manual_seed(0)
+    network = build_network("oss-net-d", patch_edge=3, decoder_width=16, decoder_blocks=3)
+    assert isinstance(network, OccupancyNetwork)
+    volume, points = torch.randn(1, network.config.in_channels, 32, 16, 16), torch.rand(1, 50, 3) * 2 - 1
+    patches = torch.randn(1, 50, network.config.patch_channels, 3, 3, 3)
+    given = volume, points, patches
+    training_step(network, *given)
+    with track_peak("cpu", resident=list(network.parameters())) as eager:
+        logits = training_step(network, *given)
+    gradients = copies(network)
+    network.eval()
+    with torch.inference_mode():
+        decided = network(*given, (64, 32, 32)).logits
+
+    compile_arithmetic(network.train())
+    torch.testing.assert_close(training_step(network, *given), logits, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(copies(network), gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    with track_peak("cpu", resident=list(network.parameters())) as compiled:
+        training_step(network, *given)
+    assert compiled.allocated == eager.allocated
+    network.eval()
+    with torch.inference_mode():
+        now = network(*given, (64, 32, 32)).logits
+    assert (now - decided).abs().max() < 0.05 * decided.abs().max()  # running statistics have moved on
