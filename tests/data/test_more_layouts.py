@@ -237,6 +237,16 @@ def test_without_names_the_labels_are_those_that_files_hold(tmp_path):
     assert read_source(table(tmp_path, "\n".join(lines))).labels == {"label-1": 1, "label-4": 4}
 
 
+def test_images_as_labels_declare_nothing(tmp_path):
+    image = nibabel.Nifti1Image(np.arange(300, dtype=np.int16).reshape(10, 10, 3), np.eye(4))
+    nibabel.save(image, tmp_path / "l.nii")
+    file = table(tmp_path, "case,CT,label\na,i.nii,l.nii")
+    with pytest.raises(
+        UserError, match=r"cases.csv: expected at most 255 label values, found 299.*labels.json"
+    ):
+        read_source(file)
+
+
 def test_a_mask_without_a_name_is_foreground(tmp_path):
     save(tmp_path / "l.nii", 1)
     assert read_source(table(tmp_path, "case,CT,label\na,i.nii,l.nii")).labels == {"foreground": 1}

@@ -21,6 +21,7 @@ td, th { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top;
   overflow-wrap: anywhere; }
 th { font-weight: 600; color: #566; white-space: nowrap; }
 .error, .warning { font-weight: 600; }
+td.error, td.warning { overflow-wrap: normal; }
 .error { color: #b3261e; }
 .warning { color: #9a6700; }
 .cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
@@ -60,27 +61,28 @@ def render(verification: Verification) -> str:
             f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
             f"<h1>{html.escape(title)}</h1>",
             _table((), words.summary(verification).items()),
-            *_findings(verification.findings),
+            *_findings(verification.findings, verification.root),
             *_remap(verification),
             "<h2>Labels</h2>",
             _table(("value", "name", "cases", "share of voxels"), words.label_rows(verification)),
             "<h2>Cases</h2>",
             f"<p>{_legend(verification)}</p>" if verification.labels else "",
             "<div class=cases>",
-            *(_case(view, verification) for view in verification.cases),
+            *(_case(view, verification) for view in _worst_first(verification)),
             "</div></html>",
         ]
     )
 
 
-def _findings(findings: Sequence[Finding]) -> list[str]:
+def _findings(findings: Sequence[Finding], root: Path) -> list[str]:
     if not findings:
         return ["<h2>Findings</h2><p>None.</p>"]
     head = "<tr><th></th><th>case</th><th>file</th><th>what</th><th>remedy</th></tr>"
     rows = [
         f"<tr><td class={each.severity}>{each.severity}</td>"
         + "".join(
-            f"<td>{html.escape(text)}</td>" for text in (each.case, str(each.file), each.what, each.remedy)
+            f"<td>{html.escape(text)}</td>"
+            for text in (each.case, _below(each.file, root), each.what, each.remedy)
         )
         + "</tr>"
         for each in findings
@@ -98,6 +100,16 @@ def _remap(verification: Verification) -> list[str]:
     change = option(verification.remap, verification.labels)
     told = f"<p>To read them so: <code>jobs/prepare.py {html.escape(change)}</code></p>" if change else ""
     return ["<h2>Odd label values</h2>", _table(("value", "probably", "cases", "why"), rows), told]
+
+
+def _below(file: Path, root: Path) -> str:
+    return str(file.relative_to(root)) if file.is_relative_to(root) and file != root else str(file)
+
+
+def _worst_first(verification: Verification) -> list[CaseView]:
+    """Cases as their findings are ordered, then those without."""
+    order = {finding.case: -number for number, finding in enumerate(reversed(verification.findings), 1)}
+    return sorted(verification.cases, key=lambda view: order.get(view.case, 1))
 
 
 def _case(view: CaseView, verification: Verification) -> str:
