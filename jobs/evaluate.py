@@ -35,15 +35,17 @@ class Evaluate:
 def main() -> None:
     """Run the job."""
     options = cli.parse(Evaluate, description=str(__doc__))
+    from ossnet.config import Config
     from ossnet.data import Store
     from ossnet.evaluation.run import evaluate
     from ossnet.inference import Predictor
 
     output = options.output or cli.new_folder("evaluate")
-    store = Store.open(options.data) if options.data else _demo().open_store(None)
+    store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     checkpoint = options.checkpoint or _demo().checkpoint()
     predictor = Predictor.from_checkpoint(checkpoint, method=options.method, device=options.device)
-    evaluation = evaluate(predictor, store, split=options.split, output=output, progress=_tell)
+    fold = Config.from_json(checkpoint / "config.json").training.fold
+    evaluation = evaluate(predictor, store, split=options.split, fold=fold, output=output, progress=_tell)
     if options.json:
         cli.finish_json(evaluation.summary)
         return

@@ -3,9 +3,12 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ossnet import cli
+
+if TYPE_CHECKING:
+    from ossnet.data import PrepareConfig
 
 
 @dataclass(frozen=True)
@@ -20,14 +23,24 @@ class Prepare:
     """How the source is laid out; by default recognised."""
     spacing: tuple[str, ...] = ()
     """Voxel size in mm along R, A and S to resample to, as 1,1,1 or 1 1 1; by default each scan's own."""
-    normalisation: Literal["auto", "zscore", "zscore-foreground", "ct"] = "auto"
-    """auto: ct for CT, else zscore-foreground; zscore is the paper's."""
+    interpolation: Literal["cubic", "linear"] = "cubic"
+    """How images are resampled; labels are interpolated class by class."""
+    crop: float | None = None
+    """Cut each scan to the box of its foreground and so many mm around it."""
+    normalisation: tuple[Literal["auto", "zscore", "zscore-foreground", "ct"], ...] = ("auto",)
+    """One for all, or one a modality; auto: ct for CT, else zscore-foreground; zscore is the paper's."""
+    storage: Literal["float16", "int16"] = "float16"
+    """Of images; a case that float16 would be too coarse for is stored as int16."""
     target: Literal["labels", "foreground"] = "labels"
     """foreground merges all labels into one class, as the paper's binary tasks do."""
     validation_share: float = 0.2
-    """Share of the cases for validation; the cases of a patient stay together."""
+    """Share of the cases for validation, where there are no folds; the cases of a patient stay together."""
     test_share: float = 0.0
     """Share of the cases kept for the end."""
+    folds: int | None = None
+    """Parts of the other cases, of which --training.fold (from 0) chooses the one that validates."""
+    splits: Path | None = None
+    """JSON object or CSV table (case, split) that names each case's split, instead of shares or folds."""
     seed: int = 0
     """Of the splits."""
     strict: bool = False
@@ -39,24 +52,10 @@ class Prepare:
 def main() -> None:
     """Run the job."""
     options = cli.parse(Prepare, description=str(__doc__))
-    from ossnet.data.plan import PrepareConfig, parse_spacing
     from ossnet.distributed.dataset import phantom_study, prepare
 
     source, output = phantom_study(options.source, options.output)
-    report = prepare(
-        PrepareConfig(
-            source=source,
-            output=output,
-            layout=options.layout,
-            spacing=parse_spacing(options.spacing),
-            normalisation=options.normalisation,
-            target=options.target,
-            validation_share=options.validation_share,
-            test_share=options.test_share,
-            seed=options.seed,
-            strict=options.strict,
-        )
-    )
+    report = prepare(_config(options, source, output))
     for reason in report.set_aside.values():
         print(f"set aside: {reason}", file=sys.stderr)
     if options.json:
@@ -71,6 +70,28 @@ def main() -> None:
             "made now": f"{report.prepared} in {report.seconds:.1f} s ({report.megabytes_per_s:.1f} MB/s)",
         },
         follow_up=f"python jobs/train.py --data {report.output} --model oss-net-c --output runs/train",
+    )
+
+
+def _config(options: Prepare, source: Path, output: Path) -> "PrepareConfig":
+    from ossnet.data.plan import PrepareConfig, parse_spacing
+
+    return PrepareConfig(
+        source=source,
+        output=output,
+        layout=options.layout,
+        spacing=parse_spacing(options.spacing),
+        interpolation=options.interpolation,
+        crop=options.crop,
+        normalisation=options.normalisation,
+        storage=options.storage,
+        target=options.target,
+        validation_share=options.validation_share,
+        test_share=options.test_share,
+        folds=options.folds,
+        splits=options.splits,
+        seed=options.seed,
+        strict=options.strict,
     )
 
 

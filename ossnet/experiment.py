@@ -46,7 +46,7 @@ def run_training(
         ossnet.errors.UserError: the store and the configuration do not go together.
     """
     config = config.for_store(store)
-    cases = store.split("training")
+    cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, world())
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(config.training.seed)
@@ -105,7 +105,8 @@ def _parallel(network: nn.Module) -> nn.Module:
 
 def _validate(network: nn.Module, config: Config, store: Store) -> dict[str, float]:
     """Dice and IoU on the validation split's full volumes, shared among the ranks; nothing without cases."""
-    cases = store.split("validation")[: config.training.validation_cases]
+    training = config.training
+    cases = store.split("validation", fold=training.fold)[: training.validation_cases]
     if not cases:
         return {}
     shared = cases[rank() :: world()]

@@ -2,8 +2,9 @@
 
 Legend: C channels, X Y Z voxel axes in nibabel order.
 
-The file holds one record batch of one row with two binary columns, `image` and `label` (C order), and under
-the schema's metadata key `ossnet` a JSON object with all the rest. Equal cases give equal bytes.
+The file holds one record batch of one row with two binary columns, `image` (two bytes a voxel, as in
+`ossnet.data.storage`) and `label` (C order), and under the schema's metadata key `ossnet` a JSON object with
+all the rest. Equal cases give equal bytes.
 """
 
 import json
@@ -13,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, UInt8
+from jaxtyping import Float16, Float32, Int16, UInt8
 
 from ossnet.data.geometry import Geometry, Spacing
 from ossnet.data.normalisation import Intensity
+from ossnet.data.storage import Scale, Storage
 from ossnet.errors import UserError
 from ossnet.tree import from_dict, to_dict
 
 _METADATA = b"ossnet"
+_STORED: dict[Storage, str] = {"float16": "<f2", "int16": "<i2"}
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,29 @@ class StoredCase:
 
     id: str
     group: str
-    image: Float16[np.ndarray, "C X Y Z"]
+    voxels: Float16[np.ndarray, "C X Y Z"] | Int16[np.ndarray, "C X Y Z"]
+    """The image as stored; see `image` and `scales`."""
     label: UInt8[np.ndarray, "X Y Z"]
     """Class indices: 0 background, then the task's labels in order."""
     geometry: Geometry
     intensities: tuple[Intensity, ...]
-    """One a channel, before normalisation."""
+    """Of the voxels that are not zero, one a channel."""
+    labelled: tuple[Intensity, ...]
+    """Of the voxels that bear a label, one a channel."""
     class_counts: tuple[int, ...]
     """Voxels of each class index, background first."""
+    errors: tuple[float, ...]
+    """How far a stored intensity is from the normalised one at most, one a channel, in its units."""
+    scales: tuple[Scale, ...] = ()
+    """One a channel where `voxels` are whole numbers: turns any selection of them into intensities."""
+
+    @property
+    def image(self) -> Float16[np.ndarray, "C X Y Z"] | Float32[np.ndarray, "C X Y Z"]:
+        """Normalised intensities: the mapped half floats themselves, or whole numbers decoded each time."""
+        if not self.scales:
+            return self.voxels
+        channels = zip(self.scales, self.voxels, strict=True)
+        return np.stack([scale.decode(channel) for scale, channel in channels])
 
     @property
     def spacing(self) -> Spacing:
@@ -54,7 +72,11 @@ class CaseFacts:
     """C X Y Z."""
     geometry: Geometry
     intensities: tuple[Intensity, ...]
+    labelled: tuple[Intensity, ...]
     class_counts: tuple[int, ...]
+    storage: Storage
+    errors: tuple[float, ...]
+    scales: tuple[Scale, ...]
 
 
 def write_case(path: Path, case: StoredCase) -> None:
@@ -64,12 +86,17 @@ def write_case(path: Path, case: StoredCase) -> None:
     facts = CaseFacts(
         id=case.id,
         group=case.group,
-        shape=case.image.shape,
+        shape=case.voxels.shape,
         geometry=case.geometry,
         intensities=case.intensities,
+        labelled=case.labelled,
         class_counts=case.class_counts,
+        storage="int16" if case.scales else "float16",
+        errors=case.errors,
+        scales=case.scales,
     )
-    columns = {"image": _binary(case.image.astype("<f2", copy=False)), "label": _binary(case.label)}
+    voxels = case.voxels.astype(_STORED[facts.storage], copy=False)
+    columns = {"image": _binary(voxels), "label": _binary(case.label)}
     text = json.dumps(to_dict(facts), sort_keys=True, separators=(",", ":"))
     schema = pa.schema([(name, column.type) for name, column in columns.items()], {_METADATA: text.encode()})
     batch = pa.record_batch(list(columns.values()), schema=schema)
@@ -93,11 +120,14 @@ def read_case(path: Path) -> StoredCase:
     return StoredCase(
         id=facts.id,
         group=facts.group,
-        image=np.frombuffer(image, "<f2").reshape(facts.shape),
+        voxels=np.frombuffer(image, _STORED[facts.storage]).reshape(facts.shape),
         label=np.frombuffer(label, np.uint8).reshape(facts.shape[1:]),
         geometry=facts.geometry,
         intensities=facts.intensities,
+        labelled=facts.labelled,
         class_counts=facts.class_counts,
+        errors=facts.errors,
+        scales=facts.scales,
     )
 
 

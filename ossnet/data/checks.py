@@ -38,8 +38,8 @@ def check_same_grid(found: Geometry, expected: Geometry, *, path: Path, other: s
         raise UserError(msg)
 
 
-def check_finite(channel: Float32[np.ndarray, "X Y Z"], *, path: Path) -> None:
-    """Refuse NaN and infinite voxels.
+def check_finite(channel: Float32[np.ndarray, "X Y Z"], *, path: Path) -> Float32[np.ndarray, "X Y Z"]:
+    """The channel itself, unless it has NaN or infinite voxels.
 
     Raises:
         UserError: with their number.
@@ -47,6 +47,7 @@ def check_finite(channel: Float32[np.ndarray, "X Y Z"], *, path: Path) -> None:
     strange = sum(slab.size - int(np.isfinite(slab).sum()) for slab in channel)
     if strange:
         raise UserError(not_finite(strange, path))
+    return channel
 
 
 def not_finite(count: int, path: Path) -> str:

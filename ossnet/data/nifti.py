@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
-from math import prod
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
@@ -22,8 +21,9 @@ from ossnet.data.geometry import Geometry, Matrix, to_file
 from ossnet.errors import UserError
 
 SUFFIXES = (".nii.gz", ".nii")
+SLAB = 2 << 20
+"""Voxels that are read at once: far fewer than a volume's, yet enough planes to write across them quickly."""
 _CHUNK = 1 << 20
-_SLAB = 8 << 20  # bytes held at once: far below a volume, enough planes for writing across them to be quick
 _BROKEN = (OSError, EOFError, ValueError, zlib.error)
 
 
@@ -134,6 +134,7 @@ def read_channels(file: NiftiFile) -> Iterator[Float32[np.ndarray, "X Y Z"]]:
             if start < stop:
                 grid[:, :, start - z.start : stop - z.start] = slab[x, y, start - first : stop - first]
         yield channel
+        del channel, grid  # before the next one is made
 
 
 def read_labels(file: NiftiFile) -> Integer[np.ndarray, "X Y Z"]:
@@ -186,10 +187,10 @@ def write_nifti(path: Path, array: Num[np.ndarray, "X Y Z"], geometry: Geometry)
 
 
 def _read_stored(file: NiftiFile) -> Iterator[tuple[int, int, Shaped[np.ndarray, "X Y Z"]]]:
-    """Voxels as stored, as `read_slabs`; a compressed stream is read to its end, so that its checksum counts."""
+    """As `read_slabs`, not scaled; a compressed stream is read to its end, so that its checksum counts."""
     x, y, z = file.geometry.shape
-    plane, expected = x * y * file.dtype.itemsize, prod(file.geometry.shape) * file.channels * file.dtype.itemsize
-    planes = max(1, _SLAB // plane)
+    plane, planes = x * y * file.dtype.itemsize, max(1, SLAB // (x * y))
+    expected = plane * z * file.channels
     filled, reason = 0, "it ends early"
     try:
         with _open(file.path) as stream:

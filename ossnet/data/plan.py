@@ -17,16 +17,21 @@ from typing import Literal
 from ossnet.data.checks import check_same_grid
 from ossnet.data.geometry import Spacing
 from ossnet.data.layouts import Case, Layout, Source, read_source
-from ossnet.data.nifti import NiftiFile, read_header
+from ossnet.data.nifti import SLAB, NiftiFile, read_header
 from ossnet.data.normalisation import default_normalisation
-from ossnet.data.preprocessing import read_headers
-from ossnet.data.splits import make_splits
+from ossnet.data.preprocessing import read_headers, working_coarse_axis
+from ossnet.data.resampling import interpolation_memory
+from ossnet.data.splits import Split, make_folds, make_splits, read_splits
+from ossnet.data.storage import Storage
 from ossnet.data.store import CASES, MANIFEST, SCHEMA_VERSION, Manifest, read_manifest, read_version
-from ossnet.data.task import Normalisation, Target, Task
+from ossnet.data.task import Interpolation, Normalisation, Target, Task
 from ossnet.errors import UserError
+
+Choice = Literal["auto"] | Normalisation
 
 PROCESS_MEMORY = 300 << 20
 """Bytes a process takes before it reads a voxel: the libraries that it imports."""
+_COUNTS = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,25 @@ class PrepareConfig:
     """How the folder is laid out."""
     spacing: Spacing | None = None
     """Voxel size in mm along R, A and S to resample to; by default each scan keeps its own."""
-    normalisation: Literal["auto"] | Normalisation = "auto"
-    """`auto` is ct for CT, else zscore-foreground; zscore is the paper's."""
+    interpolation: Interpolation = "cubic"
+    """Of images where they are resampled; labels are interpolated class by class."""
+    crop: float | None = None
+    """Margin in mm around the box of a scan's foreground, beyond which it is cut off; by default none is."""
+    normalisation: Choice | tuple[Choice, ...] = "auto"
+    """`auto` is ct for CT, else zscore-foreground; zscore is the paper's. One for all, or one a modality."""
+    storage: Storage = "float16"
+    """Of images: int16 where half floats would be too coarse, and for all if asked for."""
     target: Target = "labels"
     """`foreground` merges all labels into one class (the paper's binary tasks)."""
     validation_share: float = 0.2
+    """Not used with folds, of which each validates in its turn."""
     test_share: float = 0.0
     seed: int = 0
     """Of the splits."""
+    folds: int | None = None
+    """Parts of the cases outside the test split; the first one validates unless training names another."""
+    splits: Path | None = None
+    """JSON or CSV that names each case's split, instead of shares."""
     strict: bool = False
     """Fail at the first case that cannot be used, instead of setting it aside."""
 
@@ -76,6 +92,8 @@ class Plan:
     surveys: dict[str, Survey]
     set_aside: dict[str, str] = field(default_factory=dict)
     """Found unusable so far."""
+    splits: dict[str, Split] | None = None
+    """Of each case, where the user has decided."""
 
     @property
     def cases(self) -> list[Case]:
@@ -98,7 +116,7 @@ class Plan:
         return _digest_of(
             [self._digest(case) for case in self.source.cases],
             self.source.left_out,
-            [config.validation_share, config.test_share, config.seed],
+            [config.validation_share, config.test_share, config.seed, config.folds, self.splits],
         )
 
     def _digest(self, case: Case) -> str:
@@ -107,6 +125,7 @@ class Plan:
             case.id,
             case.group,
             self.task.to_dict(),
+            self.config.storage,
             self.source.labels,
             self.surveys[case.id].digest,
         )
@@ -119,15 +138,19 @@ def make_plan(config: PrepareConfig) -> Plan:
         UserError: a source or an output that cannot be used, no usable case, or (strict) any that is not.
     """
     check_output(config.output)
-    make_splits({}, validation_share=config.validation_share, test_share=config.test_share, seed=config.seed)
+    check_shares(config)
     source = read_source(config.source, config.layout)
     task = make_task(config, source)
+    groups = {case.id: case.group for case in source.cases}
+    splits = None if config.splits is None else read_splits(config.splits, groups)
+    if config.folds is not None:
+        make_folds(groups, folds=config.folds, seed=config.seed)  # refuses too many before any work
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         surveys = dict(
             zip((case.id for case in source.cases), pool.map(_surveyor(task), source.cases), strict=True)
         )
     problems = {name: survey.problem for name, survey in surveys.items() if survey.problem is not None}
-    plan = Plan(config, source, task, surveys, source.left_out | problems)
+    plan = Plan(config, source, task, surveys, source.left_out | problems, splits)
     check_problems(plan, plan.set_aside)
     return plan
 
@@ -153,19 +176,38 @@ def make_task(config: PrepareConfig, source: Source) -> Task:
     """The task that the options make of a source.
 
     Raises:
-        UserError: a spacing that is not positive.
+        UserError: a spacing that is not positive, a negative margin, or normalisations for other modalities.
     """
     if config.spacing is not None and min(config.spacing) <= 0:
         msg = f"spacing {config.spacing}: expected three sizes in mm above 0"
         raise UserError(msg)
-    normalisation = config.normalisation
+    if config.crop is not None and config.crop < 0:
+        msg = f"crop {config.crop}: expected a margin in mm from 0"
+        raise UserError(msg)
     return Task(
         modalities=source.modalities,
         labels=source.labels if config.target == "labels" else {"foreground": 1},
-        normalisation=default_normalisation(source.modalities) if normalisation == "auto" else normalisation,
+        normalisation=_normalisation(config.normalisation, source.modalities),
         spacing=config.spacing,
+        interpolation=config.interpolation,
+        crop=config.crop,
         target=config.target,
     )
+
+
+def check_shares(config: PrepareConfig) -> None:
+    """Refuse splits that cannot be.
+
+    Raises:
+        UserError: impossible shares, fewer than two folds, or folds beside given splits.
+    """
+    make_splits({}, validation_share=config.validation_share, test_share=config.test_share, seed=config.seed)
+    if config.folds is not None and config.folds < 2:
+        msg = f"folds {config.folds}: expected 2 or more, or none"
+        raise UserError(msg)
+    if config.folds is not None and config.splits is not None:
+        msg = f"{config.splits}: expected no folds beside given splits, found {config.folds}; leave one out"
+        raise UserError(msg)
 
 
 def check_problems(plan: Plan, set_aside: dict[str, str]) -> None:
@@ -235,18 +277,40 @@ def _surveyor(task: Task) -> Callable[[Case], Survey]:
     return survey
 
 
+def _normalisation(
+    chosen: Choice | tuple[Choice, ...], modalities: tuple[str, ...]
+) -> Normalisation | tuple[Normalisation, ...]:
+    choices = chosen if isinstance(chosen, tuple) else (chosen,)
+    if len(choices) not in (1, len(modalities)):
+        names = ", ".join(modalities)
+        msg = f"normalisation {' '.join(choices)}: expected one, or one for each of {names}"
+        raise UserError(msg)
+    if len(choices) == 1:
+        choices *= len(modalities)
+    kinds = tuple(
+        default_normalisation(name) if choice == "auto" else choice
+        for name, choice in zip(modalities, choices, strict=True)
+    )
+    return kinds[0] if len(set(kinds)) == 1 else kinds
+
+
 def _memory(images: list[NiftiFile], label: NiftiFile, task: Task) -> int:
-    """Bytes at the worst moment of `make_case`."""
-    geometry = images[0].geometry
-    voxels, working = prod(geometry.shape), prod(geometry.at_spacing(task.spacing).working_shape)
-    channels = len(task.modalities)
-    reading_label = _voxel_bytes(label) + 6 * voxels
-    # Reading: a file as stored, a float32 channel beside the last one, the same resampled, image and label.
-    # Writing: the image, its half precision and the label.
-    apart = 4 * voxels * min(2, channels) + 4 * working * (task.spacing is not None)
-    reading_image = max(map(_voxel_bytes, images)) + apart + 4 * channels * working + working
-    writing = 6 * channels * working + working
-    return PROCESS_MEMORY + max(reading_label, reading_image, writing) * 11 // 10
+    """Bytes at the worst moment of `make_case`; nothing is known yet of what cropping will spare."""
+    geometry = label.geometry.at_spacing(task.spacing)
+    before, after = geometry.canonical_shape, geometry.working_shape
+    voxels, working, slab = prod(before), prod(after), min(SLAB, prod(before))
+    # A label's numbers and classes, with cropping also the part that is kept; slabs are rounded in float64.
+    rounded = label.dtype.kind == "f" or label.scaled
+    numbers = 4 if rounded else label.dtype.itemsize
+    reading_label = (numbers + 1 + (task.crop is not None)) * voxels + working
+    reading_label += slab * (label.dtype.itemsize + 40 * rounded)
+    # All channels as stored, the label, one channel and what resampling makes of it, a slab and its scaling.
+    image = 2 * len(task.modalities) * working + working + 4 * voxels
+    image += interpolation_memory(before, after, coarse=working_coarse_axis(geometry, task))
+    image += slab * (max(file.dtype.itemsize for file in images) + 8)
+    # What statistics and interpolation take, some of it for each plane.
+    beside = _COUNTS + 64 * max(working // min(after), voxels // min(before))
+    return PROCESS_MEMORY + max(reading_label, image) + beside
 
 
 def _voxel_bytes(file: NiftiFile) -> int:

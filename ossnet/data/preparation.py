@@ -8,23 +8,26 @@ Legend: X Y Z voxel axes in nibabel order.
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from ossnet.data.casefile import StoredCase, read_facts
 from ossnet.data.layouts import Case
-from ossnet.data.normalisation import intensity, normalise
+from ossnet.data.nifti import NiftiFile
+from ossnet.data.normalisation import Intensity, intensity, normalise
 from ossnet.data.plan import Plan, check_problems, no_label
-from ossnet.data.preprocessing import load_image, preprocess_label, read_headers
-from ossnet.data.splits import make_splits
+from ossnet.data.preprocessing import load_channels, on_working_grid, preprocess_label, read_headers
+from ossnet.data.splits import by_split, find_strata, make_folds, make_splits
 from ossnet.data.statistics import summarise
-from ossnet.data.store import CASES, SCHEMA_VERSION, CaseEntry, Manifest, write_manifest
+from ossnet.data.storage import MOST_ERROR, Scale, Storage, encode
+from ossnet.data.store import CASES, MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, write_manifest
 from ossnet.data.task import Task
 from ossnet.errors import UserError
 from ossnet.tree import to_dict
@@ -60,7 +63,7 @@ class PrepareReport:
 
 
 def make_case(case: Case, plan: Plan) -> StoredCase:
-    """Read, check and bring one case to its working state; of the plan, only task and labels matter.
+    """Read, check and bring one case to its working state; of the plan, only task, labels and storage matter.
 
     Raises:
         UserError: the case cannot be used; names the file and the remedy.
@@ -68,24 +71,33 @@ def make_case(case: Case, plan: Plan) -> StoredCase:
     if case.label is None:
         raise UserError(no_label(case))
     task = plan.task
-    files = read_headers(case.images, len(task.modalities))
-    as_stored = Task(task.modalities, plan.source.labels, spacing=task.spacing)
+    files = on_working_grid(read_headers(case.images, len(task.modalities)), task)
+    as_stored = replace(task, labels=plan.source.labels, target="labels")
     label = preprocess_label(case.label, as_stored, like=files[0].geometry)
     if task.target == "foreground":
         label = (label > 0).astype(np.uint8)
-    scan = load_image(files, task)
-    intensities = []
-    for channel in scan.image:
-        intensities.append(intensity(channel))
-        normalise(channel, task.normalisation)
+    image = _store_image(files, label, task, plan.config.storage)
+    if plan.config.storage == "float16" and max(image.errors) > MOST_ERROR:
+        del image  # its memory is needed
+        image = _store_image(files, label, task, "int16")
+    if max(image.errors) > MOST_ERROR:
+        channel = int(np.argmax(image.errors))
+        msg = (
+            f"{case.images[0]}: expected {task.modalities[channel]} to be stored within {MOST_ERROR:g} "
+            f"deviations, found {max(image.errors):.3g}, as some voxels are far from all others; cut them off"
+        )
+        raise UserError(msg)
     return StoredCase(
         id=case.id,
         group=case.group,
-        image=scan.image.astype(np.float16),
+        voxels=image.voxels,
         label=label,
-        geometry=scan.geometry,
-        intensities=tuple(intensities),
+        geometry=files[0].geometry,
+        intensities=tuple(image.intensities),
+        labelled=tuple(image.labelled),
         class_counts=_count(label, task.classes),
+        errors=tuple(image.errors),
+        scales=tuple(image.scales),
     )
 
 
@@ -126,12 +138,7 @@ def complete(plan: Plan, set_aside: dict[str, str]) -> Manifest:
         name: CaseEntry.of(read_facts(path), path.relative_to(root).as_posix())
         for name, path in paths.items()
     }
-    splits = make_splits(
-        {name: entry.group for name, entry in cases.items()},
-        validation_share=plan.config.validation_share,
-        test_share=plan.config.test_share,
-        seed=plan.config.seed,
-    )
+    splits, folds = _divide(plan, cases)
     hidden = {"output", "strict"}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -139,14 +146,82 @@ def complete(plan: Plan, set_aside: dict[str, str]) -> Manifest:
         configuration={name: value for name, value in to_dict(plan.config).items() if name not in hidden},
         task=plan.task,
         statistics=summarise(list(cases.values()), plan.task),
-        splits={name: tuple(members) for name, members in splits.items()},
+        splits=splits,
+        folds=folds,
         cases=cases,
         set_aside=dict(sorted(set_aside.items())),
     )
     write_manifest(root, manifest)
-    for stray in set((root / CASES).iterdir()) - set(paths.values()):
-        stray.unlink(missing_ok=True)
+    sweep(root, manifest)
     return manifest
+
+
+def sweep(root: Path, manifest: Manifest) -> None:
+    """Remove from a finished store what belongs to no case: of older inputs, or half-written when killed."""
+    wanted = {root / entry.file for entry in manifest.cases.values()}
+    for stray in {*(root / CASES).iterdir(), *root.glob(f".*-{MANIFEST}")} - wanted:
+        stray.unlink(missing_ok=True)
+    for folder in root.glob(f".{CASES}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class _Image:
+    """An image on its way into the store."""
+
+    voxels: Shaped[np.ndarray, "C X Y Z"]
+    intensities: list[Intensity] = field(default_factory=list)
+    labelled: list[Intensity] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    scales: list[Scale] = field(default_factory=list)
+
+
+def _store_image(
+    files: Sequence[NiftiFile], label: UInt8[np.ndarray, "X Y Z"], task: Task, storage: Storage
+) -> _Image:
+    """One channel after the other, so that only one is there in single precision."""
+    image = _Image(np.empty((len(task.modalities), *label.shape), storage))
+    channels = load_channels(files, task)
+    for target, kind in zip(image.voxels, task.normalisations, strict=True):
+        channel = next(channels)
+        image.intensities.append(intensity(channel))
+        image.labelled.append(intensity(channel, label))
+        normalise(channel, kind)
+        scale, error = encode(channel, target)
+        image.errors.append(error)
+        if scale is not None:
+            image.scales.append(scale)
+        del channel  # before the next one is read
+    return image
+
+
+def _divide(
+    plan: Plan, cases: Mapping[str, CaseEntry]
+) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[str, ...], ...]]:
+    """The splits of the cases that are there, and the folds where there are some."""
+    config = plan.config
+    if plan.splits is not None:
+        there = {case: split for case, split in plan.splits.items() if case in cases}
+        return by_split(there), ()
+    groups = {name: entry.group for name, entry in cases.items()}
+    volumes = {
+        name: [count * prod(entry.spacing) for count in entry.class_counts[1:]]
+        for name, entry in cases.items()
+    }
+    strata = find_strata(groups, volumes)
+    splits = make_splits(
+        groups,
+        validation_share=config.validation_share,
+        test_share=config.test_share,
+        seed=config.seed,
+        strata=strata,
+    )
+    if config.folds is None:
+        return splits, ()
+    left = {case: group for case, group in groups.items() if case not in set(splits["test"])}
+    folds = make_folds(left, folds=config.folds, seed=config.seed, strata=strata)
+    training = tuple(sorted(case for fold in folds[1:] for case in fold))
+    return {"training": training, "validation": folds[0], "test": splits["test"]}, folds
 
 
 def _count(label: UInt8[np.ndarray, "X Y Z"], classes: int) -> tuple[int, ...]:

@@ -14,11 +14,12 @@ from ossnet.data.casefile import CaseFacts, StoredCase, read_case
 from ossnet.data.geometry import Shape, Spacing
 from ossnet.data.normalisation import Intensity
 from ossnet.data.splits import SPLITS, check_splits
+from ossnet.data.storage import Storage
 from ossnet.data.task import Task
 from ossnet.errors import UserError
 from ossnet.tree import from_dict, to_dict, unknown
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 CASES = "cases"
 
@@ -34,6 +35,12 @@ class CaseEntry:
     spacing: Spacing
     class_counts: tuple[int, ...]
     intensities: tuple[Intensity, ...]
+    """Before normalisation, of the voxels that are not zero, one a channel."""
+    labelled: tuple[Intensity, ...]
+    """The same of the voxels that bear a label."""
+    storage: Storage
+    errors: tuple[float, ...]
+    """How far a stored intensity is from the normalised one at most, one a channel, in its units."""
 
     @classmethod
     def of(cls, facts: CaseFacts, file: str) -> "CaseEntry":
@@ -45,6 +52,9 @@ class CaseEntry:
             spacing=facts.geometry.spacing,
             class_counts=facts.class_counts,
             intensities=facts.intensities,
+            labelled=facts.labelled,
+            storage=facts.storage,
+            errors=facts.errors,
         )
 
 
@@ -58,30 +68,39 @@ class Manifest:
     configuration: dict[str, Any]
     task: Task
     statistics: dict[str, Any]
-    """`max_shape`, `median_shape`, `median_spacing`, `class_frequencies` by label, `intensities` by
-    modality."""
+    """`max_shape`, `median_shape`, `median_spacing`, `class_frequencies` by label, and by modality
+    `intensities`, `labelled` and `errors`, as in `CaseEntry`."""
     splits: dict[str, tuple[str, ...]]
+    folds: tuple[tuple[str, ...], ...]
+    """What is not in the test split once more, in parts of which each may validate what the others train."""
     cases: dict[str, CaseEntry]
     set_aside: dict[str, str]
     """Cases (or files) that were left out, each with the reason."""
 
 
 class Store:
-    """A prepared data set; cheap to open, safe to share between processes."""
+    """A prepared data set; cheap to open, safe to share between processes.
 
-    def __init__(self, root: Path, manifest: Manifest) -> None:
+    Its test split can only be read where it was opened for that: training and tuning never do.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest, *, with_test: bool = False) -> None:
         self.root = root
         self.manifest = manifest
+        self._held_out = frozenset() if with_test else frozenset(manifest.splits["test"])
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
+    def open(cls, path: Path, *, with_test: bool = False) -> "Store":
         """Open a store.
+
+        Args:
+            with_test: whether the test split may be read.
 
         Raises:
             UserError: no store there, one of another schema version, a damaged manifest, or splits that share
                 a group.
         """
-        return cls(path, read_manifest(path))
+        return cls(path, read_manifest(path), with_test=with_test)
 
     @property
     def task(self) -> Task:
@@ -96,27 +115,50 @@ class Store:
         )
         return first, second, third
 
-    def split(self, name: str) -> tuple[str, ...]:
+    def split(self, name: str, *, fold: int | None = None) -> tuple[str, ...]:
         """Case ids of `training`, `validation`, `test` or `all`, sorted.
 
+        Args:
+            fold: the fold that validates what the others train, instead of the splits.
+
         Raises:
-            UserError: another name.
+            UserError: another name or fold, or cases of the test split where it may not be read.
         """
-        if name == "all":
-            return tuple(sorted(self.manifest.cases))
-        if name not in SPLITS:
+        if name not in [*SPLITS, "all"]:
             raise UserError(unknown("split", name, [*SPLITS, "all"]))
-        return self.manifest.splits[name]
+        if fold is not None and name in ("training", "validation"):
+            cases = self._fold(name, fold)
+        else:
+            cases = tuple(sorted(self.manifest.cases)) if name == "all" else self.manifest.splits[name]
+        if not self._held_out.isdisjoint(cases):
+            raise UserError(self._refusal(f"the {name} split"))
+        return cases
 
     def case(self, case_id: str) -> StoredCase:
         """Map a case into memory.
 
         Raises:
-            UserError: an unknown id, or a file that is gone or damaged.
+            UserError: an unknown id, one of the test split where it may not be read, or a file that is gone
+                or damaged.
         """
         if case_id not in self.manifest.cases:
             raise UserError(unknown(f"case of {self.root}", case_id, self.manifest.cases))
+        if case_id in self._held_out:
+            raise UserError(self._refusal(case_id))
         return read_case(self.root / self.manifest.cases[case_id].file)
+
+    def _fold(self, name: str, fold: int) -> tuple[str, ...]:
+        folds = self.manifest.folds
+        if not 0 <= fold < len(folds):
+            found = f"{len(folds)} folds, counted from 0" if folds else "no folds"
+            msg = f"{self.root}: expected the fold {fold}, found {found}; prepare with --folds"
+            raise UserError(msg)
+        if name == "validation":
+            return folds[fold]
+        return tuple(sorted(case for other, part in enumerate(folds) if other != fold for case in part))
+
+    def _refusal(self, what: str) -> str:
+        return f"{self.root}: {what} is held out for the end: only jobs/evaluate.py reads the test split"
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -128,7 +170,10 @@ def read_manifest(root: Path) -> Manifest:
         msg = f"{path}: expected store schema version {SCHEMA_VERSION}, found {version}; {remedy}"
         raise UserError(msg)
     manifest = from_dict(Manifest, json.loads(path.read_text()), str(path))
-    check_splits(manifest.splits, {case: entry.group for case, entry in manifest.cases.items()})
+    groups = {case: entry.group for case, entry in manifest.cases.items()}
+    folds = {f"fold {number}": fold for number, fold in enumerate(manifest.folds)}
+    check_splits(manifest.splits, groups)
+    check_splits({**folds, "test": manifest.splits["test"]} if folds else {}, groups)
     return manifest
 
 

@@ -14,6 +14,7 @@ from ossnet.errors import UserError
 from ossnet.tree import from_dict, to_dict
 
 Normalisation = Literal["zscore", "zscore-foreground", "ct"]
+Interpolation = Literal["linear", "cubic"]
 Target = Literal["labels", "foreground"]
 BACKGROUND = 0
 
@@ -26,9 +27,14 @@ class Task:
     """One name a channel, in channel order."""
     labels: dict[str, int]
     """Name and voxel value of each foreground class, in class order: class k is the k-th of them, from 1."""
-    normalisation: Normalisation = "zscore-foreground"
+    normalisation: Normalisation | tuple[Normalisation, ...] = "zscore-foreground"
+    """One for all channels, or one a channel."""
     spacing: tuple[float, float, float] | None = None
     """Voxel size in mm along R, A and S to resample to; None keeps each scan's own."""
+    interpolation: Interpolation = "linear"
+    """Of images where they are resampled."""
+    crop: float | None = None
+    """Margin in mm around the box of a scan's foreground, beyond which it is cut off; None keeps all."""
     target: Target = "labels"
     """`foreground` merges every label above 0 into one class (the paper's binary tasks)."""
 
@@ -36,6 +42,13 @@ class Task:
     def classes(self) -> int:
         """Number of foreground classes."""
         return len(self.labels)
+
+    @property
+    def normalisations(self) -> tuple[Normalisation, ...]:
+        """One a channel."""
+        if isinstance(self.normalisation, tuple):
+            return self.normalisation
+        return (self.normalisation,) * len(self.modalities)
 
     def encode(self, values: Integer[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
         """Voxel values to dense class indices 0..classes.

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from ossnet.data.casefile import write_case
 from ossnet.data.layouts import Case
 from ossnet.data.phantom import write_phantom
 from ossnet.data.plan import Plan, PrepareConfig, check_problems, finished, make_plan
-from ossnet.data.preparation import PrepareReport, building, complete, make_case
+from ossnet.data.preparation import PrepareReport, building, complete, make_case, sweep
 from ossnet.data.progress import progress
 from ossnet.data.store import Manifest
 from ossnet.distributed.cluster import connect, nodes, workplace
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ReferenceSharding", "prepare", "reference_dataset", "shard_references"]
 
 
+_LOST_WORKERS = 3  # how often a task starts again when its process is gone; Ray Data would do so for ever
 _TASK = 8 << 20  # bytes of voxels that are worth a task's start of about 50 ms
 
 
@@ -42,6 +44,8 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     manifest, made = finished(plan), list[str]()
     if manifest is None:
         manifest, made = _prepare(plan)
+    else:
+        sweep(config.output, manifest)
     check_problems(plan, manifest.set_aside)
     return PrepareReport(
         output=config.output,
@@ -88,7 +92,9 @@ def _make_all(plan: Plan, cases: list[Case]) -> Iterator[tuple[str, str | None]]
     """Case ids as they are done, each with the reason where it cannot be used."""
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its import sets a level of its own
+    logging.getLogger("ray.data").setLevel(
+        logging.CRITICAL
+    )  # its import sets one; what it tells is told below
     memory = max(plan.surveys[case.id].memory for case in cases)
     _check_memory(plan, memory)
     items = [{"case": to_dict(case), "path": str(plan.path(case).absolute())} for case in cases]
@@ -96,14 +102,20 @@ def _make_all(plan: Plan, cases: list[Case]) -> Iterator[tuple[str, str | None]]
     rows = ray.data.from_items(items, override_num_blocks=_tasks(len(items), total))
     rows.context.enable_progress_bars = False
     # What every task gets is the plan without its lists, which grow with the number of cases.
-    brief = replace(plan, source=replace(plan.source, cases=()), surveys={}, set_aside={})
-    made = rows.map(_make_row, fn_args=(brief,), num_cpus=1, memory=memory)
+    brief = replace(plan, source=replace(plan.source, cases=()), surveys={}, set_aside={}, splits=None)
+    with warnings.catch_warnings(action="ignore"):  # there is no other way yet to limit how often it tries
+        made = rows.map(_make_row, fn_args=(brief,), num_cpus=1, memory=memory, max_retries=_LOST_WORKERS)
+    left = {case.id: case for case in cases}
     with progress("preparing", cases=len(cases), size=total) as advance:
-        for row in made.iter_rows():
-            advance(plan.surveys[row["case"]].voxel_bytes)
-            if row["fatal"]:
-                raise UserError(row["fatal"])
-            yield row["case"], row["problem"]
+        try:
+            for row in made.iter_rows():
+                del left[row["case"]]
+                advance(plan.surveys[row["case"]].voxel_bytes)
+                if row["fatal"]:
+                    raise UserError(row["fatal"])
+                yield row["case"], row["problem"]
+        except ray.exceptions.RayError as error:
+            raise UserError(_lost(plan, list(left.values()), error)) from error
 
 
 def _tasks(cases: int, size: int) -> int:
@@ -131,6 +143,18 @@ def _make_row(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
         reason = os.strerror(error.errno) if error.errno else str(error)
         return done | {"fatal": f"{path}: cannot be written ({reason}); make room or name another --output"}
     return done
+
+
+def _lost(plan: Plan, left: list[Case], error: Exception) -> str:
+    """What to tell where processes were killed again and again; which case each had is not known any more."""
+    largest = max(left, key=lambda case: plan.surveys[case.id].memory)
+    memory = plan.surveys[largest.id].memory / 2**30
+    others = f" or one of {len(left) - 1} others" if len(left) > 1 else ""
+    return (
+        f"{largest.images[0]}: the process of this case{others} was lost {_LOST_WORKERS + 1} times "
+        f"({type(error).__name__}), as happens when RAM runs out; {memory:.1f} GiB were reserved for it: "
+        "make room and give the same command again, which goes on where this stopped"
+    )
 
 
 def _check_memory(plan: Plan, memory: int) -> None:

@@ -36,7 +36,8 @@ _SHORTEST_STEP_S = 0.01  # no network of ours is faster: it bounds the epochs of
 def limited(config: Config, store: Store, *, epochs: int | None, max_time_s: float | None) -> Config:
     """The configuration with its end given in epochs, in seconds or both; a time alone lifts the other."""
     if max_time_s is not None and epochs is None:
-        steps = max(steps_per_epoch(len(store.split("training")), config.training.batch_size), 1)
+        cases = store.split("training", fold=config.training.fold)
+        steps = max(steps_per_epoch(len(cases), config.training.batch_size), 1)
         epochs = ceil(max_time_s / (steps * _SHORTEST_STEP_S))
     changes = {"training.epochs": epochs, "training.max_time_s": max_time_s}
     return config.replace({path: value for path, value in changes.items() if value is not None})
@@ -58,7 +59,8 @@ def launch_training(
             or the store and the configuration do not go together.
     """
     config = config.for_store(store)
-    check_batch(len(store.split("training")), config.training.batch_size, workers)
+    cases = store.split("training", fold=config.training.fold)
+    check_batch(len(cases), config.training.batch_size, workers)
     identity = _identity(config, output, resume=resume)
     from ossnet.distributed.train import Job, fit
 

@@ -35,7 +35,7 @@ def reference_dataset(store: Store, training: "TrainingConfig") -> "Dataset":
     """
     import pyarrow as pa
 
-    cases = store.split("training")
+    cases = store.split("training", fold=training.fold)
     steps = steps_per_epoch(len(cases), training.batch_size)
     count = training.epochs * steps * training.batch_size
     if count > _MOST:

@@ -73,7 +73,7 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
     """
     import optuna
 
-    if not store.split("validation"):
+    if not store.split("validation", fold=base.training.fold):
         msg = f"{store.root}: no validation cases, by which trials are judged: prepare with a larger share"
         raise UserError(msg)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -84,7 +84,8 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
         changes = space(study.ask())
         try:
             config = configure(base, changes, store)
-            check_batch(len(store.split("training")), config.training.batch_size, workers)
+            cases = store.split("training", fold=config.training.fold)
+            check_batch(len(cases), config.training.batch_size, workers)
         except UserError as error:
             msg = f"{space.path.name}: {error}"
             raise UserError(msg) from error

@@ -97,7 +97,8 @@ def fit(
     Raises:
         UserError: the store and the configuration do not go together, or the loss is not finite.
     """
-    check_batch(len(store.split("training")), config.training.batch_size, workers)
+    cases = store.split("training", fold=config.training.fold)
+    check_batch(len(cases), config.training.batch_size, workers)
     output.mkdir(parents=True, exist_ok=True)
     (output / "run.json").write_text(json.dumps({"id": job.run}))
     (output / "config.json").write_text(config.to_json())

@@ -34,19 +34,21 @@ def evaluate(
     store: Store,
     *,
     split: str,
+    fold: int | None = None,
     output: Path,
     progress: Callable[[CaseScore, int, int], None] = lambda score, done, of: None,
 ) -> Evaluation:
     """Score every case of a split on full volumes of the working grid.
 
     Args:
+        fold: of the store, where the network was trained on the others.
         progress: told of every case with how many are done, and of how many.
 
     Raises:
         UserError: an empty split, or a store prepared for another task than the checkpoint's.
     """
     _check_task(predictor.task, store)
-    cases = store.split(split)
+    cases = store.split(split, fold=fold)
     if not cases:
         msg = f"{store.root}: the {split} split has no cases: choose another or prepare anew"
         raise UserError(msg)
@@ -58,7 +60,7 @@ def evaluate(
         scores.append(score)
         progress(score, len(scores), len(cases))
     seconds = (time.monotonic() - began) / len(cases)
-    summary = {"split": split, **report(scores), "seconds_per_case": seconds}
+    summary = {"split": split, "fold": fold, **report(scores), "seconds_per_case": seconds}
     output.mkdir(parents=True, exist_ok=True)
     _write(output / "summary.json", json.dumps(summary, indent=2))
     _write_cases(output / "cases.csv", scores)
@@ -70,7 +72,7 @@ def evaluate(
 
 
 def _check_task(task: Task, store: Store) -> None:
-    for name in ("modalities", "labels", "normalisation", "spacing", "target"):
+    for name in ("modalities", "labels", "normalisation", "spacing", "interpolation", "crop", "target"):
         expected, found = getattr(task, name), getattr(store.task, name)
         if expected != found:
             msg = f"{store.root}: the checkpoint was trained with {name} {expected}, the store has {found}"

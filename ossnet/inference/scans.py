@@ -11,8 +11,8 @@ from jaxtyping import Float, Real
 from ossnet.data import Geometry, Scan, Task
 from ossnet.data.checks import check_finite
 from ossnet.data.geometry import to_canonical
-from ossnet.data.normalisation import normalise
-from ossnet.data.resampling import linear
+from ossnet.data.normalisation import foreground, normalise
+from ossnet.data.preprocessing import crop_geometry, to_spacing
 from ossnet.errors import UserError
 
 _IN_MEMORY = Path("array")
@@ -31,13 +31,18 @@ def scan_from_array(
         channels = f"{len(task.modalities)} channels ({', '.join(task.modalities)})"
         msg = f"array: expected three axes and {channels} on a fourth, found shape {array.shape}"
         raise UserError(msg)
-    geometry = _geometry(voxels.shape[:3], affine).at_spacing(task.spacing)
+    geometry, volumes = _geometry(voxels.shape[:3], affine), list(np.moveaxis(voxels, -1, 0))
+    if task.crop is not None:
+        kinds = zip(volumes, task.normalisations, strict=True)
+        foregrounds = ((0, foreground(values, kind)) for values, kind in kinds)
+        geometry = crop_geometry(foregrounds, geometry, task.crop)
+    geometry = geometry.at_spacing(task.spacing)
     image = np.empty((voxels.shape[3], *geometry.working_shape), np.float32)
-    for channel, values in zip(image, np.moveaxis(voxels, -1, 0), strict=True):
-        canonical = np.ascontiguousarray(to_canonical(values, geometry), np.float32)
-        check_finite(canonical[None], path=_IN_MEMORY)
-        channel[...] = linear(canonical, geometry.working_shape)
-        normalise(channel, task.normalisation)
+    for target, values, kind in zip(image, volumes, task.normalisations, strict=True):
+        channel = np.ascontiguousarray(to_canonical(values[geometry.kept], geometry), np.float32)
+        check_finite(channel[None], path=_IN_MEMORY)
+        target[...] = to_spacing(channel, geometry, kind, task)
+        normalise(target, kind)
     return Scan(image, geometry)
 
 

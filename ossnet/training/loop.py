@@ -39,6 +39,8 @@ class TrainingConfig:
     """Epochs between two validations; the last epoch is always validated."""
     validation_cases: int | None = None
     """Validate on the first so many cases of the split only; nothing: on all."""
+    fold: int | None = None
+    """Fold of the store that validates what the others train; by default its own splits are taken."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints; the last epoch always leaves one."""
 

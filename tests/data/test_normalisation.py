@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ossnet.data.normalisation import CT_WINDOW, default_normalisation, intensity, normalise
+from ossnet.data.normalisation import CT_WINDOW, default_normalisation, foreground, intensity, normalise
 
 VOLUMES = arrays(np.float32, (4, 3, 5), elements=st.floats(-2000, 2000, width=32))
 
@@ -68,13 +68,38 @@ def test_intensity_of_nothing_is_zero():
 
 
 @pytest.mark.parametrize(
-    ("modalities", "kind"),
-    [
-        (("CT",), "ct"),
-        (("MRI",), "zscore-foreground"),
-        (("FLAIR", "T1w"), "zscore-foreground"),
-        (("CT", "PET"), None),
-    ],
+    ("modality", "kind"),
+    [("CT", "ct"), ("cbct", "ct"), ("MRI", "zscore-foreground"), ("PET", "zscore-foreground")],
 )
-def test_the_default_follows_the_modalities(modalities, kind):
-    assert default_normalisation(modalities) == (kind or "zscore-foreground")
+def test_the_default_follows_the_modality(modality, kind):
+    assert default_normalisation(modality) == kind
+
+
+@given(VOLUMES, st.booleans())
+def test_percentiles_are_values_that_occur(volume, labelled):
+    label = (np.arange(volume.size).reshape(volume.shape) % 3 == 0).astype(np.uint8)
+    voxels = volume[label > 0] if labelled else volume[volume != 0]
+    result = intensity(volume, label) if labelled else intensity(volume)
+    if voxels.size:
+        expected = np.quantile(voxels, [0.005, 0.5, 0.995], method="lower")
+        assert [result.percentile_0_5, result.median, result.percentile_99_5] == expected.tolist()
+        assert result.mean == pytest.approx(voxels.mean(dtype=float), rel=1e-6, abs=1e-6)
+        assert (result.minimum, result.maximum) == (voxels.min(), voxels.max())
+    else:
+        assert result == intensity(np.zeros((2, 2, 2), np.float32))
+
+
+def test_percentiles_pass_over_few_extremes():
+    volume = np.random.default_rng(0).normal(100, 10, (60, 60, 60)).astype(np.float32)
+    volume[0, 0, :3] = 1e6, -1e6, 5e5
+    result = intensity(volume)
+    assert result.maximum == 1e6
+    np.testing.assert_allclose(
+        [result.percentile_0_5, result.median, result.percentile_99_5], [74.2, 100, 125.8], atol=1
+    )
+
+
+def test_the_foreground_of_ct_is_what_its_window_shows():
+    volume = np.array([[[-1000, -200, -150, 0, 300, 900]]], np.float32)
+    assert foreground(volume, "ct").ravel().tolist() == [False, False, True, True, True, True]
+    assert foreground(volume, "zscore").ravel().tolist() == [True, True, True, False, True, True]

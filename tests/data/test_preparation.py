@@ -8,10 +8,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from ossnet.data import PrepareConfig, Store, write_phantom
+from ossnet.data import PrepareConfig, Store, preprocess, write_phantom
 from ossnet.data.casefile import write_case
 from ossnet.data.plan import PROCESS_MEMORY, Plan, finished, make_plan, parse_spacing
-from ossnet.data.preparation import building, complete, make_case
+from ossnet.data.preparation import building, complete, make_case, sweep
 from ossnet.data.store import Manifest
 from ossnet.errors import UserError
 
@@ -102,6 +102,9 @@ def test_a_changed_input_renews_its_case_only(scans, tmp_path):
         ({"spacing": (2.0, 2.0, 2.0)}, 5),
         ({"normalisation": "zscore"}, 5),
         ({"target": "foreground"}, 5),
+        ({"crop": 2.0}, 5),
+        ({"storage": "int16"}, 5),
+        ({"folds": 2}, 0),
         ({"seed": 1}, 0),
         ({"validation_share": 0.4}, 0),
         ({"strict": True}, 0),
@@ -229,14 +232,14 @@ def test_what_is_no_store_is_not_written_over(study, tmp_path):
         make_plan(PrepareConfig(study, tmp_path / "thesis.tex"))
 
 
-@pytest.mark.parametrize(("version", "renewed"), [(2, False), (0, True)])
+@pytest.mark.parametrize(("version", "renewed"), [(3, False), (1, True)])
 def test_a_newer_store_is_kept_and_an_older_one_renewed(study, tmp_path, version, renewed):
     config = PrepareConfig(study, tmp_path / "store")
     prepare_here(make_plan(config))
     path = config.output / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
     if renewed:
-        assert prepare_here(make_plan(config)).schema_version == 1
+        assert prepare_here(make_plan(config)).schema_version == 2
     else:
         with pytest.raises(UserError, match="update ossnet"):
             make_plan(config)
@@ -262,12 +265,20 @@ def test_a_spacing_that_is_not_positive(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("modalities", "spacing"), [(4, None), (1, None), (1, (0.7, 0.7, 0.7)), (2, (2.0, 2.0, 2.0))]
+    ("modalities", "options"),
+    [
+        (4, {}),
+        (1, {"storage": "int16"}),
+        (1, {"spacing": (0.7, 0.7, 0.7)}),
+        (2, {"spacing": (2.0, 2.0, 2.0)}),
+        (1, {"spacing": (1.0, 1.0, 4.0), "interpolation": "linear"}),
+        (2, {"crop": 2.0}),
+    ],
 )
-def test_the_memory_of_a_case_is_bounded_by_its_headers(tmp_path, modalities, spacing):
+def test_the_memory_of_a_case_is_bounded_by_its_headers(tmp_path, modalities, options):
     names = ["FLAIR", "T1w", "T1gd", "T2w"][:modalities]
-    scans = write_phantom(tmp_path / "scans", cases=1, shape=(72, 70, 68), modalities=names)
-    plan = make_plan(PrepareConfig(scans, tmp_path / "store", spacing=spacing))
+    scans = write_phantom(tmp_path / "scans", cases=1, shape=(96, 90, 88), modalities=names)
+    plan = make_plan(PrepareConfig(scans, tmp_path / "store", **options))
     (case,) = plan.cases
     (tmp_path / "store" / "cases").mkdir(parents=True)
     make_case(case, plan)  # imports
@@ -277,3 +288,111 @@ def test_the_memory_of_a_case_is_bounded_by_its_headers(tmp_path, modalities, sp
     tracemalloc.stop()
     promised = plan.surveys[case.id].memory - PROCESS_MEMORY
     assert peak < promised < 2 * peak
+
+
+def test_what_is_stored_is_within_the_error_that_is_told(study, tmp_path):
+    for storage in ("float16", "int16"):
+        config = PrepareConfig(study, tmp_path / storage, storage=storage)
+        manifest = prepare_here(make_plan(config))
+        store = Store.open(config.output)
+        for case in make_plan(config).cases:
+            scan, stored = preprocess(case.images, store.task), store.case(case.id)
+            found = np.abs(stored.image.astype(np.float32) - scan.image).max(axis=(1, 2, 3))
+            np.testing.assert_allclose(manifest.cases[case.id].errors, found, rtol=1e-6)
+            assert manifest.cases[case.id].storage == stored.voxels.dtype == storage
+            np.testing.assert_array_equal(stored.image == 0, scan.image == 0)
+        errors = manifest.statistics["errors"]
+        assert set(errors) == set(store.task.modalities)
+        assert max(errors.values()) < {"float16": 2**-8, "int16": 2**-12}[storage]
+
+
+def test_a_case_too_coarse_for_half_floats_becomes_whole_numbers(scans, tmp_path):
+    def glow(image: np.ndarray) -> np.ndarray:
+        image[5, 5, 5] = 32000  # about 75 deviations of a volume with 5760 voxels
+        return image
+
+    rewrite(image_of(scans), glow)
+    manifest = prepare_here(make_plan(PrepareConfig(scans, tmp_path / "store", normalisation="zscore")))
+    assert {name: entry.storage for name, entry in manifest.cases.items()} == {
+        f"phantom_{number:03d}": "int16" if number == 1 else "float16" for number in range(5)
+    }
+    assert max(manifest.cases["phantom_001"].errors) < 0.001
+    image = Store.open(tmp_path / "store").case("phantom_001").image
+    assert (image.dtype, image.shape) == (np.float32, (4, 20, 18, 16))
+    assert image.max() > 64
+
+
+def test_a_patient_s_classes_and_volume_decide_where_they_go(tmp_path):
+    scans = write_phantom(tmp_path / "scans", cases=10, shape=(12, 12, 12), modalities=["FLAIR"])
+    for number in (2, 5):  # without enhancing tumour
+        rewrite(label_of(scans, number), lambda label: np.minimum(label, 2))
+    config = PrepareConfig(scans, tmp_path / "store", test_share=0.2, validation_share=0.2, folds=2)
+    for seed in range(4):
+        manifest = prepare_here(make_plan(replace(config, seed=seed)))
+        homes = [sum(case in fold for case in ("phantom_002", "phantom_005")) for fold in manifest.folds]
+        assert max(homes) <= 1
+        assert manifest.splits["validation"] == manifest.folds[0]
+        assert manifest.splits["training"] == manifest.folds[1]
+        assert len(manifest.splits["test"]) == 2
+        assert not set(manifest.splits["test"]) & {case for fold in manifest.folds for case in fold}
+
+
+def test_given_splits_are_kept(study, tmp_path):
+    given = {f"phantom_{number:03d}": "training" for number in range(5)} | {"phantom_003": "test"}
+    path = tmp_path / "splits.json"
+    path.write_text(json.dumps(given))
+    config = PrepareConfig(study, tmp_path / "store", splits=path)
+    manifest = prepare_here(make_plan(config))
+    assert manifest.splits["test"] == ("phantom_003",)
+    assert manifest.splits["validation"] == ()
+    assert finished(make_plan(config)) == manifest
+    path.write_text(json.dumps(given | {"phantom_004": "validation"}))
+    plan = make_plan(config)
+    assert finished(plan) is None
+    assert not plan.missing
+    assert prepare_here(plan).splits["validation"] == ("phantom_004",)
+
+
+def test_a_case_set_aside_leaves_its_given_split(scans, tmp_path):
+    label_of(scans).unlink()
+    path = tmp_path / "splits.json"
+    path.write_text(json.dumps({f"phantom_{number:03d}": "training" for number in range(5)}))
+    manifest = prepare_here(make_plan(PrepareConfig(scans, tmp_path / "store", splits=path)))
+    assert len(manifest.splits["training"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"folds": 1}, "folds 1: expected 2 or more"),
+        ({"folds": 9}, "folds 9: expected at most one a group"),
+        ({"folds": 2, "splits": Path("splits.json")}, "splits.json: expected no folds beside given splits"),
+        ({"crop": -1.0}, "crop -1.0: expected a margin in mm from 0"),
+        ({"normalisation": ("ct", "zscore")}, "expected one, or one for each of FLAIR, T1w, T1gd, T2w"),
+    ],
+)
+def test_options_that_cannot_be(study, tmp_path, options, expected):
+    with pytest.raises(UserError, match=expected):
+        prepare_here(make_plan(PrepareConfig(study, tmp_path / "store", **options)))
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_default_normalisation_is_by_modality(tmp_path):
+    scans = write_phantom(tmp_path / "scans", cases=2, shape=(12, 12, 12), modalities=["FLAIR", "T1w"])
+    document = json.loads((scans / "dataset.json").read_text())
+    (scans / "dataset.json").write_text(json.dumps(document | {"modality": {"0": "CT", "1": "PET"}}))
+    config = PrepareConfig(scans, tmp_path / "store")
+    assert make_plan(config).task.normalisation == ("ct", "zscore-foreground")
+    asked = replace(config, normalisation=("auto", "zscore"))
+    assert make_plan(asked).task.normalisation == ("ct", "zscore")
+
+
+def test_what_a_killed_run_left_is_swept(study, tmp_path):
+    config = PrepareConfig(study, tmp_path / "store")
+    manifest = prepare_here(make_plan(config))
+    before = contents(config.output)
+    (config.output / ".0123-manifest.json").write_text("{")
+    (config.output / "cases" / ".half-written.arrow").write_bytes(b"ARROW")
+    (config.output / ".cases-0123").mkdir()
+    sweep(config.output, manifest)
+    assert contents(config.output) == before

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -6,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.data import Task, preprocess, preprocess_label, read_source, restore
+from ossnet.data import Geometry, Task, preprocess, preprocess_label, read_source, restore
 from ossnet.data.nifti import read_header
-from ossnet.data.resampling import linear, nearest
+from ossnet.data.preprocessing import on_working_grid
+from ossnet.data.resampling import interpolate, nearest
 from ossnet.errors import UserError
 
 ONE = Task(modalities=("T1w",), labels={"lesion": 1})
@@ -92,14 +94,14 @@ def test_a_strange_label_value_names_the_file(tmp_path):
 def test_resampling_keeps_the_box_and_the_range(old, new):
     array = np.random.default_rng(1).uniform(0, 1, old).astype(np.float32)
     labels = (array > 0.5).astype(np.uint8)
-    assert nearest(labels, new).shape == linear(array, new).shape == new
-    assert linear(array, new).min() >= array.min() - 1e-6
-    assert linear(array, new).max() <= array.max() + 1e-6
+    assert nearest(labels, new).shape == interpolate(array, new).shape == new
+    assert interpolate(array, new).min() >= array.min() - 1e-6
+    assert interpolate(array, new).max() <= array.max() + 1e-6
     constant = np.full(old, 3, np.float32)
-    np.testing.assert_allclose(linear(constant, new), 3)
+    np.testing.assert_allclose(interpolate(constant, new), 3)
     # Both look at the same places: a ramp sampled linearly is within half a voxel of its nearest sample.
     ramp = np.broadcast_to(np.arange(old[0], dtype=np.float32)[:, None, None], old)
-    assert np.abs(linear(ramp, new) - nearest(ramp, new)).max() <= 0.5 + 1e-5
+    assert np.abs(interpolate(ramp, new) - nearest(ramp, new)).max() <= 0.5 + 1e-5
 
 
 @given(old=st.tuples(*[st.integers(1, 9)] * 3), factor=st.integers(1, 3))
@@ -154,3 +156,119 @@ def test_a_real_4d_case(shared):
     scan = preprocess(case.images, Task(source.modalities, source.labels, normalisation="zscore"))
     assert scan.image.shape == (4, 147, 141, 54)
     np.testing.assert_allclose(scan.image.std(axis=(1, 2, 3), ddof=1, dtype=float), 1, rtol=1e-4)
+
+
+CT = Task(modalities=("CT",), labels={"lesion": 1}, normalisation="ct")
+
+
+def head(*shape: int) -> np.ndarray:
+    """Zeros with noise inside."""
+    array = np.zeros(shape, np.float32)
+    array[3:-2, 2:-4, 1:-1] = noise(shape[0] - 5, shape[1] - 6, shape[2] - 2)
+    return array
+
+
+@pytest.mark.parametrize(
+    ("margin", "shape", "box"),
+    [
+        (0.0, (5, 6, 6), ((3, 8), (2, 8), (1, 7))),
+        (1.0, (7, 8, 8), ((2, 9), (1, 9), (0, 8))),
+        (1.1, (9, 10, 8), ((1, 10), (0, 10), (0, 8))),
+        (99.0, (10, 12, 8), ((0, 10), (0, 12), (0, 8))),
+    ],
+)
+def test_a_scan_is_cut_to_its_foreground(tmp_path, margin, shape, box):
+    image = save(tmp_path / "t1.nii.gz", head(10, 12, 8), np.diag([-1.0, 1.0, 1.0, 1.0]))
+    scan = preprocess([image], replace(ONE, crop=margin))
+    assert scan.image.shape == (1, *shape)
+    assert scan.geometry.box == box
+    assert scan.geometry.canonical_shape == shape
+    whole = restore(scan.image[0], scan.geometry)
+    np.testing.assert_array_equal(whole, restore(*_uncut(image)))
+    # The outer corner of what is kept is where it is in the file, whose first axis points left.
+    corner = scan.geometry.working_affine @ [-0.5, -0.5, -0.5, 1]
+    np.testing.assert_allclose(corner[:3], [-(box[0][1] - 0.5), box[1][0] - 0.5, box[2][0] - 0.5])
+
+
+def _uncut(image: Path) -> tuple[np.ndarray, Geometry]:
+    scan = preprocess([image], ONE)
+    return scan.image[0], scan.geometry
+
+
+def test_the_box_holds_the_foreground_of_every_modality(tmp_path):
+    first, second = np.zeros((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.float32)
+    first[2, 3, 4], second[5, 3, 1] = 7, 9
+    both = save(tmp_path / "both.nii.gz", np.stack([first, second], axis=-1))
+    assert preprocess([both], replace(TWO, crop=0.0)).geometry.box == ((2, 6), (3, 4), (1, 5))
+    apart = [save(tmp_path / f"{number}.nii.gz", each) for number, each in enumerate((first, second))]
+    assert preprocess(apart, replace(TWO, crop=0.0)).geometry.box == ((2, 6), (3, 4), (1, 5))
+
+
+def test_a_ct_is_cut_to_what_its_window_shows(tmp_path):
+    array = np.full((9, 9, 9), -1000, np.float32)
+    array[2:6, 3:7, 1:8] = 0
+    scan = preprocess([save(tmp_path / "ct.nii.gz", array)], replace(CT, crop=0.0))
+    assert scan.geometry.box == ((2, 6), (3, 7), (1, 8))
+
+
+def test_an_empty_scan_is_not_cut(tmp_path):
+    image = save(tmp_path / "t1.nii.gz", np.zeros((4, 5, 6), np.float32))
+    assert preprocess([image], replace(ONE, crop=0.0)).image.shape == (1, 4, 5, 6)
+
+
+def test_cut_and_resampled_labels_come_back(tmp_path):
+    affine = np.array([[0, 0, 2.0, -7], [-1.5, 0, 0, 30], [0, 3.0, 0, 2], [0, 0, 0, 1]])
+    image = save(tmp_path / "t1.nii.gz", head(10, 12, 8), affine)
+    labels = np.zeros((10, 12, 8), np.uint8)
+    labels[4:7, 3:7, 2:6] = 1
+    label = save(tmp_path / "label.nii.gz", labels, affine)
+    task = replace(ONE, crop=0.0, spacing=(1.0, 0.75, 1.5))
+    scan = preprocess([image], task)
+    assert scan.image.shape == (1, 12, 10, 12)
+    classes = preprocess_label(label, task, like=scan.geometry)
+    assert classes.shape == scan.image.shape[1:]
+    restored = restore(classes, scan.geometry)
+    assert (restored != labels).mean() < 0.02
+    assert not restored[:3].any()
+
+
+def test_labels_that_would_be_cut_off_are_told(tmp_path):
+    image = read_header(save(tmp_path / "t1.nii.gz", head(10, 12, 8)))
+    labels = np.zeros((10, 12, 8), np.uint8)
+    labels[4, 4, 4] = labels[0, 0, 0] = 1
+    label = save(tmp_path / "label.nii.gz", labels)
+    (file,) = on_working_grid([image], replace(ONE, crop=0.0))
+    with pytest.raises(
+        UserError, match=r"label.nii.gz: .* found 1 voxels beyond the margin; give a larger --crop"
+    ):
+        preprocess_label(label, replace(ONE, crop=0.0), like=file.geometry)
+
+
+def test_modalities_may_be_normalised_each_in_its_way(tmp_path):
+    array = np.stack([head(10, 12, 8), head(10, 12, 8) * 100 - 1000], axis=-1)
+    task = Task(("T1w", "CT"), {"lesion": 1}, normalisation=("zscore-foreground", "ct"))
+    path = save(tmp_path / "both.nii.gz", array)
+    scan = preprocess([path], task)
+    for channel, kind in zip(range(2), ("zscore-foreground", "ct"), strict=True):
+        alone = save(tmp_path / f"{kind}.nii.gz", array[..., channel])
+        expected = preprocess([alone], replace(ONE, normalisation=kind))
+        np.testing.assert_array_equal(scan.image[channel], expected.image[0])
+
+
+def test_the_background_stays_zero_through_splines(tmp_path):
+    image = save(tmp_path / "t1.nii.gz", head(10, 12, 8))
+    scan = preprocess([image], replace(ONE, spacing=(0.6, 0.7, 0.8), interpolation="cubic"))
+    outside = nearest(head(10, 12, 8), scan.geometry.working_shape) == 0
+    assert outside.any()
+    assert not scan.image[0][outside].any()
+    assert scan.image[0][~outside].mean() == pytest.approx(0, abs=1e-4)
+
+
+def test_thick_slices_are_not_interpolated_between(tmp_path):
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    image = save(tmp_path / "t1.nii.gz", noise(6, 6, 4), affine)
+    label = save(tmp_path / "label.nii.gz", (noise(6, 6, 4) > 50).astype(np.uint8), affine)
+    task = replace(ONE, spacing=(1.0, 1.0, 1.0), interpolation="cubic", normalisation="zscore")
+    scan = preprocess([image], task)
+    for planes in (scan.image[0], preprocess_label(label, task, like=scan.geometry)):
+        np.testing.assert_array_equal(planes, planes[:, :, ::5].repeat(5, axis=2))

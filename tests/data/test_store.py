@@ -1,13 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
 from ossnet.data import Geometry, Store, StoredCase, preprocess, preprocess_label, read_source, restore
 from ossnet.data.casefile import read_case, read_facts, write_case
 from ossnet.data.normalisation import Intensity
+from ossnet.data.storage import Scale
 from ossnet.errors import UserError
 
 
@@ -18,10 +21,12 @@ def a_case(shape: tuple[int, int, int] = (3, 4, 5)) -> StoredCase:
     return StoredCase(
         id="case",
         group="patient",
-        image=rng.standard_normal((2, *shape)).astype(np.float16),
+        voxels=rng.standard_normal((2, *shape)).astype(np.float16),
         label=label,
         geometry=Geometry(shape, rows, rows, 1, None, 0, (1.0, 1.0, 1.0), ("mm", "sec"), shape),
-        intensities=(Intensity(1, 2, 3, 4), Intensity(5, 6, 7, 8)),
+        intensities=(Intensity(1, 2, 3, 4, 5, 6, 7), Intensity(8, 9, 10, 11, 12, 13, 14)),
+        labelled=(Intensity(0, 0, 0, 0, 0, 0, 0), Intensity(1, 1, 1, 1, 1, 1, 1)),
+        errors=(0.25, 0.5),
         class_counts=tuple(np.bincount(label.ravel(), minlength=3).tolist()),
     )
 
@@ -112,6 +117,85 @@ def test_statistics(phantom_store):
     shares = np.bincount(voxels, minlength=4) / voxels.size
     assert statistics["class_frequencies"] == pytest.approx(dict(zip(names, shares, strict=True)))
     assert statistics["intensities"]["T1w"]["maximum"] == max(case.intensities[1].maximum for case in cases)
+    source = nibabel.load(phantom_store.parent / "source" / "imagesTr" / "phantom_004.nii.gz")
+    label = nibabel.load(phantom_store.parent / "source" / "labelsTr" / "phantom_004.nii.gz")
+    marked = np.asarray(source.dataobj)[..., 2][np.asarray(label.dataobj) > 0].astype(float)
+    found = cases[4].labelled[2]
+    assert found.mean == pytest.approx(marked.mean())
+    assert found.percentile_99_5 == np.quantile(marked, 0.995, method="lower")
+    assert statistics["labelled"]["T1gd"]["mean"] == pytest.approx(
+        np.mean([case.labelled[2].mean for case in cases])
+    )
+    assert statistics["errors"]["T2w"] == max(case.errors[3] for case in cases)
+
+
+def test_whole_numbers_are_read_as_intensities(tmp_path):
+    half = a_case()
+    scales = (Scale(0.5, 3), Scale(0.25, -7))
+    stored = np.random.default_rng(1).integers(-99, 99, half.voxels.shape).astype(np.int16)
+    case = replace(half, voxels=stored, scales=scales)
+    write_case(tmp_path / "case.arrow", case)
+    again = read_case(tmp_path / "case.arrow")
+    assert (again.voxels.dtype, again.image.dtype, again.scales) == (np.int16, np.float32, scales)
+    assert not again.voxels.flags.owndata
+    np.testing.assert_array_equal(again.image[0], (stored[0] - 3.0) * 0.5)
+    np.testing.assert_array_equal(again.image[1], (stored[1] + 7.0) * 0.25)
+    assert read_facts(tmp_path / "case.arrow").storage == "int16"
+
+
+def divided(store: Path, target: Path) -> Path:
+    """A copy with two cases held out and the others in two folds."""
+    manifest = json.loads((store / "manifest.json").read_text())
+    names = sorted(manifest["cases"])
+    folds = [names[2:6], names[6:]]
+    splits = {"training": folds[1], "validation": folds[0], "test": names[:2]}
+    return edit(store, target, splits=splits, folds=folds)
+
+
+def test_the_test_split_is_read_only_where_it_was_asked_for(phantom_store, tmp_path):
+    path = divided(phantom_store, tmp_path / "store")
+    store = Store.open(path)
+    assert len(store.split("training")) == len(store.split("validation")) == 4
+    for name in ("test", "all"):
+        with pytest.raises(
+            UserError, match=f"the {name} split is held out for the end: only jobs/evaluate.py"
+        ):
+            store.split(name)
+    with pytest.raises(UserError, match="phantom_001 is held out"):
+        store.case("phantom_001")
+    opened = Store.open(path, with_test=True)
+    assert opened.split("test") == ("phantom_000", "phantom_001")
+    assert len(opened.split("all")) == 10
+    assert opened.case("phantom_001").id == "phantom_001"
+
+
+def test_nothing_but_evaluation_opens_a_store_with_its_test_split():
+    root = Path(__file__).parents[2]
+    files = [path for folder in ("ossnet", "jobs", "search_spaces") for path in (root / folder).rglob("*.py")]
+    found = [path.relative_to(root).as_posix() for path in files if "with_test=True" in path.read_text()]
+    assert found == ["jobs/evaluate.py"]
+
+
+def test_each_fold_validates_what_the_others_train(phantom_store, tmp_path):
+    store = Store.open(divided(phantom_store, tmp_path / "store"), with_test=True)
+    for fold in range(2):
+        assert store.split("validation", fold=fold) == store.manifest.folds[fold]
+        assert store.split("training", fold=fold) == store.manifest.folds[1 - fold]
+        assert store.split("test", fold=fold) == store.split("test")
+    for fold in (-1, 2):
+        with pytest.raises(UserError, match=f"expected the fold {fold}, found 2 folds, counted from 0"):
+            store.split("training", fold=fold)
+    with pytest.raises(UserError, match="expected the fold 0, found no folds; prepare with --folds"):
+        Store.open(phantom_store).split("validation", fold=0)
+
+
+def test_folds_that_share_a_group_are_refused(phantom_store, tmp_path):
+    path = divided(phantom_store, tmp_path / "store")
+    manifest = json.loads((path / "manifest.json").read_text())
+    for number, (stray, homes) in enumerate([(2, "fold 0 and in the fold 1"), (0, "fold 1 and in the test")]):
+        folds = [manifest["folds"][0], [*manifest["folds"][1], sorted(manifest["cases"])[stray]]]
+        with pytest.raises(UserError, match=homes):
+            Store.open(edit(path, tmp_path / f"spoilt {number}", folds=folds))
 
 
 def test_unknown_names_get_the_nearest(phantom_store):
@@ -122,10 +206,10 @@ def test_unknown_names_get_the_nearest(phantom_store):
         store.case("phantom_0001")
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(2, "update ossnet"), (0, "prepare it again")])
+@pytest.mark.parametrize(("version", "remedy"), [(3, "update ossnet"), (1, "prepare it again")])
 def test_another_schema_version_is_refused(phantom_store, tmp_path, version, remedy):
     path = edit(phantom_store, tmp_path / "store", schema_version=version, something_new=1)
-    with pytest.raises(UserError, match=rf"expected store schema version 1, found {version}; {remedy}"):
+    with pytest.raises(UserError, match=rf"expected store schema version 2, found {version}; {remedy}"):
         Store.open(path)
 
 

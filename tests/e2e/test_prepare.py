@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import runpy
 import shutil
 import signal
@@ -9,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from ossnet.data import Store, write_phantom
+from ossnet.data import PrepareConfig, Store, write_phantom
+from ossnet.data.plan import make_plan
 from ossnet.distributed.cluster import connect
 
 JOB = Path(__file__).parents[2] / "jobs" / "prepare.py"
@@ -182,10 +185,10 @@ def test_options_and_closing_words(run, study, tmp_path):
 def test_a_store_of_a_newer_version_is_kept(run, study, tmp_path):
     assert run("--source", study, "--output", tmp_path / "store")[0] == 0
     manifest = tmp_path / "store" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    manifest.write_text(manifest.read_text().replace('"schema_version": 2', '"schema_version": 3'))
     before = contents(tmp_path)
     outcome = run("--source", study, "--output", tmp_path / "store")
-    assert_refused(outcome, "expected store schema version 1, found 2; update ossnet")
+    assert_refused(outcome, "expected store schema version 2, found 3; update ossnet")
     assert contents(tmp_path) == before
 
 
@@ -233,3 +236,118 @@ def test_killed_it_goes_on_where_it_stood(run, tmp_path):
     assert len(list((store / "cases").iterdir())) == 24
     assert run("--source", scans, "--output", tmp_path / "again")[0] == 0
     assert contents(tmp_path / "again") == contents(store)
+
+
+def workers_of(driver: int) -> list[int]:
+    """Processes below a driver that Ray has given a task or keeps for one."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    below, found = [driver], []
+    while below:
+        below = [pid for pid, parent in parents.items() if parent in below]
+        found += below
+    names = {}
+    for pid in found:
+        with suppress(OSError):
+            names[pid] = Path(f"/proc/{pid}/cmdline").read_text()
+    return [pid for pid, name in names.items() if name.startswith("ray::")]
+
+
+def busy(driver: int) -> list[int]:
+    """Those that make a case right now."""
+    names = {}
+    for pid in workers_of(driver):
+        with suppress(OSError):
+            names[pid] = Path(f"/proc/{pid}/cmdline").read_text()
+    return [pid for pid, name in names.items() if "_make_row" in name]
+
+
+@contextmanager
+def preparing(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """The job at work; waited for at the end."""
+    with subprocess.Popen(
+        command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as driver:
+        yield driver
+        driver.wait(timeout=300)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[list[object], Path]:
+    """Options of a run that takes a while, and the store that it leaves if nobody kills it."""
+    folder = tmp_path_factory.mktemp("whole")
+    scans = write_phantom(folder / "scans", cases=24, shape=(64, 64, 64), modalities=["FLAIR", "T1w"])
+    truncate(image_of(scans, 7))  # a bad case is told again
+    options = ["--source", scans, "--crop", "2", "--spacing", "1.5,1.5,1.5", "--folds", "3", "--json"]
+    subprocess.run(command(*options, "--output", folder / "store"), capture_output=True, check=True)
+    return options, folder / "store"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["driver", "worker"])
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_any_moment_it_leaves_what_a_run_of_its_own_would(whole, tmp_path, whom, seed):
+    options, expected = whole
+    rng, store = random.Random(f"{whom} {seed}"), tmp_path / "store"
+    with preparing(*options, "--output", store) as driver:
+        wanted = rng.randint(0, 23)
+        while driver.poll() is None and len(list(store.glob("cases/[!.]*"))) < wanted:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        workers = [] if whom == "driver" else busy(driver.pid) or workers_of(driver.pid)
+        for victim in [driver.pid] if whom == "driver" else workers[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+    assert driver.returncode == (-signal.SIGKILL if whom == "driver" else 0)
+    done = subprocess.run(command(*options, "--output", store), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(store) == contents(expected)
+    assert Store.open(store).manifest.set_aside.keys() == {"phantom_007"}
+    assert len(contents(store)) == 24
+
+
+@pytest.mark.slow
+def test_workers_that_always_die_end_the_run_with_a_word_and_it_goes_on_later(whole, tmp_path):
+    options, expected = whole
+    store = tmp_path / "store"
+    with preparing(*options, "--output", store) as driver:
+        while driver.poll() is None:
+            for victim in busy(driver.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+            time.sleep(0.02)
+        assert driver.stderr is not None
+        last = driver.stderr.read().splitlines()[-1]
+    assert driver.returncode == 2
+    assert last.startswith("error: ")
+    assert "was lost 4 times (WorkerCrashedError), as happens when RAM runs out" in last
+    assert (
+        subprocess.run(command(*options, "--output", store), capture_output=True, check=False).returncode == 0
+    )
+    assert contents(store) == contents(expected)
+
+
+@pytest.mark.slow
+def test_as_many_cases_at_once_as_memory_allows_not_as_there_are_cpus(tmp_path):
+    scans = write_phantom(tmp_path / "scans", cases=6, shape=(160, 160, 120))
+    needed = max(
+        survey.memory for survey in make_plan(PrepareConfig(scans, tmp_path / "store")).surveys.values()
+    )
+    script = f"""
+import ray
+from pathlib import Path
+from ossnet.data import PrepareConfig
+from ossnet.distributed.dataset import prepare
+ray.init(address="local", num_cpus=6, _memory={int(2.5 * needed)}, include_dashboard=False)
+prepare(PrepareConfig(Path({str(scans)!r}), Path({str(tmp_path / "store")!r})))
+"""
+    most = 0
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as driver:
+        while driver.poll() is None:
+            most = max(most, len(busy(driver.pid)))
+            time.sleep(0.02)
+    assert driver.returncode == 0
+    assert len(Store.open(tmp_path / "store").split("all")) == 6
+    assert most == 2

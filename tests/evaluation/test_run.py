@@ -87,7 +87,7 @@ def test_evaluate_writes_cases_summary_and_overlays(store: Store, checkpoint: Pa
 
 def test_one_case_is_the_best_only(store: Store, checkpoint: Path, tmp_path: Path) -> None:
     splits = {**store.manifest.splits, "test": store.split("validation")[:1]}
-    small = Store(store.root, replace(store.manifest, splits=splits))
+    small = Store(store.root, replace(store.manifest, splits=splits), with_test=True)
     evaluation = evaluate(Predictor.from_checkpoint(checkpoint), small, split="test", output=tmp_path)
     assert [path.name for path in evaluation.overlays] == [f"best_{store.split('validation')[0]}.png"]
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -53,6 +54,27 @@ class RightHalf(OccupancyNetwork):
 
 def predictor(network: OccupancyNetwork, task: Task = TASK) -> Predictor:
     return Predictor(network.eval(), task, SamplingConfig(working_shape=(8, 8, 8)), InferenceConfig())
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SPR"])
+@pytest.mark.parametrize("spacing", [None, (1.0, 1.5, 3.0)])
+def test_what_cropping_cuts_off_is_background(
+    codes: str, spacing: Sequence[float] | None, tmp_path: Path
+) -> None:
+    array = np.zeros((9, 7, 5), np.float32)
+    array[2:7, 1:4, 2:] = np.random.default_rng(0).normal(100, 20, (5, 3, 3))
+    path = write(tmp_path / "scan.nii.gz", array, oblique(codes))
+    task = replace(TASK, crop=0.0, spacing=spacing and tuple(spacing))
+    inside = np.zeros(array.shape, bool)
+    inside[2:7, 1:4, 2:] = True
+    for images in (path, (array, oblique(codes))):
+        result = predictor(Brighter(CONFIG), task)(images, with_probabilities=True)
+        assert result.labels.shape == array.shape
+        expected = (array > array[inside].mean(dtype=float)) & inside
+        assert np.array_equal(result.labels, np.where(expected, 5, 0))
+        np.testing.assert_allclose(result.affine, oblique(codes), atol=1e-5)
+        assert result.probabilities is not None
+        assert not result.probabilities["bright"][~inside].any()
 
 
 def write(path: Path, array: np.ndarray, affine: np.ndarray) -> Path:

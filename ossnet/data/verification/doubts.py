@@ -70,7 +70,7 @@ def doubts(
         return
     geometry = contents.channels[0][0].geometry
     outside = share_outside(label, to_canonical(contents.covered, geometry))
-    zero_is_nothing = default_normalisation(source.modalities) != "ct"
+    zero_is_nothing = "ct" not in map(default_normalisation, source.modalities)
     if zero_is_nothing and outside > _OUTSIDE:
         yield warning(
             case.id,

@@ -144,7 +144,7 @@ def _view(path: Path, case: StoredCase, channels: list[Channel]) -> FileView:
         shape=case.label.shape,
         spacing=tuple(float(f"{size:.6g}") for size in case.spacing),
         orientation="RAS",
-        dtype=str(case.image.dtype),
+        dtype=str(case.voxels.dtype),
         codes=(geometry.sform_code, geometry.qform_code),
         minimum=min(minima, default=None),
         maximum=max(maxima, default=None),
