@@ -107,6 +107,16 @@ def test_a_mistake_is_one_line(run_job, tmp_path, options, expected):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_page_that_cannot_be_written_costs_the_page_only(run_job, tmp_path):
+    write_case(tmp_path / "scans", "a", 0)
+    (tmp_path / "taken").touch()
+    done = run_job("verify", "--source", tmp_path / "scans", "--output", tmp_path / "taken")
+    assert done.returncode == 2
+    assert "20 x 18 x 16" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "verification.html: cannot be written" in line
+
+
 def test_names_that_are_markup_stay_names(run_job, tmp_path):
     """Case ids come from files: neither the terminal nor the page may take them for anything else."""
     scans = tmp_path / "[bold]<b>scans"

@@ -18,8 +18,8 @@ from ossnet.data.normalisation import default_normalisation
 from ossnet.data.verification.findings import Finding
 from ossnet.data.verification.voxels import Channel, Plane, share_outside
 
-_OUTSIDE = 0.1
-"""Share of a label that may lie where no modality shows anything: outlines may be generous."""
+_OUTSIDE = 0.5
+"""Share of a label that may lie where no modality shows anything, as in what is dark in a clipped image."""
 
 
 @dataclass

@@ -3,12 +3,14 @@
 import html
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ossnet.data.verification import words
 from ossnet.data.verification.findings import CaseView, Finding, Verification
 from ossnet.data.verification.picture import COLOURS
 from ossnet.data.verification.remap import option
+from ossnet.errors import UserError
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
@@ -40,14 +42,22 @@ code { background: #f0f2f6; padding: .1rem .3rem; border-radius: 3px; }
 
 
 def write_page(verification: Verification, path: Path) -> Path:
-    """Write the page aside, then rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the page aside, then rename it into place.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
     aside = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(render(verification), encoding="utf-8")
         aside.replace(path)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror}); name another --output"
+        raise UserError(msg) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
     return path
 
 
