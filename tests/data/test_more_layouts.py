@@ -1,6 +1,7 @@
 """LiTS, nnU-Net, CSV tables, and BraTS data whose files or numbers are not where their naming says."""
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -307,6 +308,18 @@ def test_brats_files_beside_case_folders_are_told(tmp_path):
     assert [case.id for case in source.cases] == ["a", "b", "d"]
     assert source.cases[1].images[0].parent == tmp_path
     assert "expected the case once" in source.left_out["b (again)"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_case_folder_that_may_not_be_read_is_told(tmp_path):
+    for case in ("a", "b"):
+        for suffix in NEW:
+            touch(tmp_path / case / f"{case}{suffix}.nii.gz")
+    (tmp_path / "b").chmod(0)
+    source = read_source(tmp_path)
+    (tmp_path / "b").chmod(0o700)
+    assert [case.id for case in source.cases] == ["a"]
+    assert "may not be read; give yourself permission" in source.left_out["b"]
 
 
 @pytest.mark.parametrize(
