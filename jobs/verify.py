@@ -46,11 +46,12 @@ def main() -> None:
         source = options.source or _phantom()
         found = verify(source, options.layout)
         follow_up = f"python jobs/prepare.py --source {source} --output runs/store"
+    if not options.json:
+        show(found)  # before anything can go wrong with the page
     page = write_page(found, (options.output or cli.new_folder("verify")) / "verification.html")
     if options.json:
         cli.finish_json({**found.to_dict(), "page": page})
     else:
-        show(found)
         cli.finish(made={**summary(found), "page": page}, follow_up=follow_up)
     sys.exit(found.exit_code)
 

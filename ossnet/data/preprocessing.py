@@ -72,7 +72,7 @@ def preprocess_label(label: Path, task: Task, *, like: Geometry | None = None) -
 def encode_label(
     values: Integer[np.ndarray, "X Y Z"], task: Task, *, path: Path
 ) -> UInt8[np.ndarray, "X Y Z"]:
-    """Class indices of a file's label values.
+    """Label indices of a file's label values.
 
     Raises:
         UserError: values outside the task's labels; names the file.

@@ -160,6 +160,12 @@ MORE_FAULTS = {
         "-t2f",
         "found complex",
     ),
+    "label-nan": Fault(
+        lambda r, c: rewrite(label_of(r, c), one_voxel(np.nan)),
+        "-seg",
+        "expected whole label values, found nan",
+    ),
+    "image-as-label": Fault(lambda r, c: shutil.copy(image_of(r, c), label_of(r, c)), "-seg", "others too"),
     "damaged-label": Fault(lambda r, c: damage(label_of(r, c)), "-seg", "readable ones"),
     "label-with-channels": Fault(
         lambda r, c: rewrite(label_of(r, c), lambda label: np.stack([label] * 2, axis=-1)),

@@ -1,6 +1,7 @@
 """LiTS, nnU-Net, CSV tables, and BraTS data whose files or numbers are not where their naming says."""
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -237,6 +238,16 @@ def test_without_names_the_labels_are_those_that_files_hold(tmp_path):
     assert read_source(table(tmp_path, "\n".join(lines))).labels == {"label-1": 1, "label-4": 4}
 
 
+def test_images_as_labels_declare_nothing(tmp_path):
+    image = nibabel.Nifti1Image(np.arange(300, dtype=np.int16).reshape(10, 10, 3), np.eye(4))
+    nibabel.save(image, tmp_path / "l.nii")
+    file = table(tmp_path, "case,CT,label\na,i.nii,l.nii")
+    with pytest.raises(
+        UserError, match=r"cases.csv: expected at most 255 label values, found 299.*labels.json"
+    ):
+        read_source(file)
+
+
 def test_a_mask_without_a_name_is_foreground(tmp_path):
     save(tmp_path / "l.nii", 1)
     assert read_source(table(tmp_path, "case,CT,label\na,i.nii,l.nii")).labels == {"foreground": 1}
@@ -297,6 +308,18 @@ def test_brats_files_beside_case_folders_are_told(tmp_path):
     assert [case.id for case in source.cases] == ["a", "b", "d"]
     assert source.cases[1].images[0].parent == tmp_path
     assert "expected the case once" in source.left_out["b (again)"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_case_folder_that_may_not_be_read_is_told(tmp_path):
+    for case in ("a", "b"):
+        for suffix in NEW:
+            touch(tmp_path / case / f"{case}{suffix}.nii.gz")
+    (tmp_path / "b").chmod(0)
+    source = read_source(tmp_path)
+    (tmp_path / "b").chmod(0o700)
+    assert [case.id for case in source.cases] == ["a"]
+    assert "may not be read; give yourself permission" in source.left_out["b"]
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,14 @@ def test_copies_of_a_patient_stay_together_and_of_two_may_part(tmp_path):
     assert "different splits" in apart.what
 
 
+def test_one_file_for_two_modalities_is_told(tmp_path):
+    write_case(tmp_path, "a", 0)
+    image, label = (path(tmp_path, "a").relative_to(tmp_path) for path in (image_of, label_of))
+    (tmp_path / "cases.csv").write_text(f"case,FLAIR,T1,label\na,{image},{image},{label}\n")
+    (finding,) = verify(tmp_path, "csv").findings
+    assert finding.what == "expected voxels of its own as T1w, found those of FLAIR"
+
+
 def labelled(root: Path, *values: float, labels: dict[str, int]) -> Path:
     """A CSV study whose cases each hold 0, 1 and one of these values."""
     rng = np.random.default_rng(0)

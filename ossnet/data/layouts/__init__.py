@@ -74,9 +74,10 @@ def _recognise(path: Path) -> str:
             return layout
     names = sorted(entry.name for entry in visible(path))
     found = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "an empty folder"
-    msg = (
-        f"{path}: unknown layout: expected dataset.json (msd, nnunet), a table with a column case (csv) or files "
-        f"such as case_flair.nii.gz (brats) or volume-0.nii (lits), found {found}; "
-        "give the folder above the cases, or --layout"
+    known = (
+        "dataset.json (msd, nnunet), a table with a column case (csv), "
+        "files such as case_flair.nii.gz (brats) or volume-0.nii (lits)"
     )
+    remedy = "give the folder above the cases, or --layout"
+    msg = f"{path}: unknown layout: expected {known}, found {found}; {remedy}"
     raise UserError(msg)

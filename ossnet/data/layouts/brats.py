@@ -1,5 +1,6 @@
 """BraTS: a folder a case or all cases in one, files told apart by suffix, named as in 2018-2021 or 2023."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def brats_places(path: Path) -> list[_Place]:
     inner = [
         _Place(folder, folder.name, shared=False)
         for folder in visible(path)
-        if folder.is_dir() and _prefixes(folder)
+        if folder.is_dir() and _may_be_read(folder) and _prefixes(folder)
     ]
     if len(flat) == 1 and not inner:
         return [_Place(path, path.resolve().name, shared=False)]
@@ -76,6 +77,10 @@ def _prefixes(folder: Path) -> list[str]:
     names = [stem(file) for file in visible(folder) if file.name.endswith(SUFFIXES)]
     found = {name.removesuffix(end) for name in names for end in _IMAGE_SUFFIXES if name.endswith(end)}
     return sorted(found)
+
+
+def _may_be_read(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _left_out(path: Path, places: Sequence[_Place], suffix: str, naming: _Naming) -> dict[str, str]:
@@ -91,6 +96,8 @@ def _left_out(path: Path, places: Sequence[_Place], suffix: str, naming: _Naming
             left_out[f"{entry.name} (again)"] = (
                 f"{entry}: expected the case once, found its files in {path} too; keep one of them"
             )
+        elif entry.is_dir() and not _may_be_read(entry):
+            left_out[entry.name] = f"{entry}: may not be read; give yourself permission to read it"
         elif entry.is_dir() and entry not in folders:
             left_out[entry.name] = (
                 f"{entry}: expected {entry.name}{suffix}.nii.gz or the like, found none; add it"

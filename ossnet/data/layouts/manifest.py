@@ -22,6 +22,7 @@ from ossnet.errors import UserError
 
 LABELS = "labels.json"
 _OWN = ("case", "label", "group")
+_MOST = 255  # labels that a store can hold
 _COMMON = 10  # a value counts where more than one label file in ten holds it
 
 
@@ -68,7 +69,7 @@ def read_manifest(path: Path) -> Source:
         root=table.file.parent,
         layout="csv",
         modalities=tuple(map(modality_name, table.modalities)),
-        labels=_declared(table.file.parent / LABELS) or _occurring(list(cases.values())),
+        labels=_declared(table.file.parent / LABELS) or _occurring(list(cases.values()), table.file),
         cases=tuple(cases[case] for case in sorted(cases)),
         left_out=left_out,
     )
@@ -139,13 +140,23 @@ def _declared(file: Path) -> dict[str, int]:
     return {label_name(name): value for name, value in rising if value != 0}
 
 
-def _occurring(cases: Sequence[Case]) -> dict[str, int]:
-    """The labels that files hold."""
+def _occurring(cases: Sequence[Case], root: Path) -> dict[str, int]:
+    """The labels that files hold.
+
+    Raises:
+        UserError: more values than labels can have, as where images were taken for labels.
+    """
     files = [case.label for case in cases if case.label is not None]
     with ThreadPoolExecutor(cpu_count()) as pool:
         found = [values for values in pool.map(_values, files) if values is not None]
     counts = Counter(value for values in found for value in values)
     common = sorted(value for value, count in counts.items() if count * _COMMON > len(found) and value > 0)
+    if len(common) > _MOST:
+        msg = (
+            f"{root}: expected at most {_MOST} label values, found {len(common)} in the label files; "
+            f"declare the labels in {LABELS}"
+        )
+        raise UserError(msg)
     return {"foreground": common[0]} if len(common) == 1 else {f"label-{value}": value for value in common}
 
 

@@ -18,8 +18,8 @@ from ossnet.data.normalisation import default_normalisation
 from ossnet.data.verification.findings import Finding
 from ossnet.data.verification.voxels import Channel, Plane, share_outside
 
-_OUTSIDE = 0.1
-"""Share of a label that may lie where no modality shows anything: outlines may be generous."""
+_OUTSIDE = 0.5
+"""Share of a label that may lie where no modality shows anything, as in what is dark in a clipped image."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ def doubts(
         return
     geometry = contents.channels[0][0].geometry
     outside = share_outside(label, to_canonical(contents.covered, geometry))
-    zero_is_nothing = default_normalisation(source.modalities) != "ct"
+    zero_is_nothing = "ct" not in map(default_normalisation, source.modalities)
     if zero_is_nothing and outside > _OUTSIDE:
         yield warning(
             case.id,

@@ -94,7 +94,7 @@ class _Look:
 
     def _together(self, headers: Sequence[NiftiFile]) -> list[NiftiFile]:
         """The image files on their common grid; none if they do not make a case."""
-        if len(headers) < len(self._case.images):
+        if len(headers) < len(self._images):
             return []
         try:
             return read_headers(self._case.images, len(self._source.modalities))

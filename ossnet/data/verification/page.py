@@ -3,12 +3,14 @@
 import html
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ossnet.data.verification import words
 from ossnet.data.verification.findings import CaseView, Finding, Verification
 from ossnet.data.verification.picture import COLOURS
 from ossnet.data.verification.remap import option
+from ossnet.errors import UserError
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
@@ -21,6 +23,7 @@ td, th { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top;
   overflow-wrap: anywhere; }
 th { font-weight: 600; color: #566; white-space: nowrap; }
 .error, .warning { font-weight: 600; }
+td.error, td.warning { overflow-wrap: normal; }
 .error { color: #b3261e; }
 .warning { color: #9a6700; }
 .cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
@@ -39,14 +42,22 @@ code { background: #f0f2f6; padding: .1rem .3rem; border-radius: 3px; }
 
 
 def write_page(verification: Verification, path: Path) -> Path:
-    """Write the page aside, then rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the page aside, then rename it into place.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
     aside = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(render(verification), encoding="utf-8")
         aside.replace(path)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror}); name another --output"
+        raise UserError(msg) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
     return path
 
 
@@ -60,27 +71,28 @@ def render(verification: Verification) -> str:
             f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
             f"<h1>{html.escape(title)}</h1>",
             _table((), words.summary(verification).items()),
-            *_findings(verification.findings),
+            *_findings(verification.findings, verification.root),
             *_remap(verification),
             "<h2>Labels</h2>",
             _table(("value", "name", "cases", "share of voxels"), words.label_rows(verification)),
             "<h2>Cases</h2>",
             f"<p>{_legend(verification)}</p>" if verification.labels else "",
             "<div class=cases>",
-            *(_case(view, verification) for view in verification.cases),
+            *(_case(view, verification) for view in _worst_first(verification)),
             "</div></html>",
         ]
     )
 
 
-def _findings(findings: Sequence[Finding]) -> list[str]:
+def _findings(findings: Sequence[Finding], root: Path) -> list[str]:
     if not findings:
         return ["<h2>Findings</h2><p>None.</p>"]
     head = "<tr><th></th><th>case</th><th>file</th><th>what</th><th>remedy</th></tr>"
     rows = [
         f"<tr><td class={each.severity}>{each.severity}</td>"
         + "".join(
-            f"<td>{html.escape(text)}</td>" for text in (each.case, str(each.file), each.what, each.remedy)
+            f"<td>{html.escape(text)}</td>"
+            for text in (each.case, _below(each.file, root), each.what, each.remedy)
         )
         + "</tr>"
         for each in findings
@@ -98,6 +110,16 @@ def _remap(verification: Verification) -> list[str]:
     change = option(verification.remap, verification.labels)
     told = f"<p>To read them so: <code>jobs/prepare.py {html.escape(change)}</code></p>" if change else ""
     return ["<h2>Odd label values</h2>", _table(("value", "probably", "cases", "why"), rows), told]
+
+
+def _below(file: Path, root: Path) -> str:
+    return str(file.relative_to(root)) if file.is_relative_to(root) and file != root else str(file)
+
+
+def _worst_first(verification: Verification) -> list[CaseView]:
+    """Cases as their findings are ordered, then those without."""
+    order = {finding.case: -number for number, finding in enumerate(reversed(verification.findings), 1)}
+    return sorted(verification.cases, key=lambda view: order.get(view.case, 1))
 
 
 def _case(view: CaseView, verification: Verification) -> str:

@@ -1,12 +1,14 @@
 """What odd label values probably mean."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 from ossnet.data.task import BACKGROUND
 from ossnet.data.verification.findings import CaseView, Remap
 
 _BRATS = {"3": "4", "4": "3"}
 _IGNORED = "255"
+_MOST = 32  # more odd values are no label
 
 
 def propose(views: Sequence[CaseView], labels: Mapping[str, int]) -> tuple[Remap, ...]:
@@ -16,10 +18,12 @@ def propose(views: Sequence[CaseView], labels: Mapping[str, int]) -> tuple[Remap
         for value in view.voxels:
             holders.setdefault(value, []).append(view.case)
     names = {str(BACKGROUND): "background", **{str(value): name for name, value in labels.items()}}
-    odd = sorted(holders.keys() - names.keys(), key=float)
+    odd = sorted((value for value in holders.keys() - names.keys() if isfinite(float(value))), key=float)
+    meanings = {value: _meaning(value, names, holders) for value in odd}
+    by_order = _by_order([value for value in odd if meanings[value] is None], names, holders)
     proposals = []
-    for value in odd:
-        meaning = _meaning(value, names, holders) or _by_order(value, names, holders, odd)
+    for value in odd if len(odd) <= _MOST else ():
+        meaning = meanings[value] or by_order.get(value)
         if meaning is not None:
             target, why = meaning
             proposals.append(Remap(value, names[target], int(target), tuple(holders[value]), why))
@@ -55,13 +59,13 @@ def _meaning(
 
 
 def _by_order(
-    value: str, names: Mapping[str, str], holders: Mapping[str, Sequence[str]], odd: Sequence[str]
-) -> tuple[str, str] | None:
+    odd: Sequence[str], names: Mapping[str, str], holders: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, str]]:
     """Where as many declared labels never occur as odd values do, they are matched by rising value."""
     unused = sorted(
         (known for known in names if known not in holders and known != str(BACKGROUND)), key=float
     )
-    left = [each for each in odd if _meaning(each, names, holders) is None]
-    if len(left) != len(unused):
-        return None
-    return unused[left.index(value)], "the only way to match values and labels by their order"
+    if len(odd) != len(unused):
+        return {}
+    why = "the only way to match values and labels by their order"
+    return {value: (target, why) for value, target in zip(odd, unused, strict=True)}

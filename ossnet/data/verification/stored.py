@@ -111,11 +111,11 @@ def _faults(
     strange = sum(channel.not_finite for channel in channels)
     if strange:
         yield Finding.error(not_finite(strange, path), case=name, files=(path,))
+    declared = list(case.class_counts)
     if len(counts) > known:
         what = f"expected label indices up to {known - 1}, found {len(counts) - 1}"
         yield Finding("error", name, path, what, _AGAIN)
-    declared = list(case.class_counts)
-    if (counts + [0] * known)[: len(declared)] != declared:
+    elif (counts + [0] * known)[: len(declared)] != declared:
         what = f"expected {declared} voxels of the labels as the file says of itself, found {counts}"
         yield Finding("error", name, path, what, _AGAIN)
     elif not sum(declared[1:]):
@@ -144,7 +144,7 @@ def _view(path: Path, case: StoredCase, channels: list[Channel]) -> FileView:
         shape=case.label.shape,
         spacing=tuple(float(f"{size:.6g}") for size in case.spacing),
         orientation="RAS",
-        dtype=str(case.image.dtype),
+        dtype=str(case.voxels.dtype),
         codes=(geometry.sform_code, geometry.qform_code),
         minimum=min(minima, default=None),
         maximum=max(maxima, default=None),

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Integer, Num, Shaped
 from ossnet.data.geometry import Geometry, to_canonical
 
 _FEW = 1 << 16  # label values that are counted by place
-_MOST_VALUES = 64  # that are told of a label with values that are not whole
+_MOST_VALUES = 256  # more are no label
 
 
 class Channel:
@@ -78,7 +78,7 @@ class Plane:
 
 
 def count_values(label: Integer[np.ndarray, "X Y Z"]) -> dict[str, int]:
-    """Voxels of each value, by rising value."""
+    """Voxels of each value, by rising value; of an image that was taken for a label, the most frequent."""
     counts: Counter[int] = Counter()
     for slab in label:
         if slab.size and slab.min() >= 0 and slab.max() < _FEW:
@@ -88,7 +88,8 @@ def count_values(label: Integer[np.ndarray, "X Y Z"]) -> dict[str, int]:
         else:
             values, numbers = np.unique(slab, return_counts=True)
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-    return {str(value): counts[value] for value in sorted(counts)}
+    most = dict(counts.most_common(_MOST_VALUES))
+    return {str(value): most[value] for value in sorted(most)}
 
 
 def count_fractions(slabs: Iterable[Float32[np.ndarray, "X Y Z"]]) -> dict[str, int]:

@@ -1,9 +1,11 @@
 """What is shown of cases and findings, in the terminal and on the page alike."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ossnet.data.verification.findings import CaseView, FileView, Verification
 
+_MOST_ODD = 32
 COLUMNS = (
     "case",
     "group",
@@ -44,16 +46,18 @@ def histogram(view: CaseView, most: int = 8) -> str:
 
 
 def label_rows(verification: Verification) -> list[tuple[str, str, str, str]]:
-    """Of every label value declared or found: itself, its name, how many cases hold it, its share of voxels."""
+    """Of every declared label value and some others: name, cases that hold it, share of voxels."""
     names = {"0": "background", **{str(value): name for name, value in verification.labels.items()}}
-    found = {value for view in verification.cases for value in view.voxels}
-    whole = sum(sum(view.voxels.values()) for view in verification.cases)
-    rows = []
-    for value in sorted({*names, *found}, key=_place):
-        counts = [view.voxels[value] for view in verification.cases if value in view.voxels]
-        share = f"{sum(counts) / whole:.3%}" if whole else ""
-        rows.append((value, names.get(value, "not declared"), str(len(counts)), share))
-    return rows
+    cases, voxels = Counter[str](), Counter[str]()
+    for view in verification.cases:
+        cases.update(view.voxels.keys())
+        voxels.update(view.voxels)
+    odd = [value for value, _ in cases.most_common() if value not in names][:_MOST_ODD]
+    whole = max(voxels.total(), 1)
+    return [
+        (value, names.get(value, "not declared"), str(cases[value]), f"{voxels[value] / whole:.3%}")
+        for value in sorted([*names, *odd], key=_place)
+    ]
 
 
 def summary(verification: Verification) -> dict[str, str]:
