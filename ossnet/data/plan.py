@@ -189,7 +189,7 @@ def make_task(config: PrepareConfig, source: Source) -> Task:
         labels=source.labels if config.target == "labels" else {"foreground": 1},
         normalisation=_normalisation(config.normalisation, source.modalities),
         spacing=config.spacing,
-        interpolation=config.interpolation,
+        interpolation=config.interpolation if config.spacing is not None else Task.interpolation,
         crop=config.crop,
         target=config.target,
     )
