@@ -202,7 +202,7 @@ def make_task(config: PrepareConfig, source: Source, *, merged: dict[str, tuple[
         labels={"foreground": 1} if config.target == "foreground" else source.labels,
         normalisation=_normalisation(config.normalisation, source.modalities),
         spacing=config.spacing,
-        interpolation=config.interpolation,
+        interpolation=config.interpolation if config.spacing is not None else Task.interpolation,
         crop=config.crop,
         target="foreground" if config.target == "foreground" else "labels",
         merged=merged,

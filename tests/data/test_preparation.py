@@ -106,6 +106,7 @@ def test_a_changed_input_renews_its_case_only(scans, tmp_path):
         ({"target": "brats-regions"}, 0),
         ({"regions": ("core=2,3",)}, 0),
         ({"crop": 2.0}, 5),
+        ({"interpolation": "linear"}, 0),  # nothing is resampled
         ({"storage": "int16"}, 5),
         ({"folds": 2}, 0),
         ({"seed": 1}, 0),
@@ -118,7 +119,7 @@ def test_what_an_option_touches(study, tmp_path, change, missing):
     prepare_here(make_plan(config))
     plan = make_plan(replace(config, **change))
     assert len(plan.missing) == missing
-    assert (finished(plan) is not None) == ("strict" in change)
+    assert (finished(plan) is not None) == bool({"strict", "interpolation"} & change.keys())
 
 
 def test_options_reach_the_voxels(study, tmp_path):

@@ -71,7 +71,7 @@ def labels_of(values: np.ndarray) -> np.ndarray:
     return np.where(values != 0, 1 + np.abs(np.nan_to_num(values)).astype(np.int64) % 7, 0).astype(np.uint8)
 
 
-@pytest.mark.parametrize("crop", [None, 0.0, 5.0])
+@pytest.mark.parametrize("crop", [None, 2.0])
 @pytest.mark.parametrize("name", HEADERS)
 def test_every_scalar_header_comes_back(shared, tmp_path, name, crop):
     path = shared / "data" / "headers" / f"{name}.nii.gz"

@@ -182,6 +182,31 @@ def test_options_and_closing_words(run, study, tmp_path):
 
 
 @pytest.mark.usefixtures("cluster")
+def test_what_is_stored_and_how_it_is_divided(run, study, tmp_path):
+    store = tmp_path / "store"
+    spacing = ("--spacing", "2,2,2", "--interpolation", "linear", "--crop", "1.5")
+    kinds = ("--normalisation", "zscore", "ct", "auto", "zscore", "--storage", "int16")
+    assert run("--source", study, "--output", store, *spacing, *kinds, "--folds", "3")[0] == 0
+    opened = Store.open(store)
+    task = opened.task
+    assert (task.interpolation, task.crop) == ("linear", 1.5)
+    assert task.normalisation == ("zscore", "ct", "zscore-foreground", "zscore")
+    assert {entry.storage for entry in opened.manifest.cases.values()} == {"int16"}
+    assert [len(fold) for fold in opened.manifest.folds] == [1, 1, 1]
+    mine = tmp_path / "mine.csv"
+    mine.write_text("case,split\nphantom_000,test\nphantom_001,training\nphantom_002,validation\n")
+    code, output, _ = run("--source", study, "--output", store, *spacing, *kinds, "--splits", mine)
+    assert code == 0
+    assert "3 (1 training, 1 validation, 1 test)" in output
+    assert "0 in " in output  # only the manifest was made again
+    mine.write_text("case,split\nphantom_000,test\n")
+    assert_refused(
+        run("--source", study, "--output", store, "--splits", mine),
+        "mine.csv: expected a split for every case",
+    )
+
+
+@pytest.mark.usefixtures("cluster")
 def test_a_store_of_a_newer_version_is_kept(run, study, tmp_path):
     assert run("--source", study, "--output", tmp_path / "store")[0] == 0
     manifest = tmp_path / "store" / "manifest.json"
