@@ -7,6 +7,8 @@ voxels beyond the grid become zero afterwards.
 Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -21,24 +23,25 @@ _CHUNK = 256  # points whose patches stay in the processor's cache
 def gather_patches(
     image: Float[np.ndarray, "C X Y Z"],
     indices: Int[Tensor, "N 3"],
+    patches: Float[Tensor, "N Cp P P P"],
     *,
-    edge: int,
     local: bool,
     mid_range: bool,
-) -> Float[Tensor, "N C P P P"]:
-    """Patches at voxel indices inside the volume; local channels first, then mid-range ones.
+) -> None:
+    """Fill patches at voxel indices inside the volume: local channels first, then mid-range ones.
 
     Points in the order of the volume's voxels are gathered fastest.
     """
-    channels = len(image)
-    shape = (len(indices), channels * (local + mid_range), edge, edge, edge)
-    patches = torch.from_numpy(np.empty(shape, np.float32))  # numpy asks for large pages, torch does not
-    points = indices.numpy()
+    channels, edge, points = len(image), patches.shape[-1], indices.numpy()
     if local:
         _gather(_local_windows(image, edge), points - edge // 2, patches[:, :channels], step=1)
     if mid_range:
         _gather(_mid_range_windows(image, edge), points - edge + 1, patches[:, -channels:], step=2)
-    return patches
+
+
+def empty(shape: Sequence[int]) -> Tensor:
+    """Room for large results: numpy asks the system for large pages, which fill faster; torch does not."""
+    return torch.from_numpy(np.empty(shape, np.float32))
 
 
 def _local_windows(image: np.ndarray, edge: int) -> np.ndarray:
