@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STATISTIC = "mean over the samples of the timed passes after one of warm-up, the ways in turn; files cached"
 OURS = "ossnet"
 _COLUMNS = (
-    "network", "way", "s a sample", "CPU s", "reading s", "volumes/s", "points/s", "x ossnet", "s once a case",
+    "network", "way", "s a sample", "CPU s", "reading s", "volumes/s", "points/s", "x ossnet", "s once",
 )  # fmt: skip
 _WIDTH = 120  # where the output is no terminal
 
