@@ -22,7 +22,7 @@ from ossnet.benchmarks.settings import InputSettings, parse_shape
 from ossnet.config import Config
 from ossnet.data import Case, PrepareConfig, Store, write_phantom
 from ossnet.data.casefile import write_case
-from ossnet.data.plan import make_plan
+from ossnet.data.plan import check_problems, make_plan
 from ossnet.data.preparation import complete, make_case
 from ossnet.models import OccupancyConfig
 from ossnet.sampling.batches import batch_maker, batches
@@ -92,6 +92,7 @@ class _Study:
                 source, folder / "store", normalisation="zscore", target="foreground", validation_share=0
             )
         )
+        check_problems(plan, plan.set_aside)
         usable = [case for case in plan.source.cases if case.id not in plan.set_aside]
         cases = tuple(islice(usable, settings.cases))
         plan = replace(plan, source=replace(plan.source, cases=cases))

@@ -8,6 +8,7 @@ Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +35,11 @@ def gather_patches(
     """
     channels, edge, points = len(image), patches.shape[-1], indices.numpy()
     if local:
-        _gather(_local_windows(image, edge), points - edge // 2, patches[:, :channels], step=1)
+        rows = _local_windows(image, edge)
+        _gather(rows, image.dtype, points - edge // 2, patches[:, :channels], step=1)
     if mid_range:
-        _gather(_mid_range_windows(image, edge), points - edge + 1, patches[:, -channels:], step=2)
+        cells = _mid_range_windows(image, edge)
+        _gather(cells, cells.dtype, points - edge + 1, patches[:, -channels:], step=2)
 
 
 def empty(shape: Sequence[int]) -> Tensor:
@@ -59,13 +62,14 @@ def _mid_range_windows(image: np.ndarray, edge: int) -> np.ndarray:
     return windows[..., ::2, ::2, ::2].transpose(0, 2, 3, 1, 4, 5, 6)
 
 
-def _gather(windows: np.ndarray, starts: np.ndarray, patches: Tensor, *, step: int) -> None:
-    """Fill patches from windows; those that begin outside come from the nearest window in step, moved."""
+def _gather(
+    windows: np.ndarray, dtype: np.dtype[Any], starts: np.ndarray, patches: Tensor, *, step: int
+) -> None:
+    """Fill patches from windows of `dtype`; those that begin outside come from the nearest in step, moved."""
     last = np.array(windows.shape[:3]) - 1
     low = np.where(starts < 0, starts % step, starts)
     begun = np.where(low > last, last - (last - low) % step, low)
     moves = (starts - begun) // step
-    dtype = np.float16 if windows.dtype.kind == "V" else windows.dtype
     for first in range(0, len(starts), _CHUNK):
         part = patches[first : first + _CHUNK]
         rows = windows[tuple(begun[first : first + _CHUNK].T)].view(dtype)

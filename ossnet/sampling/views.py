@@ -32,7 +32,8 @@ class Planes:
 def floats(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C X Y Z"]:
     """The whole volume as a float32 copy."""
     tensor, mirrored = _unmirrored(volume)
-    return tensor.to(torch.float32, copy=True).flip(mirrored)
+    copied = tensor.to(torch.float32, copy=True)
+    return copied.flip(mirrored) if mirrored else copied
 
 
 def smallest(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C"]:

@@ -21,8 +21,10 @@ def slow_patch(volume: np.ndarray, point: np.ndarray, before: int, edge: int) ->
     return patch
 
 
-def stored(shape: tuple[int, ...], seed: int, mirrored: tuple[int, ...] = ()) -> np.ndarray:
-    volume = np.random.default_rng(seed).normal(size=shape).astype(np.float16)
+def stored(
+    shape: tuple[int, ...], seed: int, mirrored: tuple[int, ...] = (), dtype: str = "float16"
+) -> np.ndarray:
+    volume = np.random.default_rng(seed).normal(size=shape).astype(dtype)
     volume.setflags(write=False)
     return np.flip(volume, mirrored)
 
@@ -48,6 +50,7 @@ def test_patches_equal_a_loop_over_voxels(edge: int) -> None:
     edge=st.sampled_from([3, 5, 7, 9, 11]),
     mirrored=MIRRORED,
     kinds=st.sampled_from([(True, False), (False, True), (True, True)]),
+    dtype=st.sampled_from(["float16", "float32"]),
     seed=st.integers(0, 99),
 )
 def test_training_and_inference_see_the_same_patches(
@@ -55,9 +58,10 @@ def test_training_and_inference_see_the_same_patches(
     edge: int,
     mirrored: tuple[int, ...],
     kinds: tuple[bool, bool],
+    dtype: str,
     seed: int,
 ) -> None:
-    volume = stored(shape, seed, mirrored)
+    volume = stored(shape, seed, mirrored, dtype)
     points = np.random.default_rng(seed).integers(0, shape[1:], size=(300, 3))
     asked = {"local": kinds[0], "mid_range": kinds[1]}
     found = empty((300, shape[0] * sum(kinds), edge, edge, edge))
