@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def space(trial: "Trial") -> dict[str, Any]:
-    """Number of points, shares near the border (width in mm) and inside the foreground; the rest is uniform."""
+    """Points, shares of them near the border (width in mm) and inside the foreground; the rest is uniform."""
     border = trial.suggest_float("border_share", 0.0, 0.8)
     return {
         "sampling.points": 2 ** trial.suggest_int("log2_points", 10, 14),

@@ -1,17 +1,35 @@
-"""Networks side by side: time, memory and arithmetic, measured the same way for each."""
+"""Networks side by side, and ways to prepare their input: measured the same way for each."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ossnet.benchmarks.settings import ModelsSettings
+from ossnet.benchmarks.settings import InputSettings, ModelsSettings
 
 if TYPE_CHECKING:
+    from ossnet.benchmarks.input import measure_input
+    from ossnet.benchmarks.input_results import InputResult, InputRow
     from ossnet.benchmarks.models import measure_models
     from ossnet.benchmarks.results import ModelRow, ModelsResult
 
-__all__ = ["ModelRow", "ModelsResult", "ModelsSettings", "measure_models"]
+__all__ = [
+    "InputResult",
+    "InputRow",
+    "InputSettings",
+    "ModelRow",
+    "ModelsResult",
+    "ModelsSettings",
+    "measure_input",
+    "measure_models",
+]
 
-_MODULES = {"ModelRow": "results", "ModelsResult": "results", "measure_models": "models"}
+_MODULES = {
+    "InputResult": "input_results",
+    "InputRow": "input_results",
+    "ModelRow": "results",
+    "ModelsResult": "results",
+    "measure_input": "input",
+    "measure_models": "models",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,7 @@
 import gc
 import math
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ossnet.benchmarks.clock import matrix_rate
+from ossnet.benchmarks.machine import processor, torch_threads
 from ossnet.benchmarks.operations import training_operations
 from ossnet.benchmarks.results import STATISTIC, ModelRow, ModelsResult
 from ossnet.benchmarks.settings import ModelsSettings, Shape, parse_shape, shape_name
@@ -42,7 +42,7 @@ def measure_models(
     shapes = [parse_shape(text) for text in settings.shapes]
     asked = [(shape, configure(name, shape, settings)) for name in settings.networks for shape in shapes]
     rows = []
-    with _threads(settings.threads):
+    with torch_threads(settings.threads):
         precisions: dict[str, None] = dict.fromkeys(("float32", settings.precision))
         gflops = {precision: matrix_rate(device, precision) for precision in precisions}
         for shape, config in asked:
@@ -53,7 +53,7 @@ def measure_models(
         pass
     return ModelsResult(
         device=idle.memory.device,
-        processor=_processor(),
+        processor=processor(),
         versions={**idle.memory.versions, "python": platform.python_version(), "monai": version("monai")},
         threads=threads,
         precision=settings.precision,
@@ -180,23 +180,3 @@ def _device(name: str | None) -> torch.device:
         msg = f"device {name!r}: expected cpu, or cuda with the number of a device here; torch finds {found}"
         raise UserError(msg)
     return device
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _processor() -> str:
-    """The CPU's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

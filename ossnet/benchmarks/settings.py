@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ossnet.errors import UserError
 from ossnet.models import PRESETS
+from ossnet.models.configs import OccupancyConfig
 from ossnet.tree import unknown
 
 Shape = tuple[int, int, int]
@@ -56,6 +58,54 @@ class ModelsSettings:
                 raise UserError(msg)
         for text in self.shapes:
             parse_shape(text)
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """Which scans, for which networks, how."""
+
+    source: Path | None = None
+    """Folder of scans in any layout that `prepare` reads; by default a phantom that is made."""
+    cases: int = 2
+    """Cases to prepare samples from: the source's first ones, or the phantom's."""
+    shape: str = "64x64x48"
+    """Voxels of the phantom."""
+    networks: tuple[str, ...] = ("oss-net-c", "oss-net-d")
+    """Presets whose input to prepare; occupancy networks only."""
+    points: int = 2**14
+    """Points a volume (the paper: 16384)."""
+    border_share: float = 0.5
+    """Share of them in the paper's border band; the rest is uniform."""
+    augment: bool = True
+    """The paper's flips, brightness and noise, each with a chance of one half."""
+    repeats: int = 3
+    """Timed passes over the cases, after one of warm-up."""
+    threads: int = 1
+    """Threads of torch."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured, naming the option.
+
+        Raises:
+            UserError: an unknown or dense network, a shape that is none, or a number out of its range.
+        """
+        for name in self.networks:
+            if name not in PRESETS:
+                raise UserError(unknown("network", name, PRESETS))
+            if not isinstance(PRESETS[name], OccupancyConfig):
+                msg = f"networks: expected occupancy networks, which train on points, found {name}"
+                raise UserError(msg)
+        for option in ("cases", "points", "repeats", "threads"):
+            if getattr(self, option) < 1:
+                msg = f"{option}: expected at least 1, found {getattr(self, option)}"
+                raise UserError(msg)
+        if not self.networks:
+            msg = "networks: expected one or more, found none; leave the option out for the default"
+            raise UserError(msg)
+        if not 0 <= self.border_share <= 1:
+            msg = f"border-share: expected a share from 0 to 1, found {self.border_share}"
+            raise UserError(msg)
+        parse_shape(self.shape)
 
 
 def parse_shape(text: str) -> Shape:

@@ -20,7 +20,7 @@ from ossnet.models import OccupancyConfig, UNetConfig
 from ossnet.sampling.augmentation import AugmentationConfig, Augmented, Augmenter
 from ossnet.sampling.distance import signed_distances
 from ossnet.sampling.foreground import ForegroundCache, find_foreground
-from ossnet.sampling.gather import gather_patches
+from ossnet.sampling.gather import empty, gather_patches
 from ossnet.sampling.grid import Shape, coordinates, encoder_grid, offset, pad
 from ossnet.sampling.order import Reference
 from ossnet.sampling.points import draw_points
@@ -111,18 +111,24 @@ def batch_maker(
 
     augment, foregrounds = Augmenter(augmentation, seed), ForegroundCache()
 
-    def sample(case: StoredCase, generator: torch.Generator) -> dict[str, Tensor | None]:
+    def sample(reference: Reference, patches: Tensor | None) -> dict[str, Tensor | None]:
+        case, generator = store.case(reference.case), _generator(seed, reference)
         augmented = augment(case.image, store.task.codes(case.label), case.spacing, generator)
         label = torch.from_numpy(augmented.label.copy())
         if isinstance(model, UNetConfig):
             return _crops(floats(augmented.image), label, model, sampling, generator)
         indices = _indices(case, augmented, sampling, foregrounds, generator)
+        if patches is not None:
+            kinds = {"local": model.local_patch, "mid_range": model.mid_range_patch}
+            gather_patches(augmented.image, indices, patches, **kinds)
         return _points(augmented.image, label, indices, case.spacing, model, sampling)
 
     def make(references: Sequence[Reference]) -> Batch:
-        samples = [sample(store.case(each.case), _generator(seed, each)) for each in references]
+        patches = _patches(len(references), model, sampling)
+        rooms = [None] * len(references) if patches is None else patches
+        samples = [sample(reference, room) for reference, room in zip(references, rooms, strict=True)]
         cases = tuple(reference.case for reference in references)
-        return _collate(cases, samples, model, sampling)
+        return _collate(cases, samples, patches, model, sampling)
 
     return make
 
@@ -136,6 +142,15 @@ def batches(steps: Iterable[Sequence[Reference]], make: BatchMaker) -> Iterator[
 def _generator(seed: int, reference: Reference) -> torch.Generator:
     key = zlib.crc32(f"{seed}/{reference.epoch}/{reference.step}/{reference.case}".encode())
     return torch.Generator().manual_seed(key)
+
+
+def _patches(
+    volumes: int, model: OccupancyConfig | UNetConfig, sampling: SamplingConfig
+) -> Float[Tensor, "B N C P P P"] | None:
+    """Room for the patches of a batch, which are gathered where they stay, as copies cost as much again."""
+    if isinstance(model, UNetConfig) or not model.patch_channels:
+        return None
+    return empty((volumes, sampling.drawn, model.patch_channels, *(model.patch_edge,) * 3))
 
 
 def _indices(
@@ -169,11 +184,6 @@ def _points(
     assert working is not None
     x, y, z = indices.unbind(1)
     frame = torch.tensor(offset(label.shape, working))
-    patches = None
-    if model.patch_channels:
-        patches = gather_patches(
-            image, indices, edge=model.patch_edge, local=model.local_patch, mid_range=model.mid_range_patch
-        )
     distances = None
     if model.distance_head:
         distances = signed_distances(
@@ -182,7 +192,6 @@ def _points(
     return {
         "encoder_input": shrink(image, working, model.encoder_downscale),
         "coordinates": coordinates(indices + frame, working),
-        "patches": patches,
         "labels": targets(label[x, y, z], model, axis=-1),
         "coarse_labels": _coarse(pad(label, working), model),
         "distances": distances,
@@ -230,10 +239,11 @@ def _box(label: Tensor, shape: Shape, generator: torch.Generator) -> tuple[slice
 def _collate(
     cases: tuple[str, ...],
     samples: Sequence[dict[str, Tensor | None]],
+    patches: Tensor | None,
     model: OccupancyConfig | UNetConfig,
     sampling: SamplingConfig,
 ) -> Batch:
-    join = _stack if isinstance(model, OccupancyConfig) else torch.cat
+    join = torch.stack if isinstance(model, OccupancyConfig) else torch.cat
     joined = {}
     for name in samples[0]:
         values = [value for sample in samples if (value := sample[name]) is not None]
@@ -242,14 +252,10 @@ def _collate(
         assert sampling.working_shape is not None
         return PointBatch(
             cases=cases,
+            patches=patches,
             grid_shape=sampling.working_shape,
             candidates=sampling.candidates,
             chosen=sampling.uncertain_points,
             **joined,  # type: ignore[arg-type]
         )
     return DenseBatch(cases=cases, **joined)  # type: ignore[arg-type]
-
-
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    """As `torch.stack`; of one tensor a view, as copying patches takes as long as gathering them."""
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))

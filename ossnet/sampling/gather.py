@@ -7,6 +7,9 @@ voxels beyond the grid become zero afterwards.
 Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -21,24 +24,27 @@ _CHUNK = 256  # points whose patches stay in the processor's cache
 def gather_patches(
     image: Float[np.ndarray, "C X Y Z"],
     indices: Int[Tensor, "N 3"],
+    patches: Float[Tensor, "N Cp P P P"],
     *,
-    edge: int,
     local: bool,
     mid_range: bool,
-) -> Float[Tensor, "N C P P P"]:
-    """Patches at voxel indices inside the volume; local channels first, then mid-range ones.
+) -> None:
+    """Fill patches at voxel indices inside the volume: local channels first, then mid-range ones.
 
     Points in the order of the volume's voxels are gathered fastest.
     """
-    channels = len(image)
-    shape = (len(indices), channels * (local + mid_range), edge, edge, edge)
-    patches = torch.from_numpy(np.empty(shape, np.float32))  # numpy asks for large pages, torch does not
-    points = indices.numpy()
+    channels, edge, points = len(image), patches.shape[-1], indices.numpy()
     if local:
-        _gather(_local_windows(image, edge), points - edge // 2, patches[:, :channels], step=1)
+        rows = _local_windows(image, edge)
+        _gather(rows, image.dtype, points - edge // 2, patches[:, :channels], step=1)
     if mid_range:
-        _gather(_mid_range_windows(image, edge), points - edge + 1, patches[:, -channels:], step=2)
-    return patches
+        cells = _mid_range_windows(image, edge)
+        _gather(cells, cells.dtype, points - edge + 1, patches[:, -channels:], step=2)
+
+
+def empty(shape: Sequence[int]) -> Tensor:
+    """Room for large results: numpy asks the system for large pages, which fill faster; torch does not."""
+    return torch.from_numpy(np.empty(shape, np.float32))
 
 
 def _local_windows(image: np.ndarray, edge: int) -> np.ndarray:
@@ -56,13 +62,14 @@ def _mid_range_windows(image: np.ndarray, edge: int) -> np.ndarray:
     return windows[..., ::2, ::2, ::2].transpose(0, 2, 3, 1, 4, 5, 6)
 
 
-def _gather(windows: np.ndarray, starts: np.ndarray, patches: Tensor, *, step: int) -> None:
-    """Fill patches from windows; those that begin outside come from the nearest window in step, moved."""
+def _gather(
+    windows: np.ndarray, dtype: np.dtype[Any], starts: np.ndarray, patches: Tensor, *, step: int
+) -> None:
+    """Fill patches from windows of `dtype`; those that begin outside come from the nearest in step, moved."""
     last = np.array(windows.shape[:3]) - 1
     low = np.where(starts < 0, starts % step, starts)
     begun = np.where(low > last, last - (last - low) % step, low)
     moves = (starts - begun) // step
-    dtype = np.float16 if windows.dtype.kind == "V" else windows.dtype
     for first in range(0, len(starts), _CHUNK):
         part = patches[first : first + _CHUNK]
         rows = windows[tuple(begun[first : first + _CHUNK].T)].view(dtype)

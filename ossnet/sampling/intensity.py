@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ossnet.sampling.views import Planes, ranges
+from ossnet.sampling.views import Planes, largest, smallest
 
 _POOL = 2**22
 _RUN = 2**18
@@ -63,7 +63,11 @@ def apply_changes(
     """The changed volume in the number format of the given one, which stays."""
     changed = np.empty(image.shape, image.dtype)  # numpy asks for large pages, torch does not
     waves = [_cosines(length) for length in image.shape[1:]]
-    low, high = (each[:, None, None] for each in ranges(image))
+    low = high = torch.zeros(len(image), 1, 1)
+    if changes.exponents is not None or changes.bias is not None:
+        low = smallest(image)[:, None, None]
+    if changes.exponents is not None or changes.brighter is not None:
+        high = largest(image)[:, None, None]
     target, planes = torch.from_numpy(changed), Planes(image)
     for x in range(len(planes)):
         plane = planes[x]

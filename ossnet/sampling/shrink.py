@@ -1,6 +1,6 @@
 """Coarser volumes, straight from a store's float16: the encoder's input, mid-range cells, coarse masks.
 
-Letters: C channels, K classes, X Y Z voxel axes in nibabel's order (x y z: coarser).
+Letters: C channels, X Y Z voxel axes in nibabel's order (x y z: coarser).
 """
 
 from collections.abc import Sequence
@@ -44,24 +44,29 @@ def pairs(image: Float[np.ndarray, "C X Y Z"], *, least: int) -> Float[np.ndarra
     """
     planes, (channels, _, y, z) = Planes(image), image.shape
     lengths = [max(edge + 1, least) for edge in image.shape[1:]]
-    means = np.zeros((lengths[0], channels, *lengths[1:]), np.float32)
+    shape = (lengths[0], channels, *lengths[1:])
+    full = lengths == [edge + 1 for edge in image.shape[1:]]
+    means = np.empty(shape, np.float32) if full else np.zeros(shape, np.float32)
     cells = torch.from_numpy(means)[:, :, : y + 1, : z + 1]
     frame = torch.zeros(channels, y + 2, z + 2)
+    inner, rows = frame[:, 1:-1, 1:-1], torch.empty(channels, y + 1, z + 2)
     before = torch.zeros(channels, y, z)
     for x in range(len(planes) + 1):
-        here = planes[x] if x < len(planes) else torch.zeros_like(before)
-        torch.add(before, here, out=frame[:, 1:-1, 1:-1])
-        rows = frame[:, :-1] + frame[:, 1:]
-        torch.add(rows[..., :-1], rows[..., 1:], out=cells[x])
-        cells[x].mul_(0.125)
-        before = here
+        if x < len(planes):
+            here = planes[x]
+            torch.add(before, here, out=inner)
+            before.copy_(here)
+        else:
+            inner.copy_(before)
+        torch.add(frame[:, :-1], frame[:, 1:], out=rows)
+        torch.add(rows[..., :-1], rows[..., 1:], out=cells[x]).mul_(0.125)
     return means
 
 
-def any_in_cells(masks: Bool[Tensor, "K X Y Z"], grid: Sequence[int]) -> Bool[Tensor, "K x y z"]:
+def any_in_cells(mask: Bool[Tensor, "X Y Z"], grid: Sequence[int]) -> Bool[Tensor, "x y z"]:
     """Whether a cell of a coarser grid holds any voxel of a mask: adaptive maximum pooling."""
-    held = masks.view(torch.uint8)  # the maximum of bytes is faster than `any`
-    for axis, cells in enumerate(grid, start=1):
+    held = mask.view(torch.uint8)  # the maximum of bytes is faster than `any`
+    for axis, cells in enumerate(grid):
         length = held.shape[axis]
         ends = [(cell * length // cells, -(-(cell + 1) * length // cells)) for cell in range(cells)]
         held = torch.stack([held.narrow(axis, low, high - low).amax(axis) for low, high in ends], axis)

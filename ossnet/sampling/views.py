@@ -14,30 +14,36 @@ from torch import Tensor
 
 
 class Planes:
-    """The planes `[C Y Z]` of a volume along its first axis as float32 copies."""
+    """The planes `[C Y Z]` of a volume along its first axis in float32, each overwriting the one before."""
 
     def __init__(self, volume: Float[np.ndarray, "C X Y Z"]) -> None:
         self._tensor, self._mirrored = _unmirrored(volume)
+        self._plane = torch.empty(volume.shape[0], *volume.shape[2:])
 
     def __len__(self) -> int:
         return self._tensor.shape[1]
 
     def __getitem__(self, x: int) -> Float[Tensor, "C Y Z"]:
-        plane = self._tensor[:, len(self) - 1 - x if 1 in self._mirrored else x].to(torch.float32, copy=True)
+        plane = self._tensor[:, len(self) - 1 - x if 1 in self._mirrored else x]
         axes = [axis - 1 for axis in self._mirrored if axis > 1]
-        return plane.flip(axes) if axes else plane
+        return self._plane.copy_(plane.flip(axes) if axes else plane)
 
 
 def floats(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C X Y Z"]:
     """The whole volume as a float32 copy."""
     tensor, mirrored = _unmirrored(volume)
-    return tensor.to(torch.float32, copy=True).flip(mirrored)
+    copied = tensor.to(torch.float32, copy=True)
+    return copied.flip(mirrored) if mirrored else copied
 
 
-def ranges(volume: Float[np.ndarray, "C X Y Z"]) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
-    """Smallest and largest value of each channel."""
-    channels = _unmirrored(volume)[0].flatten(1)
-    return channels.amin(1).float(), channels.amax(1).float()  # `aminmax` takes tenfold as long
+def smallest(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C"]:
+    """Of each channel."""
+    return _unmirrored(volume)[0].flatten(1).amin(1).float()  # `aminmax` takes tenfold as long as both
+
+
+def largest(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C"]:
+    """Of each channel."""
+    return _unmirrored(volume)[0].flatten(1).amax(1).float()
 
 
 def _unmirrored(volume: np.ndarray) -> tuple[Tensor, tuple[int, ...]]:

@@ -36,10 +36,37 @@ def test_models_for_machines(run_job: Job, tmp_path: Path) -> None:
     assert (tmp_path / files["figure"]).is_file()
 
 
+INPUT = ("--cases", 1, "--shape", "20x18x16", "--networks", "oss-net-a", "--points", 50, "--repeats", 1)
+
+
+def test_input_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
+    done = run_job("bench", "input", *INPUT, "--output", "bench")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:2] == ["network", "way"]
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["oss-net-a", way] for way in ("ossnet", "nibabel", "monai")
+    ]
+    kept = json.loads((tmp_path / "bench" / "input.json").read_text())
+    assert [row["way"] for row in kept["rows"]] == ["ossnet", "nibabel", "monai"]
+    assert kept["command"].endswith("--output bench")
+    with Image.open(tmp_path / "bench" / "input.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
+
+    done = run_job("bench", "input", *INPUT, "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    printed = json.loads(line)
+    files = printed.pop("files")
+    assert json.loads((tmp_path / files["result"]).read_text()) == printed
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("model",), "unknown command 'model': did you mean 'models'?"),
+        (("input", "--networks", "unet-3d"), "networks: expected occupancy networks, which train on points"),
+        (("input", "--source", "nowhere"), "nowhere"),
         (("models", "--networks", "unet-4d"), "unknown network 'unet-4d': did you mean 'unet-"),
         (("models", "--shapes", "64x64"), "expected three positive edges in voxels, as in 64x64x64"),
         (("models", "--shapes", "64x64x0"), "expected three positive edges in voxels, as in 64x64x64"),

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.sampling.gather import gather_patches
+from ossnet.sampling.gather import empty, gather_patches
 from ossnet.sampling.patches import PatchSource
 
 MIRRORED = st.sampled_from([(), (1,), (2,), (1, 2)])
@@ -21,8 +21,10 @@ def slow_patch(volume: np.ndarray, point: np.ndarray, before: int, edge: int) ->
     return patch
 
 
-def stored(shape: tuple[int, ...], seed: int, mirrored: tuple[int, ...] = ()) -> np.ndarray:
-    volume = np.random.default_rng(seed).normal(size=shape).astype(np.float16)
+def stored(
+    shape: tuple[int, ...], seed: int, mirrored: tuple[int, ...] = (), dtype: str = "float16"
+) -> np.ndarray:
+    volume = np.random.default_rng(seed).normal(size=shape).astype(dtype)
     volume.setflags(write=False)
     return np.flip(volume, mirrored)
 
@@ -34,8 +36,8 @@ def test_patches_equal_a_loop_over_voxels(edge: int) -> None:
     generator = np.random.default_rng(edge)
     corners = np.array([[x, y, z] for x in (0, 8) for y in (0, 5) for z in (0, 12)])
     points = np.concatenate([corners, generator.integers(0, volume.shape[1:], size=(6, 3))])
-    patches = gather_patches(volume, torch.from_numpy(points), edge=edge, local=True, mid_range=True)
-    assert patches.shape == (14, 4, edge, edge, edge)
+    patches = empty((14, 4, edge, edge, edge))
+    gather_patches(volume, torch.from_numpy(points), patches, local=True, mid_range=True)
     for patch, point in zip(patches.numpy(), points, strict=True):
         np.testing.assert_array_equal(patch[:2], slow_patch(volume, point, edge // 2, edge))
         large = slow_patch(volume, point, edge, 2 * edge)
@@ -48,6 +50,7 @@ def test_patches_equal_a_loop_over_voxels(edge: int) -> None:
     edge=st.sampled_from([3, 5, 7, 9, 11]),
     mirrored=MIRRORED,
     kinds=st.sampled_from([(True, False), (False, True), (True, True)]),
+    dtype=st.sampled_from(["float16", "float32"]),
     seed=st.integers(0, 99),
 )
 def test_training_and_inference_see_the_same_patches(
@@ -55,11 +58,13 @@ def test_training_and_inference_see_the_same_patches(
     edge: int,
     mirrored: tuple[int, ...],
     kinds: tuple[bool, bool],
+    dtype: str,
     seed: int,
 ) -> None:
-    volume = stored(shape, seed, mirrored)
+    volume = stored(shape, seed, mirrored, dtype)
     points = np.random.default_rng(seed).integers(0, shape[1:], size=(300, 3))
-    asked = {"edge": edge, "local": kinds[0], "mid_range": kinds[1]}
-    found = gather_patches(volume, torch.from_numpy(points), **asked)  # type: ignore[arg-type]
-    source = PatchSource(torch.from_numpy(volume.astype(np.float32)), **asked)  # type: ignore[arg-type]
+    asked = {"local": kinds[0], "mid_range": kinds[1]}
+    found = empty((300, shape[0] * sum(kinds), edge, edge, edge))
+    gather_patches(volume, torch.from_numpy(points), found, **asked)
+    source = PatchSource(torch.from_numpy(volume.astype(np.float32)), edge=edge, **asked)
     torch.testing.assert_close(found, source.gather(torch.from_numpy(points)), atol=1e-6, rtol=1e-6)
