@@ -131,12 +131,12 @@ class Trainer:
     def _epoch(self, batches: Iterator[Batch], progress: Progress) -> dict[str, float]:
         self.network.train()
         began = time.monotonic()
-        waited, points, losses = 0.0, 0, 0.0
+        waits, points, losses = list[float](), 0, 0.0
         steps = range(progress.step + 1, self.first_step(progress.epoch + 1) + 1)
         for step in steps:
             asked = time.monotonic()
             batch = next(batches)
-            waited += time.monotonic() - asked
+            waits.append(time.monotonic() - asked)
             loss = self._step(batch.to(self.device), step)
             losses += loss
             points += batch.places * world()
@@ -146,7 +146,8 @@ class Trainer:
         return {
             "loss/train_epoch": losses / len(steps),
             "time/step_s": took / len(steps),
-            "time/data_wait_fraction": waited / took,
+            "time/data_wait_fraction": sum(waits) / took,
+            "time/first_batch_s": waits[0],
             "throughput/points_per_s": points / took,
             **(self.peak or {}),
         }
