@@ -131,27 +131,22 @@ class _Way:
 
 
 def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
-    """The ways take turns at every pass, so that other work on the machine slows them all alike."""
-    model = config.model
-    assert isinstance(model, OccupancyConfig)
-    ways = [_ours(study, config), _nibabel(study, model), _monai(study, model)]
-    walls: list[list[float]] = [[] for _ in ways]
-    cpus: list[list[float]] = [[] for _ in ways]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
-        for _ in range(study.settings.repeats + 1):
-            for way, wall, cpu in zip(ways, walls, cpus, strict=True):
-                for _ in study.cases:
-                    began = time.perf_counter(), time.process_time()
-                    next(way.samples)
-                    wall.append(time.perf_counter() - began[0])
-                    cpu.append(time.process_time() - began[1])
-    warm = len(study.cases)
-    ours = mean(walls[0][warm:])
-    for way, wall, cpu in zip(ways, walls, cpus, strict=True):
+    """One way after the other: in turns, each would pay for the memory that the one before gave back."""
+    ours: float | None = None
+    for build in (_ours, _nibabel, _monai):
+        way, wall, cpu = build(study, config), list[float](), list[float]()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.training.seed)
+            for _ in range((study.settings.repeats + 1) * len(study.cases)):
+                began = time.perf_counter(), time.process_time()
+                next(way.samples)
+                wall.append(time.perf_counter() - began[0])
+                cpu.append(time.process_time() - began[1])
+        warm = len(study.cases)
         seconds = mean(wall[warm:])
+        ours = ours or seconds
         yield InputRow(
-            network=model.name,
+            network=config.model.name,
             way=way.name,
             sample_s=seconds,
             sample_cpu_s=mean(cpu[warm:]),
@@ -176,7 +171,8 @@ def _ours(study: _Study, config: Config) -> _Way:
     return _Way(OURS, batches(steps, make), study.once_s)
 
 
-def _nibabel(study: _Study, model: OccupancyConfig) -> _Way:
+def _nibabel(study: _Study, config: Config) -> _Way:
+    model = _occupancy(config)
     borders = study.folder / "borders"
     borders.mkdir(exist_ok=True)
     began = time.perf_counter()
@@ -186,7 +182,8 @@ def _nibabel(study: _Study, model: OccupancyConfig) -> _Way:
     return _Way("nibabel", _passes(study, dataset), once, dataset.reading)
 
 
-def _monai(study: _Study, model: OccupancyConfig) -> _Way:
+def _monai(study: _Study, config: Config) -> _Way:
+    model = _occupancy(config)
     dataset = persistent_dataset(
         study.cases, study.folder / f"monai-{model.name}", model, study.settings, grid_multiple(model)
     )
@@ -194,6 +191,11 @@ def _monai(study: _Study, model: OccupancyConfig) -> _Way:
     for index in range(len(study.cases)):
         dataset[index]  # fills the cache
     return _Way("monai", _passes(study, dataset), (time.perf_counter() - began) / len(study.cases))
+
+
+def _occupancy(config: Config) -> OccupancyConfig:
+    assert isinstance(config.model, OccupancyConfig)
+    return config.model
 
 
 def _passes(study: _Study, dataset: Any) -> Iterator[object]:

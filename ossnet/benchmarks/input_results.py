@@ -15,7 +15,7 @@ from ossnet.sampling.grid import Shape
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STATISTIC = "mean over the samples of the timed passes after one of warm-up, the ways in turn; files cached"
+STATISTIC = "mean over the samples of the timed passes, after one of warm-up; files in the page cache"
 OURS = "ossnet"
 _COLUMNS = (
     "network", "way", "s a sample", "CPU s", "reading s", "volumes/s", "points/s", "x ossnet", "s once",
