@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -100,8 +101,9 @@ def test_two_hundred_real_cases(shared, tmp_path):
         assert abs(float(case.image.mean(dtype=np.float64))) < 0.1
 
 
-def shards(store: Path, world: int) -> list[list]:
-    datasets = {"references": reference_dataset(Store.open(store), TRAINING)}
+def shards(store: Path, world: int, batch_size: int = 4) -> list[list]:
+    training = replace(TRAINING, batch_size=batch_size)
+    datasets = {"references": reference_dataset(Store.open(store), training)}
     iterators = ReferenceSharding().configure(datasets, world, None, None)
     return [list(shard_references(iterator["references"])) for iterator in iterators]
 
@@ -114,9 +116,10 @@ def test_each_rank_gets_its_share_of_every_batch(phantom_store, world):
         assert steps == list(expected)
 
 
-def test_ranks_are_disjoint_and_together_complete_each_epoch(phantom_store):
+@pytest.mark.parametrize("batch_size", [4, 6])  # of 8 cases
+def test_ranks_are_disjoint_and_together_complete_each_epoch(phantom_store, batch_size):
     cases = Store.open(phantom_store).split("training")
-    first, second = shards(phantom_store, 2)
+    first, second = shards(phantom_store, 2, batch_size)
     for epoch in range(3):
         seen = [
             {reference.case for step in rank for reference in step if reference.epoch == epoch}
