@@ -1,7 +1,7 @@
 """Prepare a folder of scans into a store; without arguments, a small phantom study that it makes itself."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -83,25 +83,9 @@ def main() -> None:
 def _config(options: Prepare, source: Path, output: Path) -> "PrepareConfig":
     from ossnet.data.plan import PrepareConfig, parse_spacing
 
-    return PrepareConfig(
-        source=source,
-        output=output,
-        layout=options.layout,
-        spacing=parse_spacing(options.spacing),
-        interpolation=options.interpolation,
-        crop=options.crop,
-        normalisation=options.normalisation,
-        storage=options.storage,
-        target=options.target,
-        regions=options.regions,
-        labels=options.labels,
-        validation_share=options.validation_share,
-        test_share=options.test_share,
-        folds=options.folds,
-        splits=options.splits,
-        seed=options.seed,
-        strict=options.strict,
-    )
+    values = {field.name: getattr(options, field.name) for field in fields(PrepareConfig)}
+    spacing = parse_spacing(options.spacing)
+    return PrepareConfig(**values | {"source": source, "output": output, "spacing": spacing})
 
 
 if __name__ == "__main__":
