@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optuna import Trial
 
-FIRST = [{"optimiser": "lookahead-radam", "learning_rate": 3e-4, "weight_decay": 1e-6, "schedule": "multistep"}]
+FIRST = [
+    {"optimiser": "lookahead-radam", "learning_rate": 3e-4, "weight_decay": 1e-6, "schedule": "multistep"}
+]
 
 
 def space(trial: "Trial") -> dict[str, Any]:

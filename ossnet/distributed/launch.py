@@ -113,7 +113,7 @@ def launch_study(
     """
     from ossnet.distributed.budget import Forecast, survey
     from ossnet.distributed.notebook import DATABASE, Notebook
-    from ossnet.distributed.search import Study, check_new, check_old, search
+    from ossnet.distributed.search import Study, check_new, check_old, search, write_report
     from ossnet.distributed.space import Space, check_space
     from ossnet.distributed.warm import earlier_study, learn_from
 
@@ -147,7 +147,7 @@ def launch_study(
             learned, passed_over = learn_from(notebook, earlier, loaded, goals)
             say(f"{learned} trials of {warm_start} are learned from, {passed_over} lie outside the space")
         with running_tracker(tracking) as tracker:
-            return search(study, notebook, tracker)
+            return search(study, notebook, tracker, report=lambda: write_report(tracking, study, notebook))
 
 
 def _identity(config: Config, output: Path, *, resume: bool) -> str:

@@ -1,7 +1,7 @@
 """Ray Tune over a search space: Optuna suggests, what falls behind is stopped, MLflow keeps what happened."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.callbacks import Bookkeeper, Progress, failure, name_of, trial_folder
+from ossnet.distributed.figures import study_pictures
 from ossnet.distributed.goals import Goals
 from ossnet.distributed.interval import Interval
 from ossnet.distributed.judge import Judge
@@ -23,14 +24,15 @@ from ossnet.distributed.notebook import (
     histories,
 )
 from ossnet.distributed.orphans import Sweep
+from ossnet.distributed.report import read_rows, write
 from ossnet.distributed.resources import Plan
 from ossnet.distributed.resume import FOLDER, newest_checkpoint
 from ossnet.distributed.runs import keep_open, version_tags
 from ossnet.distributed.searcher import StudySearch
 from ossnet.distributed.space import Space
 from ossnet.distributed.stopping import StoppingConfig
-from ossnet.distributed.tally import Tally, best_of
-from ossnet.distributed.tracking import RunSpec
+from ossnet.distributed.tally import Tally, best_of, feasible_share
+from ossnet.distributed.tracking import RunSpec, Tracking
 from ossnet.distributed.trial import Setup, run_here, run_nested
 from ossnet.distributed.warm import STUDY_FILE
 from ossnet.errors import UserError
@@ -135,10 +137,13 @@ class Findings:
         return {"best": best | {"dice": seeds}, "checkpoint": self.checkpoint, "trials": trials}
 
 
-def search(study: Study, notebook: Notebook, tracker: "ActorHandle[Tracker]") -> Findings:
+def search(
+    study: Study, notebook: Notebook, tracker: "ActorHandle[Tracker]", *, report: Callable[[], Path]
+) -> Findings:
     """Run a study to its end, or go on with one that was left.
 
-    `output` gets the Optuna study (`study.db`), Ray Tune's folder and the best trial's `checkpoint`.
+    `output` gets the Optuna study (`study.db`), Ray Tune's folder and the best trial's `checkpoint`; the page
+    that `report` writes is kept with the study's run.
 
     Raises:
         UserError: no trial came to a result (with the first reason).
@@ -165,8 +170,17 @@ def search(study: Study, notebook: Notebook, tracker: "ActorHandle[Tracker]") ->
         searcher.settle()  # not where an error ended it: then trials can be resumed
         reasons = [failure(trial) for trial in bookkeeper.ended if trial.status == trial.ERROR]
         findings = _findings(notebook, study.output, reasons)
+        tracker.document.remote(notebook.identity, report().read_text(), "report.html")
         ending.tags = {"best": findings.title, f"best {SCORE}": f"{findings.metrics[SCORE]:.4f}"}
     return findings
+
+
+def write_report(tracking: Tracking, study: Study, notebook: Notebook) -> Path:
+    """Write the report of a study to its folder; the page."""
+    pictures = study_pictures(notebook, budget_gib=study.goals.budget_gib)
+    note = feasible_share(notebook)
+    rows = read_rows(tracking)
+    return write(rows, study.output / "report", title=study.name, pictures=pictures, note=note)["page"]
 
 
 def check_new(output: Path) -> None:

@@ -75,3 +75,13 @@ def dice_of(trial: FrozenTrial) -> float:
     if trial.state == TrialState.COMPLETE:
         return float(trial.values[0])
     return float(trial.intermediate_values[max(trial.intermediate_values)])
+
+
+def feasible_share(notebook: Notebook) -> str:
+    """A sentence on what fitted the memory budget."""
+    seen, started = notebook.seen(), notebook.started()
+    kept = sum(feasible(trial) for trial in started)
+    return (
+        f"{len(seen)} configurations were suggested, {len(started)} of them started; "
+        f"{kept} of those kept to the memory budget."
+    )

@@ -18,29 +18,35 @@ STUDY_FILE = "study/database"
 _DRAWS = 64
 
 
-def earlier_study(tracking: Tracking) -> optuna.Study:
-    """The last study of an experiment whose file is still there.
+def find_study(tracking: Tracking) -> Notebook | None:
+    """The last study of an experiment whose file is still there."""
+    from mlflow import MlflowClient
+
+    if not tracking.has_experiment():
+        return None
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    runs = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_FILE}` != ''")
+    files = [Path(run.data.tags[STUDY_FILE]) for run in runs]  # the newest first
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        return None
+    storage = optuna.storages.RDBStorage(f"sqlite:///{found}")
+    (name,) = optuna.get_all_study_names(storage)
+    return Notebook(study_name=name, storage=storage)
+
+
+def earlier_study(tracking: Tracking) -> Notebook:
+    """The same.
 
     Raises:
         UserError: there is none.
     """
-    from mlflow import MlflowClient
-
-    found = None
-    if tracking.has_experiment():
-        client = MlflowClient(tracking.uri)
-        experiment = client.get_experiment_by_name(tracking.experiment)
-        runs = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_FILE}` != ''")
-        files = [Path(run.data.tags[STUDY_FILE]) for run in runs]  # the newest first
-        found = next((file for file in files if file.is_file()), None)
+    found = find_study(tracking)
     if found is None:
-        msg = (
-            f"experiment {tracking.experiment!r} in {tracking.uri}: found no study.db to learn from"
-        )
+        msg = f"experiment {tracking.experiment!r} in {tracking.uri}: found no study.db to learn from"
         raise UserError(msg)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{found}")
-    (name,) = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=name, storage=storage)
+    return found
 
 
 def learn_from(notebook: Notebook, earlier: optuna.Study, space: Space, goals: Goals) -> tuple[int, int]:
