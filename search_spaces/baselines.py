@@ -1,4 +1,4 @@
-"""The paper's network and what it must be judged against, under one budget: each as it is, then other sizes."""
+"""The paper's network and what it must be judged against: each at its full size first, then others."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -82,9 +82,8 @@ def _curves(trials: Sequence["FrozenTrial"]) -> bytes:
     for trial in trials:
         if trial.intermediate_values:
             epochs = sorted(trial.intermediate_values)
-            done = trial.state == TrialState.COMPLETE
-            style = {"color": "tab:blue", "linewidth": 1.5} if done else {"color": "tab:gray", "alpha": 0.6}
-            axes.plot(epochs, [trial.intermediate_values[epoch] for epoch in epochs], marker=".", **style)
+            colour = "tab:blue" if trial.state == TrialState.COMPLETE else "tab:gray"
+            axes.plot(epochs, [trial.intermediate_values[at] for at in epochs], ".-", color=colour, alpha=0.7)
     axes.set(xlabel="epoch", ylabel="Dice (validation)", title="blue: came to the end; grey: stopped")
     axes.grid(alpha=0.3)
     return _png(figure)

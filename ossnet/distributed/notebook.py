@@ -36,9 +36,17 @@ class Notebook(optuna.Study):
 
     @classmethod
     def at(cls, database: Path, name: str, goals: Goals) -> "Notebook":
-        """The study in a SQLite file, made where there is none."""
+        """The study in a SQLite file, made where there is none.
+
+        Raises:
+            UserError: the file holds another one.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+        others = set(optuna.get_all_study_names(storage)) - {name}
+        if others:
+            msg = f"{database}: holds the study {others.pop()!r}, asked for {name!r}: give the same --experiment"
+            raise UserError(msg)
         optuna.create_study(
             storage=storage, study_name=name, directions=goals.directions, load_if_exists=True
         )
@@ -63,6 +71,11 @@ class Notebook(optuna.Study):
         trials = self.get_trials(deepcopy=False, states=states)
         return [trial for trial in trials if WARM not in trial.user_attrs]
 
+    def known(self) -> int:
+        """How many feasible trials there are to learn from, those of an earlier study among them."""
+        trials = self.get_trials(deepcopy=False)
+        return sum(feasible(trial) and trial.state != TrialState.WAITING for trial in trials)
+
     def started(self) -> list[FrozenTrial]:
         """The trials that took a slot: all but those predicted to be too large."""
         return [trial for trial in self.seen() if trial.user_attrs.get(INFEASIBLE) != "predicted"]
@@ -85,10 +98,9 @@ class Notebook(optuna.Study):
             return
         for name, value in now.items():
             if before.get(name) != value:
-                msg = (
-                    f"the study has {name} {before.get(name)}, asked to resume with {value}: "
-                    "give the same options, or another --output"
-                )
+                differ = f"has {name} {before.get(name)}, asked to resume with {value}"
+                differ = "has another space file" if name == "space" else differ
+                msg = f"the study {differ}: give the same options, or another --output"
                 raise UserError(msg)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.callbacks import Bookkeeper, Progress, failure, name_of, trial_folder
+from ossnet.distributed.console import say
 from ossnet.distributed.figures import study_pictures
 from ossnet.distributed.goals import Goals
 from ossnet.distributed.interval import Interval
@@ -31,7 +32,7 @@ from ossnet.distributed.runs import keep_open, version_tags
 from ossnet.distributed.searcher import StudySearch
 from ossnet.distributed.space import Space
 from ossnet.distributed.stopping import StoppingConfig
-from ossnet.distributed.tally import Tally, best_of, feasible_share
+from ossnet.distributed.tally import Tally, best_of, dice_of, feasible_share
 from ossnet.distributed.tracking import RunSpec, Tracking
 from ossnet.distributed.trial import Setup, run_here, run_nested
 from ossnet.distributed.warm import STUDY_FILE
@@ -148,6 +149,8 @@ def search(
     Raises:
         UserError: no trial came to a result (with the first reason).
     """
+    from mlflow.exceptions import MlflowException
+
     searcher = StudySearch(
         study.space,
         base=study.base,
@@ -170,7 +173,10 @@ def search(
         searcher.settle()  # not where an error ended it: then trials can be resumed
         reasons = [failure(trial) for trial in bookkeeper.ended if trial.status == trial.ERROR]
         findings = _findings(notebook, study.output, reasons)
-        tracker.document.remote(notebook.identity, report().read_text(), "report.html")
+        try:
+            tracker.document.remote(notebook.identity, report().read_text(), "report.html")
+        except MlflowException as error:  # what was found does not depend on it
+            say(f"warning: no report was written, jobs/report.py can do so later: {error}")
         ending.tags = {"best": findings.title, f"best {SCORE}": f"{findings.metrics[SCORE]:.4f}"}
     return findings
 
@@ -266,7 +272,7 @@ def _findings(notebook: Notebook, output: Path, reasons: list[str]) -> Findings:
         msg = f"no trial came to a result: {reason}"
         raise UserError(msg)
     seeds: dict[str, dict[str, float]] = best.user_attrs.get(SEEDS, {})
-    metrics = best.user_attrs[METRICS]
+    metrics = {SCORE: dice_of(best), **best.user_attrs.get(METRICS, {})}
     return Findings(
         title=name_of(best.number, best.user_attrs[NETWORK_NAME]),
         params=best.params,

@@ -81,7 +81,7 @@ class StudySearch(Searcher):
         self.study = notebook
         self._live: dict[str, Member] = {}
         self._suggested: dict[str, dict[str, Any]] = {}
-        if not notebook.get_trials(deepcopy=False):
+        if not notebook.seen():
             for point in space.first:
                 notebook.enqueue_trial(point, skip_if_exists=True)
         self._started = len(notebook.started())
@@ -115,6 +115,9 @@ class StudySearch(Searcher):
         if member is None:
             return
         member.metrics |= {name: float(value) for name, value in result.items() if _is_metric(name, value)}
+        for name in _NOTED:
+            if name in member.metrics and name not in member.trial.user_attrs:
+                member.trial.set_user_attr(name, member.metrics[name])
         epoch = int(result.get(EPOCH, 0))
         if SCORE in result and member.seed == 0 and epoch > member.reported:
             report(member.trial, float(result[SCORE]), epoch)
@@ -129,9 +132,6 @@ class StudySearch(Searcher):
         member = self._live.pop(trial_id, None)
         if member is None or self._is_told(member):
             return
-        for name in _NOTED:
-            if name in member.metrics:
-                member.trial.set_user_attr(name, member.metrics[name])
         peak = member.metrics.get(MEMORY)
         if OUT_OF_MEMORY in result:
             member.trial.set_user_attr(MEMORY, result[OUT_OF_MEMORY])
@@ -165,7 +165,7 @@ class StudySearch(Searcher):
         """A suggestion that is predicted to fit; what does not is told to the sampler and replaced."""
         for _ in range(_REFUSALS):
             seen = self.study.seen()
-            even = sum(INFEASIBLE not in trial.user_attrs for trial in seen) < self._goals.start
+            even = self.study.known() < self._goals.start
             self.study.sampler = self._goals.build_sampler(
                 seed=self._base.training.seed, asked=len(seen), even=even
             )
@@ -181,10 +181,11 @@ class StudySearch(Searcher):
         trial.set_user_attr(NETWORK_NAME, config.model.name)
         if self._goals.budget_gib is None:
             return True
-        predicted = self._forecast.gib(config) * self._correction()
+        predicted = self._forecast.gib(config)
         trial.set_user_attr(PREDICTED, predicted)
-        if predicted > self._goals.budget_gib:
-            self._tell_infeasible(trial, "predicted", predicted)
+        expected = predicted * self._correction()
+        if expected > self._goals.budget_gib:
+            self._tell_infeasible(trial, "predicted", expected)
             return False
         return True
 
@@ -206,9 +207,9 @@ class StudySearch(Searcher):
             self._started -= 1
             return
         if SEEDS not in attributes:
-            member = Member(trial, 0)
-            member.reported = max(self.study.trials[trial.number].intermediate_values, default=0)
-            self._waiting.append(member)
+            known = {name: attributes[name] for name in _NOTED if name in attributes}
+            told = max(self.study.trials[trial.number].intermediate_values, default=0)
+            self._waiting.append(Member(trial, 0, known, told))
             return
         left = [seed for seed in range(self._goals.seeds) if str(seed) not in attributes[SEEDS]]
         self._waiting.extend(Member(trial, seed) for seed in left)
