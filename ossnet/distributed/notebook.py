@@ -45,7 +45,7 @@ class Notebook(optuna.Study):
         storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
         others = set(optuna.get_all_study_names(storage)) - {name}
         if others:
-            msg = f"{database}: holds the study {others.pop()!r}, asked for {name!r}: give the same --experiment"
+            msg = f"{database}: holds the study {others.pop()!r}, not {name!r}: give its --experiment"
             raise UserError(msg)
         optuna.create_study(
             storage=storage, study_name=name, directions=goals.directions, load_if_exists=True
