@@ -200,7 +200,8 @@ def _points(
 
 def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
     """Each class pooled by the maximum to the auxiliary head's grid (paper, section 3)."""
-    return any_in_cells(class_masks(label, model), encoder_grid(model, label.shape)).float()
+    grid = encoder_grid(model, label.shape)
+    return torch.stack([any_in_cells(mask, grid) for mask in class_masks(label, model)]).float()
 
 
 def _crops(
