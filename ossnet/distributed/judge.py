@@ -46,7 +46,7 @@ class Judge(FIFOScheduler):
             return TrialScheduler.CONTINUE
         number, epoch = trial.config["number"], int(result[EPOCH])
         behind = self.behind(number, epoch, result[SCORE])
-        self._curves.setdefault(number, {})[epoch] = result[SCORE]
+        self._curves.setdefault(number, {}).setdefault(epoch, result[SCORE])  # the first telling counts
         return TrialScheduler.STOP if behind else TrialScheduler.CONTINUE
 
     def behind(self, number: int, epoch: int, score: float) -> bool:
