@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
@@ -190,14 +191,14 @@ class StudySearch(Searcher):
         return True
 
     def _correction(self) -> float:
-        """What measured peaks have been above predicted ones at most; never below 1."""
-        pairs = [
-            (trial.user_attrs[MEMORY], trial.user_attrs[PREDICTED])
+        """By how much measured peaks pass predicted ones; a single outlier does not close the whole space."""
+        ratios = [
+            trial.user_attrs[MEMORY] / trial.user_attrs[PREDICTED]
             for trial in self.study.started()
             if trial.user_attrs.keys() >= {MEMORY, PREDICTED}
             and trial.user_attrs.get(INFEASIBLE) != "out of memory"
         ]
-        return max([1.0, *(measured / predicted for measured, predicted in pairs)])
+        return max(1.0, float(np.percentile(ratios, 75))) if ratios else 1.0
 
     def _go_on(self, trial: optuna.Trial) -> None:
         """Take up a trial that was under way when the study was left."""
