@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ossnet import cli
+from ossnet.distributed.goals import Goals, SamplerName, gibibytes
 from ossnet.distributed.stopping import StoppingConfig
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
@@ -23,6 +24,19 @@ class Tune:
     """Configurations to try."""
     max_time: str | None = None
     """Stop the study after this time: 90s, 20m, 2h."""
+    memory_budget: str | None = None
+    """Peak memory of a training step that no trial may pass, as in 8GiB: what is predicted to need more is
+    refused before it takes a place."""
+    objectives: str = "dice"
+    """dice, or dice,memory: the best Dice at every amount of memory."""
+    sampler: SamplerName = "tpe"
+    """What suggests trials. gp and nsga2 learn nothing from trials that are stopped early."""
+    seeds: int = 1
+    """Train each configuration that comes to its end with so many seeds, and judge it by their mean."""
+    warm_start: str | None = None
+    """An MLflow experiment whose last study is learned from."""
+    resume: bool = False
+    """Go on with the study in --output, whatever ended it; --trials and --max-time may differ."""
     workers_per_trial: int = 1
     """Training processes of a trial; several make each trial a Ray Train run."""
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
@@ -53,6 +67,14 @@ def main() -> None:
         workers=options.workers_per_trial,
         stopping=options.stopping,
         max_time_s=None if options.max_time is None else cli.seconds(options.max_time),
+        goals=Goals(
+            budget_gib=None if options.memory_budget is None else gibibytes(options.memory_budget),
+            objectives=tuple(options.objectives.split(",")),
+            sampler=options.sampler,
+            seeds=options.seeds,
+        ),
+        warm_start=options.warm_start,
+        resume=options.resume,
     )
     if options.json:
         cli.finish_json(findings.to_dict() | {"output": output, "mlflow": tracking.uri})

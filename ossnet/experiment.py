@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,14 +121,16 @@ def _parallel(network: nn.Module) -> nn.Module:
 
 
 def _validate(network: nn.Module, config: Config, store: Store) -> dict[str, float]:
-    """Dice and IoU on the validation split's full volumes, shared among the ranks; nothing without cases."""
+    """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks."""
     training = config.training
     cases = store.split("validation", fold=training.fold)[: training.validation_cases]
     if not cases:
         return {}
     shared = cases[rank() :: world()]
+    began = time.monotonic()
     scores = score_cases(network, store, shared, sampling=config.sampling, settings=config.inference)
-    return summarise(gathered(scores))
+    took = (time.monotonic() - began) / max(len(shared), 1)
+    return summarise(gathered(scores)) | {"time/case_s": took}
 
 
 def _saver(network: nn.Module, config: Config, store: Store) -> Callable[[Path, Mapping[str, Any]], None]:

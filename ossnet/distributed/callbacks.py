@@ -10,9 +10,23 @@ from ray.tune import Callback
 
 from ossnet.config import Config
 from ossnet.distributed.console import say
-from ossnet.distributed.names import EARLY, EPOCH, FINAL, MEMORY, MISTAKE, SCORE, VARIED
+from ossnet.distributed.names import (
+    EARLY,
+    EPOCH,
+    FINAL,
+    INFEASIBLE,
+    MEMORY,
+    MISTAKE,
+    OUT_OF_MEMORY,
+    PREDICTED,
+    SCORE,
+    VARIED,
+)
+from ossnet.distributed.notebook import Notebook
+from ossnet.distributed.resume import folder_name
 from ossnet.distributed.runs import settle
-from ossnet.distributed.tracking import STOPPED, RunSpec
+from ossnet.distributed.tally import Tally
+from ossnet.distributed.tracking import STOPPED, Point, RunSpec
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -25,13 +39,20 @@ CHECKPOINT = "checkpoint_path"  # Ray's name in the results of a nested run
 
 
 def title(trial: "Trial") -> str:
+    """A trial for people: its number and its network, and its seed where there are several."""
+    config = trial.config
+    seed = f" seed {config['seed']}" if config["seeds"] > 1 else ""
+    return name_of(config["number"], Config.from_json(config["config"]).model.name) + seed
+
+
+def name_of(number: int, network: str) -> str:
     """A trial for people: its number and its network."""
-    return f"{trial.config['number']:03d} {Config.from_json(trial.config['config']).model.name}"
+    return f"{number:03d} {network}"
 
 
-def folder_name(trial: "Trial") -> str:
+def trial_folder(trial: "Trial") -> str:
     """A trial's folder."""
-    return f"{trial.config['number']:03d}-{trial.trial_id}"
+    return folder_name(trial.config["number"], trial.config["seed"], trial.trial_id)
 
 
 def last_checkpoint(trial: "Trial") -> Path | None:
@@ -44,9 +65,14 @@ class Bookkeeper(Callback):
     """Opens and closes the trials' MLflow runs; a trial that is stopped cannot do so itself."""
 
     def __init__(
-        self, tracker: "ActorHandle[Tracker]", tags: Mapping[str, str], *, limit_s: float | None
+        self,
+        tracker: "ActorHandle[Tracker]",
+        tags: Mapping[str, str],
+        *,
+        limit_s: float | None,
+        budget_gib: float | None,
     ) -> None:
-        self._tracker, self._tags = tracker, dict(tags)
+        self._tracker, self._tags, self._budget_gib = tracker, dict(tags), budget_gib
         self._limit_s, self._began = limit_s, time.monotonic()
         self._calls: list[ObjectRef[Any]] = []
         self._open: dict[str, Trial] = {}
@@ -59,19 +85,24 @@ class Bookkeeper(Callback):
         """Open, or open again, the trial's run."""
         config = Config.from_json(trial.config["config"])
         spec = RunSpec(
-            id=trial.trial_id,
+            id=trial.config["run"],
             name=title(trial),
             params=config.flatten(),
             tags=self._tags
             | {
                 "network": config.model.name,
                 "trial": str(trial.config["number"]),
+                "seed": str(trial.config["seed"]),
                 VARIED: ",".join(trial.config["varied"]),
             },
         )
         self._open[trial.trial_id] = trial
         self._calls.append(self._tracker.open_run.remote(spec))
         self._calls.append(self._tracker.document.remote(spec.id, config.to_json(), "config.json"))
+        predicted = trial.config["predicted_gib"]
+        if predicted is not None:
+            points = [Point(PREDICTED, predicted, 0, time.time_ns() // 1_000_000)]
+            self._calls.append(self._tracker.log.remote(spec.id, points))
 
     def on_trial_result(
         self, iteration: int, trials: list["Trial"], trial: "Trial", result: dict[str, Any], **info: Any
@@ -83,7 +114,10 @@ class Bookkeeper(Callback):
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Close the run of a trial that ended or was stopped by the scheduler."""
         result = trial.last_result or {}
-        if MISTAKE in result:
+        excess = infeasible(result, self.metrics.get(trial.trial_id, {}), self._budget_gib)
+        if excess is not None:
+            self._close(trial, "KILLED", {STOPPED: INFEASIBLE, INFEASIBLE: excess})
+        elif MISTAKE in result:
             self._close(trial, "FAILED", {"error": result[MISTAKE]})
         elif result.get(FINAL):
             self._close(trial, "FINISHED", {}, last_checkpoint(trial))
@@ -111,20 +145,32 @@ class Bookkeeper(Callback):
             return
         self._open.pop(trial.trial_id, None)
         self.ended.append(trial)
-        self._calls.append(self._tracker.close.remote(trial.trial_id, status, tags, checkpoint))
+        self._calls.append(self._tracker.close.remote(trial.config["run"], status, tags, checkpoint))
+
+
+def infeasible(
+    result: Mapping[str, Any], metrics: Mapping[str, float], budget_gib: float | None
+) -> str | None:
+    """How a training passed the memory budget, if it did."""
+    if OUT_OF_MEMORY in result:
+        return "out of memory"
+    return "measured" if budget_gib is not None and metrics.get(MEMORY, 0.0) > budget_gib else None
 
 
 @dataclass
 class Progress(Callback):
-    """A line for each trial that ends, and now and then one for those that run."""
+    """A line for each training that ends, and now and then one for those that run."""
 
     trials: int
     metrics: Mapping[str, Mapping[str, float]]
     """The last known ones, by trial."""
+    notebook: Notebook
+    budget_gib: float | None
+    limit_s: float | None
     every_s: float = 20.0
-    _ended: int = 0
-    _best: tuple[float, str] | None = None
     _told: float = field(default_factory=time.monotonic)
+    _began: float = field(default_factory=time.monotonic)
+    _ended: int = 0
 
     def on_trial_result(
         self, iteration: int, trials: list["Trial"], trial: "Trial", result: dict[str, Any], **info: Any
@@ -137,18 +183,16 @@ class Progress(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Say how a trial ended."""
-        result = trial.last_result or {}
-        if MISTAKE in result:
+        result, known = trial.last_result or {}, self.metrics.get(trial.trial_id, {})
+        excess = infeasible(result, known, self.budget_gib)
+        if MISTAKE in result and excess is None:
             self._end(trial, f"failed: {result[MISTAKE]}")
             return
-        known = self.metrics.get(trial.trial_id, {})
-        score = known.get(SCORE)
-        if result.get(FINAL) and score is not None and (self._best is None or score > self._best[0]):
-            self._best = (score, title(trial))
-        dice = "no Dice yet" if score is None else f"Dice {score:.4f}"
+        dice = f"Dice {known[SCORE]:.4f}" if SCORE in known else "no Dice yet"
         memory = f"{known[MEMORY]:.3f} GiB" if MEMORY in known else "memory not measured"
         took = f"{result.get('time_total_s', 0.0):.0f} s"
         how = "finished" if result.get(FINAL) else "stopped early"
+        how = how if excess is None else f"over the memory budget ({excess})"
         self._end(trial, f"{dice}  {memory}  {_epoch(trial)}  {took}  {how}")
 
     def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
@@ -157,10 +201,17 @@ class Progress(Callback):
 
     def _end(self, trial: "Trial", text: str) -> None:
         self._ended += 1
-        params = ", ".join(f"{name}={value}" for name, value in trial.config["params"].items())
-        best = f"  | best {self._best[0]:.4f} by {self._best[1]}" if self._best else ""
         self._told = time.monotonic()
-        say(f"{self._ended}/{self.trials}  {title(trial)} ({params})  {text}{best}")
+        params = ", ".join(f"{name}={value}" for name, value in trial.config["params"].items())
+        tally = Tally.of(self.notebook)
+        say(f"{tally.ended}/{self.trials}  {title(trial)} ({params})  {text}  | {tally}{self._left(tally)}")
+
+    def _left(self, tally: Tally) -> str:
+        """How long the rest may take, as the ended ones took."""
+        took = time.monotonic() - self._began
+        left = took / self._ended * max(self.trials - tally.ended, 0)
+        left = left if self.limit_s is None else min(left, self.limit_s - took)
+        return f", about {left / 60:.0f} min left" if left >= 60 else f", about {max(left, 0):.0f} s left"
 
 
 def failure(trial: "Trial") -> str:

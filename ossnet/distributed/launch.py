@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster import connect, nodes, workplace
 from ossnet.distributed.console import say
+from ossnet.distributed.goals import Goals
 from ossnet.distributed.names import EPOCH, MEMORY, SCORE, STEP_TIME
 from ossnet.distributed.resources import plan_run, plan_trials
 from ossnet.distributed.runs import keep_open, running_tracker, version_tags
@@ -95,19 +97,33 @@ def launch_study(
     workers: int,
     stopping: StoppingConfig,
     max_time_s: float | None,
+    goals: Goals | None = None,
+    warm_start: str | None = None,
+    resume: bool = False,
 ) -> "Findings":
     """Search a space.
 
-    Raises:
-        UserError: a fault in the space file, `output` holds a study already, a trial can never be placed,
-            or none came to a result.
-    """
-    from ossnet.distributed.search import Study, check_new, search
-    from ossnet.distributed.space import Space, check_space
+    Args:
+        warm_start: an experiment whose last study the sampler learns from.
+        resume: go on with the study in `output`.
 
-    check_new(output)
+    Raises:
+        UserError: a fault in the space file, `output` holds a study already (or, to resume, none or another
+            one), a trial can never be placed or fit, or none came to a result.
+    """
+    from ossnet.distributed.budget import Forecast, survey
+    from ossnet.distributed.notebook import DATABASE, Notebook
+    from ossnet.distributed.search import Study, check_new, check_old, search, write_report
+    from ossnet.distributed.space import Space, check_space
+    from ossnet.distributed.warm import earlier_study, learn_from
+
+    goals = goals or Goals()
+    (check_old if resume else check_new)(output)
     loaded = Space(space)
     check_space(loaded, base, store, workers=workers)
+    earlier = None if warm_start is None else earlier_study(replace(tracking, experiment=warm_start))
+    if goals.budget_gib is not None and not resume:
+        say(str(survey(loaded, base, store, Forecast(workers), goals.budget_gib)))
     with connect():
         plan = plan_trials(nodes(), workers)
         each = f"{workers} workers of {plan.share}" if workers > 1 else f"{plan.share}"
@@ -121,10 +137,17 @@ def launch_study(
             trials=trials,
             plan=plan,
             stopping=stopping,
+            goals=goals,
             max_time_s=max_time_s,
         )
+        output.mkdir(parents=True, exist_ok=True)
+        notebook = Notebook.at(output / DATABASE, name, goals)
+        notebook.check_settings(study.settings())
+        if earlier is not None and not resume:
+            learned, passed_over = learn_from(notebook, earlier, loaded, goals)
+            say(f"{learned} trials of {warm_start} are learned from, {passed_over} lie outside the space")
         with running_tracker(tracking) as tracker:
-            return search(study, tracker)
+            return search(study, notebook, tracker, report=lambda: write_report(tracking, study, notebook))
 
 
 def _identity(config: Config, output: Path, *, resume: bool) -> str:

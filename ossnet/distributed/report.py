@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.names import EARLY, MEMORY, SCORE, STEP_TIME, VARIED
+from ossnet.distributed.names import EARLY, INFEASIBLE, MEMORY, SCORE, STEP_TIME, VARIED
 from ossnet.distributed.tracking import STOPPED, Tracking
 from ossnet.errors import UserError
 from ossnet.tree import unknown
@@ -86,6 +86,20 @@ def read_rows(tracking: Tracking) -> list[Row]:
     return sorted(rows, key=lambda row: (row.dice is None, -(row.dice or 0.0), row.name))
 
 
+def study_part(tracking: Tracking) -> tuple[dict[str, bytes], str]:
+    """Pictures and a sentence of the experiment's last study, if its file is still there."""
+    from ossnet.distributed.figures import study_pictures
+    from ossnet.distributed.notebook import SETTINGS
+    from ossnet.distributed.tally import feasible_share
+    from ossnet.distributed.warm import find_study
+
+    study = find_study(tracking)
+    if study is None:
+        return {}, ""
+    budget = study.user_attrs.get(SETTINGS, {}).get("budget_gib")
+    return study_pictures(study, budget_gib=budget), feasible_share(study)
+
+
 def varying(rows: Sequence[Row]) -> list[str]:
     """The parameters to tell runs apart by: those their spaces decided, else those in which they differ."""
     decided = {path for row in rows for path in row.varied}
@@ -110,8 +124,20 @@ def show(rows: Sequence[Row]) -> None:
     console.print(drawn)
 
 
-def write(rows: Sequence[Row], output: Path, *, title: str) -> dict[str, Path]:
-    """Write `runs.csv`, `memory.png` and `report.html` (which holds the picture); their paths by kind."""
+def write(
+    rows: Sequence[Row],
+    output: Path,
+    *,
+    title: str,
+    pictures: Mapping[str, bytes] | None = None,
+    note: str = "",
+) -> dict[str, Path]:
+    """Write `runs.csv`, `memory.png` and `report.html` (which holds all pictures); their paths by kind.
+
+    Args:
+        pictures: further ones by name, as PNG.
+        note: a sentence for the head of the page.
+    """
     output.mkdir(parents=True, exist_ok=True)
     files = {
         "table": output / "runs.csv",
@@ -123,7 +149,11 @@ def write(rows: Sequence[Row], output: Path, *, title: str) -> dict[str, Path]:
         csv.writer(file).writerows([header, *lines])
     picture = draw(rows, title=title)
     files["figure"].write_bytes(picture)
-    files["page"].write_text(_page(title, header, lines, picture))
+    for name, further in (pictures or {}).items():
+        files[name] = output / f"{name}.png"
+        files[name].write_bytes(further)
+    shown = {"Dice against peak memory": picture, **(pictures or {})}
+    files["page"].write_text(_page(title, note, header, lines, shown))
     return files
 
 
@@ -154,7 +184,9 @@ def draw(rows: Sequence[Row], *, title: str) -> bytes:
 def _row(run: "Run") -> Row:
     metrics, tags = run.data.metrics, run.data.tags
     status = str(run.info.status).lower()
-    if status == "killed":
+    if INFEASIBLE in tags:
+        status = f"over budget ({tags[INFEASIBLE]})"
+    elif status == "killed":
         reason = tags.get(STOPPED, "killed")
         status = "stopped early" if reason == EARLY else reason
     return Row(
@@ -174,16 +206,25 @@ def _line(row: Row, params: Sequence[str]) -> list[Any]:
     return [row.name, row.status, *numbers, *(row.params.get(name) for name in params)]
 
 
-def _page(title: str, header: Sequence[str], lines: Sequence[Sequence[Any]], picture: bytes) -> str:
+def _page(
+    title: str,
+    note: str,
+    header: Sequence[str],
+    lines: Sequence[Sequence[Any]],
+    pictures: Mapping[str, bytes],
+) -> str:
     def cells(values: Sequence[Any], tag: str) -> str:
         texts = (f"{value:.4g}" if isinstance(value, float) else str(value or "") for value in values)
         return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>"
 
     body = "\n".join([cells(header, "th"), *(cells(line, "td") for line in lines)])
-    image = base64.b64encode(picture).decode()
+    images = "".join(
+        f"<img alt='{html.escape(name)}' src='data:image/png;base64,{base64.b64encode(picture).decode()}'>\n"
+        for name, picture in pictures.items()
+    )
     return (
         f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>\n"
         f"<h1>{html.escape(title)}</h1>\n"
-        f"<img alt='Dice against peak memory' src='data:image/png;base64,{image}'>\n"
+        f"<p>{html.escape(note)}</p>\n{images}"
         f"<table>{body}</table>\n"
     )

@@ -1,34 +1,51 @@
-"""Ray Tune over a search space: Optuna suggests, ASHA stops early, MLflow keeps what happened."""
+"""Ray Tune over a search space: Optuna suggests, what falls behind is stopped, MLflow keeps what happened."""
 
 import shutil
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.callbacks import Bookkeeper, Progress, failure, folder_name, last_checkpoint, title
-from ossnet.distributed.names import EPOCH, FINAL, MISTAKE, SCORE, told
+from ossnet.distributed.callbacks import Bookkeeper, Progress, failure, name_of, trial_folder
+from ossnet.distributed.console import say
+from ossnet.distributed.figures import study_pictures
+from ossnet.distributed.goals import Goals
+from ossnet.distributed.interval import Interval
+from ossnet.distributed.judge import Judge
+from ossnet.distributed.names import SCORE, told
+from ossnet.distributed.notebook import (
+    DATABASE,
+    ERROR,
+    METRICS,
+    NETWORK_NAME,
+    SEEDS,
+    Notebook,
+    histories,
+)
 from ossnet.distributed.orphans import Sweep
+from ossnet.distributed.report import read_rows, write
 from ossnet.distributed.resources import Plan
+from ossnet.distributed.resume import FOLDER, newest_checkpoint
 from ossnet.distributed.runs import keep_open, version_tags
 from ossnet.distributed.searcher import StudySearch
 from ossnet.distributed.space import Space
-from ossnet.distributed.stopping import StoppingConfig, scheduler
-from ossnet.distributed.tracking import TRIAL, RunSpec
+from ossnet.distributed.stopping import StoppingConfig
+from ossnet.distributed.tally import Tally, best_of, dice_of, feasible_share
+from ossnet.distributed.tracking import RunSpec, Tracking
 from ossnet.distributed.trial import Setup, run_here, run_nested
+from ossnet.distributed.warm import STUDY_FILE
 from ossnet.errors import UserError
 from ossnet.tree import flatten
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
     from ray.actor import ActorHandle
     from ray.tune import Callback, Tuner
 
     from ossnet.distributed.tracking import Tracker
 
-DATABASE = "study.db"
 _LOST_TRIALS = 2  # how often a trial starts again from its checkpoint when its process is gone
 
 
@@ -45,6 +62,7 @@ class Study:
     trials: int
     plan: Plan
     stopping: StoppingConfig
+    goals: Goals = field(default_factory=Goals)
     max_time_s: float | None = None
 
     @property
@@ -56,6 +74,16 @@ class Study:
         """What is kept with the study's run: texts by file name."""
         return {"config.json": self.base.to_json(), self.space.path.name: self.space.path.read_text()}
 
+    def settings(self) -> dict[str, Any]:
+        """What may not change when it is resumed; the number of trials and the time may."""
+        return {
+            "space": self.space.path.read_text(),
+            "workers": self.plan.workers,
+            **flatten(self.goals),
+            **flatten(self.stopping, "stopping."),
+            **self.base.flatten(),
+        }
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -64,55 +92,101 @@ class Findings:
     title: str
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
+    dice: Interval
+    """Of the best trial, over its seeds."""
     checkpoint: Path | None
-    """Of the best trial, if it came to one."""
-    finished: int
-    stopped: int
-    failed: int
+    """Of the best trial, if it came to one; of several seeds the best one's."""
+    tally: Tally
+
+    @property
+    def finished(self) -> int:
+        """Trials that came to their end."""
+        return self.tally.finished
+
+    @property
+    def stopped(self) -> int:
+        """Trials stopped early, or by a time limit."""
+        return self.tally.stopped
+
+    @property
+    def failed(self) -> int:
+        """Trials that came to no result."""
+        return self.tally.failed
 
     def told(self) -> dict[str, object]:
         """For people, a line each."""
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         counts = f"{self.finished} finished, {self.stopped} stopped early, {self.failed} failed"
+        if self.tally.infeasible or self.tally.refused:
+            counts += f", {self.tally.infeasible} over budget, {self.tally.refused} refused as too large"
         best = {"best trial": f"{self.title} ({params})", **told(self.metrics)}
+        if self.dice.half is not None:
+            best["Dice"] = str(self.dice)
         return {**best, "checkpoint": self.checkpoint, "trials": counts}
 
     def to_dict(self) -> dict[str, Any]:
         """For machines."""
-        trials = {"finished": self.finished, "stopped": self.stopped, "failed": self.failed}
+        trials = {
+            "finished": self.finished,
+            "stopped": self.stopped,
+            "failed": self.failed,
+            "infeasible": self.tally.infeasible,
+            "refused": self.tally.refused,
+        }
         best = {"name": self.title, "params": dict(self.params), "metrics": dict(self.metrics)}
-        return {"best": best, "checkpoint": self.checkpoint, "trials": trials}
+        seeds = {"mean": self.dice.mean, "half": self.dice.half, "count": self.dice.count}
+        return {"best": best | {"dice": seeds}, "checkpoint": self.checkpoint, "trials": trials}
 
 
-def search(study: Study, tracker: "ActorHandle[Tracker]") -> Findings:
-    """Run a study to its end.
+def search(
+    study: Study, notebook: Notebook, tracker: "ActorHandle[Tracker]", *, report: Callable[[], Path]
+) -> Findings:
+    """Run a study to its end, or go on with one that was left.
 
-    `output` gets the Optuna study (`study.db`), Ray Tune's folder and the best trial's `checkpoint`.
+    `output` gets the Optuna study (`study.db`), Ray Tune's folder and the best trial's `checkpoint`; the page
+    that `report` writes is kept with the study's run.
 
     Raises:
         UserError: no trial came to a result (with the first reason).
     """
-    study.output.mkdir(parents=True, exist_ok=True)
+    from mlflow.exceptions import MlflowException
+
     searcher = StudySearch(
         study.space,
         base=study.base,
         store=study.store,
-        database=study.database,
-        name=study.name,
-        metric=SCORE,
-        seed=study.base.training.seed,
+        notebook=notebook,
+        goals=study.goals,
+        trials=study.trials,
+        concurrent=study.plan.concurrent,
+        workers=study.plan.workers,
+        output=study.output,
     )
-    bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s)
-    callbacks = [bookkeeper, Progress(study.trials, bookkeeper.metrics)]
-    with keep_open(tracker, _parent(study, searcher), study.documents(), parent=True) as ending:
+    budget = study.goals.budget_gib
+    bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget)
+    progress = Progress(study.trials, bookkeeper.metrics, notebook, budget, study.max_time_s)
+    with keep_open(tracker, _parent(study, notebook), study.documents(), parent=True) as ending:
         try:
-            _tuner(study, searcher, tracker, callbacks).fit()
+            _tuner(study, searcher, tracker, [bookkeeper, progress]).fit()
         finally:
-            searcher.settle()
             bookkeeper.settle()
-        findings = _findings(bookkeeper, study.output / "checkpoint")
+        searcher.settle()  # not where an error ended it: then trials can be resumed
+        reasons = [failure(trial) for trial in bookkeeper.ended if trial.status == trial.ERROR]
+        findings = _findings(notebook, study.output, reasons)
+        try:
+            tracker.document.remote(notebook.identity, report().read_text(), "report.html")
+        except MlflowException as error:  # what was found does not depend on it
+            say(f"warning: no report was written, jobs/report.py can do so later: {error}")
         ending.tags = {"best": findings.title, f"best {SCORE}": f"{findings.metrics[SCORE]:.4f}"}
     return findings
+
+
+def write_report(tracking: Tracking, study: Study, notebook: Notebook) -> Path:
+    """Write the report of a study to its folder; the page."""
+    pictures = study_pictures(notebook, budget_gib=study.goals.budget_gib)
+    note = feasible_share(notebook)
+    rows = read_rows(tracking)
+    return write(rows, study.output / "report", title=study.name, pictures=pictures, note=note)["page"]
 
 
 def check_new(output: Path) -> None:
@@ -122,7 +196,18 @@ def check_new(output: Path) -> None:
         UserError: names the folder.
     """
     if (output / DATABASE).exists():
-        msg = f"{output}: holds a study already ({DATABASE}): give another --output"
+        msg = f"{output}: holds a study already ({DATABASE}): go on by --resume, or give another --output"
+        raise UserError(msg)
+
+
+def check_old(output: Path) -> None:
+    """Refuse a folder without a study in it.
+
+    Raises:
+        UserError: names the folder.
+    """
+    if not (output / DATABASE).is_file():
+        msg = f"{output}: no study to resume there ({DATABASE} is missing): leave out --resume"
         raise UserError(msg)
 
 
@@ -140,18 +225,20 @@ def _tuner(
     return tune.Tuner(
         tune.with_resources(trainable, asks),
         tune_config=tune.TuneConfig(
-            num_samples=study.trials,
+            num_samples=-1,  # the searcher knows when to end
             search_alg=searcher,
-            scheduler=scheduler(
-                study.stopping, metric=SCORE, epoch=EPOCH, first=study.base.training.validate_every
+            scheduler=Judge(
+                study.stopping,
+                first=study.base.training.validate_every,
+                history=histories(searcher.study.started()),
+                budget_gib=study.goals.budget_gib,
             ),
             reuse_actors=not nested,  # the process of a stopped nested trial cannot be used again
-            max_concurrent_trials=study.plan.concurrent if nested else None,
             time_budget_s=study.max_time_s,
-            trial_dirname_creator=folder_name,
+            trial_dirname_creator=trial_folder,
         ),
         run_config=tune.RunConfig(
-            name="trials",
+            name=FOLDER,
             storage_path=str(study.output),
             verbose=0,
             callbacks=callbacks,
@@ -161,40 +248,53 @@ def _tuner(
     )
 
 
-def _parent(study: Study, searcher: StudySearch) -> RunSpec:
-    """The study's own run; its id is kept with the Optuna study."""
-    identity = uuid.uuid4().hex
-    searcher.study.set_user_attr(TRIAL, identity)
+def _parent(study: Study, notebook: Notebook) -> RunSpec:
+    """The study's own run."""
     params = {
         "space": study.space.path.name,
         "trials": study.trials,
         "workers": study.plan.workers,
         "max_time_s": study.max_time_s,
+        **flatten(study.goals),
         **flatten(study.stopping, "stopping."),
     }
-    return RunSpec(id=identity, name=study.name, params=params, tags=version_tags())
+    tags = version_tags() | {STUDY_FILE: str(study.database.absolute())}
+    return RunSpec(id=notebook.identity, name=study.name, params=params, tags=tags)
 
 
-def _findings(bookkeeper: Bookkeeper, target: Path) -> Findings:
+def _findings(notebook: Notebook, output: Path, reasons: list[str]) -> Findings:
     """The best of the trials that finished (if none did, of those that were validated), and how many did."""
-    ended, metrics = bookkeeper.ended, bookkeeper.metrics
-    failed = [trial for trial in ended if trial.status == trial.ERROR or MISTAKE in (trial.last_result or {})]
-    judged = [trial for trial in ended if trial not in failed and SCORE in metrics.get(trial.trial_id, {})]
-    finished = [trial for trial in judged if trial.last_result.get(FINAL)]
-    if not judged:
-        reason = failure(failed[0]) if failed else "it ended before the first validation"
+    started = notebook.started()
+    best = best_of(started)
+    if best is None:
+        known = [str(trial.user_attrs[ERROR]) for trial in started if ERROR in trial.user_attrs]
+        reason = [*reasons, *known, "it ended before the first validation"][0]
         msg = f"no trial came to a result: {reason}"
         raise UserError(msg)
-    best = max(finished or judged, key=lambda trial: metrics[trial.trial_id][SCORE])
-    checkpoint = last_checkpoint(best)
-    if checkpoint is not None:
-        shutil.copytree(checkpoint, target)
+    seeds: dict[str, dict[str, float]] = best.user_attrs.get(SEEDS, {})
+    metrics = {SCORE: dice_of(best), **best.user_attrs.get(METRICS, {})}
     return Findings(
-        title=title(best),
-        params=best.config["params"],
-        metrics=metrics[best.trial_id],
-        checkpoint=None if checkpoint is None else target,
-        finished=len(finished),
-        stopped=len(ended) - len(finished) - len(failed),
-        failed=len(failed),
+        title=name_of(best.number, best.user_attrs[NETWORK_NAME]),
+        params=best.params,
+        metrics=metrics,
+        dice=Interval.of([each[SCORE] for each in seeds.values()] or [metrics[SCORE]]),
+        checkpoint=_keep_checkpoint(notebook, best, output),
+        tally=Tally.of(notebook),
     )
+
+
+def _keep_checkpoint(notebook: Notebook, best: "FrozenTrial", output: Path) -> Path | None:
+    """Copy the best trial's checkpoint aside, then to its place."""
+    seeds: dict[str, dict[str, float]] = best.user_attrs.get(SEEDS, {})
+    seed = int(max(seeds, key=lambda each: seeds[each][SCORE], default="0"))
+    run = notebook.run_id(best.number, seed)
+    checkpoint = newest_checkpoint(output, best.number, seed, run)
+    if checkpoint is None:
+        return None
+    target = output / "checkpoint"
+    aside = target.with_name(f".{target.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(checkpoint, aside)
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)
+    return target

@@ -1,6 +1,6 @@
 """Search spaces: a Python file with `def space(trial)` that returns dotted configuration paths."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -71,17 +71,10 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
     Raises:
         UserError: as for `configure`, naming the space file; or a store with nothing to judge trials by.
     """
-    import optuna
-
     if not store.split("validation", fold=base.training.fold):
         msg = f"{store.root}: no validation cases, by which trials are judged: prepare with a larger share"
         raise UserError(msg)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for point in space.first:
-        study.enqueue_trial(point)
-    for _ in range(len(space.first) + _DRAWS):
-        changes = space(study.ask())
+    for changes in draws(space, first=True):
         try:
             config = configure(base, changes, store)
             cases = store.split("training", fold=config.training.fold)
@@ -89,6 +82,18 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
         except UserError as error:
             msg = f"{space.path.name}: {error}"
             raise UserError(msg) from error
+
+
+def draws(space: Space, *, first: bool = False) -> Iterator[dict[str, Any]]:
+    """What a space returns for random points, the same every time; before them, if asked, for its `FIRST`."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for point in space.first if first else []:
+        study.enqueue_trial(point)
+    for _ in range(_DRAWS + len(space.first) * first):
+        yield space(study.ask())
 
 
 def _load(path: Path) -> Any:

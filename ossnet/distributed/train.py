@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.failures import verdict
 from ossnet.distributed.names import EPOCH, MISTAKE, RESUMED, SCORE, told
 from ossnet.distributed.references import ReferenceSharding, reference_dataset, shard_references
 from ossnet.distributed.resources import Share
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _RUN = "train"
 _LOST_WORKERS = 3  # how often a run starts again from its checkpoint
 _FAILED_STARTS = 2  # Ray's own default tries to place workers for ever
-MISTAKES = (UserError, FloatingPointError)  # trying again would end the same way
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def trainer(
 
 
 def _worker(settings: dict[str, Any]) -> dict[str, Any]:
-    """One rank of a run. A mistake that every try would repeat is returned, not raised."""
+    """One rank of a run. What every try would repeat is returned, not raised."""
     import torch
     from ray.train import get_context, get_dataset_shard
     from ray.train.torch import get_device
@@ -162,8 +162,11 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 resume_from=folder,
                 device=str(get_device()),
             )
-    except MISTAKES as error:
-        return {MISTAKE: str(error)}
+    except Exception as error:
+        end = verdict(error)
+        if end is None:
+            raise
+        return end
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.names import MISTAKE, RESUMED
+from ossnet.distributed.failures import verdict
+from ossnet.distributed.names import MISTAKE, OUT_OF_MEMORY, RESUMED
 from ossnet.distributed.resources import Plan
+from ossnet.distributed.resume import NESTED
 from ossnet.distributed.runs import RunLog, device_tag
-from ossnet.distributed.train import MISTAKES, Job, trainer
+from ossnet.distributed.train import Job, trainer
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -50,17 +52,16 @@ class TuneReporter:
 
 
 def run_here(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
-    """A trial of one worker. A mistake that every try would repeat is reported as one, not raised."""
+    """A trial of one worker. What every try would repeat is reported as its result, not raised."""
     import torch
-    from ray import tune
 
     from ossnet.experiment import run_training
 
     _give_back_memory()
     torch.set_num_threads(setup.plan.share.cpus)
-    log = RunLog(setup.tracker, tune.get_context().get_trial_id())
+    log = RunLog(setup.tracker, config["run"])
     try:
-        with _resumed() as folder:
+        with _resumed(config["resume_from"]) as folder:
             log.tag(device_tag() | ({RESUMED: folder.name} if folder else {}))
             run_training(
                 Config.from_json(config["config"]),
@@ -68,17 +69,19 @@ def run_here(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
                 reporter=TuneReporter(log),
                 resume_from=folder,
             )
-    except MISTAKES as error:
-        return {MISTAKE: str(error)}
+    except Exception as error:
+        end = verdict(error)
+        if end is None:
+            raise
+        return end
     return None
 
 
 def run_nested(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
     """A trial of several workers; named by the trial, so that it goes on where it stood if started again."""
-    from ray import tune
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    name = tune.get_context().get_trial_id()
+    name = config["run"]
     result = trainer(
         Config.from_json(config["config"]),
         Store.open(Path(setup.store)),
@@ -86,11 +89,13 @@ def run_nested(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
         workers=setup.plan.workers,
         share=setup.plan.share,
         name=name,
-        storage=Path(setup.output) / "workers",
+        storage=Path(setup.output) / NESTED,
         callbacks=[TuneReportCallback()],
     ).fit()
-    mistake = (result.return_value or {}).get(MISTAKE)
-    return {MISTAKE: mistake} if mistake else None
+    end = {
+        name: value for name, value in (result.return_value or {}).items() if name in {MISTAKE, OUT_OF_MEMORY}
+    }
+    return end or None
 
 
 def _give_back_memory() -> None:
@@ -103,13 +108,13 @@ def _give_back_memory() -> None:
 
 
 @contextmanager
-def _resumed() -> Iterator[Path | None]:
-    """The folder of the trial's last checkpoint, where it has one."""
+def _resumed(earlier: str | None) -> Iterator[Path | None]:
+    """The folder of the trial's last checkpoint, where it has one; `earlier` is that of a killed session."""
     from ray import tune
 
     checkpoint = tune.get_checkpoint()
     if checkpoint is None:
-        yield None
+        yield None if earlier is None else Path(earlier)
         return
     with checkpoint.as_directory() as folder:
         yield Path(folder)

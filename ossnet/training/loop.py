@@ -105,7 +105,11 @@ class Trainer:
             FloatingPointError: the loss is not finite; names the step and its cases.
         """
         began = time.monotonic() - progress.elapsed_s
-        metrics: dict[str, float] = {}
+        if self._share(progress) >= 1:  # it had ended, and was lost before all knew
+            metrics = self.validate() | _place(progress, final=True)
+            self.reporter.epoch(metrics, None)
+            return metrics
+        metrics = {}
         while progress.epoch < self.config.epochs:
             set_progress(self.optimiser, from_rank_0(self._share(progress)), self.optimiser_config)
             metrics = self._epoch(batches, progress)
@@ -115,7 +119,7 @@ class Trainer:
             if final or progress.epoch % self.config.validate_every == 0:
                 metrics |= self.validate()
                 progress = replace(progress, elapsed_s=from_rank_0(time.monotonic() - began))
-            metrics |= {"epoch": float(progress.epoch), "step": float(progress.step), "final": float(final)}
+            metrics |= _place(progress, final=final)
             self._report(metrics, progress, final=final)
             if final:
                 break
@@ -191,3 +195,7 @@ class Trainer:
             self.reporter.epoch(metrics, aside / "checkpoint")
         finally:
             shutil.rmtree(aside)
+
+
+def _place(progress: Progress, *, final: bool) -> dict[str, float]:
+    return {"epoch": float(progress.epoch), "step": float(progress.step), "final": float(final)}

@@ -1,0 +1,34 @@
+"""A mean with its interval of confidence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Self
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Over seeds: the mean lies within `half` of the true one with 95 % confidence (Student's t)."""
+
+    mean: float
+    half: float | None
+    """None where there are fewer than two values."""
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Of values thought to be normal."""
+        if len(values) < 2:
+            return cls(fmean(values), None, len(values))
+        from scipy.stats import t
+
+        half = float(t.ppf((1 + _LEVEL) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
+        return cls(fmean(values), half, len(values))
+
+    def __str__(self) -> str:
+        if self.half is None:
+            return f"{self.mean:.4f}"
+        return f"{self.mean:.4f} ± {self.half:.4f} ({self.count} seeds)"
