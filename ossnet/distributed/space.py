@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.data.sizes import Study
 from ossnet.errors import UserError
 from ossnet.sampling.order import check_batch
 
@@ -52,7 +53,7 @@ class Space:
         return Space, (self.path,)
 
 
-def configure(base: Config, changes: Mapping[str, Any], store: Store) -> Config:
+def configure(base: Config, changes: Mapping[str, Any], store: Study) -> Config:
     """A trial's configuration: the network it names, else `base`'s; the rest of `base`; the changes.
 
     Raises:
@@ -89,6 +90,37 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
         except UserError as error:
             msg = f"{space.path.name}: {error}"
             raise UserError(msg) from error
+
+
+def draw(path: Path, base: Config, study: Study, *, count: int) -> list[tuple[str, Config]]:
+    """Configurations drawn from a space file at random, each with what it decided in a line.
+
+    Raises:
+        UserError: as for `configure`, naming the space file; or a count below 1.
+    """
+    import optuna
+
+    if count < 1:
+        msg = f"draws: expected at least 1, found {count}"
+        raise UserError(msg)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = Space(path)
+    sampler = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = []
+    for _ in range(count):
+        trial = sampler.ask()
+        try:
+            config = configure(base, space(trial), study)
+        except UserError as error:
+            msg = f"{path.name}: {error}"
+            raise UserError(msg) from error
+        decided = (f"{name}={_short(value)}" for name, value in trial.params.items() if name != "network")
+        drawn.append((" ".join([config.model.name, *decided]), config))
+    return drawn
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _load(path: Path) -> Any:

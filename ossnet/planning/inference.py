@@ -16,8 +16,8 @@ from ossnet.planning.standin import settled_shape
 from ossnet.sampling import SamplingConfig
 
 PROTOCOL = (
-    "bytes of tensor storage living at the peak of predicting one volume of the working shape, in blocks of 512; "
-    "parameters and the volume included"
+    "bytes of tensor storage living at the peak of predicting one volume of the working shape, in blocks of "
+    "512; parameters and the volume included"
 )
 
 
