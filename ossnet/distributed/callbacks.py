@@ -10,7 +10,7 @@ from ray.tune import Callback
 
 from ossnet.config import Config
 from ossnet.distributed.console import say
-from ossnet.distributed.names import EARLY, EPOCH, FINAL, MEMORY, MISTAKE, SCORE, VARIED
+from ossnet.distributed.names import EARLY, EPOCH, FINAL, INFEASIBLE, MEMORY, MISTAKE, SCORE, VARIED
 from ossnet.distributed.runs import settle
 from ossnet.distributed.tracking import STOPPED, RunSpec
 
@@ -84,7 +84,8 @@ class Bookkeeper(Callback):
         """Close the run of a trial that ended or was stopped by the scheduler."""
         result = trial.last_result or {}
         if MISTAKE in result:
-            self._close(trial, "FAILED", {"error": result[MISTAKE]})
+            tags = {INFEASIBLE: result[INFEASIBLE]} if INFEASIBLE in result else {}
+            self._close(trial, "FAILED", {"error": result[MISTAKE], **tags})
         elif result.get(FINAL):
             self._close(trial, "FINISHED", {}, last_checkpoint(trial))
         else:

@@ -9,7 +9,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.names import EPOCH, FINAL, MEMORY, MISTAKE, STEP_TIME
+from ossnet.distributed.names import EPOCH, FINAL, INFEASIBLE, MEMORY, MISTAKE, STEP_TIME
 from ossnet.distributed.space import NETWORK, Space, configure
 
 _NOTED = (MEMORY, STEP_TIME)
@@ -71,6 +71,8 @@ class StudySearch(OptunaSearch):
         trial = self._ot_trials[trial_id]
         result = result or {}
         if error or MISTAKE in result:
+            if INFEASIBLE in result:
+                trial.set_user_attr(INFEASIBLE, result[INFEASIBLE])
             self._ot_study.tell(trial, state=TrialState.FAIL)
             return
         self.on_trial_result(trial_id, result)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.names import EPOCH, MISTAKE, RESUMED, SCORE, told
+from ossnet.distributed.names import EPOCH, MISTAKE, RESUMED, SCORE, failed, told
 from ossnet.distributed.references import ReferenceSharding, reference_dataset, shard_references
 from ossnet.distributed.resources import Share
 from ossnet.distributed.runs import RunLog, device_tag
@@ -163,7 +163,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 device=str(get_device()),
             )
     except MISTAKES as error:
-        return {MISTAKE: str(error)}
+        return failed(error)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.names import MISTAKE, RESUMED
+from ossnet.distributed.names import MISTAKE, RESUMED, failed
 from ossnet.distributed.resources import Plan
 from ossnet.distributed.runs import RunLog, device_tag
 from ossnet.distributed.train import MISTAKES, Job, trainer
@@ -69,7 +69,7 @@ def run_here(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
                 resume_from=folder,
             )
     except MISTAKES as error:
-        return {MISTAKE: str(error)}
+        return failed(error)
     return None
 
 
@@ -89,8 +89,8 @@ def run_nested(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
         storage=Path(setup.output) / "workers",
         callbacks=[TuneReportCallback()],
     ).fit()
-    mistake = (result.return_value or {}).get(MISTAKE)
-    return {MISTAKE: mistake} if mistake else None
+    returned = result.return_value or {}
+    return returned if MISTAKE in returned else None
 
 
 def _give_back_memory() -> None:

@@ -28,8 +28,8 @@ class Report:
 
     def shares(self) -> str:
         """How many fit an 8 GB GPU, and the budget, in a line."""
-        sizes = {size: self._fitting(size) for size in (COMMON_GPUS[0], self.budget)}
         count = len(self.outlooks)
+        sizes = {size: self._fitting(size) for size in (COMMON_GPUS[0], self.budget)}
         parts = [
             f"{fit} of {count} ({fit / count:.0%}) fit {size / GB:.3g} GB" for size, fit in sizes.items()
         ]
