@@ -110,7 +110,7 @@ class OccupancyNetwork(nn.Module):
         features = torch.cat([each.to(precision) for each in known], 2)
         return self.decoder(features, latent.vectors, centre).float()
 
-    def _map_patches(self, patches: Float[Tensor, "B N Cp P P P"]) -> Float[Tensor, "B N V"]:
+    def _map_patches(self, patches: Tensor | None) -> Float[Tensor, "B N V"]:
         assert self.patch_encoder is not None
         if self.config.checkpoint_activations and torch.is_grad_enabled():
             return recomputed(self.patch_encoder, self.patch_encoder, patches)

@@ -20,7 +20,8 @@ from ossnet.planning.report import Report
 
 def configured(name: str, **changes: Any) -> Config:
     small: dict[str, Any] = {"channels": (4, 8)} if name.startswith("unet") else {
-        "encoder_channels": (4,), "decoder_width": 16, "decoder_blocks": 2, "patch_edge": 3, "latent_grid": (2, 2, 2)
+        "encoder_channels": (4,), "decoder_width": 16, "decoder_blocks": 2, "patch_edge": 3,
+        "latent_grid": (2, 2, 2)
     }  # fmt: skip
     dotted = {path.replace("__", "."): value for path, value in changes.items()}
     return Config(model=network_config(name, in_channels=2, **small)).replace(
@@ -121,7 +122,7 @@ def test_every_way_to_run_out_is_told(failure: Exception) -> None:
 
 def test_other_errors_are_left_alone() -> None:
     with (
-        pytest.raises(RuntimeError, match="^something else$"),
+        pytest.raises(RuntimeError, match=r"^something else$"),
         out_of_memory_told(configured("unet-2d"), workers=1, measured_gib=lambda: None),
     ):
         raise RuntimeError("something else")  # noqa: EM101
