@@ -61,7 +61,10 @@ def main() -> None:
 
 
 def _configs(options: Plan, config: "Config") -> list[tuple[str, "Config"]]:
-    study = _study(options.data) or config.imagined_study()
+    study: Study | None = _study(options.data)
+    if study is None:
+        study = config.imagined_study()
+        config = config.replace({"sampling.working_shape": None})  # settled below, for the network
     if options.space is None:
         return [(config.model.name, config.for_store(study))]
     from ossnet.distributed.space import draw  # needs Optuna, which planning one network does not

@@ -112,6 +112,7 @@ class OccupancyNetwork(nn.Module):
 
     def _map_patches(self, patches: Tensor | None) -> Float[Tensor, "B N V"]:
         assert self.patch_encoder is not None
+        assert patches is not None
         if self.config.checkpoint_activations and torch.is_grad_enabled():
             return recomputed(self.patch_encoder, self.patch_encoder, patches)
         return self.patch_encoder(patches)

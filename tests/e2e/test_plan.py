@@ -30,7 +30,8 @@ def test_one_network_for_people(run_job: Job, tmp_path: Path) -> None:
 def test_a_space_for_machines(run_job: Job, tmp_path: Path) -> None:
     (tmp_path / "space.py").write_text(
         "def space(trial):\n"
-        "    return {'model': 'unet-2d', 'model.channels': trial.suggest_categorical('c', [(4, 8), (8, 16)])}\n"
+        "    channels = trial.suggest_categorical('channels', [(4, 8), (8, 16)])\n"
+        "    return {'model': 'unet-2d', 'model.channels': channels}\n"
     )
     done = run_job("plan", "--space", "space.py", "--draws", 3, *SMALL, "--memory-budget", "1GiB", "--json")
     assert done.returncode == 0, done.stderr
