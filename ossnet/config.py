@@ -16,7 +16,7 @@ from ossnet.sizing import grid_multiple, size_network
 from ossnet.training import LossConfig, OptimiserConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from ossnet.data import Store
+    from ossnet.data.sizes import Sizes, Study
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Config:
     """How whole volumes are predicted."""
 
     @classmethod
-    def preset(cls, name: str, store: "Store | None" = None) -> "Config":
+    def preset(cls, name: str, store: "Study | None" = None) -> "Config":
         """The configuration of a preset network, sized for a store where one is given.
 
         Raises:
@@ -60,7 +60,7 @@ class Config:
             model = size_network(model, store.max_shape)
         return cls(model=model)
 
-    def for_store(self, store: "Store") -> "Config":
+    def for_store(self, store: "Study") -> "Config":
         """The same configuration with the working shape settled, after a look whether it fits the store.
 
         Raises:
@@ -87,6 +87,20 @@ class Config:
             )
             raise UserError(msg)
         return replace(self, sampling=replace(self.sampling, working_shape=working))
+
+    def imagined_study(self) -> "Sizes":
+        """A study that this configuration goes with, where there is none: one case of the working shape.
+
+        Without a working shape it is the size of the paper's BraTS cases.
+        """
+        from ossnet.data.sizes import BRATS, Sizes
+
+        return Sizes.of(
+            channels=self.model.in_channels,
+            classes=self.model.classes,
+            overlapping=self.model.overlapping,
+            shape=self.sampling.working_shape or BRATS.max_shape,
+        )
 
     def replace(self, changes: Mapping[str, Any]) -> "Config":
         """A copy with the values at the given dotted paths changed.

@@ -18,6 +18,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.evaluation import score_cases, summarise
 from ossnet.models import network_from_config
+from ossnet.planning.exhaustion import out_of_memory_told
 from ossnet.sampling.batches import batch_maker, batches
 from ossnet.sampling.order import Reference, check_batch, first_step, training_order
 from ossnet.sampling.prefetch import prefetch
@@ -48,13 +49,15 @@ def run_training(
 
     Raises:
         ossnet.errors.UserError: the store and the configuration do not go together.
+        ossnet.errors.OutOfMemory: memory does not suffice; says what would help most.
     """
     config = config.for_store(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, world())
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(config.training.seed)
-    network = network_from_config(config.model).to(place)
+    with out_of_memory_told(config, workers=world(), measured_gib=lambda: None):
+        network = network_from_config(config.model).to(place)
     compile_if(config.training.compile, network)
     optimiser = build_optimiser(network, config.optimiser)
     progress = Progress()
@@ -87,7 +90,8 @@ def run_training(
     left = (step for step in references if step[0].step >= progress.step)
     stream = prefetch(batches(left, make))
     try:
-        return trainer.fit(stream, progress)
+        with out_of_memory_told(config, workers=world(), measured_gib=lambda: trainer.peak_gib):
+            return trainer.fit(stream, progress)
     finally:
         stream.close()
 

@@ -79,7 +79,7 @@ def survey(space: Space, base: Config, store: Store, forecast: Forecast, budget_
         UserError: nothing fits.
     """
     began, peaks = time.monotonic(), list[float]()
-    for changes in draws(space):
+    for _, changes in draws(space):
         peaks.append(forecast.gib(configure(base, changes, store)))
         if time.monotonic() - began > _SURVEY_S and len(peaks) >= _FEWEST:
             break

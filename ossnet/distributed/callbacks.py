@@ -115,10 +115,11 @@ class Bookkeeper(Callback):
         """Close the run of a trial that ended or was stopped by the scheduler."""
         result = trial.last_result or {}
         excess = infeasible(result, self.metrics.get(trial.trial_id, {}), self._budget_gib)
+        error = {"error": result[MISTAKE]} if MISTAKE in result else {}
         if excess is not None:
-            self._close(trial, "KILLED", {STOPPED: INFEASIBLE, INFEASIBLE: excess})
-        elif MISTAKE in result:
-            self._close(trial, "FAILED", {"error": result[MISTAKE]})
+            self._close(trial, "KILLED", {STOPPED: INFEASIBLE, INFEASIBLE: excess, **error})
+        elif error:
+            self._close(trial, "FAILED", error)
         elif result.get(FINAL):
             self._close(trial, "FINISHED", {}, last_checkpoint(trial))
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.data.sizes import Study
 from ossnet.errors import UserError
 from ossnet.sampling.order import check_batch
 
@@ -52,7 +53,7 @@ class Space:
         return Space, (self.path,)
 
 
-def configure(base: Config, changes: Mapping[str, Any], store: Store) -> Config:
+def configure(base: Config, changes: Mapping[str, Any], store: Study) -> Config:
     """A trial's configuration: the network it names, else `base`'s; the rest of `base`; the changes.
 
     Raises:
@@ -74,7 +75,7 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
     if not store.split("validation", fold=base.training.fold):
         msg = f"{store.root}: no validation cases, by which trials are judged: prepare with a larger share"
         raise UserError(msg)
-    for changes in draws(space, first=True):
+    for _, changes in draws(space, first=True):
         try:
             config = configure(base, changes, store)
             cases = store.split("training", fold=config.training.fold)
@@ -84,16 +85,45 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
             raise UserError(msg) from error
 
 
-def draws(space: Space, *, first: bool = False) -> Iterator[dict[str, Any]]:
-    """What a space returns for random points, the same every time; before them, if asked, for its `FIRST`."""
+def draws(
+    space: Space, *, count: int = _DRAWS, first: bool = False
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What a space decides and returns: for its `FIRST` where asked, then for random points, always the same."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for point in space.first if first else []:
         study.enqueue_trial(point)
-    for _ in range(_DRAWS + len(space.first) * first):
-        yield space(study.ask())
+    for _ in range(count + len(space.first) * first):
+        trial = study.ask()
+        changes = space(trial)
+        yield trial.params, changes
+
+
+def draw(path: Path, base: Config, study: Study, *, count: int) -> list[tuple[str, Config]]:
+    """Configurations drawn from a space file at random, each with what it decided in a line.
+
+    Raises:
+        UserError: as for `configure`, naming the space file; or a count below 1.
+    """
+    if count < 1:
+        msg = f"draws: expected at least 1, found {count}"
+        raise UserError(msg)
+    drawn = []
+    for decided, changes in draws(Space(path), count=count):
+        try:
+            config = configure(base, changes, study)
+        except UserError as error:
+            msg = f"{path.name}: {error}"
+            raise UserError(msg) from error
+        choices = (f"{name}={_short(value)}" for name, value in decided.items() if name != "network")
+        drawn.append((" ".join([config.model.name, *choices]), config))
+    return drawn
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _load(path: Path) -> Any:

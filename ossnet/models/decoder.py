@@ -4,6 +4,9 @@ Letters: B batch, N points, D latent vectors, L latent length, F point features,
 (logits, then distances).
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,9 +14,10 @@ from torch.nn import functional
 
 from ossnet.models.chunks import by_points
 from ossnet.models.configs import OccupancyConfig
-from ossnet.models.fused import Linear, fused_linear
+from ossnet.models.fused import Linear, fused_activation, fused_linear
 from ossnet.models.normalisation import ConditionalNorm, Modulation
 from ossnet.models.pade import Pade
+from ossnet.models.recomputation import recomputed
 
 Hidden = Float[Tensor, "B N W"]
 
@@ -43,6 +47,29 @@ class DecoderBlock(nn.Module):
         """Gains and offsets of the two normalisations, one row a volume."""
         return self.normalisation1.modulation(latent), self.normalisation2.modulation(latent)
 
+    def features(
+        self, hidden: Hidden, residual: Hidden, modulations: tuple[Modulation, Modulation]
+    ) -> Hidden:
+        """The block's features alone; arguments as in `forward`."""
+        _, hidden = self._middle(hidden, modulations[0])
+        return fused_activation(
+            hidden,
+            self.activation2,
+            self.normalisation2.standardisation(hidden),
+            modulations[1],
+            residual=residual,
+        )
+
+    def _middle(self, hidden: Hidden, modulation: Modulation) -> tuple[Tensor, Hidden]:
+        return fused_linear(
+            hidden,
+            self.activation1,
+            self.normalisation1.standardisation(hidden),
+            modulation,
+            Linear(self.linear2.weight, self.linear2.bias),
+            sole=True,
+        )
+
     def forward(
         self,
         hidden: Hidden,
@@ -61,14 +88,7 @@ class DecoderBlock(nn.Module):
             following: the next block's first linear layer, or the output layer.
             last: no block follows.
         """
-        _, hidden = fused_linear(
-            hidden,
-            self.activation1,
-            self.normalisation1.standardisation(hidden),
-            modulations[0],
-            Linear(self.linear2.weight, self.linear2.bias),
-            sole=True,
-        )
+        _, hidden = self._middle(hidden, modulations[0])
         return fused_linear(
             hidden,
             self.activation2,
@@ -122,6 +142,7 @@ class Decoder(nn.Module):
         rest = (DecoderBlock(config) for _ in range(config.decoder_blocks - 1))
         self.blocks = nn.ModuleList((InputBlock(config), *rest))
         self.output = nn.Linear(config.decoder_width, config.outputs, bias=False)
+        self.checkpointing = config.checkpoint_activations
 
     def _typed_blocks(self) -> tuple[InputBlock, *tuple[DecoderBlock, ...]]:
         return tuple(self.blocks)  # type: ignore[return-value]
@@ -136,6 +157,8 @@ class Decoder(nn.Module):
         with torch.autocast(points.device.type, enabled=False):
             terms = blocks[0].volume_terms(vectors[0], centre)
             modulations = [block.modulations(vector) for block, vector in zip(blocks, own, strict=True)]
+        if self.checkpointing and torch.is_grad_enabled():
+            return self._recomputing(points, terms, modulations)
         layers = [*(block.linear1 for block in blocks[1:]), self.output]
 
         def outputs(points: Tensor) -> Tensor:
@@ -147,6 +170,29 @@ class Decoder(nn.Module):
 
         tied = self.training or torch.is_grad_enabled()
         return outputs(points) if tied else by_points(outputs, points)
+
+    def _recomputing(
+        self,
+        points: Float[Tensor, "B N F"],
+        terms: tuple[Tensor, Tensor],
+        modulations: Sequence[tuple[Modulation, Modulation]],
+    ) -> Float[Tensor, "B N O"]:
+        """The same outputs, keeping what enters a block and no more."""
+        first, *rest = self._typed_blocks()
+        output = Linear(self.output.weight, self.output.bias)
+
+        def apply(block: DecoderBlock, modulation: tuple[Modulation, Modulation], entering: Tensor) -> Tensor:
+            if isinstance(block, InputBlock):
+                hidden, residual = block.enter(entering, terms)
+            else:
+                hidden, residual = block.linear1(entering), entering
+            if block is self.blocks[-1]:
+                return block(hidden, residual, modulation, output, last=True)[1]
+            return block.features(hidden, residual, modulation)
+
+        for block, modulation in zip((first, *rest), modulations, strict=True):
+            points = recomputed(block, partial(apply, block, modulation), points)
+        return points
 
 
 def _varying_part(

@@ -3,6 +3,7 @@
 Letters: B batch, C channels, D latent vectors, L cells of the latent grid, K classes, X Y Z voxel axes.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from ossnet.models.convolution import convolve
 from ossnet.models.normalisation import BatchNorm
 from ossnet.models.pade import Pade
 from ossnet.models.pooling import regrid
+from ossnet.models.recomputation import recomputed
 from ossnet.models.residual import ResidualBlock, normalise_activate
 
 
@@ -53,6 +55,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.grid = config.latent_grid
         self.exposed = config.feature_query
+        self.checkpointing = config.checkpoint_activations
         widths = config.encoder_channels
         ends = zip((config.in_channels, *widths[:-1]), widths, strict=True)
         self.blocks = nn.ModuleList(ResidualBlock(before, after) for before, after in ends)
@@ -73,7 +76,7 @@ class Encoder(nn.Module):
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
         gathered, maps = [], []
         for index, block in enumerate(self.blocks):
-            volume, fine = block(volume, exposed=self.exposed)
+            volume, fine = self._apply_block(block, volume)
             if fine is not None:
                 maps += [volume] if index else [fine, volume]
             if self.skips:
@@ -81,3 +84,9 @@ class Encoder(nn.Module):
         features = torch.cat(gathered, 1) if gathered else regrid(volume, self.grid)
         auxiliary = None if self.auxiliary is None else convolve(self.auxiliary, volume)
         return Latent(self.latent(features).flatten(2), auxiliary, tuple(maps))
+
+    def _apply_block(self, block: nn.Module, volume: Tensor) -> tuple[Tensor, Tensor | None]:
+        step = partial(block, exposed=self.exposed)
+        if self.checkpointing and torch.is_grad_enabled():
+            return recomputed(block, step, volume)
+        return step(volume)

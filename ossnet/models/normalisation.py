@@ -41,6 +41,8 @@ class BatchStatistics(nn.Module):
     num_batches_tracked: Tensor
     compiled = False
     """Whether `compiled.py` computes them; see `compile_arithmetic`."""
+    tracked = True
+    """Whether running averages follow; not while a batch is gone through again."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -58,7 +60,8 @@ class BatchStatistics(nn.Module):
             )
         with torch.no_grad():
             moments = batch_moments(batch, statistics, compiled=self.compiled)
-            self._track(moments)
+            if self.tracked:
+                self._track(moments)
             deviation = (moments.variance + _EPSILON).rsqrt()
         return Standardisation(
             unfold(moments.mean, width), unfold(deviation, width), statistics, moments.values

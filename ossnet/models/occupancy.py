@@ -17,6 +17,7 @@ from ossnet.models.encoder import Encoder, Latent
 from ossnet.models.feature_query import query_features
 from ossnet.models.patch_encoder import PatchEncoder
 from ossnet.models.precision import compute_dtype
+from ossnet.models.recomputation import recomputed
 
 __all__ = ["Latent", "OccupancyNetwork", "Prediction"]
 
@@ -102,12 +103,19 @@ class OccupancyNetwork(nn.Module):
         if self.patch_encoder is not None:
             edge = self.config.patch_edge
             self._expect("patches", patches, (batch, points, self.config.patch_channels, edge, edge, edge))
-            known.append(self.patch_encoder(patches))
+            known.append(self._map_patches(patches))
         if latent.maps:
             known.append(query_features(latent.maps, coordinates, grid_shape))
         precision = compute_dtype(located)
         features = torch.cat([each.to(precision) for each in known], 2)
         return self.decoder(features, latent.vectors, centre).float()
+
+    def _map_patches(self, patches: Tensor | None) -> Float[Tensor, "B N V"]:
+        assert self.patch_encoder is not None
+        assert patches is not None
+        if self.config.checkpoint_activations and torch.is_grad_enabled():
+            return recomputed(self.patch_encoder, self.patch_encoder, patches)
+        return self.patch_encoder(patches)
 
     def _locate(self, coordinates: Tensor, grid_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Coordinates as the weights expect them, measured from a centre that the first layer adds back.

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ossnet.models.tiles import working_dtype
+from ossnet.models.tiles import planes, working_dtype
 
 
 def halve(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C x y z"]:
@@ -58,12 +58,12 @@ class _Halve(torch.autograd.Function):
         return _spread(gradient.contiguous(memory_format=torch.channels_last_3d).movedim(1, 4)).movedim(4, 1)
 
 
-def _average(planes: Float[Tensor, "B X Y Z C"]) -> Float[Tensor, "B x y z C"]:
-    batch, x, y, z, channels = planes.shape
-    dtype = working_dtype(planes)
-    halved = planes.new_empty(batch, x // 2, y // 2, z // 2, channels)
-    for i in range(x // 2):
-        rows = torch.add(planes[:, 2 * i].to(dtype), planes[:, 2 * i + 1]).view(batch, y // 2, 2, -1)
+def _average(volume: Float[Tensor, "B X Y Z C"]) -> Float[Tensor, "B x y z C"]:
+    batch, x, y, z, channels = volume.shape
+    dtype = working_dtype(volume)
+    halved = volume.new_empty(batch, x // 2, y // 2, z // 2, channels)
+    for i in planes(x // 2, volume):
+        rows = torch.add(volume[:, 2 * i].to(dtype), volume[:, 2 * i + 1]).view(batch, y // 2, 2, -1)
         pairs = torch.add(rows[:, :, 0], rows[:, :, 1]).view(batch, y // 2, z // 2, 2 * channels)
         halved[:, i] = torch.add(pairs[..., :channels], pairs[..., channels:]).mul_(0.125)
     return halved
@@ -73,7 +73,7 @@ def _spread(gradient: Float[Tensor, "B x y z C"]) -> Float[Tensor, "B X Y Z C"]:
     batch, x, y, z, channels = gradient.shape
     spread = gradient.new_empty(batch, 2 * x, 2 * y, 2 * z, channels)
     rows = spread.view(batch, x, 2, y, 2, 2 * z * channels)
-    for i in range(x):
+    for i in planes(x, gradient):
         eighth = gradient[:, i] * 0.125
         pairs = torch.cat([eighth, eighth], 3).view(batch, 1, y, 1, -1)
         rows[:, i] = pairs

@@ -27,6 +27,14 @@ def tiles(tensor: Float[Tensor, "B N W"], elements: int) -> Iterator[Tile]:
                 return
 
 
+def planes(count: int, tensor: Tensor) -> range:
+    """Index the planes of a tensor that are worked on one by one.
+
+    Of fake tensors two: the second is made while what the first left still lives.
+    """
+    return range(min(count, 2) if isinstance(tensor, FakeTensor) else count)
+
+
 def pick(tensor: Float[Tensor, "B 1 W"], tile: Tile) -> Float[Tensor, "1 1 W"]:
     """The row of a tensor that belongs to a tile's volume; with one row for all, that row."""
     return tensor if len(tensor) == 1 else tensor[tile[0]]

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 import torch
+from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.memory import PeakMemory, track_peak
@@ -57,14 +58,20 @@ def predict(config: Plannable, *, workers: int = 1) -> PeakMemory:
 
 
 def _second_step(config: Plannable, device: torch.device, workers: int) -> PeakMemory:
-    """The first step makes the optimiser's state, the second is counted."""
+    """The first step makes the optimiser's state, the second is counted; on fake tensors, where nothing warms
+    up, the first is the optimiser's alone."""
     precision = config.training.precision
     with torch.random.fork_rng(devices=[]), device:  # fake parameters can be made, but not moved
         network = network_from_config(config.model).train()
     optimiser = build_optimiser(network, config.optimiser)
     volumes = -(-config.training.batch_size // workers)
     batch = standin_batch(config.model, config.sampling, volumes=volumes, device=device)
-    optimiser_step(network, optimiser, batch, config.loss, precision=precision)
+    if detect_fake_mode() is None:
+        optimiser_step(network, optimiser, batch, config.loss, precision=precision)
+    else:
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimiser.step()
     parts = {
         "parameters": [*network.parameters(), *network.buffers()],
         "optimiser_state": resident(optimiser),

@@ -23,13 +23,22 @@ def standin_batch(
     Raises:
         UserError: the configuration has no working shape yet.
     """
-    working = sampling.working_shape
-    if working is None:
-        msg = "sampling.working_shape is not set: memory depends on it, give X Y Z or prepare a store first"
-        raise UserError(msg)
+    working = settled_shape(sampling)
     if isinstance(model, OccupancyConfig):
         return _points(model, sampling, working, volumes, device)
     return _crops(model, sampling, working, volumes, device)
+
+
+def settled_shape(sampling: SamplingConfig) -> Shape:
+    """The working shape.
+
+    Raises:
+        UserError: there is none yet.
+    """
+    if sampling.working_shape is None:
+        msg = "sampling.working_shape is not set: memory depends on it, give X Y Z or prepare a store first"
+        raise UserError(msg)
+    return sampling.working_shape
 
 
 def _points(

@@ -98,6 +98,11 @@ class Trainer:
     reporter: Reporter
     peak: dict[str, float] | None = None
 
+    @property
+    def peak_gib(self) -> float | None:
+        """The measured peak, once there is one."""
+        return None if self.peak is None else self.peak["memory/peak_allocated_gib"]
+
     def fit(self, batches: Iterator[Batch], progress: Progress) -> dict[str, float]:
         """Train from `progress` to the end; the last epoch's metrics.
 

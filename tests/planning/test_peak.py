@@ -44,6 +44,7 @@ OCCUPANCY = st.fixed_dictionaries(
         "training__precision": st.sampled_from(["float32", "bf16"]),
         "optimiser__name": st.sampled_from(["lookahead-radam", "adamw"]),
         "model__distance_head": st.booleans(),
+        "model__checkpoint_activations": st.booleans(),
         "model__overlapping": st.booleans(),
         "sampling__uncertain_share": st.sampled_from([0.0, 0.5, 1.0]),
     }

@@ -1,0 +1,64 @@
+"""Peak memory of predicting one whole volume: measured by doing it, or predicted without.
+
+Letters: C channels, X Y Z voxel axes of the working volume.
+"""
+
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ossnet.inference import InferenceConfig, predict_volume
+from ossnet.memory import PeakMemory, track_peak
+from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
+from ossnet.planning.standin import settled_shape
+from ossnet.sampling import SamplingConfig
+
+PROTOCOL = (
+    "bytes of tensor storage living at the peak of predicting one volume of the working shape, in blocks of "
+    "512; parameters and the volume included"
+)
+
+
+class Applicable(Protocol):
+    """The parts of `ossnet.config.Config` that decide the memory of inference."""
+
+    @property
+    def model(self) -> OccupancyConfig | UNetConfig: ...
+    @property
+    def sampling(self) -> SamplingConfig: ...
+    @property
+    def inference(self) -> InferenceConfig: ...
+
+
+def measure_inference(config: Applicable, *, device: str | None = None) -> PeakMemory:
+    """Peak of predicting a volume of zeros, really done, densely.
+
+    Raises:
+        UserError: the configuration has no working shape yet.
+        torch.OutOfMemoryError: it does not fit.
+    """
+    return _volume(config, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+
+def predict_inference(config: Applicable) -> PeakMemory:
+    """The same quantity without memory or a GPU, on fake tensors; what no tensor shows is not in it.
+
+    Raises:
+        UserError: the configuration has no working shape yet.
+    """
+    with FakeTensorMode():
+        return _volume(config, torch.device("cpu"))
+
+
+def _volume(config: Applicable, device: torch.device) -> PeakMemory:
+    """Which voxels a hierarchical prediction asks about depends on the volume; a dense one asks about all."""
+    shape, settings = settled_shape(config.sampling), replace(config.inference, method="dense")
+    with torch.random.fork_rng(devices=[]), device:
+        network = network_from_config(config.model)
+    image = torch.zeros((config.model.in_channels, *shape), device=device)
+    parts = {"parameters": [*network.parameters(), *network.buffers()], "volume": [image]}
+    with track_peak(device, resident=parts, precision=settings.precision) as peak:
+        predict_volume(network, image, sampling=config.sampling, settings=settings)
+    return replace(peak.memory, protocol=PROTOCOL)

@@ -1,0 +1,69 @@
+"""What a plan found, for people and for machines."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, Limits, limits
+from ossnet.planning.outlook import Growth, Outlook, growth
+from ossnet.planning.peak import Plannable
+from ossnet.planning.show import draw, show
+from ossnet.tree import to_dict
+
+__all__ = ["Report", "show"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One configuration, or those that were drawn from a space."""
+
+    budget: int
+    """Bytes of the GPU to fit."""
+    outlooks: tuple[Outlook, ...]
+    limits: Limits | None = None
+    """Of one configuration."""
+    growing: tuple[Growth, ...] = ()
+    picture: Path | None = None
+
+    def shares(self) -> str:
+        """How many fit an 8 GB GPU, and the budget, in a line."""
+        count = len(self.outlooks)
+        sizes = {size: self._fitting(size) for size in (COMMON_GPUS[0], self.budget)}
+        parts = [
+            f"{fit} of {count} ({fit / count:.0%}) fit {size / GB:.3g} GB" for size, fit in sizes.items()
+        ]
+        return ", ".join(parts)
+
+    def with_growth(self, config: Plannable, folder: Path) -> "Report":
+        """The same with what fits the budget, and a picture of growth, renamed when whole."""
+        lines = tuple(growth(config))
+        picture = folder / "growth.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        aside = picture.with_name(f".{picture.name}.{os.getpid()}")
+        aside.write_bytes(draw(lines))
+        aside.replace(picture)
+        return replace(self, limits=limits(config, self.budget), growing=lines, picture=picture)
+
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
+        told: dict[str, object] = {"fits": self.shares()}
+        if self.limits is not None:
+            fit = {"batch": self.limits.batch, "points": self.limits.points, "shape": self.limits.shape}
+            budget = f"{self.budget / GB:.3g} GB"
+            told |= {f"largest {name} in {budget}": value for name, value in fit.items() if value is not None}
+            if self.limits.batch is None:
+                told |= {f"in {budget}": "not even one volume fits"}
+        if self.picture is not None:
+            told["growth with resolution"] = self.picture
+        return told | {"margin": f"{MARGIN}, a starting guess: not calibrated on a GPU yet"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For machines."""
+        count = len(self.outlooks)
+        shares = {"8GB": self._fitting(COMMON_GPUS[0]) / count, "budget": self._fitting(self.budget) / count}
+        plain: dict[str, Any] = to_dict(self)
+        return plain | {"shares": shares, "margin": to_dict(MARGIN)}
+
+    def _fitting(self, size: int) -> int:
+        return sum(each.needed <= size for each in self.outlooks)

@@ -1,0 +1,89 @@
+"""What configurations will need, in the terminal and as a picture."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ossnet.memory.peak import GIB
+from ossnet.planning.budget import COMMON_GPUS, GB
+from ossnet.planning.outlook import Growth, Outlook
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDTH = 120  # where the output is no terminal
+_MARKERS = "os^"
+
+
+def show(outlooks: Sequence[Outlook]) -> None:
+    """Print a row a configuration, the hungriest last."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=_WIDTH)
+    drawn = Table(box=None, pad_edge=False)
+    columns = ("network", "training GiB", "inference GiB", "measured GiB", "needs GB", "smallest GPU")
+    for position, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+    for each in sorted(outlooks, key=lambda outlook: outlook.needed):
+        drawn.add_row(*_cells(each))
+    console.print(drawn)
+
+
+def gpu_name(size: int | None) -> str:
+    """`8 GB`."""
+    return f"more than {COMMON_GPUS[-1] // GB} GB" if size is None else f"{size // GB} GB"
+
+
+def draw(lines: Sequence[Growth]) -> bytes:
+    """Predicted peak of training against the resolution, a line a network, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for line, marker in zip(lines, _MARKERS, strict=False):
+        axes.plot(line.edges, line.gib, marker=marker, label=line.network)
+    _finish(axes, lines)
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=150)
+    return sink.getvalue()
+
+
+def _finish(axes: "Axes", lines: Sequence[Growth]) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axes.set(xscale="log", yscale="log", xlabel="working grid (voxels)")
+    axes.set_ylabel("predicted peak of a training step (GiB)")
+    low, high = axes.get_ylim()
+    for size in COMMON_GPUS:
+        if low < size / GIB < high:
+            axes.axhline(size / GIB, color="0.8", linewidth=0.8, zorder=0)
+            axes.annotate(
+                f"{size // GB} GB",
+                (1, size / GIB),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize="x-small",
+                color="0.5",
+            )
+    ticks = dict(zip(lines[-1].edges, lines[-1].shapes, strict=True))
+    labels = ["x".join(map(str, shape)) for shape in ticks.values()]
+    axes.set_xticks(list(ticks), labels, rotation=30, ha="right")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _cells(outlook: Outlook) -> tuple[str, ...]:
+    measured = "" if outlook.measured is None else f"{outlook.measured.allocated_gib:.3f}"
+    return (
+        outlook.name,
+        f"{outlook.training.allocated_gib:.3f}",
+        f"{outlook.inference.allocated_gib:.3f}",
+        measured,
+        f"{outlook.needed / GB:.2f}",
+        gpu_name(outlook.gpu),
+    )

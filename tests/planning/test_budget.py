@@ -1,0 +1,141 @@
+"""What fits a budget, and how it is told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ossnet.config import Config
+from ossnet.errors import OutOfMemory, UserError
+from ossnet.models import network_config
+from ossnet.planning import predict
+from ossnet.planning.budget import GB, MARGIN, changed, largest, limits, parse_memory, smallest_gpu
+from ossnet.planning.exhaustion import explanation, out_of_memory_told, savings
+from ossnet.planning.inference import measure_inference, predict_inference
+from ossnet.planning.outlook import outlook
+from ossnet.planning.report import Report
+
+
+def configured(name: str, **changes: Any) -> Config:
+    small: dict[str, Any] = {"channels": (4, 8)} if name.startswith("unet") else {
+        "encoder_channels": (4,), "decoder_width": 16, "decoder_blocks": 2, "patch_edge": 3,
+        "latent_grid": (2, 2, 2)
+    }  # fmt: skip
+    dotted = {path.replace("__", "."): value for path, value in changes.items()}
+    return Config(model=network_config(name, in_channels=2, **small)).replace(
+        {"sampling.working_shape": [32, 32, 16], "training.batch_size": 2, "sampling.points": 128, **dotted}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GiB", 8 * 2**30), ("8 GB", 8 * 10**9), ("1.5gib", 3 * 2**29), ("500MB", 5 * 10**8), ("7", 7)],
+)
+def test_memory_is_read(text: str, size: int) -> None:
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "8 apples", "-1GB", "0", "GiB"])
+def test_what_is_no_memory_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="as in 8GiB"):
+        parse_memory(text)
+
+
+@given(
+    st.integers(0, 5000),
+    st.floats(1, 1000),
+    st.sampled_from([1, 2, 3]),
+    st.integers(1, 10**7),
+    st.integers(1, 300),
+)
+def test_the_largest_is_found_in_few_tries(
+    fixed: int, slope: float, power: int, budget: int, start: int
+) -> None:
+    tried = []
+
+    def peak(size: int) -> int:
+        tried.append(size)
+        return int(fixed + slope * size**power)
+
+    found = largest(peak, budget, start, 4000)
+    fitting = [size for size in range(1, 4001) if fixed + slope * size**power < budget + 1]
+    assert (found is None) == (not fitting)
+    if found is not None:
+        assert found <= fitting[-1]
+        assert found == fitting[-1] or found + max(1, found // 32) > fitting[-1]
+    assert len(tried) <= 30
+
+
+def test_limits_are_what_just_fits() -> None:
+    config = configured("oss-net-a")
+    budget = MARGIN.needed(2 * predict(config).allocated)
+    found = limits(config, budget)
+    assert found.batch is not None
+    for batch, fits in ((found.batch, True), (found.batch + 1, False)):
+        needed = MARGIN.needed(predict(changed(config, {"training.batch_size": batch})).allocated)
+        assert (needed <= budget) == fits
+    assert found.points is not None
+    assert found.points > 128
+    assert found.shape is not None
+    assert found.shape >= (32, 32, 16)
+    assert limits(configured("unet-3d"), 1).batch is None
+
+
+def test_gpus_by_size() -> None:
+    assert smallest_gpu(1) == 8 * GB
+    assert smallest_gpu(8 * GB + 1) == 12 * GB
+    assert smallest_gpu(200 * GB) is None
+
+
+@pytest.mark.parametrize("name", ["oss-net-d", "feature-query", "unet-3d", "unet-2d"])
+def test_inference_is_predicted(name: str) -> None:
+    config = configured(name, inference__points_per_chunk=3000)
+    assert predict_inference(config).allocated == pytest.approx(
+        measure_inference(config, device="cpu").allocated
+    )
+
+
+def test_out_of_memory_names_peaks_and_the_best_change() -> None:
+    config = configured("oss-net-a", training__batch_size=8, sampling__points=4096)
+    text = explanation(config, measured_gib=0.25, workers=1)
+    peaks = {key: predict(changed(config, new)).allocated for key, new in savings(config, workers=1).items()}
+    assert len(peaks) == 5
+    best = min(peaks, key=lambda option: peaks[option])
+    assert f"with {best} it would be" in text
+    assert "measured: 0.25 GiB" in text
+    assert f"predicted to take {predict(config).allocated / 2**30:.3g} GiB" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_every_way_to_run_out_is_told(failure: Exception) -> None:
+    with (
+        pytest.raises(OutOfMemory, match="out of memory: a training step of unet-2d"),
+        out_of_memory_told(configured("unet-2d"), workers=1, measured_gib=lambda: None),
+    ):
+        raise failure
+
+
+def test_other_errors_are_left_alone() -> None:
+    with (
+        pytest.raises(RuntimeError, match=r"^something else$"),
+        out_of_memory_told(configured("unet-2d"), workers=1, measured_gib=lambda: None),
+    ):
+        raise RuntimeError("something else")  # noqa: EM101
+
+
+def test_a_report_says_what_fits(tmp_path: Path) -> None:
+    config = configured("unet-2d")
+    report = Report(budget=GB, outlooks=(outlook(config, name="small", measured=True),))
+    assert report.shares() == "1 of 1 (100%) fit 8 GB, 1 of 1 (100%) fit 1 GB"
+    full = report.with_growth(config, tmp_path / "plan")
+    assert full.picture is not None
+    assert full.picture.read_bytes().startswith(b"\x89PNG")
+    assert [line.network for line in full.growing] == ["unet-3d", "unet-2d"]
+    for line in full.growing:
+        assert list(line.gib) == sorted(line.gib)
+    assert full.to_dict()["shares"] == {"8GB": 1.0, "budget": 1.0}
