@@ -20,8 +20,8 @@ class Predict:
     the phantom's."""
     output: Path | None = None
     """Folder for `<case>_seg.nii.gz`; by default runs/predict-DATE-TIME."""
-    method: Literal["dense", "hierarchical"] | None = None
-    """Decide every voxel, or only those near a change of class; by default as the checkpoint says."""
+    method: Literal["dense", "hierarchical", "paper", "paper-prior"] | None = None
+    """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
     precision: Literal["float32", "bf16"] | None = None
     """bf16: matrix products in bfloat16; by default as the checkpoint says."""
     compile: bool = False
