@@ -1,4 +1,4 @@
-"""Judge a trained network on a store's cases: overlap, surfaces and lesions of full volumes, a page of overlays."""
+"""Judge a trained network on a store's cases: overlap, surfaces, lesions, a page of overlays."""
 
 import sys
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Evaluate:
     data: Path | None = None
     """Store that jobs/prepare.py wrote; by default the phantom's."""
     output: Path | None = None
-    """Folder for cases.csv, summary.json, evaluation.html and overlays; by default runs/evaluate-DATE-TIME."""
+    """Folder for cases.csv, summary.json, evaluation.html, overlays; by default runs/evaluate-DATE-TIME."""
     split: Literal["training", "validation", "test", "all"] = "validation"
     """Which cases."""
     against: Path | None = None
@@ -49,16 +49,16 @@ def main() -> None:
     checkpoint = options.checkpoint or _demo().checkpoint()
     predictor = Predictor.from_checkpoint(checkpoint, method=options.method, device=options.device)
     fold = Config.from_json(checkpoint / "config.json").training.fold
-    against = options.against and Predictor.from_checkpoint(
-        options.against, method=options.method, device=options.device
-    )
+    other = None
+    if options.against is not None:
+        other = Predictor.from_checkpoint(options.against, method=options.method, device=options.device)
     evaluation = evaluate(
         predictor,
         store,
         split=options.split,
         fold=fold,
         output=output,
-        against=against,
+        against=other,
         tolerance_mm=options.tolerance_mm,
         progress=_tell,
     )

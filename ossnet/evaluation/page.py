@@ -34,11 +34,12 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
         summary: as `evaluate` makes it.
         overlays: pictures by what the case stands for.
     """
+    policy = escape(summary["policy"])
+    tolerance = f"NSD at {summary['nsd_tolerance_mm']:g} mm"
     parts = [
         f"<h1>{summary['cases']} cases ({escape(str(summary['split']))})</h1>",
         _classes(summary["classes"]),
-        f"<p><small>Means over cases with their 95 % bootstrap interval. NSD at {summary['nsd_tolerance_mm']:g} mm. "
-        f"Empty cases: {escape(summary['policy'])}.</small></p>",
+        f"<p>Means over cases, with their 95 % bootstrap interval. {tolerance}. Empty: {policy}.</p>",
     ]
     if "against" in summary:
         parts += ["<h2>Against the other checkpoint</h2>", _difference(summary["against"]["difference"])]
@@ -47,8 +48,8 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
         parts.append(
             f'<h2>{escape(rank)}</h2><img alt="{escape(path.stem)}" src="data:image/png;base64,{picture}">'
         )
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title><style>{_STYLE}</style>'
-    return head + "".join(parts) + "</html>"
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title>'
+    return head + f"<style>{_STYLE}</style>" + "".join(parts) + "</html>"
 
 
 def _classes(classes: Mapping[str, Any]) -> str:

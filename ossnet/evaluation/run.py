@@ -14,7 +14,7 @@ from ossnet.evaluation.cases import CaseScore, judge_classes, predict_case, scor
 from ossnet.evaluation.figures import draw_overlay
 from ossnet.evaluation.files import write_aside, write_cases
 from ossnet.evaluation.page import render
-from ossnet.evaluation.sampled import POINTS, SampledOverlap, sampled_overlap
+from ossnet.evaluation.sampled import POINTS, Protocol, SampledOverlap, sampled_overlap
 from ossnet.evaluation.summary import comparison, report
 from ossnet.inference import Predictor
 
@@ -101,7 +101,7 @@ class _Judged:
         self.store = store
         self.tolerance_mm = tolerance_mm
         self.scores: list[CaseScore] = []
-        self.sampled: dict[str, list[SampledOverlap]] = {protocol: [] for protocol in POINTS}
+        self.sampled: dict[Protocol, list[SampledOverlap]] = {protocol: [] for protocol in POINTS}
 
     def add(self, predictor: Predictor, case: str) -> CaseScore:
         score, codes = score_case(
@@ -114,7 +114,7 @@ class _Judged:
         self.scores.append(replace(score, details=details))
         return self.scores[-1]
 
-    def paper_protocol(self, cases: int) -> dict[str, dict[str, float]]:
+    def paper_protocol(self, cases: int) -> dict[Protocol, dict[str, float]]:
         """Means over the first so many cases of foreground against background."""
         return {
             protocol: {

@@ -12,8 +12,10 @@ from jaxtyping import Bool
 
 from ossnet.sampling.foreground import border_within_voxels
 
-POINTS: dict[str, int] = {"brats": 2**17, "lits": 2**14}
-BORDER_SHARE: dict[str, float] = {"brats": 0.0, "lits": 0.4}
+Protocol = Literal["brats", "lits"]
+
+POINTS: dict[Protocol, int] = {"brats": 2**17, "lits": 2**14}
+BORDER_SHARE: dict[Protocol, float] = {"brats": 0.0, "lits": 0.4}
 BAND = 6
 """Voxels by which the paper widens the surface to its border band."""
 _EPSILON = 1e-10
@@ -31,7 +33,7 @@ def sampled_overlap(
     prediction: Bool[np.ndarray, "X Y Z"],
     label: Bool[np.ndarray, "X Y Z"],
     *,
-    protocol: Literal["brats", "lits"],
+    protocol: Protocol,
     seed: int = 0,
 ) -> SampledOverlap:
     """Overlap at random points: 2^17 uniform ones (brats), or 2^14 with 40 % in the border band (lits).

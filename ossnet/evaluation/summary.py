@@ -10,8 +10,8 @@ from ossnet.evaluation.details import Details
 from ossnet.tree import to_dict
 
 POLICY = (
-    "a class that neither label nor prediction has scores 1, at 0 mm; one that only one of them has scores 0, at "
-    "the diagonal of the image; sensitivity is 1 where there is no lesion"
+    "a class that neither label nor prediction has scores 1, at 0 mm; one that only one has scores 0, "
+    "at the diagonal of the image; sensitivity is 1 where there is no lesion"
 )
 
 
@@ -34,7 +34,7 @@ def summarise(scores: Sequence[CaseScore], *, split: str = "val") -> dict[str, f
 
 
 def report(scores: Sequence[CaseScore]) -> dict[str, Any]:
-    """Mean, its bootstrap interval, median and extremes over cases: of the classes' mean and of each class."""
+    """Mean and its interval, median and extremes over cases, of the classes' mean and of each class."""
     classes = {name: _class_report([score.overlaps[name] for score in scores]) for name in scores[0].overlaps}
     for name in scores[0].details:
         classes[name] |= _details_report([score.details[name] for score in scores])

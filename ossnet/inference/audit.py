@@ -25,7 +25,7 @@ class Audit:
 
     @property
     def bound(self) -> float:
-        """The share of wrong ones among the skipped is below this with 95 % confidence (Clopper and Pearson)."""
+        """With 95 % confidence the share of wrong ones among the skipped is below (Clopper and Pearson)."""
         from scipy.stats import beta
 
         if self.drawn == self.skipped:
@@ -34,7 +34,7 @@ class Audit:
 
 
 def audit(decided: Decided, points: int, seed: int = 0) -> Audit:
-    """Ask so many voxels of those that are not known, drawn without replacement; they are known afterwards."""
+    """Ask so many of the voxels that are not known, drawn without replacement; afterwards they are."""
     device = decided.codes.device
     skipped = (~decided.known).flatten().nonzero()[:, 0]
     random = torch.Generator(device).manual_seed(seed)

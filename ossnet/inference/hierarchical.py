@@ -16,7 +16,7 @@ from ossnet.inference.resemblance import ask_alike
 from ossnet.inference.settings import InferenceConfig
 
 WITH_PRIOR = 4
-"""Voxels between points of the lattice where a coarse prediction tells where to look closer, as in the paper."""
+"""Voxels between points of the lattice where a coarse prediction tells where to look, as in the paper."""
 WITHOUT_PRIOR = 2
 """The same for networks without one: every voxel then has a point of the lattice beside it."""
 
@@ -33,15 +33,17 @@ def hierarchical_classes(
     A cell between eight points of a lattice is filled with their code where they agree and no other class
     has a probability above `settings.suspicion`: at none of them, nor in the encoder's coarse prediction
     (of networks with the auxiliary head). Every voxel of the other cells is asked, then whatever touches a
-    change of code, so that pieces are followed into cells that were filled. So is every voxel that looks like
-    what was found. Then voxels drawn from the filled ones are asked; if one was wrong, all are.
+    change of code, so that pieces are followed into cells that were filled. Where the network sees
+    patches, so is every voxel that looks like what was found. Then voxels drawn from the filled ones are
+    asked; if one was wrong, all are.
     """
     decided = Decided(volume, overlapping=overlapping, device=image.device)
     stride = WITHOUT_PRIOR if volume.prior is None else WITH_PRIOR
     doubtful, chances = _first_lattice(decided, stride, settings.suspicion)
     decided.ask(enlarge(doubtful, stride, volume.shape) & ~decided.known)
     decided.follow()
-    ask_alike(decided, image, chances.logit(1e-4), stride)
+    if volume.sees_voxels:
+        ask_alike(decided, image, chances.logit(1e-4), stride)
     found = audit(decided, settings.audit_points)
     if found.wrong:
         decided.ask(~decided.known)

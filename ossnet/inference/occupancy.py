@@ -40,7 +40,9 @@ class EncodedVolume:
         self._frame = torch.tensor(offset(self.shape, self._grid), device=image.device)
         coarse = self._latent.auxiliary
         self.prior = None if coarse is None else coarse[0].float().sigmoid()
-        """Probability that a coarse cell of the frame holds a class at all; None without the auxiliary head."""
+        """Probability that a coarse cell of the frame holds a class; None without the auxiliary head."""
+        self.sees_voxels = bool(config.patch_channels)
+        """Whether a decision depends on single voxels, so that it may change from one to the next."""
         self.asked = 0
         """Voxels decoded so far."""
         self._patches = None
@@ -62,7 +64,7 @@ class EncodedVolume:
             yield part, self._decode(part, patches)
 
     def prior_at(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
-        """The coarse prediction for the cells that voxels lie in, of voxels beyond the end for the last one."""
+        """The coarse prediction for the cells that voxels lie in; beyond the end that of the last one."""
         assert self.prior is not None
         cells = self.prior.shape[1:]
         edges = zip((voxels + self._frame).unbind(1), cells, self._grid, strict=True)
@@ -70,7 +72,7 @@ class EncodedVolume:
         return self.prior[:, x, y, z].T
 
     def prior_between(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
-        """The coarse prediction interpolated between cells, the outermost ones at the frame's border (as in the paper)."""
+        """The coarse prediction interpolated; as in the paper the outer cells lie at the frame's border."""
         assert self.prior is not None
         places = coordinates(voxels + self._frame, self._grid).flip(1)[None, :, None, None]
         return functional.grid_sample(self.prior[None], places, align_corners=True)[0, :, :, 0, 0].T

@@ -1,4 +1,4 @@
-"""The paper's own coarse to fine (section 3.3, as its code has it): plain, or guided by the coarse prediction.
+"""The paper's coarse to fine (section 3.3, as its code has it): plain, or guided by the coarse prediction.
 
 It loses pieces that hold no point of the first lattice near another piece, or that the coarse prediction does
 not show. Here for comparison; `hierarchical` is what to use.

@@ -1,6 +1,7 @@
 """Voxels that look like foreground already found: a cheap look at each one where the network looked at few.
 
-Letters: C channels, F features, K classes, N points, X Y Z voxel axes in nibabel's order; x y z points of a lattice.
+Letters: C channels, F features, K classes, N points, X Y Z voxel axes in nibabel's order; x y z points of a
+lattice.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ def ask_alike(
 
     For each class the linear discriminant of known voxels inside and outside is learnt from their 3^3
     surroundings and the log odds that the lattice around says, and applied everywhere, which costs one
-    convolution. Repeated until it shows nothing new: each piece that is found may lower the mark for the next.
+    convolution. Repeated until it shows nothing new: each piece found may lower the mark for the next.
 
     Args:
         odds: of each class at the points of the lattice, `stride` voxels apart.
@@ -75,8 +76,8 @@ def _between(odds: Float[Tensor, "x y z"], stride: int, shape: Sequence[int]) ->
     """Interpolated from the lattice to all voxels; beyond its last points as there."""
     padded = functional.pad(odds[None, None], (0, 1) * 3, mode="replicate")
     size = [edge * stride + 1 for edge in odds.shape]
-    fine = functional.interpolate(padded, size=size, mode="trilinear", align_corners=True)
-    return fine[(0, 0, *(slice(edge) for edge in shape))]
+    fine = functional.interpolate(padded, size=size, mode="trilinear", align_corners=True)[0, 0]
+    return fine[tuple(slice(edge) for edge in shape)]
 
 
 def _some(mask: Bool[Tensor, "X Y Z"]) -> Int[Tensor, "N 3"]:

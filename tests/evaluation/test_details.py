@@ -40,7 +40,7 @@ def test_volume_error_in_ml() -> None:
 
 
 def test_sampled_points_of_the_paper() -> None:
-    """A mask widened by two voxels: lower near the border than over the volume, as the paper's protocol has it."""
+    """A mask widened by two voxels scores lower where points lie near the border."""
     places = np.linalg.norm(np.indices((64, 64, 64)) - np.full((3, 1, 1, 1), 31), axis=0)
     label, prediction = places < 16, places < 18
     true = 2 * label.sum() / (label.sum() + prediction.sum())
@@ -82,5 +82,5 @@ def test_paired_comparison_sees_a_small_steady_gain() -> None:
     assert found.p_value < 1e-4
     same = compare([0.5, 0.6], [0.5, 0.6])
     assert (same.mean, same.better, same.worse, same.p_value) == (0.0, 0, 0, 1.0)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match="longer"):
         compare([1.0], [1.0, 2.0])

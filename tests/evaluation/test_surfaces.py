@@ -1,4 +1,4 @@
-"""HD95, NSD and Dice against an independent implementation with distance transforms, on random and degenerate pairs."""
+"""HD95, NSD and Dice against distance transforms, on random and degenerate pairs."""
 
 import math
 
