@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -47,18 +48,15 @@ def main() -> None:
     output = options.output or cli.new_folder("evaluate")
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     checkpoint = options.checkpoint or _demo().checkpoint()
-    predictor = Predictor.from_checkpoint(checkpoint, method=options.method, device=options.device)
+    load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
     fold = Config.from_json(checkpoint / "config.json").training.fold
-    other = None
-    if options.against is not None:
-        other = Predictor.from_checkpoint(options.against, method=options.method, device=options.device)
     evaluation = evaluate(
-        predictor,
+        load(checkpoint),
         store,
         split=options.split,
         fold=fold,
         output=output,
-        against=other,
+        against=None if options.against is None else load(options.against),
         tolerance_mm=options.tolerance_mm,
         progress=_tell,
     )
