@@ -1,7 +1,8 @@
-"""Judge a trained network on a store's cases: Dice and IoU on full volumes, a summary, overlays."""
+"""Judge a trained network on a store's cases: overlap, surfaces, lesions, a page of overlays."""
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -21,11 +22,15 @@ class Evaluate:
     data: Path | None = None
     """Store that jobs/prepare.py wrote; by default the phantom's."""
     output: Path | None = None
-    """Folder for cases.csv, summary.json and overlays; by default runs/evaluate-DATE-TIME."""
+    """Folder for cases.csv, summary.json, evaluation.html, overlays; by default runs/evaluate-DATE-TIME."""
     split: Literal["training", "validation", "test", "all"] = "validation"
     """Which cases."""
-    method: Literal["dense", "hierarchical"] | None = None
-    """Decide every voxel, or only those near a change of class; by default as the checkpoint says."""
+    against: Path | None = None
+    """Another checkpoint, to be compared case by case."""
+    tolerance_mm: float = 1.0
+    """Of the normalised surface distance."""
+    method: Literal["dense", "hierarchical", "paper", "paper-prior"] | None = None
+    """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
     device: str | None = None
     """Where to predict, as torch names it; by default a GPU if there is one."""
     json: bool = False
@@ -43,9 +48,18 @@ def main() -> None:
     output = options.output or cli.new_folder("evaluate")
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     checkpoint = options.checkpoint or _demo().checkpoint()
-    predictor = Predictor.from_checkpoint(checkpoint, method=options.method, device=options.device)
+    load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
     fold = Config.from_json(checkpoint / "config.json").training.fold
-    evaluation = evaluate(predictor, store, split=options.split, fold=fold, output=output, progress=_tell)
+    evaluation = evaluate(
+        load(checkpoint),
+        store,
+        split=options.split,
+        fold=fold,
+        output=output,
+        against=None if options.against is None else load(options.against),
+        tolerance_mm=options.tolerance_mm,
+        progress=_tell,
+    )
     if options.json:
         cli.finish_json(evaluation.summary)
         return
@@ -55,6 +69,7 @@ def main() -> None:
     files = {
         "per case": evaluation.cases,
         "summary": evaluation.report,
+        "page": evaluation.page,
         "overlays": output / "overlays",
     }
     cli.finish(

@@ -20,13 +20,21 @@ class Predict:
     the phantom's."""
     output: Path | None = None
     """Folder for `<case>_seg.nii.gz`; by default runs/predict-DATE-TIME."""
-    method: Literal["dense", "hierarchical"] | None = None
-    """Decide every voxel, or only those near a change of class; by default as the checkpoint says."""
+    method: Literal["dense", "hierarchical", "paper", "paper-prior"] | None = None
+    """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
     precision: Literal["float32", "bf16"] | None = None
     """bf16: matrix products in bfloat16; by default as the checkpoint says."""
     compile: bool = False
     """Have torch's compiler make the arithmetic between matrix products: worth its start of some seconds for
     many scans."""
+    probabilities: bool = False
+    """Write the probability of every class too, as NIfTI; every voxel is then decided."""
+    mesh: Literal["ply", "stl", "obj"] | None = None
+    """Write the surface of every class too, in the patient's millimetres."""
+    smoothing: int = 0
+    """Rounds of smoothing of the meshes; 10 takes the steps of the voxels off."""
+    volumes: bool = False
+    """Write the millilitres of every class too, as JSON."""
     device: str | None = None
     """Where to predict, as torch names it; by default a GPU if there is one."""
     json: bool = False
@@ -37,6 +45,7 @@ def main() -> None:
     """Run the job."""
     options = cli.parse(Predict, description=str(__doc__))
     from ossnet.inference import Predictor
+    from ossnet.inference.export import ExportConfig
     from ossnet.inference.inputs import find_scans
     from ossnet.inference.many import predict_scans
     from ossnet.tree import to_dict
@@ -52,7 +61,8 @@ def main() -> None:
     )
     scans = find_scans(options.input or (_demo().scans(),), predictor.task)
     outcomes = []
-    for outcome in predict_scans(predictor, scans, output):
+    exported = ExportConfig(options.probabilities, options.mesh, options.smoothing, options.volumes)
+    for outcome in predict_scans(predictor, scans, output, exported):
         outcomes.append(outcome)
         if outcome.problem is not None:
             print(f"error: {outcome.problem}", file=sys.stderr)

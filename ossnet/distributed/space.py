@@ -88,7 +88,7 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
 def draws(
     space: Space, *, count: int = _DRAWS, first: bool = False
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """What a space decides and returns: for its `FIRST` where asked, then for random points, always the same."""
+    """What a space decides and returns: for its `FIRST` if asked, then for random points, always the same."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,7 +1,7 @@
 """Scoring a network on the cases of a store: whole volumes, on the working grid."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 import numpy as np
@@ -9,7 +9,9 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
-from ossnet.data import Store, StoredCase
+from ossnet.data import Store, StoredCase, Task
+from ossnet.data.regions import in_class
+from ossnet.evaluation.details import Details, judge
 from ossnet.evaluation.metrics import Overlap, dice_iou
 from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.sampling import SamplingConfig
@@ -22,6 +24,8 @@ class CaseScore:
     case: str
     overlaps: Mapping[str, Overlap]
     """By class (or region), in the task's order."""
+    details: Mapping[str, Details] = field(default_factory=dict)
+    """Likewise, where they were asked for: they take far longer."""
 
     @property
     def dice(self) -> float:
@@ -55,6 +59,22 @@ def score_case(
     label = torch.from_numpy(task.codes(stored.label).copy())
     overlaps = dice_iou(predicted, label, task.classes, overlapping=task.overlapping)
     return CaseScore(case, dict(zip(task.class_names, overlaps, strict=True))), predicted.numpy()
+
+
+def judge_classes(
+    prediction: UInt8[np.ndarray, "X Y Z"], stored: StoredCase, task: Task, *, tolerance_mm: float
+) -> dict[str, Details]:
+    """Details of every class (or region) of predicted codes."""
+    label, overlapping = task.codes(stored.label), task.overlapping
+    return {
+        name: judge(
+            in_class(prediction, index, overlapping=overlapping),
+            in_class(label, index, overlapping=overlapping),
+            stored.spacing,
+            tolerance_mm=tolerance_mm,
+        )
+        for index, name in enumerate(task.class_names)
+    }
 
 
 def predict_case(

@@ -1,20 +1,25 @@
 """A checkpoint against a store's split: scores of every case, a summary, overlays of the telling cases."""
 
-import csv
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ossnet.data import Store, Task
 from ossnet.errors import UserError
-from ossnet.evaluation.cases import CaseScore, predict_case, score_case
+from ossnet.evaluation.cases import CaseScore, judge_classes, predict_case, score_case
 from ossnet.evaluation.figures import draw_overlay
-from ossnet.evaluation.summary import report
+from ossnet.evaluation.files import write_aside, write_cases
+from ossnet.evaluation.page import render
+from ossnet.evaluation.sampled import POINTS, Protocol, SampledOverlap, sampled_overlap
+from ossnet.evaluation.summary import comparison, report
 from ossnet.inference import Predictor
+
+TOLERANCE_MM = 1.0
+"""Of the normalised surface distance."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Evaluation:
     """CSV, a row a case."""
     report: Path
     """The summary as JSON."""
+    page: Path
+    """The telling cases as HTML."""
     overlays: tuple[Path, ...]
 
 
@@ -36,39 +43,86 @@ def evaluate(
     split: str,
     fold: int | None = None,
     output: Path,
+    against: Predictor | None = None,
+    tolerance_mm: float = TOLERANCE_MM,
     progress: Callable[[CaseScore, int, int], None] = lambda score, done, of: None,
 ) -> Evaluation:
     """Score every case of a split on full volumes of the working grid.
 
     Args:
         fold: of the store, where the network was trained on the others.
+        against: another network, to be compared case by case.
+        tolerance_mm: of the normalised surface distance.
         progress: told of every case with how many are done, and of how many.
 
     Raises:
-        UserError: an empty split, or a store prepared for another task than the checkpoint's.
+        UserError: an empty split, or a store prepared for another task than a checkpoint's.
     """
-    _check_task(predictor.task, store)
+    predictors = [predictor, *([] if against is None else [against])]
+    for each in predictors:
+        _check_task(each.task, store)
     cases = store.split(split, fold=fold)
     if not cases:
         msg = f"{store.root}: the {split} split has no cases: choose another or prepare anew"
         raise UserError(msg)
-    scores, began = [], time.monotonic()
-    for case in cases:
-        score, _ = score_case(
-            predictor.network, store, case, sampling=predictor.sampling, settings=predictor.settings
-        )
-        scores.append(score)
-        progress(score, len(scores), len(cases))
-    seconds = (time.monotonic() - began) / len(cases)
-    summary = {"split": split, "fold": fold, **report(scores), "seconds_per_case": seconds}
-    output.mkdir(parents=True, exist_ok=True)
-    _write(output / "summary.json", json.dumps(summary, indent=2))
-    _write_cases(output / "cases.csv", scores)
-    overlays = tuple(
-        _overlay(predictor, store, score, output / "overlays" / f"{rank}_{score.case}.png", rank)
+    judged, began = _Judged(store, tolerance_mm), time.monotonic()
+    total = len(cases) * len(predictors)
+    for each in predictors:
+        for case in cases:
+            score = judged.add(each, case)
+            progress(score, len(judged.scores), total)
+    seconds = (time.monotonic() - began) / total
+    scores, others = judged.scores[: len(cases)], judged.scores[len(cases) :]
+    summary = {"split": split, "fold": fold, **report(scores), "nsd_tolerance_mm": tolerance_mm}
+    summary |= {"paper_protocol": judged.paper_protocol(len(cases)), "seconds_per_case": seconds}
+    if others:
+        summary["against"] = {**report(others), "difference": comparison(scores, others)}
+        write_cases(output / "cases_against.csv", others)
+    write_aside(output / "summary.json", json.dumps(summary, indent=2))
+    write_cases(output / "cases.csv", scores)
+    overlays = {
+        rank: _overlay(predictor, store, score, output / "overlays" / f"{rank}_{score.case}.png", rank)
         for rank, score in _telling(scores).items()
+    }
+    write_aside(output / "evaluation.html", render(summary, overlays))
+    return Evaluation(
+        summary,
+        output / "cases.csv",
+        output / "summary.json",
+        output / "evaluation.html",
+        tuple(overlays.values()),
     )
-    return Evaluation(summary, output / "cases.csv", output / "summary.json", overlays)
+
+
+class _Judged:
+    """Scores gathered case by case."""
+
+    def __init__(self, store: Store, tolerance_mm: float) -> None:
+        self.store = store
+        self.tolerance_mm = tolerance_mm
+        self.scores: list[CaseScore] = []
+        self.sampled: dict[Protocol, list[SampledOverlap]] = {protocol: [] for protocol in POINTS}
+
+    def add(self, predictor: Predictor, case: str) -> CaseScore:
+        score, codes = score_case(
+            predictor.network, self.store, case, sampling=predictor.sampling, settings=predictor.settings
+        )
+        stored, task = self.store.case(case), self.store.task
+        details = judge_classes(codes, stored, task, tolerance_mm=self.tolerance_mm)
+        for protocol, found in self.sampled.items():
+            found.append(sampled_overlap(codes > 0, task.codes(stored.label) > 0, protocol=protocol))
+        self.scores.append(replace(score, details=details))
+        return self.scores[-1]
+
+    def paper_protocol(self, cases: int) -> dict[Protocol, dict[str, float]]:
+        """Means over the first so many cases of foreground against background."""
+        return {
+            protocol: {
+                "dice": fmean(each.dice for each in found[:cases]),
+                "iou": fmean(each.iou for each in found[:cases]),
+            }
+            for protocol, found in self.sampled.items()
+        }
 
 
 def _check_task(task: Task, store: Store) -> None:
@@ -105,29 +159,3 @@ def _overlay(predictor: Predictor, store: Store, score: CaseScore, path: Path, r
         title=f"{score.case} ({rank}): Dice {score.dice:.3f}",
     )
     return path
-
-
-def _write_cases(path: Path, scores: Sequence[CaseScore]) -> None:
-    rows = [_row(score) for score in scores]
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    aside.replace(path)
-
-
-def _row(score: CaseScore) -> dict[str, Any]:
-    row: dict[str, Any] = {"case": score.case, "dice": score.dice, "iou": score.iou}
-    for name, overlap in score.overlaps.items():
-        row[f"dice/{name}"] = overlap.dice
-        row[f"iou/{name}"] = overlap.iou
-        row[f"label_voxels/{name}"] = overlap.label_voxels
-        row[f"predicted_voxels/{name}"] = overlap.predicted_voxels
-    return row
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.replace(path)

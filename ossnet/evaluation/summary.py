@@ -5,6 +5,14 @@ from statistics import fmean, median
 from typing import Any
 
 from ossnet.evaluation.cases import CaseScore
+from ossnet.evaluation.comparison import bootstrap, compare
+from ossnet.evaluation.details import Details
+from ossnet.tree import to_dict
+
+POLICY = (
+    "a class that neither label nor prediction has scores 1, at 0 mm; one that only one has scores 0, "
+    "at the diagonal of the image; sensitivity is 1 where there is no lesion"
+)
 
 
 def summarise(scores: Sequence[CaseScore], *, split: str = "val") -> dict[str, float]:
@@ -26,14 +34,46 @@ def summarise(scores: Sequence[CaseScore], *, split: str = "val") -> dict[str, f
 
 
 def report(scores: Sequence[CaseScore]) -> dict[str, Any]:
-    """Mean, median and extremes over cases, of the classes' mean and of each class."""
+    """Mean and its interval, median and extremes over cases, of the classes' mean and of each class."""
     classes = {name: _class_report([score.overlaps[name] for score in scores]) for name in scores[0].overlaps}
+    for name in scores[0].details:
+        classes[name] |= _details_report([score.details[name] for score in scores])
     return {
         "cases": len(scores),
         "dice": _spread([score.dice for score in scores]),
         "iou": _spread([score.iou for score in scores]),
         "classes": classes,
-        "policy": "a class that neither label nor prediction has scores 1; that only one has scores 0",
+        "policy": POLICY,
+    }
+
+
+def comparison(scores: Sequence[CaseScore], others: Sequence[CaseScore]) -> dict[str, Any]:
+    """The first network minus the other on the same cases, of the mean over classes of each measure."""
+    measures = {
+        "dice": lambda score: score.dice,
+        "iou": lambda score: score.iou,
+        "hd95_mm": lambda score: fmean(each.surfaces.hd95_mm for each in score.details.values()),
+        "nsd": lambda score: fmean(each.surfaces.nsd for each in score.details.values()),
+    }
+    return {
+        name: to_dict(compare(list(map(measure, scores)), list(map(measure, others))))
+        for name, measure in measures.items()
+    }
+
+
+def _details_report(details: Sequence[Details]) -> dict[str, Any]:
+    values = [each.values() for each in details]
+    spread = {
+        name: _spread([each[name] for each in values]) for name in ("hd95_mm", "nsd", "volume_error_ml")
+    }
+    lesions, found = (sum(int(each[name]) for each in values) for name in ("lesions", "found"))
+    invented = sum(each.detection.false_positives for each in details)
+    return {
+        **spread,
+        "lesions": lesions,
+        "lesions_found": found,
+        "sensitivity": found / lesions if lesions else 1.0,
+        "false_positives_per_case": invented / len(details),
     }
 
 
@@ -47,4 +87,12 @@ def _class_report(overlaps: Sequence[Any]) -> dict[str, Any]:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": fmean(values), "median": median(values), "min": min(values), "max": max(values)}
+    interval = bootstrap(values)
+    return {
+        "mean": fmean(values),
+        "mean_low": interval.low,
+        "mean_high": interval.high,
+        "median": median(values),
+        "min": min(values),
+        "max": max(values),
+    }

@@ -1,86 +1,76 @@
-"""Coarse to fine: decide a lattice, then only the voxels near a change of decision (paper, section 3.3).
+"""Coarse to fine without losing anything: a lattice, every voxel in doubt, an audit of the rest.
 
-Letters: X Y Z voxel axes in nibabel's order; x y z those of a lattice.
+Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order; x y z cells of a lattice.
 """
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from ossnet.inference.decision import decide
+from ossnet.data.regions import in_class
+from ossnet.inference.audit import Audit, audit
+from ossnet.inference.decision import decide, probabilities
+from ossnet.inference.lattice import Decided, enlarge, over_corners
 from ossnet.inference.occupancy import EncodedVolume
+from ossnet.inference.resemblance import ask_alike
+from ossnet.inference.settings import InferenceConfig
 
-COARSEST = 4
-"""Voxels between points of the first lattice, as in the paper."""
+WITH_PRIOR = 4
+"""Voxels between points of the lattice where a coarse prediction tells where to look, as in the paper."""
+WITHOUT_PRIOR = 2
+"""The same for networks without one: every voxel then has a point of the lattice beside it."""
 
 
 def hierarchical_classes(
-    volume: EncodedVolume, *, overlapping: bool, device: torch.device
-) -> UInt8[Tensor, "X Y Z"]:
-    """Codes, as `decide` gives them, of most voxels without asking the network.
-
-    Each finer lattice inherits from the coarser one; then every point beside a change of class is asked, and
-    again beside the changes that this brings, until all changes lie between points that were asked. So the
-    result differs from the dense one only by whole pieces that hide between the points of the first lattice.
-    Unlike in the paper, any number of classes or regions works, what was decided can be revised, and the
-    interior is left alone. Of regions that overlap, a change of any one counts.
-    """
-    stride = COARSEST
-    classes = torch.zeros([-(-edge // stride) for edge in volume.shape], dtype=torch.uint8, device=device)
-    known = torch.zeros_like(classes, dtype=torch.bool)
-    rule = partial(decide, overlapping=overlapping)
-    _ask(volume, rule, classes, known, ~known, stride)
-    while stride > 1:
-        stride //= 2
-        shape = [-(-edge // stride) for edge in volume.shape]
-        classes, known = _refine(classes, known, shape)
-        while (todo := _beside_change(classes) & ~known).any():
-            _ask(volume, rule, classes, known, todo, stride)
-    return classes
-
-
-def _ask(
     volume: EncodedVolume,
-    rule: Callable[[Tensor], Tensor],
-    classes: UInt8[Tensor, "x y z"],
-    known: Bool[Tensor, "x y z"],
-    todo: Bool[Tensor, "x y z"],
-    stride: int,
-) -> None:
-    """Let the network decide points of a lattice."""
-    for voxels, logits in volume.points(todo.nonzero() * stride):
-        x, y, z = (voxels // stride).unbind(1)
-        classes[x, y, z] = rule(logits)
-    known |= todo
+    image: Float[Tensor, "C X Y Z"],
+    settings: InferenceConfig,
+    *,
+    overlapping: bool,
+) -> tuple[UInt8[Tensor, "X Y Z"], Audit]:
+    """Codes, as `decide` gives them, most of them without asking the network.
+
+    A cell between eight points of a lattice is filled with their code where they agree and no other class
+    has a probability above `settings.suspicion`: at none of them, nor in the encoder's coarse prediction
+    (of networks with the auxiliary head). Every voxel of the other cells is asked, then whatever touches a
+    change of code, so that pieces are followed into cells that were filled. Where the network sees
+    patches, so is every voxel that looks like what was found. Then voxels drawn from the filled ones are
+    asked; if one was wrong, all are.
+    """
+    decided = Decided(volume, overlapping=overlapping, device=image.device)
+    stride = WITHOUT_PRIOR if volume.prior is None else WITH_PRIOR
+    doubtful, chances = _first_lattice(decided, stride, settings.suspicion)
+    decided.ask(enlarge(doubtful, stride, volume.shape) & ~decided.known)
+    decided.follow()
+    if volume.sees_voxels:
+        ask_alike(decided, image, chances.logit(1e-4), stride)
+    found = audit(decided, settings.audit_points)
+    if found.wrong:
+        decided.ask(~decided.known)
+    return decided.codes, found
 
 
-def _refine(classes: Tensor, known: Tensor, shape: list[int]) -> tuple[Tensor, Tensor]:
-    """The lattice twice as fine: points between inherit from the one before, without being known."""
-    inside = tuple(slice(edge) for edge in shape)
-    for axis in range(3):
-        classes = classes.repeat_interleave(2, axis)
-    finer = torch.zeros_like(classes, dtype=torch.bool)
-    finer[::2, ::2, ::2] = known
-    return classes[inside].contiguous(), finer[inside]
-
-
-def _beside_change(classes: UInt8[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
-    """Where any of the 26 neighbours has another code."""
-    low = high = classes
-    for axis in range(3):
-        low, high = _over_neighbours(low, axis, torch.minimum), _over_neighbours(high, axis, torch.maximum)
-    return low != high
-
-
-def _over_neighbours(volume: Tensor, axis: int, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The extreme of each point and its neighbours along one axis."""
-    result = volume.clone()
-    inner = volume.shape[axis] - 1
-    before, after = volume.narrow(axis, 0, inner), volume.narrow(axis, 1, inner)
-    for start, other in ((0, after), (1, before)):
-        part = result.narrow(axis, start, inner)
-        part.copy_(extreme(part, other))
-    return result
+def _first_lattice(
+    decided: Decided, stride: int, suspicion: float
+) -> tuple[Bool[Tensor, "x y z"], Float[Tensor, "K x y z"]]:
+    """Decide a lattice and fill the volume from it; the cells in doubt, and probabilities at the points."""
+    volume, overlapping = decided.volume, decided.overlapping
+    shape = [-(-edge // stride) for edge in volume.shape]
+    device = decided.codes.device
+    points = torch.cartesian_prod(*(torch.arange(edge, device=device) for edge in shape)) * stride
+    codes, chances = [], []
+    for _, logits in volume.points(points):
+        codes.append(decide(logits, overlapping=overlapping))
+        chances.append(probabilities(logits, overlapping=overlapping))
+    coarse = torch.cat(codes).reshape(shape)
+    decided.codes = enlarge(coarse, stride, volume.shape)
+    decided.known[::stride, ::stride, ::stride] = True
+    exact = coarse.float()
+    largest, smallest = over_corners(torch.stack([exact, -exact]))
+    of_points = torch.cat(chances).T.reshape(-1, *shape)
+    suspected = over_corners(of_points)
+    if volume.prior is not None:
+        suspected = torch.maximum(suspected, volume.prior_at(points + stride // 2).T.reshape(-1, *shape))
+    theirs = [in_class(coarse, index, overlapping=overlapping) for index in range(len(suspected))]
+    others = (suspected > suspicion) & ~torch.stack(theirs)
+    return (largest != -smallest) | others.any(0), of_points

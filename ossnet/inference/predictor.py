@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from torch import nn
 
 from ossnet.checkpoint import check_checkpoint, load_weights
@@ -18,6 +18,7 @@ from ossnet.compilation import compile_if
 from ossnet.data import Geometry, Scan, Task, preprocess, restore, write_nifti
 from ossnet.data.regions import in_class, members
 from ossnet.errors import UserError
+from ossnet.inference.audit import Audit
 from ossnet.inference.scans import scan_from_array
 from ossnet.inference.settings import InferenceConfig, Method, Precision
 from ossnet.inference.volume import predict_volume
@@ -42,6 +43,16 @@ class Segmentation:
     """Probability of every class, where it was asked for."""
     regions: Mapping[str, UInt8[np.ndarray, "X Y Z"]] = field(default_factory=dict)
     """Every region, 1 inside it, where one label map cannot show them all."""
+    codes: UInt8[np.ndarray, "X Y Z"] | None = None
+    """What was decided (`ossnet.data.regions`); `mask` tells classes from it."""
+    overlapping: bool = False
+    audit: Audit | None = None
+    """Of the voxels that the hierarchical method filled in."""
+
+    def mask(self, name: str) -> Bool[np.ndarray, "X Y Z"]:
+        """Where one class is."""
+        assert self.codes is not None
+        return in_class(self.codes, list(self.volumes_ml).index(name), overlapping=self.overlapping)
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"]:
@@ -140,6 +151,9 @@ class Predictor:
             volumes_ml=_volumes_ml(codes, scan.geometry, task),
             probabilities=chances,
             regions={} if task.nested else _masks(codes, task),
+            codes=codes,
+            overlapping=task.overlapping,
+            audit=prediction.audit,
         )
 
     def _scan(self, images: Images) -> Scan:

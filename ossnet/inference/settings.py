@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["float32", "bf16"]
-Method = Literal["dense", "hierarchical"]
+Method = Literal["dense", "hierarchical", "paper", "paper-prior"]
 
 
 @dataclass(frozen=True)
@@ -12,10 +12,17 @@ class InferenceConfig:
     """Settings of memory and speed."""
 
     method: Method = "dense"
-    """dense: an occupancy network decides every voxel. hierarchical: only those near a change of class on
-    ever finer lattices; it can miss a whole piece that hides between points 4 voxels apart."""
+    """Of occupancy networks. dense: decide every voxel. hierarchical: a lattice, then every voxel that could
+    be something else, then an audit of what was skipped. paper, paper-prior: as the paper does, which loses
+    whole pieces that hide between points 4 voxels apart or outside the coarse prediction."""
     points_per_chunk: int = 2**14
     """Points an occupancy network decodes at once: the setting of its memory."""
+    suspicion: float = 0.02
+    """hierarchical: the probability, of a coarse cell or a point of the lattice, from which every voxel
+    around is asked."""
+    audit_points: int = 4096
+    """hierarchical: voxels drawn at random from the skipped ones and asked after all; if one of them was
+    filled in wrongly, every voxel is asked."""
     precision: Precision = "float32"
     """bf16: matrix products and convolutions in bfloat16."""
     slices_per_chunk: int = 16
@@ -25,10 +32,13 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, naming the field."""
-        for name in ("points_per_chunk", "slices_per_chunk"):
+        for name in ("points_per_chunk", "audit_points", "slices_per_chunk"):
             if getattr(self, name) < 1:
                 msg = f"{name}: expected at least 1, found {getattr(self, name)}"
                 raise ValueError(msg)
         if not 0 <= self.window_overlap < 1:
             msg = f"window_overlap: expected a share from 0 to below 1, found {self.window_overlap}"
+            raise ValueError(msg)
+        if not 0 < self.suspicion <= 0.5:
+            msg = f"suspicion: expected a probability above 0, at most 0.5, found {self.suspicion}"
             raise ValueError(msg)

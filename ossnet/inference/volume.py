@@ -13,13 +13,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from ossnet.inference.audit import Audit
 from ossnet.inference.boxes import Box, box_shape, boxes
 from ossnet.inference.decision import check_decidable, decide, probabilities
 from ossnet.inference.hierarchical import hierarchical_classes
 from ossnet.inference.occupancy import EncodedVolume
+from ossnet.inference.paper import paper_classes
 from ossnet.inference.settings import InferenceConfig
 from ossnet.inference.unet import unet_logits
-from ossnet.models import OccupancyNetwork, UNet
+from ossnet.models import OccupancyConfig, OccupancyNetwork, UNet
 from ossnet.models.precision import autocast
 from ossnet.sampling import SamplingConfig
 
@@ -32,6 +34,10 @@ class VolumePrediction:
     """Codes (`ossnet.data.regions`): class indices, 0 for the background; or a bit a region."""
     probabilities: Float[Tensor, "K X Y Z"] | None
     """Probability of every foreground class, where it was asked for."""
+    asked: int
+    """Voxels that the network decided."""
+    audit: Audit | None = None
+    """Of the voxels that the hierarchical method filled in."""
 
 
 @torch.inference_mode()
@@ -64,11 +70,22 @@ def predict_volume(
             volume = EncodedVolume(
                 network, image, working=sampling.working_shape, chunk=settings.points_per_chunk
             )
-            if settings.method == "hierarchical" and not with_probabilities:
-                codes = hierarchical_classes(volume, overlapping=overlapping, device=image.device)
-                return VolumePrediction(codes, None)
+            if settings.method != "dense" and not with_probabilities:
+                return _coarse_to_fine(volume, image, settings, network.config)
             parts = volume.boxes()
         return _gather(parts, image, with_probabilities=with_probabilities, overlapping=overlapping)
+
+
+def _coarse_to_fine(
+    volume: EncodedVolume, image: Float[Tensor, "C X Y Z"], settings: InferenceConfig, config: OccupancyConfig
+) -> VolumePrediction:
+    overlapping = config.overlapping
+    if settings.method == "hierarchical":
+        codes, found = hierarchical_classes(volume, image, settings, overlapping=overlapping)
+        return VolumePrediction(codes, None, volume.asked, found)
+    prior = settings.method == "paper-prior"
+    codes = paper_classes(volume, prior=prior, overlapping=overlapping, device=image.device)
+    return VolumePrediction(codes, None, volume.asked)
 
 
 def _parts(logits: Float[Tensor, "L X Y Z"], size: int) -> Iterator[tuple[Box, Float[Tensor, "N L"]]]:
@@ -97,7 +114,7 @@ def _gather(
             if chances is None:
                 chances = values.new_empty((values.shape[1], *classes.shape))
             chances[(slice(None), *box)] = values.T.reshape(-1, *box_shape(box))
-    return VolumePrediction(classes, chances)
+    return VolumePrediction(classes, chances, classes.numel())
 
 
 @contextmanager

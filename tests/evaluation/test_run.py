@@ -85,7 +85,28 @@ def test_evaluate_writes_cases_summary_and_overlays(store: Store, checkpoint: Pa
     assert tmp_path / "out" / "overlays" / f"best_{best}.png" in evaluation.overlays
     assert len(evaluation.overlays) == 3
     written = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert written == {evaluation.cases, evaluation.report, *evaluation.overlays}
+    assert written == {evaluation.cases, evaluation.report, evaluation.page, *evaluation.overlays}
+    assert evaluation.page.read_text().count("<img ") == 3
+
+
+def test_files_hold_surfaces_lesions_and_what_differs(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    predictor = Predictor.from_checkpoint(checkpoint)
+    torch.manual_seed(1)
+    other = replace(predictor, network=network_from_config(predictor.network.config))
+    evaluation = evaluate(predictor, store, split="validation", output=tmp_path, against=other)
+    rows = list(csv.DictReader(evaluation.cases.open()))
+    others = list(csv.DictReader((tmp_path / "cases_against.csv").open()))
+    assert [row["case"] for row in rows] == [row["case"] for row in others]
+    summary = evaluation.summary
+    for name, found in summary["classes"].items():
+        distances = [float(row[f"hd95_mm/{name}"]) for row in rows]
+        assert found["hd95_mm"]["mean"] == pytest.approx(np.mean(distances))
+        assert found["hd95_mm"]["mean_low"] <= found["hd95_mm"]["mean"] <= found["hd95_mm"]["mean_high"]
+        assert found["lesions"] == sum(int(row[f"lesions/{name}"]) for row in rows)
+    differences = [float(one["dice"]) - float(two["dice"]) for one, two in zip(rows, others, strict=True)]
+    assert summary["against"]["difference"]["dice"]["mean"] == pytest.approx(np.mean(differences))
+    assert "Against" in evaluation.page.read_text()
+    assert set(summary["paper_protocol"]) == {"brats", "lits"}
 
 
 def test_regions_are_scored_drawn_and_told_apart(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Surfaces of masks as triangle meshes in the patient's millimetres.
+
+Letters: V vertices, F faces, X Y Z voxel axes in nibabel's order.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
+
+MeshFormat = Literal["ply", "stl", "obj"]
+
+_PASS_BAND = (0.5, 0.53)
+"""Taubin's two steps: the second swells what the first shrank, so that the volume stays."""
+
+
+def mesh_of(
+    mask: Bool[np.ndarray, "X Y Z"], affine: Float[np.ndarray, "4 4"], *, smoothing: int = 0
+) -> "Trimesh":
+    """The closed surface around a mask, its normals pointing outwards; empty for an empty mask.
+
+    Marching cubes of Lewiner at one half, with a rim of background, so that it is closed at the border too.
+
+    Args:
+        affine: from voxel indices to mm in RAS+.
+        smoothing: rounds of Taubin's smoothing, which takes the steps off; 10 is a good number.
+    """
+    from skimage.measure import marching_cubes
+    from trimesh import Trimesh
+    from trimesh.smoothing import filter_taubin
+
+    if not mask.any():
+        return Trimesh()
+    held = [np.flatnonzero(mask.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    padded = np.pad(mask[tuple(slice(each[0], each[-1] + 1) for each in held)], 1).astype(np.float32)
+    # Inside is the higher value, so that the gradient ascends inwards and the normals point out.
+    corners, faces, _, _ = marching_cubes(padded, 0.5, gradient_direction="ascent")
+    voxels = corners + [each[0] - 1 for each in held]
+    places = voxels @ affine[:3, :3].T + affine[:3, 3]
+    if np.linalg.det(affine[:3, :3]) < 0:
+        faces = faces[:, ::-1]  # a mirror turns surfaces inside out
+    mesh = Trimesh(places, faces, process=False)
+    return filter_taubin(mesh, *_PASS_BAND, iterations=smoothing) if smoothing else mesh
+
+
+def write_mesh(path: Path, mesh: "Trimesh", kind: MeshFormat) -> None:
+    """Write PLY, STL (both binary) or OBJ; aside first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    content = mesh.export(file_type=kind)
+    assert isinstance(content, bytes | str)
+    aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    aside.replace(path)

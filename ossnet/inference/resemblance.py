@@ -1,0 +1,93 @@
+"""Voxels that look like foreground already found: a cheap look at each one where the network looked at few.
+
+Letters: C channels, F features, K classes, N points, X Y Z voxel axes in nibabel's order; x y z points of a
+lattice.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from ossnet.data.regions import in_class
+from ossnet.inference.boxes import BoxPatches
+from ossnet.inference.lattice import Decided
+
+EDGE = 3
+"""A voxel is judged by the cube of this edge around it."""
+MOST = 2**13
+"""Voxels of each side that a look is learnt from."""
+RIDGE = 1e-2
+"""Keeps the covariance invertible, as a share of its mean variance."""
+MARGIN = 0.1
+"""How far below the least likely known voxel to look, in distances between the means of both sides."""
+
+
+def ask_alike(
+    decided: Decided, image: Float[Tensor, "C X Y Z"], odds: Float[Tensor, "K x y z"], stride: int
+) -> None:
+    """Ask every voxel that looks about as much like a class as some voxel that is known to be in it.
+
+    For each class the linear discriminant of known voxels inside and outside is learnt from their 3^3
+    surroundings and the log odds that the lattice around says, and applied everywhere, which costs one
+    convolution. Repeated until it shows nothing new: each piece found may lower the mark for the next.
+
+    Args:
+        odds: of each class at the points of the lattice, `stride` voxels apart.
+    """
+    patches = BoxPatches(image, edge=EDGE, local=True, mid_range=False)
+    learnt_from = torch.ones_like(decided.known)
+    learnt_from[::stride, ::stride, ::stride] = False  # there the odds are those of the voxel itself
+    while True:
+        before = decided.known.sum()
+        for index, of_class in enumerate(odds):
+            inside = in_class(decided.codes, index, overlapping=decided.overlapping)
+            known = decided.known & learnt_from
+            found, rest = known & inside, known & ~inside
+            if found.any() and rest.any():
+                score = _score(patches, image, _between(of_class, stride, image.shape[1:]), found, rest)
+                gap = score[found].mean() - score[rest].mean()
+                decided.ask((score >= score[found].min() - MARGIN * gap) & ~decided.known)
+        decided.follow()
+        if decided.known.sum() == before:
+            return
+
+
+def _score(
+    patches: BoxPatches,
+    image: Float[Tensor, "C X Y Z"],
+    around: Float[Tensor, "X Y Z"],
+    found: Bool[Tensor, "X Y Z"],
+    rest: Bool[Tensor, "X Y Z"],
+) -> Float[Tensor, "X Y Z"]:
+    """The discriminant of both sides at every voxel."""
+    one, other = (
+        torch.cat([patches.gather(some).flatten(1), around[some.unbind(1)][:, None]], 1)
+        for some in (_some(found), _some(rest))
+    )
+    weights = _discriminant(one, other)
+    kernel = weights[:-1].reshape(1, len(image), EDGE, EDGE, EDGE)
+    return functional.conv3d(image[None], kernel, padding=EDGE // 2)[0, 0] + weights[-1] * around
+
+
+def _between(odds: Float[Tensor, "x y z"], stride: int, shape: Sequence[int]) -> Float[Tensor, "X Y Z"]:
+    """Interpolated from the lattice to all voxels; beyond its last points as there."""
+    padded = functional.pad(odds[None, None], (0, 1) * 3, mode="replicate")
+    size = [edge * stride + 1 for edge in odds.shape]
+    fine = functional.interpolate(padded, size=size, mode="trilinear", align_corners=True)[0, 0]
+    return fine[tuple(slice(edge) for edge in shape)]
+
+
+def _some(mask: Bool[Tensor, "X Y Z"]) -> Int[Tensor, "N 3"]:
+    """At most `MOST` places of a mask, evenly from all over it."""
+    places = mask.nonzero()
+    return places[:: -(-len(places) // MOST)]
+
+
+def _discriminant(one: Float[Tensor, "N F"], other: Float[Tensor, "M F"]) -> Float[Tensor, " F"]:
+    centred = torch.cat([one - one.mean(0), other - other.mean(0)])
+    covariance = centred.T @ centred / len(centred)
+    covariance.diagonal().add_(RIDGE * covariance.diagonal().mean() + 1e-12)
+    return torch.linalg.solve(covariance, one.mean(0) - other.mean(0))
