@@ -132,6 +132,7 @@ class _FusedActivation(torch.autograd.Function):
             values = arithmetic.activate(entry.piece(tile), coefficients, out)
             if matrix is not None:
                 _linear(values[0], matrix, offset, mapped[tile][0])
+            del values  # no tile lives beside the next
         return activated, mapped
 
     @staticmethod
@@ -289,6 +290,7 @@ def _through_activation(
         if outer.mapped is not None:
             sums.add_linear(outer.mapped[tile][0], slopes.activated[0])
         slope[tile] = slopes.before  # may be where the gradient was
+        del slopes  # no tile lives beside the next
     return sums
 
 

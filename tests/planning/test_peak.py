@@ -73,9 +73,19 @@ MANY_PARTS = {  # more points than the patch encoder takes at a time
     "optimiser__name": "lookahead-radam",
 }
 
+TWO_TILES = {  # a tile a volume, of copies in the precision of the tiles
+    "model__decoder_width": 16,
+    "model__decoder_blocks": 1,
+    "model__encoder_channels": (4,),
+    "model__latent_grid": (2, 2, 2),
+    "sampling__points": 16,
+    "training__precision": "bf16",
+}
+
 
 @settings(max_examples=4)
 @example("oss-net-d", MANY_PARTS)
+@example("o-net", TWO_TILES)
 @given(st.sampled_from(["o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d"]), OCCUPANCY)
 def test_predicted_is_measured_for_occupancy_networks(name: str, changes: dict[str, Any]) -> None:
     config = configured(name, **changes)
