@@ -43,7 +43,7 @@ def main() -> None:
 def models(options: Models) -> None:
     """Measure, write, show."""
     from ossnet.benchmarks import figure, measure_models, table
-    from ossnet.benchmarks.results import write_aside
+    from ossnet.files import write_aside
     from ossnet.tree import to_dict
 
     output = options.output or cli.new_folder("bench")
@@ -62,7 +62,7 @@ def models(options: Models) -> None:
 def prepare(options: Input) -> None:
     """Measure, write, show."""
     from ossnet.benchmarks import input_results, measure_input
-    from ossnet.benchmarks.results import write_aside
+    from ossnet.files import write_aside
     from ossnet.tree import to_dict
 
     output = options.output or cli.new_folder("bench")

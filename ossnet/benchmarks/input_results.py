@@ -1,15 +1,11 @@
 """What a comparison of ways to prepare samples gives, and how it is kept and shown."""
 
 import io
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ossnet import tree
-from ossnet.benchmarks.results import write_aside
+from ossnet.benchmarks.record import Record
 from ossnet.benchmarks.settings import shape_name
-from ossnet.errors import UserError
 from ossnet.sampling.grid import Shape
 
 if TYPE_CHECKING:
@@ -45,7 +41,7 @@ class InputRow:
 
 
 @dataclass(frozen=True)
-class InputResult:
+class InputResult(Record):
     """All rows, and where and how they were measured."""
 
     processor: str
@@ -62,23 +58,6 @@ class InputResult:
     statistic: str
     command: str
     rows: tuple[InputRow, ...]
-
-    def write(self, path: Path) -> None:
-        """Write as JSON; aside first, then renamed."""
-        write_aside(path, json.dumps(tree.to_dict(self), indent=2).encode())
-
-    @classmethod
-    def read(cls, path: Path) -> "InputResult":
-        """What `write` wrote.
-
-        Raises:
-            UserError: no JSON, or not of this form.
-        """
-        try:
-            return tree.from_dict(cls, json.loads(path.read_text()))
-        except json.JSONDecodeError as error:
-            msg = f"{path}: not JSON: {error}"
-            raise UserError(msg) from error
 
 
 def show(result: InputResult) -> None:

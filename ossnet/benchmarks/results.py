@@ -1,14 +1,10 @@
 """What a comparison of networks gives, and how it is kept."""
 
-import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from ossnet import tree
 from ossnet.benchmarks.operations import Operations
-from ossnet.errors import UserError
+from ossnet.benchmarks.record import Record
 from ossnet.sampling.grid import Shape
 
 STATISTIC = "seconds of the fastest repeat after a warm-up; step_median_s of the median one"
@@ -50,7 +46,7 @@ class ModelRow:
 
 
 @dataclass(frozen=True)
-class ModelsResult:
+class ModelsResult(Record):
     """All rows, and where and how they were measured."""
 
     device: str
@@ -69,28 +65,3 @@ class ModelsResult:
     gflops: dict[str, float]
     """Rate of matrix products by precision, measured in the same run."""
     rows: tuple[ModelRow, ...]
-
-    def write(self, path: Path) -> None:
-        """Write as JSON; aside first, then renamed."""
-        write_aside(path, json.dumps(tree.to_dict(self), indent=2).encode())
-
-    @classmethod
-    def read(cls, path: Path) -> "ModelsResult":
-        """What `write` wrote.
-
-        Raises:
-            UserError: no JSON, or not of this form.
-        """
-        try:
-            return tree.from_dict(cls, json.loads(path.read_text()))
-        except json.JSONDecodeError as error:
-            msg = f"{path}: not JSON: {error}"
-            raise UserError(msg) from error
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """Write a file under another name and rename it, so that nothing half-written is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    aside.replace(path)

@@ -4,7 +4,6 @@ Legend: X Y Z voxel axes in nibabel order.
 """
 
 import json
-import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from ossnet.data.splits import SPLITS, check_splits
 from ossnet.data.storage import Storage
 from ossnet.data.task import Task
 from ossnet.errors import UserError
+from ossnet.files import write_aside
 from ossnet.tree import from_dict, to_dict, unknown
 
 SCHEMA_VERSION = 2
@@ -199,9 +199,4 @@ def read_version(root: Path) -> int:
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write the manifest aside and rename it: with this the store exists."""
-    aside = root / f".{uuid.uuid4().hex}-{MANIFEST}"
-    try:
-        aside.write_text(json.dumps(to_dict(manifest), indent=1))
-        aside.replace(root / MANIFEST)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_aside(root / MANIFEST, json.dumps(to_dict(manifest), indent=1))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.distributed.names import EARLY, INFEASIBLE, MEMORY, SCORE, STEP_TIME, VARIED
 from ossnet.distributed.tracking import STOPPED, Tracking
 from ossnet.errors import UserError
+from ossnet.files import write_aside
 from ossnet.tree import unknown
 
 if TYPE_CHECKING:
@@ -138,22 +139,22 @@ def write(
         pictures: further ones by name, as PNG.
         note: a sentence for the head of the page.
     """
-    output.mkdir(parents=True, exist_ok=True)
     files = {
         "table": output / "runs.csv",
         "figure": output / "memory.png",
         "page": output / "report.html",
     }
     header, lines = [*_COLUMNS, *varying(rows)], [_line(row, varying(rows)) for row in rows]
-    with files["table"].open("w", newline="") as file:
-        csv.writer(file).writerows([header, *lines])
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([header, *lines])
+    write_aside(files["table"], table.getvalue())
     picture = draw(rows, title=title)
-    files["figure"].write_bytes(picture)
+    write_aside(files["figure"], picture)
     for name, further in (pictures or {}).items():
         files[name] = output / f"{name}.png"
-        files[name].write_bytes(further)
+        write_aside(files[name], further)
     shown = {"Dice against peak memory": picture, **(pictures or {})}
-    files["page"].write_text(_page(title, note, header, lines, shown))
+    write_aside(files["page"], _page(title, note, header, lines, shown))
     return files
 
 

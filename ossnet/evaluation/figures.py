@@ -3,13 +3,15 @@
 Letters: X Y Z voxel axes in nibabel's order, RAS.
 """
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Integer, Real
+
+from ossnet.files import write_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,10 +67,9 @@ def draw_overlay(
         labelcolor="white",
         frameon=False,
     )
-    aside = path.with_name(f".{path.name}.{os.getpid()}.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(aside, dpi=100)
-    aside.replace(path)
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=100)
+    write_aside(path, sink.getvalue())
 
 
 def _centre(label: np.ndarray) -> tuple[int, ...]:

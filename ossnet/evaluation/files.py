@@ -2,12 +2,12 @@
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ossnet.evaluation.cases import CaseScore
+from ossnet.files import write_aside
 
 
 def write_cases(path: Path, scores: Sequence[CaseScore]) -> None:
@@ -18,14 +18,6 @@ def write_cases(path: Path, scores: Sequence[CaseScore]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_aside(path, text.getvalue())
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a file under another name and rename it, so that nothing half-written is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.replace(path)
 
 
 def _row(score: CaseScore) -> dict[str, Any]:

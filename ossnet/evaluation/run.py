@@ -12,10 +12,11 @@ from ossnet.data import Store, Task
 from ossnet.errors import UserError
 from ossnet.evaluation.cases import CaseScore, judge_classes, predict_case, score_case
 from ossnet.evaluation.figures import draw_overlay
-from ossnet.evaluation.files import write_aside, write_cases
+from ossnet.evaluation.files import write_cases
 from ossnet.evaluation.page import render
 from ossnet.evaluation.sampled import POINTS, Protocol, SampledOverlap, sampled_overlap
 from ossnet.evaluation.summary import comparison, report
+from ossnet.files import write_aside
 from ossnet.inference import Predictor
 
 TOLERANCE_MM = 1.0

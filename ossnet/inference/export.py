@@ -4,11 +4,11 @@ Letters: X Y Z voxel axes in nibabel's order.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet.data import write_nifti
+from ossnet.files import write_aside
 from ossnet.inference.mesh import MeshFormat, mesh_of, write_mesh
 from ossnet.inference.predictor import Segmentation
 
@@ -49,14 +49,6 @@ def export(segmentation: Segmentation, case: str, output: Path, config: ExportCo
                 write_mesh(written[-1], mesh, config.mesh)
     if config.volumes:
         written.append(output / f"{case}_volumes.json")
-        _write(
-            written[-1], json.dumps({"case": case, "unit": "ml", "volumes": dict(segmentation.volumes_ml)})
-        )
+        volumes = {"case": case, "unit": "ml", "volumes": dict(segmentation.volumes_ml)}
+        write_aside(written[-1], json.dumps(volumes))
     return written
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.replace(path)

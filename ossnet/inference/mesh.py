@@ -3,12 +3,13 @@
 Letters: V vertices, F faces, X Y Z voxel axes in nibabel's order.
 """
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+from ossnet.files import write_aside
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -50,9 +51,6 @@ def mesh_of(
 
 def write_mesh(path: Path, mesh: "Trimesh", kind: MeshFormat) -> None:
     """Write PLY, STL (both binary) or OBJ; aside first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     content = mesh.export(file_type=kind)
     assert isinstance(content, bytes | str)
-    aside.write_bytes(content.encode() if isinstance(content, str) else content)
-    aside.replace(path)
+    write_aside(path, content)

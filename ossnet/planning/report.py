@@ -1,10 +1,10 @@
 """What a plan found, for people and for machines."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ossnet.files import write_aside
 from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, Limits, limits
 from ossnet.planning.outlook import Growth, Outlook, growth
 from ossnet.planning.peak import Plannable
@@ -39,10 +39,7 @@ class Report:
         """The same with what fits the budget, and a picture of growth, renamed when whole."""
         lines = tuple(growth(config))
         picture = folder / "growth.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        aside = picture.with_name(f".{picture.name}.{os.getpid()}")
-        aside.write_bytes(draw(lines))
-        aside.replace(picture)
+        write_aside(picture, draw(lines))
         return replace(self, limits=limits(config, self.budget), growing=lines, picture=picture)
 
     def told(self) -> dict[str, object]:

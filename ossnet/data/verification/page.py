@@ -1,9 +1,7 @@
 """Findings as one HTML page that needs no other file."""
 
 import html
-import uuid
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ossnet.data.verification import words
@@ -11,6 +9,7 @@ from ossnet.data.verification.findings import CaseView, Finding, Verification
 from ossnet.data.verification.picture import COLOURS
 from ossnet.data.verification.remap import option
 from ossnet.errors import UserError
+from ossnet.files import write_aside
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
@@ -47,17 +46,11 @@ def write_page(verification: Verification, path: Path) -> Path:
     Raises:
         UserError: it cannot be written there.
     """
-    aside = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(render(verification), encoding="utf-8")
-        aside.replace(path)
+        write_aside(path, render(verification))
     except OSError as error:
         msg = f"{path}: cannot be written ({error.strerror}); name another --output"
         raise UserError(msg) from error
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
     return path
 
 
