@@ -4,13 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ossnet.data.geometry import Geometry, restore
+    from ossnet.data.geometry import Geometry
     from ossnet.data.layouts import Case, Source, read_source
     from ossnet.data.nifti import write_nifti
     from ossnet.data.phantom import write_phantom
     from ossnet.data.plan import PrepareConfig
     from ossnet.data.preparation import PrepareReport
     from ossnet.data.preprocessing import Scan, preprocess, preprocess_label
+    from ossnet.data.restoration import restore
     from ossnet.data.store import Store, StoredCase
     from ossnet.data.task import Task
     from ossnet.data.verification import Finding, Verification, verify, verify_store
@@ -31,7 +32,7 @@ _HOMES = {
     "preprocess": "preprocessing",
     "preprocess_label": "preprocessing",
     "read_source": "layouts",
-    "restore": "geometry",
+    "restore": "restoration",
     "verify": "verification",
     "verify_store": "verification",
     "write_nifti": "nifti",

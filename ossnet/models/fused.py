@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ossnet.models.kernels import Correction, Kernels, Piece, Slopes, kernels
+from ossnet.models.arithmetic import kernels
+from ossnet.models.kernels import Correction, Kernels, Piece, Slopes
 from ossnet.models.normalisation import Modulation, Standardisation
 from ossnet.models.pade import Coefficients, Pade
 from ossnet.models.statistics import fold, sum_over_ranks, unfold

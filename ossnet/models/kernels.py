@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ossnet.models.pade import Coefficients
 
@@ -70,14 +69,3 @@ class Kernels(Protocol):
     def moments(self, batch: Float[Tensor, "1 N W"], axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Over some axes, which stay with length 1: a rough mean, and sums of what is left without it and of
         its square."""
-
-
-def kernels(*, compiled: bool) -> Kernels:
-    """Compiled ones if they are asked for, and no dispatch mode is on that must see each operation."""
-    if compiled and not is_in_torch_dispatch_mode():
-        from ossnet.models.compiled import CompiledKernels
-
-        return CompiledKernels()
-    from ossnet.models.eager import EagerKernels
-
-    return EagerKernels()

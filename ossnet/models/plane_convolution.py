@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ossnet.models.kernels import Kernels, Piece, Slopes, kernels
+from ossnet.models.arithmetic import kernels
+from ossnet.models.kernels import Kernels, Piece, Slopes
 from ossnet.models.pade import Coefficients
 from ossnet.models.toeplitz import Transform
 

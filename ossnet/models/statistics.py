@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
 
-from ossnet.models.kernels import kernels
+from ossnet.models.arithmetic import kernels
 from ossnet.models.tiles import tiles, working_dtype
 
 
