@@ -6,7 +6,6 @@ import platform
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -19,6 +18,7 @@ from ossnet.benchmarks.steps import time_network
 from ossnet.config import Config
 from ossnet.errors import UserError
 from ossnet.memory import track_peak
+from ossnet.memory.host import available_memory
 from ossnet.models import NetworkConfig, OccupancyConfig, network_config, network_from_config
 from ossnet.planning import measure, predict
 from ossnet.sampling.grid import working_shape
@@ -104,7 +104,7 @@ def _refuse_single_cell(model: NetworkConfig, shape: Shape, working: Shape) -> N
 
 def _row(shape: Shape, config: Config, device: torch.device, repeats: int, gflops: float) -> ModelRow:
     row = _planned(shape, config, gflops)
-    if device.type == "cpu" and row.predicted_bytes > available_memory():
+    if device.type == "cpu" and row.predicted_bytes > available_memory(device):
         return row
     try:
         peak = measure(config, device=str(device))
@@ -149,16 +149,6 @@ def _planned(shape: Shape, config: Config, gflops: float) -> ModelRow:
         operations=operations,
         floor_s=floor,
     )
-
-
-def available_memory() -> float:
-    """Bytes of main memory that new work can take; endless where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return math.inf
-    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-    return kib["MemAvailable"] * 1024
 
 
 def _release(device: torch.device) -> None:
