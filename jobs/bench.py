@@ -1,16 +1,18 @@
-"""Compare. `models` (also without a word): time and memory of networks. `input`: ways to prepare samples."""
+"""Compare. `models` (also without a word): time and memory of networks. `input`: ways to prepare samples.
+`memory`: predicted with measured peaks."""
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ossnet import cli
-from ossnet.benchmarks import InputSettings, ModelsSettings
+from ossnet.benchmarks import InputSettings, MemorySettings, ModelsSettings
 
 if TYPE_CHECKING:
-    from ossnet.benchmarks import InputRow, ModelRow
+    from ossnet.benchmarks.record import Record
 
 
 @dataclass(frozen=True)
@@ -33,58 +35,63 @@ class Input(InputSettings):
     """Print the result for machines, last and alone."""
 
 
+@dataclass(frozen=True)
+class Memory(MemorySettings):
+    """Options of `memory`."""
+
+    output: Path | None = None
+    """Folder for memory.json and memory.png; by default runs/bench-DATE-TIME."""
+    json: bool = False
+    """Print the result for machines, last and alone."""
+
+
 def main() -> None:
-    """Run the job."""
-    jobs: dict[str, type[Models | Input]] = {"models": Models, "input": Input}
+    """Measure, write, show."""
+    jobs: dict[str, type[Models | Input | Memory]] = {"models": Models, "input": Input, "memory": Memory}
     options = cli.parse_command(jobs, description=str(__doc__))
-    models(options) if isinstance(options, Models) else prepare(options)
+    command = shlex.join(["python", *sys.argv])
+    if isinstance(options, Models):
+        from ossnet.benchmarks import figure, measure_models, table
+
+        models = measure_models(options, command=command, progress=_teller(table.summary))
+        _finish(options, "models", models, figure.draw(models), lambda: table.show(models), models.told())
+    elif isinstance(options, Memory):
+        from ossnet.benchmarks import measure_memory, memory_results
+
+        memory = measure_memory(options, command=command, progress=_teller(memory_results.summary))
+        picture = memory_results.draw(memory)
+        _finish(options, "memory", memory, picture, lambda: memory_results.show(memory), memory.told())
+    else:
+        from ossnet.benchmarks import input_results, measure_input
+
+        ways = measure_input(options, command=command, progress=_teller(input_results.summary))
+        _finish(options, "input", ways, input_results.draw(ways), lambda: input_results.show(ways), ways.told())
 
 
-def models(options: Models) -> None:
-    """Measure, write, show."""
-    from ossnet.benchmarks import figure, measure_models, table
+def _finish(
+    options: Models | Input | Memory,
+    name: str,
+    result: "Record",
+    picture: bytes,
+    show: Callable[[], None],
+    told: dict[str, object],
+) -> None:
     from ossnet.files import write_aside
     from ossnet.tree import to_dict
 
     output = options.output or cli.new_folder("bench")
-    result = measure_models(options, command=shlex.join(["python", *sys.argv]), progress=_tell)
-    files = {"result": output / "models.json", "figure": output / "models.png"}
+    files = {"result": output / f"{name}.json", "figure": output / f"{name}.png"}
     result.write(files["result"])
-    write_aside(files["figure"], figure.draw(result))
+    write_aside(files["figure"], picture)
     if options.json:
         cli.finish_json({**to_dict(result), "files": files})
         return
-    table.show(result)
-    rates = ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in result.gflops.items())
-    cli.finish(made={"rows": len(result.rows), "matrix products": rates, **files})
+    show()
+    cli.finish(made={**told, **files})
 
 
-def prepare(options: Input) -> None:
-    """Measure, write, show."""
-    from ossnet.benchmarks import input_results, measure_input
-    from ossnet.files import write_aside
-    from ossnet.tree import to_dict
-
-    output = options.output or cli.new_folder("bench")
-    result = measure_input(options, command=shlex.join(["python", *sys.argv]), progress=_tell_input)
-    files = {"result": output / "input.json", "figure": output / "input.png"}
-    result.write(files["result"])
-    write_aside(files["figure"], input_results.draw(result))
-    if options.json:
-        cli.finish_json({**to_dict(result), "files": files})
-        return
-    input_results.show(result)
-    cli.finish(made={"rows": len(result.rows), **files})
-
-
-def _tell_input(row: "InputRow") -> None:
-    print(f"{row.network} {row.way}: {row.sample_s:.3g} s a sample", file=sys.stderr)
-
-
-def _tell(row: "ModelRow") -> None:
-    from ossnet.benchmarks.table import summary
-
-    print(summary(row), file=sys.stderr)
+def _teller(summary: Callable[[Any], str]) -> Callable[[Any], None]:
+    return lambda row: print(summary(row), file=sys.stderr)
 
 
 if __name__ == "__main__":

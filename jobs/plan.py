@@ -37,23 +37,24 @@ class Plan:
 def main() -> None:
     """Run the job."""
     options, config = cli.parse_with_config(Plan, description=str(__doc__), default=_default)
-    from ossnet.planning.budget import parse_memory
+    from ossnet.memory.size import parse_memory
+    from ossnet.planning.forecast import Forecast
     from ossnet.planning.outlook import measurable, outlook
     from ossnet.planning.report import Report, show
 
     budget = parse_memory(options.memory_budget)
     configs = _configs(options, config)
     measured = measurable(asked=options.measure)
-    outlooks = []
+    forecast, outlooks = Forecast(), []
     for name, each in configs:
-        outlooks.append(outlook(each, name=name, measured=measured))
+        outlooks.append(outlook(each, forecast, name=name, measured=measured))
         print(f"{len(outlooks)}/{len(configs)} {name}", file=sys.stderr)
     report = Report(budget=budget, outlooks=tuple(outlooks))
     if not options.json:
         show(outlooks)
         print(report.shares(), flush=True)  # what follows takes a while
     if options.space is None:
-        report = report.with_growth(configs[0][1], options.output or cli.new_folder("plan"))
+        report = report.with_growth(configs[0][1], forecast, options.output or cli.new_folder("plan"))
     if options.json:
         cli.finish_json(report.to_dict())
     else:

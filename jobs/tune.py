@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ossnet import cli
-from ossnet.distributed.goals import Goals, SamplerName, gibibytes
+from ossnet.distributed.goals import Goals, SamplerName
 from ossnet.distributed.stopping import StoppingConfig
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
@@ -52,6 +52,8 @@ class Tune:
 def main() -> None:
     """Run the job."""
     from ossnet.distributed import demo, launch
+    from ossnet.memory.peak import GIB
+    from ossnet.memory.size import parse_memory
 
     options, config = cli.parse_with_config(Tune, description=str(__doc__), default=demo.default_config)
     name = options.experiment or options.space.stem
@@ -68,7 +70,7 @@ def main() -> None:
         stopping=options.stopping,
         max_time_s=None if options.max_time is None else cli.seconds(options.max_time),
         goals=Goals(
-            budget_gib=None if options.memory_budget is None else gibibytes(options.memory_budget),
+            budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
             objectives=tuple(options.objectives.split(",")),
             sampler=options.sampler,
             seeds=options.seeds,

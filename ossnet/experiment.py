@@ -18,7 +18,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.evaluation import score_cases, summarise
 from ossnet.models import network_from_config
-from ossnet.planning.exhaustion import out_of_memory_told
+from ossnet.planning.exhaustion import check_memory, out_of_memory_told
 from ossnet.sampling.batches import batch_maker, batches
 from ossnet.sampling.order import Reference, check_batch, first_step, training_order
 from ossnet.sampling.prefetch import prefetch
@@ -49,12 +49,13 @@ def run_training(
 
     Raises:
         ossnet.errors.UserError: the store and the configuration do not go together.
-        ossnet.errors.OutOfMemory: memory does not suffice; says what would help most.
+        ossnet.errors.OutOfMemory: memory does not, or cannot, suffice; says what would help most.
     """
     config = config.for_store(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, world())
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    predicted = check_memory(config, place, workers=world())
     torch.manual_seed(config.training.seed)
     with out_of_memory_told(config, workers=world(), measured_gib=lambda: None):
         network = network_from_config(config.model).to(place)
@@ -75,6 +76,7 @@ def run_training(
         loss=config.loss,
         optimiser_config=config.optimiser,
         device=place,
+        predicted_gib=predicted,
         first_step=lambda epoch: run_start(store, config.training, epoch),
         validate=lambda: _validate(network, config, store),
         save=_saver(network, config, store),

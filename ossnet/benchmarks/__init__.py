@@ -1,13 +1,15 @@
-"""Networks side by side, and ways to prepare their input: measured the same way for each."""
+"""Networks side by side, ways to prepare their input, and what is foretold of them: all measured alike."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ossnet.benchmarks.settings import InputSettings, ModelsSettings
+from ossnet.benchmarks.settings import InputSettings, MemorySettings, ModelsSettings
 
 if TYPE_CHECKING:
     from ossnet.benchmarks.input import measure_input
     from ossnet.benchmarks.input_results import InputResult, InputRow
+    from ossnet.benchmarks.memory import measure_memory
+    from ossnet.benchmarks.memory_results import MemoryResult, MemoryRow
     from ossnet.benchmarks.models import measure_models
     from ossnet.benchmarks.results import ModelRow, ModelsResult
 
@@ -15,19 +17,26 @@ __all__ = [
     "InputResult",
     "InputRow",
     "InputSettings",
+    "MemoryResult",
+    "MemoryRow",
+    "MemorySettings",
     "ModelRow",
     "ModelsResult",
     "ModelsSettings",
     "measure_input",
+    "measure_memory",
     "measure_models",
 ]
 
 _MODULES = {
     "InputResult": "input_results",
     "InputRow": "input_results",
+    "MemoryResult": "memory_results",
+    "MemoryRow": "memory_results",
     "ModelRow": "results",
     "ModelsResult": "results",
     "measure_input": "input",
+    "measure_memory": "memory",
     "measure_models": "models",
 }
 

@@ -59,6 +59,15 @@ class InputResult(Record):
     command: str
     rows: tuple[InputRow, ...]
 
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
+        return {"rows": len(self.rows)}
+
+
+def summary(row: InputRow) -> str:
+    """A row in a line, for those who wait."""
+    return f"{row.network} {row.way}: {row.sample_s:.3g} s a sample"
+
 
 def show(result: InputResult) -> None:
     """Print a row a network and way."""

@@ -1,17 +1,15 @@
 """Every network over several resolutions: time, memory and arithmetic of training, speed of inference."""
 
-import gc
 import math
 import platform
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
 from ossnet.benchmarks.clock import matrix_rate
-from ossnet.benchmarks.machine import processor, torch_threads
+from ossnet.benchmarks.machine import find_device, processor, release_memory, torch_threads
 from ossnet.benchmarks.operations import training_operations
 from ossnet.benchmarks.results import STATISTIC, ModelRow, ModelsResult
 from ossnet.benchmarks.settings import ModelsSettings, Shape, parse_shape, shape_name
@@ -19,6 +17,7 @@ from ossnet.benchmarks.steps import time_network
 from ossnet.config import Config
 from ossnet.errors import UserError
 from ossnet.memory import track_peak
+from ossnet.memory.host import available_memory
 from ossnet.models import NetworkConfig, OccupancyConfig, network_config, network_from_config
 from ossnet.planning import measure, predict
 from ossnet.sampling.grid import working_shape
@@ -38,7 +37,7 @@ def measure_models(
     Raises:
         UserError: no such device, or a shape too small for a network; before anything is measured.
     """
-    device = _device(settings.device)
+    device = find_device(settings.device)
     shapes = [parse_shape(text) for text in settings.shapes]
     asked = [(shape, configure(name, shape, settings)) for name in settings.networks for shape in shapes]
     rows = []
@@ -104,7 +103,7 @@ def _refuse_single_cell(model: NetworkConfig, shape: Shape, working: Shape) -> N
 
 def _row(shape: Shape, config: Config, device: torch.device, repeats: int, gflops: float) -> ModelRow:
     row = _planned(shape, config, gflops)
-    if device.type == "cpu" and row.predicted_bytes > available_memory():
+    if device.type == "cpu" and row.predicted_bytes > available_memory(device):
         return row
     try:
         peak = measure(config, device=str(device))
@@ -112,7 +111,7 @@ def _row(shape: Shape, config: Config, device: torch.device, repeats: int, gflop
     except torch.OutOfMemoryError:
         return row
     finally:
-        _release(device)
+        release_memory(device)
     return replace(
         row,
         status="measured",
@@ -149,34 +148,3 @@ def _planned(shape: Shape, config: Config, gflops: float) -> ModelRow:
         operations=operations,
         floor_s=floor,
     )
-
-
-def available_memory() -> float:
-    """Bytes of main memory that new work can take; endless where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return math.inf
-    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-    return kib["MemAvailable"] * 1024
-
-
-def _release(device: torch.device) -> None:
-    """Nothing of one network may count for the next."""
-    gc.collect()
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.empty_cache()
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):  # torch built without CUDA asserts
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        found = f"{torch.cuda.device_count()} CUDA devices"
-        msg = f"device {name!r}: expected cpu, or cuda with the number of a device here; torch finds {found}"
-        raise UserError(msg)
-    return device

@@ -65,3 +65,8 @@ class ModelsResult(Record):
     gflops: dict[str, float]
     """Rate of matrix products by precision, measured in the same run."""
     rows: tuple[ModelRow, ...]
+
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
+        rates = ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in self.gflops.items())
+        return {"rows": len(self.rows), "matrix products": rates}

@@ -61,6 +61,33 @@ class ModelsSettings:
 
 
 @dataclass(frozen=True)
+class MemorySettings:
+    """Whose predictions to test, and how often."""
+
+    networks: tuple[str, ...] = tuple(PRESETS)
+    """Presets, in turn."""
+    draws: int = 72
+    """Configurations to draw at random."""
+    seed: int = 0
+    """Decides what is drawn."""
+    device: str | None = None
+    """Where to measure, as torch names it; by default a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured, naming the option.
+
+        Raises:
+            UserError: an unknown network (names the nearest), or a number below 1.
+        """
+        for name in self.networks:
+            if name not in PRESETS:
+                raise UserError(unknown("network", name, PRESETS))
+        if not self.networks or self.draws < 1:
+            msg = f"draws, networks: expected at least 1, found {self.draws} and {len(self.networks)}"
+            raise UserError(msg)
+
+
+@dataclass(frozen=True)
 class InputSettings:
     """Which scans, for which networks, how."""
 

@@ -1,6 +1,5 @@
-"""Whether a configuration fits the memory budget, told before it takes a slot."""
+"""How much of a search space fits the memory budget, told before anything runs."""
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -8,46 +7,10 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.space import Space, configure, draws
 from ossnet.errors import UserError
-from ossnet.tree import to_dict
+from ossnet.planning.forecast import Forecast
 
 _SURVEY_S = 20.0  # what a look at the whole space may take
 _FEWEST = 8
-
-
-class Forecast:
-    """Predicts peaks. Configurations that differ only in what takes no memory are predicted once."""
-
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._known: dict[str, float] = {}
-
-    def gib(self, config: Config) -> float:
-        """Peak memory of a training step of one worker."""
-        from ossnet.planning import predict
-
-        key = _weights(config)
-        if key not in self._known:
-            self._known[key] = predict(config, workers=self._workers).allocated_gib
-        return self._known[key]
-
-
-def _weights(config: Config) -> str:
-    """All of a configuration that takes memory."""
-    sampling, training = config.sampling, config.training
-    optimiser = {name: value for name, value in to_dict(config.optimiser).items() if not _is_number(value)}
-    kept = {
-        "model": to_dict(config.model),
-        "loss": to_dict(config.loss),
-        "optimiser": optimiser,
-        "points": (sampling.drawn, sampling.candidates, sampling.uncertain_points),
-        "voxels": (sampling.working_shape, sampling.crop_shape, sampling.slices),
-        "training": (training.batch_size, training.precision),
-    }
-    return json.dumps(kept, sort_keys=True)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

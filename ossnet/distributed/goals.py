@@ -1,6 +1,5 @@
 """What a study looks for, within what, and by which of Optuna's samplers."""
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,10 +17,6 @@ SamplerName = Literal["tpe", "gp", "nsga2"]
 VIOLATION = "violation_gib"
 """Attribute of a trial: by how much it misses the budget; none or less is feasible."""
 OBJECTIVES = {"dice": (SCORE, "maximize"), "memory": (MEMORY, "minimize")}
-_BYTES = {
-    **{unit: 1024.0**power for power, unit in enumerate(("b", "kib", "mib", "gib", "tib"))},
-    **{unit: 1000.0**power for power, unit in enumerate(("b", "kb", "mb", "gb", "tb"))},
-}
 _LEARN_FROM_VALUES = {"gp", "nsga2"}
 
 
@@ -101,19 +96,6 @@ class Goals:
             constant_liar=True,
             **constraints,
         )
-
-
-def gibibytes(size: str) -> float:
-    """`8GiB`, `500 MB` or `8` (GiB) in GiB.
-
-    Raises:
-        UserError: no size, or none above zero.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)?", size.strip(), flags=re.IGNORECASE)
-    if match is None or float(match[1]) <= 0:
-        msg = f"memory {size!r}: expected a number with a unit after it, as in 8GiB or 500MB"
-        raise UserError(msg)
-    return float(match[1]) * _BYTES[(match[2] or "GiB").lower()] / 2**30
 
 
 def _violations(trial: "FrozenTrial") -> Sequence[float]:

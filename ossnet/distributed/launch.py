@@ -111,11 +111,12 @@ def launch_study(
         UserError: a fault in the space file, `output` holds a study already (or, to resume, none or another
             one), a trial can never be placed or fit, or none came to a result.
     """
-    from ossnet.distributed.budget import Forecast, survey
+    from ossnet.distributed.budget import survey
     from ossnet.distributed.notebook import DATABASE, Notebook
     from ossnet.distributed.search import Study, check_new, check_old, search, write_report
     from ossnet.distributed.space import Space, check_space
     from ossnet.distributed.warm import earlier_study, learn_from
+    from ossnet.planning.forecast import Forecast
 
     goals = goals or Goals()
     (check_old if resume else check_new)(output)

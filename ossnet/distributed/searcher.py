@@ -14,7 +14,6 @@ from ray.tune.search import Searcher
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.budget import Forecast
 from ossnet.distributed.console import say
 from ossnet.distributed.goals import Goals
 from ossnet.distributed.names import (
@@ -39,6 +38,7 @@ from ossnet.distributed.notebook import (
 )
 from ossnet.distributed.resume import newest_checkpoint
 from ossnet.distributed.space import NETWORK, Space, configure
+from ossnet.planning.forecast import Forecast
 
 _NOTED = (MEMORY, STEP_TIME)
 _REFUSALS = 500  # suggestions in a row that do not fit before the search is called over

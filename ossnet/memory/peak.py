@@ -20,7 +20,12 @@ class PeakMemory:
     reserved: int
     """Bytes the caching allocator held at its own peak; on the CPU, which keeps no cache, `allocated`."""
     parts: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of `allocated` by part; they add up to it."""
+    """Bytes of `allocated` by part; they add up to it.
+
+    On the CPU and predicted: `parameters`, `gradients`, `optimiser_state`, `batch`; `encoder`, `patches` and
+    `decoder`, what their forward passes made and keep; `workspace`, what the loss, the backward pass and the
+    optimiser made. CUDA's allocator does not tell those four apart: together they are `activations`.
+    """
     device: str = "cpu"
     """`cpu`, `cpu (fake)` or the name of the GPU."""
     precision: str = "float32"

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 BLOCK = 512
 """Bytes to which the CUDA caching allocator rounds up; counting the same way makes figures comparable."""
 
-OTHER = "activations"
-"""The part of every storage that was not marked: saved activations, their gradients, workspace."""
+WORKSPACE = "workspace"
+"""The part of every storage that nothing else claims: what the loss, the backward pass and the optimiser make."""
 
 
 class StorageTracker(TorchDispatchMode):
@@ -35,6 +35,7 @@ class StorageTracker(TorchDispatchMode):
         self._events: list[tuple[int, int]] = []
         self._events_at_peak = 0
         self._part: dict[int, str] = {}
+        self._running: list[str] = []
         self._made = 0
 
     def __torch_dispatch__(
@@ -60,6 +61,14 @@ class StorageTracker(TorchDispatchMode):
             if part is not None:
                 self._part.setdefault(serial, part)
 
+    def begin(self, part: str) -> None:
+        """What is made from now on is for this part, until `end` or a part within it begins."""
+        self._running.append(part)
+
+    def end(self) -> None:
+        """The part that began last has ended."""
+        self._running.pop()
+
     def parts_at_peak(self) -> dict[str, int]:
         """Bytes by part at the peak; they add up to `peak`."""
         living: dict[int, int] = {}
@@ -67,7 +76,7 @@ class StorageTracker(TorchDispatchMode):
             living[serial] = living.get(serial, 0) + change
         parts: dict[str, int] = {}
         for serial, size in living.items():
-            name = self._part.get(serial, OTHER)
+            name = self._part.get(serial, WORKSPACE)
             parts[name] = parts.get(name, 0) + size
         return {name: size for name, size in parts.items() if size}
 
@@ -83,6 +92,8 @@ class StorageTracker(TorchDispatchMode):
             self._made += 1
             watch = weakref.ref(storage, partial(self._forget, key))
             living = self._living[key] = _Living(self._made, 0, watch)
+            if self._running:
+                self._part[self._made] = self._running[-1]
         if size != living.size:
             self._change(living.serial, size - living.size)
             living.size = size

@@ -6,18 +6,26 @@ from types import TracebackType
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._guards import detect_fake_mode
+from torch.utils.hooks import RemovableHandle
 
 from ossnet.memory.peak import PeakMemory
-from ossnet.memory.storages import OTHER, StorageTracker
+from ossnet.memory.storages import StorageTracker
 
 GRADIENTS = "gradients"
+ACTIVATIONS = "activations"
+"""On CUDA, whose allocator knows no parts: all that was not there before the block."""
 Resident = Iterable[Tensor] | Mapping[str, Iterable[Tensor]]
+Modules = Mapping[str, Iterable[nn.Module]]
 
 
 def track_peak(
-    device: torch.device | str, *, resident: Resident = (), precision: str = "float32"
+    device: torch.device | str,
+    *,
+    resident: Resident = (),
+    modules: Modules | None = None,
+    precision: str = "float32",
 ) -> "CpuPeak | CudaPeak":
     """Measure the peak of a `with` block, in the sense of `ossnet.memory.PROTOCOL`.
 
@@ -28,14 +36,18 @@ def track_peak(
     Args:
         resident: what lives already and stays through the block: parameters and buffers, optimiser state,
             batch; a mapping names the parts. Gradients are found by themselves.
+        modules: by part, what to charge with all that their forward passes make, the innermost first; on the
+            CPU only.
         precision: noted in the result.
 
     Returns:
         A context manager that gives itself; `allocated`, `reserved` and `memory` are known when its block has
         ended, also when that was by an error.
     """
-    kind = CudaPeak if torch.device(device).type == "cuda" else CpuPeak
-    return kind(torch.device(device), _by_part(resident), precision)
+    place, parts = torch.device(device), _by_part(resident)
+    if place.type == "cuda":
+        return CudaPeak(place, parts, precision)
+    return CpuPeak(parts, modules or {}, precision)
 
 
 class Peak:
@@ -69,15 +81,18 @@ class Peak:
 class CpuPeak(Peak):
     """Tracks storages, without keeping any tensor alive itself."""
 
-    def __init__(self, device: torch.device, parts: Mapping[str, list[Tensor]], precision: str) -> None:
+    def __init__(self, parts: Mapping[str, list[Tensor]], modules: Modules, precision: str) -> None:
         self._precision = precision
         self._tracker = StorageTracker()
-        self._hooks = []
+        self._hooks = list[RemovableHandle]()
         for part, tensors in parts.items():
             self._tracker.count(tensors, part)
             for leaf in (tensor for tensor in tensors if tensor.requires_grad and tensor.is_leaf):
                 self._count_gradient(leaf)
                 self._hooks.append(leaf.register_post_accumulate_grad_hook(self._count_gradient))
+        for part, several in modules.items():
+            for module in several:
+                self._watch(module, part)
 
     def __enter__(self) -> Self:
         self._tracker.__enter__()
@@ -98,6 +113,13 @@ class CpuPeak(Peak):
             versions={"torch": torch.__version__},
         )
         self._tracker.release()
+
+    def _watch(self, module: nn.Module, part: str) -> None:
+        tracker = self._tracker
+        self._hooks += [
+            module.register_forward_pre_hook(lambda *_: tracker.begin(part)),
+            module.register_forward_hook(lambda *_: tracker.end(), always_call=True),
+        ]
 
     def _count_gradient(self, leaf: Tensor) -> None:
         if leaf.grad is not None:
@@ -130,7 +152,7 @@ class CudaPeak(Peak):
         self._memory = PeakMemory(
             allocated=allocated,
             reserved=torch.cuda.max_memory_reserved(self._device),
-            parts={**self._sizes, OTHER: allocated - sum(self._sizes.values())},
+            parts={**self._sizes, ACTIVATIONS: allocated - sum(self._sizes.values())},
             device=torch.cuda.get_device_name(self._device),
             precision=self._precision,
             retries=self._rise("num_alloc_retries"),

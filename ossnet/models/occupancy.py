@@ -78,6 +78,11 @@ class OccupancyNetwork(nn.Module):
             distances if self.config.distance_head else None,
         )
 
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Its parts by what memory is reported under."""
+        patches = [] if self.patch_encoder is None else [self.patch_encoder]
+        return {"encoder": [self.encoder], "patches": [*patches], "decoder": [self.decoder]}
+
     def encode(self, encoder_input: Float[Tensor, "B C x y z"]) -> Latent:
         """Latent vectors of volumes; they serve any number of calls of `decode`."""
         self._expect("encoder_input", encoder_input, (None, self.config.in_channels, None, None, None))

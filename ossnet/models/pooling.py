@@ -30,7 +30,8 @@ def regrid(volume: Float[Tensor, "B C X Y Z"], grid: Sequence[int]) -> Float[Ten
     """Greatest value in each cell of a grid that divides the extent evenly; itself on the same grid."""
     if tuple(volume.shape[2:]) == tuple(grid):
         return volume
-    return functional.adaptive_max_pool3d(volume, _shape(grid))
+    with torch.autocast(volume.device.type, enabled=False):  # on CPUs it would keep a copy in float32
+        return functional.adaptive_max_pool3d(volume, _shape(grid))
 
 
 def _shape(edges: Iterable[int]) -> tuple[int, int, int]:

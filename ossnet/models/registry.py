@@ -19,6 +19,6 @@ def build_network(name: str, *, dataset: str | None = None, **fields: Any) -> nn
     return network_from_config(network_config(name, dataset=dataset, **fields))
 
 
-def network_from_config(config: NetworkConfig) -> nn.Module:
+def network_from_config(config: NetworkConfig) -> OccupancyNetwork | UNet:
     """A network with fresh weights from its configuration."""
     return OccupancyNetwork(config) if isinstance(config, OccupancyConfig) else UNet(config)

@@ -51,6 +51,16 @@ class UNet(nn.Module):
             logits = self._logits(padded)
         return logits[(slice(None), slice(None), *(slice(edge) for edge in grid))]
 
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Its parts by what memory is reported under: the way down, and the way up with what it is joined to."""
+        level, encoder, decoder = self.network.model, list[nn.Module](), list[nn.Module]()
+        while isinstance(level, nn.Sequential):
+            down, skip, up = level
+            encoder.append(down)
+            decoder += [skip, up]
+            level = skip.get_submodule("submodule")
+        return {"encoder": [*encoder, level], "decoder": decoder}
+
     def _logits(self, image: Tensor) -> Tensor:
         if self.config.checkpoint_activations and torch.is_grad_enabled():
             return _by_block(self.network.model, image)

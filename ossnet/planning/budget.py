@@ -1,16 +1,15 @@
 """Which GPUs a peak fits, and how much of a configuration fits a budget."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
 
 from ossnet import tree
-from ossnet.errors import UserError
 from ossnet.inference.grid import prediction_grid
 from ossnet.models import OccupancyConfig
-from ossnet.planning.peak import Plannable, predict
+from ossnet.planning.forecast import Forecast
+from ossnet.planning.peak import Plannable
 from ossnet.planning.standin import settled_shape
 
 Configuration = TypeVar("Configuration", bound=Plannable)
@@ -22,8 +21,6 @@ EDGE = 16
 """Voxels by which the longest edge is varied."""
 MOST = {"batch": 2**12, "points": 2**24, "edge": 2**11}
 """Where the search for the largest stops: beyond these other things than memory decide."""
-
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": GB, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 @dataclass(frozen=True)
@@ -64,21 +61,7 @@ def smallest_gpu(needed: int) -> int | None:
     return next((size for size in COMMON_GPUS if needed <= size), None)
 
 
-def parse_memory(text: str) -> int:
-    """`8GiB`, `8GB`, `500 MB` or a number of bytes, in bytes.
-
-    Raises:
-        UserError: something else, or nothing at all.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", text.strip().lower())
-    size = round(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
-    if size < 1:
-        msg = f"memory {text!r}: expected a number above 0 with GiB, GB, MiB or MB after it, as in 8GiB"
-        raise UserError(msg)
-    return size
-
-
-def limits(config: Plannable, budget: int) -> Limits:
+def limits(config: Plannable, budget: int, forecast: Forecast) -> Limits:
     """The largest batch, points and shape of a configuration that a budget has room for.
 
     Raises:
@@ -86,7 +69,7 @@ def limits(config: Plannable, budget: int) -> Limits:
     """
 
     def search(change: Callable[[int], Plannable], start: int, most: int) -> int | None:
-        return largest(lambda size: MARGIN.needed(predict(change(size)).allocated), budget, start, most)
+        return largest(lambda size: MARGIN.needed(forecast.training(change(size)).allocated), budget, start, most)
 
     batch = search(
         lambda size: changed(config, {"training.batch_size": size}),

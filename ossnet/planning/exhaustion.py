@@ -1,4 +1,4 @@
-"""Out of memory, told: what the step was predicted to need, and the setting that would help most."""
+"""Out of memory, foreseen or told: what a step is predicted to need, and the setting that would help most."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,12 +7,28 @@ from typing import Any
 import torch
 
 from ossnet.errors import OutOfMemory
+from ossnet.memory.host import available_memory
 from ossnet.memory.peak import GIB
 from ossnet.models import OccupancyConfig
 from ossnet.planning.budget import changed
 from ossnet.planning.peak import Plannable, predict
 
 _CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory", "Cannot allocate memory")
+
+
+def check_memory(config: Plannable, device: torch.device, *, workers: int) -> float:
+    """Refuse what cannot fit before it begins: a system that is out of main memory kills without a word.
+
+    Returns:
+        The predicted peak of a training step of one worker, in GiB.
+
+    Raises:
+        OutOfMemory: it is more than the device has for this process.
+    """
+    predicted, there = predict(config, workers=workers), available_memory(device)
+    if predicted.allocated > there:
+        raise OutOfMemory(explanation(config, workers=workers, there_gib=there / GIB))
+    return predicted.allocated_gib
 
 
 @contextmanager
@@ -45,19 +61,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _CPU_ALLOCATOR)
 
 
-def explanation(config: Plannable, *, measured_gib: float | None, workers: int) -> str:
-    """Predicted and measured peak, and what the most helpful change would make of it, in one line."""
+def explanation(
+    config: Plannable, *, workers: int, measured_gib: float | None = None, there_gib: float | None = None
+) -> str:
+    """The predicted peak, the measured one or what there is, and what the most helpful change would make of
+    it, in one line."""
     now = predict(config, workers=workers).allocated
     peaks = {
         option: predict(changed(config, values), workers=workers).allocated
         for option, values in savings(config, workers=workers).items()
     }
     measured = "" if measured_gib is None else f" (measured: {measured_gib:.3g} GiB)"
-    told = f"out of memory: a training step of {config.model.name} is predicted to take {now / GIB:.3g} GiB"
+    there = "" if there_gib is None else f", and {there_gib:.3g} GiB are there"
+    told = (
+        f"out of memory: a training step of {config.model.name} is predicted to take "
+        f"{now / GIB:.3g} GiB{measured} a worker{there}"
+    )
     best = min(peaks, key=lambda option: peaks[option], default=None)
     if best is None or peaks[best] >= now:
-        return f"{told}{measured} a worker: use a larger machine or a smaller network"
-    return f"{told}{measured} a worker; with {best} it would be {peaks[best] / GIB:.3g} GiB"
+        return f"{told}: use a larger machine or a smaller network"
+    return f"{told}; with {best} it would be {peaks[best] / GIB:.3g} GiB"
 
 
 def savings(config: Plannable, *, workers: int) -> dict[str, dict[str, Any]]:

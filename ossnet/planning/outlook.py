@@ -7,11 +7,11 @@ from typing import Any, Protocol, cast
 import torch
 
 from ossnet.memory import PeakMemory
-from ossnet.memory.peak import GIB
 from ossnet.models import network_config
 from ossnet.planning.budget import EDGE, MARGIN, resized, smallest_gpu
-from ossnet.planning.inference import Applicable, predict_inference
-from ossnet.planning.peak import Plannable, measure, predict
+from ossnet.planning.forecast import Forecast
+from ossnet.planning.inference import Applicable
+from ossnet.planning.peak import Plannable, measure
 from ossnet.planning.standin import settled_shape
 
 STEPS = (0.25, 0.5, 1.0, 1.5, 2.0)
@@ -46,18 +46,18 @@ def measurable(*, asked: bool) -> bool:
     return asked or torch.cuda.is_available()
 
 
-def outlook(config: Whole, *, name: str, measured: bool) -> Outlook:
+def outlook(config: Whole, forecast: Forecast, *, name: str, measured: bool) -> Outlook:
     """What one configuration will need.
 
     Raises:
         UserError: the configuration has no working shape yet, or too little memory to measure it.
     """
-    training = predict(config)
+    training = forecast.training(config)
     needed = MARGIN.needed(training.allocated)
     return Outlook(
         name=name,
         training=training,
-        inference=predict_inference(config),
+        inference=forecast.inference(config),
         needed=needed,
         gpu=smallest_gpu(needed),
         measured=measure(config) if measured else None,
@@ -79,7 +79,7 @@ class Growth:
         return [prod(shape) ** (1 / 3) for shape in self.shapes]
 
 
-def growth(config: Plannable) -> list[Growth]:
+def growth(config: Plannable, forecast: Forecast) -> list[Growth]:
     """Of a configuration and of the U-Nets in its place, all else being the same.
 
     Raises:
@@ -92,12 +92,12 @@ def growth(config: Plannable) -> list[Growth]:
         "overlapping": model.overlapping,
     }
     models = {name: network_config(name, **fields) for name in BASELINES} | {model.name: model}
-    return [_grown(replace(cast(Any, config), model=each)) for each in models.values()]
+    return [_grown(replace(cast(Any, config), model=each), forecast) for each in models.values()]
 
 
-def _grown(config: Plannable) -> Growth:
+def _grown(config: Plannable, forecast: Forecast) -> Growth:
     longest = max(settled_shape(config.sampling))
     edges = sorted({max(4, round(step * longest / EDGE)) * EDGE for step in STEPS})
     sized = {settled_shape(each.sampling): each for each in (resized(config, edge) for edge in edges)}
-    peaks = [predict(each).allocated / GIB for each in sized.values()]
+    peaks = [forecast.training(each).allocated_gib for each in sized.values()]
     return Growth(config.model.name, tuple(sized), tuple(peaks))

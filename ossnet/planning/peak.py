@@ -62,7 +62,8 @@ def _second_step(config: Plannable, device: torch.device, workers: int) -> PeakM
     up, the first is the optimiser's alone."""
     precision = config.training.precision
     with torch.random.fork_rng(devices=[]), device:  # fake parameters can be made, but not moved
-        network = network_from_config(config.model).train()
+        network = network_from_config(config.model)
+        network.train()
     optimiser = build_optimiser(network, config.optimiser)
     volumes = -(-config.training.batch_size // workers)
     batch = standin_batch(config.model, config.sampling, volumes=volumes, device=device)
@@ -77,6 +78,6 @@ def _second_step(config: Plannable, device: torch.device, workers: int) -> PeakM
         "optimiser_state": resident(optimiser),
         "batch": batch.tensors(),
     }
-    with track_peak(device, resident=parts, precision=precision) as peak:
+    with track_peak(device, resident=parts, modules=network.parts(), precision=precision) as peak:
         optimiser_step(network, optimiser, batch, config.loss, precision=precision)
     return peak.memory

@@ -6,6 +6,7 @@ from typing import Any
 
 from ossnet.files import write_aside
 from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, Limits, limits
+from ossnet.planning.forecast import Forecast
 from ossnet.planning.outlook import Growth, Outlook, growth
 from ossnet.planning.peak import Plannable
 from ossnet.planning.show import draw, show
@@ -35,12 +36,12 @@ class Report:
         ]
         return ", ".join(parts)
 
-    def with_growth(self, config: Plannable, folder: Path) -> "Report":
+    def with_growth(self, config: Plannable, forecast: Forecast, folder: Path) -> "Report":
         """The same with what fits the budget, and a picture of growth, renamed when whole."""
-        lines = tuple(growth(config))
+        lines = tuple(growth(config, forecast))
         picture = folder / "growth.png"
         write_aside(picture, draw(lines))
-        return replace(self, limits=limits(config, self.budget), growing=lines, picture=picture)
+        return replace(self, limits=limits(config, self.budget, forecast), growing=lines, picture=picture)
 
     def told(self) -> dict[str, object]:
         """For people, a line each."""

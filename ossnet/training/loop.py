@@ -18,8 +18,6 @@ from ossnet.training.optimiser import Optimiser, OptimiserConfig, resident, set_
 from ossnet.training.ranks import from_rank_0, max_over_ranks, mean_over_ranks, rank, world
 from ossnet.training.step import optimiser_step
 
-GIB = 2.0**30
-
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -90,6 +88,8 @@ class Trainer:
     loss: LossConfig
     optimiser_config: OptimiserConfig
     device: torch.device
+    predicted_gib: float
+    """The predicted peak of a step, told beside the measured one."""
     first_step: Callable[[int], int]
     """The step at which an epoch begins, counted from 0."""
     validate: Callable[[], dict[str, float]]
@@ -158,6 +158,7 @@ class Trainer:
             "time/data_wait_fraction": sum(waits) / took,
             "time/first_batch_s": waits[0],
             "throughput/points_per_s": points / took,
+            "memory/predicted_gib": self.predicted_gib,
             **(self.peak or {}),
         }
 
@@ -167,10 +168,14 @@ class Trainer:
             kept = [*self.network.parameters(), *self.network.buffers(), *resident(self.optimiser)]
             with track_peak(self.device, resident=[*kept, *batch.tensors()]) as tracked:
                 loss = self._optimise(batch)
-            self.peak = {
-                "memory/peak_allocated_gib": max_over_ranks(tracked.allocated / GIB, self.device),
-                "memory/peak_reserved_gib": max_over_ranks(tracked.reserved / GIB, self.device),
+            memory = tracked.memory
+            found = {
+                "memory/peak_allocated_gib": memory.allocated_gib,
+                "memory/peak_reserved_gib": memory.reserved_gib,
+                "memory/allocator_retries": float(memory.retries),
+                "memory/allocator_out_of_memory": float(memory.out_of_memory),
             }
+            self.peak = {name: max_over_ranks(value, self.device) for name, value in found.items()}
         else:
             loss = self._optimise(batch)
         value = mean_over_ranks(loss)

@@ -76,7 +76,7 @@ def test_residents_count_before_they_are_used() -> None:
         kib(4)
         late.add_(1)
     assert peak.allocated == 12 * K
-    assert dict(peak.memory.parts) == {"resident": 8 * K, "activations": 4 * K}
+    assert dict(peak.memory.parts) == {"resident": 8 * K, "workspace": 4 * K}
 
 
 def test_linear_step_by_hand() -> None:
@@ -103,13 +103,46 @@ def test_linear_step_by_hand() -> None:
         "optimiser_state": 2 * K,
         "batch": 8 * K,
         "gradients": 2 * K,
-        "activations": 4 * K + 512 + 512,
+        "workspace": 4 * K + 512 + 512,
     }
     memory = peak.memory
     assert dict(memory.parts) == expected
     assert memory.allocated == sum(expected.values())
     assert memory.protocol == PROTOCOL
     assert memory.versions["torch"] == torch.__version__
+
+
+class _Inner(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x])
+
+
+class _Outer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = _Inner()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return x + 1, self.inner(x), x * 2
+
+
+def test_what_a_module_makes_is_charged_to_it_and_not_to_its_caller() -> None:
+    outer, x = _Outer(), kib(4)
+    with track_peak("cpu", resident=[x], modules={"whole": [outer], "part": [outer.inner]}) as peak:
+        made = [*outer(x), kib(2)]
+    assert dict(peak.memory.parts) == {"resident": 4 * K, "whole": 8 * K, "part": 8 * K, "workspace": 2 * K}
+    assert len(made) == 4
+    assert not outer._forward_hooks
+    assert not outer.inner._forward_pre_hooks
+
+
+def test_a_module_that_fails_charges_nothing_after_it() -> None:
+    outer = _Outer()
+    with track_peak("cpu", modules={"whole": [outer]}) as peak:
+        with suppress(TypeError):
+            outer(None)
+        kib(2)
+    assert dict(peak.memory.parts) == {"workspace": 2 * K}
 
 
 def test_adam_state_made_inside_the_block_is_seen() -> None:

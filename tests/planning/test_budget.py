@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.config import Config
-from ossnet.errors import OutOfMemory, UserError
+from ossnet.errors import OutOfMemory
 from ossnet.models import network_config
-from ossnet.planning import predict
-from ossnet.planning.budget import GB, MARGIN, changed, largest, limits, parse_memory, smallest_gpu
-from ossnet.planning.exhaustion import explanation, out_of_memory_told, savings
+from ossnet.planning import exhaustion, predict
+from ossnet.planning.budget import GB, MARGIN, changed, largest, limits, smallest_gpu
+from ossnet.planning.exhaustion import check_memory, explanation, out_of_memory_told, savings
+from ossnet.planning.forecast import Forecast
 from ossnet.planning.inference import measure_inference, predict_inference
 from ossnet.planning.outlook import outlook
 from ossnet.planning.report import Report
@@ -27,20 +29,6 @@ def configured(name: str, **changes: Any) -> Config:
     return Config(model=network_config(name, in_channels=2, **small)).replace(
         {"sampling.working_shape": [32, 32, 16], "training.batch_size": 2, "sampling.points": 128, **dotted}
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("8GiB", 8 * 2**30), ("8 GB", 8 * 10**9), ("1.5gib", 3 * 2**29), ("500MB", 5 * 10**8), ("7", 7)],
-)
-def test_memory_is_read(text: str, size: int) -> None:
-    assert parse_memory(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "8 apples", "-1GB", "0", "GiB"])
-def test_what_is_no_memory_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="as in 8GiB"):
-        parse_memory(text)
 
 
 @given(
@@ -71,7 +59,7 @@ def test_the_largest_is_found_in_few_tries(
 def test_limits_are_what_just_fits() -> None:
     config = configured("oss-net-a")
     budget = MARGIN.needed(2 * predict(config).allocated)
-    found = limits(config, budget)
+    found = limits(config, budget, Forecast())
     assert found.batch is not None
     for batch, fits in ((found.batch, True), (found.batch + 1, False)):
         needed = MARGIN.needed(predict(changed(config, {"training.batch_size": batch})).allocated)
@@ -80,7 +68,7 @@ def test_limits_are_what_just_fits() -> None:
     assert found.points > 128
     assert found.shape is not None
     assert found.shape >= (32, 32, 16)
-    assert limits(configured("unet-3d"), 1).batch is None
+    assert limits(configured("unet-3d"), 1, Forecast()).batch is None
 
 
 def test_gpus_by_size() -> None:
@@ -109,6 +97,26 @@ def test_out_of_memory_names_peaks_and_the_best_change() -> None:
     assert "\n" not in text
 
 
+def test_what_cannot_fit_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured("oss-net-a", training__batch_size=8, sampling__points=4096)
+    needs = predict(config).allocated
+    assert check_memory(config, torch.device("cpu"), workers=1) == needs / 2**30
+    monkeypatch.setattr(exhaustion, "available_memory", lambda _: needs - 1)
+    with pytest.raises(OutOfMemory, match=r"is predicted to take .* GiB are there; with --"):
+        check_memory(config, torch.device("cpu"), workers=1)
+    assert check_memory(config, torch.device("cpu"), workers=2) < needs / 2**30
+
+
+def test_what_takes_no_memory_is_predicted_once() -> None:
+    forecast, config = Forecast(), configured("oss-net-a")
+    other = changed(config, {"optimiser.learning_rate": 1e-5, "training.seed": 3, "training.epochs": 7})
+    assert forecast.training(config) is forecast.training(other)
+    assert forecast.inference(config) is forecast.inference(other)
+    larger = changed(config, {"training.batch_size": 3})
+    assert forecast.training(larger).allocated > forecast.training(config).allocated
+    assert forecast.gib(larger) == predict(larger).allocated_gib
+
+
 @pytest.mark.parametrize(
     "failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
@@ -130,9 +138,9 @@ def test_other_errors_are_left_alone() -> None:
 
 def test_a_report_says_what_fits(tmp_path: Path) -> None:
     config = configured("unet-2d")
-    report = Report(budget=GB, outlooks=(outlook(config, name="small", measured=True),))
+    report = Report(budget=GB, outlooks=(outlook(config, Forecast(), name="small", measured=True),))
     assert report.shares() == "1 of 1 (100%) fit 8 GB, 1 of 1 (100%) fit 1 GB"
-    full = report.with_growth(config, tmp_path / "plan")
+    full = report.with_growth(config, Forecast(), tmp_path / "plan")
     assert full.picture is not None
     assert full.picture.read_bytes().startswith(b"\x89PNG")
     assert [line.network for line in full.growing] == ["unet-3d", "unet-2d"]
