@@ -1,4 +1,4 @@
-"""What else a clinic reads: probabilities as NIfTI, meshes, volumes as JSON. All beside the label map.
+"""What else a clinic reads: probabilities and doubts as NIfTI, meshes, volumes as JSON, beside the label map.
 
 Letters: X Y Z voxel axes in nibabel's order.
 """
@@ -11,6 +11,7 @@ from ossnet.data import write_nifti
 from ossnet.files import write_aside
 from ossnet.inference.mesh import MeshFormat, mesh_of, write_mesh
 from ossnet.inference.predictor import Segmentation
+from ossnet.inference.uncertainty import entropy
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class ExportConfig:
 
     probabilities: bool = False
     """`<case>_CLASS_prob.nii.gz` for every class; every voxel is then decided, whatever the method."""
+    uncertainty: bool = False
+    """`<case>_uncertainty.nii.gz`, from 0 to 1 (`ossnet.inference.uncertainty`); likewise."""
     mesh: MeshFormat | None = None
     """`<case>_CLASS.ply` (or stl, obj) for every class that is there, in the patient's millimetres."""
     smoothing: int = 0
@@ -32,6 +35,11 @@ class ExportConfig:
             msg = f"smoothing: expected 0 rounds or more, found {self.smoothing}"
             raise ValueError(msg)
 
+    @property
+    def of_probabilities(self) -> bool:
+        """Whether something needs them."""
+        return self.probabilities or self.uncertainty
+
 
 def export(segmentation: Segmentation, case: str, output: Path, config: ExportConfig) -> list[Path]:
     """Write what was asked for; the files."""
@@ -41,6 +49,11 @@ def export(segmentation: Segmentation, case: str, output: Path, config: ExportCo
         for name, values in segmentation.probabilities.items():
             written.append(output / f"{case}_{name}_prob.nii.gz")
             write_nifti(written[-1], values, segmentation.geometry)
+    if config.uncertainty:
+        assert segmentation.probabilities is not None
+        chances, overlapping = list(segmentation.probabilities.values()), segmentation.overlapping
+        written.append(output / f"{case}_uncertainty.nii.gz")
+        write_nifti(written[-1], entropy(chances, overlapping=overlapping), segmentation.geometry)
     if config.mesh is not None:
         for name in segmentation.volumes_ml:
             mesh = mesh_of(segmentation.mask(name), segmentation.affine, smoothing=config.smoothing)

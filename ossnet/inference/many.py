@@ -40,7 +40,7 @@ def predict_scans(
         try:
             if scan.problem is not None:
                 raise UserError(scan.problem)
-            segmentation = predictor(scan.images, with_probabilities=exported.probabilities)
+            segmentation = predictor(scan.images, with_probabilities=exported.of_probabilities)
             path = output / f"{scan.case}_seg.nii.gz"
             segmentation.save(path)
             export(segmentation, scan.case, output, exported)
