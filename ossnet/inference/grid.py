@@ -24,7 +24,7 @@ _MOST_VOXELS = 2**32
 
 @dataclass(frozen=True)
 class AskedGrid:
-    """Where the voxels to decide lie in an image: the i-th of an axis at `first + i * step`, in its voxels."""
+    """Where the voxels to decide lie in an image: voxel i of an axis at `first + i * step`, in its own."""
 
     shape: Shape
     first: tuple[float, float, float]

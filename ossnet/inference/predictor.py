@@ -232,7 +232,7 @@ def _check_spacing(model: NetworkConfig, spacing: Spacing | None) -> None:
     if spacing is None:
         return
     if isinstance(model, UNetConfig):
-        msg = f"spacing {spacing}: expected an occupancy network, found {model.name}, which decides its own grid"
+        msg = f"spacing {spacing}: expected an occupancy network, found {model.name}: leave it out"
         raise UserError(msg)
     if not min(spacing) > 0:
         msg = f"spacing: expected sizes in mm above 0, found {spacing}"

@@ -28,5 +28,6 @@ def entropy(
 
 
 def _bits(share: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
-    inside = np.clip(share, np.float32(1e-30), 1)
-    return -inside * np.log2(inside)
+    from scipy.special import entr
+
+    return entr(np.clip(share, 0, 1)) / np.float32(np.log(2))
