@@ -28,7 +28,7 @@ def mirrors(axes: Sequence[Axis]) -> list[tuple[int, ...]]:
 
 
 class MirroredVolume(EncodedVolume):
-    """A volume and its mirror images, decided together: a voxel's logits are those of the mean probability."""
+    """A volume and its mirror images, decided together: logits are of the mean probability."""
 
     def __init__(
         self,

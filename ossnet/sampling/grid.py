@@ -45,7 +45,7 @@ def downscale(volume: Float[Tensor, "C X Y Z"], factor: int) -> Float[Tensor, "C
 def coordinates(
     indices: Int[Tensor, "N 3"] | Float[Tensor, "N 3"], working: Sequence[int]
 ) -> Float[Tensor, "N 3"]:
-    """Voxel indices of the working grid, or places between, as floats in [-1, 1]; voxel centres at the ends."""
+    """Voxel indices of the working grid, or places between, in [-1, 1], voxel centres at both ends."""
     last = torch.tensor([max(edge - 1, 1) for edge in working], dtype=torch.float32, device=indices.device)
     centred = torch.tensor([float(edge > 1) for edge in working], device=indices.device)
     return 2.0 * indices / last - centred
