@@ -4,41 +4,14 @@ Letters: X Y Z voxel axes in nibabel's order.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet.data import write_nifti
 from ossnet.files import write_aside
-from ossnet.inference.mesh import MeshFormat, mesh_of, write_mesh
+from ossnet.inference.mesh import mesh_of, write_mesh
+from ossnet.inference.options import ExportConfig
 from ossnet.inference.predictor import Segmentation
 from ossnet.inference.uncertainty import entropy
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """What to write beside the label map."""
-
-    probabilities: bool = False
-    """`<case>_CLASS_prob.nii.gz` for every class; every voxel is then decided, whatever the method."""
-    uncertainty: bool = False
-    """`<case>_uncertainty.nii.gz`, from 0 to 1 (`ossnet.inference.uncertainty`); likewise."""
-    mesh: MeshFormat | None = None
-    """`<case>_CLASS.ply` (or stl, obj) for every class that is there, in the patient's millimetres."""
-    smoothing: int = 0
-    """Rounds of smoothing of the meshes, which keep the volume; 10 takes the steps of the voxels off."""
-    volumes: bool = False
-    """`<case>_volumes.json` with the millilitres of every class."""
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense, naming the field."""
-        if self.smoothing < 0:
-            msg = f"smoothing: expected 0 rounds or more, found {self.smoothing}"
-            raise ValueError(msg)
-
-    @property
-    def of_probabilities(self) -> bool:
-        """Whether something needs them."""
-        return self.probabilities or self.uncertainty
 
 
 def export(segmentation: Segmentation, case: str, output: Path, config: ExportConfig) -> list[Path]:

@@ -6,6 +6,7 @@ from typing import Literal
 Precision = Literal["float32", "bf16"]
 Method = Literal["dense", "hierarchical", "paper", "paper-prior"]
 Axis = Literal["R", "A", "S"]
+MeshFormat = Literal["ply", "stl", "obj"]
 
 
 @dataclass(frozen=True)

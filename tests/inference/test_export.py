@@ -12,7 +12,8 @@ import pytest
 import trimesh
 
 from ossnet.data import Geometry
-from ossnet.inference.export import ExportConfig, export
+from ossnet.inference.export import export
+from ossnet.inference.options import ExportConfig
 from ossnet.inference.predictor import Segmentation
 from ossnet.inference.uncertainty import entropy
 
