@@ -11,6 +11,7 @@ from ossnet import cli
 
 if TYPE_CHECKING:
     from ossnet.evaluation import CaseScore
+    from ossnet.evaluation.run import Evaluation
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Evaluate:
     """Another checkpoint, to be compared case by case."""
     tolerance_mm: float = 1.0
     """Of the normalised surface distance."""
+    calibration: Literal["measure", "fit"] | None = None
+    """Judge probabilities too, by the calibration error near foreground; fit: first fit a temperature
+    on the validation cases and keep it in the checkpoint. Every voxel is then decided."""
     method: Literal["dense", "hierarchical", "paper", "paper-prior"] | None = None
     """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
     device: str | None = None
@@ -42,6 +46,7 @@ def main() -> None:
     options = cli.parse(Evaluate, description=str(__doc__))
     from ossnet.config import Config
     from ossnet.data import Store
+    from ossnet.evaluation.calibration import calibrate
     from ossnet.evaluation.run import evaluate
     from ossnet.inference import Predictor
 
@@ -50,32 +55,36 @@ def main() -> None:
     checkpoint = options.checkpoint or _demo().checkpoint()
     load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
     fold = Config.from_json(checkpoint / "config.json").training.fold
+    predictor = load(checkpoint)
+    if options.calibration == "fit":
+        predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
     evaluation = evaluate(
-        load(checkpoint),
+        predictor,
         store,
         split=options.split,
         fold=fold,
         output=output,
         against=None if options.against is None else load(options.against),
         tolerance_mm=options.tolerance_mm,
+        calibration=options.calibration is not None,
         progress=_tell,
     )
     if options.json:
         cli.finish_json(evaluation.summary)
-        return
+    else:
+        _finish(evaluation, options.split, checkpoint)
+
+
+def _finish(evaluation: "Evaluation", split: str, checkpoint: Path) -> None:
     summary = evaluation.summary
-    made = {"cases": f"{summary['cases']} ({options.split})", "dice": f"{summary['dice']['mean']:.4f}"}
-    made |= {f"dice/{name}": f"{each['dice']['mean']:.4f}" for name, each in summary["classes"].items()}
-    files = {
-        "per case": evaluation.cases,
-        "summary": evaluation.report,
-        "page": evaluation.page,
-        "overlays": output / "overlays",
-    }
-    cli.finish(
-        made={**made, "iou": f"{summary['iou']['mean']:.4f}", **files},
-        follow_up=f"python jobs/predict.py --checkpoint {checkpoint} --input SCAN --output DIR",
-    )
+    made = {"cases": f"{summary['cases']} ({split})", "dice": f"{summary['dice']['mean']:.4f}"}
+    for name, found in summary["classes"].items():
+        ece = f" (ECE {found['ece']:.4f})" if "ece" in found else ""
+        made[f"dice/{name}"] = f"{found['dice']['mean']:.4f}{ece}"
+    made |= {"iou": f"{summary['iou']['mean']:.4f}", "per case": str(evaluation.cases)}
+    made |= {"summary": str(evaluation.report), "page": str(evaluation.page)}
+    follow_up = f"python jobs/predict.py --checkpoint {checkpoint} --input SCAN --output DIR"
+    cli.finish(made=made, follow_up=follow_up)
 
 
 def _demo() -> ModuleType:

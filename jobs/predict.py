@@ -1,16 +1,21 @@
-"""Segment new scans with a trained network; every result lies on its scan's own grid."""
+"""Segment new scans with a trained network; every result lies on its scan's own grid, or on a finer one."""
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from ossnet import cli
+from ossnet.inference.options import ExportConfig, Manner
+
+if TYPE_CHECKING:
+    from ossnet.inference.records import Outcome
 
 
 @dataclass(frozen=True)
-class Predict:
+class Predict(ExportConfig, Manner):
     """Options of this job."""
 
     checkpoint: Path | None = None
@@ -19,24 +24,12 @@ class Predict:
     """NIfTI files, one with all modalities or one a modality; or folders of a case or of cases. By default
     the phantom's."""
     output: Path | None = None
-    """Folder for `<case>_seg.nii.gz`; by default runs/predict-DATE-TIME."""
-    method: Literal["dense", "hierarchical", "paper", "paper-prior"] | None = None
-    """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
-    precision: Literal["float32", "bf16"] | None = None
-    """bf16: matrix products in bfloat16; by default as the checkpoint says."""
-    compile: bool = False
-    """Have torch's compiler make the arithmetic between matrix products: worth its start of some seconds for
-    many scans."""
-    probabilities: bool = False
-    """Write the probability of every class too, as NIfTI; every voxel is then decided."""
-    mesh: Literal["ply", "stl", "obj"] | None = None
-    """Write the surface of every class too, in the patient's millimetres."""
-    smoothing: int = 0
-    """Rounds of smoothing of the meshes; 10 takes the steps of the voxels off."""
-    volumes: bool = False
-    """Write the millilitres of every class too, as JSON."""
-    device: str | None = None
-    """Where to predict, as torch names it; by default a GPU if there is one."""
+    """Folder for `<case>_seg.nii.gz`; by default runs/predict-DATE-TIME. What is there already, by the same
+    checkpoint and settings from the same files, is not predicted again."""
+    onnx: bool = False
+    """Write the network itself too, as ONNX; without --input nothing else."""
+    workers: int = 1
+    """Processes to share the scans, through Ray: on its cluster, or on this machine."""
     json: bool = False
     """Print the result for machines, last and alone."""
 
@@ -44,33 +37,38 @@ class Predict:
 def main() -> None:
     """Run the job."""
     options = cli.parse(Predict, description=str(__doc__))
-    from ossnet.inference import Predictor
-    from ossnet.inference.export import ExportConfig
     from ossnet.inference.inputs import find_scans
-    from ossnet.inference.many import predict_scans
-    from ossnet.tree import to_dict
+    from ossnet.inference.many import Order, one_by_one, predict_scans
 
-    output = options.output or cli.new_folder("predict")
-    checkpoint = options.checkpoint or _demo().checkpoint()
-    predictor = Predictor.from_checkpoint(
-        checkpoint,
-        method=options.method,
-        precision=options.precision,
-        compiled=options.compile,
-        device=options.device,
-    )
-    scans = find_scans(options.input or (_demo().scans(),), predictor.task)
-    outcomes = []
-    exported = ExportConfig(options.probabilities, options.mesh, options.smoothing, options.volumes)
-    for outcome in predict_scans(predictor, scans, output, exported):
+    manner, exported = cli.part(Manner, options), cli.part(ExportConfig, options)
+    checkpoint, output = options.checkpoint or _demo().checkpoint(), options.output
+    order = Order(checkpoint, output or cli.new_folder("predict"), manner, exported)
+    predictor = order.predictor()
+    paths = options.input or (() if options.onnx else (_demo().scans(),))
+    scans, outcomes = find_scans(paths, predictor.task), list["Outcome"]()
+    predict = partial(one_by_one, predictor, order)
+    if options.workers > 1:
+        from ossnet.distributed.prediction import on_workers  # needs Ray, which one process does not
+
+        predict = partial(on_workers, order, options.workers)
+    if options.onnx:
+        from ossnet.inference.onnx import export_onnx
+
+        export_onnx(predictor, order.output)
+    for outcome in predict_scans(order, scans, predict):
         outcomes.append(outcome)
         if outcome.problem is not None:
             print(f"error: {outcome.problem}", file=sys.stderr)
         elif not options.json:
-            volumes = ", ".join(f"{name} {volume:.1f} ml" for name, volume in outcome.volumes_ml.items())
-            print(f"{len(outcomes)}/{len(scans)} {outcome.case}: {volumes} ({outcome.seconds:.1f} s)")
+            print(f"{len(outcomes)}/{len(scans)} {outcome}")
+    _finish(outcomes, order.output, as_json=options.json)
+
+
+def _finish(outcomes: "list[Outcome]", output: Path, *, as_json: bool) -> None:
+    from ossnet.tree import to_dict
+
     failed = sum(outcome.problem is not None for outcome in outcomes)
-    if options.json:
+    if as_json:
         cli.finish_json({"failed": failed, "cases": to_dict(outcomes)})
     else:
         cli.finish(made={"segmentations": f"{len(outcomes) - failed} in {output}", "failed": failed})

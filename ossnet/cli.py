@@ -93,6 +93,11 @@ def parse_with_config(
     return options, config
 
 
+def part(kind: type[Job], options: Any) -> Job:
+    """The part of a job's options that a configuration's fields name."""
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
 def seconds(duration: str) -> float:
     """`90`, `90s`, `20m`, `1.5h` or `2d` in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", duration.strip())

@@ -1,7 +1,7 @@
 """Scoring a network on the cases of a store: whole volumes, on the working grid."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import numpy as np
@@ -11,9 +11,10 @@ from torch import nn
 
 from ossnet.data import Store, StoredCase, Task
 from ossnet.data.regions import in_class
+from ossnet.errors import UserError
 from ossnet.evaluation.details import Details, judge
 from ossnet.evaluation.metrics import Overlap, dice_iou
-from ossnet.inference import InferenceConfig, predict_volume
+from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
 from ossnet.sampling import SamplingConfig
 
 
@@ -51,14 +52,34 @@ def score_cases(
 
 
 def score_case(
-    network: nn.Module, store: Store, case: str, *, sampling: SamplingConfig, settings: InferenceConfig
-) -> tuple[CaseScore, UInt8[np.ndarray, "X Y Z"]]:
-    """Score of one case, and the predicted codes it was given for."""
+    network: nn.Module,
+    store: Store,
+    case: str,
+    *,
+    sampling: SamplingConfig,
+    settings: InferenceConfig,
+    temperature: float | None = None,
+) -> tuple[CaseScore, VolumePrediction]:
+    """Score of one case, and the prediction it was given for, on the CPU.
+
+    Args:
+        temperature: of the prediction's probabilities; without one there are none.
+    """
     stored, task = store.case(case), store.task
-    predicted = predict_case(network, stored, sampling=sampling, settings=settings)
+    image = torch.from_numpy(stored.image.astype(np.float32))
+    prediction = predict_volume(
+        network,
+        image,
+        sampling=sampling,
+        settings=settings,
+        with_probabilities=temperature is not None,
+        temperature=temperature or 1.0,
+    )
+    chances = None if prediction.probabilities is None else prediction.probabilities.cpu()
+    prediction = replace(prediction, classes=prediction.classes.cpu(), probabilities=chances)
     label = torch.from_numpy(task.codes(stored.label).copy())
-    overlaps = dice_iou(predicted, label, task.classes, overlapping=task.overlapping)
-    return CaseScore(case, dict(zip(task.class_names, overlaps, strict=True))), predicted.numpy()
+    overlaps = dice_iou(prediction.classes, label, task.classes, overlapping=task.overlapping)
+    return CaseScore(case, dict(zip(task.class_names, overlaps, strict=True))), prediction
 
 
 def judge_classes(
@@ -77,9 +98,18 @@ def judge_classes(
     }
 
 
-def predict_case(
-    network: nn.Module, stored: StoredCase, *, sampling: SamplingConfig, settings: InferenceConfig
-) -> torch.Tensor:
-    """Codes of a stored case (`ossnet.data.regions`), on the CPU."""
-    image = torch.from_numpy(stored.image.astype(np.float32))
-    return predict_volume(network, image, sampling=sampling, settings=settings).classes.cpu()
+def check_task(task: Task, store: Store) -> None:
+    """Refuse a store that was prepared for another task than a checkpoint's.
+
+    Raises:
+        UserError: names what differs.
+    """
+    of_images = ("modalities", "normalisation", "spacing", "interpolation", "crop")
+    for name in (*of_images, "labels", "target", "regions", "class_names"):
+        expected, found = getattr(task, name), getattr(store.task, name)
+        if expected != found:
+            msg = (
+                f"{store.root}: the checkpoint was trained with {name} {expected}, the store has {found}: "
+                "prepare it alike"
+            )
+            raise UserError(msg)

@@ -24,6 +24,7 @@ _COUNTS = {
     "false_positives_per_case": "false positives a case",
     "missed": "missed",
     "invented": "invented",
+    "ece": "ECE",
 }
 
 
@@ -53,13 +54,14 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
 
 
 def _classes(classes: Mapping[str, Any]) -> str:
-    rows = [["class", *_MEASURES.values(), *_COUNTS.values()]]
+    counts = {key: name for key, name in _COUNTS.items() if all(key in found for found in classes.values())}
+    rows = [["class", *_MEASURES.values(), *counts.values()]]
     for name, found in classes.items():
         means = [
             f"{s['mean']:.3f} ({s['mean_low']:.3f} to {s['mean_high']:.3f})"
             for s in map(found.get, _MEASURES)
         ]
-        rows.append([name, *means, *(f"{found[key]:.3g}" for key in _COUNTS)])
+        rows.append([name, *means, *(f"{found[key]:.3g}" for key in counts)])
     return _table(rows)
 
 

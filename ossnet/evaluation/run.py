@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ossnet.data import Store, Task
+from ossnet.data import Store
 from ossnet.errors import UserError
-from ossnet.evaluation.cases import CaseScore, judge_classes, predict_case, score_case
+from ossnet.evaluation.calibration import Reliability, pooled, reliabilities
+from ossnet.evaluation.cases import CaseScore, check_task, judge_classes, score_case
 from ossnet.evaluation.figures import draw_overlay
 from ossnet.evaluation.files import write_cases
 from ossnet.evaluation.page import render
@@ -46,6 +47,7 @@ def evaluate(
     output: Path,
     against: Predictor | None = None,
     tolerance_mm: float = TOLERANCE_MM,
+    calibration: bool = False,
     progress: Callable[[CaseScore, int, int], None] = lambda score, done, of: None,
 ) -> Evaluation:
     """Score every case of a split on full volumes of the working grid.
@@ -54,6 +56,7 @@ def evaluate(
         fold: of the store, where the network was trained on the others.
         against: another network, to be compared case by case.
         tolerance_mm: of the normalised surface distance.
+        calibration: also judge probabilities; every voxel is then decided, whatever the method.
         progress: told of every case with how many are done, and of how many.
 
     Raises:
@@ -61,12 +64,12 @@ def evaluate(
     """
     predictors = [predictor, *([] if against is None else [against])]
     for each in predictors:
-        _check_task(each.task, store)
+        check_task(each.task, store)
     cases = store.split(split, fold=fold)
     if not cases:
         msg = f"{store.root}: the {split} split has no cases: choose another or prepare anew"
         raise UserError(msg)
-    judged, began = _Judged(store, tolerance_mm), time.monotonic()
+    judged, began = _Judged(store, tolerance_mm, calibration=calibration), time.monotonic()
     total = len(cases) * len(predictors)
     for each in predictors:
         for case in cases:
@@ -76,6 +79,10 @@ def evaluate(
     scores, others = judged.scores[: len(cases)], judged.scores[len(cases) :]
     summary = {"split": split, "fold": fold, **report(scores), "nsd_tolerance_mm": tolerance_mm}
     summary |= {"paper_protocol": judged.paper_protocol(len(cases)), "seconds_per_case": seconds}
+    if calibration:
+        summary["temperature"] = predictor.temperature
+        for name, found in pooled(judged.reliabilities[: len(cases)]).items():
+            summary["classes"][name]["ece"] = found.error
     if others:
         summary["against"] = {**report(others), "difference": comparison(scores, others)}
         write_cases(output / "cases_against.csv", others)
@@ -98,20 +105,30 @@ def evaluate(
 class _Judged:
     """Scores gathered case by case."""
 
-    def __init__(self, store: Store, tolerance_mm: float) -> None:
+    def __init__(self, store: Store, tolerance_mm: float, *, calibration: bool) -> None:
         self.store = store
         self.tolerance_mm = tolerance_mm
+        self.calibration = calibration
+        self.reliabilities: list[dict[str, Reliability]] = []
         self.scores: list[CaseScore] = []
         self.sampled: dict[Protocol, list[SampledOverlap]] = {protocol: [] for protocol in POINTS}
 
     def add(self, predictor: Predictor, case: str) -> CaseScore:
-        score, codes = score_case(
-            predictor.network, self.store, case, sampling=predictor.sampling, settings=predictor.settings
+        score, prediction = score_case(
+            predictor.network,
+            self.store,
+            case,
+            sampling=predictor.sampling,
+            settings=predictor.settings,
+            temperature=predictor.temperature if self.calibration else None,
         )
         stored, task = self.store.case(case), self.store.task
+        codes, label = prediction.classes.numpy(), task.codes(stored.label)
         details = judge_classes(codes, stored, task, tolerance_mm=self.tolerance_mm)
         for protocol, found in self.sampled.items():
-            found.append(sampled_overlap(codes > 0, task.codes(stored.label) > 0, protocol=protocol))
+            found.append(sampled_overlap(codes > 0, label > 0, protocol=protocol))
+        if prediction.probabilities is not None:
+            self.reliabilities.append(reliabilities(prediction.probabilities, codes, label, task))
         self.scores.append(replace(score, details=details))
         return self.scores[-1]
 
@@ -126,18 +143,6 @@ class _Judged:
         }
 
 
-def _check_task(task: Task, store: Store) -> None:
-    of_images = ("modalities", "normalisation", "spacing", "interpolation", "crop")
-    for name in (*of_images, "labels", "target", "regions", "class_names"):
-        expected, found = getattr(task, name), getattr(store.task, name)
-        if expected != found:
-            msg = (
-                f"{store.root}: the checkpoint was trained with {name} {expected}, the store has {found}: "
-                "prepare it alike"
-            )
-            raise UserError(msg)
-
-
 def _telling(scores: Sequence[CaseScore]) -> dict[str, CaseScore]:
     """The best, the median and the worst case, none of them twice."""
     order = sorted(scores, key=lambda score: score.dice, reverse=True)
@@ -147,14 +152,14 @@ def _telling(scores: Sequence[CaseScore]) -> dict[str, CaseScore]:
 
 def _overlay(predictor: Predictor, store: Store, score: CaseScore, path: Path, rank: str) -> Path:
     stored, task = store.case(score.case), store.task
-    prediction = predict_case(
-        predictor.network, stored, sampling=predictor.sampling, settings=predictor.settings
+    _, prediction = score_case(
+        predictor.network, store, score.case, sampling=predictor.sampling, settings=predictor.settings
     )
     draw_overlay(
         path,
         image=stored.image[0],
         label=task.foremost(task.codes(stored.label)),
-        prediction=task.foremost(prediction.numpy()),
+        prediction=task.foremost(prediction.classes.numpy()),
         spacing=stored.spacing,
         classes=task.class_names,
         title=f"{score.case} ({rank}): Dice {score.dice:.3f}",

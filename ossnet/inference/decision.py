@@ -3,6 +3,9 @@
 Letters: K logits, N places.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -39,7 +42,21 @@ def decide(logits: Float[Tensor, "N K"], *, overlapping: bool) -> UInt8[Tensor, 
     return logits.argmax(1).to(torch.uint8)
 
 
-def probabilities(logits: Float[Tensor, "N K"], *, overlapping: bool) -> Float[Tensor, "N C"]:
-    """Probability of every foreground class, in float32."""
-    logits = logits.float()
+def probabilities(
+    logits: Float[Tensor, "N K"], *, overlapping: bool, temperature: float = 1.0
+) -> Float[Tensor, "N C"]:
+    """Probability of every foreground class, in float32.
+
+    Args:
+        temperature: logits are divided by it, which changes no decision.
+    """
+    logits = logits.float() / temperature
     return logits.sigmoid() if logits.shape[1] == 1 or overlapping else logits.softmax(1)[:, 1:]
+
+
+def mean_logits(parts: Sequence[Float[Tensor, "N K"]], *, overlapping: bool) -> Float[Tensor, "N K"]:
+    """Logits of the mean probability."""
+    logits = torch.stack(list(parts)).double()
+    if logits.shape[2] == 1 or overlapping:
+        return logits.sigmoid().mean(0).logit(1e-15).float()
+    return (logits.log_softmax(2).logsumexp(0) - math.log(len(parts))).float()

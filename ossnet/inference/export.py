@@ -1,36 +1,17 @@
-"""What else a clinic reads: probabilities as NIfTI, meshes, volumes as JSON. All beside the label map.
+"""What else a clinic reads: probabilities and doubts as NIfTI, meshes, volumes as JSON, beside the label map.
 
 Letters: X Y Z voxel axes in nibabel's order.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet.data import write_nifti
 from ossnet.files import write_aside
-from ossnet.inference.mesh import MeshFormat, mesh_of, write_mesh
+from ossnet.inference.mesh import mesh_of, write_mesh
+from ossnet.inference.options import ExportConfig
 from ossnet.inference.predictor import Segmentation
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """What to write beside the label map."""
-
-    probabilities: bool = False
-    """`<case>_CLASS_prob.nii.gz` for every class; every voxel is then decided, whatever the method."""
-    mesh: MeshFormat | None = None
-    """`<case>_CLASS.ply` (or stl, obj) for every class that is there, in the patient's millimetres."""
-    smoothing: int = 0
-    """Rounds of smoothing of the meshes, which keep the volume; 10 takes the steps of the voxels off."""
-    volumes: bool = False
-    """`<case>_volumes.json` with the millilitres of every class."""
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense, naming the field."""
-        if self.smoothing < 0:
-            msg = f"smoothing: expected 0 rounds or more, found {self.smoothing}"
-            raise ValueError(msg)
+from ossnet.inference.uncertainty import entropy
 
 
 def export(segmentation: Segmentation, case: str, output: Path, config: ExportConfig) -> list[Path]:
@@ -41,6 +22,11 @@ def export(segmentation: Segmentation, case: str, output: Path, config: ExportCo
         for name, values in segmentation.probabilities.items():
             written.append(output / f"{case}_{name}_prob.nii.gz")
             write_nifti(written[-1], values, segmentation.geometry)
+    if config.uncertainty:
+        assert segmentation.probabilities is not None
+        chances, overlapping = list(segmentation.probabilities.values()), segmentation.overlapping
+        written.append(output / f"{case}_uncertainty.nii.gz")
+        write_nifti(written[-1], entropy(chances, overlapping=overlapping), segmentation.geometry)
     if config.mesh is not None:
         for name in segmentation.volumes_ml:
             mesh = mesh_of(segmentation.mask(name), segmentation.affine, smoothing=config.smoothing)

@@ -4,17 +4,16 @@ Letters: V vertices, F faces, X Y Z voxel axes in nibabel's order.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from ossnet.files import write_aside
+from ossnet.inference.settings import MeshFormat
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
-
-MeshFormat = Literal["ply", "stl", "obj"]
 
 _PASS_BAND = (0.5, 0.53)
 """Taubin's two steps: the second swells what the first shrank, so that the volume stays."""

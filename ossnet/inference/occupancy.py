@@ -12,8 +12,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
+from ossnet.inference.between import image_between, patches_between
 from ossnet.inference.boxes import Box, BoxPatches, boxes, indices
-from ossnet.inference.grid import prediction_grid
+from ossnet.inference.grid import AskedGrid, prediction_grid
 from ossnet.models import OccupancyNetwork
 from ossnet.sampling.grid import Shape, coordinates, downscale, offset, pad
 
@@ -22,7 +23,7 @@ class EncodedVolume:
     """A volume whose voxels can be decided in any order.
 
     The encoder sees the volume in the frame it was trained in; patches read zero beyond the volume, as in
-    training.
+    training. Voxels are those of the volume, or of another grid laid over it.
     """
 
     def __init__(
@@ -32,14 +33,19 @@ class EncodedVolume:
         *,
         working: Shape | None,
         chunk: int,
+        asked: AskedGrid | None = None,
     ) -> None:
         config = network.config
-        self.shape: Shape = (image.shape[1], image.shape[2], image.shape[3])
+        own = AskedGrid.of_image(image.shape[1:])
+        self._image = image
+        self._query = asked or own
+        self._between = self._query != own
+        self.shape: Shape = self._query.shape
         self._network = network
         self._chunk = chunk
-        self._grid = prediction_grid(config, self.shape, working)
+        self._grid = prediction_grid(config, own.shape, working)
         self._latent = network.encode(downscale(pad(image, self._grid), config.encoder_downscale)[None])
-        self._frame = torch.tensor(offset(self.shape, self._grid), device=image.device)
+        self._frame = torch.tensor(offset(own.shape, self._grid), device=image.device)
         coarse = self._latent.auxiliary
         self.prior = None if coarse is None else coarse[0].float().sigmoid()
         """Probability that a coarse cell of the frame holds a class; None without the auxiliary head."""
@@ -53,35 +59,57 @@ class EncodedVolume:
                 image, edge=config.patch_edge, local=config.local_patch, mid_range=config.mid_range_patch
             )
 
+    @property
+    def image(self) -> Float[Tensor, "C X Y Z"]:
+        """The image on the grid of the voxels that are asked."""
+        return image_between(self._image, self._query) if self._between else self._image
+
     def boxes(self) -> Iterator[tuple[Box, Float[Tensor, "N K"]]]:
         """Logits of every voxel, in boxes of at most a chunk; on fake tensors the first two stand for all."""
         every = boxes(self.shape, self._chunk)
         for box in islice(every, 2) if isinstance(self._frame, FakeTensor) else every:
-            patches = None if self._patches is None else self._patches.gather_box(box)
-            yield box, self._decode(indices(box, self._frame.device), patches)
+            yield box, self.box(box)
+
+    def box(self, box: Box) -> Float[Tensor, "N K"]:
+        """Logits of the voxels of a box, in the order of `indices`."""
+        voxels = indices(box, self._frame.device)
+        if self._between or self._patches is None:
+            return self.decide(voxels)
+        return self._decode(self._query.places(voxels), self._patches.gather_box(box))
 
     def points(self, voxels: Int[Tensor, "N 3"]) -> Iterator[tuple[Int[Tensor, "M 3"], Float[Tensor, "M K"]]]:
         """Logits of some voxels, at most a chunk at once."""
         for part in voxels.split(self._chunk):
-            patches = None if self._patches is None else self._patches.gather(part)
-            yield part, self._decode(part, patches)
+            yield part, self.decide(part)
+
+    def decide(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
+        """Logits of some voxels at once."""
+        places, patches = self._query.places(voxels), None
+        if self._patches is not None and self._between:
+            axes = self._query.between
+            patches = patches_between(self._patches, places, self._image.shape[1:], axes)
+        elif self._patches is not None:
+            patches = self._patches.gather(voxels)
+        return self._decode(places, patches)
 
     def prior_at(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
         """The coarse prediction for the cells that voxels lie in; beyond the end that of the last one."""
         assert self.prior is not None
         cells = self.prior.shape[1:]
-        edges = zip((voxels + self._frame).unbind(1), cells, self._grid, strict=True)
-        x, y, z = ((place * count // edge).clamp(max=count - 1) for place, count, edge in edges)
+        places = (self._query.places(voxels) + 0.5).floor().long() + self._frame
+        edges = zip(places.unbind(1), cells, self._grid, strict=True)
+        x, y, z = ((place * count // edge).clamp(0, count - 1) for place, count, edge in edges)
         return self.prior[:, x, y, z].T
 
     def prior_between(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
         """The coarse prediction interpolated; as in the paper the outer cells lie at the frame's border."""
         assert self.prior is not None
-        places = coordinates(voxels + self._frame, self._grid).flip(1)[None, :, None, None]
+        places = coordinates(self._query.places(voxels) + self._frame, self._grid)
+        places = places.flip(1)[None, :, None, None]
         return functional.grid_sample(self.prior[None], places, align_corners=True)[0, :, :, 0, 0].T
 
-    def _decode(self, voxels: Tensor, patches: Tensor | None) -> Tensor:
-        self.asked += len(voxels)
-        places = coordinates(voxels + self._frame, self._grid)
+    def _decode(self, places: Float[Tensor, "N 3"], patches: Tensor | None) -> Tensor:
+        self.asked += len(places)
         given = None if patches is None else patches[None]
-        return self._network.decode(self._latent, places[None], given, self._grid)[0]
+        where = coordinates(places + self._frame, self._grid)
+        return self._network.decode(self._latent, where[None], given, self._grid)[0]

@@ -16,13 +16,16 @@ from torch import nn
 from ossnet.checkpoint import check_checkpoint, load_weights
 from ossnet.compilation import compile_if
 from ossnet.data import Geometry, Scan, Task, preprocess, restore, write_nifti
+from ossnet.data.geometry import Spacing
 from ossnet.data.regions import in_class, members
 from ossnet.errors import UserError
 from ossnet.inference.audit import Audit
+from ossnet.inference.calibration import read_temperature
+from ossnet.inference.grid import AskedGrid, with_spacing
 from ossnet.inference.scans import scan_from_array
-from ossnet.inference.settings import InferenceConfig, Method, Precision
+from ossnet.inference.settings import Axis, InferenceConfig, Method, Precision
 from ossnet.inference.volume import predict_volume
-from ossnet.models import NetworkConfig, OccupancyConfig, UNetConfig, network_from_config
+from ossnet.models import NetworkConfig, OccupancyConfig, UNet, UNetConfig, network_from_config
 from ossnet.sampling import SamplingConfig
 from ossnet.tree import from_dict
 
@@ -31,12 +34,12 @@ Images = Path | str | Sequence[Path | str] | tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Labels on the grid of the scan they were predicted from."""
+    """Labels on the grid of the scan they were predicted from, or a finer one that was asked for."""
 
     labels: Integer[np.ndarray, "X Y Z"]
     """The task's label values, 0 for the background; of regions as `Task.decode` writes them."""
     geometry: Geometry
-    """Shape, affine and header of the scan."""
+    """Shape, affine and header, those of the scan unless another spacing was asked for."""
     volumes_ml: Mapping[str, float]
     """Volume of every class in millilitres."""
     probabilities: Mapping[str, Float[np.ndarray, "X Y Z"]] | None = None
@@ -78,6 +81,10 @@ class Predictor:
     task: Task
     sampling: SamplingConfig
     settings: InferenceConfig
+    spacing: Spacing | None = None
+    """Voxel size of the results in mm along R, A and S; None is each scan's own."""
+    temperature: float = 1.0
+    """Of the probabilities (`ossnet.inference.calibration`); it changes no decision."""
 
     @classmethod
     def from_checkpoint(
@@ -86,19 +93,24 @@ class Predictor:
         *,
         method: Method | None = None,
         precision: Precision | None = None,
+        flips: Sequence[Axis] | None = None,
+        spacing: Spacing | None = None,
         compiled: bool = False,
         device: str | None = None,
     ) -> "Predictor":
-        """Read what training wrote.
+        """Read what training wrote, and the temperature if one was fitted.
 
         Args:
             method: of `InferenceConfig`; by default the checkpoint's.
             precision: likewise.
+            flips: likewise.
+            spacing: voxel size of the results in mm along R, A and S; by default each scan's own.
             compiled: have torch's compiler make the arithmetic between matrix products.
             device: where to predict; by default the current CUDA device, or the CPU.
 
         Raises:
-            UserError: no checkpoint there, one of a later format or a damaged one, or no compiler.
+            UserError: no checkpoint there, one of a later format or a damaged one, or no compiler; or another
+                spacing from a U-Net.
         """
         folder = Path(path)
         check_checkpoint(folder)
@@ -108,6 +120,7 @@ class Predictor:
             _Saved, {name: parts.get(name, {}) for name in _Saved.__annotations__}, "config.json"
         )
         _check_classes(saved.model, task, folder)
+        _check_spacing(saved.model, spacing)
         network = network_from_config(saved.model)
         load_weights(folder, network)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -115,9 +128,12 @@ class Predictor:
         compile_if(compiled, network)
         settings = saved.inference
         settings = replace(
-            settings, method=method or settings.method, precision=precision or settings.precision
+            settings,
+            method=method or settings.method,
+            precision=precision or settings.precision,
+            flips=settings.flips if flips is None else tuple(flips),
         )
-        return cls(network, task, saved.sampling, settings)
+        return cls(network, task, saved.sampling, settings, spacing, read_temperature(folder))
 
     def __call__(self, images: Images, *, with_probabilities: bool = False) -> Segmentation:
         """Segment one scan.
@@ -132,29 +148,43 @@ class Predictor:
         return self.segment(self._scan(images), with_probabilities=with_probabilities)
 
     def segment(self, scan: Scan, *, with_probabilities: bool = False) -> Segmentation:
-        """Segment one preprocessed scan."""
+        """Segment one preprocessed scan.
+
+        An occupancy network is asked at the voxels of the result; of a U-Net on another working grid each
+        voxel of the scan gets what was decided at the nearest one.
+        """
+        geometry, grid = self._asked(scan.geometry)
         prediction = predict_volume(
             self.network,
             torch.from_numpy(scan.image),
             sampling=self.sampling,
             settings=self.settings,
             with_probabilities=with_probabilities,
+            asked=grid,
+            temperature=self.temperature,
         )
-        task, codes = self.task, restore(prediction.classes.cpu().numpy(), scan.geometry)
+        task, codes = self.task, restore(prediction.classes.cpu().numpy(), geometry)
         chances = None
         if prediction.probabilities is not None:
-            native = (restore(each, scan.geometry) for each in prediction.probabilities.cpu().numpy())
+            native = (restore(each, geometry) for each in prediction.probabilities.cpu().numpy())
             chances = dict(zip(task.class_names, native, strict=True))
         return Segmentation(
             labels=task.decode(codes),
-            geometry=scan.geometry,
-            volumes_ml=_volumes_ml(codes, scan.geometry, task),
+            geometry=geometry,
+            volumes_ml=_volumes_ml(codes, geometry, task),
             probabilities=chances,
             regions={} if task.nested else _masks(codes, task),
             codes=codes,
             overlapping=task.overlapping,
             audit=prediction.audit,
         )
+
+    def _asked(self, scan: Geometry) -> tuple[Geometry, AskedGrid | None]:
+        """The grid of the result, and how the network is asked for it where that is not the working grid."""
+        if isinstance(self.network, UNet):
+            return scan, None
+        asked = scan.at_spacing(None) if self.spacing is None else with_spacing(scan, self.spacing)
+        return asked, None if asked == scan else AskedGrid.over(scan, asked)
 
     def _scan(self, images: Images) -> Scan:
         if isinstance(images, Path | str):
@@ -195,6 +225,17 @@ def _check_classes(model: NetworkConfig, task: Task, folder: Path) -> None:
             f"{folder}: expected a network of the classes {', '.join(task.class_names)} of task.json, found "
             f"{model.classes} classes, overlapping {str(model.overlapping).lower()}: copy the folder again"
         )
+        raise UserError(msg)
+
+
+def _check_spacing(model: NetworkConfig, spacing: Spacing | None) -> None:
+    if spacing is None:
+        return
+    if isinstance(model, UNetConfig):
+        msg = f"spacing {spacing}: expected an occupancy network, found {model.name}: leave it out"
+        raise UserError(msg)
+    if not min(spacing) > 0:
+        msg = f"spacing: expected sizes in mm above 0, found {spacing}"
         raise UserError(msg)
 
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 Precision = Literal["float32", "bf16"]
 Method = Literal["dense", "hierarchical", "paper", "paper-prior"]
+Axis = Literal["R", "A", "S"]
+MeshFormat = Literal["ply", "stl", "obj"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class InferenceConfig:
     filled in wrongly, every voxel is asked."""
     precision: Precision = "float32"
     """bf16: matrix products and convolutions in bfloat16."""
+    flips: tuple[Axis, ...] = ()
+    """Also look at the volume flipped along these axes, in every combination, and average the probabilities:
+    the time of 2, 4 or 8 predictions. Only for networks that were trained with flips."""
     slices_per_chunk: int = 16
     """Slices a 2-D network sees at once."""
     window_overlap: float = 0.25

@@ -15,7 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ossnet.inference.audit import Audit
 from ossnet.inference.boxes import Box, box_shape, boxes
-from ossnet.inference.decision import check_decidable, decide, probabilities
+from ossnet.inference.decision import check_decidable, decide, mean_logits, probabilities
+from ossnet.inference.flips import MirroredVolume, mirrors
+from ossnet.inference.grid import AskedGrid
 from ossnet.inference.hierarchical import hierarchical_classes
 from ossnet.inference.occupancy import EncodedVolume
 from ossnet.inference.paper import paper_classes
@@ -48,6 +50,8 @@ def predict_volume(
     sampling: SamplingConfig,
     settings: InferenceConfig,
     with_probabilities: bool = False,
+    asked: AskedGrid | None = None,
+    temperature: float = 1.0,
 ) -> VolumePrediction:
     """Decide every voxel of a preprocessed volume, of any shape, without its frame.
 
@@ -55,25 +59,43 @@ def predict_volume(
         network: of this package, not wrapped; in evaluation mode while this runs, then left as it was.
         sampling: what the network was trained with: its working shape and crops.
         with_probabilities: every voxel is then decided, whatever the method.
+        asked: of occupancy networks, the grid whose voxels are decided, where it is not the volume's own.
+        temperature: of the probabilities.
 
     Raises:
-        ValueError: a network of another kind, or one of more than eight overlapping regions.
+        ValueError: a network of another kind, one of more than eight overlapping regions, or a grid that a
+            U-Net cannot be asked on.
     """
     overlapping = check_decidable(network)
     image = image.to(next(network.parameters()).device, torch.float32)
     with _evaluating(network), autocast(image.device, settings.precision):
         if isinstance(network, UNet):
-            logits = unet_logits(network, image, sampling=sampling, settings=settings)
-            parts = _parts(logits, settings.points_per_chunk)
+            if asked is not None:
+                msg = "asked: expected an OccupancyNetwork, which decides anywhere, found UNet"
+                raise ValueError(msg)
+            parts = _unet_parts(network, image, sampling, settings)
         else:
             assert isinstance(network, OccupancyNetwork)
-            volume = EncodedVolume(
-                network, image, working=sampling.working_shape, chunk=settings.points_per_chunk
-            )
+            volume = _encode(network, image, sampling, settings, asked)
+            image = volume.image
             if settings.method != "dense" and not with_probabilities:
                 return _coarse_to_fine(volume, image, settings, network.config)
             parts = volume.boxes()
-        return _gather(parts, image, with_probabilities=with_probabilities, overlapping=overlapping)
+        heat = temperature if with_probabilities else None
+        return _gather(parts, image, temperature=heat, overlapping=overlapping)
+
+
+def _encode(
+    network: OccupancyNetwork,
+    image: Float[Tensor, "C X Y Z"],
+    sampling: SamplingConfig,
+    settings: InferenceConfig,
+    asked: AskedGrid | None,
+) -> EncodedVolume:
+    working, chunk = sampling.working_shape, settings.points_per_chunk
+    if settings.flips:
+        return MirroredVolume(network, image, working=working, chunk=chunk, asked=asked, flips=settings.flips)
+    return EncodedVolume(network, image, working=working, chunk=chunk, asked=asked)
 
 
 def _coarse_to_fine(
@@ -88,29 +110,39 @@ def _coarse_to_fine(
     return VolumePrediction(codes, None, volume.asked)
 
 
-def _parts(logits: Float[Tensor, "L X Y Z"], size: int) -> Iterator[tuple[Box, Float[Tensor, "N L"]]]:
+def _unet_parts(
+    network: UNet, image: Float[Tensor, "C X Y Z"], sampling: SamplingConfig, settings: InferenceConfig
+) -> Iterator[tuple[Box, Float[Tensor, "N L"]]]:
     """Logits of a whole volume a box at a time, so that what is made of them stays small.
 
     On fake tensors, which have no values, the first two boxes stand for all.
     """
-    every = boxes(logits.shape[1:], size)
-    for box in islice(every, 2) if isinstance(logits, FakeTensor) else every:
-        yield box, logits[(slice(None), *box)].flatten(1).T
+    seen = []
+    for axes in mirrors(settings.flips):
+        places = [1 + axis for axis in axes]
+        logits = unet_logits(network, image.flip(places), sampling=sampling, settings=settings)
+        seen.append(logits.flip(places))
+    every = boxes(image.shape[1:], settings.points_per_chunk)
+    for box in islice(every, 2) if isinstance(image, FakeTensor) else every:
+        parts = [logits[(slice(None), *box)].flatten(1).T for logits in seen]
+        mean = mean_logits(parts, overlapping=network.config.overlapping) if settings.flips else parts[0]
+        yield box, mean
 
 
 def _gather(
     parts: Iterable[tuple[Box, Tensor]],
     image: Float[Tensor, "C X Y Z"],
     *,
-    with_probabilities: bool,
+    temperature: float | None,
     overlapping: bool,
 ) -> VolumePrediction:
+    """The whole from its parts; with probabilities where there is a temperature."""
     classes = torch.empty(image.shape[1:], dtype=torch.uint8, device=image.device)
     chances = None
     for box, logits in parts:
         classes[box] = decide(logits, overlapping=overlapping).reshape(box_shape(box))
-        if with_probabilities:
-            values = probabilities(logits, overlapping=overlapping)
+        if temperature is not None:
+            values = probabilities(logits, overlapping=overlapping, temperature=temperature)
             if chances is None:
                 chances = values.new_empty((values.shape[1], *classes.shape))
             chances[(slice(None), *box)] = values.T.reshape(-1, *box_shape(box))

@@ -33,7 +33,7 @@ def _interpolate(
 ) -> Float[Tensor, "B N C"]:
     """A weighted sum of eight rows of the channels-last map: several times as fast as `grid_sample`."""
     batch, channels, *shape = volume.shape
-    cells, weights = _corners(shares, shape)
+    cells, weights = corners(shares, shape)
     first = torch.arange(batch, device=cells.device).view(-1, 1, 1) * shape[0] * shape[1] * shape[2]
     rows = volume.movedim(1, 4).reshape(-1, channels)
     sums = functional.embedding_bag(
@@ -42,7 +42,7 @@ def _interpolate(
     return sums.view(batch, -1, channels)
 
 
-def _corners(
+def corners(
     shares: Float[Tensor, "B N 3"], shape: Sequence[int]
 ) -> tuple[Int[Tensor, "B N 8"], Float[Tensor, "B N 8"]]:
     """The eight cells around points (shares of the extent): flat indices, and weights that add to one."""

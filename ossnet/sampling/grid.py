@@ -42,8 +42,10 @@ def downscale(volume: Float[Tensor, "C X Y Z"], factor: int) -> Float[Tensor, "C
     return functional.avg_pool3d(volume, factor) if factor > 1 else volume
 
 
-def coordinates(indices: Int[Tensor, "N 3"], working: Sequence[int]) -> Float[Tensor, "N 3"]:
-    """Voxel indices of the working grid as floats in [-1, 1], voxel centres at both ends."""
+def coordinates(
+    indices: Int[Tensor, "N 3"] | Float[Tensor, "N 3"], working: Sequence[int]
+) -> Float[Tensor, "N 3"]:
+    """Voxel indices of the working grid, or places between, in [-1, 1], voxel centres at both ends."""
     last = torch.tensor([max(edge - 1, 1) for edge in working], dtype=torch.float32, device=indices.device)
     centred = torch.tensor([float(edge > 1) for edge in working], device=indices.device)
     return 2.0 * indices / last - centred

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,7 +26,7 @@ BRATS = Task(modalities=("FLAIR", "T1w", "T1gd", "T2w"), labels={"necrosis": 1, 
 def job(name: str, *options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / "jobs" / f"{name}.py", *options]
     # One thread: on a busy machine several wait for one another, ten times as long.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     return subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, env=environment
     )
@@ -59,6 +60,11 @@ def scans(phantom_store: Path) -> list[Path]:
     return sorted((phantom_store.parent / "source" / "imagesTr").iterdir())
 
 
+def results(folder: Path) -> list[Path]:
+    """All but the notes of what made them."""
+    return sorted(path for path in folder.iterdir() if path.name != "records")
+
+
 def same_grid(path: Path, like: Path, values: set[int]) -> None:
     result, scan = nibabel.load(path), nibabel.load(like)
     assert result.shape == scan.shape[:3]
@@ -72,7 +78,7 @@ def test_predict_a_folder_of_4d_scans(checkpoint: Path, scans: list[Path], tmp_p
     source = scans[0].parents[1]
     done = job("predict", "--checkpoint", checkpoint, "--input", source, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    written = sorted((tmp_path / "out").iterdir())
+    written = results(tmp_path / "out")
     assert [path.name for path in written] == [scan.name.replace(".nii", "_seg.nii") for scan in scans]
     for path, scan in zip(written, scans, strict=True):
         same_grid(path, scan, {0, 1, 2, 3})
@@ -94,8 +100,79 @@ def test_a_bad_scan_among_good_ones(checkpoint: Path, scans: list[Path], tmp_pat
     result = json.loads(done.stdout.strip().splitlines()[-1])
     assert result["failed"] == 2
     written = {Path(case["output"]).name for case in result["cases"] if case["output"]}
-    assert written == {path.name for path in output.iterdir()}
+    assert written == {path.name for path in results(output)}
     assert len(written) == 2
+
+
+def cases_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, object]]:
+    return {case["case"]: case for case in json.loads(done.stdout.strip().splitlines()[-1])["cases"]}
+
+
+def test_the_same_again_does_what_is_missing(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+    """Not what is there; but a lost file, an exchanged scan, and everything in another manner."""
+    for scan in scans[:3]:
+        shutil.copy(scan, tmp_path / scan.name)
+    inputs, output = sorted(tmp_path.glob("*.nii*")), tmp_path / "out"
+    options = ("--checkpoint", checkpoint, "--output", output, "--volumes", "--json", "--input", *inputs)
+    first = cases_of(job("predict", *options))
+    assert not any(case["kept"] for case in first.values())
+    lost, exchanged, same = first
+    (output / f"{lost}_volumes.json").unlink()
+    os.utime(inputs[1], (0, 0))
+    again = cases_of(job("predict", *options))
+    assert {name for name, case in again.items() if case["kept"]} == {same}
+    assert again[exchanged]["volumes_ml"] == first[exchanged]["volumes_ml"]
+    assert (output / f"{lost}_volumes.json").is_file()
+    done = job("predict", *options, "--method", "hierarchical")
+    assert not any(case["kept"] for case in cases_of(done).values())
+    (output / "records" / f"{same}.json").write_text("{}")
+    done = job("predict", *options)
+    assert done.returncode == 2
+    assert "remove it" in done.stderr
+
+
+def test_all_that_can_be_written(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+    """At twice the resolution, with flips; each file on the same finer grid."""
+    output = tmp_path / "out"
+    options = ("--spacing", "1.5", "--flips", "R", "--probabilities", "--uncertainty", "--mesh", "stl")
+    done = job("predict", "--checkpoint", checkpoint, "--input", scans[0], "--output", output, *options)
+    assert done.returncode == 0, done.stderr
+    volumes = [nibabel.load(path) for path in results(output) if path.name.endswith(".nii.gz")]
+    assert len(volumes) == 5
+    for volume in volumes:
+        np.testing.assert_allclose(volume.header.get_zooms(), 1.5, rtol=0.1)
+        assert volume.shape == volumes[0].shape
+        assert np.array_equal(volume.affine, volumes[0].affine)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [("--spacing", "one size in mm above 0"), ("--smoothing", "0 rounds or more")],
+)
+def test_values_that_make_no_sense(changed: str, message: str, checkpoint: Path, tmp_path: Path) -> None:
+    done = job("predict", "--checkpoint", checkpoint, "--output", tmp_path / "out", changed, "-1")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert message in done.stderr
+
+
+def test_many_workers_and_one_bad_scan(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+    """As one process does it, in any order; then nothing is left to do."""
+    (tmp_path / "cut.nii.gz").write_bytes(scans[0].read_bytes()[:5000])
+    inputs, output = [tmp_path / "cut.nii.gz", *scans[:4]], tmp_path / "out"
+    options = ("--checkpoint", checkpoint, "--json", "--input", *inputs)
+    done = job("predict", *options, "--output", output, "--workers", "2")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "cut.nii.gz" in line
+    assert "truncated" in line
+    assert len(results(output)) == 4
+    job("predict", *options, "--output", tmp_path / "alone")
+    for path in results(tmp_path / "alone"):
+        same, other = (nibabel.load(each / path.name) for each in (output, path.parent))
+        assert np.array_equal(np.asarray(same.dataobj), np.asarray(other.dataobj))
+    again = job("predict", *options, "--output", output, "--workers", "2")
+    assert [case["kept"] for case in cases_of(again).values()] == [True] * 4 + [False]
 
 
 @pytest.mark.parametrize(

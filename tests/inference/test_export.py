@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,8 +12,10 @@ import pytest
 import trimesh
 
 from ossnet.data import Geometry
-from ossnet.inference.export import ExportConfig, export
+from ossnet.inference.export import export
+from ossnet.inference.options import ExportConfig
 from ossnet.inference.predictor import Segmentation
+from ossnet.inference.uncertainty import entropy
 
 AFFINE = np.array([[0, 0, 2.0, -10], [-1.5, 0, 0, 30], [0, 1.0, 0, 5], [0, 0, 0, 1]])
 
@@ -60,6 +63,27 @@ def test_writes_what_was_asked_for(segmentation: Segmentation, tmp_path: Path) -
         mesh = trimesh.load_mesh(tmp_path / f"a_{name}.ply")
         assert mesh.is_watertight
         assert mesh.volume / 1000 == pytest.approx(volumes[name], rel=0.02)
+
+
+def test_uncertainty_is_the_entropy_of_the_least_sure_region(
+    segmentation: Segmentation, tmp_path: Path
+) -> None:
+    sure = np.where(np.indices(segmentation.labels.shape)[0] < 10, 0.5, 1.0).astype(np.float32)
+    chances = {"whole": sure, "core": sure * 0, "none": sure * 0 + 0.1}
+    unsure = replace(segmentation, probabilities=chances)
+    (path,) = export(unsure, "a", tmp_path, ExportConfig(uncertainty=True))
+    assert path.name == "a_uncertainty.nii.gz"
+    values, tenth = nib.load(path).get_fdata(), -0.1 * np.log2(0.1) - 0.9 * np.log2(0.9)
+    np.testing.assert_allclose(values[:10], 1.0, atol=1e-6)
+    np.testing.assert_allclose(values[10:], tenth, atol=1e-6)
+
+
+def test_uncertainty_of_classes_that_exclude_one_another() -> None:
+    even = [np.full((2, 2, 2), 1 / 3, np.float32)] * 2
+    np.testing.assert_allclose(entropy(even, overlapping=False), 1.0, atol=1e-6)
+    one = [np.full((2, 2, 2), share, np.float32) for share in (0.5, 0.5)]
+    np.testing.assert_allclose(entropy(one, overlapping=False), 1 / np.log2(3), atol=1e-6)
+    assert (entropy([one[0] * 0, one[0] * 2], overlapping=False) == 0).all()
 
 
 def test_nothing_is_written_unasked(segmentation: Segmentation, tmp_path: Path) -> None:

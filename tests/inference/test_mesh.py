@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 
-from ossnet.inference.mesh import MeshFormat, mesh_of, write_mesh
+from ossnet.inference.mesh import mesh_of, write_mesh
+from ossnet.inference.settings import MeshFormat
 
 AFFINE = np.array([[0.9, 0.1, 0.0, -31.0], [-0.1, 1.1, 0.2, 12.0], [0.0, -0.2, 2.0, 55.0], [0, 0, 0, 1.0]])
 ORDERS = [

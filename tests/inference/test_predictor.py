@@ -310,3 +310,32 @@ def test_neither_ray_nor_mlflow_is_imported(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("codes", ["RAS", "SPL"])
+@pytest.mark.parametrize("working", [None, (2.0, 2.0, 2.0)])
+def test_a_finer_spacing_is_asked_for_directly(
+    codes: str, working: tuple[float, float, float] | None, tmp_path: Path
+) -> None:
+    """A ball of values falling from its centre: its border is where it is in mm, at twice the resolution."""
+    affine = oblique(codes, (1.0, 1.0, 1.0), angle=0.0)
+    world = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices((24, 22, 20)), 0, -1))
+    distance = np.linalg.norm(world - world.reshape(-1, 3).mean(0), axis=-1)
+    task = replace(TASK, spacing=working)
+    path = write(tmp_path / "scan.nii.gz", -distance.astype(np.float32), affine)
+    model = replace(predictor(Brighter(CONFIG), task), spacing=(0.5, 0.5, 0.5))
+    result = model(path)
+    assert result.labels.shape == (48, 44, 40)
+    fine = nibabel.affines.apply_affine(result.affine, np.moveaxis(np.indices(result.labels.shape), 0, -1))
+    there = np.linalg.norm(fine - world.reshape(-1, 3).mean(0), axis=-1) < distance.mean()
+    wrong = np.count_nonzero((result.labels > 0) != there)
+    assert wrong < (0.01 if working is None else 0.05) * np.count_nonzero(there)
+    assert result.volumes_ml["bright"] == pytest.approx(np.count_nonzero(there) / 8000, rel=0.03)
+    result.save(tmp_path / "fine.nii.gz")
+    np.testing.assert_allclose(nibabel.load(tmp_path / "fine.nii.gz").affine, result.affine, atol=1e-5)
+
+
+def test_what_spacings_are_refused(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint")
+    with pytest.raises(UserError, match="above 0"):
+        Predictor.from_checkpoint(folder, spacing=(1.0, 0.0, 1.0))

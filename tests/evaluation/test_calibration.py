@@ -1,0 +1,131 @@
+"""Probabilities held against labels: the error, and the temperature that mends it."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ossnet.data import Store
+from ossnet.errors import UserError
+from ossnet.evaluation.calibration import (
+    Reliability,
+    calibrate,
+    fit_temperature,
+    likelihood,
+    near_foreground,
+    pooled,
+)
+from ossnet.evaluation.run import evaluate
+from ossnet.inference import Predictor, predict_volume
+from ossnet.inference.calibration import read_temperature
+
+
+def test_probabilities_that_come_true_have_no_error() -> None:
+    random = np.random.default_rng(0)
+    chance = random.random(200_000)
+    truth = random.random(200_000) < chance
+    assert Reliability.of(chance, truth).error < 0.01
+    assert Reliability.of(np.full(10, 0.7), np.arange(10) < 2).error == pytest.approx(0.5)
+    assert Reliability.of(chance[:0], truth[:0]).error == 0
+
+
+def test_error_by_hand_and_over_cases() -> None:
+    """Two bins of two voxels each, of two cases."""
+    one = Reliability.of(np.array([0.1, 0.9]), np.array([True, True]))
+    two = Reliability.of(np.array([0.12, 1.0]), np.array([False, True]))
+    together = pooled([{"a": one}, {"a": two}])["a"]
+    assert together.error == pytest.approx((abs(0.22 - 1) + abs(0.9 - 1) + abs(1.0 - 1)) / 4)
+    assert together.voxels.sum() == 4
+
+
+def test_near_is_five_voxels_around_either() -> None:
+    label, prediction = np.zeros((2, 30, 9, 9), np.uint8)
+    label[8, 4, 4] = 2
+    prediction[20, 4, 4] = 1
+    near = near_foreground(prediction, label)
+    assert np.flatnonzero(near.any(axis=(1, 2))).tolist() == [*range(3, 14), *range(15, 26)]
+    assert not near_foreground(prediction * 0).any()
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_likelihood_of_classes_and_of_regions(overlapping: bool) -> None:
+    logits, codes = torch.tensor([[0.0, 1.0, -2.0]]), torch.tensor([2], dtype=torch.uint8)
+    chances = logits.sigmoid()[0] if overlapping else logits.softmax(1)[0]
+    expected = chances[2].log()
+    if overlapping:  # the second bit
+        expected = (1 - chances[0]).log() + chances[1].log() + (1 - chances[2]).log()
+    assert likelihood(logits, codes, overlapping=overlapping) == pytest.approx(-float(expected))
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 2.0])
+def test_a_network_made_too_sure_is_cooled_down(
+    factor: float, store: Store, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Logits times a factor need a temperature that much higher; no decision changes."""
+    plain = Predictor.from_checkpoint(checkpoint)
+    bent = Predictor.from_checkpoint(checkpoint)
+    bent.network.decoder.output.weight.data *= factor
+    cases = store.split("validation")[:1]
+    one, other = fit_temperature(plain, store, cases), fit_temperature(bent, store, cases)
+    assert other.nll_after == pytest.approx(one.nll_after, rel=1e-3)
+    assert other.nll_after <= other.nll_before
+    assert 0.3 < one.temperature < 8  # so that all lie within the range that is looked at
+    assert other.temperature == pytest.approx(one.temperature * factor, rel=0.02)
+    stored = store.case(cases[0])
+    image = torch.from_numpy(stored.image.astype(np.float32))
+    cold, warm = (
+        predict_volume(
+            bent.network,
+            image,
+            sampling=bent.sampling,
+            settings=bent.settings,
+            with_probabilities=True,
+            temperature=temperature,
+        )
+        for temperature in (1.0, other.temperature)
+    )
+    assert torch.equal(cold.classes, warm.classes)
+    assert cold.probabilities is not None
+    assert warm.probabilities is not None
+    assert factor == 1.0 or not torch.allclose(cold.probabilities, warm.probabilities)
+
+
+def test_the_temperature_is_kept_beside_the_weights(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    assert read_temperature(folder) == 1.0
+    fitted = calibrate(Predictor.from_checkpoint(folder), store, fold=None, checkpoint=folder)
+    again = Predictor.from_checkpoint(folder)
+    assert again.temperature == fitted.temperature != 1.0
+    kept = json.loads((folder / "temperature.json").read_text())
+    assert kept["cases"] == 2
+    assert kept["nll_after"] < kept["nll_before"]
+    before, after = (
+        evaluate(each, store, split="validation", output=tmp_path / str(place), calibration=True).summary
+        for place, each in enumerate((replace(again, temperature=1.0), again))
+    )
+    assert before["dice"] == after["dice"]
+    errors = [np.mean([found["ece"] for found in each["classes"].values()]) for each in (before, after)]
+    assert errors[1] < errors[0]
+    assert after["temperature"] == fitted.temperature
+    assert "ECE" in (tmp_path / "1" / "evaluation.html").read_text()
+
+
+@pytest.mark.parametrize("text", ["{", '{"temperature": 2}', '{"temperature": -1}'])
+def test_a_damaged_temperature_is_told(text: str, checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    (folder / "temperature.json").write_text(text)
+    with pytest.raises(UserError, match=r"temperature\.json: expected .* fit it again"):
+        Predictor.from_checkpoint(folder)
+
+
+def test_no_foreground_to_fit_on(store: Store, checkpoint: Path) -> None:
+    predictor = Predictor.from_checkpoint(checkpoint)
+    other = replace(predictor.task, labels={"liver": 1})
+    with pytest.raises(UserError, match="prepare it alike"):
+        calibrate(replace(predictor, task=other), store, fold=None, checkpoint=checkpoint)
