@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.callbacks import Bookkeeper, Progress, failure, name_of, trial_folder
 from ossnet.distributed.console import say
-from ossnet.distributed.figures import study_pictures
 from ossnet.distributed.goals import Goals
 from ossnet.distributed.interval import Interval
 from ossnet.distributed.judge import Judge
@@ -25,14 +25,15 @@ from ossnet.distributed.notebook import (
     histories,
 )
 from ossnet.distributed.orphans import Sweep
-from ossnet.distributed.report import read_rows, write
+from ossnet.distributed.packing import Widen
+from ossnet.distributed.report import read_rows, told_of, write
 from ossnet.distributed.resources import Plan
 from ossnet.distributed.resume import FOLDER, newest_checkpoint
 from ossnet.distributed.runs import keep_open, version_tags
 from ossnet.distributed.searcher import StudySearch
 from ossnet.distributed.space import Space
 from ossnet.distributed.stopping import StoppingConfig
-from ossnet.distributed.tally import Tally, best_of, dice_of, feasible_share
+from ossnet.distributed.tally import Tally, best_of, dice_of
 from ossnet.distributed.tracking import RunSpec, Tracking
 from ossnet.distributed.trial import Setup, run_here, run_nested
 from ossnet.distributed.warm import STUDY_FILE
@@ -166,6 +167,7 @@ def search(
         concurrent=study.plan.concurrent,
         workers=study.plan.workers,
         output=study.output,
+        capacity_gib=None if study.plan.packing is None else study.plan.packing.capacity_gib,
     )
     budget = study.goals.budget_gib
     bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget)
@@ -189,9 +191,8 @@ def search(
 
 def write_report(tracking: Tracking, study: Study, notebook: Notebook) -> Path:
     """Write the report of a study to its folder; the page."""
-    pictures = study_pictures(notebook, budget_gib=study.goals.budget_gib)
-    note = feasible_share(notebook)
     rows = read_rows(tracking)
+    pictures, note = told_of(notebook, rows, budget_gib=study.goals.budget_gib)
     return write(rows, study.output / "report", title=study.name, pictures=pictures, note=note)["page"]
 
 
@@ -223,11 +224,11 @@ def _tuner(
     from ray import tune
 
     nested = study.plan.workers > 1
-    callbacks = [*callbacks, Sweep()] if nested else callbacks
+    callbacks = [*callbacks, Sweep() if nested else Widen(study.plan)]
     setup = Setup(store=str(study.store.root), output=str(study.output), tracker=tracker, plan=study.plan)
     trainable = tune.with_parameters(run_nested if nested else run_here, setup=setup)
     # a nested trial itself holds (almost) nothing, or trials would take the CPUs their own workers wait for
-    asks = {"CPU": 0, "memory": 1} if nested else study.plan.share.as_ray()
+    asks = {"CPU": 0, "memory": 1} if nested else partial(_asks, study.plan)
     return tune.Tuner(
         tune.with_resources(trainable, asks),
         tune_config=tune.TuneConfig(
@@ -252,6 +253,10 @@ def _tuner(
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
         ),
     )
+
+
+def _asks(plan: Plan, config: Mapping[str, Any]) -> dict[str, float]:
+    return plan.asks(config["expected_gib"]).as_ray()
 
 
 def _parent(study: Study, notebook: Notebook) -> RunSpec:

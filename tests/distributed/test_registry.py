@@ -26,11 +26,12 @@ TASK = Task(modalities=("FLAIR", "T1w"), labels={"lesion": 5}, normalisation="zs
 LOAD = """
 import json, sys
 import mlflow, pandas
-uri, address, rows = json.loads(sys.argv[1])
+uri, address, scans = json.loads(sys.argv[1])
 mlflow.set_tracking_uri(uri)
 model = mlflow.pyfunc.load_model(address)
-found = model.predict(pandas.DataFrame(rows), params={"output": "labels"})
-print(json.dumps({"package": sys.modules["ossnet"].__file__, "rows": json.loads(found.to_json(orient="records"))}))
+found = model.predict(pandas.DataFrame(scans), params={"output": "labels"})
+rows = json.loads(found.to_json(orient="records"))
+print(json.dumps({"package": sys.modules["ossnet"].__file__, "rows": rows}))
 """
 
 
