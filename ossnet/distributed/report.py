@@ -38,6 +38,11 @@ STOPPED_EARLY = "stopped early"
 _SHOWN = 6  # parameters in the terminal's table; the files have all
 _WIDTH = 140  # where the output is no terminal
 _NAMED = {"model.kind", "model.name"}  # the run's name says so already
+_TITLES = {
+    "front": "Dice against memory and seconds a case, trials that came to their end within the budget",
+    "curves": "Learning curves",
+    "importances": "What mattered",
+}
 _STYLE = (
     "body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}"
     "td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left}img{max-width:48em}"
@@ -194,7 +199,8 @@ def write(
     for name, further in (pictures or {}).items():
         files[name] = output / f"{name}.png"
         write_aside(files[name], further)
-    shown = {"Dice against peak memory": picture, **(pictures or {})}
+    shown = {_TITLES[name]: further for name, further in (pictures or {}).items()}
+    shown = {"Dice against peak memory, all runs": picture, **shown}
     write_aside(files["page"], _page(title, note, header, lines, shown))
     return files
 
@@ -264,6 +270,7 @@ def _page(
 
     body = "\n".join([cells(header, "th"), *(cells(line, "td") for line in lines)])
     images = "".join(
+        f"<h2>{html.escape(name)}</h2>\n"
         f"<img alt='{html.escape(name)}' src='data:image/png;base64,{base64.b64encode(picture).decode()}'>\n"
         for name, picture in pictures.items()
     )

@@ -10,6 +10,11 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.goals import Goals
+from ossnet.distributed.notebook import Notebook
+from ossnet.distributed.searcher import StudySearch
+from ossnet.distributed.space import Space
+from ossnet.planning import predict
 
 PLACED = """
 import json, os, sys, time
@@ -85,7 +90,7 @@ SPACE = """
 FIRST = [{"width": 16}, {"width": 32}]
 
 def space(trial):
-    return {"model.decoder_width": trial.suggest_categorical("width", [16, 32, 2**14])}
+    return {"model.decoder_width": trial.suggest_categorical("width", [16, 32, 2**10])}
 """
 
 
@@ -106,6 +111,32 @@ def test_ray_places_trials_by_parts_of_gpus_and_a_lost_one_goes_on_alone(tmp_pat
     assert sorted(rows[number]["device"] for number in range(4)) == ["0", "0", "1", "1"]
     for number in (4, 5):
         assert (rows[number]["cpus"], rows[number]["gpus"]) == (2, 1.0)
+
+
+def test_what_no_gpu_has_room_for_is_told_to_the_sampler_and_replaced(
+    tiny: Config, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(SPACE)
+    small = tiny.for_store(store)
+    room = predict(small.replace({"model.decoder_width": 32})).allocated_gib
+    study = Notebook.at(tmp_path / "study.db", "mine", Goals())
+    search = StudySearch(
+        Space(tmp_path / "mine.py"),
+        base=tiny,
+        store=store,
+        notebook=study,
+        goals=Goals(),
+        trials=8,
+        concurrent=8,
+        output=tmp_path,
+        capacity_gib=room,
+    )
+    begun = [search.suggest(str(number)) for number in range(8)]
+    assert {each["params"]["width"] for each in begun if isinstance(each, dict)} == {16, 32}
+    assert all(isinstance(each, dict) and each["expected_gib"] <= room for each in begun)
+    refused = [each for each in study.seen() if each.user_attrs.get("infeasible") == "predicted"]
+    assert {each.params["width"] for each in refused} == {2**10}
+    assert len(study.started()) == 8
 
 
 def test_a_study_whose_trials_share_a_gpu(tiny: Config, store: Store, tmp_path: Path) -> None:
