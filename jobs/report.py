@@ -28,7 +28,7 @@ def main() -> None:
     name = options.experiment or demo.study(SPACES / "networks.py")
     output, tracking = launch.places(options.output or cli.new_folder("report"), name)
     rows = report.read_rows(tracking)
-    pictures, note = report.study_part(tracking)
+    pictures, note = report.study_part(tracking, rows)
     files = report.write(rows, output, title=name, pictures=pictures, note=note)
     if options.json:
         cli.finish_json({"runs": [asdict(row) for row in rows], "files": files})

@@ -1,11 +1,11 @@
 """What a study found, in pictures: the front of Dice against cost, what mattered, how trials learned."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ossnet.distributed.names import CASE_TIME, MEMORY
-from ossnet.distributed.notebook import METRICS, feasible
+from ossnet.distributed.notebook import METRICS, NETWORK_NAME, feasible
 from ossnet.distributed.tally import dice_of
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
+_FIRST = "fixed_params"  # Optuna's mark of a trial whose parameters were given
 _FEWEST = 4  # finished trials that importances are worth being estimated from
 _COSTS = {MEMORY: "peak memory of a training step (GiB)", CASE_TIME: "seconds a case (validation)"}
 
@@ -24,9 +25,8 @@ def study_pictures(study: "Study", *, budget_gib: float | None) -> dict[str, byt
 
     trials = study.get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and feasible(trial)]
-    pictures = {"curves": _curves(trials)}
-    if finished:
-        pictures["front"] = _front(finished, budget_gib)
+    pictures = {"front": _front(finished, budget_gib)} if finished else {}
+    pictures["curves"] = _curves(trials)
     varied = {name for trial in finished for name in trial.params}
     spread = len({dice_of(trial) for trial in finished}) > 1
     if len(finished) >= _FEWEST and varied and spread:
@@ -46,32 +46,48 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def _front(trials: Sequence["FrozenTrial"], budget_gib: float | None) -> bytes:
     figure = _figure(width=11)
-    for axes, (cost, label) in zip(figure.subplots(1, 2), _COSTS.items(), strict=True):
+    colours = {network: f"C{place}" for place, network in enumerate(sorted(set(map(_network, trials))))}
+    for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), _COSTS.items(), strict=True):
         known = [trial for trial in trials if trial.user_attrs.get(METRICS, {}).get(cost)]
         points = [(float(trial.user_attrs[METRICS][cost]), dice_of(trial)) for trial in known]
-        _scatter(axes, known, points)
+        _scatter(axes, known, points, colours)
         front = [points[position] for position in pareto(points)]
         axes.step(
             [x for x, _ in front], [y for _, y in front], where="post", color="black", label="Pareto front"
         )
         if budget_gib is not None and cost == MEMORY:
             axes.axvline(budget_gib, color="red", linestyle="--", label="budget")
-        axes.set(xlabel=label, ylabel="Dice (validation)")
-        axes.legend(fontsize="small")
+        axes.set(xlabel=label)
         axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("Dice (validation)")
+    named = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(named.values(), named.keys(), loc="outside right upper", fontsize="small")
     return _png(figure)
 
 
-def _scatter(axes: "Axes", trials: Sequence["FrozenTrial"], points: Sequence[tuple[float, float]]) -> None:
-    """A colour a network; squares are U-Nets, stars the points that the space asks to be tried first."""
-    networks = [str(trial.user_attrs.get("network", "unknown")) for trial in trials]
-    for network in sorted(set(networks)):
-        colour = axes.plot([], [], "s" if network.startswith("unet") else "o", label=network)[0].get_color()
-        for trial, name, (x, y) in zip(trials, networks, points, strict=True):
-            if name == network:
-                first = "fixed_params" in trial.system_attrs
-                mark = "*" if first else "s" if network.startswith("unet") else "o"
-                axes.plot(x, y, mark, color=colour, markersize=12 if first else 6)
+def _scatter(
+    axes: "Axes",
+    trials: Sequence["FrozenTrial"],
+    points: Sequence[tuple[float, float]],
+    colours: Mapping[str, str],
+) -> None:
+    """A colour a network; squares are U-Nets, rings around what the space asks to be tried first."""
+    for network, colour in colours.items():
+        own = [point for point, trial in zip(points, trials, strict=True) if _network(trial) == network]
+        mark = "s" if network.startswith("unet") else "o"
+        axes.plot([x for x, _ in own], [y for _, y in own], mark, color=colour, label=network)
+    first = [point for point, trial in zip(points, trials, strict=True) if _FIRST in trial.system_attrs]
+    if first:
+        x, y = zip(*first, strict=True)
+        axes.scatter(x, y, s=140, facecolors="none", edgecolors="black", label="tried first (presets)")
+
+
+def _network(trial: "FrozenTrial") -> str:
+    return str(trial.user_attrs.get(NETWORK_NAME, "unknown"))
 
 
 def _curves(trials: Sequence["FrozenTrial"]) -> bytes:

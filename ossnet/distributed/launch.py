@@ -113,6 +113,7 @@ def launch_study(
     """
     from ossnet.distributed.budget import survey
     from ossnet.distributed.notebook import DATABASE, Notebook
+    from ossnet.distributed.packing import smallest_gpu_gib
     from ossnet.distributed.search import Study, check_new, check_old, search, write_report
     from ossnet.distributed.space import Space, check_space
     from ossnet.distributed.warm import earlier_study, learn_from
@@ -126,9 +127,8 @@ def launch_study(
     if goals.budget_gib is not None and not resume:
         say(str(survey(loaded, base, store, Forecast(workers), goals.budget_gib)))
     with connect():
-        plan = plan_trials(nodes(), workers)
-        each = f"{workers} workers of {plan.share}" if workers > 1 else f"{plan.share}"
-        say(f"{trials} trials, {plan.concurrent} at a time on {each}; files in {output}")
+        plan = plan_trials(nodes(), workers, gpu_gib=smallest_gpu_gib())
+        say(f"{trials} trials, {plan}; files in {output}")
         study = Study(
             name=name,
             space=loaded,

@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.names import EARLY, INFEASIBLE, MEMORY, SCORE, STEP_TIME, VARIED
+from ossnet.distributed.costs import Ledger
+from ossnet.distributed.names import (
+    CASE_TIME,
+    EARLY,
+    ELAPSED,
+    EPOCH,
+    GPU_HOURS,
+    INFEASIBLE,
+    MEMORY,
+    SCORE,
+    STEP_TIME,
+    VARIED,
+)
 from ossnet.distributed.tracking import STOPPED, Tracking
 from ossnet.errors import UserError
 from ossnet.files import write_aside
@@ -18,11 +30,19 @@ from ossnet.tree import unknown
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    from ossnet.distributed.notebook import Notebook
+
 _PARENT = "mlflow.parentRunId"
-_COLUMNS = ("run", "status", "Dice", "GiB", "s/step")
+_COLUMNS = ("run", "status", "Dice", "GiB", "s/step", "s/case", "minutes")
+STOPPED_EARLY = "stopped early"
 _SHOWN = 6  # parameters in the terminal's table; the files have all
 _WIDTH = 140  # where the output is no terminal
 _NAMED = {"model.kind", "model.name"}  # the run's name says so already
+_TITLES = {
+    "front": "Dice against memory and seconds a case, trials that came to their end within the budget",
+    "curves": "Learning curves",
+    "importances": "What mattered",
+}
 _STYLE = (
     "body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}"
     "td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left}img{max-width:48em}"
@@ -41,21 +61,38 @@ class Row:
     """The last on the validation split."""
     memory_gib: float | None
     step_s: float | None
+    case_s: float | None
+    """Of validation, a whole volume."""
+    elapsed_s: float | None
+    """Of training and validation."""
+    gpu_hours: float | None
+    epoch: float | None
+    """The last one."""
     params: Mapping[str, str]
     varied: tuple[str, ...] = ()
     """The parameters that a search space decided."""
 
     @property
+    def numbers(self) -> tuple[float | None, ...]:
+        """For a table, those of `_COLUMNS`."""
+        minutes = None if self.elapsed_s is None else self.elapsed_s / 60
+        return (self.dice, self.memory_gib, self.step_s, self.case_s, minutes)
+
+    @property
     def cells(self) -> tuple[str, ...]:
         """For a table, without the parameters."""
-        return (
-            self.name,
-            self.status,
-            *(
-                "" if number is None else f"{number:.4g}"
-                for number in (self.dice, self.memory_gib, self.step_s)
-            ),
-        )
+        numbers = ("" if number is None else f"{number:.4g}" for number in self.numbers)
+        return (self.name, self.status, *numbers)
+
+    @property
+    def left_s(self) -> float | None:
+        """What it would have taken to its end, had it not been stopped early; None where it was not."""
+        if self.status != STOPPED_EARLY or not self.elapsed_s or not self.epoch:
+            return None
+        planned = self.elapsed_s * float(self.params["training.epochs"]) / self.epoch
+        limit = self.params.get("training.max_time_s", "null")
+        planned = planned if limit == "null" else min(planned, float(limit))
+        return max(planned - self.elapsed_s, 0.0)
 
 
 def read_rows(tracking: Tracking) -> list[Row]:
@@ -87,18 +124,27 @@ def read_rows(tracking: Tracking) -> list[Row]:
     return sorted(rows, key=lambda row: (row.dice is None, -(row.dice or 0.0), row.name))
 
 
-def study_part(tracking: Tracking) -> tuple[dict[str, bytes], str]:
-    """Pictures and a sentence of the experiment's last study, if its file is still there."""
-    from ossnet.distributed.figures import study_pictures
+def study_part(tracking: Tracking, rows: Sequence[Row]) -> tuple[dict[str, bytes], str]:
+    """Pictures of the experiment's last study, if its file is still there, and some sentences."""
     from ossnet.distributed.notebook import SETTINGS
-    from ossnet.distributed.tally import feasible_share
     from ossnet.distributed.warm import find_study
 
     study = find_study(tracking)
     if study is None:
-        return {}, ""
-    budget = study.user_attrs.get(SETTINGS, {}).get("budget_gib")
-    return study_pictures(study, budget_gib=budget), feasible_share(study)
+        return {}, str(Ledger.of(rows, refused=0))
+    return told_of(study, rows, budget_gib=study.user_attrs.get(SETTINGS, {}).get("budget_gib"))
+
+
+def told_of(
+    study: "Notebook", rows: Sequence[Row], *, budget_gib: float | None
+) -> tuple[dict[str, bytes], str]:
+    """Pictures of a study and sentences on what fitted and what it cost."""
+    from ossnet.distributed.figures import study_pictures
+    from ossnet.distributed.tally import feasible_share
+
+    refused = len(study.seen()) - len(study.started())
+    note = f"{feasible_share(study)} {Ledger.of(rows, refused=refused)}"
+    return study_pictures(study, budget_gib=budget_gib), note
 
 
 def varying(rows: Sequence[Row]) -> list[str]:
@@ -153,7 +199,8 @@ def write(
     for name, further in (pictures or {}).items():
         files[name] = output / f"{name}.png"
         write_aside(files[name], further)
-    shown = {"Dice against peak memory": picture, **(pictures or {})}
+    shown = {_TITLES[name]: further for name, further in (pictures or {}).items()}
+    shown = {"Dice against peak memory, all runs": picture, **shown}
     write_aside(files["page"], _page(title, note, header, lines, shown))
     return files
 
@@ -189,7 +236,7 @@ def _row(run: "Run") -> Row:
         status = f"over budget ({tags[INFEASIBLE]})"
     elif status == "killed":
         reason = tags.get(STOPPED, "killed")
-        status = "stopped early" if reason == EARLY else reason
+        status = STOPPED_EARLY if reason == EARLY else reason
     return Row(
         name=run.info.run_name or run.info.run_id,
         network=tags.get("network", "unknown"),
@@ -197,14 +244,17 @@ def _row(run: "Run") -> Row:
         dice=metrics.get(SCORE),
         memory_gib=metrics.get(MEMORY),
         step_s=metrics.get(STEP_TIME),
+        case_s=metrics.get(CASE_TIME),
+        elapsed_s=metrics.get(ELAPSED),
+        gpu_hours=metrics.get(GPU_HOURS),
+        epoch=metrics.get(EPOCH),
         params=run.data.params,
         varied=tuple(filter(None, tags.get(VARIED, "").split(","))),
     )
 
 
 def _line(row: Row, params: Sequence[str]) -> list[Any]:
-    numbers = (row.dice, row.memory_gib, row.step_s)
-    return [row.name, row.status, *numbers, *(row.params.get(name) for name in params)]
+    return [row.name, row.status, *row.numbers, *(row.params.get(name) for name in params)]
 
 
 def _page(
@@ -220,6 +270,7 @@ def _page(
 
     body = "\n".join([cells(header, "th"), *(cells(line, "td") for line in lines)])
     images = "".join(
+        f"<h2>{html.escape(name)}</h2>\n"
         f"<img alt='{html.escape(name)}' src='data:image/png;base64,{base64.b64encode(picture).decode()}'>\n"
         for name, picture in pictures.items()
     )

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from ossnet.errors import UserError
+from ossnet.memory.peak import GIB
+from ossnet.planning.budget import MARGIN
 
 Node = Mapping[str, float]
 _LOADING_CPUS = 4  # of a worker on a GPU: its own loop, the loading thread and some for reading
+_PARTS = 20  # of a GPU: few kinds of request, so that processes are reused
 
 
 @dataclass(frozen=True)
@@ -14,21 +18,45 @@ class Share:
     """What one worker holds while it trains."""
 
     cpus: int
-    gpus: int = 0
+    gpus: float = 0
+    """Whole ones, or a part of one."""
 
     def as_ray(self) -> dict[str, float]:
         """As Ray's resource request."""
         return {"CPU": float(self.cpus)} | ({"GPU": float(self.gpus)} if self.gpus else {})
 
     def fits(self, node: Node) -> int:
-        """How many such workers a node has room for."""
+        """How many such workers a node has room for; a part never lies on two GPUs."""
         places = int(node.get("CPU", 0)) // self.cpus
-        return min(places, int(node.get("GPU", 0)) // self.gpus) if self.gpus else places
+        gpus = int(node.get("GPU", 0))
+        if 0 < self.gpus < 1:
+            return min(places, gpus * int(1 / self.gpus + 1e-9))
+        return min(places, int(gpus // self.gpus)) if self.gpus else places
 
     def __str__(self) -> str:
         parts = [f"{self.cpus} CPU{'s' * (self.cpus > 1)}"]
-        parts += [f"{self.gpus} GPU{'s' * (self.gpus > 1)}"] if self.gpus else []
+        parts += [f"{self.gpus:g} GPU{'s' * (self.gpus > 1)}"] if self.gpus else []
         return " and ".join(parts)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How trials of one worker share GPUs, all planned for the smallest one of the cluster."""
+
+    gpu_gib: float
+    cpus: float
+    """For each GPU, on the node that has the fewest."""
+
+    @property
+    def capacity_gib(self) -> float:
+        """The largest peak of living tensors that a whole GPU suffices for."""
+        return (self.gpu_gib * GIB - MARGIN.fixed) / MARGIN.factor / GIB
+
+    def share(self, peak_gib: float) -> Share:
+        """What a trial of this predicted peak asks for: a part of a GPU, and as large a part of its CPUs."""
+        needed = MARGIN.needed(round(peak_gib * GIB)) / (self.gpu_gib * GIB)
+        part = min(ceil(needed * _PARTS) / _PARTS, 1)
+        return Share(min(_LOADING_CPUS, max(1, int(self.cpus * part))), part)
 
 
 @dataclass(frozen=True)
@@ -37,7 +65,19 @@ class Plan:
 
     workers: int
     share: Share
+    """At most, where trials share GPUs."""
     concurrent: int
+    packing: Packing | None = None
+
+    def asks(self, peak_gib: float | None) -> Share:
+        """What a worker of a trial with this predicted peak asks for."""
+        return self.share if self.packing is None or peak_gib is None else self.packing.share(peak_gib)
+
+    def __str__(self) -> str:
+        if self.packing is not None:
+            return f"sharing GPUs of {self.packing.gpu_gib:.3g} GiB by what each is predicted to need"
+        each = f"{self.workers} workers of {self.share}" if self.workers > 1 else f"{self.share}"
+        return f"{self.concurrent} at a time on {each}"
 
 
 def plan_run(nodes: Sequence[Node], workers: int) -> Share:
@@ -55,8 +95,12 @@ def plan_run(nodes: Sequence[Node], workers: int) -> Share:
     raise UserError(_refusal(nodes, workers, Share(1, gpus)))
 
 
-def plan_trials(nodes: Sequence[Node], workers: int) -> Plan:
-    """Many small trials side by side: a GPU or one CPU a worker.
+def plan_trials(nodes: Sequence[Node], workers: int, *, gpu_gib: float | None = None) -> Plan:
+    """Many small trials side by side: a GPU or a part of one, or one CPU, a worker.
+
+    Args:
+        gpu_gib: memory of the smallest GPU, where it is known: then trials of one worker share GPUs. (The
+            workers of one trial cannot: NCCL refuses two ranks on one GPU.)
 
     Raises:
         UserError: not even one trial can ever be placed; says the arithmetic.
@@ -69,7 +113,14 @@ def plan_trials(nodes: Sequence[Node], workers: int) -> Plan:
     places = room(nodes, share)
     if places < workers:
         raise UserError(_refusal(nodes, workers, share))
-    return Plan(workers=workers, share=share, concurrent=places // workers)
+    if gpu_gib is None or workers > 1 or not share.gpus:
+        return Plan(workers=workers, share=share, concurrent=places // workers)
+    cpus = min(node["CPU"] / node["GPU"] for node in nodes if node.get("GPU", 0) and node.get("CPU", 0) >= 1)
+    packing = Packing(gpu_gib, cpus)
+    if packing.capacity_gib <= 0:
+        msg = f"a GPU of {gpu_gib:.3g} GiB has no room for any trial: {MARGIN} is more: use a larger one"
+        raise UserError(msg)
+    return Plan(1, packing.share(packing.capacity_gib), room(nodes, Share(1, 1 / _PARTS)), packing)
 
 
 def room(nodes: Sequence[Node], share: Share) -> int:

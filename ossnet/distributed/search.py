@@ -2,7 +2,8 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.callbacks import Bookkeeper, Progress, failure, name_of, trial_folder
 from ossnet.distributed.console import say
-from ossnet.distributed.figures import study_pictures
 from ossnet.distributed.goals import Goals
 from ossnet.distributed.interval import Interval
 from ossnet.distributed.judge import Judge
@@ -25,14 +25,15 @@ from ossnet.distributed.notebook import (
     histories,
 )
 from ossnet.distributed.orphans import Sweep
-from ossnet.distributed.report import read_rows, write
+from ossnet.distributed.packing import Widen
+from ossnet.distributed.report import read_rows, told_of, write
 from ossnet.distributed.resources import Plan
 from ossnet.distributed.resume import FOLDER, newest_checkpoint
 from ossnet.distributed.runs import keep_open, version_tags
 from ossnet.distributed.searcher import StudySearch
 from ossnet.distributed.space import Space
 from ossnet.distributed.stopping import StoppingConfig
-from ossnet.distributed.tally import Tally, best_of, dice_of, feasible_share
+from ossnet.distributed.tally import Tally, best_of, dice_of
 from ossnet.distributed.tracking import RunSpec, Tracking
 from ossnet.distributed.trial import Setup, run_here, run_nested
 from ossnet.distributed.warm import STUDY_FILE
@@ -40,7 +41,6 @@ from ossnet.errors import UserError
 from ossnet.tree import flatten
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
     from ray.actor import ActorHandle
     from ray.tune import Callback, Tuner
 
@@ -96,7 +96,11 @@ class Findings:
     """Of the best trial, over its seeds."""
     checkpoint: Path | None
     """Of the best trial, if it came to one; of several seeds the best one's."""
+    run: str
+    """The id of the training that the checkpoint is of."""
     tally: Tally
+    model: str | None = None
+    """Where the Model Registry has it."""
 
     @property
     def finished(self) -> int:
@@ -122,7 +126,8 @@ class Findings:
         best = {"best trial": f"{self.title} ({params})", **told(self.metrics)}
         if self.dice.half is not None:
             best["Dice"] = str(self.dice)
-        return {**best, "checkpoint": self.checkpoint, "trials": counts}
+        registered = {} if self.model is None else {"registered as": self.model}
+        return {**best, "checkpoint": self.checkpoint, **registered, "trials": counts}
 
     def to_dict(self) -> dict[str, Any]:
         """For machines."""
@@ -135,7 +140,8 @@ class Findings:
         }
         best = {"name": self.title, "params": dict(self.params), "metrics": dict(self.metrics)}
         seeds = {"mean": self.dice.mean, "half": self.dice.half, "count": self.dice.count}
-        return {"best": best | {"dice": seeds}, "checkpoint": self.checkpoint, "trials": trials}
+        found = {"checkpoint": self.checkpoint, "model": self.model}
+        return {"best": best | {"dice": seeds}, **found, "trials": trials}
 
 
 def search(
@@ -144,7 +150,7 @@ def search(
     """Run a study to its end, or go on with one that was left.
 
     `output` gets the Optuna study (`study.db`), Ray Tune's folder and the best trial's `checkpoint`; the page
-    that `report` writes is kept with the study's run.
+    that `report` writes is kept with the study's run, the network in the Model Registry by the study's name.
 
     Raises:
         UserError: no trial came to a result (with the first reason).
@@ -161,6 +167,7 @@ def search(
         concurrent=study.plan.concurrent,
         workers=study.plan.workers,
         output=study.output,
+        capacity_gib=None if study.plan.packing is None else study.plan.packing.capacity_gib,
     )
     budget = study.goals.budget_gib
     bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget)
@@ -177,15 +184,15 @@ def search(
             tracker.document.remote(notebook.identity, report().read_text(), "report.html")
         except MlflowException as error:  # what was found does not depend on it
             say(f"warning: no report was written, jobs/report.py can do so later: {error}")
+        findings = replace(findings, model=_register(tracker, findings, study.name))
         ending.tags = {"best": findings.title, f"best {SCORE}": f"{findings.metrics[SCORE]:.4f}"}
     return findings
 
 
 def write_report(tracking: Tracking, study: Study, notebook: Notebook) -> Path:
     """Write the report of a study to its folder; the page."""
-    pictures = study_pictures(notebook, budget_gib=study.goals.budget_gib)
-    note = feasible_share(notebook)
     rows = read_rows(tracking)
+    pictures, note = told_of(notebook, rows, budget_gib=study.goals.budget_gib)
     return write(rows, study.output / "report", title=study.name, pictures=pictures, note=note)["page"]
 
 
@@ -217,11 +224,11 @@ def _tuner(
     from ray import tune
 
     nested = study.plan.workers > 1
-    callbacks = [*callbacks, Sweep()] if nested else callbacks
+    callbacks = [*callbacks, Sweep() if nested else Widen(study.plan)]
     setup = Setup(store=str(study.store.root), output=str(study.output), tracker=tracker, plan=study.plan)
     trainable = tune.with_parameters(run_nested if nested else run_here, setup=setup)
     # a nested trial itself holds (almost) nothing, or trials would take the CPUs their own workers wait for
-    asks = {"CPU": 0, "memory": 1} if nested else study.plan.share.as_ray()
+    asks = {"CPU": 0, "memory": 1} if nested else partial(_asks, study.plan)
     return tune.Tuner(
         tune.with_resources(trainable, asks),
         tune_config=tune.TuneConfig(
@@ -246,6 +253,10 @@ def _tuner(
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
         ),
     )
+
+
+def _asks(plan: Plan, config: Mapping[str, Any]) -> dict[str, float]:
+    return plan.asks(config["expected_gib"]).as_ray()
 
 
 def _parent(study: Study, notebook: Notebook) -> RunSpec:
@@ -273,28 +284,40 @@ def _findings(notebook: Notebook, output: Path, reasons: list[str]) -> Findings:
         raise UserError(msg)
     seeds: dict[str, dict[str, float]] = best.user_attrs.get(SEEDS, {})
     metrics = {SCORE: dice_of(best), **best.user_attrs.get(METRICS, {})}
+    seed = int(max(seeds, key=lambda each: seeds[each][SCORE], default="0"))
+    run = notebook.run_id(best.number, seed)
     return Findings(
         title=name_of(best.number, best.user_attrs[NETWORK_NAME]),
         params=best.params,
         metrics=metrics,
         dice=Interval.of([each[SCORE] for each in seeds.values()] or [metrics[SCORE]]),
-        checkpoint=_keep_checkpoint(notebook, best, output),
+        checkpoint=_keep_checkpoint(newest_checkpoint(output, best.number, seed, run), output / "checkpoint"),
+        run=run,
         tally=Tally.of(notebook),
     )
 
 
-def _keep_checkpoint(notebook: Notebook, best: "FrozenTrial", output: Path) -> Path | None:
+def _keep_checkpoint(checkpoint: Path | None, target: Path) -> Path | None:
     """Copy the best trial's checkpoint aside, then to its place."""
-    seeds: dict[str, dict[str, float]] = best.user_attrs.get(SEEDS, {})
-    seed = int(max(seeds, key=lambda each: seeds[each][SCORE], default="0"))
-    run = notebook.run_id(best.number, seed)
-    checkpoint = newest_checkpoint(output, best.number, seed, run)
     if checkpoint is None:
         return None
-    target = output / "checkpoint"
     aside = target.with_name(f".{target.name}")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(checkpoint, aside)
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
     return target
+
+
+def _register(tracker: "ActorHandle[Tracker]", findings: Findings, name: str) -> str | None:
+    """The address of the best network in the Model Registry."""
+    import ray
+
+    if findings.checkpoint is None:
+        return None
+    try:
+        address: str = ray.get(tracker.register.remote(findings.run, findings.checkpoint, name))
+    except ray.exceptions.RayError as error:  # what was found does not depend on it
+        say(f"warning: the best network was not registered: {str(error).strip().splitlines()[-1]}")
+        return None
+    return address

@@ -73,10 +73,13 @@ class StudySearch(Searcher):
         concurrent: int,
         workers: int = 1,
         output: Path,
+        capacity_gib: float | None = None,
     ) -> None:
         super().__init__(metric=SCORE, mode="max")
         self._space, self._base, self._store_root = space, base, store.root
         self._goals, self._trials, self._concurrent = goals, trials, concurrent
+        limits = [each for each in (goals.budget_gib, capacity_gib) if each is not None]
+        self._limit_gib = min(limits, default=None)
         self._forecast = Forecast(workers)
         self._output = output
         self.study = notebook
@@ -173,19 +176,19 @@ class StudySearch(Searcher):
             trial = self.study.ask()
             if self._fits(trial):
                 return trial
-        say(f"{_REFUSALS} suggestions in a row do not fit the memory budget: no further trial starts")
+        say(f"{_REFUSALS} suggestions in a row need too much memory: no further trial starts")
         return None
 
     def _fits(self, trial: optuna.Trial) -> bool:
         """Whether a suggestion is predicted to fit; one that is not is told so."""
         config, _ = self._configuration(trial)
         trial.set_user_attr(NETWORK_NAME, config.model.name)
-        if self._goals.budget_gib is None:
+        if self._limit_gib is None:
             return True
         predicted = self._forecast.gib(config)
         trial.set_user_attr(PREDICTED, predicted)
         expected = predicted * self._correction()
-        if expected > self._goals.budget_gib:
+        if expected > self._limit_gib:
             self._tell_infeasible(trial, "predicted", expected)
             return False
         return True
@@ -203,7 +206,7 @@ class StudySearch(Searcher):
     def _go_on(self, trial: optuna.Trial) -> None:
         """Take up a trial that was under way when the study was left."""
         attributes = trial.user_attrs
-        examined = PREDICTED in attributes or (self._goals.budget_gib is None and NETWORK_NAME in attributes)
+        examined = PREDICTED in attributes or (self._limit_gib is None and NETWORK_NAME in attributes)
         if not examined and not self._fits(trial):
             self._started -= 1
             return
@@ -225,6 +228,7 @@ class StudySearch(Searcher):
         run = self.study.run_id(number, member.seed)
         member.trial.set_user_attr("trial_id", run)
         known = newest_checkpoint(self._output, number, member.seed, run)
+        predicted = member.trial.user_attrs.get(PREDICTED)
         seeded = config.replace({"training.seed": config.training.seed + member.seed})
         return {
             "config": seeded.to_json(),
@@ -234,7 +238,8 @@ class StudySearch(Searcher):
             "seeds": self._goals.seeds,
             "params": member.trial.params,
             "varied": [path for path in changes if path != NETWORK],
-            "predicted_gib": member.trial.user_attrs.get(PREDICTED),
+            "predicted_gib": predicted,
+            "expected_gib": None if predicted is None else predicted * self._correction(),
             "resume_from": None if known is None else str(known),
         }
 
@@ -284,9 +289,9 @@ class StudySearch(Searcher):
 
     def _margin(self, peak_gib: float | None) -> float:
         """By how much a peak passes the budget; less than nothing where there is room."""
-        if self._goals.budget_gib is None or peak_gib is None:
+        if self._limit_gib is None or peak_gib is None:
             return 0.0
-        return peak_gib - self._goals.budget_gib
+        return peak_gib - self._limit_gib
 
     def _is_told(self, member: Member) -> bool:
         """Whether the trial has ended already, as when another of its seeds failed."""

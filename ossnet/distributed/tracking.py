@@ -154,6 +154,12 @@ class Tracker:
         """Keep a text as a file of a run."""
         self._client.log_text(self._run_id(run), text, name)
 
+    def register(self, run: str, checkpoint: Path, name: str) -> str:
+        """Put a run's network into the Model Registry; its address there."""
+        from ossnet.distributed.registry import register
+
+        return register(self._client, self._run_id(run), checkpoint, name)
+
     def flush(self) -> None:
         """Write what is left, and raise if that fails."""
         for run in list(self._waiting):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.costs import with_gpu_hours
 from ossnet.distributed.failures import verdict
 from ossnet.distributed.names import EPOCH, MISTAKE, RESUMED, SCORE, told
 from ossnet.distributed.references import ReferenceSharding, reference_dataset, shard_references
@@ -62,8 +63,8 @@ class Outcome:
 class TrainReporter:
     """Reports to Ray Train on every rank and, on rank 0, to the tracker."""
 
-    def __init__(self, log: RunLog | None) -> None:
-        self._log = log
+    def __init__(self, log: RunLog | None, *, gpus: float) -> None:
+        self._log, self._gpus = log, gpus
 
     def step(self, metrics: dict[str, float], step: int) -> None:
         """Metrics of one optimiser step."""
@@ -74,6 +75,7 @@ class TrainReporter:
         """Metrics of one epoch; a barrier for all ranks."""
         import ray.train
 
+        metrics = with_gpu_hours(metrics, self._gpus)
         if self._log is not None:
             self._log.epoch(metrics)
         folder = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
@@ -123,7 +125,7 @@ def trainer(
 
     return TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "cpus": share.cpus},
+        train_loop_config={"job": job, "cpus": share.cpus, "gpus": workers * share.gpus},
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=share.gpus > 0, resources_per_worker=share.as_ray()
         ),
@@ -157,7 +159,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
             return run_training(
                 Config.from_json(job.config),
                 Store.open(Path(job.store)),
-                reporter=TrainReporter(log),
+                reporter=TrainReporter(log, gpus=settings["gpus"]),
                 references=shard_references(get_dataset_shard("references")),
                 resume_from=folder,
                 device=str(get_device()),

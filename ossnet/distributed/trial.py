@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.costs import with_gpu_hours
 from ossnet.distributed.failures import verdict
 from ossnet.distributed.names import MISTAKE, OUT_OF_MEMORY, RESUMED
 from ossnet.distributed.resources import Plan
@@ -35,8 +36,8 @@ class Setup:
 class TuneReporter:
     """Reports to Ray Tune and the tracker, from the trial's own process."""
 
-    def __init__(self, log: RunLog) -> None:
-        self._log = log
+    def __init__(self, log: RunLog, *, gpus: float) -> None:
+        self._log, self._gpus = log, gpus
 
     def step(self, metrics: dict[str, float], step: int) -> None:
         """Metrics of one optimiser step."""
@@ -46,6 +47,7 @@ class TuneReporter:
         """Metrics of one epoch; where the scheduler stops the trial, this does not return."""
         from ray import tune
 
+        metrics = with_gpu_hours(metrics, self._gpus)
         self._log.epoch(metrics)  # first, as a stopped trial has no later
         folder = None if checkpoint is None else tune.Checkpoint.from_directory(checkpoint)
         tune.report(dict(metrics), checkpoint=folder)
@@ -53,25 +55,25 @@ class TuneReporter:
 
 def run_here(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
     """A trial of one worker. What every try would repeat is reported as its result, not raised."""
-    import torch
-
+    from ossnet.distributed.packing import Held
     from ossnet.experiment import run_training
 
+    held = Held()
     _give_back_memory()
-    torch.set_num_threads(setup.plan.share.cpus)
+    held.keep_to_it()
     log = RunLog(setup.tracker, config["run"])
     try:
         with _resumed(config["resume_from"]) as folder:
-            log.tag(device_tag() | ({RESUMED: folder.name} if folder else {}))
+            log.tag(device_tag() | held.tag() | ({RESUMED: folder.name} if folder else {}))
             run_training(
                 Config.from_json(config["config"]),
                 Store.open(Path(setup.store)),
-                reporter=TuneReporter(log),
+                reporter=TuneReporter(log, gpus=held.gpus),
                 resume_from=folder,
             )
     except Exception as error:
         end = verdict(error)
-        if end is None:
+        if end is None or (OUT_OF_MEMORY in end and held.shares):  # it goes on with a whole GPU
             raise
         return end
     return None

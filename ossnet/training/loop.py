@@ -208,4 +208,9 @@ class Trainer:
 
 
 def _place(progress: Progress, *, final: bool) -> dict[str, float]:
-    return {"epoch": float(progress.epoch), "step": float(progress.step), "final": float(final)}
+    return {
+        "epoch": float(progress.epoch),
+        "step": float(progress.step),
+        "final": float(final),
+        "time/elapsed_s": progress.elapsed_s,
+    }

@@ -77,8 +77,11 @@ def test_trials_of_two_workers(tiny: Config, store: Store, tmp_path: Path) -> No
     assert (findings.finished, findings.stopped, findings.failed) == (1, 1, 0)
     assert findings.checkpoint is not None
     check_checkpoint(findings.checkpoint)
+    assert findings.model == "models:/mine/1"
     assert states(tmp_path) == ["COMPLETE", "PRUNED"]
     _, (finished, stopped) = runs(tmp_path)
+    client = MlflowClient(Tracking.at(tmp_path, "mine").uri)
+    assert client.get_model_version("mine", "1").run_id == finished.info.run_id
     assert (finished.info.status, stopped.info.status) == ("FINISHED", "KILLED")
     for run in (finished, stopped):
         assert run.data.metrics["memory/peak_allocated_gib"] > 0
