@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.budget import Forecast
 from ossnet.distributed.callbacks import Bookkeeper, Progress, failure, name_of, trial_folder
 from ossnet.distributed.console import say
 from ossnet.distributed.figures import study_pictures
@@ -139,7 +140,12 @@ class Findings:
 
 
 def search(
-    study: Study, notebook: Notebook, tracker: "ActorHandle[Tracker]", *, report: Callable[[], Path]
+    study: Study,
+    notebook: Notebook,
+    tracker: "ActorHandle[Tracker]",
+    *,
+    forecast: Forecast,
+    report: Callable[[], Path],
 ) -> Findings:
     """Run a study to its end, or go on with one that was left.
 
@@ -159,7 +165,7 @@ def search(
         goals=study.goals,
         trials=study.trials,
         concurrent=study.plan.concurrent,
-        workers=study.plan.workers,
+        forecast=forecast,
         output=study.output,
     )
     budget = study.goals.budget_gib

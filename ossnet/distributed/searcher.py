@@ -71,13 +71,13 @@ class StudySearch(Searcher):
         goals: Goals,
         trials: int,
         concurrent: int,
-        workers: int = 1,
+        forecast: Forecast,
         output: Path,
     ) -> None:
         super().__init__(metric=SCORE, mode="max")
         self._space, self._base, self._store_root = space, base, store.root
         self._goals, self._trials, self._concurrent = goals, trials, concurrent
-        self._forecast = Forecast(workers)
+        self._forecast = forecast
         self._output = output
         self.study = notebook
         self._live: dict[str, Member] = {}
@@ -133,9 +133,12 @@ class StudySearch(Searcher):
         member = self._live.pop(trial_id, None)
         if member is None or self._is_told(member):
             return
-        peak = member.metrics.get(MEMORY)
         if OUT_OF_MEMORY in result:
-            member.trial.set_user_attr(MEMORY, result[OUT_OF_MEMORY])
+            member.metrics[MEMORY] = float(result[OUT_OF_MEMORY])
+            member.trial.set_user_attr(MEMORY, member.metrics[MEMORY])
+        peak = member.metrics.get(MEMORY)
+        member.trial.set_user_attr(METRICS, member.metrics)
+        if OUT_OF_MEMORY in result:
             self._tell_infeasible(member.trial, "out of memory", float(result[OUT_OF_MEMORY]))
         elif error or MISTAKE in result:
             self._tell_failed(member, str(result.get(MISTAKE, "its process was lost too often")))
@@ -253,7 +256,6 @@ class StudySearch(Searcher):
         if ended:
             self._tell_complete(member.trial, ended)
             return
-        member.trial.set_user_attr(METRICS, member.metrics)
         constrain(member.trial, self._margin(member.metrics.get(MEMORY)))
         self.study.tell(member.trial, state=TrialState.PRUNED)
 
