@@ -13,6 +13,7 @@ from ossnet.distributed.callbacks import Bookkeeper, Progress, failure, name_of,
 from ossnet.distributed.console import say
 from ossnet.distributed.figures import study_pictures
 from ossnet.distributed.goals import Goals
+from ossnet.distributed.host_memory import MemoryKills
 from ossnet.distributed.interval import Interval
 from ossnet.distributed.judge import Judge
 from ossnet.distributed.names import SCORE, told
@@ -157,6 +158,7 @@ def search(
     """
     from mlflow.exceptions import MlflowException
 
+    kills = MemoryKills()
     searcher = StudySearch(
         study.space,
         base=study.base,
@@ -166,14 +168,15 @@ def search(
         trials=study.trials,
         concurrent=study.plan.concurrent,
         forecast=forecast,
+        kills=kills,
         output=study.output,
     )
     budget = study.goals.budget_gib
-    bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget)
-    progress = Progress(study.trials, bookkeeper.metrics, notebook, budget, study.max_time_s)
+    bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget, kills=kills)
+    progress = Progress(study.trials, bookkeeper.metrics, notebook, budget, study.max_time_s, kills)
     with keep_open(tracker, _parent(study, notebook), study.documents(), parent=True) as ending:
         try:
-            _tuner(study, searcher, tracker, [bookkeeper, progress]).fit()
+            _tuner(study, searcher, tracker, [bookkeeper, progress], kills).fit()
         finally:
             bookkeeper.settle()
         searcher.settle()  # not where an error ended it: then trials can be resumed
@@ -218,7 +221,11 @@ def check_old(output: Path) -> None:
 
 
 def _tuner(
-    study: Study, searcher: StudySearch, tracker: "ActorHandle[Tracker]", callbacks: list["Callback"]
+    study: Study,
+    searcher: StudySearch,
+    tracker: "ActorHandle[Tracker]",
+    callbacks: list["Callback"],
+    kills: MemoryKills,
 ) -> "Tuner":
     from ray import tune
 
@@ -238,6 +245,7 @@ def _tuner(
                 first=study.base.training.validate_every,
                 history=histories(searcher.study.started()),
                 budget_gib=study.goals.budget_gib,
+                kills=kills,
             ),
             reuse_actors=not nested,  # the process of a stopped nested trial cannot be used again
             time_budget_s=study.max_time_s,

@@ -17,6 +17,7 @@ from ossnet.data import Store
 from ossnet.distributed.budget import Forecast
 from ossnet.distributed.console import say
 from ossnet.distributed.goals import Goals
+from ossnet.distributed.host_memory import HOST_MEMORY, MemoryKills
 from ossnet.distributed.names import (
     EPOCH,
     FINAL,
@@ -72,12 +73,13 @@ class StudySearch(Searcher):
         trials: int,
         concurrent: int,
         forecast: Forecast,
+        kills: MemoryKills,
         output: Path,
     ) -> None:
         super().__init__(metric=SCORE, mode="max")
         self._space, self._base, self._store_root = space, base, store.root
         self._goals, self._trials, self._concurrent = goals, trials, concurrent
-        self._forecast = forecast
+        self._forecast, self._kills = forecast, kills
         self._output = output
         self.study = notebook
         self._live: dict[str, Member] = {}
@@ -140,6 +142,9 @@ class StudySearch(Searcher):
         member.trial.set_user_attr(METRICS, member.metrics)
         if OUT_OF_MEMORY in result:
             self._tell_infeasible(member.trial, "out of memory", float(result[OUT_OF_MEMORY]))
+        elif error and trial_id in self._kills:
+            expected = member.trial.user_attrs.get(PREDICTED, 0.0)
+            self._tell_infeasible(member.trial, HOST_MEMORY, expected if peak is None else peak)
         elif error or MISTAKE in result:
             self._tell_failed(member, str(result.get(MISTAKE, "its process was lost too often")))
         elif peak is not None and self._goals.budget_gib is not None and peak > self._goals.budget_gib:

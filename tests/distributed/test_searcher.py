@@ -12,6 +12,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.budget import Forecast
 from ossnet.distributed.goals import Goals
+from ossnet.distributed.host_memory import MemoryKills
 from ossnet.distributed.names import MEMORY, MISTAKE, OUT_OF_MEMORY
 from ossnet.distributed.notebook import Notebook
 from ossnet.distributed.searcher import StudySearch
@@ -55,6 +56,7 @@ def opening(tiny: Config, store: Store, tmp_path: Path) -> Opening:
             trials=trials,
             concurrent=concurrent,
             forecast=Forecast(workers=1),
+            kills=MemoryKills(),
             output=tmp_path,
         )
 
