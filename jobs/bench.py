@@ -1,90 +1,83 @@
-"""Compare. `models` (also without a word): time and memory of networks. `input`: ways to prepare samples."""
+"""Compare. `models` (also without a word): time and memory of networks. `input`: ways to prepare samples.
+`search`: a search under a memory budget, and Ray Tune with Optuna as Ray's documentation combines them."""
 
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ossnet import cli
 from ossnet.benchmarks import InputSettings, ModelsSettings
-
-if TYPE_CHECKING:
-    from ossnet.benchmarks import InputRow, ModelRow
+from ossnet.distributed.console import say
+from ossnet.distributed.contest import ContestSettings
 
 
 @dataclass(frozen=True)
-class Models(ModelsSettings):
+class Job:
+    """Options of every comparison."""
+
+    output: Path | None = None
+    """Folder for the result as JSON and PNG; by default runs/bench-DATE-TIME."""
+    json: bool = False
+    """Print the result for machines, last and alone."""
+
+
+@dataclass(frozen=True)
+class Models(Job, ModelsSettings):
     """Options of `models`."""
 
-    output: Path | None = None
-    """Folder for models.json and models.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
+
+@dataclass(frozen=True)
+class Input(Job, InputSettings):
+    """Options of `input`."""
 
 
 @dataclass(frozen=True)
-class Input(InputSettings):
-    """Options of `input`."""
+class Search(Job, ContestSettings):
+    """Options of `search`."""
 
-    output: Path | None = None
-    """Folder for input.json and input.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
+    space: Path = Path(__file__).parents[1] / "search_spaces" / "small.py"
 
 
 def main() -> None:
     """Run the job."""
-    jobs: dict[str, type[Models | Input]] = {"models": Models, "input": Input}
+    jobs: dict[str, type[Models | Input | Search]] = {"models": Models, "input": Input, "search": Search}
     options = cli.parse_command(jobs, description=str(__doc__))
-    models(options) if isinstance(options, Models) else prepare(options)
+    command, output = shlex.join(["python", *sys.argv]), options.output or cli.new_folder("bench")
+    if isinstance(options, Models):
+        models(options, output, command)
+    elif isinstance(options, Input):
+        prepare(options, output, command)
+    else:
+        search(options, output, command)
 
 
-def models(options: Models) -> None:
+def models(options: Models, output: Path, command: str) -> None:
     """Measure, write, show."""
     from ossnet.benchmarks import figure, measure_models, table
-    from ossnet.files import write_aside
-    from ossnet.tree import to_dict
 
-    output = options.output or cli.new_folder("bench")
-    result = measure_models(options, command=shlex.join(["python", *sys.argv]), progress=_tell)
-    files = {"result": output / "models.json", "figure": output / "models.png"}
-    result.write(files["result"])
-    write_aside(files["figure"], figure.draw(result))
-    if options.json:
-        cli.finish_json({**to_dict(result), "files": files})
-        return
-    table.show(result)
+    result = measure_models(options, command=command, progress=lambda row: say(table.summary(row)))
     rates = ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in result.gflops.items())
-    cli.finish(made={"rows": len(result.rows), "matrix products": rates, **files})
+    made = {"rows": len(result.rows), "matrix products": rates}
+    cli.finish_record(result, output / "models", figure.draw, table.show, made=made, json=options.json)
 
 
-def prepare(options: Input) -> None:
+def prepare(options: Input, output: Path, command: str) -> None:
     """Measure, write, show."""
     from ossnet.benchmarks import input_results, measure_input
-    from ossnet.files import write_aside
-    from ossnet.tree import to_dict
 
-    output = options.output or cli.new_folder("bench")
-    result = measure_input(options, command=shlex.join(["python", *sys.argv]), progress=_tell_input)
-    files = {"result": output / "input.json", "figure": output / "input.png"}
-    result.write(files["result"])
-    write_aside(files["figure"], input_results.draw(result))
-    if options.json:
-        cli.finish_json({**to_dict(result), "files": files})
-        return
-    input_results.show(result)
-    cli.finish(made={"rows": len(result.rows), **files})
+    result = measure_input(options, command=command, progress=lambda row: say(input_results.summary(row)))
+    draw, show, made = input_results.draw, input_results.show, {"rows": len(result.rows)}
+    cli.finish_record(result, output / "input", draw, show, made=made, json=options.json)
 
 
-def _tell_input(row: "InputRow") -> None:
-    print(f"{row.network} {row.way}: {row.sample_s:.3g} s a sample", file=sys.stderr)
+def search(options: Search, output: Path, command: str) -> None:
+    """Search, write, show."""
+    from ossnet.distributed import contest, contest_results
 
-
-def _tell(row: "ModelRow") -> None:
-    from ossnet.benchmarks.table import summary
-
-    print(summary(row), file=sys.stderr)
+    result = contest.compare(options, output, command=command, progress=lambda row: say(row.summary))
+    draw, show, made = contest_results.draw, contest_results.show, {"studies": len(result.rows)}
+    cli.finish_record(result, output / "search", draw, show, made=made, json=options.json)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from ray.tune import Callback
 
 from ossnet.config import Config
 from ossnet.distributed.console import say
+from ossnet.distributed.host_memory import HOST_MEMORY, MemoryKills
 from ossnet.distributed.names import (
     EARLY,
     EPOCH,
@@ -25,6 +26,7 @@ from ossnet.distributed.names import (
 from ossnet.distributed.notebook import Notebook
 from ossnet.distributed.resume import folder_name
 from ossnet.distributed.runs import settle
+from ossnet.distributed.space import short
 from ossnet.distributed.tally import Tally
 from ossnet.distributed.tracking import STOPPED, Point, RunSpec
 
@@ -71,8 +73,10 @@ class Bookkeeper(Callback):
         *,
         limit_s: float | None,
         budget_gib: float | None,
+        kills: MemoryKills,
     ) -> None:
         self._tracker, self._tags, self._budget_gib = tracker, dict(tags), budget_gib
+        self._kills = kills
         self._limit_s, self._began = limit_s, time.monotonic()
         self._calls: list[ObjectRef[Any]] = []
         self._open: dict[str, Trial] = {}
@@ -127,7 +131,11 @@ class Bookkeeper(Callback):
 
     def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Close the run of a trial that failed for good."""
-        self._close(trial, "FAILED", {"error": failure(trial)})
+        if trial.trial_id in self._kills:
+            excess = {STOPPED: INFEASIBLE, INFEASIBLE: HOST_MEMORY}
+            self._close(trial, "KILLED", excess | {"error": failure(trial)})
+        else:
+            self._close(trial, "FAILED", {"error": failure(trial)})
 
     def on_experiment_end(self, trials: list["Trial"], **info: Any) -> None:
         """Close what a time limit or an interruption cut off."""
@@ -168,6 +176,7 @@ class Progress(Callback):
     notebook: Notebook
     budget_gib: float | None
     limit_s: float | None
+    kills: MemoryKills
     every_s: float = 20.0
     _told: float = field(default_factory=time.monotonic)
     _began: float = field(default_factory=time.monotonic)
@@ -198,12 +207,13 @@ class Progress(Callback):
 
     def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Say why a trial failed."""
-        self._end(trial, f"failed: {failure(trial)}")
+        how = HOST_MEMORY if trial.trial_id in self.kills else "failed"
+        self._end(trial, f"{how}: {failure(trial)}")
 
     def _end(self, trial: "Trial", text: str) -> None:
         self._ended += 1
         self._told = time.monotonic()
-        params = ", ".join(f"{name}={value}" for name, value in trial.config["params"].items())
+        params = ", ".join(f"{name}={short(value)}" for name, value in trial.config["params"].items())
         tally = Tally.of(self.notebook)
         say(f"{tally.ended}/{self.trials}  {title(trial)} ({params})  {text}  | {tally}{self._left(tally)}")
 

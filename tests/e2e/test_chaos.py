@@ -1,11 +1,13 @@
-"""A study whose driver is killed again and again ends as if nothing had been."""
+"""A study whose driver is killed again and again, or whose MLflow server is, ends as if nothing had been."""
 
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import optuna
@@ -76,3 +78,85 @@ def test_a_driver_killed_three_times(
         assert done, run.data.tags
     names = {run.data.tags["trial"] for run in runs if "trial" in run.data.tags}
     assert names == {str(number) for number in range(TRIALS)}
+
+
+def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """An MLflow server with its processes in a group of their own, once it answers."""
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        f"{folder}/files",
+    ]
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--port", str(port), "--workers", "1"]
+    with (folder / "server.txt").open("ab") as log:
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    while True:
+        assert server.poll() is None, (folder / "server.txt").read_text()
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return server
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def check_runs(database: Path, client: MlflowClient) -> None:
+    """MLflow holds every trial of Optuna's study with its end and every step, once."""
+    trials = optuna.load_study(study_name="mine", storage=f"sqlite:///{database}").trials
+    found = client.get_experiment_by_name("mine")
+    assert found is not None
+    runs = {run.data.tags.get("trial"): run for run in client.search_runs([found.experiment_id])}
+    assert len(runs) == TRIALS + 1
+    assert runs[None].info.status == "FINISHED"
+    for trial in trials:
+        run = runs[str(trial.number)]
+        complete = trial.state.name == "COMPLETE"
+        assert run.info.status == ("FINISHED" if complete else "KILLED")
+        assert float(run.data.params["optimiser.learning_rate"]) == trial.params["rate"]
+        dice = {each.step: each.value for each in client.get_metric_history(run.info.run_id, "dice/val")}
+        assert {step // 2: value for step, value in dice.items()} == trial.intermediate_values
+        steps = [each.step for each in client.get_metric_history(run.info.run_id, "loss/train")]
+        assert sorted(steps) == list(range(1, 2 * int(run.data.metrics["epoch"]) + 1))
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert files == ({"checkpoint", "config.json"} if complete else {"config.json"})
+
+
+@pytest.mark.slow
+def test_an_mlflow_server_that_goes_and_comes_back(
+    phantom_store: Path,
+    tiny_training: list[str],
+    tiny_network: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is away trials begin and end; when all is over it knows everything."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    (tmp_path / "mine.py").write_text(SPACE)
+    options = ["--data", phantom_store, "--space", "mine.py", "--trials", TRIALS, "--output", "study"]
+    server = serve(tmp_path, port)
+    job = begin(tmp_path, *options, *tiny_training, *tiny_network, "--training.epochs", "4")
+    try:
+        while ended_trials(tmp_path) < 2:
+            assert job.poll() is None, (tmp_path / "log.txt").read_text()
+            time.sleep(0.2)
+        end(server)
+        while ended_trials(tmp_path) < 8:
+            assert job.poll() is None, (tmp_path / "log.txt").read_text()
+            time.sleep(0.2)
+        server = serve(tmp_path, port)
+        assert job.wait() == 0, (tmp_path / "log.txt").read_text()
+        assert "warning" not in (tmp_path / "log.txt").read_text()
+        check_runs(tmp_path / "study" / "study.db", MlflowClient(f"http://127.0.0.1:{port}"))
+    finally:
+        if job.poll() is None:
+            end(job)
+        end(server)
