@@ -58,7 +58,7 @@ def trial_folder(trial: "Trial") -> str:
 
 
 def reported(trial: "Trial") -> dict[str, Any]:
-    """What a trial said last; where it said nothing, Ray's own way would ask its process, which may be dead."""
+    """What a trial said last, if anything: Ray's own property would ask its process, which may be dead."""
     last: dict[str, Any] = trial.run_metadata.last_result
     return last
 
