@@ -57,9 +57,15 @@ def trial_folder(trial: "Trial") -> str:
     return folder_name(trial.config["number"], trial.config["seed"], trial.trial_id)
 
 
+def reported(trial: "Trial") -> dict[str, Any]:
+    """What a trial said last, if anything: Ray's own property would ask its process, which may be dead."""
+    last: dict[str, Any] = trial.run_metadata.last_result
+    return last
+
+
 def last_checkpoint(trial: "Trial") -> Path | None:
     """The folder of a trial's last checkpoint."""
-    path = trial.checkpoint.path if trial.checkpoint else (trial.last_result or {}).get(CHECKPOINT)
+    path = trial.checkpoint.path if trial.checkpoint else reported(trial).get(CHECKPOINT)
     return Path(path) if path else None
 
 
@@ -117,7 +123,7 @@ class Bookkeeper(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Close the run of a trial that ended or was stopped by the scheduler."""
-        result = trial.last_result or {}
+        result = reported(trial)
         excess = infeasible(result, self.metrics.get(trial.trial_id, {}), self._budget_gib)
         error = {"error": result[MISTAKE]} if MISTAKE in result else {}
         if excess is not None:
@@ -187,13 +193,13 @@ class Progress(Callback):
     ) -> None:
         """Say how the running trials do, if that was not said lately."""
         if time.monotonic() - self._told > self.every_s:
-            running = [each for each in trials if each.status == each.RUNNING and each.last_result]
+            running = [each for each in trials if each.status == each.RUNNING and reported(each)]
             self._told = time.monotonic()
             say("running: " + ", ".join(f"{title(each)} {_epoch(each)}" for each in running))
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Say how a trial ended."""
-        result, known = trial.last_result or {}, self.metrics.get(trial.trial_id, {})
+        result, known = reported(trial), self.metrics.get(trial.trial_id, {})
         excess = infeasible(result, known, self.budget_gib)
         if MISTAKE in result and excess is None:
             self._end(trial, f"failed: {result[MISTAKE]}")
@@ -227,7 +233,7 @@ class Progress(Callback):
 
 def failure(trial: "Trial") -> str:
     """Why a trial failed, in one line."""
-    mistake = (trial.last_result or {}).get(MISTAKE)
+    mistake = reported(trial).get(MISTAKE)
     if mistake:
         return str(mistake)
     path = trial.error_file and Path(trial.error_file)  # the copy in storage comes later
@@ -237,4 +243,4 @@ def failure(trial: "Trial") -> str:
 
 def _epoch(trial: "Trial") -> str:
     epochs = Config.from_json(trial.config["config"]).training.epochs
-    return f"epoch {int((trial.last_result or {}).get(EPOCH, 0))}/{epochs}"
+    return f"epoch {int(reported(trial).get(EPOCH, 0))}/{epochs}"

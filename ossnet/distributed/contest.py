@@ -104,7 +104,11 @@ def compare(
                 progress(rows[-1])
     return ContestResult(
         processor=processor(),
-        versions={name.removeprefix("version/"): value for name, value in version_tags().items()},
+        versions={
+            name.removeprefix("version/"): value
+            for name, value in version_tags().items()
+            if name.startswith("version/")
+        },
         space=settings.space.name,
         budget_gib=budget,
         fitting_share=sum(peak <= budget for peak in peaks) / len(peaks),

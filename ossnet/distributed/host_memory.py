@@ -38,6 +38,7 @@ class MemoryKills:
             if isinstance(exception, OutOfMemoryError):
                 if trial is not None:
                     self._trials.add(trial.trial_id)
+                    trial._default_result_or_future = None  # or Ray asks the dead process for it
                 exception = RayActorError(error_msg=told(exception))
             handle(tracked_actor_task, exception)
 

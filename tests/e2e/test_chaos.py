@@ -80,6 +80,49 @@ def test_a_driver_killed_three_times(
     assert names == {str(number) for number in range(TRIALS)}
 
 
+def meminfo(name: str) -> int:
+    """A line of Linux's account of memory, in KiB."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+@pytest.mark.slow
+def test_a_trial_killed_as_its_machine_runs_out_of_memory(
+    phantom_store: Path,
+    tiny_training: list[str],
+    tiny_network: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray's own watch over memory kills a trial of a million points; the study goes on without it."""
+    total, available = meminfo("MemTotal"), meminfo("MemAvailable")
+    if available < 8 * 2**20:
+        pytest.skip("needs 8 GiB of free memory")
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{(total - available + 3 * 2**20) / total:.3f}")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    (tmp_path / "mine.py").write_text(
+        'FIRST = [{"log2_points": 20}, {"log2_points": 6}]\n'
+        "def space(trial):\n"
+        '    return {"sampling.points": 2 ** trial.suggest_int("log2_points", 6, 20)}\n'
+    )
+    options = ["--data", phantom_store, "--space", "mine.py", "--trials", 2, "--output", "study"]
+    job = begin(tmp_path, *options, *tiny_training, *tiny_network, "--training.epochs", "2")
+    assert job.wait() == 0, (tmp_path / "log.txt").read_text()
+    assert (
+        "out of host memory: killed, as its machine ran out of memory" in (tmp_path / "log.txt").read_text()
+    )
+    database = tmp_path / "study" / "study.db"
+    large, small = optuna.load_study(study_name="mine", storage=f"sqlite:///{database}").trials
+    assert (large.state.name, small.state.name) == ("PRUNED", "COMPLETE")
+    assert large.user_attrs["infeasible"] == "out of host memory"
+    assert large.constraints["memory"] > 0
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    found = client.get_experiment_by_name("mine")
+    assert found is not None
+    (run,) = client.search_runs([found.experiment_id], "tags.trial = '0'")
+    assert (run.info.status, run.data.tags["stopped"]) == ("KILLED", "infeasible")
+
+
 def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
     """An MLflow server with its processes in a group of their own, once it answers."""
     store = [

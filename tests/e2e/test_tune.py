@@ -103,6 +103,11 @@ def test_a_study(
     assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
 
 
+def ended(database: Path, name: str) -> list[optuna.trial.FrozenTrial]:
+    trials = optuna.load_study(study_name=name, storage=f"sqlite:///{database}").trials
+    return [trial for trial in trials if trial.state.is_finished()]
+
+
 def test_seeds_and_what_an_earlier_study_found(
     run_job: Job,
     phantom_store: Path,
@@ -116,9 +121,7 @@ def test_seeds_and_what_an_earlier_study_found(
     done = run_job("tune", *options, "--output", "first", "--seeds", 2, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    first = optuna.load_study(
-        study_name="rates", storage=f"sqlite:///{tmp_path / 'first' / 'study.db'}"
-    ).trials
+    first = ended(tmp_path / "first" / "study.db", "rates")
     assert [trial.state.name for trial in first] == ["COMPLETE", "COMPLETE"]
     for trial in first:
         dice = [each["dice/val"] for each in trial.user_attrs["seeds"].values()]
@@ -137,9 +140,7 @@ def test_seeds_and_what_an_earlier_study_found(
     done = run_job("tune", *options, "--output", "second", "--experiment", "more", "--warm-start", "rates")
     assert done.returncode == 0, done.stderr
     assert "2 trials of rates are learned from, 0 lie outside the space" in done.stderr
-    second = optuna.load_study(
-        study_name="more", storage=f"sqlite:///{tmp_path / 'second' / 'study.db'}"
-    ).trials
+    second = ended(tmp_path / "second" / "study.db", "more")
     told = [trial for trial in second if trial.user_attrs.get("from an earlier study")]
     assert [(trial.params, trial.values) for trial in told] == [
         (trial.params, trial.values) for trial in first
