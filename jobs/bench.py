@@ -1,97 +1,99 @@
-"""Compare. `models` (also without a word): time and memory of networks. `input`: ways to prepare samples.
-`memory`: predicted with measured peaks."""
+"""Compare. `models` (also without a word): networks. `input`: ways to prepare samples. `memory`: predicted and
+measured peaks. `inference`: ways to predict volumes. `search`: our search and the usual recipe."""
 
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ossnet import cli
-from ossnet.benchmarks import InputSettings, MemorySettings, ModelsSettings
-
-if TYPE_CHECKING:
-    from ossnet.benchmarks.record import Record
+from ossnet.benchmarks import InferenceSettings, InputSettings, MemorySettings, ModelsSettings
+from ossnet.distributed.console import say
+from ossnet.distributed.contest import ContestSettings
 
 
 @dataclass(frozen=True)
-class Models(ModelsSettings):
+class Job:
+    """Options of every comparison."""
+
+    output: Path | None = None
+    """Folder for the result as JSON and PNG; by default runs/bench-DATE-TIME."""
+    json: bool = False
+    """Print the result for machines, last and alone."""
+
+
+@dataclass(frozen=True)
+class Models(Job, ModelsSettings):
     """Options of `models`."""
 
-    output: Path | None = None
-    """Folder for models.json and models.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
+    def run(self, path: Path, command: str) -> None:
+        """Measure, write, show."""
+        from ossnet.benchmarks import figure, measure_models, table
+
+        found = measure_models(self, command=command, progress=lambda row: say(table.summary(row)))
+        cli.finish_record(found, path, figure.draw, table.show, json=self.json)
 
 
 @dataclass(frozen=True)
-class Input(InputSettings):
+class Input(Job, InputSettings):
     """Options of `input`."""
 
-    output: Path | None = None
-    """Folder for input.json and input.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
+    def run(self, path: Path, command: str) -> None:
+        """Measure, write, show."""
+        from ossnet.benchmarks import input_results as results, measure_input
+
+        found = measure_input(self, command=command, progress=lambda row: say(results.summary(row)))
+        cli.finish_record(found, path, results.draw, results.show, json=self.json)
 
 
 @dataclass(frozen=True)
-class Memory(MemorySettings):
+class Memory(Job, MemorySettings):
     """Options of `memory`."""
 
-    output: Path | None = None
-    """Folder for memory.json and memory.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
+    def run(self, path: Path, command: str) -> None:
+        """Measure, write, show."""
+        from ossnet.benchmarks import measure_memory, memory_results as results
+
+        found = measure_memory(self, command=command, progress=lambda row: say(results.summary(row)))
+        cli.finish_record(found, path, results.draw, results.show, json=self.json)
+
+
+@dataclass(frozen=True)
+class Inference(Job, InferenceSettings):
+    """Options of `inference`."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Measure, write, show."""
+        from ossnet.benchmarks import inference_results as results, measure_inference
+
+        found = measure_inference(self, command=command, progress=lambda row: say(results.summary(row)))
+        cli.finish_record(found, path, results.draw, results.show, json=self.json)
+
+
+@dataclass(frozen=True)
+class Search(Job, ContestSettings):
+    """Options of `search`."""
+
+    space: Path = Path(__file__).parents[1] / "search_spaces" / "small.py"
+
+    def run(self, path: Path, command: str) -> None:
+        """Search, write, show."""
+        from ossnet.distributed import contest, contest_results as results
+
+        found = contest.compare(self, path.parent, command=command, progress=lambda row: say(row.summary))
+        cli.finish_record(found, path, results.draw, results.show, json=self.json)
+
+
+_JOBS: dict[str, type[Models | Input | Memory | Inference | Search]] = {
+    "models": Models, "input": Input, "memory": Memory, "inference": Inference, "search": Search
+}  # fmt: skip
 
 
 def main() -> None:
-    """Measure, write, show."""
-    jobs: dict[str, type[Models | Input | Memory]] = {"models": Models, "input": Input, "memory": Memory}
-    options = cli.parse_command(jobs, description=str(__doc__))
-    command = shlex.join(["python", *sys.argv])
-    if isinstance(options, Models):
-        from ossnet.benchmarks import figure, measure_models, table
-
-        models = measure_models(options, command=command, progress=_teller(table.summary))
-        _finish(options, "models", models, figure.draw(models), lambda: table.show(models), models.told())
-    elif isinstance(options, Memory):
-        from ossnet.benchmarks import measure_memory, memory_results
-
-        memory = measure_memory(options, command=command, progress=_teller(memory_results.summary))
-        picture = memory_results.draw(memory)
-        _finish(options, "memory", memory, picture, lambda: memory_results.show(memory), memory.told())
-    else:
-        from ossnet.benchmarks import input_results, measure_input
-
-        ways = measure_input(options, command=command, progress=_teller(input_results.summary))
-        _finish(options, "input", ways, input_results.draw(ways), lambda: input_results.show(ways), ways.told())
-
-
-def _finish(
-    options: Models | Input | Memory,
-    name: str,
-    result: "Record",
-    picture: bytes,
-    show: Callable[[], None],
-    told: dict[str, object],
-) -> None:
-    from ossnet.files import write_aside
-    from ossnet.tree import to_dict
-
+    """Run the job."""
+    options = cli.parse_command(_JOBS, description=str(__doc__))
     output = options.output or cli.new_folder("bench")
-    files = {"result": output / f"{name}.json", "figure": output / f"{name}.png"}
-    result.write(files["result"])
-    write_aside(files["figure"], picture)
-    if options.json:
-        cli.finish_json({**to_dict(result), "files": files})
-        return
-    show()
-    cli.finish(made={**told, **files})
-
-
-def _teller(summary: Callable[[Any], str]) -> Callable[[Any], None]:
-    return lambda row: print(summary(row), file=sys.stderr)
+    options.run(output / type(options).__name__.lower(), shlex.join(["python", *sys.argv]))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from ossnet.errors import UserError
 from ossnet.tree import unknown
 
 if TYPE_CHECKING:
+    from ossnet.benchmarks.record import Record
     from ossnet.config import Config
 
 Job = TypeVar("Job")
+Result = TypeVar("Result", bound="Record")
 
 _HELP = "The configuration, by dotted options; the defaults are those of the chosen network and data."
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -128,6 +130,28 @@ def finish(*, made: Mapping[str, object], follow_up: str | None = None) -> None:
 def finish_json(result: Mapping[str, Any]) -> None:
     """Close a job for machines: one JSON object, last and alone on its line."""
     print(json.dumps(result, default=str))
+
+
+def finish_record(
+    result: Result,
+    path: Path,
+    draw: Callable[[Result], bytes],
+    show: Callable[[Result], None],
+    *,
+    json: bool,
+) -> None:
+    """Close a comparison: its result and its picture beside one another, `path` with .json and .png."""
+    from ossnet.files import write_aside
+    from ossnet.tree import to_dict
+
+    files = {"result": path.with_suffix(".json"), "figure": path.with_suffix(".png")}
+    result.write(files["result"])
+    write_aside(files["figure"], draw(result))
+    if json:
+        finish_json({**to_dict(result), "files": files})
+        return
+    show(result)
+    finish(made={**result.told(), **files})
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """How the result of a benchmark is kept: as JSON, with where and how it was measured."""
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,8 +12,12 @@ from ossnet.files import write_aside
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(ABC):
     """Base of the results of benchmarks: dataclasses of plain values."""
+
+    @abstractmethod
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
 
     def write(self, path: Path) -> None:
         """Write as JSON; aside first, then renamed."""

@@ -10,6 +10,7 @@ from ray.tune import Callback
 
 from ossnet.config import Config
 from ossnet.distributed.console import say
+from ossnet.distributed.host_memory import HOST_MEMORY, MemoryKills
 from ossnet.distributed.names import (
     EARLY,
     EPOCH,
@@ -25,6 +26,7 @@ from ossnet.distributed.names import (
 from ossnet.distributed.notebook import Notebook
 from ossnet.distributed.resume import folder_name
 from ossnet.distributed.runs import settle
+from ossnet.distributed.space import short
 from ossnet.distributed.tally import Tally
 from ossnet.distributed.tracking import STOPPED, Point, RunSpec
 
@@ -55,9 +57,15 @@ def trial_folder(trial: "Trial") -> str:
     return folder_name(trial.config["number"], trial.config["seed"], trial.trial_id)
 
 
+def reported(trial: "Trial") -> dict[str, Any]:
+    """What a trial said last, if anything: Ray's own property would ask its process, which may be dead."""
+    last: dict[str, Any] = trial.run_metadata.last_result
+    return last
+
+
 def last_checkpoint(trial: "Trial") -> Path | None:
     """The folder of a trial's last checkpoint."""
-    path = trial.checkpoint.path if trial.checkpoint else (trial.last_result or {}).get(CHECKPOINT)
+    path = trial.checkpoint.path if trial.checkpoint else reported(trial).get(CHECKPOINT)
     return Path(path) if path else None
 
 
@@ -71,8 +79,10 @@ class Bookkeeper(Callback):
         *,
         limit_s: float | None,
         budget_gib: float | None,
+        kills: MemoryKills,
     ) -> None:
         self._tracker, self._tags, self._budget_gib = tracker, dict(tags), budget_gib
+        self._kills = kills
         self._limit_s, self._began = limit_s, time.monotonic()
         self._calls: list[ObjectRef[Any]] = []
         self._open: dict[str, Trial] = {}
@@ -113,7 +123,7 @@ class Bookkeeper(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Close the run of a trial that ended or was stopped by the scheduler."""
-        result = trial.last_result or {}
+        result = reported(trial)
         excess = infeasible(result, self.metrics.get(trial.trial_id, {}), self._budget_gib)
         error = {"error": result[MISTAKE]} if MISTAKE in result else {}
         if excess is not None:
@@ -127,7 +137,11 @@ class Bookkeeper(Callback):
 
     def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Close the run of a trial that failed for good."""
-        self._close(trial, "FAILED", {"error": failure(trial)})
+        if trial.trial_id in self._kills:
+            excess = {STOPPED: INFEASIBLE, INFEASIBLE: HOST_MEMORY}
+            self._close(trial, "KILLED", excess | {"error": failure(trial)})
+        else:
+            self._close(trial, "FAILED", {"error": failure(trial)})
 
     def on_experiment_end(self, trials: list["Trial"], **info: Any) -> None:
         """Close what a time limit or an interruption cut off."""
@@ -168,6 +182,7 @@ class Progress(Callback):
     notebook: Notebook
     budget_gib: float | None
     limit_s: float | None
+    kills: MemoryKills
     every_s: float = 20.0
     _told: float = field(default_factory=time.monotonic)
     _began: float = field(default_factory=time.monotonic)
@@ -178,13 +193,13 @@ class Progress(Callback):
     ) -> None:
         """Say how the running trials do, if that was not said lately."""
         if time.monotonic() - self._told > self.every_s:
-            running = [each for each in trials if each.status == each.RUNNING and each.last_result]
+            running = [each for each in trials if each.status == each.RUNNING and reported(each)]
             self._told = time.monotonic()
             say("running: " + ", ".join(f"{title(each)} {_epoch(each)}" for each in running))
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Say how a trial ended."""
-        result, known = trial.last_result or {}, self.metrics.get(trial.trial_id, {})
+        result, known = reported(trial), self.metrics.get(trial.trial_id, {})
         excess = infeasible(result, known, self.budget_gib)
         if MISTAKE in result and excess is None:
             self._end(trial, f"failed: {result[MISTAKE]}")
@@ -198,12 +213,13 @@ class Progress(Callback):
 
     def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Say why a trial failed."""
-        self._end(trial, f"failed: {failure(trial)}")
+        how = HOST_MEMORY if trial.trial_id in self.kills else "failed"
+        self._end(trial, f"{how}: {failure(trial)}")
 
     def _end(self, trial: "Trial", text: str) -> None:
         self._ended += 1
         self._told = time.monotonic()
-        params = ", ".join(f"{name}={value}" for name, value in trial.config["params"].items())
+        params = ", ".join(f"{name}={short(value)}" for name, value in trial.config["params"].items())
         tally = Tally.of(self.notebook)
         say(f"{tally.ended}/{self.trials}  {title(trial)} ({params})  {text}  | {tally}{self._left(tally)}")
 
@@ -217,7 +233,7 @@ class Progress(Callback):
 
 def failure(trial: "Trial") -> str:
     """Why a trial failed, in one line."""
-    mistake = (trial.last_result or {}).get(MISTAKE)
+    mistake = reported(trial).get(MISTAKE)
     if mistake:
         return str(mistake)
     path = trial.error_file and Path(trial.error_file)  # the copy in storage comes later
@@ -227,4 +243,4 @@ def failure(trial: "Trial") -> str:
 
 def _epoch(trial: "Trial") -> str:
     epochs = Config.from_json(trial.config["config"]).training.epochs
-    return f"epoch {int((trial.last_result or {}).get(EPOCH, 0))}/{epochs}"
+    return f"epoch {int(reported(trial).get(EPOCH, 0))}/{epochs}"

@@ -34,12 +34,15 @@ _NOISY = ("ray", "ray.train", "ray.tune", "ray.data")
 
 
 @contextmanager
-def connect() -> Iterator[None]:
+def connect(*, cpus: int | None = None) -> Iterator[None]:
     """Attach to the cluster of `RAY_ADDRESS` (which a submitted job has), or start a local one.
 
     What was started here is shut down on leaving; a cluster that was there before stays. Workers run the
     driver's version of this package: a submitted job ships its working directory, an embedded cluster shares
     the driver's environment, and to any other cluster the package itself is sent.
+
+    Args:
+        cpus: what a local cluster has; by default all.
 
     Raises:
         UserError: no cluster answers at `RAY_ADDRESS`.
@@ -57,7 +60,7 @@ def connect() -> Iterator[None]:
     if address:
         _attach(address)
     else:
-        _start()
+        _start(cpus)
     try:
         yield
     finally:
@@ -89,7 +92,7 @@ def nodes() -> list[dict[str, float]]:
     return living + to_come
 
 
-def _start() -> None:
+def _start(cpus: int | None) -> None:
     """Start a cluster here. Ray gives itself 30 s for that, which a busy machine may need more than once."""
     import ray
 
@@ -97,6 +100,7 @@ def _start() -> None:
         try:
             ray.init(
                 address="local",
+                num_cpus=cpus,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -59,17 +59,19 @@ class Ledger:
         )
 
     def __str__(self) -> str:
-        unit, factor = ("hours", 1) if self.spent >= 1 else ("minutes", 60)
-        kind = f"GPU-{unit}" if self.on_gpus else f"{unit} of training"
-        text = f"{self.spent * factor:.3g} {kind} were spent."
+        text = f"{self._told(self.spent)} were spent{'' if self.on_gpus else ' on training'}."
         saved = []
         if self.stopped:
-            saved.append(f"stopping {self.stopped} early saved about {self.saved_by_stopping * factor:.3g}")
+            saved.append(f"stopping {self.stopped} early saved about {self._told(self.saved_by_stopping)}")
         if self.refused:
-            saving = f"{self.saved_by_refusing * factor:.3g}, at the average of those that started"
+            saving = f"{self._told(self.saved_by_refusing)}, at the average of those that started"
             saved.append(f"refusing {self.refused} as too large about {saving}")
         told = "; ".join(saved)
         return f"{text} {told[0].upper()}{told[1:]}." if told else text
+
+    def _told(self, hours: float) -> str:
+        unit, amount = ("hours", hours) if hours >= 1 else ("minutes", hours * 60)
+        return f"{amount:.1f} {'GPU-' * self.on_gpus}{unit}"
 
 
 def with_gpu_hours(metrics: Mapping[str, float], gpus: float) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What a study found, in pictures: the front of Dice against cost, what mattered, how trials learned."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ossnet.distributed.names import CASE_TIME, MEMORY
@@ -25,7 +25,8 @@ def study_pictures(study: "Study", *, budget_gib: float | None) -> dict[str, byt
 
     trials = study.get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and feasible(trial)]
-    pictures = {"front": _front(finished, budget_gib)} if finished else {}
+    stopped = [each for each in trials if each.state == TrialState.PRUNED and each.intermediate_values]
+    pictures = {"front": _front(finished, list(filter(feasible, stopped)), budget_gib)} if finished else {}
     pictures["curves"] = _curves(trials)
     varied = {name for trial in finished for name in trial.params}
     spread = len({dice_of(trial) for trial in finished}) > 1
@@ -44,46 +45,57 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _front(trials: Sequence["FrozenTrial"], budget_gib: float | None) -> bytes:
-    figure = _figure(width=11)
-    colours = {network: f"C{place}" for place, network in enumerate(sorted(set(map(_network, trials))))}
+def _front(
+    finished: Sequence["FrozenTrial"], stopped: Sequence["FrozenTrial"], budget_gib: float | None
+) -> bytes:
+    figure = _figure(width=9, height=5.5)
+    networks = sorted({_network(trial) for trial in [*finished, *stopped]})
+    colours = {network: f"C{place}" for place, network in enumerate(networks)}
     for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), _COSTS.items(), strict=True):
-        known = [trial for trial in trials if trial.user_attrs.get(METRICS, {}).get(cost)]
-        points = [(float(trial.user_attrs[METRICS][cost]), dice_of(trial)) for trial in known]
-        _scatter(axes, known, points, colours)
-        front = [points[position] for position in pareto(points)]
-        axes.step(
-            [x for x, _ in front], [y for _, y in front], where="post", color="black", label="Pareto front"
-        )
         if budget_gib is not None and cost == MEMORY:
             axes.axvline(budget_gib, color="red", linestyle="--", label="budget")
+        points = _points(finished, cost)
+        for trial, point in [*points, *_points(stopped, cost)]:
+            _mark(axes, trial, point, colours[_network(trial)])
+        front = [points[place][1] for place in pareto([point for _, point in points])]
+        right = axes.get_xlim()[1]
+        x, y = zip(*front, (right, front[-1][1]), strict=True) if front else ((), ())
+        axes.step(x, y, where="post", color="black", zorder=1)
+        axes.set_xlim(right=right)
         axes.set(xlabel=label)
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("Dice (validation)")
-    named = {
-        label: handle
-        for axes in figure.axes
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(named.values(), named.keys(), loc="outside right upper", fontsize="small")
+    left = figure.axes[0]
+    left.set_ylabel("Dice (validation)")
+    for network, colour in colours.items():
+        left.plot([], [], _shape(network), color=colour, label=network)
+    left.plot([], [], "o", color="black", markerfacecolor="none", label="stopped early")
+    left.plot(
+        [], [], "o", color="black", markersize=12, markerfacecolor="none", label="tried first (presets)"
+    )
+    left.plot([], [], color="black", label="Pareto front")
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     return _png(figure)
 
 
-def _scatter(
-    axes: "Axes",
-    trials: Sequence["FrozenTrial"],
-    points: Sequence[tuple[float, float]],
-    colours: Mapping[str, str],
-) -> None:
-    """A colour a network; squares are U-Nets, rings around what the space asks to be tried first."""
-    for network, colour in colours.items():
-        own = [point for point, trial in zip(points, trials, strict=True) if _network(trial) == network]
-        mark = "s" if network.startswith("unet") else "o"
-        axes.plot([x for x, _ in own], [y for _, y in own], mark, color=colour, label=network)
-    first = [point for point, trial in zip(points, trials, strict=True) if _FIRST in trial.system_attrs]
-    if first:
-        x, y = zip(*first, strict=True)
-        axes.scatter(x, y, s=140, facecolors="none", edgecolors="black", label="tried first (presets)")
+def _points(trials: Sequence["FrozenTrial"], cost: str) -> list[tuple["FrozenTrial", tuple[float, float]]]:
+    """Those of which the cost is known, with the cost and Dice."""
+    costs = [(trial, trial.user_attrs.get(METRICS, {}).get(cost)) for trial in trials]
+    return [(trial, (float(known), dice_of(trial))) for trial, known in costs if known]
+
+
+def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], colour: str) -> None:
+    """Hollow where it was stopped, with a ring where the space asked for it first."""
+    from optuna.trial import TrialState
+
+    face = colour if trial.state == TrialState.COMPLETE else "none"
+    axes.plot(*point, _shape(_network(trial)), color=colour, markerfacecolor=face)
+    if _FIRST in trial.system_attrs:
+        axes.plot(*point, "o", color="black", markersize=12, markerfacecolor="none")
+
+
+def _shape(network: str) -> str:
+    """U-Nets are squares."""
+    return "s" if network.startswith("unet") else "o"
 
 
 def _network(trial: "FrozenTrial") -> str:
@@ -111,7 +123,7 @@ def _importances(study: "Study") -> bytes:
     found = get_param_importances(
         study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
     )
-    figure = _figure(width=7)
+    figure = _figure(width=7, height=1 + len(found) / 3)
     axes = figure.subplots()
     names = list(reversed(found))
     axes.barh(names, [found[name] for name in names])
@@ -119,10 +131,10 @@ def _importances(study: "Study") -> bytes:
     return _png(figure)
 
 
-def _figure(*, width: float) -> "Figure":
+def _figure(*, width: float, height: float = 4.5) -> "Figure":
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, 4.5), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _png(figure: "Figure") -> bytes:

@@ -71,16 +71,20 @@ class Goals:
             even: fill the space evenly, without learning.
         """
         import optuna
+
+        with warnings.catch_warnings():  # parts of its samplers may change: a test would tell
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return self._sampler(seed, seed * 1_000_003 + asked, even=even)
+
+    def _sampler(self, seed: int, stream: int, *, even: bool) -> "BaseSampler":
+        import optuna
         from optuna import samplers
 
-        stream = seed * 1_000_003 + asked
         if even:
             spare = samplers.RandomSampler(seed=stream)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return samplers.QMCSampler(
-                    scramble=True, seed=seed, independent_sampler=spare, warn_independent_sampling=False
-                )
+            return samplers.QMCSampler(
+                scramble=True, seed=seed, independent_sampler=spare, warn_independent_sampling=False
+            )
         # before version 5 Optuna asks a function, and warns of it since
         old = not hasattr(optuna.trial.Trial, "set_constraint")
         constraints = {"constraints_func": _violations} if old else {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from ossnet.distributed.host_memory import MemoryKills
 from ossnet.distributed.names import EPOCH, MEMORY, SCORE
 from ossnet.distributed.stopping import StoppingConfig
 
@@ -30,11 +31,16 @@ class Judge(FIFOScheduler):
         first: int,
         history: Mapping[int, Curve],
         budget_gib: float | None,
+        kills: MemoryKills,
     ) -> None:
         super().__init__()
         self._config, self._grace = config, config.grace_epochs or first
         self._curves = {number: dict(curve) for number, curve in history.items()}
-        self._budget_gib = budget_gib
+        self._budget_gib, self._kills = budget_gib, kills
+
+    def on_trial_add(self, tune_controller: "TuneController", trial: "Trial") -> None:
+        """Ray Tune shows itself to its scheduler only: have kills for memory noted."""
+        self._kills.watch(tune_controller)
 
     def on_trial_result(
         self, tune_controller: "TuneController | None", trial: "Trial", result: dict[str, Any]

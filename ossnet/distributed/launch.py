@@ -124,8 +124,9 @@ def launch_study(
     loaded = Space(space)
     check_space(loaded, base, store, workers=workers)
     earlier = None if warm_start is None else earlier_study(replace(tracking, experiment=warm_start))
+    forecast = Forecast(workers)
     if goals.budget_gib is not None and not resume:
-        say(str(survey(loaded, base, store, Forecast(workers), goals.budget_gib)))
+        say(str(survey(loaded, base, store, forecast, goals.budget_gib)))
     with connect():
         plan = plan_trials(nodes(), workers, gpu_gib=smallest_gpu_gib())
         say(f"{trials} trials, {plan}; files in {output}")
@@ -148,7 +149,13 @@ def launch_study(
             learned, passed_over = learn_from(notebook, earlier, loaded, goals)
             say(f"{learned} trials of {warm_start} are learned from, {passed_over} lie outside the space")
         with running_tracker(tracking) as tracker:
-            return search(study, notebook, tracker, report=lambda: write_report(tracking, study, notebook))
+            return search(
+                study,
+                notebook,
+                tracker,
+                forecast=forecast,
+                report=lambda: write_report(tracking, study, notebook),
+            )
 
 
 def _identity(config: Config, output: Path, *, resume: bool) -> str:

@@ -7,7 +7,6 @@ What is registered is a folder: a checkpoint (safetensors and JSON), this packag
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,20 +77,23 @@ def save(checkpoint: Path, target: Path, *, model_id: str | None = None, run_id:
             python_model=str(Path(__file__).with_name("nifti_model.py")),
             artifacts={"checkpoint": str(kept)},
             code_paths=[str(_PACKAGE)],
-            signature=_signature(task.modalities),
+            signature=_signature(task),
             pip_requirements=[f"{each}=={version(each).partition('+')[0]}" for each in _NEEDED],
             mlflow_model=Model(model_id=model_id, run_id=run_id),
         )
 
 
-def _signature(modalities: Sequence[str]) -> "ModelSignature":
+def _signature(task: Task) -> "ModelSignature":
     """One file with all modalities, or one a modality: each column may be left out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    alone = len(modalities) == 1
-    columns = [IMAGE] if alone else [IMAGE, *modalities]
+    alone = len(task.modalities) == 1
+    columns = [IMAGE] if alone else [IMAGE, *task.modalities]
+    volumes = [ColSpec(DataType.double, f"{name}_ml") for name in task.class_names]
+    case, path, problem = (ColSpec(DataType.string, name) for name in ("case", "segmentation", "problem"))
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string, column, required=alone) for column in columns]),
+        outputs=Schema([case, path, *volumes, problem]),
         params=ParamSchema([ParamSpec("output", DataType.string, OUTPUT)]),
     )

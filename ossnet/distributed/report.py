@@ -39,7 +39,7 @@ _SHOWN = 6  # parameters in the terminal's table; the files have all
 _WIDTH = 140  # where the output is no terminal
 _NAMED = {"model.kind", "model.name"}  # the run's name says so already
 _TITLES = {
-    "front": "Dice against memory and seconds a case, trials that came to their end within the budget",
+    "front": "Dice against memory and time",
     "curves": "Learning curves",
     "importances": "What mattered",
 }
@@ -200,7 +200,7 @@ def write(
         files[name] = output / f"{name}.png"
         write_aside(files[name], further)
     shown = {_TITLES[name]: further for name, further in (pictures or {}).items()}
-    shown = {"Dice against peak memory, all runs": picture, **shown}
+    shown = shown if "front" in (pictures or {}) else {"Dice against peak memory": picture, **shown}
     write_aside(files["page"], _page(title, note, header, lines, shown))
     return files
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.budget import Forecast
 from ossnet.distributed.callbacks import Bookkeeper, Progress, failure, name_of, trial_folder
 from ossnet.distributed.console import say
 from ossnet.distributed.goals import Goals
+from ossnet.distributed.host_memory import MemoryKills
 from ossnet.distributed.interval import Interval
 from ossnet.distributed.judge import Judge
 from ossnet.distributed.names import SCORE, told
@@ -145,7 +147,12 @@ class Findings:
 
 
 def search(
-    study: Study, notebook: Notebook, tracker: "ActorHandle[Tracker]", *, report: Callable[[], Path]
+    study: Study,
+    notebook: Notebook,
+    tracker: "ActorHandle[Tracker]",
+    *,
+    forecast: Forecast,
+    report: Callable[[], Path],
 ) -> Findings:
     """Run a study to its end, or go on with one that was left.
 
@@ -157,6 +164,7 @@ def search(
     """
     from mlflow.exceptions import MlflowException
 
+    kills = MemoryKills()
     searcher = StudySearch(
         study.space,
         base=study.base,
@@ -165,16 +173,17 @@ def search(
         goals=study.goals,
         trials=study.trials,
         concurrent=study.plan.concurrent,
-        workers=study.plan.workers,
+        forecast=forecast,
+        kills=kills,
         output=study.output,
         capacity_gib=None if study.plan.packing is None else study.plan.packing.capacity_gib,
     )
     budget = study.goals.budget_gib
-    bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget)
-    progress = Progress(study.trials, bookkeeper.metrics, notebook, budget, study.max_time_s)
+    bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget, kills=kills)
+    progress = Progress(study.trials, bookkeeper.metrics, notebook, budget, study.max_time_s, kills)
     with keep_open(tracker, _parent(study, notebook), study.documents(), parent=True) as ending:
         try:
-            _tuner(study, searcher, tracker, [bookkeeper, progress]).fit()
+            _tuner(study, searcher, tracker, [bookkeeper, progress], kills).fit()
         finally:
             bookkeeper.settle()
         searcher.settle()  # not where an error ended it: then trials can be resumed
@@ -219,7 +228,11 @@ def check_old(output: Path) -> None:
 
 
 def _tuner(
-    study: Study, searcher: StudySearch, tracker: "ActorHandle[Tracker]", callbacks: list["Callback"]
+    study: Study,
+    searcher: StudySearch,
+    tracker: "ActorHandle[Tracker]",
+    callbacks: list["Callback"],
+    kills: MemoryKills,
 ) -> "Tuner":
     from ray import tune
 
@@ -239,6 +252,7 @@ def _tuner(
                 first=study.base.training.validate_every,
                 history=histories(searcher.study.started()),
                 budget_gib=study.goals.budget_gib,
+                kills=kills,
             ),
             reuse_actors=not nested,  # the process of a stopped nested trial cannot be used again
             time_budget_s=study.max_time_s,

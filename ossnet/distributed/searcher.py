@@ -16,6 +16,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.console import say
 from ossnet.distributed.goals import Goals
+from ossnet.distributed.host_memory import HOST_MEMORY, MemoryKills
 from ossnet.distributed.names import (
     EPOCH,
     FINAL,
@@ -71,7 +72,8 @@ class StudySearch(Searcher):
         goals: Goals,
         trials: int,
         concurrent: int,
-        workers: int = 1,
+        forecast: Forecast,
+        kills: MemoryKills,
         output: Path,
         capacity_gib: float | None = None,
     ) -> None:
@@ -80,7 +82,7 @@ class StudySearch(Searcher):
         self._goals, self._trials, self._concurrent = goals, trials, concurrent
         limits = [each for each in (goals.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
-        self._forecast = Forecast(workers)
+        self._forecast, self._kills = forecast, kills
         self._output = output
         self.study = notebook
         self._live: dict[str, Member] = {}
@@ -136,10 +138,16 @@ class StudySearch(Searcher):
         member = self._live.pop(trial_id, None)
         if member is None or self._is_told(member):
             return
-        peak = member.metrics.get(MEMORY)
         if OUT_OF_MEMORY in result:
-            member.trial.set_user_attr(MEMORY, result[OUT_OF_MEMORY])
+            member.metrics[MEMORY] = float(result[OUT_OF_MEMORY])
+            member.trial.set_user_attr(MEMORY, member.metrics[MEMORY])
+        peak = member.metrics.get(MEMORY)
+        member.trial.set_user_attr(METRICS, member.metrics)
+        if OUT_OF_MEMORY in result:
             self._tell_infeasible(member.trial, "out of memory", float(result[OUT_OF_MEMORY]))
+        elif error and trial_id in self._kills:
+            expected = member.trial.user_attrs.get(PREDICTED, 0.0)
+            self._tell_infeasible(member.trial, HOST_MEMORY, expected if peak is None else peak)
         elif error or MISTAKE in result:
             self._tell_failed(member, str(result.get(MISTAKE, "its process was lost too often")))
         elif peak is not None and self._goals.budget_gib is not None and peak > self._goals.budget_gib:
@@ -258,7 +266,6 @@ class StudySearch(Searcher):
         if ended:
             self._tell_complete(member.trial, ended)
             return
-        member.trial.set_user_attr(METRICS, member.metrics)
         constrain(member.trial, self._margin(member.metrics.get(MEMORY)))
         self.study.tell(member.trial, state=TrialState.PRUNED)
 

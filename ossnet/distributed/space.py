@@ -117,12 +117,13 @@ def draw(path: Path, base: Config, study: Study, *, count: int) -> list[tuple[st
         except UserError as error:
             msg = f"{path.name}: {error}"
             raise UserError(msg) from error
-        choices = (f"{name}={_short(value)}" for name, value in decided.items() if name != "network")
+        choices = (f"{name}={short(value)}" for name, value in decided.items() if name != "network")
         drawn.append((" ".join([config.model.name, *choices]), config))
     return drawn
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value for people."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

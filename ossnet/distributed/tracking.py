@@ -1,8 +1,11 @@
 """MLflow: one experiment, a parent run a study, a run a trial; one process writes for all workers."""
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
@@ -17,6 +20,9 @@ TRIAL = "trial_id"
 STOPPED = "stopped"
 _SQLITE = "sqlite:///"
 _PARAMS, _METRICS = 100, 1000  # what MLflow takes in one request
+_RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later
+_PAUSE_S = 2.0  # before a store that did not answer is asked again
+_PATIENCE_S = 300.0  # how long the end of a study waits for it
 _KEEP_OUT = {"state.pt"}  # only needed to go on with the training
 
 
@@ -79,8 +85,8 @@ class RunSpec:
 class Tracker:
     """The only writer of a store. Every method may be repeated: runs are found again by their id.
 
-    It lives in an actor (`runs.running_tracker`), so that training never waits for the store. What could not
-    be written stays in memory and goes with the next request.
+    It lives in an actor (`runs.running_tracker`), so that training never waits for the store. While the store
+    does not answer, all that it is told waits in memory, in order; what the store refuses is raised.
     """
 
     def __init__(self, tracking: Tracking) -> None:
@@ -95,44 +101,34 @@ class Tracker:
         self._runs: dict[str, str] = {}
         self._last: dict[str, dict[str, int]] = {}
         self._latest: dict[str, dict[str, float]] = {}
-        self._waiting: dict[str, list[Point]] = {}
+        self._outbox: deque[Callable[[], None]] = deque()
+        self._asked_again_at = 0.0
         self._parent: str | None = None
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES)
 
     def experiment(self) -> str:
         """The experiment's number; answering shows that the store works."""
         return self._experiment
 
-    def open_study(self, spec: RunSpec) -> str:
-        """Make or find the parent of all runs opened from now on; its MLflow run id."""
-        self._parent = self.open_run(spec)
-        return self._parent
+    def open_study(self, spec: RunSpec) -> str | None:
+        """Make or find the parent of all runs opened from now on; its MLflow run id, None if that waits."""
+        self._tell(partial(self._open, spec, parent=True))
+        return self._runs.get(spec.id)
 
-    def open_run(self, spec: RunSpec) -> str:
-        """Make or find a run and mark it as running; its MLflow run id."""
-        known = self._find_run(spec.id)
-        if known is not None:
-            self._runs[spec.id] = known.info.run_id
-            self._client.update_run(known.info.run_id, status="RUNNING")
-            self._last[spec.id] = self._last_steps(known)
-        run_id = self._run_id(spec.id, spec.name)
-        self._log_params(run_id, spec.params)
-        self._set_tags(run_id, spec.tags)
-        return run_id
+    def open_run(self, spec: RunSpec) -> str | None:
+        """Make or find a run and mark it as running; its MLflow run id, None if that waits."""
+        self._tell(partial(self._open, spec, parent=False))
+        return self._runs.get(spec.id)
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
-        self._set_tags(self._run_id(run), tags)
+        self._tell(lambda: self._set_tags(self._run_id(run), tags))
 
     def log(self, run: str, points: Sequence[Point]) -> None:
         """Add metrics; a step that a run has already is left out, as a resumed run repeats some."""
-        last = self._last.setdefault(run, {})
-        waiting = self._waiting.setdefault(run, [])
-        for point in points:
-            if point.step > last.get(point.name, -1):
-                last[point.name] = point.step
-                waiting.append(point)
-                self._latest.setdefault(run, {})[point.name] = point.value
-        self._write(run)
+        latest = self._latest.setdefault(run, {})
+        latest.update({point.name: point.value for point in points})
+        self._tell(partial(self._log, run, points))
 
     def latest(self, run: str) -> dict[str, float]:
         """The last value of each metric of a run."""
@@ -142,43 +138,77 @@ class Tracker:
         self, run: str, status: str, tags: Mapping[str, str] | None = None, checkpoint: Path | None = None
     ) -> None:
         """End a run: FINISHED, KILLED or FAILED, the reason among the tags, with a checkpoint's files."""
+        self._tell(partial(self._close, run, status, tags or {}, checkpoint))
+
+    def document(self, run: str, text: str, name: str) -> None:
+        """Keep a text as a file of a run."""
+        self._tell(lambda: self._client.log_text(self._run_id(run), text, name))
+
+    def register(self, run: str, checkpoint: Path, name: str) -> str:
+        """Put a run's network into the Model Registry, after all that still waits; its address there."""
+        from ossnet.distributed.registry import register
+
+        self.flush()
+        return register(self._client, self._run_id(run), checkpoint, name)
+
+    def flush(self, patience_s: float = _PATIENCE_S) -> None:
+        """Write what is left, and raise if the store does not answer for so long."""
+        until = time.monotonic() + patience_s
+        while self._outbox:
+            try:
+                self._outbox[0]()
+            except Exception as error:
+                if _lasting(error):
+                    self._outbox.popleft()
+                if _lasting(error) or time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE_S)
+            else:
+                self._outbox.popleft()
+
+    def _tell(self, work: Callable[[], None]) -> None:
+        """Do this after all that still waits, or have it wait as well."""
+        self._outbox.append(work)
+        if time.monotonic() < self._asked_again_at:
+            return
+        try:
+            self.flush(patience_s=0.0)
+        except Exception as error:
+            if _lasting(error):
+                raise
+            self._asked_again_at = time.monotonic() + _PAUSE_S
+
+    def _open(self, spec: RunSpec, *, parent: bool) -> None:
+        known = self._find_run(spec.id)
+        if known is not None:
+            self._runs[spec.id] = known.info.run_id
+            self._client.update_run(known.info.run_id, status="RUNNING")
+            self._last[spec.id] = self._last_steps(known)
+        run_id = self._run_id(spec.id, spec.name)
+        self._log_params(run_id, spec.params)
+        self._set_tags(run_id, spec.tags)
+        self._parent = run_id if parent else self._parent
+
+    def _log(self, run: str, points: Sequence[Point]) -> None:
+        from mlflow.entities import Metric
+
+        for start in range(0, len(points), _METRICS):
+            last, new = dict(self._last.get(run, {})), list[Metric]()
+            for name, value, step, at in points[start : start + _METRICS]:
+                if step > last.get(name, -1):
+                    last[name] = step
+                    new.append(Metric(name, value, at, step))
+            if new:
+                self._client.log_batch(self._run_id(run), metrics=new)
+            self._last[run] = last
+
+    def _close(self, run: str, status: str, tags: Mapping[str, str], checkpoint: Path | None) -> None:
         run_id = self._run_id(run)
-        self._write(run)
-        self._set_tags(run_id, tags or {})
+        self._set_tags(run_id, tags)
         for file in sorted(checkpoint.iterdir()) if checkpoint else []:
             if file.name not in _KEEP_OUT:
                 self._client.log_artifact(run_id, str(file), "checkpoint")
         self._client.set_terminated(run_id, status)
-
-    def document(self, run: str, text: str, name: str) -> None:
-        """Keep a text as a file of a run."""
-        self._client.log_text(self._run_id(run), text, name)
-
-    def register(self, run: str, checkpoint: Path, name: str) -> str:
-        """Put a run's network into the Model Registry; its address there."""
-        from ossnet.distributed.registry import register
-
-        return register(self._client, self._run_id(run), checkpoint, name)
-
-    def flush(self) -> None:
-        """Write what is left, and raise if that fails."""
-        for run in list(self._waiting):
-            self._write(run, strict=True)
-
-    def _write(self, run: str, *, strict: bool = False) -> None:
-        from mlflow.entities import Metric
-        from mlflow.exceptions import MlflowException
-
-        waiting = self._waiting.get(run, [])
-        try:
-            while waiting:
-                batch = waiting[:_METRICS]
-                metrics = [Metric(name, value, at, step) for name, value, step, at in batch]
-                self._client.log_batch(self._run_id(run), metrics=metrics)
-                del waiting[: len(batch)]
-        except (MlflowException, OSError):
-            if strict:
-                raise
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -226,3 +256,12 @@ class Tracker:
 
 def _text(value: Any) -> str:
     return "null" if value is None else str(value)
+
+
+def _lasting(error: Exception) -> bool:
+    """Whether a request that failed would fail again, whatever becomes of the store."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return bool(error.get_http_status_code() < 500)
+    return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)

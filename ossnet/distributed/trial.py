@@ -1,6 +1,7 @@
 """One trial of a study: the training loop in the trial's own process, or a Ray Train run inside it."""
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.costs import with_gpu_hours
 from ossnet.distributed.failures import verdict
-from ossnet.distributed.names import MISTAKE, OUT_OF_MEMORY, RESUMED
+from ossnet.distributed.names import COST, MISTAKE, OUT_OF_MEMORY, RESUMED
 from ossnet.distributed.resources import Plan
 from ossnet.distributed.resume import NESTED
 from ossnet.distributed.runs import RunLog, device_tag
@@ -38,6 +39,7 @@ class TuneReporter:
 
     def __init__(self, log: RunLog, *, gpus: float) -> None:
         self._log, self._gpus = log, gpus
+        self._began = time.process_time()
 
     def step(self, metrics: dict[str, float], step: int) -> None:
         """Metrics of one optimiser step."""
@@ -47,10 +49,10 @@ class TuneReporter:
         """Metrics of one epoch; where the scheduler stops the trial, this does not return."""
         from ray import tune
 
-        metrics = with_gpu_hours(metrics, self._gpus)
+        metrics = with_gpu_hours(metrics, self._gpus) | {COST: time.process_time() - self._began}
         self._log.epoch(metrics)  # first, as a stopped trial has no later
         folder = None if checkpoint is None else tune.Checkpoint.from_directory(checkpoint)
-        tune.report(dict(metrics), checkpoint=folder)
+        tune.report(metrics, checkpoint=folder)
 
 
 def run_here(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:

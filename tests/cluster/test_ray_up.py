@@ -140,6 +140,7 @@ def test_jobs_are_told_what_the_autoscaler_may_add(
     assert told is not None
     assert json.loads(told[1]) == [
         {"count": worker["max_workers"], "resources": worker["resources"]}
+        | ({"gpu_gib": 22} if "GPU" in worker["resources"] else {})  # an L4's
         for worker in workers(cluster).values()
     ]
 

@@ -23,14 +23,14 @@ def test_a_study_on_gpus_is_told_in_gpu_hours() -> None:
     ledger = Ledger.of([half, stopped, row(status="failed")], refused=2)
     assert ledger == Ledger(True, 0.75, 1, 0.75, 2, 0.75)
     assert str(ledger) == (
-        "45 GPU-minutes were spent. Stopping 1 early saved about 45; "
-        "refusing 2 as too large about 45, at the average of those that started."
+        "45.0 GPU-minutes were spent. Stopping 1 early saved about 45.0 GPU-minutes; "
+        "refusing 2 as too large about 45.0 GPU-minutes, at the average of those that started."
     )
 
 
 def test_without_a_gpu_it_is_told_in_hours() -> None:
     ledger = Ledger.of([row(elapsed_s=5400.0, epoch=8.0)], refused=0)
-    assert str(ledger) == "1.5 hours of training were spent."
+    assert str(ledger) == "1.5 hours were spent on training."
     assert Ledger.of([], refused=3).saved_by_refusing == 0
 
 

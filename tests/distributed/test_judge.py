@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
+from ossnet.distributed.host_memory import MemoryKills
 from ossnet.distributed.judge import Judge
 from ossnet.distributed.names import MEMORY
 from ossnet.distributed.stopping import StoppingConfig
@@ -14,7 +15,9 @@ STOP, ON = TrialScheduler.STOP, TrialScheduler.CONTINUE
 
 
 def judge(rule: Any = "asha", history: dict[int, dict[int, float]] | None = None) -> Judge:
-    return Judge(StoppingConfig(rule=rule), first=2, history=history or {}, budget_gib=1.0)
+    return Judge(
+        StoppingConfig(rule=rule), first=2, history=history or {}, budget_gib=1.0, kills=MemoryKills()
+    )
 
 
 def say(to: Judge, number: int, epoch: int, dice: float | None, *, seed: int = 0, gib: float = 0.5) -> str:

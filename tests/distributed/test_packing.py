@@ -10,7 +10,9 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.budget import Forecast
 from ossnet.distributed.goals import Goals
+from ossnet.distributed.host_memory import MemoryKills
 from ossnet.distributed.notebook import Notebook
 from ossnet.distributed.searcher import StudySearch
 from ossnet.distributed.space import Space
@@ -64,6 +66,7 @@ from pathlib import Path
 import ray
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.budget import Forecast
 from ossnet.distributed.cluster import connect, nodes
 from ossnet.distributed.notebook import Notebook
 from ossnet.distributed.resources import plan_trials
@@ -84,7 +87,8 @@ with connect():
     notebook = Notebook.at(study.database, "mine", study.goals)
     tracking = Tracking.at(folder, "mine")
     with running_tracker(tracking) as tracker:
-        search(study, notebook, tracker, report=lambda: write_report(tracking, study, notebook))
+        page = lambda: write_report(tracking, study, notebook)
+        search(study, notebook, tracker, forecast=Forecast(1), report=page)
 """
 SPACE = """
 FIRST = [{"width": 16}, {"width": 32}]
@@ -128,6 +132,8 @@ def test_what_no_gpu_has_room_for_is_told_to_the_sampler_and_replaced(
         goals=Goals(),
         trials=8,
         concurrent=8,
+        forecast=Forecast(1),
+        kills=MemoryKills(),
         output=tmp_path,
         capacity_gib=room,
     )

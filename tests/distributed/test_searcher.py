@@ -10,7 +10,9 @@ from optuna.trial import TrialState
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.budget import Forecast
 from ossnet.distributed.goals import Goals
+from ossnet.distributed.host_memory import MemoryKills
 from ossnet.distributed.names import MEMORY, MISTAKE, OUT_OF_MEMORY
 from ossnet.distributed.notebook import Notebook
 from ossnet.distributed.searcher import StudySearch
@@ -53,6 +55,8 @@ def opening(tiny: Config, store: Store, tmp_path: Path) -> Opening:
             goals=Goals(**goals),
             trials=trials,
             concurrent=concurrent,
+            forecast=Forecast(workers=1),
+            kills=MemoryKills(),
             output=tmp_path,
         )
 

@@ -105,7 +105,9 @@ def test_what_cannot_be_written_now_is_written_later(
     store.mkdir()
     tracker.log("a", [point("loss/train", 2.0, 1)])
     with pytest.raises(MlflowException):
-        tracker.flush()
+        tracker.flush(patience_s=0.0)
+    tracker.open_run(RunSpec("b", "second", params={"x": 1}))
+    tracker.close("b", "FINISHED", {"network": "o-net"})
     store.rmdir()
     aside.rename(store)
     tracker.log("a", [point("loss/train", 1.0, 2)])
@@ -113,3 +115,18 @@ def test_what_cannot_be_written_now_is_written_later(
     assert runs()["first"].data.metrics["loss/train"] == 1.0
     history = MlflowClient(tracking.uri).get_metric_history(runs()["first"].info.run_id, "loss/train")
     assert sorted((metric.step, metric.value) for metric in history) == [(1, 2.0), (2, 1.0)]
+    second = runs()["second"]
+    assert (second.info.status, second.data.params["x"]) == ("FINISHED", "1")
+    assert second.data.tags["network"] == "o-net"
+
+
+def test_what_the_store_refuses_is_said_and_holds_nothing_up(
+    tracking: Tracking, runs: Callable[[], dict[str, Run]]
+) -> None:
+    tracker = Tracker(tracking)
+    tracker.open_run(RunSpec("a", "first"))
+    with pytest.raises(MlflowException, match="Invalid"):
+        tracker.tag("a", {"not/a/../name": "x"})
+    tracker.tag("a", {"network": "o-net"})
+    tracker.flush()
+    assert runs()["first"].data.tags["network"] == "o-net"

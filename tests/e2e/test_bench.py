@@ -61,6 +61,20 @@ def test_input_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
     assert json.loads((tmp_path / files["result"]).read_text()) == printed
 
 
+@pytest.mark.slow
+def test_searches(run_job: Job, tmp_path: Path) -> None:
+    done = run_job("bench", "search", "--trials", 3, "--seeds", 1, "--output", "bench")
+    assert done.returncode == 0, done.stderr
+    kept = json.loads((tmp_path / "bench" / "search.json").read_text())
+    ours, recipe = kept["rows"]
+    assert (ours["way"], recipe["way"]) == ("ossnet", "recipe")
+    assert len(ours["trials"]) == len(recipe["trials"]) == 3
+    assert all(trial["memory_gib"] <= kept["budget_gib"] for trial in ours["trials"])
+    assert all(0 < trial["first_s"] <= trial["cpu_s"] for trial in recipe["trials"])
+    assert 0.2 < kept["fitting_share"] < 0.5
+    assert "at equal training time" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -71,6 +85,7 @@ def test_input_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
         (("models", "--shapes", "64x64"), "expected three positive edges in voxels, as in 64x64x64"),
         (("models", "--shapes", "64x64x0"), "expected three positive edges in voxels, as in 64x64x64"),
         (("models", "--point", 5), "--points"),
+        (("search", "--seeds", 0), "seeds: expected at least 1, found 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -1,11 +1,13 @@
-"""A study whose driver is killed again and again ends as if nothing had been."""
+"""A study whose driver is killed again and again, or whose MLflow server is, ends as if nothing had been."""
 
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import optuna
@@ -76,3 +78,128 @@ def test_a_driver_killed_three_times(
         assert done, run.data.tags
     names = {run.data.tags["trial"] for run in runs if "trial" in run.data.tags}
     assert names == {str(number) for number in range(TRIALS)}
+
+
+def meminfo(name: str) -> int:
+    """A line of Linux's account of memory, in KiB."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+@pytest.mark.slow
+def test_a_trial_killed_as_its_machine_runs_out_of_memory(
+    phantom_store: Path,
+    tiny_training: list[str],
+    tiny_network: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray's own watch over memory kills a trial of a million points; the study goes on without it."""
+    total, available = meminfo("MemTotal"), meminfo("MemAvailable")
+    if available < 8 * 2**20:
+        pytest.skip("needs 8 GiB of free memory")
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{(total - available + 3 * 2**20) / total:.3f}")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    (tmp_path / "mine.py").write_text(
+        'FIRST = [{"log2_points": 20}, {"log2_points": 6}]\n'
+        "def space(trial):\n"
+        '    return {"sampling.points": 2 ** trial.suggest_int("log2_points", 6, 20)}\n'
+    )
+    options = ["--data", phantom_store, "--space", "mine.py", "--trials", 2, "--output", "study"]
+    job = begin(tmp_path, *options, *tiny_training, *tiny_network, "--training.epochs", "2")
+    assert job.wait() == 0, (tmp_path / "log.txt").read_text()
+    assert (
+        "out of host memory: killed, as its machine ran out of memory" in (tmp_path / "log.txt").read_text()
+    )
+    database = tmp_path / "study" / "study.db"
+    large, small = optuna.load_study(study_name="mine", storage=f"sqlite:///{database}").trials
+    assert (large.state.name, small.state.name) == ("PRUNED", "COMPLETE")
+    assert large.user_attrs["infeasible"] == "out of host memory"
+    assert large.constraints["memory"] > 0
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    found = client.get_experiment_by_name("mine")
+    assert found is not None
+    (run,) = client.search_runs([found.experiment_id], "tags.trial = '0'")
+    assert (run.info.status, run.data.tags["stopped"]) == ("KILLED", "infeasible")
+
+
+def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """An MLflow server with its processes in a group of their own, once it answers."""
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        f"{folder}/files",
+    ]
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--port", str(port), "--workers", "1"]
+    with (folder / "server.txt").open("ab") as log:
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    while True:
+        assert server.poll() is None, (folder / "server.txt").read_text()
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return server
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def check_runs(database: Path, client: MlflowClient) -> None:
+    """MLflow holds every trial of Optuna's study with its end and every step, once."""
+    trials = optuna.load_study(study_name="mine", storage=f"sqlite:///{database}").trials
+    found = client.get_experiment_by_name("mine")
+    assert found is not None
+    runs = {run.data.tags.get("trial"): run for run in client.search_runs([found.experiment_id])}
+    assert len(runs) == TRIALS + 1
+    assert runs[None].info.status == "FINISHED"
+    for trial in trials:
+        run = runs[str(trial.number)]
+        complete = trial.state.name == "COMPLETE"
+        assert run.info.status == ("FINISHED" if complete else "KILLED")
+        assert float(run.data.params["optimiser.learning_rate"]) == trial.params["rate"]
+        dice = {each.step: each.value for each in client.get_metric_history(run.info.run_id, "dice/val")}
+        assert {step // 2: value for step, value in dice.items()} == trial.intermediate_values
+        steps = [each.step for each in client.get_metric_history(run.info.run_id, "loss/train")]
+        assert sorted(steps) == list(range(1, 2 * int(run.data.metrics["epoch"]) + 1))
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert files == ({"checkpoint", "config.json"} if complete else {"config.json"})
+
+
+@pytest.mark.slow
+def test_an_mlflow_server_that_goes_and_comes_back(
+    phantom_store: Path,
+    tiny_training: list[str],
+    tiny_network: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is away trials begin and end; when all is over it knows everything."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    (tmp_path / "mine.py").write_text(SPACE)
+    options = ["--data", phantom_store, "--space", "mine.py", "--trials", TRIALS, "--output", "study"]
+    server = serve(tmp_path, port)
+    job = begin(tmp_path, *options, *tiny_training, *tiny_network, "--training.epochs", "4")
+    try:
+        while ended_trials(tmp_path) < 2:
+            assert job.poll() is None, (tmp_path / "log.txt").read_text()
+            time.sleep(0.2)
+        end(server)
+        while ended_trials(tmp_path) < 8:
+            assert job.poll() is None, (tmp_path / "log.txt").read_text()
+            time.sleep(0.2)
+        server = serve(tmp_path, port)
+        assert job.wait() == 0, (tmp_path / "log.txt").read_text()
+        assert "warning" not in (tmp_path / "log.txt").read_text()
+        check_runs(tmp_path / "study" / "study.db", MlflowClient(f"http://127.0.0.1:{port}"))
+    finally:
+        if job.poll() is None:
+            end(job)
+        end(server)

@@ -1,5 +1,6 @@
 """jobs/tune.py: a study from the command line to MLflow and Optuna's file."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,52 @@ def test_a_study(
             assert epochs < EPOCHS
             assert files == {"config.json"}
     assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
+
+
+def ended(database: Path, name: str) -> list[optuna.trial.FrozenTrial]:
+    trials = optuna.load_study(study_name=name, storage=f"sqlite:///{database}").trials
+    return [trial for trial in trials if trial.state.is_finished()]
+
+
+def test_seeds_and_what_an_earlier_study_found(
+    run_job: Job,
+    phantom_store: Path,
+    space: Path,
+    tiny_training: list[str],
+    tiny_network: list[str],
+    tmp_path: Path,
+) -> None:
+    options = ["--data", phantom_store, "--space", space, *tiny_training, *tiny_network]
+    options += ["--training.epochs", 2, "--stopping.rule", "none", "--trials", 2]
+    done = run_job("tune", *options, "--output", "first", "--seeds", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    first = ended(tmp_path / "first" / "study.db", "rates")
+    assert [trial.state.name for trial in first] == ["COMPLETE", "COMPLETE"]
+    for trial in first:
+        dice = [each["dice/val"] for each in trial.user_attrs["seeds"].values()]
+        assert len(dice) == 2
+        assert math.isclose(trial.value, sum(dice) / 2)
+    best = max(first, key=lambda trial: trial.value)
+    assert found["best"]["params"] == best.params
+    assert found["best"]["dice"]["count"] == 2
+    assert math.isclose(found["best"]["dice"]["mean"], best.value)
+    _, _, children = all_runs(tmp_path, "rates")
+    assert [(run.data.tags["trial"], run.data.tags["seed"]) for run in children] == [
+        (trial, seed) for trial in "01" for seed in "01"
+    ]
+    assert {run.data.params["training.seed"] for run in children} == {"0", "1"}
+
+    done = run_job("tune", *options, "--output", "second", "--experiment", "more", "--warm-start", "rates")
+    assert done.returncode == 0, done.stderr
+    assert "2 trials of rates are learned from, 0 lie outside the space" in done.stderr
+    second = ended(tmp_path / "second" / "study.db", "more")
+    told = [trial for trial in second if trial.user_attrs.get("from an earlier study")]
+    assert [(trial.params, trial.values) for trial in told] == [
+        (trial.params, trial.values) for trial in first
+    ]
+    assert len(second) == 4
+    assert len(all_runs(tmp_path, "more")[2]) == 2
 
 
 @pytest.mark.parametrize(
