@@ -1,32 +1,41 @@
-"""Networks side by side, and ways to prepare their input: measured the same way for each."""
+"""Networks, ways to prepare their input and ways to predict side by side, each measured the same way."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ossnet.benchmarks.settings import InputSettings, ModelsSettings
+from ossnet.benchmarks.settings import InferenceSettings, InputSettings, ModelsSettings
 
 if TYPE_CHECKING:
+    from ossnet.benchmarks.inference import measure_inference
+    from ossnet.benchmarks.inference_results import InferenceResult, InferenceRow
     from ossnet.benchmarks.input import measure_input
     from ossnet.benchmarks.input_results import InputResult, InputRow
     from ossnet.benchmarks.models import measure_models
     from ossnet.benchmarks.results import ModelRow, ModelsResult
 
 __all__ = [
+    "InferenceResult",
+    "InferenceRow",
+    "InferenceSettings",
     "InputResult",
     "InputRow",
     "InputSettings",
     "ModelRow",
     "ModelsResult",
     "ModelsSettings",
+    "measure_inference",
     "measure_input",
     "measure_models",
 ]
 
 _MODULES = {
+    "InferenceResult": "inference_results",
+    "InferenceRow": "inference_results",
     "InputResult": "input_results",
     "InputRow": "input_results",
     "ModelRow": "results",
     "ModelsResult": "results",
+    "measure_inference": "inference",
     "measure_input": "input",
     "measure_models": "models",
 }
