@@ -1,90 +1,96 @@
-"""Compare. `models` (also without a word): time and memory of networks. `input`: ways to prepare samples."""
+"""Compare networks (`models`, also without a word), ways to prepare samples (`input`) or to predict volumes
+(`inference`)."""
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ossnet import cli
-from ossnet.benchmarks import InputSettings, ModelsSettings
+from ossnet.benchmarks import InferenceSettings, InputSettings, ModelsSettings
 
 if TYPE_CHECKING:
-    from ossnet.benchmarks import InputRow, ModelRow
+    from ossnet.benchmarks.record import Record
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class Models(ModelsSettings):
+class Output:
+    """Where results go."""
+
+    output: Path | None = None
+    """Folder for the result as JSON and a figure; by default runs/bench-DATE-TIME."""
+    json: bool = False
+    """Print the result for machines, last and alone."""
+
+
+@dataclass(frozen=True)
+class Models(Output, ModelsSettings):
     """Options of `models`."""
 
-    output: Path | None = None
-    """Folder for models.json and models.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
+
+@dataclass(frozen=True)
+class Input(Output, InputSettings):
+    """Options of `input`."""
 
 
 @dataclass(frozen=True)
-class Input(InputSettings):
-    """Options of `input`."""
-
-    output: Path | None = None
-    """Folder for input.json and input.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
+class Inference(Output, InferenceSettings):
+    """Options of `inference`."""
 
 
 def main() -> None:
     """Run the job."""
-    jobs: dict[str, type[Models | Input]] = {"models": Models, "input": Input}
+    jobs: dict[str, type[Models | Input | Inference]] = {
+        "models": Models,
+        "input": Input,
+        "inference": Inference,
+    }
     options = cli.parse_command(jobs, description=str(__doc__))
-    models(options) if isinstance(options, Models) else prepare(options)
+    command = shlex.join(["python", *sys.argv])
+    if isinstance(options, Models):
+        from ossnet.benchmarks import figure, measure_models, table
+
+        found = measure_models(options, command=command, progress=_telling(table.summary))
+        rates = ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in found.gflops.items())
+        _keep("models", options, found, figure.draw(found), lambda: table.show(found), rates)
+    elif isinstance(options, Input):
+        from ossnet.benchmarks import input_results, measure_input
+
+        ways = measure_input(options, command=command, progress=_telling(input_results.summary))
+        _keep("input", options, ways, input_results.draw(ways), lambda: input_results.show(ways))
+    else:
+        from ossnet.benchmarks import inference_results, measure_inference
+
+        taken = measure_inference(options, command=command, progress=_telling(inference_results.summary))
+        rates = ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in taken.gflops.items())
+        picture = inference_results.draw(taken)
+        _keep("inference", options, taken, picture, lambda: inference_results.show(taken), rates)
 
 
-def models(options: Models) -> None:
-    """Measure, write, show."""
-    from ossnet.benchmarks import figure, measure_models, table
+def _keep(
+    name: str, options: Output, result: "Record", picture: bytes, show: Callable[[], None], rates: str = ""
+) -> None:
+    """Write, show."""
     from ossnet.files import write_aside
     from ossnet.tree import to_dict
 
     output = options.output or cli.new_folder("bench")
-    result = measure_models(options, command=shlex.join(["python", *sys.argv]), progress=_tell)
-    files = {"result": output / "models.json", "figure": output / "models.png"}
+    files = {"result": output / f"{name}.json", "figure": output / f"{name}.png"}
     result.write(files["result"])
-    write_aside(files["figure"], figure.draw(result))
+    write_aside(files["figure"], picture)
     if options.json:
         cli.finish_json({**to_dict(result), "files": files})
         return
-    table.show(result)
-    rates = ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in result.gflops.items())
-    cli.finish(made={"rows": len(result.rows), "matrix products": rates, **files})
+    show()
+    cli.finish(made={**({"matrix products": rates} if rates else {}), **files})
 
 
-def prepare(options: Input) -> None:
-    """Measure, write, show."""
-    from ossnet.benchmarks import input_results, measure_input
-    from ossnet.files import write_aside
-    from ossnet.tree import to_dict
-
-    output = options.output or cli.new_folder("bench")
-    result = measure_input(options, command=shlex.join(["python", *sys.argv]), progress=_tell_input)
-    files = {"result": output / "input.json", "figure": output / "input.png"}
-    result.write(files["result"])
-    write_aside(files["figure"], input_results.draw(result))
-    if options.json:
-        cli.finish_json({**to_dict(result), "files": files})
-        return
-    input_results.show(result)
-    cli.finish(made={"rows": len(result.rows), **files})
-
-
-def _tell_input(row: "InputRow") -> None:
-    print(f"{row.network} {row.way}: {row.sample_s:.3g} s a sample", file=sys.stderr)
-
-
-def _tell(row: "ModelRow") -> None:
-    from ossnet.benchmarks.table import summary
-
-    print(summary(row), file=sys.stderr)
+def _telling(summary: Callable[[Row], str]) -> Callable[[Row], None]:
+    return lambda row: print(summary(row), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ _ROWS, _INNER, _COLUMNS = 4096, 1024, 2048
 
 
 class Clock:
-    """Marks in the stream of work: on CUDA by events, which do not hold the work up, else by what `now` says."""
+    """Marks in the stream of work: on CUDA by events, which do not hold the work up, else by `now`."""
 
     def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter) -> None:
         self._device = device

@@ -62,7 +62,10 @@ def measure_inference(
             progress(rows[-1])
     return InferenceResult(
         processor=processor(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "monai")}},
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "monai")},
+        },
         threads=settings.threads,
         points_per_chunk=settings.points_per_chunk,
         window=settings.window,

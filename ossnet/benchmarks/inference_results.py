@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STATISTIC = (
-    "CPU seconds of the fastest prediction after a warm-up, a fresh process a row; every point passes through "
-    "the whole network, and answers are those of an ellipsoid"
+    "CPU seconds of the fastest prediction after a warm-up, a fresh process a row; every point passes "
+    "through the whole network, and answers are those of an ellipsoid"
 )
 WINDOWS = "windows"
 _COLUMNS = (
-    "network", "shape", "method", "arithmetic", "CPU s", "points", "points/s", "wrong", "peak MiB", "added MiB",
-    "x plain", "x guided",
+    "network", "shape", "method", "arithmetic", "CPU s", "points", "points/s", "wrong", "peak MiB",
+    "added MiB", "x plain", "x guided",
 )  # fmt: skip
 _WIDTH = 150  # where the output is no terminal
 _MIB = 2**20

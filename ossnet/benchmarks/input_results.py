@@ -60,6 +60,11 @@ class InputResult(Record):
     rows: tuple[InputRow, ...]
 
 
+def summary(row: InputRow) -> str:
+    """A row in a line, for those who wait."""
+    return f"{row.network} {row.way}: {row.sample_s:.3g} s a sample"
+
+
 def show(result: InputResult) -> None:
     """Print a row a network and way."""
     from rich.console import Console

@@ -1,8 +1,8 @@
 """An occupancy network that does all its work and then answers for a known shape.
 
-An untrained network has no foreground worth the name, and a trained one's differs from training to training. Here
-every point passes through the encoder, the patches and the decoder; only their answers are exchanged for those of
-an ellipsoid, so that the foreground, and with it the number of points that a method asks, is fixed.
+An untrained network has no foreground worth the name, and a trained one's differs from training to training.
+Here every point passes through the encoder, the patches and the decoder; only their answers are exchanged for
+those of an ellipsoid, so that the foreground, and with it the number of points that a method asks, is fixed.
 
 Letters: B batch, C channels, N points, K logits, X Y Z voxel axes of the volume.
 """
@@ -19,8 +19,8 @@ from ossnet.sampling.grid import Shape, encoder_grid
 from ossnet.sampling.shrink import any_in_cells
 
 SEMI_AXES = (24, 18, 12)
-"""Of the ellipsoid in a volume of 128^3 voxels; in others as much of each axis. The reference's plain method then
-asks for 59,008 points, its guided one for 32,896, where the published figures are 58,781 and 32,669."""
+"""Of the ellipsoid in a volume of 128^3 voxels; in others as much of each axis. The reference's plain method
+then asks for 59,008 points, its guided one for 32,896; it was measured with 58,781 and 32,669."""
 _LOGIT = 20.0
 _CONTRAST, _NOISE = 3.0, 0.4
 

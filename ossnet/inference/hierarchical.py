@@ -1,7 +1,7 @@
 """Coarse to fine without losing anything: lattices, every voxel in doubt, an audit of the rest.
 
-Letters: C channels, K foreground classes, N points, X Y Z voxel axes in nibabel's order; x y z points or cells
-of a lattice.
+Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order; x y z points or cells of a
+lattice.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,13 @@ from ossnet.inference.occupancy import EncodedVolume
 from ossnet.inference.resemblance import ask_alike
 from ossnet.inference.settings import InferenceConfig
 
-
-
 WITH_PRIOR = 8
 """Voxels between points of the first lattice where the encoder tells where to look closer, and patches show
 what looks like foreground."""
 WITH_PRIOR_ALONE = 4
 """The same for networks that see no patches."""
 WITHOUT_PRIOR = 2
-"""The same for networks without a coarse prediction: every voxel then has a point of the lattice beside it."""
+"""The same for networks without a coarse prediction: every voxel then has a point beside it."""
 FOLLOWED = 2
 """Between points so near one another, changes of code are found by following them."""
 
@@ -39,12 +37,12 @@ def hierarchical_classes(
 ) -> tuple[UInt8[Tensor, "X Y Z"], Audit]:
     """Codes, as `decide` gives them, most of them without asking the network.
 
-    A lattice is asked, then one twice as fine in its cells in doubt, and so on: cells whose corners differ, or
-    that may hold another class by a probability above `settings.suspicion`, be it at a corner or (in the
-    first lattice) in the encoder's coarse prediction. Other voxels are filled from the last point before them.
-    Then whatever touches a change of code is asked, so that pieces are followed into cells that were filled.
-    Where the network sees patches, so is every voxel that looks like what was found. Then voxels drawn from
-    the filled ones are asked; if one was wrong, all are.
+    A lattice is asked, then one twice as fine in its cells in doubt, and so on: cells whose corners differ,
+    or that may hold another class by a probability above `settings.suspicion`, be it at a corner or (in the
+    first lattice) in the encoder's coarse prediction. Other voxels are filled from the last point before
+    them. Then whatever touches a change of code is asked, so that pieces are followed into cells that were
+    filled. Where the network sees patches, so is every voxel that looks like what was found. Then voxels
+    drawn from the filled ones are asked; if one was wrong, all are.
     """
     decided = Decided(volume, overlapping=overlapping, device=image.device)
     stride = _first_stride(volume)
@@ -122,7 +120,11 @@ def _doubtful(
 
 
 def _other_class(
-    chances: Float[Tensor, "K *points"], codes: UInt8[Tensor, "*points"], suspicion: float, *, overlapping: bool
+    chances: Float[Tensor, "K *points"],
+    codes: UInt8[Tensor, "*points"],
+    suspicion: float,
+    *,
+    overlapping: bool,
 ) -> Bool[Tensor, "*points"]:
     """Where a class that was not decided is probable enough to look closer."""
     inside = [in_class(codes, index, overlapping=overlapping) for index in range(len(chances))]

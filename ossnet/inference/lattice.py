@@ -1,7 +1,7 @@
 """Voxels decided one after another, and what lies between the points of a lattice.
 
-Letters: C channels, K foreground classes, N points, X Y Z voxel axes in nibabel's order; x y z points or cells
-of a lattice.
+Letters: K foreground classes, N points, X Y Z voxel axes in nibabel's order; x y z points or cells of a
+lattice.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
-from torch.nn import functional
 
 from ossnet.inference.decision import decide, probabilities
 from ossnet.inference.occupancy import EncodedVolume

@@ -75,10 +75,8 @@ def _score(
     return _convolve(image, kernel).add_(around, alpha=float(weights[-1]))
 
 
-def _convolve(
-    image: Float[Tensor, "C X Y Z"], kernel: Float[Tensor, "C E E E"]
-) -> Float[Tensor, "X Y Z"]:
-    """A convolution to one channel, a few planes at a time, in two dimensions, which takes a third of the time."""
+def _convolve(image: Float[Tensor, "C X Y Z"], kernel: Float[Tensor, "C E E E"]) -> Float[Tensor, "X Y Z"]:
+    """A convolution to one channel, by planes in two dimensions, which takes a third of the time."""
     edge, length = kernel.shape[1], image.shape[1]
     matrices = kernel.movedim(1, 0).contiguous()
     padded = image.new_zeros(length + edge - 1, *image.shape[2:])
