@@ -1,11 +1,13 @@
-"""Networks side by side, ways to prepare their input, and what is foretold of them: all measured alike."""
+"""Networks, their input, their memory and ways to predict, each side by side and measured alike."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ossnet.benchmarks.settings import InputSettings, MemorySettings, ModelsSettings
+from ossnet.benchmarks.settings import InferenceSettings, InputSettings, MemorySettings, ModelsSettings
 
 if TYPE_CHECKING:
+    from ossnet.benchmarks.inference import measure_inference
+    from ossnet.benchmarks.inference_results import InferenceResult, InferenceRow
     from ossnet.benchmarks.input import measure_input
     from ossnet.benchmarks.input_results import InputResult, InputRow
     from ossnet.benchmarks.memory import measure_memory
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from ossnet.benchmarks.results import ModelRow, ModelsResult
 
 __all__ = [
+    "InferenceResult",
+    "InferenceRow",
+    "InferenceSettings",
     "InputResult",
     "InputRow",
     "InputSettings",
@@ -23,18 +28,22 @@ __all__ = [
     "ModelRow",
     "ModelsResult",
     "ModelsSettings",
+    "measure_inference",
     "measure_input",
     "measure_memory",
     "measure_models",
 ]
 
 _MODULES = {
+    "InferenceResult": "inference_results",
+    "InferenceRow": "inference_results",
     "InputResult": "input_results",
     "InputRow": "input_results",
     "MemoryResult": "memory_results",
     "MemoryRow": "memory_results",
     "ModelRow": "results",
     "ModelsResult": "results",
+    "measure_inference": "inference",
     "measure_input": "input",
     "measure_memory": "memory",
     "measure_models": "models",

@@ -10,10 +10,11 @@ _ROWS, _INNER, _COLUMNS = 4096, 1024, 2048
 
 
 class Clock:
-    """Marks in the stream of work: on CUDA by events, which do not hold the work up, else by wall time."""
+    """Marks in the stream of work: on CUDA by events, which do not hold the work up, else by `now`."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter) -> None:
         self._device = device
+        self._now = now
         self._events: list[torch.cuda.Event] = []
         self._times: list[float] = []
         self._wait()
@@ -25,7 +26,7 @@ class Clock:
             event.record(torch.cuda.current_stream(self._device))
             self._events.append(event)
         else:
-            self._times.append(time.perf_counter())
+            self._times.append(self._now())
 
     def laps(self) -> list[float]:
         """Seconds between successive marks, when all the work between them is done."""
@@ -39,10 +40,16 @@ class Clock:
             torch.cuda.synchronize(self._device)
 
 
-def fastest(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
+def fastest(
+    work: Callable[[], object],
+    device: torch.device,
+    *,
+    repeats: int,
+    now: Callable[[], float] = time.perf_counter,
+) -> float:
     """Seconds of the fastest of some repeats, after one of warm-up."""
     work()
-    clock = Clock(device)
+    clock = Clock(device, now)
     clock.mark()
     for _ in range(repeats):
         work()
@@ -50,11 +57,17 @@ def fastest(work: Callable[[], object], device: torch.device, *, repeats: int) -
     return min(clock.laps())
 
 
-def matrix_rate(device: torch.device, precision: str) -> float:
-    """GFLOP/s of the product of a 4096 x 1024 and a 1024 x 2048 matrix, the best of five."""
+def matrix_rate(
+    device: torch.device, precision: str, *, now: Callable[[], float] = time.perf_counter
+) -> float:
+    """GFLOP/s of the product of a 4096 x 1024 and a 1024 x 2048 matrix, the best of five.
+
+    Args:
+        now: on a CPU, `time.process_time` leaves out what other work takes; of several threads it is the sum.
+    """
     left = torch.randn(_ROWS, _INNER, device=device)
     right = torch.randn(_INNER, _COLUMNS, device=device)
     if precision == "bf16":
         left, right = left.bfloat16(), right.bfloat16()
-    seconds = fastest(lambda: left @ right, device, repeats=5)
+    seconds = fastest(lambda: left @ right, device, repeats=5, now=now)
     return 2 * _ROWS * _INNER * _COLUMNS / seconds / 1e9

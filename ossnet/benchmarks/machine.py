@@ -22,6 +22,15 @@ def torch_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def resident_memory(field: str) -> int | None:
+    """Bytes of this process in main memory: now (`VmRSS`), or at its peak (`VmHWM`); None off Linux."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
 def processor() -> str:
     """The CPU's name, as far as the system tells."""
     try:
@@ -56,3 +65,8 @@ def release_memory(device: torch.device) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.empty_cache()
+
+
+def rates(gflops: Mapping[str, float]) -> str:
+    """Rates of matrix products by precision, for people."""
+    return ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in gflops.items())

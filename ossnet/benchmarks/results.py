@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ossnet.benchmarks.machine import rates
 from ossnet.benchmarks.operations import Operations
 from ossnet.benchmarks.record import Record
 from ossnet.sampling.grid import Shape
@@ -68,5 +69,4 @@ class ModelsResult(Record):
 
     def told(self) -> dict[str, object]:
         """For people, a line each."""
-        rates = ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in self.gflops.items())
-        return {"rows": len(self.rows), "matrix products": rates}
+        return {"rows": len(self.rows), "matrix products": rates(self.gflops)}

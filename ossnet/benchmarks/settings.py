@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from ossnet.errors import UserError
+from ossnet.inference import InferenceConfig
+from ossnet.inference.settings import Method
 from ossnet.models import PRESETS
 from ossnet.models.configs import OccupancyConfig
 from ossnet.tree import unknown
 
 Shape = tuple[int, int, int]
+Arithmetic = Literal["float32", "float32-compiled", "bf16", "bf16-compiled"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,50 @@ class InputSettings:
             msg = f"border-share: expected a share from 0 to 1, found {self.border_share}"
             raise UserError(msg)
         parse_shape(self.shape)
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """Which networks predict which volumes, how."""
+
+    networks: tuple[str, ...] = ("oss-net-c", "oss-net-d", "unet-3d")
+    """Presets, as the paper sizes them for BraTS; U-Nets see windows."""
+    shapes: tuple[str, ...] = ("64x64x64",)
+    """Sizes of a volume in voxels; the reference was measured at 96x96x96 and 128x128x128."""
+    methods: tuple[Method, ...] = ("hierarchical", "paper", "paper-prior", "dense")
+    """Of occupancy networks."""
+    arithmetic: tuple[Arithmetic, ...] = ("float32", "bf16-compiled")
+    """Precision of matrix products, and whether torch's compiler makes what lies between them."""
+    dense_voxels: int = 2**16
+    """Voxels that the dense method is timed on; the time of all follows from their number."""
+    window: str = "128x128x128"
+    """What a U-Net sees at once, a quarter of it overlapping."""
+    points_per_chunk: int = InferenceConfig.points_per_chunk
+    """Points decoded at once."""
+    repeats: int = 1
+    """Predictions of a volume; the fastest is reported."""
+    threads: int = 1
+    """Threads of torch."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured, naming the option.
+
+        Raises:
+            UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
+        """
+        for option in ("networks", "shapes", "methods", "arithmetic"):
+            if not getattr(self, option):
+                msg = f"{option}: expected one or more, found none; leave the option out for the default"
+                raise UserError(msg)
+        for name in self.networks:
+            if name not in PRESETS:
+                raise UserError(unknown("network", name, PRESETS))
+        for option in ("dense_voxels", "points_per_chunk", "repeats", "threads"):
+            if getattr(self, option) < 1:
+                msg = f"{option.replace('_', '-')}: expected at least 1, found {getattr(self, option)}"
+                raise UserError(msg)
+        for text in (*self.shapes, self.window):
+            parse_shape(text)
 
 
 def parse_shape(text: str) -> Shape:

@@ -4,15 +4,21 @@ Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ossnet.sampling.grid import Shape
 from ossnet.sampling.patches import PatchSource
 
 Box = tuple[slice, slice, slice]
+
+_CHUNK = 256  # points whose patches stay in the processor's cache
 
 
 def boxes(shape: Sequence[int], voxels: int) -> Iterator[Box]:
@@ -53,3 +59,53 @@ class BoxPatches(PatchSource):
             joined[:, :, :, start : start + each.shape[3]] = each
             start += each.shape[3]
         return joined.flatten(0, 2)
+
+    def gather(self, indices: Int[Tensor, "N 3"]) -> Float[Tensor, "N C P P P"]:
+        """As in `PatchSource`; on a CPU several times as fast, as rows of a patch are copied whole."""
+        if indices.device.type != "cpu" or isinstance(indices, FakeTensor):
+            return super().gather(indices)
+        edge = self._windows[0].shape[-1]
+        channels = [windows.shape[3] for windows in self._windows]
+        patches = torch.empty(len(indices), sum(channels), edge, edge, edge)
+        parts = patches.split(channels, 1)
+        x, y, z = indices.numpy().T
+        for start in range(0, len(indices), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            for rows, part in zip(self._rows, parts, strict=True):
+                step = len(rows)
+                found = rows[z[chunk] % step, x[chunk], y[chunk], z[chunk] // step]
+                part[chunk] = torch.from_numpy(found.view(np.float32).reshape(part[chunk].shape))
+        return patches
+
+    @cached_property
+    def _rows(self) -> list[np.ndarray[Any, Any]]:
+        return [_rows(windows) for windows in self._windows]
+
+
+def _rows(windows: Float[Tensor, "X Y Z C P P P"]) -> np.ndarray[Any, Any]:
+    """A view `[step, X, Y, Z / step, C, P, P]` whose elements are whole rows of patches.
+
+    Cells two apart do not lie in a row, so of these a copy is made with even cells before odd ones.
+    """
+    x, y, z, channels, edge, *_ = windows.shape
+    step, strides = windows.stride(-1), windows.stride()
+    x_cells, y_cells, z_cells = (length + (edge - 1) * step for length in (x, y, z))
+    cells = windows.as_strided((channels, x_cells, y_cells, z_cells), (strides[3], *strides[:3]))
+    rows = cells[None] if step == 1 else _split(cells, step)
+    which, channel, along_x, along_y, along_z = rows.stride()
+    ends = rows.shape[-1] - edge + 1
+    views = rows.as_strided(
+        (step, x, y, ends, channels, edge, edge, edge),
+        (which, along_x, along_y, along_z, channel, along_x * step, along_y * step, along_z),
+    )
+    return views.numpy().view(f"V{edge * views.itemsize}")[..., 0]
+
+
+def _split(cells: Float[Tensor, "C X Y Z"], step: int) -> Float[Tensor, "step C X Y Zs"]:
+    """Every so many cells of the last axis together; zero where the last of them are missing."""
+    length = -(-cells.shape[3] // step)
+    split = cells.new_zeros(step, *cells.shape[:3], length)
+    for start, part in enumerate(split):
+        chosen = cells[..., start::step]
+        part[..., : chosen.shape[3]] = chosen
+    return split

@@ -1,7 +1,10 @@
-"""Coarse to fine without losing anything: a lattice, every voxel in doubt, an audit of the rest.
+"""Coarse to fine without losing anything: lattices, every voxel in doubt, an audit of the rest.
 
-Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order; x y z cells of a lattice.
+Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order; x y z points or cells of a
+lattice.
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -9,16 +12,20 @@ from torch import Tensor
 
 from ossnet.data.regions import in_class
 from ossnet.inference.audit import Audit, audit
-from ossnet.inference.decision import decide, probabilities
-from ossnet.inference.lattice import Decided, enlarge, over_corners
+from ossnet.inference.lattice import Decided, enlarge, every, over_corners, touching
 from ossnet.inference.occupancy import EncodedVolume
 from ossnet.inference.resemblance import ask_alike
 from ossnet.inference.settings import InferenceConfig
 
-WITH_PRIOR = 4
-"""Voxels between points of the lattice where a coarse prediction tells where to look, as in the paper."""
+WITH_PRIOR = 8
+"""Voxels between points of the first lattice where the encoder tells where to look closer, and patches show
+what looks like foreground."""
+WITH_PRIOR_ALONE = 4
+"""The same for networks that see no patches."""
 WITHOUT_PRIOR = 2
-"""The same for networks without one: every voxel then has a point of the lattice beside it."""
+"""The same for networks without a coarse prediction: every voxel then has a point beside it."""
+FOLLOWED = 2
+"""Between points so near one another, changes of code are found by following them."""
 
 
 def hierarchical_classes(
@@ -30,17 +37,18 @@ def hierarchical_classes(
 ) -> tuple[UInt8[Tensor, "X Y Z"], Audit]:
     """Codes, as `decide` gives them, most of them without asking the network.
 
-    A cell between eight points of a lattice is filled with their code where they agree and no other class
-    has a probability above `settings.suspicion`: at none of them, nor in the encoder's coarse prediction
-    (of networks with the auxiliary head). Every voxel of the other cells is asked, then whatever touches a
-    change of code, so that pieces are followed into cells that were filled. Where the network sees
-    patches, so is every voxel that looks like what was found. Then voxels drawn from the filled ones are
-    asked; if one was wrong, all are.
+    A lattice is asked, then one twice as fine in its cells in doubt, and so on: cells whose corners differ,
+    or that may hold another class by a probability above `settings.suspicion`, be it at a corner or (in the
+    first lattice) in the encoder's coarse prediction. Other voxels are filled from the last point before
+    them. Then whatever touches a change of code is asked, so that pieces are followed into cells that were
+    filled. Where the network sees patches, so is every voxel that looks like what was found. Then voxels
+    drawn from the filled ones are asked; if one was wrong, all are.
     """
     decided = Decided(volume, overlapping=overlapping, device=image.device)
-    stride = WITHOUT_PRIOR if volume.prior is None else WITH_PRIOR
-    doubtful, chances = _first_lattice(decided, stride, settings.suspicion)
-    decided.ask(enlarge(doubtful, stride, volume.shape) & ~decided.known)
+    stride = _first_stride(volume)
+    lattice, chances = _first_lattice(decided, stride, settings.suspicion)
+    while lattice.stride > 1:
+        lattice = _finer_lattice(decided, lattice, settings.suspicion)
     decided.follow()
     if volume.sees_voxels:
         ask_alike(decided, image, chances.logit(1e-4), stride)
@@ -50,27 +58,74 @@ def hierarchical_classes(
     return decided.codes, found
 
 
+@dataclass(frozen=True)
+class _Lattice:
+    """Points of every so many voxels; those that were not asked are filled from a coarser lattice."""
+
+    stride: int
+    doubtful: Bool[Tensor, "x y z"]
+    """Cells that a finer lattice must look into."""
+    suspicious: Bool[Tensor, "x y z"]
+    """Points that were asked and may be of another class than what was decided."""
+
+
+def _first_stride(volume: EncodedVolume) -> int:
+    if volume.prior is None:
+        return WITHOUT_PRIOR
+    return WITH_PRIOR if volume.sees_voxels else WITH_PRIOR_ALONE
+
+
 def _first_lattice(
     decided: Decided, stride: int, suspicion: float
-) -> tuple[Bool[Tensor, "x y z"], Float[Tensor, "K x y z"]]:
-    """Decide a lattice and fill the volume from it; the cells in doubt, and probabilities at the points."""
-    volume, overlapping = decided.volume, decided.overlapping
-    shape = [-(-edge // stride) for edge in volume.shape]
-    device = decided.codes.device
-    points = torch.cartesian_prod(*(torch.arange(edge, device=device) for edge in shape)) * stride
-    codes, chances = [], []
-    for _, logits in volume.points(points):
-        codes.append(decide(logits, overlapping=overlapping))
-        chances.append(probabilities(logits, overlapping=overlapping))
-    coarse = torch.cat(codes).reshape(shape)
-    decided.codes = enlarge(coarse, stride, volume.shape)
-    decided.known[::stride, ::stride, ::stride] = True
-    exact = coarse.float()
-    largest, smallest = over_corners(torch.stack([exact, -exact]))
-    of_points = torch.cat(chances).T.reshape(-1, *shape)
-    suspected = over_corners(of_points)
-    if volume.prior is not None:
-        suspected = torch.maximum(suspected, volume.prior_at(points + stride // 2).T.reshape(-1, *shape))
-    theirs = [in_class(coarse, index, overlapping=overlapping) for index in range(len(suspected))]
-    others = (suspected > suspicion) & ~torch.stack(theirs)
-    return (largest != -smallest) | others.any(0), of_points
+) -> tuple[_Lattice, Float[Tensor, "K x y z"]]:
+    """Ask a whole lattice; also the probabilities at its points."""
+    todo = torch.zeros_like(decided.known)
+    points = every(todo, stride)
+    points[...] = True
+    chances = decided.ask(todo).T.reshape(-1, *points.shape)
+    codes = every(decided.codes, stride)
+    decided.codes = enlarge(codes, stride, todo.shape)
+    suspicious = _other_class(chances, codes, suspicion, overlapping=decided.overlapping)
+    doubtful = _doubtful(codes, suspicious, stride)
+    if decided.volume.prior is not None:
+        prior = decided.volume.prior_at(points.nonzero() * stride).T.reshape(chances.shape)
+        foreseen = _other_class(prior, codes, suspicion, overlapping=decided.overlapping)
+        doubtful |= over_corners(foreseen, torch.logical_or)
+    return _Lattice(stride, doubtful, suspicious), chances
+
+
+def _finer_lattice(decided: Decided, coarse: _Lattice, suspicion: float) -> _Lattice:
+    """Ask the corners of doubtful cells cut in eight."""
+    stride = coarse.stride // 2
+    todo = torch.zeros_like(decided.known)
+    points = every(todo, stride)
+    points[...] = touching(enlarge(coarse.doubtful, 2, points.shape)) & ~every(decided.known, stride)
+    chances = decided.ask(todo)
+    codes = every(decided.codes, stride)
+    decided.codes = enlarge(codes, stride, todo.shape)
+    suspicious = torch.zeros_like(points)
+    every(suspicious, 2)[...] = coarse.suspicious
+    suspicious[points] = _other_class(chances.T, codes[points], suspicion, overlapping=decided.overlapping)
+    return _Lattice(stride, _doubtful(codes, suspicious, stride), suspicious)
+
+
+def _doubtful(
+    codes: UInt8[Tensor, "x y z"], suspicious: Bool[Tensor, "x y z"], stride: int
+) -> Bool[Tensor, "x y z"]:
+    """Cells with a suspicious corner, or with corners of several codes: between neighbours `follow` asks."""
+    doubtful = over_corners(suspicious, torch.logical_or)
+    if stride > FOLLOWED:
+        doubtful |= over_corners(codes, torch.maximum) != over_corners(codes, torch.minimum)
+    return doubtful
+
+
+def _other_class(
+    chances: Float[Tensor, "K *points"],
+    codes: UInt8[Tensor, "*points"],
+    suspicion: float,
+    *,
+    overlapping: bool,
+) -> Bool[Tensor, "*points"]:
+    """Where a class that was not decided is probable enough to look closer."""
+    inside = [in_class(codes, index, overlapping=overlapping) for index in range(len(chances))]
+    return ((chances > suspicion) & ~torch.stack(inside)).any(0)

@@ -1,6 +1,7 @@
 """Voxels decided one after another, and what lies between the points of a lattice.
 
-Letters: C channels, X Y Z voxel axes in nibabel's order; x y z cells of a lattice.
+Letters: K foreground classes, N points, X Y Z voxel axes in nibabel's order; x y z points or cells of a
+lattice.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,10 +9,11 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
-from torch.nn import functional
 
-from ossnet.inference.decision import decide
+from ossnet.inference.decision import decide, probabilities
 from ossnet.inference.occupancy import EncodedVolume
+
+_BACKGROUND_LAST = 255
 
 
 class Decided:
@@ -23,16 +25,28 @@ class Decided:
         self.codes = torch.zeros(volume.shape, dtype=torch.uint8, device=device)
         self.known = torch.zeros(volume.shape, dtype=torch.bool, device=device)
 
-    def ask(self, todo: Bool[Tensor, "X Y Z"]) -> None:
-        """Let the network decide these voxels."""
+    def ask(self, todo: Bool[Tensor, "X Y Z"]) -> Float[Tensor, "N K"]:
+        """Let the network decide these voxels; the probabilities it gives, the last axis running fastest."""
+        chances = []
         for voxels, logits in self.volume.points(todo.nonzero()):
             self.codes[voxels.unbind(1)] = decide(logits, overlapping=self.overlapping)
+            chances.append(probabilities(logits, overlapping=self.overlapping))
         self.known |= todo
+        return torch.cat(chances)
 
     def follow(self) -> None:
-        """Ask beside every change of code until all changes lie between voxels that were asked."""
-        while (todo := beside_change(self.codes) & ~self.known).any():
+        """Ask beside every change of code until all changes lie between voxels that were asked.
+
+        What hangs together by corners is followed where `ask_alike` does not look for it.
+        """
+        corners = not self.volume.sees_voxels
+        while (todo := beside_change(self.codes, corners=corners) & ~self.known).any():
             self.ask(todo)
+
+
+def every(voxels: Shaped[Tensor, "X Y Z"], stride: int) -> Shaped[Tensor, "x y z"]:
+    """The points of a lattice, as a view."""
+    return voxels[::stride, ::stride, ::stride]
 
 
 def enlarge(cells: Shaped[Tensor, "x y z"], stride: int, shape: Sequence[int]) -> Shaped[Tensor, "X Y Z"]:
@@ -42,26 +56,49 @@ def enlarge(cells: Shaped[Tensor, "x y z"], stride: int, shape: Sequence[int]) -
     return cells[tuple(slice(edge) for edge in shape)].contiguous()
 
 
-def over_corners(points: Float[Tensor, "C x y z"]) -> Float[Tensor, "C x y z"]:
-    """The largest value at the eight corners of each cell, as many of them as there are."""
-    padded = functional.pad(points, (0, 1) * 3, value=-torch.inf)
-    return functional.max_pool3d(padded[None], 2, stride=1)[0]
+def over_corners(points: Shaped[Tensor, "x y z"], extreme: Callable[..., Tensor]) -> Shaped[Tensor, "x y z"]:
+    """The extreme (`torch.maximum`, `torch.logical_or`) of the corners of each cell, as many as there are."""
+    return _over(points, extreme, before=False)
 
 
-def beside_change(codes: UInt8[Tensor, "X Y Z"]) -> Bool[Tensor, "X Y Z"]:
-    """Where any of the 26 neighbours has another code."""
-    low = high = codes
+def touching(cells: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
+    """The points that are a corner of some of these cells."""
+    return _over(cells, torch.logical_or, after=False)
+
+
+def beside_change(codes: UInt8[Tensor, "X Y Z"], *, corners: bool) -> Bool[Tensor, "X Y Z"]:
+    """Where one of the six voxels beside it has another code, or (`corners`) one of the 26 another class.
+
+    Pieces that hang together by corners only are followed so; of holes in them the faces do.
+    """
+    beside = torch.zeros_like(codes, dtype=torch.bool)
     for axis in range(3):
-        low, high = _over_neighbours(low, axis, torch.minimum), _over_neighbours(high, axis, torch.maximum)
-    return low != high
+        length = codes.shape[axis] - 1
+        before, after = codes.narrow(axis, 0, length), codes.narrow(axis, 1, length)
+        change = before != after
+        beside.narrow(axis, 0, length).logical_or_(change)
+        beside.narrow(axis, 1, length).logical_or_(change)
+    if corners:
+        classes = torch.where(codes == 0, _BACKGROUND_LAST, codes)
+        beside |= _over(codes, torch.maximum) != codes
+        beside |= _over(classes, torch.minimum) < codes
+    return beside
 
 
-def _over_neighbours(volume: Tensor, axis: int, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The extreme of each point and its neighbours along one axis."""
-    result = volume.clone()
-    inner = volume.shape[axis] - 1
-    before, after = volume.narrow(axis, 0, inner), volume.narrow(axis, 1, inner)
-    for start, other in ((0, after), (1, before)):
-        part = result.narrow(axis, start, inner)
-        part.copy_(extreme(part, other))
-    return result
+def _over(
+    volume: Shaped[Tensor, "x y z"],
+    extreme: Callable[..., Tensor],
+    *,
+    before: bool = True,
+    after: bool = True,
+) -> Shaped[Tensor, "x y z"]:
+    """The extreme of each place and those up to one before or after it along every axis."""
+    for axis in range(3):
+        length = volume.shape[axis] - 1
+        first, last = volume.narrow(axis, 0, length), volume.narrow(axis, 1, length)
+        volume = volume.clone()
+        for start, other, wanted in ((0, last, after), (1, first, before)):
+            if wanted:
+                part = volume.narrow(axis, start, length)
+                extreme(part, other, out=part)
+    return volume

@@ -21,6 +21,8 @@ MOST = 2**13
 """Voxels of each side that a look is learnt from."""
 RIDGE = 1e-2
 """Keeps the covariance invertible, as a share of its mean variance."""
+PLANES = 16
+"""Planes that are looked at together."""
 MARGIN = 0.1
 """How far below the least likely known voxel to look, in distances between the means of both sides."""
 
@@ -32,7 +34,8 @@ def ask_alike(
 
     For each class the linear discriminant of known voxels inside and outside is learnt from their 3^3
     surroundings and the log odds that the lattice around says, and applied everywhere, which costs one
-    convolution. Repeated until it shows nothing new: each piece found may lower the mark for the next.
+    convolution. What was filled as of the class already need not be asked. Repeated until it shows nothing
+    new: each piece found may lower the mark for the next.
 
     Args:
         odds: of each class at the points of the lattice, `stride` voxels apart.
@@ -40,8 +43,9 @@ def ask_alike(
     patches = BoxPatches(image, edge=EDGE, local=True, mid_range=False)
     learnt_from = torch.ones_like(decided.known)
     learnt_from[::stride, ::stride, ::stride] = False  # there the odds are those of the voxel itself
-    while True:
-        before = decided.known.sum()
+    before = None
+    while before is None or not torch.equal(decided.codes, before):
+        before = decided.codes.clone()
         for index, of_class in enumerate(odds):
             inside = in_class(decided.codes, index, overlapping=decided.overlapping)
             known = decided.known & learnt_from
@@ -49,10 +53,9 @@ def ask_alike(
             if found.any() and rest.any():
                 score = _score(patches, image, _between(of_class, stride, image.shape[1:]), found, rest)
                 gap = score[found].mean() - score[rest].mean()
-                decided.ask((score >= score[found].min() - MARGIN * gap) & ~decided.known)
+                alike = score >= score[found].min() - MARGIN * gap
+                decided.ask(alike & ~inside & ~decided.known)
         decided.follow()
-        if decided.known.sum() == before:
-            return
 
 
 def _score(
@@ -68,8 +71,21 @@ def _score(
         for some in (_some(found), _some(rest))
     )
     weights = _discriminant(one, other)
-    kernel = weights[:-1].reshape(1, len(image), EDGE, EDGE, EDGE)
-    return functional.conv3d(image[None], kernel, padding=EDGE // 2)[0, 0] + weights[-1] * around
+    kernel = weights[:-1].reshape(len(image), EDGE, EDGE, EDGE)
+    return _convolve(image, kernel).add_(around, alpha=float(weights[-1]))
+
+
+def _convolve(image: Float[Tensor, "C X Y Z"], kernel: Float[Tensor, "C E E E"]) -> Float[Tensor, "X Y Z"]:
+    """A convolution to one channel, by planes in two dimensions, which takes a third of the time."""
+    edge, length = kernel.shape[1], image.shape[1]
+    matrices = kernel.movedim(1, 0).contiguous()
+    padded = image.new_zeros(length + edge - 1, *image.shape[2:])
+    for start in range(0, length, PLANES):
+        planes = image[:, start : start + PLANES].movedim(1, 0)
+        for place, part in enumerate(functional.conv2d(planes, matrices, padding=edge // 2).unbind(1)):
+            first = start + edge - 1 - place
+            padded[first : first + len(part)] += part
+    return padded[edge // 2 :][:length]
 
 
 def _between(odds: Float[Tensor, "x y z"], stride: int, shape: Sequence[int]) -> Float[Tensor, "X Y Z"]:

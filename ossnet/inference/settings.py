@@ -22,7 +22,7 @@ class InferenceConfig:
     suspicion: float = 0.02
     """hierarchical: the probability, of a coarse cell or a point of the lattice, from which every voxel
     around is asked."""
-    audit_points: int = 4096
+    audit_points: int = 2048
     """hierarchical: voxels drawn at random from the skipped ones and asked after all; if one of them was
     filled in wrongly, every voxel is asked."""
     precision: Precision = "float32"

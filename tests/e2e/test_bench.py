@@ -75,6 +75,19 @@ def test_searches(run_job: Job, tmp_path: Path) -> None:
     assert "at equal training time" in done.stdout
 
 
+def test_inference_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
+    tiny = ("--shapes", "32x32x32", "--methods", "hierarchical", "--arithmetic", "float32")
+    done = run_job("bench", "inference", *tiny, "--networks", "oss-net-c", "--output", "bench")
+    assert done.returncode == 0, done.stderr
+    header, row, *_ = done.stdout.splitlines()
+    assert header.split()[:3] == ["network", "shape", "method"]
+    assert row.split()[:4] == ["oss-net-c", "32x32x32", "hierarchical", "float32"]
+    kept = json.loads((tmp_path / "bench" / "inference.json").read_text())
+    assert kept["rows"][0]["wrong"] == 0
+    with Image.open(tmp_path / "bench" / "inference.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

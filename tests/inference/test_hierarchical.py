@@ -138,7 +138,7 @@ def test_asks_a_fraction_of_the_voxels() -> None:
 def test_nothing_there_costs_the_lattice_and_the_audit() -> None:
     expected, found, share = both(of_volume(np.zeros((32, 32, 32), np.uint8)), (32, 32, 32))
     assert torch.equal(expected, found)
-    assert share == 1 / 8 + 4096 / 32**3
+    assert share == 1 / 8 + 2048 / 32**3
 
 
 def test_the_paper_misses_what_hides_between_lattice_points() -> None:

@@ -1,0 +1,120 @@
+"""Ways to predict: answers of a known shape, complete rows, bad input."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ossnet.benchmarks import InferenceResult, InferenceRow, InferenceSettings, measure_inference
+from ossnet.benchmarks.inference_results import Reference, draw, show, summary
+from ossnet.benchmarks.oracle import Oracle, ellipsoid, scan
+from ossnet.errors import UserError
+from ossnet.inference import InferenceConfig, predict_volume
+from ossnet.inference.settings import Method
+from ossnet.models import network_config
+from ossnet.sampling import SamplingConfig
+from ossnet.sampling.grid import pad
+
+SMALL = {"decoder_width": 16, "decoder_blocks": 2, "patch_edge": 3, "encoder_channels": (4, 8)}
+
+
+@pytest.fixture(scope="module")
+def result() -> InferenceResult:
+    rows: list[InferenceRow] = []
+    settings = InferenceSettings(
+        networks=("oss-net-c", "unet-3d"),
+        shapes=("40x32x32",),
+        methods=("hierarchical", "dense"),
+        arithmetic=("float32",),
+        dense_voxels=2000,
+        points_per_chunk=1024,
+        window="32x32x32",
+    )
+    measured = measure_inference(settings, command="python jobs/bench.py inference", progress=rows.append)
+    assert tuple(rows) == measured.rows
+    return measured
+
+
+@pytest.mark.parametrize("method", ["dense", "hierarchical", "paper"])
+def test_the_oracle_answers_for_its_shape(method: Method) -> None:
+    """In a frame larger than the volume, at few points."""
+    shape, grid = (50, 44, 40), (56, 48, 40)
+    inside = ellipsoid(shape)
+    network = Oracle(network_config("oss-net-c", dataset="brats", **SMALL), pad(inside, grid)).eval()
+    found = predict_volume(
+        network,
+        scan(inside, 4),
+        sampling=SamplingConfig(working_shape=grid),
+        settings=InferenceConfig(method=method),
+    )
+    assert torch.equal(found.classes.bool(), inside)
+    assert found.asked == inside.numel() if method == "dense" else found.asked < 0.2 * inside.numel()
+
+
+def test_the_ellipsoid_is_as_large_in_every_volume() -> None:
+    shares = [ellipsoid(shape).float().mean().item() for shape in ((128, 128, 128), (240, 240, 155))]
+    assert shares == pytest.approx([4 / 3 * np.pi * 24 * 18 * 12 / 128**3] * 2, rel=0.01)
+
+
+def test_rows_are_complete(result: InferenceResult) -> None:
+    hierarchical, dense, unet = result.rows
+    voxels = 40 * 32 * 32
+    assert [row.method for row in result.rows] == ["hierarchical", "dense", "windows"]
+    assert hierarchical.wrong == 0
+    assert hierarchical.timed_points == hierarchical.points < voxels
+    assert (dense.points, dense.timed_points, dense.wrong) == (voxels, 2048, None)
+    assert (unet.points, unet.timed_points, unet.wrong) == (voxels, 32**3, None)
+    for row in result.rows:
+        assert row.foreground == int(ellipsoid((40, 32, 32)).sum())
+        assert row.cpu_s > 0
+        assert row.reference is None
+        assert row.peak_bytes is not None
+        assert row.resident_bytes is not None
+        assert row.peak_bytes >= row.resident_bytes > 2**26
+    assert set(result.gflops) == {"float32", "bf16"}
+
+
+def test_json_table_and_picture(
+    result: InferenceResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "inference.json"
+    result.write(path)
+    assert InferenceResult.read(path) == result
+    show(result)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines] == ["method", *(row.method for row in result.rows)]
+    assert summary(result.rows[1]).startswith("oss-net-c 40x32x32 dense float32: ")
+    with Image.open(io.BytesIO(draw(result))) as picture:
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+
+
+def test_the_reference_is_drawn_beside(result: InferenceResult) -> None:
+    from dataclasses import replace
+
+    rows = [replace(row, reference=Reference(15.3, 8.3)) for row in result.rows]
+    taller = Image.open(io.BytesIO(draw(replace(result, rows=tuple(rows)))))
+    assert taller.height > Image.open(io.BytesIO(draw(result))).height
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"networks": ("oss-net-e",)}, "unknown network 'oss-net-e': did you mean 'oss-net-"),
+        ({"methods": ()}, "methods: expected one or more, found none"),
+        ({"shapes": ("64x64",)}, "shape '64x64': expected three positive edges in voxels"),
+        ({"dense_voxels": 0}, "dense-voxels: expected at least 1, found 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        InferenceSettings(**fields)
+
+
+def test_a_network_without_a_coarse_prediction_cannot_be_guided_by_it() -> None:
+    settings = InferenceSettings(networks=("oss-net-a",), methods=("paper-prior",))
+    with pytest.raises(UserError, match="paper-prior, found oss-net-a"):
+        measure_inference(settings, command="", progress=print)
