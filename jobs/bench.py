@@ -65,7 +65,9 @@ def main() -> None:
         from ossnet.benchmarks import input_results, measure_input
 
         ways = measure_input(options, command=command, progress=_teller(input_results.summary))
-        _finish(options, "input", ways, input_results.draw(ways), lambda: input_results.show(ways), ways.told())
+        _finish(
+            options, "input", ways, input_results.draw(ways), lambda: input_results.show(ways), ways.told()
+        )
 
 
 def _finish(

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 _WIDTH = 120  # where the output is no terminal
 _MARKERS = "os^"
+_PARTS = (
+    "parameters",
+    "gradients",
+    "optimiser_state",
+    "batch",
+    "volume",
+    "encoder",
+    "patches",
+    "decoder",
+    "workspace",
+)
 
 
 def show(outlooks: Sequence[Outlook]) -> None:
@@ -29,6 +40,23 @@ def show(outlooks: Sequence[Outlook]) -> None:
     for each in sorted(outlooks, key=lambda outlook: outlook.needed):
         drawn.add_row(*_cells(each))
     console.print(drawn)
+
+
+def show_parts(outlook: Outlook) -> None:
+    """Print what the peaks are made of, in GiB."""
+    from rich.console import Console
+    from rich.table import Table
+
+    peaks = {"training": outlook.training.parts, "inference": outlook.inference.parts}
+    names = [part for part in _PARTS if any(parts.get(part, 0) for parts in peaks.values())]
+    drawn = Table(box=None, pad_edge=False)
+    drawn.add_column("of it, GiB")
+    for name in names:
+        drawn.add_column(name.replace("_", " "), justify="right")
+    for peak, parts in peaks.items():
+        drawn.add_row(peak, *(f"{parts.get(name, 0) / GIB:.3f}" for name in names))
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDTH)).print(drawn)
 
 
 def gpu_name(size: int | None) -> str:
