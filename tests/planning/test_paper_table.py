@@ -1,8 +1,8 @@
-"""Table 2 of the paper, training memory: rebuilt line by line from what its code keeps, beside what ours needs.
+"""Table 2 of the paper, training memory: rebuilt line by line from what its code keeps, beside ours.
 
-The reference is not run here: what autograd keeps of it follows from its layers (a step of one volume, float32,
-its Pade unit keeping its input only). Its maps are repeated latents, materialised gammas and every activation;
-ours keeps what a fused step cannot make again.
+The reference is not run here: what autograd keeps of it follows from its layers (a step of one volume,
+float32, its Pade unit keeping its input only): repeated latents and gammas, and every map between two
+operations. Ours keeps what a fused step cannot make again.
 
 Letters: N points, W decoder width, L latent length.
 """
@@ -49,7 +49,7 @@ def reference_lines(dataset: str, name: str) -> dict[str, int]:
     channels, hidden = model.patch_channels, max(model.patch_channels // 2, 1)
     block_maps = 0
     for level, width in enumerate(model.encoder_channels):
-        # At full resolution convolution, its normalisation, its activation and the shortcut before pooling; at
+        # At full resolution a convolution, its normalisation, its activation and the unpooled shortcut; at
         # half what enters the second convolution, what leaves it, the sum with the shortcut, its activation.
         block_maps += width * grid // 8**level * 4 + width * grid // 8 ** (level + 1) * 4
     features = 3 + model.point_features + model.latent_length
@@ -78,8 +78,8 @@ def test_the_papers_figure_is_the_sum_of_its_lines(dataset: str, name: str) -> N
 
 
 def test_the_papers_u_net_keeps_sixteen_maps_a_level() -> None:
-    """Its widths are not published. Two residual units a level that keep seven maps each, and two in the joint,
-    16 channels wide at full resolution and doubled at each of five levels, are what 14.41 GB come to."""
+    """Its widths are not published. Two residual units a level that keep seven maps each, and two in the
+    joint, 16 channels wide at full resolution and doubled at each of five levels, come to 14.41 GB."""
     maps = sum(16 * 16 * 2**level * prod(SHAPES["brats"]) // 8**level for level in range(5))
     assert maps * FLOAT / 1e9 == pytest.approx(14.41, rel=0.03)
     ours = predict(configured("brats", "unet-3d")).allocated / 1e9  # MONAI's halves in its first convolution
@@ -111,9 +111,9 @@ def test_parts_of_ours_are_what_a_step_cannot_make_again() -> None:
 def floors(model: OccupancyConfig, *, activation: int) -> tuple[int, int]:
     """The least that an exact step can hold: making everything again, and no matrix product twice.
 
-    Everything can be made again from the batch, piece by piece, as statistics are sums; then parameters, moments,
-    slow weights and the batch remain. Without a second product or convolution their outputs must be kept: all
-    that lies between them is elementwise, and every input of a layer follows from the outputs before it.
+    Everything can be made again from the batch, piece by piece, as statistics are sums; then parameters,
+    moments, slow weights and the batch remain. Without a second product or convolution their outputs must be
+    kept: all that lies between is elementwise, and a layer's input follows from the outputs before it.
     """
     grid = prod(edge // 2 for edge in SHAPES["brats"])
     count = PARAMETERS["brats"][3]
