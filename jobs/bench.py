@@ -16,33 +16,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Models(ModelsSettings):
+class Output:
+    """Where results go."""
+
+    output: Path | None = None
+    """Folder for the result as JSON and as a picture; by default runs/bench-DATE-TIME."""
+    json: bool = False
+    """Print the result for machines, last and alone."""
+
+
+@dataclass(frozen=True)
+class Models(Output, ModelsSettings):
     """Options of `models`."""
 
-    output: Path | None = None
-    """Folder for models.json and models.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
-
 
 @dataclass(frozen=True)
-class Input(InputSettings):
+class Input(Output, InputSettings):
     """Options of `input`."""
 
-    output: Path | None = None
-    """Folder for input.json and input.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
-
 
 @dataclass(frozen=True)
-class Memory(MemorySettings):
+class Memory(Output, MemorySettings):
     """Options of `memory`."""
-
-    output: Path | None = None
-    """Folder for memory.json and memory.png; by default runs/bench-DATE-TIME."""
-    json: bool = False
-    """Print the result for machines, last and alone."""
 
 
 def main() -> None:
@@ -71,7 +66,7 @@ def main() -> None:
 
 
 def _finish(
-    options: Models | Input | Memory,
+    options: Output,
     name: str,
     result: "Record",
     picture: bytes,

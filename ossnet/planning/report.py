@@ -45,7 +45,7 @@ class Report:
 
     def told(self) -> dict[str, object]:
         """For people, a line each."""
-        told: dict[str, object] = {"fits": self.shares()}
+        told: dict[str, object] = {}
         if self.limits is not None:
             fit = {"batch": self.limits.batch, "points": self.limits.points, "shape": self.limits.shape}
             budget = f"{self.budget / GB:.3g} GB"

@@ -34,11 +34,15 @@ def show(outlooks: Sequence[Outlook]) -> None:
     console = Console()
     console = console if console.is_terminal else Console(width=_WIDTH)
     drawn = Table(box=None, pad_edge=False)
-    columns = ("network", "training GiB", "inference GiB", "measured GiB", "needs GB", "smallest GPU")
+    measured = any(each.measured is not None for each in outlooks)
+    columns = ["network", "training GiB", "inference GiB", "needs GB", "smallest GPU"]
+    if measured:
+        columns.insert(3, "measured GiB")
     for position, column in enumerate(columns):
         drawn.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
     for each in sorted(outlooks, key=lambda outlook: outlook.needed):
-        drawn.add_row(*_cells(each))
+        cells = _cells(each)
+        drawn.add_row(*cells[:3], *([_measured(each)] if measured else []), *cells[3:])
     console.print(drawn)
 
 
@@ -106,12 +110,14 @@ def _finish(axes: "Axes", lines: Sequence[Growth]) -> None:
 
 
 def _cells(outlook: Outlook) -> tuple[str, ...]:
-    measured = "" if outlook.measured is None else f"{outlook.measured.allocated_gib:.3f}"
     return (
         outlook.name,
         f"{outlook.training.allocated_gib:.3f}",
         f"{outlook.inference.allocated_gib:.3f}",
-        measured,
         f"{outlook.needed / GB:.2f}",
         gpu_name(outlook.gpu),
     )
+
+
+def _measured(outlook: Outlook) -> str:
+    return "" if outlook.measured is None else f"{outlook.measured.allocated_gib:.3f}"
