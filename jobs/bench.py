@@ -40,7 +40,8 @@ class Input(Job, InputSettings):
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write, show."""
-        from ossnet.benchmarks import input_results as results, measure_input
+        from ossnet.benchmarks import input_results as results
+        from ossnet.benchmarks import measure_input
 
         found = measure_input(self, command=command, progress=lambda row: say(results.summary(row)))
         cli.finish_record(found, path, results.draw, results.show, json=self.json)
@@ -52,7 +53,8 @@ class Memory(Job, MemorySettings):
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write, show."""
-        from ossnet.benchmarks import measure_memory, memory_results as results
+        from ossnet.benchmarks import measure_memory
+        from ossnet.benchmarks import memory_results as results
 
         found = measure_memory(self, command=command, progress=lambda row: say(results.summary(row)))
         cli.finish_record(found, path, results.draw, results.show, json=self.json)
@@ -64,7 +66,8 @@ class Inference(Job, InferenceSettings):
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write, show."""
-        from ossnet.benchmarks import inference_results as results, measure_inference
+        from ossnet.benchmarks import inference_results as results
+        from ossnet.benchmarks import measure_inference
 
         found = measure_inference(self, command=command, progress=lambda row: say(results.summary(row)))
         cli.finish_record(found, path, results.draw, results.show, json=self.json)
@@ -78,7 +81,8 @@ class Search(Job, ContestSettings):
 
     def run(self, path: Path, command: str) -> None:
         """Search, write, show."""
-        from ossnet.distributed import contest, contest_results as results
+        from ossnet.distributed import contest
+        from ossnet.distributed import contest_results as results
 
         found = contest.compare(self, path.parent, command=command, progress=lambda row: say(row.summary))
         cli.finish_record(found, path, results.draw, results.show, json=self.json)

@@ -40,7 +40,7 @@ def main() -> None:
     from ossnet.memory.size import parse_memory
     from ossnet.planning.forecast import Forecast
     from ossnet.planning.outlook import measurable, outlook
-    from ossnet.planning.report import Report, show
+    from ossnet.planning.report import Report, show, show_parts
 
     budget = parse_memory(options.memory_budget)
     configs = _configs(options, config)
@@ -52,6 +52,8 @@ def main() -> None:
     report = Report(budget=budget, outlooks=tuple(outlooks))
     if not options.json:
         show(outlooks)
+        if options.space is None:
+            show_parts(outlooks[0])
         print(report.shares(), flush=True)  # what follows takes a while
     if options.space is None:
         report = report.with_growth(configs[0][1], forecast, options.output or cli.new_folder("plan"))

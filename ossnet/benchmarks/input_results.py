@@ -69,11 +69,6 @@ def summary(row: InputRow) -> str:
     return f"{row.network} {row.way}: {row.sample_s:.3g} s a sample"
 
 
-def summary(row: InputRow) -> str:
-    """A row in a line, for those who wait."""
-    return f"{row.network} {row.way}: {row.sample_s:.3g} s a sample"
-
-
 def show(result: InputResult) -> None:
     """Print a row a network and way."""
     from rich.console import Console

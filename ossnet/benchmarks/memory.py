@@ -29,7 +29,7 @@ def measure_memory(
     Raises:
         UserError: no such device; before anything is measured.
     """
-    device, random = find_device(settings.device), Random(settings.seed)  # noqa: S311 - no secret
+    device, random = find_device(settings.device), Random(settings.seed)
     draws = [draw(settings.networks[i % len(settings.networks)], random) for i in range(settings.draws)]
     predict(draws[0].config)  # the first one loads torch's own tables
     rows, measured = [], None

@@ -74,10 +74,13 @@ def _points(random: Random) -> dict[str, Any]:
 
 
 def _options(changes: dict[str, Any]) -> str:
-    return " ".join(f"--{path.replace('_', '-')} {_plain(value)}" for path, value in changes.items())
+    given = {path: value for path, value in changes.items() if value is not None and value is not False}
+    return " ".join(f"--{path.replace('_', '-')} {_plain(value)}".strip() for path, value in given.items())
 
 
 def _plain(value: Any) -> str:
+    if value is True:
+        return ""  # a flag
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " ".join(map(str, value))
     return str(value)

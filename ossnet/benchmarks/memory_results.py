@@ -11,7 +11,9 @@ from ossnet.memory.peak import GIB
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STATISTIC = "predicted / measured - 1 of the peak of the second step; CPU seconds of a prediction in a warm process"
+STATISTIC = (
+    "predicted / measured - 1 of the peak of the second step; CPU seconds of a prediction in a warm process"
+)
 _WIDTH = 120  # where the output is no terminal
 _MARKERS = "os^vDPX<*"
 

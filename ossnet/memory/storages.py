@@ -13,7 +13,7 @@ BLOCK = 512
 """Bytes to which the CUDA caching allocator rounds up; counting the same way makes figures comparable."""
 
 WORKSPACE = "workspace"
-"""The part of every storage that nothing else claims: what the loss, the backward pass and the optimiser make."""
+"""The part of what nothing else claims: what the loss, the backward pass and the optimiser make."""
 
 
 class StorageTracker(TorchDispatchMode):

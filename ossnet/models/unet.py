@@ -52,7 +52,7 @@ class UNet(nn.Module):
         return logits[(slice(None), slice(None), *(slice(edge) for edge in grid))]
 
     def parts(self) -> dict[str, list[nn.Module]]:
-        """Its parts by what memory is reported under: the way down, and the way up with what it is joined to."""
+        """Its parts by what memory is reported under: the way down; the way up and its joints."""
         level, encoder, decoder = self.network.model, list[nn.Module](), list[nn.Module]()
         while isinstance(level, nn.Sequential):
             down, skip, up = level

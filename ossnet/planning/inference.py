@@ -59,8 +59,6 @@ def _volume(config: Applicable, device: torch.device) -> PeakMemory:
         network = network_from_config(config.model)
     image = torch.zeros((config.model.in_channels, *shape), device=device)
     parts = {"parameters": [*network.parameters(), *network.buffers()], "volume": [image]}
-    with track_peak(
-        device, resident=parts, modules=network.parts(), precision=settings.precision
-    ) as peak:
+    with track_peak(device, resident=parts, modules=network.parts(), precision=settings.precision) as peak:
         predict_volume(network, image, sampling=config.sampling, settings=settings)
     return replace(peak.memory, protocol=PROTOCOL)

@@ -9,10 +9,10 @@ from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, Limits, limits
 from ossnet.planning.forecast import Forecast
 from ossnet.planning.outlook import Growth, Outlook, growth
 from ossnet.planning.peak import Plannable
-from ossnet.planning.show import draw, show
+from ossnet.planning.show import draw, show, show_parts
 from ossnet.tree import to_dict
 
-__all__ = ["Report", "show"]
+__all__ = ["Report", "show", "show_parts"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Report:
 
     def told(self) -> dict[str, object]:
         """For people, a line each."""
-        told: dict[str, object] = {"fits": self.shares()}
+        told: dict[str, object] = {}
         if self.limits is not None:
             fit = {"batch": self.limits.batch, "points": self.limits.points, "shape": self.limits.shape}
             budget = f"{self.budget / GB:.3g} GB"

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 _WIDTH = 120  # where the output is no terminal
 _MARKERS = "os^"
+_PARTS = (
+    "parameters",
+    "gradients",
+    "optimiser_state",
+    "batch",
+    "volume",
+    "encoder",
+    "patches",
+    "decoder",
+    "workspace",
+)
 
 
 def show(outlooks: Sequence[Outlook]) -> None:
@@ -23,12 +34,33 @@ def show(outlooks: Sequence[Outlook]) -> None:
     console = Console()
     console = console if console.is_terminal else Console(width=_WIDTH)
     drawn = Table(box=None, pad_edge=False)
-    columns = ("network", "training GiB", "inference GiB", "measured GiB", "needs GB", "smallest GPU")
+    measured = any(each.measured is not None for each in outlooks)
+    columns = ["network", "training GiB", "inference GiB", "needs GB", "smallest GPU"]
+    if measured:
+        columns.insert(3, "measured GiB")
     for position, column in enumerate(columns):
         drawn.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
     for each in sorted(outlooks, key=lambda outlook: outlook.needed):
-        drawn.add_row(*_cells(each))
+        cells = _cells(each)
+        drawn.add_row(*cells[:3], *([_measured(each)] if measured else []), *cells[3:])
     console.print(drawn)
+
+
+def show_parts(outlook: Outlook) -> None:
+    """Print what the peaks are made of, in GiB."""
+    from rich.console import Console
+    from rich.table import Table
+
+    peaks = {"training": outlook.training.parts, "inference": outlook.inference.parts}
+    names = [part for part in _PARTS if any(parts.get(part, 0) for parts in peaks.values())]
+    drawn = Table(box=None, pad_edge=False)
+    drawn.add_column("of it, GiB")
+    for name in names:
+        drawn.add_column(name.replace("_", " "), justify="right")
+    for peak, parts in peaks.items():
+        drawn.add_row(peak, *(f"{parts.get(name, 0) / GIB:.3f}" for name in names))
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDTH)).print(drawn)
 
 
 def gpu_name(size: int | None) -> str:
@@ -78,12 +110,14 @@ def _finish(axes: "Axes", lines: Sequence[Growth]) -> None:
 
 
 def _cells(outlook: Outlook) -> tuple[str, ...]:
-    measured = "" if outlook.measured is None else f"{outlook.measured.allocated_gib:.3f}"
     return (
         outlook.name,
         f"{outlook.training.allocated_gib:.3f}",
         f"{outlook.inference.allocated_gib:.3f}",
-        measured,
         f"{outlook.needed / GB:.2f}",
         gpu_name(outlook.gpu),
     )
+
+
+def _measured(outlook: Outlook) -> str:
+    return "" if outlook.measured is None else f"{outlook.measured.allocated_gib:.3f}"

@@ -85,6 +85,18 @@ def test_inference_for_people_and_machines(run_job: Job, tmp_path: Path) -> None
     kept = json.loads((tmp_path / "bench" / "inference.json").read_text())
     assert kept["rows"][0]["wrong"] == 0
     with Image.open(tmp_path / "bench" / "inference.png") as picture:
+
+
+def test_memory_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
+    options = ("--networks", "unet-2d", "--draws", 2, "--device", "cpu")
+    done = run_job("bench", "memory", *options, "--output", "bench")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:2]] == [["network", "draws"], ["unet-2d", "2"]]
+    assert "error" in done.stdout
+    kept = json.loads((tmp_path / "bench" / "memory.json").read_text())
+    assert len(kept["rows"]) == 2
+    with Image.open(tmp_path / "bench" / "memory.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
@@ -92,6 +104,7 @@ def test_inference_for_people_and_machines(run_job: Job, tmp_path: Path) -> None
     ("options", "message"),
     [
         (("model",), "unknown command 'model': did you mean 'models'?"),
+        (("memory", "--draws", 0), "draws, networks: expected at least 1, found 0"),
         (("input", "--networks", "unet-3d"), "networks: expected occupancy networks, which train on points"),
         (("input", "--source", "nowhere"), "nowhere"),
         (("models", "--networks", "unet-4d"), "unknown network 'unet-4d': did you mean 'unet-"),

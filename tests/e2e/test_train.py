@@ -8,8 +8,20 @@ from subprocess import CompletedProcess
 import pytest
 
 from ossnet.checkpoint import check_checkpoint
+from ossnet.config import Config
+from ossnet.planning import measure
 
 Job = Callable[..., CompletedProcess[str]]
+
+
+def memory_metrics(database: Path) -> dict[str, float]:
+    """The last values of the only run."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{database}")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    (run,) = client.search_runs(experiments)
+    return {name: value for name, value in run.data.metrics.items() if name.startswith("memory/")}
 
 
 def test_train_go_on_and_judge(
@@ -19,6 +31,13 @@ def test_train_go_on_and_judge(
     done = run_job("train", *options, "--epochs", "2")
     assert done.returncode == 0, done.stderr
     assert "epoch 2" in done.stderr
+    config = Config.from_json(tmp_path / "run" / "config.json")
+    logged = memory_metrics(tmp_path / "mlflow.db")
+    peak = measure(config, device="cpu")
+    assert logged["memory/peak_allocated_gib"] == pytest.approx(peak.allocated_gib, rel=0.02)
+    assert logged["memory/peak_reserved_gib"] == pytest.approx(peak.reserved_gib, rel=0.02)
+    assert logged["memory/predicted_gib"] == pytest.approx(peak.allocated_gib, rel=0.02)
+    assert logged["memory/allocator_retries"] == logged["memory/allocator_out_of_memory"] == 0
     for told in ("Dice", "peak memory", "mlflow ui --backend-store-uri", "Next: python jobs/evaluate.py"):
         assert told in done.stdout
     again = run_job("train", *options, "--epochs", "2")
@@ -28,6 +47,8 @@ def test_train_go_on_and_judge(
     assert more.returncode == 0, more.stderr
     result = json.loads(more.stdout.strip().splitlines()[-1])
     assert result["metrics"]["epoch"] in {2, 4}
+    shared = memory_metrics(tmp_path / "mlflow.db")["memory/peak_allocated_gib"]  # the larger of two ranks
+    assert shared == pytest.approx(measure(config, device="cpu", workers=2).allocated_gib, rel=0.02)
     assert Path(result["checkpoint"]) == tmp_path / "run" / "checkpoint"
     check_checkpoint(tmp_path / "run" / "checkpoint")
     judged = run_job(

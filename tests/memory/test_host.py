@@ -57,4 +57,4 @@ def test_version_1(tmp_path: Path, groups: Path) -> None:
 
 
 def test_this_machine() -> None:
-    assert 2**20 < available_memory(torch.device("cpu"))
+    assert available_memory(torch.device("cpu")) > 2**20
