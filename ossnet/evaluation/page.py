@@ -9,7 +9,7 @@ from typing import Any
 _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;"
-    "text-align:right}th:first-child,td:first-child{text-align:left}"
+    "text-align:right;white-space:pre}th:first-child,td:first-child{text-align:left}"
     "img{width:100%;max-width:56rem;display:block}small{color:#666}"
 )
 _MEASURES = {
@@ -20,8 +20,7 @@ _MEASURES = {
     "volume_error_ml": "volume error (ml)",
 }
 _COUNTS = {
-    "sensitivity": "lesions found",
-    "false_positives_per_case": "false positives a case",
+    "false_positives_per_case": "false positives\na case",
     "missed": "missed",
     "invented": "invented",
     "ece": "ECE",
@@ -42,8 +41,11 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
         _classes(summary["classes"]),
         f"<p>Means over cases, with their 95 % bootstrap interval. {tolerance}. Empty: {policy}.</p>",
     ]
+    if "temperature" in summary:
+        heat = f"{summary['temperature']:.3g}"
+        parts.append(f"<p>ECE: expected calibration error near foreground, at temperature {heat}.</p>")
     if "against" in summary:
-        parts += ["<h2>Against the other checkpoint</h2>", _difference(summary["against"]["difference"])]
+        parts += ["<h2>This checkpoint minus the other</h2>", _difference(summary["against"]["difference"])]
     for rank, path in overlays.items():
         picture = base64.b64encode(path.read_bytes()).decode()
         parts.append(
@@ -55,13 +57,13 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
 
 def _classes(classes: Mapping[str, Any]) -> str:
     counts = {key: name for key, name in _COUNTS.items() if all(key in found for found in classes.values())}
-    rows = [["class", *_MEASURES.values(), *counts.values()]]
+    rows = [["class", *_MEASURES.values(), "lesions found", *counts.values()]]
     for name, found in classes.items():
         means = [
-            f"{s['mean']:.3f} ({s['mean_low']:.3f} to {s['mean_high']:.3f})"
-            for s in map(found.get, _MEASURES)
+            f"{s['mean']:.3f}\n{s['mean_low']:.3f} to {s['mean_high']:.3f}" for s in map(found.get, _MEASURES)
         ]
-        rows.append([name, *means, *(f"{found[key]:.3g}" for key in counts)])
+        lesions = f"{found['lesions_found']} of {found['lesions']}"
+        rows.append([name, *means, lesions, *(f"{found[key]:.3g}" for key in counts)])
     return _table(rows)
 
 

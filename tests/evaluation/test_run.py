@@ -105,7 +105,7 @@ def test_files_hold_surfaces_lesions_and_what_differs(store: Store, checkpoint: 
         assert found["lesions"] == sum(int(row[f"lesions/{name}"]) for row in rows)
     differences = [float(one["dice"]) - float(two["dice"]) for one, two in zip(rows, others, strict=True)]
     assert summary["against"]["difference"]["dice"]["mean"] == pytest.approx(np.mean(differences))
-    assert "Against" in evaluation.page.read_text()
+    assert "This checkpoint minus the other" in evaluation.page.read_text()
     assert set(summary["paper_protocol"]) == {"brats", "lits"}
 
 

@@ -50,7 +50,7 @@ def segmentation() -> Segmentation:
 
 
 def test_writes_what_was_asked_for(segmentation: Segmentation, tmp_path: Path) -> None:
-    written = export(segmentation, "a", tmp_path, ExportConfig(True, "ply", volumes=True))
+    written = export(segmentation, "a", tmp_path, ExportConfig(probabilities=True, mesh="ply", volumes=True))
     names = ["a_whole_prob.nii.gz", "a_core_prob.nii.gz", "a_none_prob.nii.gz", "a_whole.ply", "a_core.ply"]
     assert [path.name for path in written] == [*names, "a_volumes.json"]
     assert set(written) == set(tmp_path.iterdir())
