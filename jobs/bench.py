@@ -1,5 +1,5 @@
-"""Compare. `models` (also without a word): networks. `input`: ways to prepare samples. `memory`: predicted and
-measured peaks. `inference`: ways to predict volumes. `search`: our search and the usual recipe."""
+"""Compare. `models` (also without a word): networks. `input`: ways to prepare samples. `memory`: predicted
+and measured peaks. `inference`: ways to predict volumes. `search`: our search and the usual recipe."""
 
 import shlex
 import sys

@@ -3,6 +3,7 @@
 A row of the data frame is a scan: its file in the column `image`, or one file a modality in any columns.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from ossnet.data.nifti import stem
 from ossnet.errors import UserError
 from ossnet.inference import Predictor
 from ossnet.inference.inputs import Scanned, find_scans
-from ossnet.inference.many import Outcome, predict_scans
+from ossnet.inference.many import Order, one_by_one, predict_scans
+from ossnet.inference.records import Outcome
 
 
 class NiftiModel(PythonModel):
@@ -22,7 +24,8 @@ class NiftiModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the checkpoint."""
-        self._predictor = Predictor.from_checkpoint(context.artifacts["checkpoint"])
+        self._checkpoint = Path(context.artifacts["checkpoint"])
+        self._predictor = Predictor.from_checkpoint(self._checkpoint)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -36,7 +39,7 @@ class NiftiModel(PythonModel):
         Raises:
             UserError: two rows would be written to the same file.
         """
-        output = Path((params or {})["output"]).absolute()
+        order = Order(self._checkpoint, Path((params or {})["output"]).absolute())
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict("records")
         scans = [self._scan(place, row) for place, row in enumerate(rows)]
         names = [scan.case for scan in scans]
@@ -44,7 +47,8 @@ class NiftiModel(PythonModel):
         if twice is not None:
             msg = f"two rows would both be written as {twice}: predict them into folders of their own"
             raise UserError(msg)
-        return pd.DataFrame([_told(outcome) for outcome in predict_scans(self._predictor, scans, output)])
+        predict = partial(one_by_one, self._predictor, order)
+        return pd.DataFrame([_told(outcome) for outcome in predict_scans(order, scans, predict)])
 
     def _scan(self, place: int, row: dict[str, str | None]) -> Scanned:
         files = [Path(path) for path in row.values() if path is not None]

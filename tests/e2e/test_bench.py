@@ -85,6 +85,7 @@ def test_inference_for_people_and_machines(run_job: Job, tmp_path: Path) -> None
     kept = json.loads((tmp_path / "bench" / "inference.json").read_text())
     assert kept["rows"][0]["wrong"] == 0
     with Image.open(tmp_path / "bench" / "inference.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
 def test_memory_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
