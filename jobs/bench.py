@@ -88,14 +88,11 @@ class Search(Job, ContestSettings):
         cli.finish_record(found, path, results.draw, results.show, json=self.json)
 
 
-_JOBS: dict[str, type[Models | Input | Memory | Inference | Search]] = {
-    "models": Models, "input": Input, "memory": Memory, "inference": Inference, "search": Search
-}  # fmt: skip
-
-
 def main() -> None:
     """Run the job."""
-    options = cli.parse_command(_JOBS, description=str(__doc__))
+    kinds = (Models, Input, Memory, Inference, Search)
+    options = cli.parse_command({kind.__name__.lower(): kind for kind in kinds}, description=str(__doc__))
+    assert isinstance(options, kinds)
     output = options.output or cli.new_folder("bench")
     options.run(output / type(options).__name__.lower(), shlex.join(["python", *sys.argv]))
 
