@@ -148,7 +148,7 @@ def launch_study(
         if earlier is not None and not resume:
             learned, passed_over = learn_from(notebook, earlier, loaded, goals)
             say(f"{learned} trials of {warm_start} are learned from, {passed_over} lie outside the space")
-        with running_tracker(tracking) as tracker:
+        with running_tracker(tracking, notebook.identity) as tracker:
             return search(
                 study,
                 notebook,

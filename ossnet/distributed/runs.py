@@ -33,10 +33,14 @@ class Ending:
 
 
 @contextmanager
-def running_tracker(tracking: Tracking) -> Iterator["ActorHandle[Tracker]"]:
+def running_tracker(tracking: Tracking, study: str | None = None) -> Iterator["ActorHandle[Tracker]"]:
     """A tracker in a process of its own on this node, its store made before any worker starts.
 
-    The process ends with the block; what was opened with `keep_open` inside is written by then.
+    The process ends with the block; what was opened with `keep_open` inside is written by then. Where it is
+    killed, as when memory runs out, another one takes its place and does again what was not done.
+
+    Args:
+        study: the id of the run that is the parent of all others.
 
     Raises:
         UserError: the store cannot be used.
@@ -47,9 +51,12 @@ def running_tracker(tracking: Tracking) -> Iterator["ActorHandle[Tracker]"]:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     settings = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     actor = ray.remote(num_cpus=0)(Tracker).options(
-        scheduling_strategy=here, runtime_env={"env_vars": settings} if settings else None
+        scheduling_strategy=here,
+        runtime_env={"env_vars": settings} if settings else None,
+        max_restarts=-1,
+        max_task_retries=-1,
     )
-    tracker = actor.remote(tracking)
+    tracker = actor.remote(tracking, study)
     try:
         ray.get(tracker.experiment.remote(), timeout=_PATIENCE_S)
     except ray.exceptions.GetTimeoutError as error:
@@ -67,16 +74,14 @@ def running_tracker(tracking: Tracking) -> Iterator["ActorHandle[Tracker]"]:
 
 @contextmanager
 def keep_open(
-    tracker: "ActorHandle[Tracker]", spec: RunSpec, documents: Mapping[str, str], *, parent: bool = False
+    tracker: "ActorHandle[Tracker]", spec: RunSpec, documents: Mapping[str, str]
 ) -> Iterator[Ending]:
     """Keep a run open inside the block; it ends as the block does, and leaving waits until all is written.
 
     Args:
         documents: texts by file name, kept with the run.
-        parent: whether runs opened from now on are its children.
     """
-    opened = tracker.open_study if parent else tracker.open_run
-    calls = [opened.remote(spec)]
+    calls: list[ObjectRef[Any]] = [tracker.open_run.remote(spec)]
     calls += [tracker.document.remote(spec.id, text, name) for name, text in documents.items()]
     ending = Ending()
     try:

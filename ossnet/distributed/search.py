@@ -181,7 +181,7 @@ def search(
     budget = study.goals.budget_gib
     bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget, kills=kills)
     progress = Progress(study.trials, bookkeeper.metrics, notebook, budget, study.max_time_s, kills)
-    with keep_open(tracker, _parent(study, notebook), study.documents(), parent=True) as ending:
+    with keep_open(tracker, _parent(study, notebook), study.documents()) as ending:
         try:
             _tuner(study, searcher, tracker, [bookkeeper, progress], kills).fit()
         finally:

@@ -87,9 +87,12 @@ class Tracker:
 
     It lives in an actor (`runs.running_tracker`), so that training never waits for the store. While the store
     does not answer, all that it is told waits in memory, in order; what the store refuses is raised.
+
+    Args:
+        study: the id of the run that is the parent of all others.
     """
 
-    def __init__(self, tracking: Tracking) -> None:
+    def __init__(self, tracking: Tracking, study: str | None = None) -> None:
         import mlflow
 
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -103,21 +106,17 @@ class Tracker:
         self._latest: dict[str, dict[str, float]] = {}
         self._outbox: deque[Callable[[], None]] = deque()
         self._asked_again_at = 0.0
-        self._parent: str | None = None
+        self._study = study
+        self._ended: set[str] = set()
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES)
 
     def experiment(self) -> str:
         """The experiment's number; answering shows that the store works."""
         return self._experiment
 
-    def open_study(self, spec: RunSpec) -> str | None:
-        """Make or find the parent of all runs opened from now on; its MLflow run id, None if that waits."""
-        self._tell(partial(self._open, spec, parent=True))
-        return self._runs.get(spec.id)
-
     def open_run(self, spec: RunSpec) -> str | None:
         """Make or find a run and mark it as running; its MLflow run id, None if that waits."""
-        self._tell(partial(self._open, spec, parent=False))
+        self._tell(partial(self._open, spec))
         return self._runs.get(spec.id)
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
@@ -178,16 +177,16 @@ class Tracker:
                 raise
             self._asked_again_at = time.monotonic() + _PAUSE_S
 
-    def _open(self, spec: RunSpec, *, parent: bool) -> None:
+    def _open(self, spec: RunSpec) -> None:
         known = self._find_run(spec.id)
         if known is not None:
             self._runs[spec.id] = known.info.run_id
-            self._client.update_run(known.info.run_id, status="RUNNING")
+            status = None if spec.id in self._ended else "RUNNING"  # calls done again may change their order
+            self._client.update_run(known.info.run_id, status=status, name=spec.name)
             self._last[spec.id] = self._last_steps(known)
         run_id = self._run_id(spec.id, spec.name)
         self._log_params(run_id, spec.params)
         self._set_tags(run_id, spec.tags)
-        self._parent = run_id if parent else self._parent
 
     def _log(self, run: str, points: Sequence[Point]) -> None:
         from mlflow.entities import Metric
@@ -209,6 +208,7 @@ class Tracker:
             if file.name not in _KEEP_OUT:
                 self._client.log_artifact(run_id, str(file), "checkpoint")
         self._client.set_terminated(run_id, status)
+        self._ended.add(run)
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -231,7 +231,8 @@ class Tracker:
         return self._runs[run]
 
     def _create_run(self, run: str, name: str) -> str:
-        tags = {TRIAL: run} | ({"mlflow.parentRunId": self._parent} if self._parent else {})
+        parent = {} if self._study in {None, run} else {"mlflow.parentRunId": self._run_id(str(self._study))}
+        tags = {TRIAL: run} | parent
         return self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
 
     def _find_run(self, run: str) -> "Run | None":

@@ -86,7 +86,7 @@ with connect():
     study.output.mkdir()
     notebook = Notebook.at(study.database, "mine", study.goals)
     tracking = Tracking.at(folder, "mine")
-    with running_tracker(tracking) as tracker:
+    with running_tracker(tracking, notebook.identity) as tracker:
         page = lambda: write_report(tracking, study, notebook)
         search(study, notebook, tracker, forecast=Forecast(1), report=page)
 """

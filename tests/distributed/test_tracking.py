@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from ossnet.config import Config
+from ossnet.distributed.runs import keep_open, running_tracker
 from ossnet.distributed.tracking import Point, RunSpec, Tracker, Tracking
 
 
@@ -53,9 +55,9 @@ def test_a_study_and_its_trials(
     (tmp_path / "checkpoint").mkdir()
     for name in ("model.safetensors", "config.json", "state.pt"):
         (tmp_path / "checkpoint" / name).write_text(name)
-    tracker = Tracker(tracking)
+    tracker = Tracker(tracking, study="s")
     many = {f"field.{number}": number / 8 for number in range(250)}
-    study = tracker.open_study(RunSpec("s", "study"))
+    study = tracker.open_run(RunSpec("s", "study"))
     tracker.open_run(RunSpec("a", "first", params=tiny.flatten() | many, tags={"network": "oss-net-c"}))
     tracker.open_run(RunSpec("b", "second"))
     tracker.log("a", [point("dice/val", 0.5, 2), point("dice/val/edema", 0.25, 2)])
@@ -130,3 +132,21 @@ def test_what_the_store_refuses_is_said_and_holds_nothing_up(
     tracker.tag("a", {"network": "o-net"})
     tracker.flush()
     assert runs()["first"].data.tags["network"] == "o-net"
+
+
+def test_a_tracker_that_is_killed_is_replaced(
+    cluster: None, tracking: Tracking, runs: Callable[[], dict[str, Run]]
+) -> None:
+    with running_tracker(tracking, study="s") as tracker:
+        with keep_open(tracker, RunSpec("s", "study"), {"config.json": "{}"}):
+            tracker.log.remote("s", [point("loss/train", 2.0, 1)])
+            ray.kill(tracker, no_restart=False)
+            tracker.open_run.remote(RunSpec("a", "first"))
+            tracker.log.remote("a", [point("loss/train", 1.0, 1)])
+            tracker.close.remote("a", "KILLED")
+        assert ray.get(tracker.latest.remote("a")) == {"loss/train": 1.0}
+    study, first = runs()["study"], runs()["first"]
+    assert study.info.status == "FINISHED"
+    assert study.data.metrics == {"loss/train": 2.0}
+    assert first.info.status == "KILLED"
+    assert first.data.tags["mlflow.parentRunId"] == study.info.run_id

@@ -17,8 +17,8 @@ Job = Callable[..., CompletedProcess[str]]
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracker = Tracker(Tracking.at(tmp_path, "mine"))
-    tracker.open_study(RunSpec("s", "mine"))
+    tracker = Tracker(Tracking.at(tmp_path, "mine"), study="s")
+    tracker.open_run(RunSpec("s", "mine"))
     for number, (network, dice) in enumerate([("unet-3d", 0.5), ("oss-net-c", 0.75), ("o-net", None)]):
         tags = {"network": network, "varied": "model.decoder_width"}
         params = {"model.decoder_width": 64 * (number + 1), "training.seed": number}
