@@ -18,6 +18,8 @@ from ossnet.inference.grid import AskedGrid, prediction_grid
 from ossnet.models import OccupancyNetwork
 from ossnet.sampling.grid import Shape, coordinates, downscale, offset, pad
 
+_CPU_POINTS = 1 << 12
+
 
 class EncodedVolume:
     """A volume whose voxels can be decided in any order.
@@ -78,8 +80,9 @@ class EncodedVolume:
         return self._decode(self._query.places(voxels), self._patches.gather_box(box))
 
     def points(self, voxels: Int[Tensor, "N 3"]) -> Iterator[tuple[Int[Tensor, "M 3"], Float[Tensor, "M K"]]]:
-        """Logits of some voxels, at most a chunk at once."""
-        for part in voxels.split(self._chunk):
+        """Logits of some voxels, at most a chunk at once; on a CPU more than a few thousand gain nothing."""
+        at_once = min(self._chunk, _CPU_POINTS) if voxels.device.type == "cpu" else self._chunk
+        for part in voxels.split(at_once):
             yield part, self.decide(part)
 
     def decide(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
