@@ -31,8 +31,7 @@ class Evaluate:
     tolerance_mm: float = 1.0
     """Of the normalised surface distance."""
     calibration: Literal["measure", "fit"] | None = None
-    """Judge probabilities too, by the calibration error near foreground; fit: first fit a temperature
-    on the validation cases and keep it in the checkpoint. Every voxel is then decided."""
+    """Judge probabilities too (every voxel is then decided); fit: first fit a temperature, kept there."""
     method: Literal["dense", "hierarchical", "paper", "paper-prior"] | None = None
     """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
     device: str | None = None
@@ -50,7 +49,6 @@ def main() -> None:
     from ossnet.evaluation.run import evaluate
     from ossnet.inference import Predictor
 
-    output = options.output or cli.new_folder("evaluate")
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     checkpoint = options.checkpoint or _demo().checkpoint()
     load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
@@ -63,7 +61,7 @@ def main() -> None:
         store,
         split=options.split,
         fold=fold,
-        output=output,
+        output=options.output or cli.new_folder("evaluate"),
         against=None if options.against is None else load(options.against),
         tolerance_mm=options.tolerance_mm,
         calibration=options.calibration is not None,
@@ -83,8 +81,9 @@ def _finish(evaluation: "Evaluation", split: str, checkpoint: Path) -> None:
         made[f"dice/{name}"] = f"{found['dice']['mean']:.4f}{ece}"
     made |= {"iou": f"{summary['iou']['mean']:.4f}", "per case": str(evaluation.cases)}
     made |= {"summary": str(evaluation.report), "page": str(evaluation.page)}
-    follow_up = f"python jobs/predict.py --checkpoint {checkpoint} --input SCAN --output DIR"
-    cli.finish(made=made, follow_up=follow_up)
+    cli.finish(
+        made=made, follow_up=f"python jobs/predict.py --checkpoint {checkpoint} --input SCAN --output DIR"
+    )
 
 
 def _demo() -> ModuleType:

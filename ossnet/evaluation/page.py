@@ -8,7 +8,7 @@ from typing import Any
 
 _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;"
+    "table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .5rem;border-bottom:1px solid #ddd;"
     "text-align:right;white-space:pre}th:first-child,td:first-child{text-align:left}"
     "img{width:100%;max-width:56rem;display:block}small{color:#666}"
 )
@@ -17,10 +17,10 @@ _MEASURES = {
     "iou": "IoU",
     "hd95_mm": "HD95 (mm)",
     "nsd": "NSD",
-    "volume_error_ml": "volume error (ml)",
+    "volume_error_ml": "volume error\n(ml)",
 }
 _COUNTS = {
-    "false_positives_per_case": "false positives\na case",
+    "false_positives_per_case": "false\npositives\na case",
     "missed": "missed",
     "invented": "invented",
     "ece": "ECE",
@@ -57,7 +57,7 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
 
 def _classes(classes: Mapping[str, Any]) -> str:
     counts = {key: name for key, name in _COUNTS.items() if all(key in found for found in classes.values())}
-    rows = [["class", *_MEASURES.values(), "lesions found", *counts.values()]]
+    rows = [["class", *_MEASURES.values(), "lesions\nfound", *counts.values()]]
     for name, found in classes.items():
         means = [
             f"{s['mean']:.3f}\n{s['mean_low']:.3f} to {s['mean_high']:.3f}" for s in map(found.get, _MEASURES)

@@ -56,7 +56,7 @@ def mesh_of(
 def _to_volume(
     corners: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], inside: Bool[np.ndarray, "X Y Z"]
 ) -> Float[np.ndarray, "V 3"]:
-    """Vertices halfway between two voxels moved towards one, all as far, until the volume is right."""
+    """Vertices halfway between two voxels moved towards one of them, all as far, to the right volume."""
     from scipy.optimize import brentq
     from trimesh.triangles import mass_properties
 
