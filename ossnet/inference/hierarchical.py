@@ -5,9 +5,10 @@ lattice.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ossnet.data.regions import in_class
@@ -41,8 +42,8 @@ def hierarchical_classes(
     or that may hold another class by a probability above `settings.suspicion`, be it at a corner or (in the
     first lattice) in the encoder's coarse prediction. Other voxels are filled from the last point before
     them. Then whatever touches a change of code is asked, so that pieces are followed into cells that were
-    filled. Where the network sees patches, so is every voxel that looks like what was found. Then voxels
-    drawn from the filled ones are asked; if one was wrong, all are.
+    filled. Where the network sees patches, so is what looks like what was found, as long as some of it is.
+    Then voxels drawn from the filled ones are asked; if one was wrong, all are.
     """
     decided = Decided(volume, overlapping=overlapping, device=image.device)
     stride = _first_stride(volume)
@@ -51,7 +52,7 @@ def hierarchical_classes(
         lattice = _finer_lattice(decided, lattice, settings.suspicion)
     decided.follow()
     if volume.sees_voxels:
-        ask_alike(decided, image, chances.logit(1e-4), stride)
+        ask_alike(decided, image, chances.logit(1e-4), stride, share=settings.alike_share)
     found = audit(decided, settings.audit_points)
     if found.wrong:
         decided.ask(~decided.known)
@@ -88,10 +89,16 @@ def _first_lattice(
     suspicious = _other_class(chances, codes, suspicion, overlapping=decided.overlapping)
     doubtful = _doubtful(codes, suspicious, stride)
     if decided.volume.prior is not None:
-        prior = decided.volume.prior_at(points.nonzero() * stride).T.reshape(chances.shape)
-        foreseen = _other_class(prior, codes, suspicion, overlapping=decided.overlapping)
-        doubtful |= over_corners(foreseen, torch.logical_or)
+        prior = _foreseen(decided.volume, points.nonzero() * stride, stride).T.reshape(chances.shape)
+        doubtful |= _other_class(prior, codes, suspicion, overlapping=decided.overlapping)
     return _Lattice(stride, doubtful, suspicious), chances
+
+
+def _foreseen(volume: EncodedVolume, points: Int[Tensor, "N 3"], stride: int) -> Float[Tensor, "N K"]:
+    """The largest coarse prediction for a voxel of the cells that begin at these points."""
+    ends = torch.tensor([0, stride - 1], device=points.device)
+    predictions = (volume.prior_at(points + corner) for corner in torch.cartesian_prod(ends, ends, ends))
+    return reduce(torch.maximum, predictions)
 
 
 def _finer_lattice(decided: Decided, coarse: _Lattice, suspicion: float) -> _Lattice:

@@ -28,7 +28,12 @@ MARGIN = 0.1
 
 
 def ask_alike(
-    decided: Decided, image: Float[Tensor, "C X Y Z"], odds: Float[Tensor, "K x y z"], stride: int
+    decided: Decided,
+    image: Float[Tensor, "C X Y Z"],
+    odds: Float[Tensor, "K x y z"],
+    stride: int,
+    *,
+    share: float,
 ) -> None:
     """Ask every voxel that looks about as much like a class as some voxel that is known to be in it.
 
@@ -39,10 +44,12 @@ def ask_alike(
 
     Args:
         odds: of each class at the points of the lattice, `stride` voxels apart.
+        share: of the volume, the likeliest first, that is asked at once; where it was in vain, that is all.
     """
     patches = BoxPatches(image, edge=EDGE, local=True, mid_range=False)
     learnt_from = torch.ones_like(decided.known)
     learnt_from[::stride, ::stride, ::stride] = False  # there the odds are those of the voxel itself
+    at_once = max(1, int(share * decided.codes.numel()))
     before = None
     while before is None or not torch.equal(decided.codes, before):
         before = decided.codes.clone()
@@ -54,8 +61,22 @@ def ask_alike(
                 score = _score(patches, image, _between(of_class, stride, image.shape[1:]), found, rest)
                 gap = score[found].mean() - score[rest].mean()
                 alike = score >= score[found].min() - MARGIN * gap
-                decided.ask(alike & ~inside & ~decided.known)
+                _seek(decided, alike & ~inside & ~decided.known, score, index, at_once)
         decided.follow()
+
+
+def _seek(
+    decided: Decided, alike: Bool[Tensor, "X Y Z"], score: Float[Tensor, "X Y Z"], index: int, at_once: int
+) -> None:
+    """Ask these voxels, the likeliest first, until of those asked at once none is in the class."""
+    places = alike.nonzero()
+    order = score[places.unbind(1)].argsort(descending=True)
+    for part in places[order].split(at_once):
+        todo = torch.zeros_like(alike)
+        todo[part.unbind(1)] = True
+        decided.ask(todo)
+        if not in_class(decided.codes[todo], index, overlapping=decided.overlapping).any():
+            return
 
 
 def _score(

@@ -14,7 +14,7 @@ class InferenceConfig:
     """Settings of memory and speed."""
 
     method: Method = "dense"
-    """Of occupancy networks. dense: decide every voxel. hierarchical: a lattice, then every voxel that could
+    """Of occupancy networks. dense: decide every voxel. hierarchical: lattices, then every voxel that could
     be something else, then an audit of what was skipped. paper, paper-prior: as the paper does, which loses
     whole pieces that hide between points 4 voxels apart or outside the coarse prediction."""
     points_per_chunk: int = 2**14
@@ -22,6 +22,10 @@ class InferenceConfig:
     suspicion: float = 0.02
     """hierarchical: the probability, of a coarse cell or a point of the lattice, from which every voxel
     around is asked."""
+    alike_share: float = 0.1
+    """hierarchical: share of the volume, the likeliest of what looks like a class that was found, that is
+    asked at once; if none of it is in the class, the rest is not asked. Less is faster and may lose single
+    voxels."""
     audit_points: int = 2048
     """hierarchical: voxels drawn at random from the skipped ones and asked after all; if one of them was
     filled in wrongly, every voxel is asked."""
@@ -43,6 +47,9 @@ class InferenceConfig:
                 raise ValueError(msg)
         if not 0 <= self.window_overlap < 1:
             msg = f"window_overlap: expected a share from 0 to below 1, found {self.window_overlap}"
+            raise ValueError(msg)
+        if not 0 < self.alike_share <= 1:
+            msg = f"alike_share: expected a share above 0, at most 1, found {self.alike_share}"
             raise ValueError(msg)
         if not 0 < self.suspicion <= 0.5:
             msg = f"suspicion: expected a probability above 0, at most 0.5, found {self.suspicion}"

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -197,6 +199,30 @@ def test_small_lesions_of_a_taught_network_are_all_found(seed: int, auxiliary: b
     audit = found["hierarchical"].audit
     assert audit is not None
     assert audit.bound < 0.002 or found["hierarchical"].asked == dense.size
+
+
+def test_small_lesions_of_a_real_scan_are_all_found(shared: Path) -> None:
+    """Lesions of multiple sclerosis, by a network that has hardly learnt them."""
+    folder = shared / "data" / "ms_lesion" / "patient19"
+    box = (slice(60, 124), slice(80, 144), slice(70, 118))
+    mask = np.asarray(nibabel.load(folder / "GOLD_STANDARD.nii.gz").dataobj)[box].astype(np.uint8)
+    scans = [np.asarray(nibabel.load(folder / f"{name}.nii.gz").dataobj)[box] for name in ("FLAIR", "T1")]
+    image = np.stack([(scan - scan.mean()) / scan.std() for scan in scans]).astype(np.float32)
+    network, grid = teach(small_config(channels=2), image, mask, steps=60)
+    found = {
+        method: predict_volume(
+            network,
+            torch.from_numpy(image),
+            sampling=SamplingConfig(working_shape=grid),
+            settings=InferenceConfig(method=method),
+        ).classes.numpy()
+        for method in ("dense", "hierarchical", "paper-prior")
+    }
+    dense = found["dense"]
+    assert ndimage.label(dense, np.ones((3, 3, 3)))[1] > 5
+    assert lost(dense, found["hierarchical"]) == 0
+    assert np.count_nonzero(dense != found["hierarchical"]) <= 0.001 * np.count_nonzero(dense)
+    assert lost(dense, found["paper-prior"]) > 2
 
 
 def lost(dense: np.ndarray, found: np.ndarray) -> int:

@@ -13,6 +13,7 @@ from ossnet.inference.boxes import BoxPatches, box_shape, boxes, indices
 from ossnet.models import OccupancyNetwork, build_network
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import coordinates, downscale, offset, pad
+from ossnet.sampling.patches import PatchSource
 
 SMALL = {"encoder_channels": (4, 8), "latent_grid": (2, 2, 2), "decoder_width": 16, "decoder_blocks": 2}
 SHAPE = (13, 10, 7)
@@ -53,6 +54,16 @@ def test_patches_of_a_box_are_those_of_its_voxels(local: bool, mid_range: bool) 
     source = BoxPatches(image(), edge=5, local=local, mid_range=mid_range)
     for box in boxes(SHAPE, 50):
         assert torch.equal(source.gather_box(box), source.gather(indices(box, torch.device("cpu"))))
+
+
+@pytest.mark.parametrize(("local", "mid_range"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("shape", [(13, 10, 7), (4, 5, 12), (3, 2, 1)])
+def test_rows_of_patches_are_those_of_the_plain_way(
+    shape: tuple[int, int, int], local: bool, mid_range: bool
+) -> None:
+    source = BoxPatches(image(shape), edge=5, local=local, mid_range=mid_range)
+    points = torch.stack([torch.randint(edge, (600,)) for edge in shape], 1)
+    assert torch.equal(source.gather(points), PatchSource.gather(source, points))
 
 
 @pytest.mark.parametrize("name", ["o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d"])

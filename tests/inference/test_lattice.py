@@ -1,0 +1,49 @@
+"""Points and cells of a lattice, and where codes change, against scipy's filters."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
+
+from ossnet.inference.lattice import beside_change, enlarge, every, over_corners, touching
+
+SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
+CODES = arrays(np.uint8, SHAPES, elements=st.integers(0, 3))
+CELLS = arrays(np.bool_, SHAPES)
+
+
+@given(CODES)
+def test_corners_of_a_cell_are_its_point_and_those_after_it(codes: np.ndarray) -> None:
+    expected = ndimage.maximum_filter(codes, 2, origin=-1)
+    assert np.array_equal(over_corners(torch.from_numpy(codes), torch.maximum), expected)
+
+
+@given(CELLS)
+def test_points_touch_the_cells_that_begin_at_or_before_them(cells: np.ndarray) -> None:
+    expected = ndimage.maximum_filter(cells, 2, mode="constant")
+    assert np.array_equal(touching(torch.from_numpy(cells)), expected)
+
+
+@given(CODES)
+def test_beside_a_change(codes: np.ndarray) -> None:
+    """Faces of any code; corners of another class, which the background is not."""
+    cross = ndimage.generate_binary_structure(3, 1)
+    faces = np.zeros(codes.shape, bool)
+    corners = np.zeros(codes.shape, bool)
+    for code in np.unique(codes):
+        faces |= ndimage.binary_dilation(codes == code, cross) & (codes != code)
+        if code:
+            corners |= ndimage.binary_dilation(codes == code, np.ones((3, 3, 3))) & (codes != code)
+    found = torch.from_numpy(codes)
+    assert np.array_equal(beside_change(found, corners=False), faces)
+    assert np.array_equal(beside_change(found, corners=True), faces | corners)
+
+
+@given(SHAPES, st.integers(1, 4))
+def test_a_lattice_enlarged_keeps_its_points(shape: tuple[int, int, int], stride: int) -> None:
+    voxels = torch.rand(shape)
+    filled = enlarge(every(voxels, stride), stride, shape)
+    assert filled.shape == shape
+    assert torch.equal(every(filled, stride), every(voxels, stride))
