@@ -40,11 +40,10 @@ class Input(Job, InputSettings):
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write, show."""
-        from ossnet.benchmarks import input_results as results
-        from ossnet.benchmarks import measure_input
+        from ossnet.benchmarks import input_results, measure_input
 
-        found = measure_input(self, command=command, progress=lambda row: say(results.summary(row)))
-        cli.finish_record(found, path, results.draw, results.show, json=self.json)
+        found = measure_input(self, command=command, progress=lambda row: say(input_results.summary(row)))
+        cli.finish_record(found, path, input_results.draw, input_results.show, json=self.json)
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,10 @@ class Memory(Job, MemorySettings):
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write, show."""
-        from ossnet.benchmarks import measure_memory
-        from ossnet.benchmarks import memory_results as results
+        from ossnet.benchmarks import measure_memory, memory_results
 
-        found = measure_memory(self, command=command, progress=lambda row: say(results.summary(row)))
-        cli.finish_record(found, path, results.draw, results.show, json=self.json)
+        found = measure_memory(self, command=command, progress=lambda row: say(memory_results.summary(row)))
+        cli.finish_record(found, path, memory_results.draw, memory_results.show, json=self.json)
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,10 @@ class Search(Job, ContestSettings):
 
     def run(self, path: Path, command: str) -> None:
         """Search, write, show."""
-        from ossnet.distributed import contest
-        from ossnet.distributed import contest_results as results
+        from ossnet.distributed import contest, contest_results
 
         found = contest.compare(self, path.parent, command=command, progress=lambda row: say(row.summary))
-        cli.finish_record(found, path, results.draw, results.show, json=self.json)
+        cli.finish_record(found, path, contest_results.draw, contest_results.show, json=self.json)
 
 
 def main() -> None:

@@ -81,9 +81,8 @@ def _finish(evaluation: "Evaluation", split: str, checkpoint: Path) -> None:
         made[f"dice/{name}"] = f"{found['dice']['mean']:.4f}{ece}"
     made |= {"iou": f"{summary['iou']['mean']:.4f}", "per case": str(evaluation.cases)}
     made |= {"summary": str(evaluation.report), "page": str(evaluation.page)}
-    cli.finish(
-        made=made, follow_up=f"python jobs/predict.py --checkpoint {checkpoint} --input SCAN --output DIR"
-    )
+    follow_up = f"python jobs/predict.py --checkpoint {checkpoint} --input SCAN --output DIR"
+    cli.finish(made=made, follow_up=follow_up)
 
 
 def _demo() -> ModuleType:
