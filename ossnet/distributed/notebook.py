@@ -22,6 +22,8 @@ SEEDS = "seeds"
 """Attribute of a trial: what each seed came to."""
 SETTINGS = "settings"
 NETWORK_NAME = "network"
+REPEATED = "repeats"
+"""Attribute of a trial that took no slot: the number of the one that tried the same before."""
 ERROR = "error"
 WARM = "from an earlier study"
 
@@ -77,8 +79,18 @@ class Notebook(optuna.Study):
         return sum(feasible(trial) and trial.state != TrialState.WAITING for trial in trials)
 
     def started(self) -> list[FrozenTrial]:
-        """The trials that took a slot: all but those predicted to be too large."""
-        return [trial for trial in self.seen() if trial.user_attrs.get(INFEASIBLE) != "predicted"]
+        """The trials that took a slot: all but those predicted to be too large, and repeated ones."""
+        return [
+            trial
+            for trial in self.seen()
+            if trial.user_attrs.get(INFEASIBLE) != "predicted" and REPEATED not in trial.user_attrs
+        ]
+
+    def tried(self, trial: optuna.Trial) -> int | None:
+        """The number of an earlier trial with the same parameters, which would come to the same."""
+        known = (each for each in self.started() if each.state != TrialState.FAIL)
+        same = (each.number for each in known if each.number < trial.number and each.params == trial.params)
+        return next(same, None)
 
     def unfinished(self) -> Iterator[optuna.Trial]:
         """The trials under way when the study was left, to go on with."""

@@ -32,6 +32,7 @@ from ossnet.distributed.notebook import (
     ERROR,
     METRICS,
     NETWORK_NAME,
+    REPEATED,
     SEEDS,
     Notebook,
     constrain,
@@ -43,6 +44,9 @@ from ossnet.planning.forecast import Forecast
 
 _NOTED = (MEMORY, STEP_TIME)
 _REFUSALS = 500  # suggestions in a row that do not fit before the search is called over
+_REPEATS = (
+    10  # of what was tried before, until the sampler looks everywhere; five times as many end the search
+)
 _LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna holds zero for feasible
 
 
@@ -174,18 +178,34 @@ class StudySearch(Searcher):
         """Nothing: a new searcher reads the study's file."""
 
     def _next_fitting(self) -> optuna.Trial | None:
-        """A suggestion that is predicted to fit; what does not is told to the sampler and replaced."""
+        """A new suggestion that is predicted to fit; what does not is told to the sampler and replaced."""
+        repeats = 0
         for _ in range(_REFUSALS):
             seen = self.study.seen()
-            even = self.study.known() < self._goals.start
+            even = self.study.known() < self._goals.start or repeats > _REPEATS
             self.study.sampler = self._goals.build_sampler(
                 seed=self._base.training.seed, asked=len(seen), even=even
             )
             trial = self.study.ask()
-            if self._fits(trial):
+            if self._is_repeated(trial):
+                repeats += 1
+            elif self._fits(trial):
                 return trial
+            if repeats > _REPEATS * 5:
+                say("every suggestion has been tried: no further trial starts")
+                return None
         say(f"{_REFUSALS} suggestions in a row need too much memory: no further trial starts")
         return None
+
+    def _is_repeated(self, trial: optuna.Trial) -> bool:
+        """Whether a suggestion was tried before; then it ends, and samplers pass it over."""
+        self._space(trial)
+        before = self.study.tried(trial)
+        if before is None:
+            return False
+        trial.set_user_attr(REPEATED, before)
+        self.study.tell(trial, state=TrialState.FAIL)
+        return True
 
     def _fits(self, trial: optuna.Trial) -> bool:
         """Whether a suggestion is predicted to fit; one that is not is told so."""
@@ -215,7 +235,7 @@ class StudySearch(Searcher):
         """Take up a trial that was under way when the study was left."""
         attributes = trial.user_attrs
         examined = PREDICTED in attributes or (self._limit_gib is None and NETWORK_NAME in attributes)
-        if not examined and not self._fits(trial):
+        if not examined and (self._is_repeated(trial) or not self._fits(trial)):
             self._started -= 1
             return
         if SEEDS not in attributes:

@@ -21,7 +21,7 @@ class Tally:
     failed: int
     running: int
     refused: int
-    """Predicted to be too large: they took no slot."""
+    """Predicted to be too large, or tried before: they took no slot."""
     best: str | None
     """The best one's Dice and number."""
 

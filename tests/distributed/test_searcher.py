@@ -91,6 +91,27 @@ def test_a_suggestion_is_a_whole_configuration(search: StudySearch, tiny: Config
     assert search.suggest("a") == found  # the same trial, asked again
 
 
+def test_nothing_is_tried_twice(opening: Opening, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def space(trial):\n"
+        "    return {'model.decoder_width': trial.suggest_categorical('width', [4, 8, 16])}\n"
+    )
+    search = opening(trials=9, concurrent=1)
+    widths = []
+    for name in "abc":
+        widths.append(suggestion(search, name)["params"]["width"])
+        search.on_trial_complete(name, result(1, 0.5, final=1.0))
+    assert sorted(widths) == [4, 8, 16]
+    assert search.suggest("d") == StudySearch.FINISHED
+    trials = stored(search, tmp_path)
+    assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 3
+    repeated = [trial for trial in trials if "repeats" in trial.user_attrs]
+    assert len(repeated) == len(trials) - 3
+    for trial in repeated:
+        assert trial.state == TrialState.FAIL
+        assert trials[trial.user_attrs["repeats"]].params == trial.params
+
+
 def test_every_end_is_told_as_what_it_is(search: StudySearch, tmp_path: Path) -> None:
     for name in "abcdef":
         search.suggest(name)
@@ -152,7 +173,9 @@ def test_two_objectives_under_a_budget(opening: Opening, budget: float, tmp_path
         else:
             search.on_trial_complete(name, result(4, number / 16, final=1.0) | {MEMORY: peak})
     trials = [
-        trial for trial in stored(search, tmp_path) if trial.user_attrs.get("infeasible") != "predicted"
+        trial
+        for trial in stored(search, tmp_path)
+        if trial.user_attrs.get("infeasible") != "predicted" and "repeats" not in trial.user_attrs
     ]
     assert len(trials) == 14
     assert trials[5].user_attrs["infeasible"] == "out of memory"
