@@ -77,9 +77,6 @@ def _finish(evaluation: "Evaluation", split: str, checkpoint: Path) -> None:
     summary = evaluation.summary
     made = {"cases": f"{summary['cases']} ({split})", "dice": f"{summary['dice']['mean']:.4f}"}
     made |= {f"dice/{name}": f"{each['dice']['mean']:.4f}" for name, each in summary["classes"].items()}
-    made |= {
-        f"ece/{name}": f"{each['ece']:.4f}" for name, each in summary["classes"].items() if "ece" in each
-    }
     made |= {"iou": f"{summary['iou']['mean']:.4f}", "per case": str(evaluation.cases)}
     made |= {"summary": str(evaluation.report), "page": str(evaluation.page)}
     follow_up = f"python jobs/predict.py --checkpoint {checkpoint} --input SCAN --output DIR"
