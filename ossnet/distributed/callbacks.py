@@ -193,7 +193,7 @@ class Progress(Callback):
     ) -> None:
         """Say how the running trials do, if that was not said lately."""
         if time.monotonic() - self._told > self.every_s:
-            running = [each for each in trials if each.status == each.RUNNING and reported(each)]
+            running = [each for each in trials if each.status == each.RUNNING]
             self._told = time.monotonic()
             say("running: " + ", ".join(f"{title(each)} {_epoch(each)}" for each in running))
 

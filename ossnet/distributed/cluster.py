@@ -19,6 +19,7 @@ _DEFAULTS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
     "RAY_AIR_NEW_OUTPUT": "0",  # the other one prints tables whatever it is told
     "RAY_USAGE_STATS_ENABLED": "0",
+    "MALLOC_ARENA_MAX": "1",  # or the threads of one trial after another each keep what they had freed
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has it all
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # not every epoch validates
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a failed trial has one line of ours, and its file
@@ -116,7 +117,8 @@ def _start(cpus: int | None) -> None:
 def _attach(address: str) -> None:
     import ray
 
-    package = {"py_modules": [str(Path(__file__).parents[1])]}
+    arenas = "MALLOC_ARENA_MAX"
+    package = {"py_modules": [str(Path(__file__).parents[1])], "env_vars": {arenas: os.environ[arenas]}}
     _knock(address)
     try:
         ray.init(

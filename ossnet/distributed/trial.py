@@ -1,9 +1,10 @@
 """One trial of a study: the training loop in the trial's own process, or a Ray Train run inside it."""
 
+import ctypes
 import gc
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,8 @@ def _give_back_memory() -> None:
     import torch
 
     gc.collect()
+    with suppress(AttributeError):  # glibc keeps what each trial's thread had freed
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
