@@ -145,6 +145,8 @@ def draw(result: InferenceResult) -> bytes:
     axes.set_yticks(range(len(bars)), [label for label, *_ in bars])
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="CPU seconds a volume")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.margins(x=0.15)
     figure.suptitle(f"{result.processor}, threads: {result.threads}")
     sink = io.BytesIO()
