@@ -23,8 +23,8 @@ def newest_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | 
         run: the training's id, by which one of several workers is stored.
     """
     found = [
-        *(output / FOLDER).glob(f"{folder_name(number, seed, '*')}/checkpoint_*"),
-        *(output / NESTED / run).glob("checkpoint_*"),
+        *(output / FOLDER).glob(f"{folder_name(number, seed, '*')}/checkpoint_*/"),
+        *(output / NESTED / run).glob("checkpoint_*/"),
     ]
     found.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
     return next(filter(_whole, found), None)
