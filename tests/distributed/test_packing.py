@@ -94,7 +94,8 @@ SPACE = """
 FIRST = [{"width": 16}, {"width": 32}]
 
 def space(trial):
-    return {"model.decoder_width": trial.suggest_categorical("width", [16, 32, 2**10])}
+    width = trial.suggest_categorical("width", [16, 32, 2**10])
+    return {"model.decoder_width": width, "sampling.border_share": trial.suggest_float("border", 0, 0.5)}
 """
 
 
@@ -130,19 +131,19 @@ def test_what_no_gpu_has_room_for_is_told_to_the_sampler_and_replaced(
         store=store,
         notebook=study,
         goals=Goals(),
-        trials=8,
-        concurrent=8,
+        trials=12,
+        concurrent=12,
         forecast=Forecast(1),
         kills=MemoryKills(),
         output=tmp_path,
         capacity_gib=room,
     )
-    begun = [search.suggest(str(number)) for number in range(8)]
+    begun = [search.suggest(str(number)) for number in range(12)]
     assert {each["params"]["width"] for each in begun if isinstance(each, dict)} == {16, 32}
     assert all(isinstance(each, dict) and each["expected_gib"] <= room for each in begun)
     refused = [each for each in study.seen() if each.user_attrs.get("infeasible") == "predicted"]
     assert {each.params["width"] for each in refused} == {2**10}
-    assert len(study.started()) == 8
+    assert len(study.started()) == 12
 
 
 def test_a_study_whose_trials_share_a_gpu(tiny: Config, store: Store, tmp_path: Path) -> None:

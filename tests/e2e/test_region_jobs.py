@@ -63,7 +63,7 @@ def test_from_scans_with_regions_to_segmentations(
     assert predicted.returncode == 0, predicted.stderr
     cases = json.loads(predicted.stdout)["cases"]
     assert [list(case["volumes_ml"]) for case in cases] == [["WT", "TC", "ET"]] * 6
-    assert len(list((tmp_path / "out").iterdir())) == 6
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 6
     for case in cases:
         values = np.unique(np.asarray(nibabel.load(tmp_path / case["output"]).dataobj))
         assert set(values.tolist()) <= {0, 1, 2, 3}
