@@ -106,6 +106,7 @@ def script(text: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_ray_places_trials_by_parts_of_gpus_and_a_lost_one_goes_on_alone(tmp_path: Path) -> None:
     (tmp_path / "begun").mkdir()
     told = json.loads(script(PLACED, tmp_path / "begun", tmp_path / "ray").splitlines()[-1])
@@ -146,6 +147,7 @@ def test_what_no_gpu_has_room_for_is_told_to_the_sampler_and_replaced(
     assert len(study.started()) == 12
 
 
+@pytest.mark.slow
 def test_a_study_whose_trials_share_a_gpu(tiny: Config, store: Store, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 

@@ -209,6 +209,7 @@ def test_a_finished_trial_is_trained_with_further_seeds(opening: Opening, tmp_pa
     assert second.state == TrialState.PRUNED
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_as_if_nothing_had_been(
     opening: Opening, budget: float, tmp_path: Path
 ) -> None:

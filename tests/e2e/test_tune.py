@@ -108,6 +108,7 @@ def ended(database: Path, name: str) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in trials if trial.state.is_finished()]
 
 
+@pytest.mark.slow
 def test_seeds_and_what_an_earlier_study_found(
     run_job: Job,
     phantom_store: Path,
