@@ -184,6 +184,7 @@ def _rank(rank: int, folder: Path, store_path: Path, name: str) -> None:
     recorder = Recorder(folder / f"checkpoint{rank}")
     run_training(configured(store, name), store, reporter=recorder, device="cpu")
     (folder / f"{rank}.json").write_text(json.dumps([recorder.losses, recorder.epochs]))
+    distributed.barrier()  # neither leaves while the other still talks to it
     distributed.destroy_process_group()
 
 
