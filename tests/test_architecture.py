@@ -32,7 +32,7 @@ LAYERS = (
     {"models"},
     {"checkpoint"},
     {"tree"},
-    {"errors", "files"},
+    {"errors", "files", "terminal"},
 )
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 UPPER_FLOOR = {"cli", "distributed"}

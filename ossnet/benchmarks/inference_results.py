@@ -9,6 +9,7 @@ from ossnet.benchmarks.machine import rates
 from ossnet.benchmarks.record import Record
 from ossnet.benchmarks.settings import Arithmetic, shape_name
 from ossnet.sampling.grid import Shape
+from ossnet.terminal import print_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,6 @@ _COLUMNS = (
     "network", "shape", "method", "arithmetic", "CPU s", "points", "points/s", "wrong", "peak MiB",
     "added MiB", "x plain", "x guided",
 )  # fmt: skip
-_WIDTH = 150  # where the output is no terminal
 _MIB = 2**20
 
 
@@ -107,17 +107,7 @@ def summary(row: InferenceRow) -> str:
 
 def show(result: InferenceResult) -> None:
     """Print a row a network, shape, method and arithmetic."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
-    drawn = Table(box=None, pad_edge=False)
-    for position, column in enumerate(_COLUMNS):
-        drawn.add_column(column, justify="left" if position < 4 else "right", overflow="fold")
-    for row in result.rows:
-        drawn.add_row(*_cells(row))
-    console.print(drawn)
+    print_table(_COLUMNS, map(_cells, result.rows), left=4)
 
 
 def _cells(row: InferenceRow) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """What a comparison of ways to prepare samples gives, and how it is kept and shown."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.record import Record
 from ossnet.benchmarks.settings import shape_name
 from ossnet.sampling.grid import Shape
+from ossnet.terminal import print_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +18,6 @@ OURS = "ossnet"
 _COLUMNS = (
     "network", "way", "s a sample", "CPU s", "reading s", "volumes/s", "points/s", "x ossnet", "s once",
 )  # fmt: skip
-_WIDTH = 120  # where the output is no terminal
 
 
 @dataclass(frozen=True)
@@ -71,27 +72,14 @@ def summary(row: InputRow) -> str:
 
 def show(result: InputResult) -> None:
     """Print a row a network and way."""
-    from rich.console import Console
-    from rich.table import Table
+    print_table(_COLUMNS, map(_cells, result.rows), left=2)
 
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
-    drawn = Table(box=None, pad_edge=False)
-    for position, column in enumerate(_COLUMNS):
-        drawn.add_column(column, justify="left" if position < 2 else "right", overflow="fold")
-    for row in result.rows:
-        drawn.add_row(
-            row.network,
-            row.way,
-            f"{row.sample_s:.3f}",
-            f"{row.sample_cpu_s:.3f}",
-            "" if row.reading_s is None else f"{row.reading_s:.3f}",
-            f"{row.volumes_per_s:.2f}",
-            f"{row.points_per_s:,.0f}",
-            f"{row.times_ours:.2f}",
-            f"{row.once_s:.2f}",
-        )
-    console.print(drawn)
+
+def _cells(row: InputRow) -> Iterator[str]:
+    yield from (row.network, row.way, f"{row.sample_s:.3f}", f"{row.sample_cpu_s:.3f}")
+    yield "" if row.reading_s is None else f"{row.reading_s:.3f}"
+    yield from (f"{row.volumes_per_s:.2f}", f"{row.points_per_s:,.0f}")
+    yield from (f"{row.times_ours:.2f}", f"{row.once_s:.2f}")
 
 
 def draw(result: InputResult) -> bytes:

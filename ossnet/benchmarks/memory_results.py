@@ -1,12 +1,14 @@
 """How near predicted peaks of memory come to measured ones."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.record import Record
 from ossnet.memory.peak import GIB
+from ossnet.terminal import print_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 STATISTIC = (
     "predicted / measured - 1 of the peak of the second step; CPU seconds of a prediction in a warm process"
 )
-_WIDTH = 120  # where the output is no terminal
 _MARKERS = "os^vDPX<*"
 
 
@@ -68,28 +69,16 @@ class MemoryResult(Record):
 
 def show(result: MemoryResult) -> None:
     """Print a row a network."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
-    drawn = Table(box=None, pad_edge=False)
     columns = ("network", "draws", "GiB", "median error", "largest", "lowest", "CPU s")
-    for position, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if position == 0 else "right")
-    for network, rows in _by_network(result).items():
-        errors, peaks = [row.error for row in rows], [row.measured_bytes / GIB for row in rows]
-        sizes = [abs(error) for error in errors]
-        drawn.add_row(
-            network,
-            str(len(rows)),
-            f"{min(peaks):.3f} to {max(peaks):.3f}",
-            f"{median(sizes):.2%}",
-            f"{max(sizes):.2%}",
-            f"{min(errors):+.2%}",
-            f"{median(row.predict_s for row in rows):.2f}",
-        )
-    console.print(drawn)
+    print_table(columns, (_cells(network, rows) for network, rows in _by_network(result).items()))
+
+
+def _cells(network: str, rows: list[MemoryRow]) -> Iterator[str]:
+    errors, peaks = [row.error for row in rows], [row.measured_bytes / GIB for row in rows]
+    sizes = [abs(error) for error in errors]
+    yield from (network, str(len(rows)), f"{min(peaks):.3f} to {max(peaks):.3f}")
+    yield from (f"{median(sizes):.2%}", f"{max(sizes):.2%}", f"{min(errors):+.2%}")
+    yield f"{median(row.predict_s for row in rows):.2f}"
 
 
 def summary(row: MemoryRow) -> str:

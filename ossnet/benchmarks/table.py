@@ -3,27 +3,17 @@
 from ossnet.benchmarks.results import ModelRow, ModelsResult
 from ossnet.benchmarks.settings import shape_name
 from ossnet.memory.peak import GIB
+from ossnet.terminal import print_table
 
 _COLUMNS = (
     "network", "shape", "GiB", "predicted", "forward s", "backward s", "step s", "x floor",
     "train places/s", "infer places/s",
 )  # fmt: skip
-_WIDTH = 140  # where the output is no terminal
 
 
 def show(result: ModelsResult) -> None:
     """Print a row a network and shape; places are points, or voxels of a U-Net."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
-    drawn = Table(box=None, pad_edge=False)
-    for position, column in enumerate(_COLUMNS):
-        drawn.add_column(column, justify="left" if position < 2 else "right", overflow="fold")
-    for row in result.rows:
-        drawn.add_row(*cells(row))
-    console.print(drawn)
+    print_table(_COLUMNS, map(cells, result.rows), left=2)
 
 
 def summary(row: ModelRow) -> str:

@@ -25,6 +25,7 @@ from ossnet.distributed.names import (
 from ossnet.distributed.tracking import STOPPED, Tracking
 from ossnet.errors import UserError
 from ossnet.files import write_aside
+from ossnet.terminal import print_table
 from ossnet.tree import unknown
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ _PARENT = "mlflow.parentRunId"
 _COLUMNS = ("run", "status", "Dice", "GiB", "s/step", "s/case", "minutes")
 STOPPED_EARLY = "stopped early"
 _SHOWN = 6  # parameters in the terminal's table; the files have all
-_WIDTH = 140  # where the output is no terminal
 _NAMED = {"model.kind", "model.name"}  # the run's name says so already
 _TITLES = {
     "front": "Dice against memory and time",
@@ -156,19 +156,10 @@ def varying(rows: Sequence[Row]) -> list[str]:
 
 def show(rows: Sequence[Row]) -> None:
     """Print the runs as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
-
     params = varying(rows)[:_SHOWN]
-    drawn = Table(box=None, pad_edge=False)
-    for column in (*_COLUMNS, *(name.partition(".")[2] for name in params)):
-        drawn.add_column(column, overflow="fold")
-    for row in rows:
-        drawn.add_row(*row.cells, *(row.params.get(name, "") for name in params))
-    console.print(drawn)
+    columns = (*_COLUMNS, *(name.partition(".")[2] for name in params))
+    cells = ((*row.cells, *(row.params.get(name, "") for name in params)) for row in rows)
+    print_table(columns, cells, left=len(columns))
 
 
 def write(

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from ossnet.memory.peak import GIB
 from ossnet.planning.budget import COMMON_GPUS, GB
 from ossnet.planning.outlook import Growth, Outlook
+from ossnet.terminal import print_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH = 120  # where the output is no terminal
 _MARKERS = "os^"
 _PARTS = (
     "parameters",
@@ -28,39 +28,23 @@ _PARTS = (
 
 def show(outlooks: Sequence[Outlook]) -> None:
     """Print a row a configuration, the hungriest last."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
-    drawn = Table(box=None, pad_edge=False)
     measured = any(each.measured is not None for each in outlooks)
     columns = ["network", "training GiB", "inference GiB", "needs GB", "smallest GPU"]
     if measured:
         columns.insert(3, "measured GiB")
-    for position, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+    rows = []
     for each in sorted(outlooks, key=lambda outlook: outlook.needed):
         cells = _cells(each)
-        drawn.add_row(*cells[:3], *([_measured(each)] if measured else []), *cells[3:])
-    console.print(drawn)
+        rows.append([*cells[:3], *([_measured(each)] if measured else []), *cells[3:]])
+    print_table(columns, rows)
 
 
 def show_parts(outlook: Outlook) -> None:
     """Print what the peaks are made of, in GiB."""
-    from rich.console import Console
-    from rich.table import Table
-
     peaks = {"training": outlook.training.parts, "inference": outlook.inference.parts}
     names = [part for part in _PARTS if any(parts.get(part, 0) for parts in peaks.values())]
-    drawn = Table(box=None, pad_edge=False)
-    drawn.add_column("of it, GiB")
-    for name in names:
-        drawn.add_column(name.replace("_", " "), justify="right")
-    for peak, parts in peaks.items():
-        drawn.add_row(peak, *(f"{parts.get(name, 0) / GIB:.3f}" for name in names))
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDTH)).print(drawn)
+    rows = [[peak, *(f"{parts.get(name, 0) / GIB:.3f}" for name in names)] for peak, parts in peaks.items()]
+    print_table(["of it, GiB", *(name.replace("_", " ") for name in names)], rows)
 
 
 def gpu_name(size: int | None) -> str:
