@@ -1,4 +1,4 @@
-"""Convolutions of feature maps, kept away from a fault of the CPU library in half precision.
+"""Convolutions of feature maps, kept away from a fault and a slow path of the CPU libraries.
 
 Letters: B batch, C channels in, O channels out, X Y Z voxel axes.
 """
@@ -6,6 +6,7 @@ Letters: B batch, C channels in, O channels out, X Y Z voxel axes.
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 def convolve(layer: nn.Conv3d, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O X Y Z"]:
@@ -16,5 +17,22 @@ def convolve(layer: nn.Conv3d, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tens
     """
     if volume.device.type == "cpu" and volume.shape[2] < layer.kernel_size[0]:
         with torch.autocast("cpu", enabled=False):
-            return layer(volume.to(layer.weight.dtype))
+            return _apply(layer, volume.to(layer.weight.dtype))
+    return _apply(layer, volume)
+
+
+def _apply(layer: nn.Conv3d, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O X Y Z"]:
+    """By oneDNN where torch would choose its own kernel: that one unfolds the volume, eight times as slow."""
+    single = volume.device.type == "cpu" and volume.dtype == layer.weight.dtype == torch.float32
+    if single and not torch.is_autocast_enabled("cpu") and _onednn(volume):
+        padding, stride, dilation = layer.padding, layer.stride, layer.dilation
+        return torch.ops.aten.mkldnn_convolution(
+            volume, layer.weight, layer.bias, padding, stride, dilation, layer.groups
+        )
     return layer(volume)
+
+
+def _onednn(volume: Tensor) -> bool:
+    if torch.compiler.is_compiling() or isinstance(volume, FakeTensor):
+        return False
+    return torch.backends.mkldnn.is_available()
