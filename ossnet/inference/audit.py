@@ -1,11 +1,14 @@
 """What a random sample says of the voxels that were never asked.
 
-Letters: N points.
+Letters: N points, V voxels.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from ossnet.inference.lattice import Decided
 
@@ -35,13 +38,25 @@ class Audit:
 
 def audit(decided: Decided, points: int, seed: int = 0) -> Audit:
     """Ask so many of the voxels that are not known, drawn without replacement; afterwards they are."""
-    device = decided.codes.device
-    skipped = (~decided.known).flatten().nonzero()[:, 0]
-    random = torch.Generator(device).manual_seed(seed)
-    drawn = skipped[torch.randperm(len(skipped), generator=random, device=device)[:points]]
+    skipped = decided.known.numel() - int(decided.known.sum())
+    drawn = _draw(decided.known.flatten(), skipped, min(points, skipped), np.random.default_rng(seed))
     todo = torch.zeros_like(decided.known)
     todo.view(-1)[drawn] = True
     filled = decided.codes.view(-1)[drawn].clone()
     decided.ask(todo)
     wrong = int((decided.codes.view(-1)[drawn] != filled).sum())
-    return Audit(len(skipped), len(drawn), wrong)
+    return Audit(skipped, len(drawn), wrong)
+
+
+def _draw(
+    known: Bool[Tensor, " V"], skipped: int, points: int, random: np.random.Generator
+) -> Int[Tensor, " N"]:
+    """Of voxels in random order the first that are not known: no list of all of them is made."""
+    voxels = known.numel()
+
+    def unknown(tried: int) -> Int[Tensor, " N"]:
+        places = torch.from_numpy(random.choice(voxels, tried, replace=False)).to(known.device)
+        return places[~known[places]][:points]
+
+    drawn = unknown(min(voxels, 2 * points * -(-voxels // max(skipped, 1))))
+    return drawn if len(drawn) == points else unknown(voxels)

@@ -1,7 +1,7 @@
 """Coarse to fine without losing anything: lattices, every voxel in doubt, an audit of the rest.
 
-Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order; x y z points or cells of a
-lattice.
+Letters: C channels, K foreground classes, L logits, N points, X Y Z voxel axes in nibabel's order; x y z
+points or cells of a lattice.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ossnet.data.regions import in_class
 from ossnet.inference.audit import Audit, audit
-from ossnet.inference.lattice import Decided, enlarge, every, over_corners, touching
+from ossnet.inference.decision import decide, probabilities
+from ossnet.inference.lattice import Decided, enlarge, every, over_corners, refine, touching
 from ossnet.inference.occupancy import EncodedVolume
 from ossnet.inference.resemblance import ask_alike
 from ossnet.inference.settings import InferenceConfig
@@ -25,8 +26,10 @@ WITH_PRIOR_ALONE = 4
 """The same for networks that see no patches."""
 WITHOUT_PRIOR = 2
 """The same for networks without a coarse prediction: every voxel then has a point beside it."""
+FOLLOWED_BY_SIGHT = 4
+"""Between points of different codes so near one another, the change is guessed and then followed."""
 FOLLOWED = 2
-"""Between points so near one another, changes of code are found by following them."""
+"""The same for networks that see no patches: what is lost there, nothing else finds."""
 
 
 def hierarchical_classes(
@@ -46,13 +49,14 @@ def hierarchical_classes(
     Then voxels drawn from the filled ones are asked; if one was wrong, all are.
     """
     decided = Decided(volume, overlapping=overlapping, device=image.device)
-    stride = _first_stride(volume)
-    lattice, chances = _first_lattice(decided, stride, settings.suspicion)
-    while lattice.stride > 1:
+    first = lattice = _first_lattice(decided, settings.suspicion)
+    while lattice.stride > 2:
         lattice = _finer_lattice(decided, lattice, settings.suspicion)
+    decided.fill(lattice.logits, lattice.stride)
+    decided.ask(touching(enlarge(lattice.doubtful, lattice.stride, volume.shape)) & ~decided.known)
     decided.follow()
     if volume.sees_voxels:
-        ask_alike(decided, image, chances.logit(1e-4), stride, share=settings.alike_share)
+        ask_alike(decided, image, first.logits, first.stride, share=settings.alike_share)
     found = audit(decided, settings.audit_points)
     if found.wrong:
         decided.ask(~decided.known)
@@ -61,9 +65,10 @@ def hierarchical_classes(
 
 @dataclass(frozen=True)
 class _Lattice:
-    """Points of every so many voxels; those that were not asked are filled from a coarser lattice."""
+    """Points of every so many voxels; what was not asked lies between points of a coarser one."""
 
     stride: int
+    logits: Float[Tensor, "L x y z"]
     doubtful: Bool[Tensor, "x y z"]
     """Cells that a finer lattice must look into."""
     suspicious: Bool[Tensor, "x y z"]
@@ -76,22 +81,20 @@ def _first_stride(volume: EncodedVolume) -> int:
     return WITH_PRIOR if volume.sees_voxels else WITH_PRIOR_ALONE
 
 
-def _first_lattice(
-    decided: Decided, stride: int, suspicion: float
-) -> tuple[_Lattice, Float[Tensor, "K x y z"]]:
-    """Ask a whole lattice; also the probabilities at its points."""
+def _first_lattice(decided: Decided, suspicion: float) -> _Lattice:
+    """Ask a whole lattice."""
+    stride = _first_stride(decided.volume)
     todo = torch.zeros_like(decided.known)
     points = every(todo, stride)
     points[...] = True
-    chances = decided.ask(todo).T.reshape(-1, *points.shape)
-    codes = every(decided.codes, stride)
-    decided.codes = enlarge(codes, stride, todo.shape)
-    suspicious = _other_class(chances, codes, suspicion, overlapping=decided.overlapping)
-    doubtful = _doubtful(codes, suspicious, stride)
+    logits, codes = decided.ask(todo), every(decided.codes, stride)
+    suspicious = _suspicious(decided, logits, codes.flatten(), suspicion).view(points.shape)
+    doubtful = _doubtful(decided, codes, suspicious, stride)
     if decided.volume.prior is not None:
-        prior = _foreseen(decided.volume, points.nonzero() * stride, stride).T.reshape(chances.shape)
-        doubtful |= _other_class(prior, codes, suspicion, overlapping=decided.overlapping)
-    return _Lattice(stride, doubtful, suspicious), chances
+        prior = _foreseen(decided.volume, points.nonzero() * stride, stride)
+        other = _other_class(prior, codes.flatten(), suspicion, overlapping=decided.overlapping)
+        doubtful |= other.view(points.shape)
+    return _Lattice(stride, logits.T.reshape(-1, *points.shape), doubtful, suspicious)
 
 
 def _foreseen(volume: EncodedVolume, points: Int[Tensor, "N 3"], stride: int) -> Float[Tensor, "N K"]:
@@ -107,32 +110,36 @@ def _finer_lattice(decided: Decided, coarse: _Lattice, suspicion: float) -> _Lat
     todo = torch.zeros_like(decided.known)
     points = every(todo, stride)
     points[...] = touching(enlarge(coarse.doubtful, 2, points.shape)) & ~every(decided.known, stride)
-    chances = decided.ask(todo)
-    codes = every(decided.codes, stride)
-    decided.codes = enlarge(codes, stride, todo.shape)
+    given = decided.ask(todo)
+    logits = refine(coarse.logits, 2, points.shape)
+    logits[:, points] = given.T
+    codes = decide(logits.flatten(1).T, overlapping=decided.overlapping).view(points.shape)
     suspicious = torch.zeros_like(points)
     every(suspicious, 2)[...] = coarse.suspicious
-    suspicious[points] = _other_class(chances.T, codes[points], suspicion, overlapping=decided.overlapping)
-    return _Lattice(stride, _doubtful(codes, suspicious, stride), suspicious)
+    suspicious[points] = _suspicious(decided, given, codes[points], suspicion)
+    return _Lattice(stride, logits, _doubtful(decided, codes, suspicious, stride), suspicious)
 
 
 def _doubtful(
-    codes: UInt8[Tensor, "x y z"], suspicious: Bool[Tensor, "x y z"], stride: int
+    decided: Decided, codes: UInt8[Tensor, "x y z"], suspicious: Bool[Tensor, "x y z"], stride: int
 ) -> Bool[Tensor, "x y z"]:
-    """Cells with a suspicious corner, or with corners of several codes: between neighbours `follow` asks."""
+    """Cells with a suspicious corner, or with corners of several codes too far apart to be followed."""
     doubtful = over_corners(suspicious, torch.logical_or)
-    if stride > FOLLOWED:
+    if stride > (FOLLOWED_BY_SIGHT if decided.volume.sees_voxels else FOLLOWED):
         doubtful |= over_corners(codes, torch.maximum) != over_corners(codes, torch.minimum)
     return doubtful
 
 
+def _suspicious(
+    decided: Decided, logits: Float[Tensor, "N L"], codes: UInt8[Tensor, " N"], suspicion: float
+) -> Bool[Tensor, " N"]:
+    chances = probabilities(logits, overlapping=decided.overlapping)
+    return _other_class(chances, codes, suspicion, overlapping=decided.overlapping)
+
+
 def _other_class(
-    chances: Float[Tensor, "K *points"],
-    codes: UInt8[Tensor, "*points"],
-    suspicion: float,
-    *,
-    overlapping: bool,
-) -> Bool[Tensor, "*points"]:
+    chances: Float[Tensor, "N K"], codes: UInt8[Tensor, " N"], suspicion: float, *, overlapping: bool
+) -> Bool[Tensor, " N"]:
     """Where a class that was not decided is probable enough to look closer."""
-    inside = [in_class(codes, index, overlapping=overlapping) for index in range(len(chances))]
-    return ((chances > suspicion) & ~torch.stack(inside)).any(0)
+    inside = [in_class(codes, index, overlapping=overlapping) for index in range(chances.shape[1])]
+    return ((chances > suspicion) & ~torch.stack(inside, 1)).any(1)

@@ -1,7 +1,6 @@
 """Voxels decided one after another, and what lies between the points of a lattice.
 
-Letters: K foreground classes, N points, X Y Z voxel axes in nibabel's order; x y z points or cells of a
-lattice.
+Letters: L logits, N points, X Y Z voxel axes in nibabel's order; x y z points or cells of a lattice.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,11 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
+from torch.nn import functional
 
-from ossnet.inference.decision import decide, probabilities
+from ossnet.inference.decision import decide
 from ossnet.inference.occupancy import EncodedVolume
 
 _BACKGROUND_LAST = 255
+_PLANES = 16  # that are filled at once
 
 
 class Decided:
@@ -25,14 +26,25 @@ class Decided:
         self.codes = torch.zeros(volume.shape, dtype=torch.uint8, device=device)
         self.known = torch.zeros(volume.shape, dtype=torch.bool, device=device)
 
-    def ask(self, todo: Bool[Tensor, "X Y Z"]) -> Float[Tensor, "N K"]:
-        """Let the network decide these voxels; the probabilities it gives, the last axis running fastest."""
-        chances = []
+    def ask(self, todo: Bool[Tensor, "X Y Z"]) -> Float[Tensor, "N L"]:
+        """Let the network decide these voxels; the logits it gives, the last axis running fastest."""
+        given = []
         for voxels, logits in self.volume.points(todo.nonzero()):
             self.codes[voxels.unbind(1)] = decide(logits, overlapping=self.overlapping)
-            chances.append(probabilities(logits, overlapping=self.overlapping))
+            given.append(logits)
         self.known |= todo
-        return torch.cat(chances)
+        return torch.cat(given)
+
+    def fill(self, logits: Float[Tensor, "L x y z"], stride: int) -> None:
+        """Decide what was not asked by what the points of a lattice around it say."""
+        planes = max(1, _PLANES // stride)
+        for first in range(0, logits.shape[1], planes):
+            part = logits[:, first : first + planes + 1]
+            x = slice(first * stride, (first + planes) * stride)
+            shape = self.codes[x].shape
+            between = refine(part, stride, shape).flatten(1).T
+            codes = decide(between, overlapping=self.overlapping).view(shape)
+            self.codes[x] = torch.where(self.known[x], self.codes[x], codes)
 
     def follow(self) -> None:
         """Ask beside every change of code until all changes lie between voxels that were asked.
@@ -54,6 +66,14 @@ def enlarge(cells: Shaped[Tensor, "x y z"], stride: int, shape: Sequence[int]) -
     for axis in range(3):
         cells = cells.repeat_interleave(stride, axis)
     return cells[tuple(slice(edge) for edge in shape)].contiguous()
+
+
+def refine(logits: Float[Tensor, "L x y z"], stride: int, shape: Sequence[int]) -> Float[Tensor, "L X Y Z"]:
+    """Of a lattice's points and those between them, linear in the eight around; beyond the last as there."""
+    padded = functional.pad(logits[None], (0, 1) * 3, mode="replicate")
+    size = [edge * stride + 1 for edge in logits.shape[1:]]
+    fine = functional.interpolate(padded, size=size, mode="trilinear", align_corners=True)[0]
+    return fine[(slice(None), *map(slice, shape))]
 
 
 def over_corners(points: Shaped[Tensor, "x y z"], extreme: Callable[..., Tensor]) -> Shaped[Tensor, "x y z"]:

@@ -1,10 +1,8 @@
 """Voxels that look like foreground already found: a cheap look at each one where the network looked at few.
 
-Letters: C channels, F features, K classes, N points, X Y Z voxel axes in nibabel's order; x y z points of a
-lattice.
+Letters: C channels, F features, K classes, L logits, N points, X Y Z voxel axes in nibabel's order; x y z
+points of a lattice.
 """
-
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +11,8 @@ from torch.nn import functional
 
 from ossnet.data.regions import in_class
 from ossnet.inference.boxes import BoxPatches
-from ossnet.inference.lattice import Decided
+from ossnet.inference.decision import probabilities
+from ossnet.inference.lattice import Decided, refine
 
 EDGE = 3
 """A voxel is judged by the cube of this edge around it."""
@@ -30,7 +29,7 @@ MARGIN = 0.1
 def ask_alike(
     decided: Decided,
     image: Float[Tensor, "C X Y Z"],
-    odds: Float[Tensor, "K x y z"],
+    logits: Float[Tensor, "L x y z"],
     stride: int,
     *,
     share: float,
@@ -43,9 +42,11 @@ def ask_alike(
     new: each piece found may lower the mark for the next.
 
     Args:
-        odds: of each class at the points of the lattice, `stride` voxels apart.
+        logits: at the points of the lattice, `stride` voxels apart.
         share: of the volume, the likeliest first, that is asked at once; where it was in vain, that is all.
     """
+    chances = probabilities(logits.flatten(1).T, overlapping=decided.overlapping).T
+    odds = chances.logit(1e-4).view(-1, *logits.shape[1:])
     patches = BoxPatches(image, edge=EDGE, local=True, mid_range=False)
     learnt_from = torch.ones_like(decided.known)
     learnt_from[::stride, ::stride, ::stride] = False  # there the odds are those of the voxel itself
@@ -58,7 +59,9 @@ def ask_alike(
             known = decided.known & learnt_from
             found, rest = known & inside, known & ~inside
             if found.any() and rest.any():
-                score = _score(patches, image, _between(of_class, stride, image.shape[1:]), found, rest)
+                score = _score(
+                    patches, image, refine(of_class[None], stride, image.shape[1:])[0], found, rest
+                )
                 gap = score[found].mean() - score[rest].mean()
                 alike = score >= score[found].min() - MARGIN * gap
                 _seek(decided, alike & ~inside & ~decided.known, score, index, at_once)
@@ -107,14 +110,6 @@ def _convolve(image: Float[Tensor, "C X Y Z"], kernel: Float[Tensor, "C E E E"])
             first = start + edge - 1 - place
             padded[first : first + len(part)] += part
     return padded[edge // 2 :][:length]
-
-
-def _between(odds: Float[Tensor, "x y z"], stride: int, shape: Sequence[int]) -> Float[Tensor, "X Y Z"]:
-    """Interpolated from the lattice to all voxels; beyond its last points as there."""
-    padded = functional.pad(odds[None, None], (0, 1) * 3, mode="replicate")
-    size = [edge * stride + 1 for edge in odds.shape]
-    fine = functional.interpolate(padded, size=size, mode="trilinear", align_corners=True)[0, 0]
-    return fine[tuple(slice(edge) for edge in shape)]
 
 
 def _some(mask: Bool[Tensor, "X Y Z"]) -> Int[Tensor, "N 3"]:
