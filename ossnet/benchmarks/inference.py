@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ossnet.benchmarks.clock import matrix_rate
 from ossnet.benchmarks.inference_results import REFERENCE, STATISTIC, WINDOWS, InferenceResult, InferenceRow
-from ossnet.benchmarks.machine import processor, resident_memory, torch_threads
+from ossnet.benchmarks.machine import forget_peak_memory, processor, resident_memory, torch_threads
 from ossnet.benchmarks.oracle import Oracle, ellipsoid, scan
 from ossnet.benchmarks.settings import Arithmetic, InferenceSettings, Shape, parse_shape
 from ossnet.compilation import compile_if
@@ -144,8 +144,9 @@ def _measure(task: _Task) -> InferenceRow:
     network = _network(task, inside).eval()
     compile_if(task.arithmetic.endswith("-compiled"), network)
     with torch.inference_mode(), autocast(image.device, task.inference.precision):
-        _warm_up(network, image, task)
         before = resident_memory("VmRSS")
+        _warm_up(network, image, task)
+        forget_peak_memory()
         takes = [_predict(network, image, inside, task) for _ in range(task.settings.repeats)]
     best = min(takes)
     return InferenceRow(

@@ -19,15 +19,16 @@ from ossnet.inference.occupancy import EncodedVolume
 from ossnet.inference.resemblance import ask_alike
 from ossnet.inference.settings import InferenceConfig
 
-WITH_PRIOR = 8
-"""Voxels between points of the first lattice where the encoder tells where to look closer, and patches show
-what looks like foreground."""
-WITH_PRIOR_ALONE = 4
+FIRST_BY_SIGHT = 16
+"""Voxels between points of the first lattice, at most, where the encoder tells where to look closer, and
+patches show what looks like foreground."""
+FIRST = 4
 """The same for networks that see no patches."""
-WITHOUT_PRIOR = 2
+FINEST = 2
 """The same for networks without a coarse prediction: every voxel then has a point beside it."""
 FOLLOWED_BY_SIGHT = 4
-"""Between points of different codes so near one another, the change is guessed and then followed."""
+"""Between points of different codes so near one another, the change is guessed and then followed; so near
+they are wherever the encoder foresees another class."""
 FOLLOWED = 2
 """The same for networks that see no patches: what is lost there, nothing else finds."""
 
@@ -42,21 +43,23 @@ def hierarchical_classes(
     """Codes, as `decide` gives them, most of them without asking the network.
 
     A lattice is asked, then one twice as fine in its cells in doubt, and so on: cells whose corners differ,
-    or that may hold another class by a probability above `settings.suspicion`, be it at a corner or (in the
-    first lattice) in the encoder's coarse prediction. Other voxels are filled from the last point before
-    them. Then whatever touches a change of code is asked, so that pieces are followed into cells that were
-    filled. Where the network sees patches, so is what looks like what was found, as long as some of it is.
-    Then voxels drawn from the filled ones are asked; if one was wrong, all are.
+    or that may hold another class by a probability above `settings.suspicion`, be it at a corner or in the
+    encoder's coarse prediction; the latter two only until points are near enough. Other voxels are guessed
+    from the logits around them. Then whatever touches a change of code is asked, so that pieces are followed
+    to where they end. Where the network sees patches, so is what looks like what was found, as long as some
+    of it is. Then voxels drawn from those never asked are asked; if one was wrong, all are.
     """
     decided = Decided(volume, overlapping=overlapping, device=image.device)
-    first = lattice = _first_lattice(decided, settings.suspicion)
-    while lattice.stride > 2:
+    coarse = lattice = _first_lattice(decided, settings.suspicion)
+    while lattice.stride > FINEST:
         lattice = _finer_lattice(decided, lattice, settings.suspicion)
+        if lattice.stride > _followed(volume):
+            coarse = lattice
     decided.fill(lattice.logits, lattice.stride)
     decided.ask(touching(enlarge(lattice.doubtful, lattice.stride, volume.shape)) & ~decided.known)
     decided.follow()
     if volume.sees_voxels:
-        ask_alike(decided, image, first.logits, first.stride, share=settings.alike_share)
+        ask_alike(decided, image, coarse.logits, coarse.stride, share=settings.alike_share)
     found = audit(decided, settings.audit_points)
     if found.wrong:
         decided.ask(~decided.known)
@@ -76,9 +79,13 @@ class _Lattice:
 
 
 def _first_stride(volume: EncodedVolume) -> int:
-    if volume.prior is None:
-        return WITHOUT_PRIOR
-    return WITH_PRIOR if volume.sees_voxels else WITH_PRIOR_ALONE
+    """A power of two, so small that no coarse cell lies between points."""
+    most = min(FIRST_BY_SIGHT if volume.sees_voxels else FIRST, volume.prior_edge)
+    return max(FINEST, 1 << (most.bit_length() - 1))
+
+
+def _followed(volume: EncodedVolume) -> int:
+    return FOLLOWED_BY_SIGHT if volume.sees_voxels else FOLLOWED
 
 
 def _first_lattice(decided: Decided, suspicion: float) -> _Lattice:
@@ -89,19 +96,8 @@ def _first_lattice(decided: Decided, suspicion: float) -> _Lattice:
     points[...] = True
     logits, codes = decided.ask(todo), every(decided.codes, stride)
     suspicious = _suspicious(decided, logits, codes.flatten(), suspicion).view(points.shape)
-    doubtful = _doubtful(decided, codes, suspicious, stride)
-    if decided.volume.prior is not None:
-        prior = _foreseen(decided.volume, points.nonzero() * stride, stride)
-        other = _other_class(prior, codes.flatten(), suspicion, overlapping=decided.overlapping)
-        doubtful |= other.view(points.shape)
+    doubtful = _doubtful(decided, codes, suspicious, stride, suspicion)
     return _Lattice(stride, logits.T.reshape(-1, *points.shape), doubtful, suspicious)
-
-
-def _foreseen(volume: EncodedVolume, points: Int[Tensor, "N 3"], stride: int) -> Float[Tensor, "N K"]:
-    """The largest coarse prediction for a voxel of the cells that begin at these points."""
-    ends = torch.tensor([0, stride - 1], device=points.device)
-    predictions = (volume.prior_at(points + corner) for corner in torch.cartesian_prod(ends, ends, ends))
-    return reduce(torch.maximum, predictions)
 
 
 def _finer_lattice(decided: Decided, coarse: _Lattice, suspicion: float) -> _Lattice:
@@ -117,17 +113,34 @@ def _finer_lattice(decided: Decided, coarse: _Lattice, suspicion: float) -> _Lat
     suspicious = torch.zeros_like(points)
     every(suspicious, 2)[...] = coarse.suspicious
     suspicious[points] = _suspicious(decided, given, codes[points], suspicion)
-    return _Lattice(stride, logits, _doubtful(decided, codes, suspicious, stride), suspicious)
+    return _Lattice(stride, logits, _doubtful(decided, codes, suspicious, stride, suspicion), suspicious)
 
 
 def _doubtful(
-    decided: Decided, codes: UInt8[Tensor, "x y z"], suspicious: Bool[Tensor, "x y z"], stride: int
+    decided: Decided,
+    codes: UInt8[Tensor, "x y z"],
+    suspicious: Bool[Tensor, "x y z"],
+    stride: int,
+    suspicion: float,
 ) -> Bool[Tensor, "x y z"]:
-    """Cells with a suspicious corner, or with corners of several codes too far apart to be followed."""
+    """Cells with a suspicious corner; if their corners are far apart also those where they are of several
+    codes, and those where the encoder foresees another class."""
     doubtful = over_corners(suspicious, torch.logical_or)
-    if stride > (FOLLOWED_BY_SIGHT if decided.volume.sees_voxels else FOLLOWED):
+    if stride > _followed(decided.volume):
         doubtful |= over_corners(codes, torch.maximum) != over_corners(codes, torch.minimum)
+        if decided.volume.prior is not None:
+            starts = torch.ones_like(codes).nonzero() * stride
+            foreseen = _foreseen(decided.volume, starts, stride)
+            other = _other_class(foreseen, codes.flatten(), suspicion, overlapping=decided.overlapping)
+            doubtful |= other.view(codes.shape)
     return doubtful
+
+
+def _foreseen(volume: EncodedVolume, points: Int[Tensor, "N 3"], stride: int) -> Float[Tensor, "N K"]:
+    """The largest coarse prediction for a voxel of the cells that begin at these points."""
+    ends = torch.tensor([0, stride - 1], device=points.device)
+    predictions = (volume.prior_at(points + corner) for corner in torch.cartesian_prod(ends, ends, ends))
+    return reduce(torch.maximum, predictions)
 
 
 def _suspicious(

@@ -104,6 +104,13 @@ class EncodedVolume:
         x, y, z = ((place * count // edge).clamp(0, count - 1) for place, count, edge in edges)
         return self.prior[:, x, y, z].T
 
+    @property
+    def prior_edge(self) -> int:
+        """Voxels along the shortest edge of a cell of the coarse prediction, at least; 1 without one."""
+        if self.prior is None:
+            return 1
+        return min(edge // cells for edge, cells in zip(self._grid, self.prior.shape[1:], strict=True))
+
     def prior_between(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
         """The coarse prediction interpolated; as in the paper the outer cells lie at the frame's border."""
         assert self.prior is not None
