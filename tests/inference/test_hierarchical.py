@@ -15,7 +15,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from ossnet.inference import InferenceConfig, predict_volume
-from ossnet.inference.audit import Audit
 from ossnet.inference.settings import Method
 from ossnet.models import OccupancyConfig, OccupancyNetwork
 from ossnet.sampling import SamplingConfig
@@ -168,13 +167,6 @@ def test_a_wrong_voxel_in_the_audit_makes_it_dense() -> None:
     expected, found, share = both(of_volume(classes), (24, 24, 24))
     assert torch.equal(found, expected)
     assert share == 1
-
-
-def test_bound_of_the_audit() -> None:
-    """Clopper and Pearson's one-sided bound: with nothing found 1 - 0.05^(1/n)."""
-    assert Audit(skipped=10**6, drawn=4096, wrong=0).bound == pytest.approx(1 - 0.05 ** (1 / 4096))
-    assert Audit(skipped=10**6, drawn=100, wrong=3).bound == pytest.approx(0.0757, abs=2e-4)
-    assert Audit(skipped=50, drawn=50, wrong=0).bound == 0.0
 
 
 @pytest.mark.parametrize("auxiliary", [True, False])

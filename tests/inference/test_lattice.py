@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from ossnet.inference.lattice import beside_change, enlarge, every, over_corners, touching
+from ossnet.inference.lattice import beside_change, enlarge, every, over_corners, refine, touching
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
 CODES = arrays(np.uint8, SHAPES, elements=st.integers(0, 3))
@@ -47,3 +47,16 @@ def test_a_lattice_enlarged_keeps_its_points(shape: tuple[int, int, int], stride
     filled = enlarge(every(voxels, stride), stride, shape)
     assert filled.shape == shape
     assert torch.equal(every(filled, stride), every(voxels, stride))
+
+
+@given(SHAPES, st.integers(1, 4), st.integers(0, 2**16))
+def test_between_points_of_a_lattice_logits_are_linear(
+    shape: tuple[int, int, int], stride: int, seed: int
+) -> None:
+    """As scipy interpolates; beyond the last point as there."""
+    points = np.random.default_rng(seed).normal(size=[-(-edge // stride) for edge in shape])
+    ends = np.reshape(points.shape, (3, 1, 1, 1)) - 1
+    places = np.minimum(np.indices(shape) / stride, ends)
+    expected = ndimage.map_coordinates(points, places, order=1)
+    found = refine(torch.from_numpy(points)[None], stride, shape)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Convolutions in half precision on maps smaller than the kernel."""
+"""Convolutions in half precision on maps smaller than the kernel, and in float32 on small maps."""
 
 import pytest
 import torch
@@ -32,3 +32,19 @@ def test_the_unet_takes_two_planes_at_the_bottom_in_bfloat16() -> None:
             torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
         )
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("edge", [2, 5, 32])
+@pytest.mark.parametrize(("kernel", "bias"), [(1, False), (3, False), (5, True)])
+def test_small_convolutions_are_torch_s(edge: int, kernel: int, bias: bool) -> None:
+    """Whichever library does them, on either side of where torch would change it."""
+    torch.manual_seed(0)
+    layer = nn.Conv3d(4, 8, kernel, padding=kernel // 2, bias=bias)
+    volume = torch.randn(1, 4, edge, edge, edge, requires_grad=True)
+    found, expected = convolve(layer, volume), layer(volume)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    wanted = (volume, *layer.parameters())
+    outer = torch.randn_like(expected)
+    gradients = (torch.autograd.grad(each, wanted, outer) for each in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
