@@ -42,6 +42,18 @@ def decide(logits: Float[Tensor, "N K"], *, overlapping: bool) -> UInt8[Tensor, 
     return logits.argmax(1).to(torch.uint8)
 
 
+def margins(logits: Float[Tensor, "N K"], *, overlapping: bool) -> Float[Tensor, "N C"]:
+    """How far every foreground class is from being decided: positive where it is.
+
+    The logit of one class or a region; of several classes the logit less the largest other one.
+    """
+    if logits.shape[1] == 1 or overlapping:
+        return logits
+    largest, second = logits.topk(2, 1).values.T[..., None]
+    foreground = logits[:, 1:]
+    return foreground - torch.where(foreground == largest, second, largest)
+
+
 def probabilities(
     logits: Float[Tensor, "N K"], *, overlapping: bool, temperature: float = 1.0
 ) -> Float[Tensor, "N C"]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ossnet.data.regions import in_class
 from ossnet.inference.audit import Audit, audit
-from ossnet.inference.decision import decide, probabilities
-from ossnet.inference.lattice import Decided, enlarge, every, over_corners, refine, touching
+from ossnet.inference.decision import decide
+from ossnet.inference.lattice import Decided, enlarge, every, over_corners, refine, suspicious, touching
 from ossnet.inference.occupancy import EncodedVolume
 from ossnet.inference.resemblance import ask_alike
 from ossnet.inference.settings import InferenceConfig
@@ -50,16 +50,13 @@ def hierarchical_classes(
     of it is. Then voxels drawn from those never asked are asked; if one was wrong, all are.
     """
     decided = Decided(volume, overlapping=overlapping, device=image.device)
-    coarse = lattice = _first_lattice(decided, settings.suspicion)
-    while lattice.stride > FINEST:
-        lattice = _finer_lattice(decided, lattice, settings.suspicion)
-        if lattice.stride > _followed(volume):
-            coarse = lattice
-    decided.fill(lattice.logits, lattice.stride)
-    decided.ask(touching(enlarge(lattice.doubtful, lattice.stride, volume.shape)) & ~decided.known)
+    lattices = [_first_lattice(decided, settings.suspicion)]
+    while lattices[-1].stride > FINEST:
+        lattices.append(_finer_lattice(decided, lattices[-1], settings.suspicion))
+    decided.ask(decided.fill(lattices[-1].logits, FINEST, settings.suspicion))
     decided.follow()
     if volume.sees_voxels:
-        ask_alike(decided, image, coarse.logits, coarse.stride, share=settings.alike_share)
+        ask_alike(decided, image, [each.logits for each in lattices[-2:]], share=settings.alike_share)
     found = audit(decided, settings.audit_points)
     if found.wrong:
         decided.ask(~decided.known)
@@ -73,9 +70,7 @@ class _Lattice:
     stride: int
     logits: Float[Tensor, "L x y z"]
     doubtful: Bool[Tensor, "x y z"]
-    """Cells that a finer lattice must look into."""
-    suspicious: Bool[Tensor, "x y z"]
-    """Points that were asked and may be of another class than what was decided."""
+    """Cells that a finer lattice must look into everywhere."""
 
 
 def _first_stride(volume: EncodedVolume) -> int:
@@ -84,55 +79,44 @@ def _first_stride(volume: EncodedVolume) -> int:
     return max(FINEST, 1 << (most.bit_length() - 1))
 
 
-def _followed(volume: EncodedVolume) -> int:
-    return FOLLOWED_BY_SIGHT if volume.sees_voxels else FOLLOWED
-
-
 def _first_lattice(decided: Decided, suspicion: float) -> _Lattice:
     """Ask a whole lattice."""
     stride = _first_stride(decided.volume)
     todo = torch.zeros_like(decided.known)
     points = every(todo, stride)
     points[...] = True
-    logits, codes = decided.ask(todo), every(decided.codes, stride)
-    suspicious = _suspicious(decided, logits, codes.flatten(), suspicion).view(points.shape)
-    doubtful = _doubtful(decided, codes, suspicious, stride, suspicion)
-    return _Lattice(stride, logits.T.reshape(-1, *points.shape), doubtful, suspicious)
+    logits = decided.ask(todo).T.reshape(-1, *points.shape)
+    return _Lattice(stride, logits, _doubtful(decided, logits, stride, suspicion))
 
 
 def _finer_lattice(decided: Decided, coarse: _Lattice, suspicion: float) -> _Lattice:
-    """Ask the corners of doubtful cells cut in eight."""
+    """Ask the points in between that may be of another class by what is around them, or in doubtful cells."""
     stride = coarse.stride // 2
     todo = torch.zeros_like(decided.known)
     points = every(todo, stride)
-    points[...] = touching(enlarge(coarse.doubtful, 2, points.shape)) & ~every(decided.known, stride)
-    given = decided.ask(todo)
     logits = refine(coarse.logits, 2, points.shape)
-    logits[:, points] = given.T
-    codes = decide(logits.flatten(1).T, overlapping=decided.overlapping).view(points.shape)
-    suspicious = torch.zeros_like(points)
-    every(suspicious, 2)[...] = coarse.suspicious
-    suspicious[points] = _suspicious(decided, given, codes[points], suspicion)
-    return _Lattice(stride, logits, _doubtful(decided, codes, suspicious, stride, suspicion), suspicious)
+    points[...] = suspicious(logits, suspicion, overlapping=decided.overlapping)
+    points |= touching(enlarge(coarse.doubtful, 2, points.shape))
+    points &= ~every(decided.known, stride)
+    logits[:, points] = decided.ask(todo).T
+    return _Lattice(stride, logits, _doubtful(decided, logits, stride, suspicion))
 
 
 def _doubtful(
-    decided: Decided,
-    codes: UInt8[Tensor, "x y z"],
-    suspicious: Bool[Tensor, "x y z"],
-    stride: int,
-    suspicion: float,
+    decided: Decided, logits: Float[Tensor, "L x y z"], stride: int, suspicion: float
 ) -> Bool[Tensor, "x y z"]:
-    """Cells with a suspicious corner; if their corners are far apart also those where they are of several
-    codes, and those where the encoder foresees another class."""
-    doubtful = over_corners(suspicious, torch.logical_or)
-    if stride > _followed(decided.volume):
-        doubtful |= over_corners(codes, torch.maximum) != over_corners(codes, torch.minimum)
-        if decided.volume.prior is not None:
-            starts = torch.ones_like(codes).nonzero() * stride
-            foreseen = _foreseen(decided.volume, starts, stride)
-            other = _other_class(foreseen, codes.flatten(), suspicion, overlapping=decided.overlapping)
-            doubtful |= other.view(codes.shape)
+    """Cells whose corners are far apart and of several codes, or where the encoder foresees another class."""
+    shape, overlapping = logits.shape[1:], decided.overlapping
+    codes = decide(logits.flatten(1).T, overlapping=overlapping).view(shape)
+    if stride <= (FOLLOWED_BY_SIGHT if decided.volume.sees_voxels else FOLLOWED):
+        return torch.zeros_like(codes, dtype=torch.bool)
+    doubtful = over_corners(codes, torch.maximum) != over_corners(codes, torch.minimum)
+    if decided.volume.prior is None:
+        return doubtful
+    chances = _foreseen(decided.volume, torch.ones_like(codes).nonzero() * stride, stride)
+    for index, chance in enumerate(chances.T):
+        inside = in_class(codes, index, overlapping=overlapping)
+        doubtful |= (chance.view(shape) > suspicion) & ~inside
     return doubtful
 
 
@@ -141,18 +125,3 @@ def _foreseen(volume: EncodedVolume, points: Int[Tensor, "N 3"], stride: int) ->
     ends = torch.tensor([0, stride - 1], device=points.device)
     predictions = (volume.prior_at(points + corner) for corner in torch.cartesian_prod(ends, ends, ends))
     return reduce(torch.maximum, predictions)
-
-
-def _suspicious(
-    decided: Decided, logits: Float[Tensor, "N L"], codes: UInt8[Tensor, " N"], suspicion: float
-) -> Bool[Tensor, " N"]:
-    chances = probabilities(logits, overlapping=decided.overlapping)
-    return _other_class(chances, codes, suspicion, overlapping=decided.overlapping)
-
-
-def _other_class(
-    chances: Float[Tensor, "N K"], codes: UInt8[Tensor, " N"], suspicion: float, *, overlapping: bool
-) -> Bool[Tensor, " N"]:
-    """Where a class that was not decided is probable enough to look closer."""
-    inside = [in_class(codes, index, overlapping=overlapping) for index in range(chances.shape[1])]
-    return ((chances > suspicion) & ~torch.stack(inside, 1)).any(1)

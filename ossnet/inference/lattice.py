@@ -3,6 +3,7 @@
 Letters: L logits, N points, X Y Z voxel axes in nibabel's order; x y z points or cells of a lattice.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.inference.decision import decide
+from ossnet.inference.decision import decide, margins
 from ossnet.inference.occupancy import EncodedVolume
 
 _BACKGROUND_LAST = 255
@@ -35,16 +36,21 @@ class Decided:
         self.known |= todo
         return torch.cat(given)
 
-    def fill(self, logits: Float[Tensor, "L x y z"], stride: int) -> None:
-        """Decide what was not asked by what the points of a lattice around it say."""
-        planes = max(1, _PLANES // stride)
+    def fill(self, logits: Float[Tensor, "L x y z"], stride: int, suspicion: float) -> Bool[Tensor, "X Y Z"]:
+        """Decide what was not asked by what the points of a lattice around it say.
+
+        Returns:
+            Which of these are `suspicious`.
+        """
+        doubtful, planes = torch.zeros_like(self.known), max(1, _PLANES // stride)
         for first in range(0, logits.shape[1], planes):
-            part = logits[:, first : first + planes + 1]
             x = slice(first * stride, (first + planes) * stride)
             shape = self.codes[x].shape
-            between = refine(part, stride, shape).flatten(1).T
-            codes = decide(between, overlapping=self.overlapping).view(shape)
+            between = refine(logits[:, first : first + planes + 1], stride, shape)
+            codes = decide(between.flatten(1).T, overlapping=self.overlapping).view(shape)
             self.codes[x] = torch.where(self.known[x], self.codes[x], codes)
+            doubtful[x] = suspicious(between, suspicion, overlapping=self.overlapping) & ~self.known[x]
+        return doubtful
 
     def follow(self) -> None:
         """Ask beside every change of code until all changes lie between voxels that were asked.
@@ -74,6 +80,14 @@ def refine(logits: Float[Tensor, "L x y z"], stride: int, shape: Sequence[int]) 
     size = [edge * stride + 1 for edge in logits.shape[1:]]
     fine = functional.interpolate(padded, size=size, mode="trilinear", align_corners=True)[0]
     return fine[(slice(None), *map(slice, shape))]
+
+
+def suspicious(
+    logits: Float[Tensor, "L *points"], suspicion: float, *, overlapping: bool
+) -> Bool[Tensor, "*points"]:
+    """Where a class that is not decided is more probable than this, were there no third one."""
+    margin = margins(logits.flatten(1).T, overlapping=overlapping)
+    return ((margin <= 0) & (margin > math.log(suspicion / (1 - suspicion)))).any(1).view(logits.shape[1:])
 
 
 def over_corners(points: Shaped[Tensor, "x y z"], extreme: Callable[..., Tensor]) -> Shaped[Tensor, "x y z"]:

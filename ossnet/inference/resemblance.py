@@ -4,6 +4,8 @@ Letters: C channels, F features, K classes, L logits, N points, X Y Z voxel axes
 points of a lattice.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -11,13 +13,15 @@ from torch.nn import functional
 
 from ossnet.data.regions import in_class
 from ossnet.inference.boxes import BoxPatches
-from ossnet.inference.decision import probabilities
-from ossnet.inference.lattice import Decided, refine
+from ossnet.inference.decision import margins
+from ossnet.inference.lattice import Decided, every, refine
 
 EDGE = 3
 """A voxel is judged by the cube of this edge around it."""
 MOST = 2**13
 """Voxels of each side that a look is learnt from."""
+MOST_ODDS = 10.0
+"""Beyond these the log odds of a class say no more."""
 RIDGE = 1e-2
 """Keeps the covariance invertible, as a share of its mean variance."""
 PLANES = 16
@@ -29,43 +33,54 @@ MARGIN = 0.1
 def ask_alike(
     decided: Decided,
     image: Float[Tensor, "C X Y Z"],
-    logits: Float[Tensor, "L x y z"],
-    stride: int,
+    lattices: Sequence[Float[Tensor, "L _ _ _"]],
     *,
     share: float,
 ) -> None:
     """Ask every voxel that looks about as much like a class as some voxel that is known to be in it.
 
     For each class the linear discriminant of known voxels inside and outside is learnt from their 3^3
-    surroundings and the log odds that the lattice around says, and applied everywhere, which costs one
+    surroundings and from what lattices around them say, and applied everywhere, which costs one
     convolution. What was filled as of the class already need not be asked. Repeated until it shows nothing
     new: each piece found may lower the mark for the next.
 
     Args:
-        logits: at the points of the lattice, `stride` voxels apart.
+        lattices: logits at the points of the last one or two, the finest, of every second voxel, last.
         share: of the volume, the likeliest first, that is asked at once; where it was in vain, that is all.
     """
-    chances = probabilities(logits.flatten(1).T, overlapping=decided.overlapping).T
-    odds = chances.logit(1e-4).view(-1, *logits.shape[1:])
     patches = BoxPatches(image, edge=EDGE, local=True, mid_range=False)
     learnt_from = torch.ones_like(decided.known)
-    learnt_from[::stride, ::stride, ::stride] = False  # there the odds are those of the voxel itself
+    every(learnt_from, 2 ** len(lattices))[...] = False  # of these nothing coarser tells
+    odds = [_odds(logits, overlapping=decided.overlapping) for logits in lattices]
     at_once = max(1, int(share * decided.codes.numel()))
     before = None
     while before is None or not torch.equal(decided.codes, before):
         before = decided.codes.clone()
-        for index, of_class in enumerate(odds):
+        for index, of_class in enumerate(zip(*odds, strict=True)):
             inside = in_class(decided.codes, index, overlapping=decided.overlapping)
             known = decided.known & learnt_from
             found, rest = known & inside, known & ~inside
             if found.any() and rest.any():
-                score = _score(
-                    patches, image, refine(of_class[None], stride, image.shape[1:])[0], found, rest
-                )
+                score = _score(patches, image, _around(of_class, decided.codes.shape), found, rest)
                 gap = score[found].mean() - score[rest].mean()
                 alike = score >= score[found].min() - MARGIN * gap
                 _seek(decided, alike & ~inside & ~decided.known, score, index, at_once)
         decided.follow()
+
+
+def _odds(logits: Float[Tensor, "L *points"], *, overlapping: bool) -> Float[Tensor, "K *points"]:
+    margin = margins(logits.flatten(1).T, overlapping=overlapping).clamp(-MOST_ODDS, MOST_ODDS)
+    return margin.T.reshape(-1, *logits.shape[1:])
+
+
+def _around(lattices: Sequence[Float[Tensor, "_ _ _"]], shape: Sequence[int]) -> Float[Tensor, "X Y Z"]:
+    """What points around each voxel say of a class; those of the finest lattice do not count themselves."""
+    *coarser, finest = lattices
+    around = refine(finest[None], 2, shape)[0]
+    for lattice in coarser:
+        points = every(around, 2)
+        points[...] = refine(lattice[None], 2, points.shape)[0]
+    return around
 
 
 def _seek(
