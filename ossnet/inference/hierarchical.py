@@ -95,7 +95,7 @@ def _finer_lattice(decided: Decided, coarse: _Lattice, suspicion: float) -> _Lat
     todo = torch.zeros_like(decided.known)
     points = every(todo, stride)
     logits = refine(coarse.logits, 2, points.shape)
-    points[...] = suspicious(logits, suspicion, overlapping=decided.overlapping)
+    points[...] = suspicious(logits, suspicion, coarse.stride, overlapping=decided.overlapping)
     points |= touching(enlarge(coarse.doubtful, 2, points.shape))
     points &= ~every(decided.known, stride)
     logits[:, points] = decided.ask(todo).T

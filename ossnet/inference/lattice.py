@@ -14,6 +14,8 @@ from torch.nn import functional
 from ossnet.inference.decision import decide, margins
 from ossnet.inference.occupancy import EncodedVolume
 
+NEAR = 4
+"""Voxels between points within which a logit hardly changes more than between neighbours."""
 _BACKGROUND_LAST = 255
 _PLANES = 16  # that are filled at once
 
@@ -49,7 +51,7 @@ class Decided:
             between = refine(logits[:, first : first + planes + 1], stride, shape)
             codes = decide(between.flatten(1).T, overlapping=self.overlapping).view(shape)
             self.codes[x] = torch.where(self.known[x], self.codes[x], codes)
-            doubtful[x] = suspicious(between, suspicion, overlapping=self.overlapping) & ~self.known[x]
+            doubtful[x] = suspicious(between, suspicion, stride, overlapping=self.overlapping) & ~self.known[x]
         return doubtful
 
     def follow(self) -> None:
@@ -83,11 +85,16 @@ def refine(logits: Float[Tensor, "L x y z"], stride: int, shape: Sequence[int]) 
 
 
 def suspicious(
-    logits: Float[Tensor, "L *points"], suspicion: float, *, overlapping: bool
+    logits: Float[Tensor, "L *points"], suspicion: float, stride: int, *, overlapping: bool
 ) -> Bool[Tensor, "*points"]:
-    """Where a class that is not decided is more probable than this, were there no third one."""
+    """Where a class may be that is not decided, by logits between points so many voxels apart.
+
+    The farther apart they are, the more a logit may change in between: up to four voxels `suspicion` is the
+    probability that is enough, were there no third class, beyond that its log odds grow with the distance.
+    """
+    least = math.log(suspicion / (1 - suspicion)) * max(1, stride / NEAR)
     margin = margins(logits.flatten(1).T, overlapping=overlapping)
-    return ((margin <= 0) & (margin > math.log(suspicion / (1 - suspicion)))).any(1).view(logits.shape[1:])
+    return ((margin <= 0) & (margin > least)).any(1).view(logits.shape[1:])
 
 
 def over_corners(points: Shaped[Tensor, "x y z"], extreme: Callable[..., Tensor]) -> Shaped[Tensor, "x y z"]:
