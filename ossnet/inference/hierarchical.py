@@ -42,12 +42,12 @@ def hierarchical_classes(
 ) -> tuple[UInt8[Tensor, "X Y Z"], Audit]:
     """Codes, as `decide` gives them, most of them without asking the network.
 
-    A lattice is asked, then one twice as fine in its cells in doubt, and so on: cells whose corners differ,
-    or that may hold another class by a probability above `settings.suspicion`, be it at a corner or in the
-    encoder's coarse prediction; the latter two only until points are near enough. Other voxels are guessed
-    from the logits around them. Then whatever touches a change of code is asked, so that pieces are followed
-    to where they end. Where the network sees patches, so is what looks like what was found, as long as some
-    of it is. Then voxels drawn from those never asked are asked; if one was wrong, all are.
+    A lattice is asked, then of lattices twice as fine the points that may be of another class, be it by what
+    those around say (`suspicious`) or, as long as these are far apart, because corners of their cell differ
+    or the encoder foresees another class there; at last voxels by the same rule. All others are filled by
+    the logits around them. Then whatever touches a change of code is asked, so that pieces are followed to
+    where they end. Where the network sees patches, so is what looks like what was found, as long as some of
+    it is. Then voxels drawn from those never asked are asked; if one was wrong, all are.
     """
     decided = Decided(volume, overlapping=overlapping, device=image.device)
     lattices = [_first_lattice(decided, settings.suspicion)]

@@ -18,6 +18,7 @@ NEAR = 4
 """Voxels between points within which a logit hardly changes more than between neighbours."""
 _BACKGROUND_LAST = 255
 _PLANES = 16  # that are filled at once
+_PART = 1 << 18  # places whose three indices are held at once
 
 
 class Decided:
@@ -32,9 +33,11 @@ class Decided:
     def ask(self, todo: Bool[Tensor, "X Y Z"]) -> Float[Tensor, "N L"]:
         """Let the network decide these voxels; the logits it gives, the last axis running fastest."""
         given = []
-        for voxels, logits in self.volume.points(todo.nonzero()):
-            self.codes[voxels.unbind(1)] = decide(logits, overlapping=self.overlapping)
-            given.append(logits)
+        for part in todo.flatten().nonzero()[:, 0].split(_PART):
+            places = torch.stack(torch.unravel_index(part, todo.shape), 1)
+            for voxels, logits in self.volume.points(places):
+                self.codes[voxels.unbind(1)] = decide(logits, overlapping=self.overlapping)
+                given.append(logits)
         self.known |= todo
         return torch.cat(given)
 
@@ -51,7 +54,9 @@ class Decided:
             between = refine(logits[:, first : first + planes + 1], stride, shape)
             codes = decide(between.flatten(1).T, overlapping=self.overlapping).view(shape)
             self.codes[x] = torch.where(self.known[x], self.codes[x], codes)
-            doubtful[x] = suspicious(between, suspicion, stride, overlapping=self.overlapping) & ~self.known[x]
+            doubtful[x] = (
+                suspicious(between, suspicion, stride, overlapping=self.overlapping) & ~self.known[x]
+            )
         return doubtful
 
     def follow(self) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from ossnet.data.regions import in_class
-from ossnet.inference.boxes import BoxPatches
 from ossnet.inference.decision import margins
 from ossnet.inference.lattice import Decided, every, refine
 
@@ -48,7 +47,6 @@ def ask_alike(
         lattices: logits at the points of the last one or two, the finest, of every second voxel, last.
         share: of the volume, the likeliest first, that is asked at once; where it was in vain, that is all.
     """
-    patches = BoxPatches(image, edge=EDGE, local=True, mid_range=False)
     learnt_from = torch.ones_like(decided.known)
     every(learnt_from, 2 ** len(lattices))[...] = False  # of these nothing coarser tells
     odds = [_odds(logits, overlapping=decided.overlapping) for logits in lattices]
@@ -61,7 +59,7 @@ def ask_alike(
             known = decided.known & learnt_from
             found, rest = known & inside, known & ~inside
             if found.any() and rest.any():
-                score = _score(patches, image, _around(of_class, decided.codes.shape), found, rest)
+                score = _score(image, _around(of_class, decided.codes.shape), found, rest)
                 gap = score[found].mean() - score[rest].mean()
                 alike = score >= score[found].min() - MARGIN * gap
                 _seek(decided, alike & ~inside & ~decided.known, score, index, at_once)
@@ -87,18 +85,17 @@ def _seek(
     decided: Decided, alike: Bool[Tensor, "X Y Z"], score: Float[Tensor, "X Y Z"], index: int, at_once: int
 ) -> None:
     """Ask these voxels, the likeliest first, until of those asked at once none is in the class."""
-    places = alike.nonzero()
-    order = score[places.unbind(1)].argsort(descending=True)
-    for part in places[order].split(at_once):
+    places = alike.view(-1).nonzero()[:, 0]
+    order = score.view(-1)[places].argsort(descending=True)
+    for part in order.split(at_once):
         todo = torch.zeros_like(alike)
-        todo[part.unbind(1)] = True
+        todo.view(-1)[places[part]] = True
         decided.ask(todo)
         if not in_class(decided.codes[todo], index, overlapping=decided.overlapping).any():
             return
 
 
 def _score(
-    patches: BoxPatches,
     image: Float[Tensor, "C X Y Z"],
     around: Float[Tensor, "X Y Z"],
     found: Bool[Tensor, "X Y Z"],
@@ -106,12 +103,23 @@ def _score(
 ) -> Float[Tensor, "X Y Z"]:
     """The discriminant of both sides at every voxel."""
     one, other = (
-        torch.cat([patches.gather(some).flatten(1), around[some.unbind(1)][:, None]], 1)
+        torch.cat([_surroundings(image, some), around[some.unbind(1)][:, None]], 1)
         for some in (_some(found), _some(rest))
     )
     weights = _discriminant(one, other)
     kernel = weights[:-1].reshape(len(image), EDGE, EDGE, EDGE)
     return _convolve(image, kernel).add_(around, alpha=float(weights[-1]))
+
+
+def _surroundings(image: Float[Tensor, "C X Y Z"], voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
+    """Cubes of `EDGE` around voxels, zero beyond the image: no padded copy of it is made."""
+    steps = torch.arange(EDGE, device=voxels.device) - EDGE // 2
+    places = voxels[:, None] + torch.cartesian_prod(steps, steps, steps)
+    last = torch.tensor(image.shape[1:], device=voxels.device) - 1
+    within = places.clamp(min=0).minimum(last)
+    x, y, z = within.unbind(2)
+    values = image[:, x, y, z].where((places == within).all(2), 0.0)
+    return values.transpose(0, 1).flatten(1)
 
 
 def _convolve(image: Float[Tensor, "C X Y Z"], kernel: Float[Tensor, "C E E E"]) -> Float[Tensor, "X Y Z"]:

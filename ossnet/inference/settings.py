@@ -13,15 +13,15 @@ MeshFormat = Literal["ply", "stl", "obj"]
 class InferenceConfig:
     """Settings of memory and speed."""
 
-    method: Method = "dense"
-    """Of occupancy networks. dense: decide every voxel. hierarchical: lattices, then every voxel that could
-    be something else, then an audit of what was skipped. paper, paper-prior: as the paper does, which loses
+    method: Method = "hierarchical"
+    """Of occupancy networks. hierarchical: lattices, then every voxel that could be something else, then an
+    audit of what was skipped. dense: decide every voxel. paper, paper-prior: as the paper does, which loses
     whole pieces that hide between points 4 voxels apart or outside the coarse prediction."""
     points_per_chunk: int = 2**14
     """Points an occupancy network decodes at once: the setting of its memory."""
     suspicion: float = 0.02
-    """hierarchical: the probability, of a coarse cell or a point of the lattice, from which every voxel
-    around is asked."""
+    """hierarchical: the probability of a class, by the encoder's coarse prediction or by what points around
+    say, from which a voxel is asked."""
     alike_share: float = 0.1
     """hierarchical: share of the volume, the likeliest of what looks like a class that was found, that is
     asked at once; if none of it is in the class, the rest is not asked. Less is faster and may lose single

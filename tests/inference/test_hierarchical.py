@@ -74,7 +74,7 @@ def both(
     """Classes by the dense and by another method, and the share of voxels that the latter asked for."""
     image = torch.zeros(1, *shape)
     sampling = SamplingConfig(working_shape=shape)
-    dense = InferenceConfig(points_per_chunk=chunk)
+    dense = InferenceConfig("dense", points_per_chunk=chunk)
     expected = predict_volume(network, image, sampling=sampling, settings=dense).classes
     network.asked = 0
     found = predict_volume(network, image, sampling=sampling, settings=replace(dense, method=method))
