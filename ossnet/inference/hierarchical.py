@@ -85,7 +85,7 @@ def _first_lattice(decided: Decided, suspicion: float) -> _Lattice:
     todo = torch.zeros_like(decided.known)
     points = every(todo, stride)
     points[...] = True
-    logits = decided.ask(todo).T.reshape(-1, *points.shape)
+    logits = decided.ask_points(todo).T.reshape(-1, *points.shape)
     return _Lattice(stride, logits, _doubtful(decided, logits, stride, suspicion))
 
 
@@ -98,7 +98,7 @@ def _finer_lattice(decided: Decided, coarse: _Lattice, suspicion: float) -> _Lat
     points[...] = suspicious(logits, suspicion, coarse.stride, overlapping=decided.overlapping)
     points |= touching(enlarge(coarse.doubtful, 2, points.shape))
     points &= ~every(decided.known, stride)
-    logits[:, points] = decided.ask(todo).T
+    logits[:, points] = decided.ask_points(todo).T
     return _Lattice(stride, logits, _doubtful(decided, logits, stride, suspicion))
 
 

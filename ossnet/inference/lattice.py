@@ -4,7 +4,7 @@ Letters: L logits, N points, X Y Z voxel axes in nibabel's order; x y z points o
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -30,16 +30,22 @@ class Decided:
         self.codes = torch.zeros(volume.shape, dtype=torch.uint8, device=device)
         self.known = torch.zeros(volume.shape, dtype=torch.bool, device=device)
 
-    def ask(self, todo: Bool[Tensor, "X Y Z"]) -> Float[Tensor, "N L"]:
-        """Let the network decide these voxels; the logits it gives, the last axis running fastest."""
-        given = []
+    def ask(self, todo: Bool[Tensor, "X Y Z"]) -> None:
+        """Let the network decide these voxels."""
+        for _ in self._answers(todo):
+            pass
+
+    def ask_points(self, todo: Bool[Tensor, "X Y Z"]) -> Float[Tensor, "N L"]:
+        """The same; also the logits it gives, the last axis running fastest."""
+        return torch.cat([*self._answers(todo)])
+
+    def _answers(self, todo: Bool[Tensor, "X Y Z"]) -> Iterator[Float[Tensor, "M L"]]:
         for part in todo.flatten().nonzero()[:, 0].split(_PART):
             places = torch.stack(torch.unravel_index(part, todo.shape), 1)
             for voxels, logits in self.volume.points(places):
                 self.codes[voxels.unbind(1)] = decide(logits, overlapping=self.overlapping)
-                given.append(logits)
+                yield logits
         self.known |= todo
-        return torch.cat(given)
 
     def fill(self, logits: Float[Tensor, "L x y z"], stride: int, suspicion: float) -> Bool[Tensor, "X Y Z"]:
         """Decide what was not asked by what the points of a lattice around it say.
