@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from ray_workers import busy, kill
 
 from ossnet.checkpoint import save_checkpoint
 from ossnet.config import Config
-from ossnet.data import Store, Task
+from ossnet.data import Store, Task, write_phantom
 from ossnet.inference import Predictor
 from ossnet.models import UNetConfig, network_config, network_from_config
 from ossnet.sampling import SamplingConfig
@@ -24,13 +26,18 @@ ROOT = Path(__file__).parents[2]
 BRATS = Task(modalities=("FLAIR", "T1w", "T1gd", "T2w"), labels={"necrosis": 1, "edema": 2, "enhancing": 4})
 
 
-def job(name: str, *options: object) -> subprocess.CompletedProcess[str]:
+def job_at_work(name: str, *options: object) -> subprocess.Popen[str]:
     command = [sys.executable, ROOT / "jobs" / f"{name}.py", *options]
     # One thread: on a busy machine several wait for one another, ten times as long.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
-    return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, env=environment
-    )
+    parts, pipe = [str(part) for part in command], subprocess.PIPE
+    return subprocess.Popen(parts, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def job(name: str, *options: object) -> subprocess.CompletedProcess[str]:
+    with job_at_work(name, *options) as process:
+        printed, errors = process.communicate()
+    return subprocess.CompletedProcess([name], process.returncode, printed, errors)
 
 
 def small(config: Config) -> Config:
@@ -175,6 +182,36 @@ def test_many_workers_and_one_bad_scan(checkpoint: Path, scans: list[Path], tmp_
         assert np.array_equal(np.asarray(nibabel.load(path).dataobj), alone(scan).labels)
     again = job("predict", *options, "--output", output)
     assert [case["kept"] for case in cases_of(again).values()] == [True] * 4 + [False]
+
+
+def test_killed_workers_cost_no_scan_but_the_one_that_kills_each(
+    checkpoint: Path, scans: list[Path], tmp_path: Path
+) -> None:
+    """The first is killed at its first scan; then whoever tries the largest, the first of all, alone."""
+    (whole,) = (write_phantom(tmp_path / "large", cases=1, shape=(72, 72, 72)) / "imagesTr").iterdir()
+    large, output, others = whole.rename(tmp_path / "large.nii.gz"), tmp_path / "out", 0
+    options = ("--checkpoint", checkpoint, "--output", output, "--json", "--input", large, *scans[:5])
+    with job_at_work("predict", *options, "--workers", "2") as driver:
+        first = list[int]()
+        while driver.poll() is None:
+            others = len(list(output.glob("phantom_*_seg.nii.gz")))
+            if not first or others == 5:
+                first += kill(busy(driver.pid, "_Worker)).submit"))
+            time.sleep(0.02)
+        printed, errors = driver.communicate()
+    assert len(first) >= 2
+    assert driver.returncode == 2
+    (line,) = errors.strip().splitlines()
+    assert line.startswith(f"error: {large}: the process that predicts it was killed 2 times")
+    result = json.loads(printed.strip().splitlines()[-1])
+    assert result["failed"] == 1
+    assert sorted(case["case"] for case in result["cases"]) == [
+        "large",
+        *(scan.name.removesuffix(".nii.gz") for scan in scans[:5]),
+    ]
+    again = job("predict", *options)
+    assert again.returncode == 0, again.stderr
+    assert {case for case, outcome in cases_of(again).items() if not outcome["kept"]} == {"large"}
 
 
 @pytest.mark.parametrize(
