@@ -110,7 +110,7 @@ def test_every_piece_keeps_its_own_volume(smoothing: int) -> None:
     assert volumes == pytest.approx([-1, 1, 3, ellipsoid().sum()], rel=0.005)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.sampled_from([0.3, 0.5, 0.7]))
 def test_closed_whatever_the_mask(seed: int, share: float) -> None:
     """Of noise, in which marching cubes leaves walls of two opposed triangles."""
