@@ -48,6 +48,7 @@ def main() -> None:
     from ossnet.evaluation.calibration import calibrate
     from ossnet.evaluation.run import evaluate
     from ossnet.inference import Predictor
+    from ossnet.inference.calibration import read_calibration
 
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     checkpoint = options.checkpoint or _demo().checkpoint()
@@ -65,6 +66,7 @@ def main() -> None:
         against=None if options.against is None else load(options.against),
         tolerance_mm=options.tolerance_mm,
         calibration=options.calibration is not None,
+        fitted=read_calibration(checkpoint) if options.calibration else None,
         progress=_tell,
     )
     if options.json:
@@ -74,11 +76,9 @@ def main() -> None:
 
 
 def _finish(evaluation: "Evaluation", split: str, checkpoint: Path) -> None:
-    summary = evaluation.summary
-    made = {"cases": f"{summary['cases']} ({split})", "dice": f"{summary['dice']['mean']:.4f}"}
-    made |= {f"dice/{name}": f"{each['dice']['mean']:.4f}" for name, each in summary["classes"].items()}
-    made |= {"iou": f"{summary['iou']['mean']:.4f}", "per case": str(evaluation.cases)}
-    made |= {"summary": str(evaluation.report), "page": str(evaluation.page)}
+    made = {"cases": f"{evaluation.summary['cases']} ({split})", **evaluation.figures}
+    made |= {"per case": str(evaluation.cases), "summary": str(evaluation.report)}
+    made["page"] = str(evaluation.page)
     follow_up = f"python jobs/predict.py --checkpoint {checkpoint} --input SCAN --output DIR"
     cli.finish(made=made, follow_up=follow_up)
 

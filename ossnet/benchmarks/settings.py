@@ -1,6 +1,7 @@
 """What to compare. Light: no torch here, so that a command line loads fast."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -47,18 +48,9 @@ class ModelsSettings:
         Raises:
             UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
         """
-        for option in ("networks", "shapes"):
-            if not getattr(self, option):
-                msg = f"{option}: expected one or more, found none; leave the option out for the default"
-                raise UserError(msg)
-        for name in self.networks:
-            if name not in PRESETS:
-                raise UserError(unknown("network", name, PRESETS))
-        for option in ("points", "batch_size", "repeats", "threads"):
-            value = getattr(self, option)
-            if value is not None and value < 1:
-                msg = f"{option.replace('_', '-')}: expected at least 1, found {value}"
-                raise UserError(msg)
+        _check_given(self, "networks", "shapes")
+        _check_presets(self.networks)
+        _check_counts(self, "points", "batch_size", "repeats", "threads")
         for text in self.shapes:
             parse_shape(text)
 
@@ -82,12 +74,9 @@ class MemorySettings:
         Raises:
             UserError: an unknown network (names the nearest), or a number below 1.
         """
-        for name in self.networks:
-            if name not in PRESETS:
-                raise UserError(unknown("network", name, PRESETS))
-        if not self.networks or self.draws < 1:
-            msg = f"draws, networks: expected at least 1, found {self.draws} and {len(self.networks)}"
-            raise UserError(msg)
+        _check_given(self, "networks")
+        _check_presets(self.networks)
+        _check_counts(self, "draws")
 
 
 @dataclass(frozen=True)
@@ -119,19 +108,13 @@ class InputSettings:
         Raises:
             UserError: an unknown or dense network, a shape that is none, or a number out of its range.
         """
+        _check_given(self, "networks")
+        _check_presets(self.networks)
         for name in self.networks:
-            if name not in PRESETS:
-                raise UserError(unknown("network", name, PRESETS))
             if not isinstance(PRESETS[name], OccupancyConfig):
                 msg = f"networks: expected occupancy networks, which train on points, found {name}"
                 raise UserError(msg)
-        for option in ("cases", "points", "repeats", "threads"):
-            if getattr(self, option) < 1:
-                msg = f"{option}: expected at least 1, found {getattr(self, option)}"
-                raise UserError(msg)
-        if not self.networks:
-            msg = "networks: expected one or more, found none; leave the option out for the default"
-            raise UserError(msg)
+        _check_counts(self, "cases", "points", "repeats", "threads")
         if not 0 <= self.border_share <= 1:
             msg = f"border-share: expected a share from 0 to 1, found {self.border_share}"
             raise UserError(msg)
@@ -167,17 +150,9 @@ class InferenceSettings:
         Raises:
             UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
         """
-        for option in ("networks", "shapes", "methods", "arithmetic"):
-            if not getattr(self, option):
-                msg = f"{option}: expected one or more, found none; leave the option out for the default"
-                raise UserError(msg)
-        for name in self.networks:
-            if name not in PRESETS:
-                raise UserError(unknown("network", name, PRESETS))
-        for option in ("dense_voxels", "points_per_chunk", "repeats", "threads"):
-            if getattr(self, option) < 1:
-                msg = f"{option.replace('_', '-')}: expected at least 1, found {getattr(self, option)}"
-                raise UserError(msg)
+        _check_given(self, "networks", "shapes", "methods", "arithmetic")
+        _check_presets(self.networks)
+        _check_counts(self, "dense_voxels", "points_per_chunk", "repeats", "threads")
         for text in (*self.shapes, self.window):
             parse_shape(text)
 
@@ -199,3 +174,25 @@ def parse_shape(text: str) -> Shape:
 def shape_name(shape: Shape) -> str:
     """`(256, 256, 160)` as `256x256x160`."""
     return "x".join(map(str, shape))
+
+
+def _check_given(settings: object, *options: str) -> None:
+    for option in options:
+        if not getattr(settings, option):
+            msg = f"{option}: expected one or more, found none; leave the option out for the default"
+            raise UserError(msg)
+
+
+def _check_presets(networks: Sequence[str]) -> None:
+    for name in networks:
+        if name not in PRESETS:
+            raise UserError(unknown("network", name, PRESETS))
+
+
+def _check_counts(settings: object, *options: str) -> None:
+    """None is a count that is chosen later."""
+    for option in options:
+        value = getattr(settings, option)
+        if value is not None and value < 1:
+            msg = f"{option.replace('_', '-')}: expected at least 1, found {value}"
+            raise UserError(msg)

@@ -4,12 +4,9 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.record import Record
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from ossnet.terminal import print_table
 
 OURS, RECIPE = "ossnet", "recipe"
 STATISTIC = (
@@ -17,7 +14,6 @@ STATISTIC = (
     "process from the start of the training; searches are compared at the time that the shorter one took"
 )
 _RIVALS = {False: "recipe", True: "recipe, what is over budget ends with its first epoch"}
-_WIDTH = 120  # where the output is no terminal
 
 
 @dataclass(frozen=True)
@@ -112,25 +108,25 @@ class ContestResult(Record):
 
 def show(result: ContestResult) -> None:
     """Print a row a study, then a row a comparison."""
-    from rich.console import Console
-
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
-    studies = _table(
-        "search", "seed", "started", "feasible", "share", "refused", "CPU s", "best feasible Dice"
+    columns = ["search", "seed", "started", "feasible", "share", "refused", "CPU s", "best feasible Dice"]
+    studies = sorted(result.rows, key=lambda each: (each.way, each.seed))
+    print_table(columns, (_cells(result, row) for row in studies))
+    print()
+    columns = ["best feasible Dice at equal training time against", "seed", "CPU s", "ossnet", "rival"]
+    print_table(
+        columns,
+        (
+            [met.rival, str(met.seed), f"{met.cpu_s:.0f}", _text(met.ours), _text(met.theirs)]
+            for met in result.meetings()
+        ),
     )
-    for row in sorted(result.rows, key=lambda each: (each.way, each.seed)):
-        kept = sum(map(result.feasible, row.trials))
-        last = result.curve(row)[-1]
-        counts = (row.seed, len(row.trials), kept, f"{kept / len(row.trials):.0%}", row.refused)
-        studies.add_row(row.way, *map(str, counts), f"{last[0]:.0f}", _text(last[1]))
-    console.print(studies)
-    meetings = _table("best feasible Dice at equal training time against", "seed", "CPU s", "ossnet", "rival")
-    for met in result.meetings():
-        values = (_text(met.ours), _text(met.theirs))
-        meetings.add_row(met.rival, str(met.seed), f"{met.cpu_s:.0f}", *values)
-    console.print()
-    console.print(meetings)
+
+
+def _cells(result: ContestResult, row: SearchRow) -> list[str]:
+    kept = sum(map(result.feasible, row.trials))
+    spent, best = result.curve(row)[-1]
+    counts = (row.seed, len(row.trials), kept, f"{kept / len(row.trials):.0%}", row.refused)
+    return [row.way, *map(str, counts), f"{spent:.0f}", _text(best)]
 
 
 def draw(result: ContestResult) -> bytes:
@@ -166,12 +162,3 @@ def _best_by(curve: list[tuple[float, float | None]], until: float) -> float | N
 
 def _text(dice: float | None) -> str:
     return "none" if dice is None else f"{dice:.3f}"
-
-
-def _table(*columns: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
-    return table

@@ -3,7 +3,10 @@
 import json
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +18,55 @@ from ossnet.inference.many import Order, predict_scan
 from ossnet.inference.records import Outcome
 from ossnet.tree import from_dict, to_dict
 
-_LOST = 3  # how often a batch goes on with the scans that are left when a process is gone
+_TRIES = 2  # a scan that is lost with its worker so often is likely the cause
 
 
 def on_workers(order: Order, workers: int, scans: Sequence[Scanned]) -> Iterator[Outcome]:
     """Outcomes as they are done, in any order; the output must be a folder that every node sees.
 
+    The scan of a worker that is killed is tried again after the others; if that is killed too it is given up.
+
     Raises:
-        UserError: so many workers can never be placed, or one was lost again and again.
+        UserError: so many workers can never be placed, or the cluster was lost.
     """
-    left = {scan.case: scan for scan in scans}
+    left, losses, records = {scan.case: scan for scan in scans}, Counter[str](), order.records()
     with connect():
         import ray
 
         share = plan_run(nodes(), workers)
-        for lost in range(_LOST + 1):
+        while left:
+            size = min(workers, len(left))
             try:
-                for outcome in _batch(order, workers, share, list(left.values())):
-                    del left[outcome.case]
-                    yield outcome
+                # The last worker's death ends the batch; what is lost is looked for below in any case.
+                with suppress(ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
+                    for outcome in _batch(order, size, share, list(left.values())):
+                        del left[outcome.case]
+                        yield outcome
             except ray.exceptions.RayError as error:
-                if lost == _LOST:
-                    raise UserError(_missing(order, list(left), error)) from error
-            else:
-                return
+                raise UserError(_missing(order, list(left), error)) from error
+            for scan in list(left.values())[:size]:  # each worker holds one at a time, in this order
+                del left[scan.case]
+                losses[scan.case] += 1
+                found = records.find(scan)  # written, but its worker killed before it could say so
+                if found is None and losses[scan.case] < _TRIES:
+                    left[scan.case] = scan
+                else:
+                    yield replace(found, kept=False) if found else Outcome(scan.case, problem=_killed(scan))
 
 
-def _batch(order: Order, workers: int, share: Share, scans: Sequence[Scanned]) -> Iterator[Outcome]:
+def _batch(order: Order, size: int, share: Share, scans: Sequence[Scanned]) -> Iterator[Outcome]:
+    """Without those whose worker was killed; no worker starts again, which Ray Data cannot do quietly."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it tells is told by us
     rows = ray.data.from_items([_row(scan) for scan in scans], override_num_blocks=len(scans))
     rows.context.enable_progress_bars = False
+    rows.context.max_errored_blocks = size - 1  # without any worker it would wait for ever
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to say what an actor holds
         done = rows.map(
             _Worker,
             fn_constructor_args=(order.absolute,),
-            concurrency=min(workers, len(scans)),
+            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
             num_cpus=share.cpus,
             num_gpus=share.gpus,
             max_restarts=0,
@@ -60,12 +75,18 @@ def _batch(order: Order, workers: int, share: Share, scans: Sequence[Scanned]) -
         yield from_dict(Outcome, json.loads(row["outcome"]))
 
 
+def _killed(scan: Scanned) -> str:
+    return (
+        f"{scan.images[0]}: the process that predicts it was killed {_TRIES} times, as happens when RAM runs "
+        "out: ask for fewer --workers and give the same command again, which predicts what is missing"
+    )
+
+
 def _missing(order: Order, cases: Sequence[str], error: Exception) -> str:
     names = ", ".join(cases[:3]) + ", ..." * (len(cases) > 3)
     return (
-        f"{order.output}: {len(cases)} scans are missing ({names}): a worker was lost {_LOST + 1} times "
-        f"({type(error).__name__}), as happens when RAM runs out: ask for fewer --workers and give the same "
-        "command again, which goes on where this stopped"
+        f"{order.output}: {len(cases)} scans are missing ({names}): Ray's cluster failed "
+        f"({type(error).__name__}): give the same command again, which predicts what is missing"
     )
 
 

@@ -93,32 +93,54 @@ def calibrate(predictor: Predictor, store: Store, *, fold: int | None, checkpoin
 
 
 def fit_temperature(predictor: Predictor, store: Store, cases: Sequence[str]) -> Calibration:
-    """The temperature at which the labels of voxels near foreground are likeliest (Guo et al. 2017).
+    """The temperature at which the labels of voxels near foreground are likeliest (Guo et al. 2017), and that
+    of each half of the cases, at which the other half is judged.
 
     Raises:
         UserError: no cases, or no foreground in them.
     """
-    from scipy.optimize import minimize_scalar
-
-    parts = [_sample(predictor, store, case, MOST // len(cases)) for case in cases]
-    if not sum(len(codes) for _, codes in parts):
+    drawn = {case: _sample(predictor, store, case, MOST // len(cases)) for case in cases}
+    useful = [case for case, (_, codes) in drawn.items() if len(codes)]
+    if not useful:
         msg = f"{store.root}: expected foreground in the validation cases, found none: prepare with others"
         raise UserError(msg)
-    logits, codes = torch.cat([one for one, _ in parts]), torch.cat([other for _, other in parts])
     overlapping = predictor.task.overlapping
-
-    def cost(log_temperature: float) -> float:
-        return likelihood(logits / float(np.exp(log_temperature)), codes, overlapping=overlapping)
-
-    best = minimize_scalar(cost, bounds=np.log(_RANGE), method="bounded")
+    whole = _Fit.of([drawn[case] for case in useful], overlapping=overlapping)
+    halves = [useful[::2], useful[1::2] or useful]
+    first, second = (_Fit.of([drawn[case] for case in half], overlapping=overlapping) for half in halves)
     return Calibration(
-        temperature=float(np.exp(best.x)),
+        temperature=whole.temperature,
         split="validation",
         cases=len(cases),
-        voxels=len(codes),
-        nll_before=cost(0.0),
-        nll_after=float(best.fun),
+        voxels=whole.voxels,
+        nll_before=whole.before,
+        nll_after=whole.after,
+        held_out={case: (first if case in useful[1::2] else second).temperature for case in useful},
+        in_sample=len(useful) == 1,
     )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A temperature, and the negative log likelihood without and with it."""
+
+    temperature: float
+    voxels: int
+    before: float
+    after: float
+
+    @classmethod
+    def of(cls, drawn: Sequence[tuple[Tensor, Tensor]], *, overlapping: bool) -> "_Fit":
+        """Of the logits and codes of some cases."""
+        from scipy.optimize import minimize_scalar
+
+        logits, codes = torch.cat([one for one, _ in drawn]), torch.cat([other for _, other in drawn])
+
+        def cost(log_temperature: float) -> float:
+            return likelihood(logits / float(np.exp(log_temperature)), codes, overlapping=overlapping)
+
+        best = minimize_scalar(cost, bounds=np.log(_RANGE), method="bounded")
+        return cls(float(np.exp(best.x)), len(codes), cost(0.0), float(best.fun))
 
 
 def likelihood(logits: Float[Tensor, "N K"], codes: UInt8[Tensor, " N"], *, overlapping: bool) -> float:

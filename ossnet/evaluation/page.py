@@ -25,6 +25,11 @@ _COUNTS = {
     "invented": "invented",
     "ece": "ECE",
 }
+_ECE = {
+    "unseen": "",
+    "cross-fitted": "; of each case it was fitted on, at that fitted on the half of them without it",
+    "in-sample": ", which was fitted on the very case that is judged: expect a larger one of others",
+}
 
 
 def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
@@ -43,7 +48,8 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
     ]
     if "temperature" in summary:
         heat = f"{summary['temperature']:.3g}"
-        parts.append(f"<p>ECE: expected calibration error near foreground, at temperature {heat}.</p>")
+        note = _ECE[summary["ece_protocol"]]
+        parts.append(f"<p>ECE: expected calibration error near foreground, at temperature {heat}{note}.</p>")
     if "against" in summary:
         parts += ["<h2>This checkpoint minus the other</h2>", _difference(summary["against"]["difference"])]
     for rank, path in overlays.items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from ossnet.data import Store
 from ossnet.errors import UserError
@@ -19,9 +19,14 @@ from ossnet.evaluation.sampled import POINTS, Protocol, SampledOverlap, sampled_
 from ossnet.evaluation.summary import comparison, report
 from ossnet.files import write_aside
 from ossnet.inference import Predictor
+from ossnet.inference.calibration import Calibration
 
 TOLERANCE_MM = 1.0
 """Of the normalised surface distance."""
+
+EceProtocol = Literal["unseen", "cross-fitted", "in-sample"]
+"""At which temperature probabilities are judged: one fitted on none of the cases, or on none at all; of cases
+that it was fitted on, that fitted on the half of them without the case; of an only case its own."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,17 @@ class Evaluation:
     """The telling cases as HTML."""
     overlays: tuple[Path, ...]
 
+    @property
+    def figures(self) -> dict[str, str]:
+        """The main ones as text, by name."""
+        classes, note = self.summary["classes"], f" ({self.summary.get('ece_protocol')})"
+        told = {"dice": f"{self.summary['dice']['mean']:.4f}"}
+        told |= {f"dice/{name}": f"{each['dice']['mean']:.4f}" for name, each in classes.items()}
+        told |= {"iou": f"{self.summary['iou']['mean']:.4f}"}
+        return told | {
+            f"ece/{name}": f"{each['ece']:.4f}{note}" for name, each in classes.items() if "ece" in each
+        }
+
 
 def evaluate(
     predictor: Predictor,
@@ -48,6 +64,7 @@ def evaluate(
     against: Predictor | None = None,
     tolerance_mm: float = TOLERANCE_MM,
     calibration: bool = False,
+    fitted: Calibration | None = None,
     progress: Callable[[CaseScore, int, int], None] = lambda score, done, of: None,
 ) -> Evaluation:
     """Score every case of a split on full volumes of the working grid.
@@ -57,6 +74,7 @@ def evaluate(
         against: another network, to be compared case by case.
         tolerance_mm: of the normalised surface distance.
         calibration: also judge probabilities; every voxel is then decided, whatever the method.
+        fitted: where the predictor's temperature comes from, so that no case is judged at one fitted on it.
         progress: told of every case with how many are done, and of how many.
 
     Raises:
@@ -69,18 +87,19 @@ def evaluate(
     if not cases:
         msg = f"{store.root}: the {split} split has no cases: choose another or prepare anew"
         raise UserError(msg)
-    judged, began = _Judged(store, tolerance_mm, calibration=calibration), time.monotonic()
+    judged, began = _Judged(store, tolerance_mm), time.monotonic()
     total = len(cases) * len(predictors)
     for each in predictors:
         for case in cases:
-            score = judged.add(each, case)
+            own = fitted.held_out.get(case) if fitted and each is predictor else None
+            score = judged.add(each, case, (own or each.temperature) if calibration else None)
             progress(score, len(judged.scores), total)
     seconds = (time.monotonic() - began) / total
     scores, others = judged.scores[: len(cases)], judged.scores[len(cases) :]
     summary = {"split": split, "fold": fold, **report(scores), "nsd_tolerance_mm": tolerance_mm}
     summary |= {"paper_protocol": judged.paper_protocol(len(cases)), "seconds_per_case": seconds}
     if calibration:
-        summary["temperature"] = predictor.temperature
+        summary |= {"temperature": predictor.temperature, "ece_protocol": _protocol(cases, fitted)}
         for name, found in pooled(judged.reliabilities[: len(cases)]).items():
             summary["classes"][name]["ece"] = found.error
     if others:
@@ -105,22 +124,21 @@ def evaluate(
 class _Judged:
     """Scores gathered case by case."""
 
-    def __init__(self, store: Store, tolerance_mm: float, *, calibration: bool) -> None:
+    def __init__(self, store: Store, tolerance_mm: float) -> None:
         self.store = store
         self.tolerance_mm = tolerance_mm
-        self.calibration = calibration
         self.reliabilities: list[dict[str, Reliability]] = []
         self.scores: list[CaseScore] = []
         self.sampled: dict[Protocol, list[SampledOverlap]] = {protocol: [] for protocol in POINTS}
 
-    def add(self, predictor: Predictor, case: str) -> CaseScore:
+    def add(self, predictor: Predictor, case: str, temperature: float | None) -> CaseScore:
         score, prediction = score_case(
             predictor.network,
             self.store,
             case,
             sampling=predictor.sampling,
             settings=predictor.settings,
-            temperature=predictor.temperature if self.calibration else None,
+            temperature=temperature,
         )
         stored, task = self.store.case(case), self.store.task
         codes, label = prediction.classes.numpy(), task.codes(stored.label)
@@ -141,6 +159,12 @@ class _Judged:
             }
             for protocol, found in self.sampled.items()
         }
+
+
+def _protocol(cases: Sequence[str], fitted: Calibration | None) -> EceProtocol:
+    if fitted is None or fitted.held_out.keys().isdisjoint(cases):
+        return "unseen"
+    return "in-sample" if fitted.in_sample else "cross-fitted"
 
 
 def _telling(scores: Sequence[CaseScore]) -> dict[str, CaseScore]:

@@ -23,6 +23,11 @@ class Calibration:
     nll_before: float
     """Mean negative log likelihood of these voxels' labels at temperature 1, in nats."""
     nll_after: float
+    held_out: dict[str, float]
+    """Of each of these cases the temperature fitted on the half of them that it is not in: what it may be
+    judged at. Of an only case with foreground it is that fitted on itself."""
+    in_sample: bool
+    """Whether there was only one such case."""
 
     def save(self, checkpoint: Path) -> Path:
         """Write it beside the weights; aside first, then renamed."""
@@ -37,15 +42,25 @@ def read_temperature(checkpoint: Path) -> float:
     Raises:
         UserError: the file is damaged.
     """
+    found = read_calibration(checkpoint)
+    return 1.0 if found is None else found.temperature
+
+
+def read_calibration(checkpoint: Path) -> Calibration | None:
+    """What was fitted to a checkpoint, if anything was.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = checkpoint / FILE
     if not path.is_file():
-        return 1.0
+        return None
     try:
-        found = from_dict(Calibration, json.loads(path.read_text()), FILE).temperature
+        found = from_dict(Calibration, json.loads(path.read_text()), FILE)
     except ValueError as error:
         msg = f"{path}: expected a fitted temperature, found {str(error).splitlines()[0]}: fit it again"
         raise UserError(msg) from error
-    if not 0 < found < float("inf"):
-        msg = f"{path}: expected a temperature above 0, found {found}: fit it again"
+    if not 0 < found.temperature < float("inf"):
+        msg = f"{path}: expected a temperature above 0, found {found.temperature}: fit it again"
         raise UserError(msg)
     return found

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ossnet.inference.boxes import Box
+from ossnet.inference.boxes import Box, indices
 from ossnet.inference.decision import mean_logits
 from ossnet.inference.grid import AskedGrid
 from ossnet.inference.occupancy import EncodedVolume
@@ -57,7 +57,9 @@ class MirroredVolume(EncodedVolume):
 
     def box(self, box: Box) -> Float[Tensor, "N K"]:
         """As of the volume itself."""
-        return self._mean([super().box(box), *(each.box(box) for each in self._mirrored)])
+        return self.decide(
+            indices(box, self._frame.device)
+        )  # its own box would ask `decide`, mirrors and all
 
     def decide(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
         """As of the volume itself."""
@@ -67,6 +69,11 @@ class MirroredVolume(EncodedVolume):
         """The largest of all."""
         priors = [super().prior_at(voxels), *(each.prior_at(voxels) for each in self._mirrored)]
         return torch.stack(priors).amax(0)
+
+    def prior_between(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
+        """The mean of all, as of the decisions."""
+        priors = [super().prior_between(voxels), *(each.prior_between(voxels) for each in self._mirrored)]
+        return torch.stack(priors).mean(0)
 
     def _mean(self, logits: Sequence[Tensor]) -> Tensor:
         return mean_logits(logits, overlapping=self._overlapping)

@@ -105,7 +105,7 @@ def test_memory_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (("model",), "unknown command 'model': did you mean 'models'?"),
-        (("memory", "--draws", 0), "draws, networks: expected at least 1, found 0"),
+        (("memory", "--draws", 0), "draws: expected at least 1, found 0"),
         (("input", "--networks", "unet-3d"), "networks: expected occupancy networks, which train on points"),
         (("input", "--source", "nowhere"), "nowhere"),
         (("models", "--networks", "unet-4d"), "unknown network 'unet-4d': did you mean 'unet-"),

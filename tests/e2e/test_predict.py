@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from ray_workers import busy, kill
 
 from ossnet.checkpoint import save_checkpoint
 from ossnet.config import Config
-from ossnet.data import Store, Task
+from ossnet.data import Store, Task, write_phantom
 from ossnet.inference import Predictor
 from ossnet.models import UNetConfig, network_config, network_from_config
 from ossnet.sampling import SamplingConfig
@@ -24,13 +26,18 @@ ROOT = Path(__file__).parents[2]
 BRATS = Task(modalities=("FLAIR", "T1w", "T1gd", "T2w"), labels={"necrosis": 1, "edema": 2, "enhancing": 4})
 
 
-def job(name: str, *options: object) -> subprocess.CompletedProcess[str]:
+def job_at_work(name: str, *options: object) -> subprocess.Popen[str]:
     command = [sys.executable, ROOT / "jobs" / f"{name}.py", *options]
     # One thread: on a busy machine several wait for one another, ten times as long.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
-    return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, env=environment
-    )
+    parts, pipe = [str(part) for part in command], subprocess.PIPE
+    return subprocess.Popen(parts, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def job(name: str, *options: object) -> subprocess.CompletedProcess[str]:
+    with job_at_work(name, *options) as process:
+        printed, errors = process.communicate()
+    return subprocess.CompletedProcess([name], process.returncode, printed, errors)
 
 
 def small(config: Config) -> Config:
@@ -175,6 +182,40 @@ def test_many_workers_and_one_bad_scan(checkpoint: Path, scans: list[Path], tmp_
         assert np.array_equal(np.asarray(nibabel.load(path).dataobj), alone(scan).labels)
     again = job("predict", *options, "--output", output)
     assert [case["kept"] for case in cases_of(again).values()] == [True] * 4 + [False]
+
+
+def predict_and_kill(most: int, *options: object) -> tuple[subprocess.CompletedProcess[str], int]:
+    """The job with two workers, of which so many are killed in the middle of a scan; and how many were."""
+    killed = 0
+    with job_at_work("predict", *options, "--workers", "2") as driver:
+        while driver.poll() is None:
+            killed += len(kill(busy(driver.pid, "_Worker)).submit")[: most - killed]))
+            time.sleep(0.02)
+        printed, errors = driver.communicate()
+    return subprocess.CompletedProcess(["predict"], driver.returncode, printed, errors), killed
+
+
+@pytest.mark.slow
+def test_killed_workers_cost_no_scan_but_one_that_kills_each(
+    checkpoint: Path, scans: list[Path], tmp_path: Path
+) -> None:
+    """One is killed once, at a scan that is then tried again; then whoever tries a large scan."""
+    (whole,) = (write_phantom(tmp_path / "large", cases=1, shape=(96, 96, 96)) / "imagesTr").iterdir()
+    large, output = whole.rename(tmp_path / "large.nii.gz"), tmp_path / "out"
+    options = ("--checkpoint", checkpoint, "--output", output, "--json", "--input", *scans)
+    done, killed = predict_and_kill(1, *options)
+    assert killed == 1
+    assert done.returncode == 0, done.stderr
+    assert len(cases_of(done)) == len(scans)
+    done, killed = predict_and_kill(9, *options, large)
+    assert killed == 2
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"error: {large}: the process that predicts it was killed 2 times")
+    assert {case for case, outcome in cases_of(done).items() if not outcome["kept"]} == {"large"}
+    again = job("predict", *options, large)
+    assert again.returncode == 0, again.stderr
+    assert {case for case, outcome in cases_of(again).items() if not outcome["kept"]} == {"large"}
 
 
 @pytest.mark.parametrize(

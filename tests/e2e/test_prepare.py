@@ -10,18 +10,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from ray_workers import busy, kill, workers_of
 
 from ossnet.data import PrepareConfig, Store, write_phantom
 from ossnet.data.plan import make_plan
 from ossnet.distributed.cluster import connect
 
 JOB = Path(__file__).parents[2] / "jobs" / "prepare.py"
+MAKING = "_make_row"  # in the title of a process that makes a case right now
 
 
 @pytest.fixture(scope="module")
@@ -263,32 +265,6 @@ def test_killed_it_goes_on_where_it_stood(run, tmp_path):
     assert contents(tmp_path / "again") == contents(store)
 
 
-def workers_of(driver: int) -> list[int]:
-    """Processes below a driver that Ray has given a task or keeps for one."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-    below, found = [driver], []
-    while below:
-        below = [pid for pid, parent in parents.items() if parent in below]
-        found += below
-    names = {}
-    for pid in found:
-        with suppress(OSError):
-            names[pid] = Path(f"/proc/{pid}/cmdline").read_text()
-    return [pid for pid, name in names.items() if name.startswith("ray::")]
-
-
-def busy(driver: int) -> list[int]:
-    """Those that make a case right now."""
-    names = {}
-    for pid in workers_of(driver):
-        with suppress(OSError):
-            names[pid] = Path(f"/proc/{pid}/cmdline").read_text()
-    return [pid for pid, name in names.items() if "_make_row" in name]
-
-
 @contextmanager
 def preparing(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """The job at work; waited for at the end."""
@@ -321,10 +297,8 @@ def test_killed_at_any_moment_it_leaves_what_a_run_of_its_own_would(whole, tmp_p
         while driver.poll() is None and len(list(store.glob("cases/[!.]*"))) < wanted:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
-        workers = [] if whom == "driver" else busy(driver.pid) or workers_of(driver.pid)
-        for victim in [driver.pid] if whom == "driver" else workers[:1]:
-            with suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
+        workers = [] if whom == "driver" else busy(driver.pid, MAKING) or list(workers_of(driver.pid))
+        kill([driver.pid] if whom == "driver" else workers[:1])
     assert driver.returncode == (-signal.SIGKILL if whom == "driver" else 0)
     done = subprocess.run(command(*options, "--output", store), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -339,9 +313,7 @@ def test_workers_that_always_die_end_the_run_with_a_word_and_it_goes_on_later(wh
     store = tmp_path / "store"
     with preparing(*options, "--output", store) as driver:
         while driver.poll() is None:
-            for victim in busy(driver.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(victim, signal.SIGKILL)
+            kill(busy(driver.pid, MAKING))
             time.sleep(0.02)
         assert driver.stderr is not None
         last = driver.stderr.read().splitlines()[-1]

@@ -18,7 +18,9 @@ from ossnet.evaluation.calibration import (
     likelihood,
     near_foreground,
     pooled,
+    reliabilities,
 )
+from ossnet.evaluation.cases import score_case
 from ossnet.evaluation.run import evaluate
 from ossnet.inference import Predictor, predict_volume
 from ossnet.inference.calibration import read_temperature
@@ -113,6 +115,53 @@ def test_the_temperature_is_kept_beside_the_weights(store: Store, checkpoint: Pa
     assert errors[1] < errors[0]
     assert after["temperature"] == fitted.temperature
     assert "ECE" in (tmp_path / "1" / "evaluation.html").read_text()
+
+
+def test_each_half_is_judged_at_the_temperature_of_the_other(
+    store: Store, checkpoint: Path, tmp_path: Path
+) -> None:
+    """An error told of the cases that one fitted on would flatter; of two cases each is a half."""
+    predictor, cases = Predictor.from_checkpoint(checkpoint), store.split("validation")
+    fitted = fit_temperature(predictor, store, cases)
+    first, second = (fit_temperature(predictor, store, [case]) for case in cases)
+    assert first.in_sample
+    assert not fitted.in_sample
+    expected = dict(zip(cases, (second.temperature, first.temperature), strict=True))
+    assert fitted.held_out == pytest.approx(expected)
+    assert min(expected.values()) < fitted.temperature < max(expected.values())
+
+    warm = replace(predictor, temperature=fitted.temperature)
+    found = evaluate(warm, store, split="validation", output=tmp_path / "a", calibration=True, fitted=fitted)
+    parts = []
+    for case, temperature in expected.items():
+        _, prediction = score_case(
+            warm.network,
+            store,
+            case,
+            sampling=warm.sampling,
+            settings=warm.settings,
+            temperature=temperature,
+        )
+        assert prediction.probabilities is not None
+        label = store.task.codes(store.case(case).label)
+        parts.append(reliabilities(prediction.probabilities, prediction.classes.numpy(), label, store.task))
+    for name, each in pooled(parts).items():
+        assert found.summary["classes"][name]["ece"] == pytest.approx(each.error)
+    assert found.figures[f"ece/{name}"].endswith(" (cross-fitted)")
+    assert "at that fitted on the half of them without it" in found.page.read_text()
+
+
+def test_an_only_case_is_told_to_be_in_sample(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    predictor = Predictor.from_checkpoint(checkpoint)
+    protocols = {}
+    for split in ("validation", "training"):
+        fitted = fit_temperature(predictor, store, store.split(split)[:1])
+        found = evaluate(
+            predictor, store, split="validation", output=tmp_path / split, calibration=True, fitted=fitted
+        )
+        protocols[split] = found.summary["ece_protocol"]
+    assert protocols == {"validation": "in-sample", "training": "unseen"}
+    assert "expect a larger one of others" in (tmp_path / "validation" / "evaluation.html").read_text()
 
 
 @pytest.mark.parametrize("text", ["{", '{"temperature": 2}', '{"temperature": -1}'])

@@ -38,7 +38,8 @@ def chances(found: VolumePrediction) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "overlapping"), [("oss-net-d", False), ("oss-net-c", True), ("unet-3d", False)]
+    ("name", "overlapping"),
+    [("o-net", False), ("oss-net-d", False), ("oss-net-c", True), ("unet-3d", False)],
 )
 def test_probabilities_are_the_mean_over_mirror_images(name: str, overlapping: bool) -> None:
     model, image = network(name, overlapping=overlapping), torch.randn(1, *SHAPE)
@@ -74,6 +75,9 @@ def test_flips_and_another_grid_together() -> None:
         )
         mean = mean_logits([plain.decide(voxels), turned.decide(voxels)], overlapping=False)
         torch.testing.assert_close(volume.decide(voxels), mean)
+        whole = tuple(slice(0, edge) for edge in grid.shape)
+        every = torch.cartesian_prod(*(torch.arange(edge) for edge in grid.shape))
+        torch.testing.assert_close(volume.box(whole), volume.decide(every))
 
 
 def test_every_combination_of_axes() -> None:

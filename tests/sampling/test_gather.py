@@ -5,20 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from slow_patch import slow_patch
 
 from ossnet.sampling.gather import empty, gather_patches
 from ossnet.sampling.patches import PatchSource
 
 MIRRORED = st.sampled_from([(), (1,), (2,), (1, 2)])
-
-
-def slow_patch(volume: np.ndarray, point: np.ndarray, before: int, edge: int) -> np.ndarray:
-    patch = np.zeros((len(volume), edge, edge, edge), np.float32)
-    for cell in np.ndindex(edge, edge, edge):
-        voxel = point - before + np.array(cell)
-        if (voxel >= 0).all() and (voxel < volume.shape[1:]).all():
-            patch[(slice(None), *cell)] = volume[(slice(None), *voxel)]
-    return patch
 
 
 def stored(

@@ -3,17 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from slow_patch import slow_patch
 
 from ossnet.sampling.patches import PatchSource
-
-
-def slow_patch(volume: np.ndarray, point: np.ndarray, before: int, edge: int) -> np.ndarray:
-    patch = np.zeros((len(volume), edge, edge, edge), np.float32)
-    for cell in np.ndindex(edge, edge, edge):
-        voxel = point - before + np.array(cell)
-        if (voxel >= 0).all() and (voxel < volume.shape[1:]).all():
-            patch[(slice(None), *cell)] = volume[(slice(None), *voxel)]
-    return patch
 
 
 @pytest.mark.parametrize("edge", [3, 5, 7])

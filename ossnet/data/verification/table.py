@@ -3,28 +3,20 @@
 from ossnet.data.verification import words
 from ossnet.data.verification.findings import Verification
 from ossnet.data.verification.remap import option
-
-_WIDTH = 180  # where the output is no terminal
+from ossnet.terminal import print_table
 
 
 def show(verification: Verification) -> None:
     """Print the cases, the labels, every finding with its remedy, and what odd labels may mean."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
-
     def draw(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-        table = Table(box=None, pad_edge=False)
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*map(Text, row))  # names may hold what rich takes for markup
-        console.print(table)
-        console.print()
+        # As texts: names may hold what rich takes for markup.
+        print_table(columns, (map(Text, row) for row in rows), left=len(columns))
+        print()
 
+    console = Console()
     draw(words.COLUMNS, [words.row(view, verification) for view in verification.cases])
     draw(("label", "name", "cases", "share of voxels"), [*words.label_rows(verification)])
     for finding in verification.findings:

@@ -1,0 +1,41 @@
+"""A small study to be prepared or spoilt, and what a cluster does to it, in a loop."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from ossnet.data.casefile import write_case
+from ossnet.data.plan import Plan
+from ossnet.data.preparation import building, complete, make_case
+from ossnet.data.store import Manifest
+from ossnet.errors import UserError
+
+
+def label_of(scans: Path, number: int = 1) -> Path:
+    return scans / "labelsTr" / f"phantom_{number:03d}.nii.gz"
+
+
+def image_of(scans: Path, number: int = 1) -> Path:
+    return scans / "imagesTr" / f"phantom_{number:03d}.nii.gz"
+
+
+def rewrite(path: Path, change) -> None:
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(change(np.asarray(image.dataobj)), image.affine, image.header), path)
+
+
+def prepare_here(plan: Plan) -> Manifest:
+    """What a cluster does, in a loop."""
+    set_aside = dict(plan.set_aside)
+    with building(plan):
+        for case in plan.missing:
+            try:
+                write_case(plan.path(case), make_case(case, plan))
+            except UserError as error:
+                set_aside[case.id] = str(error)
+        return complete(plan, set_aside)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
