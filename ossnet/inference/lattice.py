@@ -18,7 +18,7 @@ NEAR = 4
 """Voxels between points within which a logit hardly changes more than between neighbours."""
 _BACKGROUND_LAST = 255
 _PLANES = 16  # that are filled at once
-_PART = 1 << 18  # places whose three indices are held at once
+_PART = 1 << 16  # places whose three indices are held at once
 
 
 class Decided:

@@ -55,15 +55,27 @@ def ask_alike(
     while before is None or not torch.equal(decided.codes, before):
         before = decided.codes.clone()
         for index, of_class in enumerate(zip(*odds, strict=True)):
-            inside = in_class(decided.codes, index, overlapping=decided.overlapping)
-            known = decided.known & learnt_from
-            found, rest = known & inside, known & ~inside
-            if found.any() and rest.any():
-                score = _score(image, _around(of_class, decided.codes.shape), found, rest)
-                gap = score[found].mean() - score[rest].mean()
-                alike = score >= score[found].min() - MARGIN * gap
-                _seek(decided, alike & ~inside & ~decided.known, score, index, at_once)
+            _ask_class(decided, image, learnt_from, index, of_class, at_once)
         decided.follow()
+
+
+def _ask_class(
+    decided: Decided,
+    image: Float[Tensor, "C X Y Z"],
+    learnt_from: Bool[Tensor, "X Y Z"],
+    index: int,
+    lattices: Sequence[Float[Tensor, "_ _ _"]],
+    at_once: int,
+) -> None:
+    inside = in_class(decided.codes, index, overlapping=decided.overlapping)
+    known = decided.known & learnt_from
+    found, rest = known & inside, known & ~inside
+    if not found.any() or not rest.any():
+        return
+    score = _score(image, _around(lattices, decided.codes.shape), found, rest)
+    gap = score[found].mean() - score[rest].mean()
+    alike = score >= score[found].min() - MARGIN * gap
+    _seek(decided, alike & ~inside & ~decided.known, score, index, at_once)
 
 
 def _odds(logits: Float[Tensor, "L *points"], *, overlapping: bool) -> Float[Tensor, "K *points"]:
@@ -114,12 +126,14 @@ def _score(
 def _surroundings(image: Float[Tensor, "C X Y Z"], voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
     """Cubes of `EDGE` around voxels, zero beyond the image: no padded copy of it is made."""
     steps = torch.arange(EDGE, device=voxels.device) - EDGE // 2
-    places = voxels[:, None] + torch.cartesian_prod(steps, steps, steps)
     last = torch.tensor(image.shape[1:], device=voxels.device) - 1
-    within = places.clamp(min=0).minimum(last)
-    x, y, z = within.unbind(2)
-    values = image[:, x, y, z].where((places == within).all(2), 0.0)
-    return values.transpose(0, 1).flatten(1)
+    values = []
+    for step in torch.cartesian_prod(steps, steps, steps):
+        places = voxels + step
+        nearest = places.clamp(min=0).minimum(last)
+        x, y, z = nearest.unbind(1)
+        values.append(image[:, x, y, z].where((places == nearest).all(1), 0.0))
+    return torch.stack(values, 2).transpose(0, 1).flatten(1)
 
 
 def _convolve(image: Float[Tensor, "C X Y Z"], kernel: Float[Tensor, "C E E E"]) -> Float[Tensor, "X Y Z"]:
@@ -137,12 +151,14 @@ def _convolve(image: Float[Tensor, "C X Y Z"], kernel: Float[Tensor, "C E E E"])
 
 def _some(mask: Bool[Tensor, "X Y Z"]) -> Int[Tensor, "N 3"]:
     """At most `MOST` places of a mask, evenly from all over it."""
-    places = mask.nonzero()
-    return places[:: -(-len(places) // MOST)]
+    places = mask.flatten().nonzero()[:, 0]
+    return torch.stack(torch.unravel_index(places[:: -(-len(places) // MOST)], mask.shape), 1)
 
 
 def _discriminant(one: Float[Tensor, "N F"], other: Float[Tensor, "M F"]) -> Float[Tensor, " F"]:
-    centred = torch.cat([one - one.mean(0), other - other.mean(0)])
-    covariance = centred.T @ centred / len(centred)
+    """Of two sides, which are centred in place."""
+    between = one.mean(0) - other.mean(0)
+    first, second = (side.sub_(side.mean(0)).T @ side for side in (one, other))
+    covariance = (first + second) / (len(one) + len(other))
     covariance.diagonal().add_(RIDGE * covariance.diagonal().mean() + 1e-12)
-    return torch.linalg.solve(covariance, one.mean(0) - other.mean(0))
+    return torch.linalg.solve(covariance, between)

@@ -3,6 +3,7 @@
 Letters: C channels, X Y Z voxel axes of the working volume.
 """
 
+import math
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,8 +18,11 @@ from ossnet.sampling import SamplingConfig
 
 PROTOCOL = (
     "bytes of tensor storage living at the peak of predicting one volume of the working shape, in blocks of "
-    "512; parameters and the volume included"
+    "512; parameters and the volume included; of a hierarchical prediction the most that it can be"
 )
+MAPS = "maps"
+MAP_BYTES = 24
+"""What a hierarchical prediction knows of each voxel and looks at, at most, while it decides points."""
 
 
 class Applicable(Protocol):
@@ -33,7 +37,7 @@ class Applicable(Protocol):
 
 
 def measure_inference(config: Applicable, *, device: str | None = None) -> PeakMemory:
-    """Peak of predicting a volume of zeros, really done, densely.
+    """Peak of predicting a volume of zeros, really done, densely; a hierarchical one's maps are added.
 
     Raises:
         UserError: the configuration has no working shape yet.
@@ -61,4 +65,13 @@ def _volume(config: Applicable, device: torch.device) -> PeakMemory:
     parts = {"parameters": [*network.parameters(), *network.buffers()], "volume": [image]}
     with track_peak(device, resident=parts, modules=network.parts(), precision=settings.precision) as peak:
         predict_volume(network, image, sampling=config.sampling, settings=settings)
-    return replace(peak.memory, protocol=PROTOCOL)
+    memory = replace(peak.memory, protocol=PROTOCOL)
+    if isinstance(config.model, UNetConfig) or config.inference.method == "dense":
+        return memory
+    maps = MAP_BYTES * math.prod(shape)
+    return replace(
+        memory,
+        allocated=memory.allocated + maps,
+        reserved=memory.reserved + maps,
+        parts={**memory.parts, MAPS: maps},
+    )

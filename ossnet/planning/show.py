@@ -23,6 +23,7 @@ _PARTS = (
     "patches",
     "decoder",
     "workspace",
+    "maps",
 )
 
 

@@ -33,6 +33,10 @@ def convolution(
     return 2 * taps(image, weight, padding)
 
 
+def onednn_convolution(image: Tensor, weight: Tensor, bias: Any, padding: Any, *rest: Any, **_: Any) -> int:
+    return 2 * taps(image, weight, padding)
+
+
 def convolution_backward(
     gradient: Tensor,
     image: Tensor,
@@ -49,10 +53,11 @@ def convolution_backward(
 
 def counted(work: Callable[[], Any]) -> int:
     """Multiply-accumulates of what runs."""
-    for function in (convolution, convolution_backward):
+    for function in (convolution, onednn_convolution, convolution_backward):
         function._get_raw = True  # type: ignore[attr-defined]  # the counter then gives tensors, not shapes
     custom = {
         torch.ops.aten.convolution: convolution,
+        torch.ops.aten.mkldnn_convolution: onednn_convolution,
         torch.ops.aten.convolution_backward: convolution_backward,
     }
     with FlopCounterMode(display=False, custom_mapping=custom) as counter:

@@ -53,7 +53,7 @@ class RightHalf(OccupancyNetwork):
 
 
 def predictor(network: OccupancyNetwork, task: Task = TASK) -> Predictor:
-    return Predictor(network.eval(), task, SamplingConfig(working_shape=(8, 8, 8)), InferenceConfig())
+    return Predictor(network.eval(), task, SamplingConfig(working_shape=(8, 8, 8)), InferenceConfig("dense"))
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPI", "SPR"])
