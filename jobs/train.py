@@ -49,9 +49,10 @@ def main() -> None:
     if options.json:
         cli.finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
+    split = "" if store.split("validation", fold=config.training.fold) else " --split training"
     cli.finish(
         made=outcome.told() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
-        follow_up=f"python jobs/evaluate.py --checkpoint {outcome.checkpoint} --data {store.root} "
+        follow_up=f"python jobs/evaluate.py --checkpoint {outcome.checkpoint} --data {store.root}{split} "
         f"--output {output / 'evaluation'}",
     )
 

@@ -42,6 +42,8 @@ class Config:
     def preset(cls, name: str, store: "Study | None" = None) -> "Config":
         """The configuration of a preset network, sized for a store where one is given.
 
+        A store of few training cases also makes the batch smaller.
+
         Raises:
             UserError: no such preset (names the nearest).
         """
@@ -58,7 +60,11 @@ class Config:
                 overlapping=task.overlapping,
             )
             model = size_network(model, store.max_shape)
-        return cls(model=model)
+        training = TrainingConfig()
+        if store is not None and store.training_cases is not None:
+            fitting = max(min(training.batch_size, store.training_cases), 1)
+            training = replace(training, batch_size=fitting)
+        return cls(model=model, training=training)
 
     def for_store(self, store: "Study") -> "Config":
         """The same configuration with the working shape settled, after a look whether it fits the store.

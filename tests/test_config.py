@@ -10,6 +10,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.errors import UserError
 from ossnet.models import PRESETS
+from ossnet.sampling.order import check_batch
 
 
 def with_regions(store: Store) -> Store:
@@ -89,3 +90,18 @@ def test_overlapping_classes_are_those_of_the_data(name: str, phantom_store: Pat
     with pytest.raises(UserError, match=r"^model\.overlapping is false, the store .* overlap: leave it out$"):
         Config.preset(name, regions).replace({"model.overlapping": False}).for_store(regions)
     assert config.for_store(store).sampling.working_shape is not None
+
+
+@pytest.mark.parametrize(("cases", "expected"), [(1, 1), (5, 5), (8, 8)])
+def test_the_batch_of_a_preset_is_at_most_the_training_split(
+    cases: int, expected: int, phantom_store: Path
+) -> None:
+    store = Store.open(phantom_store)
+    few = {"training": store.split("training")[:cases], "validation": (), "test": ()}
+    small = Store(store.root, replace(store.manifest, splits=few))
+    assert Config.preset("unet-3d", small).training.batch_size == expected
+    check_batch(cases, expected, 1)
+
+
+def test_a_preset_without_a_store_has_the_batch_of_the_paper() -> None:
+    assert Config.preset("oss-net-c").training.batch_size == 8

@@ -18,6 +18,8 @@ class Study(Protocol):
     def task(self) -> Task: ...
     @property
     def max_shape(self) -> Shape: ...
+    @property
+    def training_cases(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Sizes:
     max_shape: Shape
     """Voxels of its largest case."""
     root: Path = Path("(no store)")
+    training_cases: int | None = None
+    """How many cases the training split has, where that is known."""
 
     @classmethod
     def of(cls, *, channels: int, classes: int, overlapping: bool, shape: Shape) -> "Sizes":

@@ -115,6 +115,11 @@ class Store:
         )
         return first, second, third
 
+    @property
+    def training_cases(self) -> int:
+        """How many cases the training split has."""
+        return len(self.manifest.splits["training"])
+
     def split(self, name: str, *, fold: int | None = None) -> tuple[str, ...]:
         """Case ids of `training`, `validation`, `test` or `all`, sorted.
 

@@ -1,6 +1,7 @@
 """jobs/train.py as a person runs it."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,6 +10,7 @@ import pytest
 
 from ossnet.checkpoint import check_checkpoint
 from ossnet.config import Config
+from ossnet.data import write_phantom
 from ossnet.planning import measure
 
 Job = Callable[..., CompletedProcess[str]]
@@ -77,3 +79,17 @@ def test_mistakes_leave_nothing_behind(
     assert done.stderr.startswith("error: ")
     assert expected in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_commands_told_for_a_study_of_one_case_work(
+    run_job: Job, tiny_network: list[str], tmp_path: Path
+) -> None:
+    write_phantom(tmp_path / "scans", cases=1, shape=(28, 26, 22))
+    done = run_job("prepare", "--source", "scans", "--output", "store")
+    for more in ([*tiny_network, "--epochs", "1", "--sampling.points", "64"], []):
+        assert done.returncode == 0, done.stderr
+        told = shlex.split(done.stdout.partition("Next: python jobs/")[2])
+        done = run_job(Path(told[0]).stem, *told[1:], *more)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "runs" / "train" / "evaluation" / "summary.json").read_text())["cases"] == 1
