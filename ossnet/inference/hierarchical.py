@@ -26,6 +26,8 @@ FIRST = 4
 """The same for networks that see no patches."""
 FINEST = 2
 """The same for networks without a coarse prediction: every voxel then has a point beside it."""
+FEWEST = 8
+"""Points along the shortest axis of a volume, at least, if that leaves enough between them."""
 FOLLOWED_BY_SIGHT = 4
 """Between points of different codes so near one another, the change is guessed and then followed; so near
 they are wherever the encoder foresees another class."""
@@ -50,6 +52,9 @@ def hierarchical_classes(
     it is. Then voxels drawn from those never asked are asked; if one was wrong, all are.
     """
     decided = Decided(volume, overlapping=overlapping, device=image.device)
+    if decided.known.numel() < settings.dense_below:
+        decided.ask(~decided.known)
+        return decided.codes, Audit(skipped=0, drawn=0, wrong=0)
     lattices = [_first_lattice(decided, settings.suspicion)]
     while lattices[-1].stride > FINEST:
         lattices.append(_finer_lattice(decided, lattices[-1], settings.suspicion))
@@ -75,8 +80,9 @@ class _Lattice:
 
 def _first_stride(volume: EncodedVolume) -> int:
     """A power of two, so small that no coarse cell lies between points."""
-    most = min(FIRST_BY_SIGHT if volume.sees_voxels else FIRST, volume.prior_edge)
-    return max(FINEST, 1 << (most.bit_length() - 1))
+    farthest = FIRST_BY_SIGHT if volume.sees_voxels else FIRST
+    most = min(farthest, volume.prior_edge, min(volume.shape) // FEWEST)
+    return max(FINEST, 1 << max(most, 1).bit_length() - 1)
 
 
 def _first_lattice(decided: Decided, suspicion: float) -> _Lattice:

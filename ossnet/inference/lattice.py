@@ -98,14 +98,15 @@ def refine(logits: Float[Tensor, "L x y z"], stride: int, shape: Sequence[int]) 
 def suspicious(
     logits: Float[Tensor, "L *points"], suspicion: float, stride: int, *, overlapping: bool
 ) -> Bool[Tensor, "*points"]:
-    """Where a class may be that is not decided, by logits between points so many voxels apart.
+    """Where another class may be than what is decided, by logits between points so many voxels apart.
 
     The farther apart they are, the more a logit may change in between: up to four voxels `suspicion` is the
     probability that is enough, were there no third class, beyond that its log odds grow with the distance.
+    What is decided for is doubted half as far: a hole costs voxels, where a miss may cost a piece.
     """
-    least = math.log(suspicion / (1 - suspicion)) * max(1, stride / NEAR)
+    reach = -math.log(suspicion / (1 - suspicion)) * max(1, stride / NEAR)
     margin = margins(logits.flatten(1).T, overlapping=overlapping)
-    return ((margin <= 0) & (margin > least)).any(1).view(logits.shape[1:])
+    return ((margin > -reach) & (margin < reach / 2)).any(1).view(logits.shape[1:])
 
 
 def over_corners(points: Shaped[Tensor, "x y z"], extreme: Callable[..., Tensor]) -> Shaped[Tensor, "x y z"]:

@@ -26,6 +26,9 @@ class InferenceConfig:
     """hierarchical: share of the volume, the likeliest of what looks like a class that was found, that is
     asked at once; if none of it is in the class, the rest is not asked. Less is faster and may lose single
     voxels."""
+    dense_below: int = 2**17
+    """hierarchical: volumes of fewer voxels are decided densely, which takes seconds; in them pieces are small,
+    and there is little to skip."""
     audit_points: int = 2048
     """hierarchical: voxels drawn at random from the skipped ones and asked after all; if one of them was
     filled in wrongly, every voxel is asked."""
@@ -45,6 +48,9 @@ class InferenceConfig:
             if getattr(self, name) < 1:
                 msg = f"{name}: expected at least 1, found {getattr(self, name)}"
                 raise ValueError(msg)
+        if self.dense_below < 0:
+            msg = f"dense_below: expected a number of voxels from 0, found {self.dense_below}"
+            raise ValueError(msg)
         if not 0 <= self.window_overlap < 1:
             msg = f"window_overlap: expected a share from 0 to below 1, found {self.window_overlap}"
             raise ValueError(msg)

@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ossnet.inference import InferenceConfig, predict_volume
+from ossnet.inference.audit import Audit
 from ossnet.inference.settings import Method
 from ossnet.models import OccupancyConfig, OccupancyNetwork
 from ossnet.sampling import SamplingConfig
@@ -74,7 +75,7 @@ def both(
     """Classes by the dense and by another method, and the share of voxels that the latter asked for."""
     image = torch.zeros(1, *shape)
     sampling = SamplingConfig(working_shape=shape)
-    dense = InferenceConfig("dense", points_per_chunk=chunk)
+    dense = InferenceConfig("dense", points_per_chunk=chunk, dense_below=0)
     expected = predict_volume(network, image, sampling=sampling, settings=dense).classes
     network.asked = 0
     found = predict_volume(network, image, sampling=sampling, settings=replace(dense, method=method))
@@ -180,7 +181,7 @@ def test_small_lesions_of_a_taught_network_are_all_found(seed: int, auxiliary: b
             network,
             torch.from_numpy(image),
             sampling=SamplingConfig(working_shape=grid),
-            settings=InferenceConfig(method=method),
+            settings=InferenceConfig(method, dense_below=0),
         )
         for method in ("dense", "hierarchical", "paper")
     }
@@ -206,7 +207,7 @@ def test_small_lesions_of_a_real_scan_are_all_found(shared: Path) -> None:
             network,
             torch.from_numpy(image),
             sampling=SamplingConfig(working_shape=grid),
-            settings=InferenceConfig(method=method),
+            settings=InferenceConfig(method, dense_below=0),
         ).classes.numpy()
         for method in ("dense", "hierarchical", "paper-prior")
     }
@@ -221,6 +222,18 @@ def lost(dense: np.ndarray, found: np.ndarray) -> int:
     """Pieces of which nothing is left."""
     pieces, count = ndimage.label(dense, np.ones((3, 3, 3)))
     return count - len(np.unique(pieces[(dense > 0) & (found > 0)]))
+
+
+def test_small_volumes_are_decided_densely() -> None:
+    """A single voxel that nothing shows, and that no lattice point or drawn voxel need be."""
+    classes = np.zeros((20, 24, 22), np.uint8)
+    classes[7, 11, 13] = 1
+    image, sampling = torch.zeros(1, *classes.shape), SamplingConfig(working_shape=classes.shape)
+    found = predict_volume(of_volume(classes), image, sampling=sampling, settings=InferenceConfig())
+    assert torch.equal(found.classes, torch.from_numpy(classes))
+    assert found.asked == classes.size
+    assert found.audit == Audit(skipped=0, drawn=0, wrong=0)
+    assert found.audit.bound == 0.0
 
 
 def test_probabilities_are_dense() -> None:
