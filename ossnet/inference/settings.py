@@ -27,8 +27,8 @@ class InferenceConfig:
     asked at once; if none of it is in the class, the rest is not asked. Less is faster and may lose single
     voxels."""
     dense_below: int = 2**17
-    """hierarchical: volumes of fewer voxels are decided densely, which takes seconds; in them pieces are small,
-    and there is little to skip."""
+    """hierarchical: volumes of fewer voxels are decided densely, which takes seconds: there is little to
+    skip."""
     audit_points: int = 2048
     """hierarchical: voxels drawn at random from the skipped ones and asked after all; if one of them was
     filled in wrongly, every voxel is asked."""
