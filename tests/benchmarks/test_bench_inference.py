@@ -27,7 +27,7 @@ def result() -> InferenceResult:
     rows: list[InferenceRow] = []
     settings = InferenceSettings(
         networks=("oss-net-c", "unet-3d"),
-        shapes=("40x32x32",),
+        shapes=("64x48x48",),
         methods=("hierarchical", "dense"),
         arithmetic=("float32",),
         dense_voxels=2000,
@@ -49,7 +49,7 @@ def test_the_oracle_answers_for_its_shape(method: Method) -> None:
         network,
         scan(inside, 4),
         sampling=SamplingConfig(working_shape=grid),
-        settings=InferenceConfig(method=method),
+        settings=InferenceConfig(method, dense_below=0),
     )
     assert torch.equal(found.classes.bool(), inside)
     assert found.asked == inside.numel() if method == "dense" else found.asked < 0.2 * inside.numel()
@@ -62,14 +62,14 @@ def test_the_ellipsoid_is_as_large_in_every_volume() -> None:
 
 def test_rows_are_complete(result: InferenceResult) -> None:
     hierarchical, dense, unet = result.rows
-    voxels = 40 * 32 * 32
+    voxels = 64 * 48 * 48
     assert [row.method for row in result.rows] == ["hierarchical", "dense", "windows"]
     assert hierarchical.wrong == 0
     assert hierarchical.timed_points == hierarchical.points < voxels
-    assert (dense.points, dense.timed_points, dense.wrong) == (voxels, 2048, None)
+    assert (dense.points, dense.timed_points, dense.wrong) == (voxels, 2016, None)  # rows of 48
     assert (unet.points, unet.timed_points, unet.wrong) == (voxels, 32**3, None)
     for row in result.rows:
-        assert row.foreground == int(ellipsoid((40, 32, 32)).sum())
+        assert row.foreground == int(ellipsoid((64, 48, 48)).sum())
         assert row.cpu_s > 0
         assert row.reference is None
         assert row.peak_bytes is not None
@@ -87,7 +87,7 @@ def test_json_table_and_picture(
     show(result)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines] == ["method", *(row.method for row in result.rows)]
-    assert summary(result.rows[1]).startswith("oss-net-c 40x32x32 dense float32: ")
+    assert summary(result.rows[1]).startswith("oss-net-c 64x48x48 dense float32: ")
     with Image.open(io.BytesIO(draw(result))) as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
 

@@ -76,12 +76,12 @@ def test_searches(run_job: Job, tmp_path: Path) -> None:
 
 
 def test_inference_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
-    tiny = ("--shapes", "32x32x32", "--methods", "hierarchical", "--arithmetic", "float32")
+    tiny = ("--shapes", "64x48x48", "--methods", "hierarchical", "--arithmetic", "float32")
     done = run_job("bench", "inference", *tiny, "--networks", "oss-net-c", "--output", "bench")
     assert done.returncode == 0, done.stderr
     header, row, *_ = done.stdout.splitlines()
     assert header.split()[:3] == ["network", "shape", "method"]
-    assert row.split()[:4] == ["oss-net-c", "32x32x32", "hierarchical", "float32"]
+    assert row.split()[:4] == ["oss-net-c", "64x48x48", "hierarchical", "float32"]
     kept = json.loads((tmp_path / "bench" / "inference.json").read_text())
     assert kept["rows"][0]["wrong"] == 0
     with Image.open(tmp_path / "bench" / "inference.png") as picture:

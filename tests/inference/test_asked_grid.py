@@ -103,7 +103,7 @@ def test_where_voxels_coincide_decisions_do(name: str, method: str) -> None:
     sizes = {"encoder_channels": (4, 8), "latent_grid": (2, 2, 2), "decoder_width": 16, "decoder_blocks": 2}
     network = build_network(name, classes=2, patch_edge=3, **sizes)
     image, working = torch.randn(1, *SHAPE), SamplingConfig(working_shape=(16, 16, 8))
-    settings = InferenceConfig(method=method, points_per_chunk=700)
+    settings = InferenceConfig(method, points_per_chunk=700, dense_below=0)
     plain = predict_volume(network, image, sampling=working, settings=settings)
     finer = AskedGrid.over(geometry(), with_spacing(geometry(), (1 / 3, 0.5, 1.0)))
     asked = predict_volume(network, image, sampling=working, settings=settings, asked=finer)

@@ -36,7 +36,7 @@ def predict(
     method: Method, flips: tuple[Axis, ...], *, overlapping: bool, asked: AskedGrid | None
 ) -> VolumePrediction:
     network, grid, image = taught(overlapping=overlapping)
-    settings = InferenceConfig(method=method, flips=flips)
+    settings = InferenceConfig(method, flips=flips, dense_below=0)
     sampling = SamplingConfig(working_shape=grid)
     return predict_volume(network, image, sampling=sampling, settings=settings, asked=asked)
 
