@@ -25,7 +25,7 @@ RIDGE = 1e-2
 """Keeps the covariance invertible, as a share of its mean variance."""
 PLANES = 16
 """Planes that are looked at together."""
-MARGIN = 0.1
+MARGIN = 0.2
 """How far below the least likely known voxel to look, in distances between the means of both sides."""
 
 
