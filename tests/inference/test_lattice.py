@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from ossnet.inference.lattice import beside_change, enlarge, every, over_corners, refine, touching
+from ossnet.inference.lattice import beside_change, enlarge, every, over_corners, refine, suspicious, touching
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
 CODES = arrays(np.uint8, SHAPES, elements=st.integers(0, 3))
@@ -60,3 +60,12 @@ def test_between_points_of_a_lattice_logits_are_linear(
     expected = ndimage.map_coordinates(points, places, order=1)
     found = refine(torch.from_numpy(points)[None], stride, shape)[0]
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_farther_apart_points_are_suspicious_from_farther() -> None:
+    """0.02 is a logit of -3.89; what is decided for is doubted half as far."""
+    logits = torch.tensor([[-16.0, -8.0, -7.0, -4.0, -3.8, 0.0, 1.9, 2.0, 3.8, 4.0, 7.7, 8.0]])
+    for stride, lowest, highest in ((1, -3.8, 1.9), (4, -3.8, 1.9), (8, -7.0, 3.8), (16, -8.0, 7.7)):
+        found = suspicious(logits, 0.02, stride, overlapping=False)
+        expected = (logits[0] >= lowest) & (logits[0] <= highest)
+        assert torch.equal(found, expected), stride
