@@ -38,13 +38,13 @@ class Audit:
 
 def audit(decided: Decided, points: int, seed: int = 0) -> Audit:
     """Ask so many of the voxels that are not known, drawn without replacement; afterwards they are."""
-    skipped = decided.known.numel() - int(decided.known.sum())
+    skipped = decided.known.numel() - int(decided.known.count_nonzero())
     drawn = _draw(decided.known.flatten(), skipped, min(points, skipped), np.random.default_rng(seed))
     todo = torch.zeros_like(decided.known)
     todo.view(-1)[drawn] = True
     filled = decided.codes.view(-1)[drawn].clone()
     decided.ask(todo)
-    wrong = int((decided.codes.view(-1)[drawn] != filled).sum())
+    wrong = int((decided.codes.view(-1)[drawn] != filled).count_nonzero())
     return Audit(skipped, len(drawn), wrong)
 
 

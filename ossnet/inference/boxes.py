@@ -5,20 +5,18 @@ Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import functional
 
+from ossnet.sampling.gather import Windows, fill
 from ossnet.sampling.grid import Shape
-from ossnet.sampling.patches import PatchSource
+from ossnet.sampling.patches import Cells, PatchSource
 
 Box = tuple[slice, slice, slice]
-
-_CHUNK = 256  # points whose patches stay in the processor's cache
 
 
 def boxes(shape: Sequence[int], voxels: int) -> Iterator[Box]:
@@ -50,62 +48,41 @@ class BoxPatches(PatchSource):
 
     def gather_box(self, box: Box) -> Float[Tensor, "N C P P P"]:
         """Patches of every voxel of a box, in the order of `indices`: `gather`, some three times as fast."""
-        patches = [windows[box] for windows in self._windows]
+        patches = [_windows(cells, box, self._edge) for cells in self._cells]
         # One copy straight into place: joining first and reshaping after would make two.
         shape = patches[0].shape
         joined = patches[0].new_empty(*shape[:3], sum(each.shape[3] for each in patches), *shape[4:])
-        start = 0
-        for each in patches:
-            joined[:, :, :, start : start + each.shape[3]] = each
-            start += each.shape[3]
+        for part, each in zip(joined.split([each.shape[3] for each in patches], 3), patches, strict=True):
+            part.copy_(each)
         return joined.flatten(0, 2)
 
     def gather(self, indices: Int[Tensor, "N 3"]) -> Float[Tensor, "N C P P P"]:
         """As in `PatchSource`; on a CPU several times as fast, as rows of a patch are copied whole."""
         if indices.device.type != "cpu" or isinstance(indices, FakeTensor):
             return super().gather(indices)
-        edge = self._windows[0].shape[-1]
-        channels = [windows.shape[3] for windows in self._windows]
-        patches = torch.empty(len(indices), sum(channels), edge, edge, edge)
-        parts = patches.split(channels, 1)
-        x, y, z = indices.numpy().T
-        for start in range(0, len(indices), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            for rows, part in zip(self._rows, parts, strict=True):
-                step = len(rows)
-                found = rows[z[chunk] % step, x[chunk], y[chunk], z[chunk] // step]
-                part[chunk] = torch.from_numpy(found.view(np.float32).reshape(part[chunk].shape))
+        channels = [len(cells.values) for cells in self._cells]
+        patches = torch.empty(len(indices), sum(channels), *[self._edge] * 3)
+        for rows, cells, part in zip(self._rows, self._cells, patches.split(channels, 1), strict=True):
+            fill(part, rows, indices.numpy() - cells.before)
         return patches
 
     @cached_property
-    def _rows(self) -> list[np.ndarray[Any, Any]]:
-        return [_rows(windows) for windows in self._windows]
+    def _rows(self) -> list[Windows]:
+        return [Windows.rows(cells.values.numpy(), self._edge, step=cells.step) for cells in self._cells]
 
 
-def _rows(windows: Float[Tensor, "X Y Z C P P P"]) -> np.ndarray[Any, Any]:
-    """A view `[step, X, Y, Z / step, C, P, P]` whose elements are whole rows of patches.
-
-    Cells two apart do not lie in a row, so of these a copy is made with even cells before odd ones.
-    """
-    x, y, z, channels, edge, *_ = windows.shape
-    step, strides = windows.stride(-1), windows.stride()
-    x_cells, y_cells, z_cells = (length + (edge - 1) * step for length in (x, y, z))
-    cells = windows.as_strided((channels, x_cells, y_cells, z_cells), (strides[3], *strides[:3]))
-    rows = cells[None] if step == 1 else _split(cells, step)
-    which, channel, along_x, along_y, along_z = rows.stride()
-    ends = rows.shape[-1] - edge + 1
-    views = rows.as_strided(
-        (step, x, y, ends, channels, edge, edge, edge),
-        (which, along_x, along_y, along_z, channel, along_x * step, along_y * step, along_z),
+def _windows(cells: Cells, box: Box, edge: int) -> Float[Tensor, "X Y Z C P P P"]:
+    """A view of the patches of a box, in a copy of just the cells that they need."""
+    values, step, before = cells
+    reach, widths = (edge - 1) * step, []
+    for axis, (part, length) in enumerate(zip(box, values.shape[1:], strict=True), 1):
+        first, last = part.start - before, part.stop - before + reach
+        inside = range(max(first, 0), min(last, length))
+        values = values.narrow(axis, inside.start, len(inside))
+        widths.append((inside.start - first, last - inside.stop))
+    values = functional.pad(values, [width for pair in reversed(widths) for width in pair]).contiguous()
+    strides = values.stride()
+    return values.as_strided(
+        [*box_shape(box), len(values), edge, edge, edge],
+        [*strides[1:], strides[0], *(stride * step for stride in strides[1:])],
     )
-    return views.numpy().view(f"V{edge * views.itemsize}")[..., 0]
-
-
-def _split(cells: Float[Tensor, "C X Y Z"], step: int) -> Float[Tensor, "step C X Y Zs"]:
-    """Every so many cells of the last axis together; zero where the last of them are missing."""
-    length = -(-cells.shape[3] // step)
-    split = cells.new_zeros(step, *cells.shape[:3], length)
-    for start, part in enumerate(split):
-        chosen = cells[..., start::step]
-        part[..., : chosen.shape[3]] = chosen
-    return split

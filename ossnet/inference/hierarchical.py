@@ -28,7 +28,7 @@ FINEST = 2
 """The same for networks without a coarse prediction: every voxel then has a point beside it."""
 FEWEST = 8
 """Points along the shortest axis of a volume, at least, if that leaves enough between them."""
-FOLLOWED_BY_SIGHT = 4
+FOLLOWED_BY_SIGHT = 8
 """Between points of different codes so near one another, the change is guessed and then followed; so near
 they are wherever the encoder foresees another class."""
 FOLLOWED = 2

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,7 +41,7 @@ class Decided:
 
     def _answers(self, todo: Bool[Tensor, "X Y Z"]) -> Iterator[Float[Tensor, "M L"]]:
         for part in todo.flatten().nonzero()[:, 0].split(_PART):
-            places = torch.stack(torch.unravel_index(part, todo.shape), 1)
+            places = unravel(part, todo.shape)
             for voxels, logits in self.volume.points(places):
                 self.codes[voxels.unbind(1)] = decide(logits, overlapping=self.overlapping)
                 yield logits
@@ -73,6 +73,12 @@ class Decided:
         corners = not self.volume.sees_voxels
         while (todo := beside_change(self.codes, corners=corners) & ~self.known).any():
             self.ask(todo)
+
+
+def unravel(places: Int[Tensor, " N"], shape: Sequence[int]) -> Int[Tensor, "N 3"]:
+    """Voxel indices of places in a flattened grid (torch's own loads forty MiB of symbolic mathematics)."""
+    rows = places // shape[2]
+    return torch.stack([rows // shape[1], rows % shape[1], places % shape[2]], 1)
 
 
 def every(voxels: Shaped[Tensor, "X Y Z"], stride: int) -> Shaped[Tensor, "x y z"]:

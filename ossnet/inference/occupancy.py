@@ -16,9 +16,10 @@ from ossnet.inference.between import image_between, patches_between
 from ossnet.inference.boxes import Box, BoxPatches, boxes, indices
 from ossnet.inference.grid import AskedGrid, prediction_grid
 from ossnet.models import OccupancyNetwork
-from ossnet.sampling.grid import Shape, coordinates, downscale, offset, pad
+from ossnet.sampling.grid import Shape, coordinates, offset
+from ossnet.sampling.shrink import shrink_planes
 
-_CPU_POINTS = 1 << 12
+_CPU_POINTS = 1 << 10
 
 
 class EncodedVolume:
@@ -46,7 +47,8 @@ class EncodedVolume:
         self._network = network
         self._chunk = chunk
         self._grid = prediction_grid(config, own.shape, working)
-        self._latent = network.encode(downscale(pad(image, self._grid), config.encoder_downscale)[None])
+        seen = shrink_planes(image.unbind(1), self._grid, config.encoder_downscale)
+        self._latent = network.encode(seen[None])
         self._frame = torch.tensor(offset(own.shape, self._grid), device=image.device)
         coarse = self._latent.auxiliary
         self.prior = None if coarse is None else coarse[0].float().sigmoid()
@@ -80,7 +82,7 @@ class EncodedVolume:
         return self._decode(self._query.places(voxels), self._patches.gather_box(box))
 
     def points(self, voxels: Int[Tensor, "N 3"]) -> Iterator[tuple[Int[Tensor, "M 3"], Float[Tensor, "M K"]]]:
-        """Logits of some voxels, at most a chunk at once; on a CPU more than a few thousand gain nothing."""
+        """Logits of some voxels, at most a chunk at once; on a CPU more than a thousand hardly gain."""
         at_once = min(self._chunk, _CPU_POINTS) if voxels.device.type == "cpu" else self._chunk
         for part in voxels.split(at_once):
             yield part, self.decide(part)

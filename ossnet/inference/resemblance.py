@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ossnet.data.regions import in_class
 from ossnet.inference.decision import margins
-from ossnet.inference.lattice import Decided, every, refine
+from ossnet.inference.lattice import Decided, every, refine, unravel
 
 EDGE = 3
 """A voxel is judged by the cube of this edge around it."""
@@ -23,10 +23,12 @@ MOST_ODDS = 10.0
 """Beyond these the log odds of a class say no more."""
 RIDGE = 1e-2
 """Keeps the covariance invertible, as a share of its mean variance."""
-PLANES = 16
+PLANES = 4
 """Planes that are looked at together."""
 MARGIN = 0.2
 """How far below the least likely known voxel to look, in distances between the means of both sides."""
+LEAST = 2**13
+"""Voxels to ask in vain, at least, before giving up."""
 
 
 def ask_alike(
@@ -40,42 +42,43 @@ def ask_alike(
 
     For each class the linear discriminant of known voxels inside and outside is learnt from their 3^3
     surroundings and from what lattices around them say, and applied everywhere, which costs one
-    convolution. What was filled as of the class already need not be asked. Repeated until it shows nothing
+    convolution. What was filled as of the class already need not be asked. The likeliest come first, until
+    as many were asked in vain as it took to the last find, and some more. Repeated until it shows nothing
     new: each piece found may lower the mark for the next.
 
     Args:
         lattices: logits at the points of the last one or two, the finest, of every second voxel, last.
-        share: of the volume, the likeliest first, that is asked at once; where it was in vain, that is all.
+        share: how many more, of the voxels asked before; at least `LEAST`.
     """
-    learnt_from = torch.ones_like(decided.known)
-    every(learnt_from, 2 ** len(lattices))[...] = False  # of these nothing coarser tells
     odds = [_odds(logits, overlapping=decided.overlapping) for logits in lattices]
-    at_once = max(1, int(share * decided.codes.numel()))
     before = None
     while before is None or not torch.equal(decided.codes, before):
-        before = decided.codes.clone()
+        before, effort = decided.codes.clone(), max(LEAST, int(share * decided.volume.asked))
         for index, of_class in enumerate(zip(*odds, strict=True)):
-            _ask_class(decided, image, learnt_from, index, of_class, at_once)
+            _ask_class(decided, image, index, of_class, effort)
         decided.follow()
 
 
 def _ask_class(
     decided: Decided,
     image: Float[Tensor, "C X Y Z"],
-    learnt_from: Bool[Tensor, "X Y Z"],
     index: int,
     lattices: Sequence[Float[Tensor, "_ _ _"]],
-    at_once: int,
+    effort: int,
 ) -> None:
     inside = in_class(decided.codes, index, overlapping=decided.overlapping)
-    known = decided.known & learnt_from
-    found, rest = known & inside, known & ~inside
+    found, rest = decided.known & inside, decided.known & ~inside
+    for known in (found, rest):
+        every(known, 2 ** len(lattices))[...] = False  # of these nothing coarser tells
     if not found.any() or not rest.any():
         return
     score = _score(image, _around(lattices, decided.codes.shape), found, rest)
     gap = score[found].mean() - score[rest].mean()
     alike = score >= score[found].min() - MARGIN * gap
-    _seek(decided, alike & ~inside & ~decided.known, score, index, at_once)
+    del found, rest
+    alike &= ~inside
+    alike &= ~decided.known
+    _seek(decided, alike, score, index, effort)
 
 
 def _odds(logits: Float[Tensor, "L *points"], *, overlapping: bool) -> Float[Tensor, "K *points"]:
@@ -94,17 +97,22 @@ def _around(lattices: Sequence[Float[Tensor, "_ _ _"]], shape: Sequence[int]) ->
 
 
 def _seek(
-    decided: Decided, alike: Bool[Tensor, "X Y Z"], score: Float[Tensor, "X Y Z"], index: int, at_once: int
+    decided: Decided, alike: Bool[Tensor, "X Y Z"], score: Float[Tensor, "X Y Z"], index: int, effort: int
 ) -> None:
-    """Ask these voxels, the likeliest first, until of those asked at once none is in the class."""
-    places = alike.view(-1).nonzero()[:, 0]
-    order = score.view(-1)[places].argsort(descending=True)
-    for part in order.split(at_once):
-        todo = torch.zeros_like(alike)
-        todo.view(-1)[places[part]] = True
+    """Ask these voxels, the likeliest first, until after the last in the class came as many as before it, and
+    `effort` more."""
+    asked, enough = 0, effort
+    while asked < enough and alike.any():
+        scores = score[alike]
+        mark = scores.kthvalue(max(1, len(scores) - (enough - asked) + 1)).values
+        todo = alike & (score >= mark)
+        alike &= ~todo
         decided.ask(todo)
-        if not in_class(decided.codes[todo], index, overlapping=decided.overlapping).any():
-            return
+        asked += int(todo.count_nonzero())
+        hits = todo & in_class(decided.codes, index, overlapping=decided.overlapping)
+        if hits.any():
+            beyond = todo & (score < score[hits].min())
+            enough = 2 * (asked - int(beyond.count_nonzero())) + effort
 
 
 def _score(
@@ -113,14 +121,15 @@ def _score(
     found: Bool[Tensor, "X Y Z"],
     rest: Bool[Tensor, "X Y Z"],
 ) -> Float[Tensor, "X Y Z"]:
-    """The discriminant of both sides at every voxel."""
+    """The discriminant of both sides at every voxel, in the place of what is around."""
     one, other = (
         torch.cat([_surroundings(image, some), around[some.unbind(1)][:, None]], 1)
         for some in (_some(found), _some(rest))
     )
     weights = _discriminant(one, other)
-    kernel = weights[:-1].reshape(len(image), EDGE, EDGE, EDGE)
-    return _convolve(image, kernel).add_(around, alpha=float(weights[-1]))
+    score = around.mul_(weights[-1])
+    _convolve(image, weights[:-1].reshape(len(image), EDGE, EDGE, EDGE), score)
+    return score
 
 
 def _surroundings(image: Float[Tensor, "C X Y Z"], voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
@@ -136,23 +145,24 @@ def _surroundings(image: Float[Tensor, "C X Y Z"], voxels: Int[Tensor, "N 3"]) -
     return torch.stack(values, 2).transpose(0, 1).flatten(1)
 
 
-def _convolve(image: Float[Tensor, "C X Y Z"], kernel: Float[Tensor, "C E E E"]) -> Float[Tensor, "X Y Z"]:
-    """A convolution to one channel, by planes in two dimensions, which takes a third of the time."""
-    edge, length = kernel.shape[1], image.shape[1]
+def _convolve(
+    image: Float[Tensor, "C X Y Z"], kernel: Float[Tensor, "C E E E"], total: Float[Tensor, "X Y Z"]
+) -> None:
+    """Add a convolution to one channel, by planes in two dimensions, which takes a third of the time."""
+    edge, length = kernel.shape[1], len(total)
     matrices = kernel.movedim(1, 0).contiguous()
-    padded = image.new_zeros(length + edge - 1, *image.shape[2:])
     for start in range(0, length, PLANES):
         planes = image[:, start : start + PLANES].movedim(1, 0)
         for place, part in enumerate(functional.conv2d(planes, matrices, padding=edge // 2).unbind(1)):
-            first = start + edge - 1 - place
-            padded[first : first + len(part)] += part
-    return padded[edge // 2 :][:length]
+            first = start + edge // 2 - place
+            inside = slice(max(first, 0), min(first + len(part), length))
+            total[inside] += part[inside.start - first : inside.stop - first]
 
 
 def _some(mask: Bool[Tensor, "X Y Z"]) -> Int[Tensor, "N 3"]:
     """At most `MOST` places of a mask, evenly from all over it."""
     places = mask.flatten().nonzero()[:, 0]
-    return torch.stack(torch.unravel_index(places[:: -(-len(places) // MOST)], mask.shape), 1)
+    return unravel(places[:: -(-len(places) // MOST)], mask.shape)
 
 
 def _discriminant(one: Float[Tensor, "N F"], other: Float[Tensor, "M F"]) -> Float[Tensor, " F"]:

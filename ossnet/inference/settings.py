@@ -22,10 +22,9 @@ class InferenceConfig:
     suspicion: float = 0.02
     """hierarchical: the probability of a class, by the encoder's coarse prediction or by what points around
     say, from which a voxel is asked."""
-    alike_share: float = 0.1
-    """hierarchical: share of the volume, the likeliest of what looks like a class that was found, that is
-    asked at once; if none of it is in the class, the rest is not asked. Less is faster and may lose single
-    voxels."""
+    alike_share: float = 0.25
+    """hierarchical: what looks like a class that was found is asked, the likeliest first, until so many in a
+    row are not in it, as a share of those asked before. Less is faster and may lose single voxels."""
     dense_below: int = 2**17
     """hierarchical: volumes of fewer voxels are decided densely, which takes seconds: there is little to
     skip."""

@@ -37,6 +37,7 @@ def fused_activation(
     *,
     residual: Float[Tensor, "B N W"] | None = None,
     sole: bool = False,
+    spent: bool = False,
 ) -> Float[Tensor, "B N W"]:
     """`pade(gamma * standardised(batch) + beta + residual)`.
 
@@ -48,8 +49,11 @@ def fused_activation(
         residual: added before the activation; kept too.
         sole: whoever uses the result makes a new tensor of its gradient and leaves that to this step, which
             may then overwrite it. Never true of what a caller of the network sees.
+        spent: nobody needs the batch any more, nor gradients: the result takes its place.
     """
-    return _apply(batch, activation, standardisation, modulation, residual, None, keep=True, sole=sole)[0]
+    return _apply(
+        batch, activation, standardisation, modulation, residual, None, keep=True, sole=sole, spent=spent
+    )[0]
 
 
 def fused_linear(
@@ -81,6 +85,7 @@ def _apply(
     *,
     keep: bool,
     sole: bool,
+    spent: bool = False,
 ) -> tuple[Tensor, Tensor]:
     dtype = working_dtype(batch)
     with torch.autocast(batch.device.type, enabled=False):
@@ -96,6 +101,7 @@ def _apply(
             standardisation,
             keep,
             sole,
+            spent,
             activation.compiled,
         )
 
@@ -115,6 +121,7 @@ class _FusedActivation(torch.autograd.Function):
         standardisation: Standardisation,
         keep: bool,
         sole: bool,
+        spent: bool,
         compiled: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(batch, gamma, beta, residual, numerator, denominator, weight)
@@ -123,7 +130,7 @@ class _FusedActivation(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         entry = _Entry.of(batch, gamma, beta, residual, standardisation)
         coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
-        activated = batch.new_empty(batch.shape if keep else 0)
+        activated = batch if spent else batch.new_empty(batch.shape if keep else 0)
         mapped = batch.new_empty(0 if weight is None else (*batch.shape[:2], len(weight)))
         matrix = None if weight is None else weight.to(batch.dtype).t()
         offset = None if bias is None else bias.to(batch.dtype)
@@ -166,6 +173,7 @@ class _FusedActivation(torch.autograd.Function):
             (sums.coefficients[6:] * denominator.sgn()).to(denominator.dtype),
             sums.weight,
             sums.bias if ctx.has_bias else None,
+            None,
             None,
             None,
             None,

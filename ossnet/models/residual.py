@@ -16,6 +16,8 @@ from ossnet.models.pade import Pade
 from ossnet.models.pooling import halve
 
 _ROW = 512  # long enough for vector instructions
+_SLAB = 1 << 20  # values of a feature map that is only passed through
+_FEWEST_PLANES = 8  # of a slab: two more are computed beside them
 
 
 class ResidualBlock(nn.Module):
@@ -43,11 +45,9 @@ class ResidualBlock(nn.Module):
         self, volume: Float[Tensor, "B C X Y Z"], *, exposed: bool = False
     ) -> tuple[Float[Tensor, "B O x y z"], Float[Tensor, "B O X Y Z"] | None]:
         """Features at half the resolution; if `exposed`, also those before the halving."""
-        hidden = normalise_activate(
-            convolve(self.convolution1, volume), self.normalisation1, self.activation1
-        )
-        fine = hidden if exposed else None
-        hidden = convolve(self.convolution2, halve(hidden))
+        whole = exposed or self.training or torch.is_grad_enabled() or volume.shape[2] % 2
+        fine = self._fine(volume, slice(None)) if whole else None
+        hidden = convolve(self.convolution2, self._halved(volume) if fine is None else halve(fine))
         halved = normalise_activate(
             hidden,
             self.normalisation2,
@@ -55,7 +55,22 @@ class ResidualBlock(nn.Module):
             residual=self.shortcut(halve(volume)),
             sole=not exposed,
         )
-        return halved, fine
+        return halved, fine if exposed else None
+
+    def _fine(self, volume: Float[Tensor, "B C X Y Z"], planes: slice) -> Float[Tensor, "B O X Y Z"]:
+        """Features at full resolution, of some planes along the first axis."""
+        start, stop, _ = planes.indices(volume.shape[2])
+        first = max(start - 1, 0)
+        hidden = convolve(self.convolution1, volume[:, :, first : stop + 1])
+        hidden = hidden[:, :, start - first : stop - first]
+        return normalise_activate(hidden, self.normalisation1, self.activation1)
+
+    def _halved(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O x y z"]:
+        """The same halved, a few planes at a time, so that the finest map never lives as a whole."""
+        per_plane = self.convolution1.out_channels * volume[:, 0, 0].numel()
+        step = max(_FEWEST_PLANES, _SLAB // per_plane // 2 * 2)
+        starts = range(0, volume.shape[2], step)
+        return torch.cat([halve(self._fine(volume, slice(start, start + step))) for start in starts], 2)
 
 
 def normalise_activate(
@@ -66,7 +81,10 @@ def normalise_activate(
     residual: Float[Tensor, "B C X Y Z"] | None = None,
     sole: bool = False,
 ) -> Float[Tensor, "B C X Y Z"]:
-    """Batch normalisation, an added residual, the Pade unit; `sole` as in `fused_activation`."""
+    """Batch normalisation, an added residual, the Pade unit; `sole` as in `fused_activation`.
+
+    Without gradients the result may take the place of the volume.
+    """
     rows = _rows(volume)
     activated = fused_activation(
         rows,
@@ -75,6 +93,7 @@ def normalise_activate(
         normalisation.modulation(rows.shape[2] // volume.shape[1]),
         residual=None if residual is None else _rows(residual),
         sole=sole,
+        spent=not torch.is_grad_enabled(),
     )
     channels_last = activated.view(volume.shape[0], *volume.shape[2:], volume.shape[1])
     return channels_last.movedim(4, 1)

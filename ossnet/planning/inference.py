@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.inference import InferenceConfig, predict_volume
+from ossnet.inference.resemblance import EDGE, MOST
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
 from ossnet.planning.standin import settled_shape
@@ -23,6 +24,8 @@ PROTOCOL = (
 MAPS = "maps"
 MAP_BYTES = 24
 """What a hierarchical prediction knows of each voxel and looks at, at most, while it decides points."""
+LOOK_BYTES = 16
+"""The same while it learns a look, and of each number that it learns it from."""
 
 
 class Applicable(Protocol):
@@ -68,7 +71,8 @@ def _volume(config: Applicable, device: torch.device) -> PeakMemory:
     memory = replace(peak.memory, protocol=PROTOCOL)
     if isinstance(config.model, UNetConfig) or config.inference.method == "dense":
         return memory
-    maps = MAP_BYTES * math.prod(shape)
+    voxels, learnt_from = math.prod(shape), MOST * EDGE**3 * len(image)
+    maps = max(MAP_BYTES * voxels, LOOK_BYTES * (voxels + learnt_from))
     return replace(
         memory,
         allocated=memory.allocated + maps,

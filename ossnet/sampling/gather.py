@@ -1,14 +1,14 @@
-"""Patches around points for a training step, gathered in bulk from a volume as the store maps it.
+"""Patches around points, gathered in bulk on a CPU from a volume as it is.
 
-The same patches as `PatchSource` gives, which serves inference where the volume lives on the device. Here the
-volume stays what it is, read-only float16 and perhaps mirrored: rows of a patch are copied as they lie, and
-voxels beyond the grid become zero afterwards.
+The same patches as `PatchSource` gives on any device. In training the volume is as the store maps it,
+read-only float16 and perhaps mirrored. Rows of a patch are copied as they lie, and voxels beyond the grid
+become zero afterwards.
 
 Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,11 +35,10 @@ def gather_patches(
     """
     channels, edge, points = len(image), patches.shape[-1], indices.numpy()
     if local:
-        rows = _local_windows(image, edge)
-        _gather(rows, image.dtype, points - edge // 2, patches[:, :channels], step=1)
+        fill(patches[:, :channels], Windows.rows(image, edge), points - edge // 2)
     if mid_range:
-        cells = _mid_range_windows(image, edge)
-        _gather(cells, cells.dtype, points - edge + 1, patches[:, -channels:], step=2)
+        cells = pairs(image, least=2 * edge).transpose(1, 0, 2, 3)
+        fill(patches[:, -channels:], Windows.apart(cells, edge, step=2), points - edge + 1)
 
 
 def empty(shape: Sequence[int]) -> Tensor:
@@ -47,33 +46,69 @@ def empty(shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.empty(shape, np.float32))
 
 
-def _local_windows(image: np.ndarray, edge: int) -> np.ndarray:
-    """`[X Y Z C P P]` with whole rows as elements, which numpy copies at once."""
-    missing = [max(edge - length, 0) for length in image.shape[1:]]
-    if any(missing):
-        image = np.pad(image, [(0, 0), *((0, more) for more in missing)])
-    windows = sliding_window_view(image, (edge,) * 3, axis=(1, 2, 3)).transpose(1, 2, 3, 0, 4, 5, 6)
-    return windows.view(f"V{edge * image.itemsize}")[..., 0]
+class Windows(NamedTuple):
+    """The patches that begin at every cell of a volume, as views of it."""
+
+    found: np.ndarray
+    """`[S X Y Z C P P P]`, or whole rows, which numpy copies at once, as elements `[S X Y Z C P P]`: where
+    S > 1 every S-th cell of the last axis lies together, and Z counts those."""
+    last: Sequence[int]
+    """Where the last of them begin."""
+    step: int
+    """Between cells of a patch."""
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def rows(cls, cells: Float[np.ndarray, "C I J K"], edge: int, *, step: int = 1) -> "Windows":
+        """With rows as elements; of cells some apart a copy is made in which those of a row lie together."""
+        reach = (edge - 1) * step + 1
+        missing = [max(reach + step - 1 - length, 0) for length in cells.shape[1:]]  # a start for each step
+        if any(missing):
+            cells = np.pad(cells, [(0, 0), *((0, more) for more in missing)])
+        elif cells.strides[3] != cells.itemsize:
+            cells = np.ascontiguousarray(cells)
+        last = [length - reach for length in cells.shape[1:]]
+        parts = cells[None] if step == 1 else _split(cells, step)
+        windows = sliding_window_view(parts, (reach, reach, edge), axis=(2, 3, 4))[..., ::step, ::step, :]
+        rows = windows.transpose(0, 2, 3, 4, 1, 5, 6, 7).view(f"V{edge * cells.itemsize}")[..., 0]
+        return cls(rows, last, step, cells.dtype)
+
+    @classmethod
+    def apart(cls, cells: Float[np.ndarray, "C I J K"], edge: int, *, step: int) -> "Windows":
+        """Without a copy, number by number."""
+        reach = (edge - 1) * step + 1
+        windows = sliding_window_view(cells[None], (reach,) * 3, axis=(2, 3, 4))[..., ::step, ::step, ::step]
+        return cls(
+            windows.transpose(0, 2, 3, 4, 1, 5, 6, 7),
+            [length - reach for length in cells.shape[1:]],
+            step,
+            cells.dtype,
+        )
+
+    def at(self, starts: Int[np.ndarray, "N 3"]) -> Float[np.ndarray, "N CPPP"]:
+        """Those that begin at some cells."""
+        (x, y, z), parts = starts.T, len(self.found)
+        return self.found[z % parts, x, y, z // parts].view(self.dtype).reshape(len(starts), -1)
 
 
-def _mid_range_windows(image: np.ndarray, edge: int) -> np.ndarray:
-    """`[X Y Z C P P P]` of cells two apart; a window at index i begins with voxels i - 1 and i."""
-    windows = sliding_window_view(pairs(image, least=2 * edge), (2 * edge - 1,) * 3, axis=(0, 2, 3))
-    return windows[..., ::2, ::2, ::2].transpose(0, 2, 3, 1, 4, 5, 6)
+def _split(cells: Float[np.ndarray, "C I J K"], parts: int) -> Float[np.ndarray, "S C I J K"]:
+    """Every so many cells of the last axis together; zero where the last of them are missing."""
+    split = np.zeros((parts, *cells.shape[:3], -(-cells.shape[3] // parts)), cells.dtype)
+    for start, part in enumerate(split):
+        chosen = cells[..., start::parts]
+        part[..., : chosen.shape[3]] = chosen
+    return split
 
 
-def _gather(
-    windows: np.ndarray, dtype: np.dtype[Any], starts: np.ndarray, patches: Tensor, *, step: int
-) -> None:
-    """Fill patches from windows of `dtype`; those that begin outside come from the nearest in step, moved."""
-    last = np.array(windows.shape[:3]) - 1
+def fill(patches: Float[Tensor, "N C P P P"], windows: Windows, starts: Int[np.ndarray, "N 3"]) -> None:
+    """Patches that begin at some cells; those that begin outside come from the nearest in step, moved."""
+    last, step = np.array(windows.last), windows.step
     low = np.where(starts < 0, starts % step, starts)
     begun = np.where(low > last, last - (last - low) % step, low)
     moves = (starts - begun) // step
     for first in range(0, len(starts), _CHUNK):
         part = patches[first : first + _CHUNK]
-        rows = windows[tuple(begun[first : first + _CHUNK].T)].view(dtype)
-        part.copy_(torch.from_numpy(rows.reshape(part.shape)))
+        part.copy_(torch.from_numpy(windows.at(begun[first : first + _CHUNK]).reshape(part.shape)))
     for axis in range(3):
         for move in np.unique(moves[:, axis]).tolist():
             if move:

@@ -1,7 +1,9 @@
-"""Patches around points, gathered in bulk from one padded volume.
+"""Patches around points, gathered in bulk from a volume in memory.
 
-Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order.
+Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order; I J K cells.
 """
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -9,26 +11,54 @@ from torch import Tensor
 from torch.nn import functional
 
 
+class Cells(NamedTuple):
+    """What patches are made of: voxels, or means of several."""
+
+    values: Float[Tensor, "C I J K"]
+    """Beyond them cells read as zero."""
+    step: int
+    """Between cells of a patch."""
+    before: int
+    """From a patch's first cell to the cell whose index is that of the patch's voxel."""
+
+
 class PatchSource:
-    """A volume made ready for gathering: patches reach beyond its grid, where voxels read as zero.
+    """A volume that patches are gathered from: they reach beyond its grid, where voxels read as zero.
 
     The local patch of a point is the P^3 block centred on its voxel. The mid-range patch covers the (2P)^3
     voxels from P before to P - 1 after it, average-pooled 2^3 to P^3 (paper, section 3; the reference's
     inference pools by the maximum, which is a fault). Its cells are voxels of the volume averaged 2^3 once,
-    two apart, so no larger block is ever gathered.
+    two apart, so no larger block is ever gathered. The volume itself is not copied.
     """
 
     def __init__(self, volume: Float[Tensor, "C X Y Z"], *, edge: int, local: bool, mid_range: bool) -> None:
-        self._windows: list[Tensor] = []
+        self._edge = edge
+        self._cells: list[Cells] = []
         if local:
-            self._windows.append(_windows(functional.pad(volume, [edge // 2] * 6), edge, step=1))
+            self._cells.append(Cells(volume, 1, edge // 2))
         if mid_range:
-            self._windows.append(_windows(_averaged(functional.pad(volume, [edge] * 6)), edge, step=2))
+            self._cells.append(Cells(_averaged(functional.pad(volume, [1] * 6)), 2, edge - 1))
 
     def gather(self, indices: Int[Tensor, "N 3"]) -> Float[Tensor, "N C P P P"]:
         """Patches at voxel indices inside the volume; local channels first, then mid-range ones."""
-        x, y, z = indices.unbind(1)
-        return torch.cat([windows[x, y, z] for windows in self._windows], dim=1)
+        return torch.cat([_take(cells, indices, self._edge) for cells in self._cells], dim=1)
+
+
+def _take(cells: Cells, indices: Int[Tensor, "N 3"], edge: int) -> Float[Tensor, "N C P P P"]:
+    device, values = indices.device, cells.values
+    steps = torch.arange(edge, device=device) * cells.step - cells.before
+    places = indices[:, :, None] + steps
+    nearest = places.clamp(min=0).minimum(torch.tensor(values.shape[1:], device=device)[:, None] - 1)
+    x, y, z = nearest.unbind(1)
+    channels = torch.arange(len(values), device=device)[:, None, None, None]
+    patches = values[
+        channels, x[:, None, :, None, None], y[:, None, None, :, None], z[:, None, None, None, :]
+    ]
+    for axis, there in enumerate((places == nearest).unbind(1)):
+        shape = [len(indices), *[1] * 4]
+        shape[2 + axis] = edge
+        patches.mul_(there.view(shape))
+    return patches
 
 
 def _averaged(volume: Tensor) -> Tensor:
@@ -37,14 +67,3 @@ def _averaged(volume: Tensor) -> Tensor:
         length = volume.shape[axis] - 1
         volume = volume.narrow(axis, 0, length) + volume.narrow(axis, 1, length)
     return volume.div_(8)
-
-
-def _windows(padded: Tensor, edge: int, *, step: int) -> Tensor:
-    """A view `[X Y Z C P P P]` of every window of `edge` cells, `step` voxels apart."""
-    reach = (edge - 1) * step + 1
-    shape = [length - reach + 1 for length in padded.shape[1:]]
-    strides = padded.stride()
-    return padded.as_strided(
-        [*shape, padded.shape[0], edge, edge, edge],
-        [*strides[1:], strides[0], *(stride * step for stride in strides[1:])],
-    )

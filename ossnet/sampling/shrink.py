@@ -18,11 +18,19 @@ def shrink(
     image: Float[np.ndarray, "C X Y Z"], working: Sequence[int], factor: int
 ) -> Float[Tensor, "C x y z"]:
     """What `downscale(pad(image, working), factor)` gives, without the padded volume."""
-    planes, shape = Planes(image), image.shape
+    return shrink_planes(Planes(image), working, factor)
+
+
+def shrink_planes(
+    planes: Planes | Sequence[Float[Tensor, "C Y Z"]], working: Sequence[int], factor: int
+) -> Float[Tensor, "C x y z"]:
+    """The same of a volume's planes along its first axis, on their device."""
+    first_plane = planes[0]
+    shape = (first_plane.shape[0], len(planes), *first_plane.shape[1:])
     before = offset(shape[1:], working)
     cells = [edge // factor for edge in working]
-    shrunk = torch.zeros(shape[0], *cells)
-    frame = torch.zeros(shape[0], *working[1:])
+    shrunk = first_plane.new_zeros(shape[0], *cells)
+    frame = first_plane.new_zeros(shape[0], *working[1:])
     inner = frame.narrow(1, before[1], shape[2]).narrow(2, before[2], shape[3])
     for x in range(cells[0]):
         first = x * factor - before[0]

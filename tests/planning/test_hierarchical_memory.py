@@ -10,7 +10,7 @@ from ossnet.memory import track_peak
 from ossnet.models import OccupancyConfig
 from ossnet.planning.inference import MAPS, predict_inference
 
-SHAPE = (128, 96, 80)
+SHAPE = (80, 64, 48)
 MODEL = OccupancyConfig(
     in_channels=2,
     encoder_channels=(4, 8),
@@ -21,19 +21,20 @@ MODEL = OccupancyConfig(
 )
 
 
-@pytest.mark.parametrize("sure", [True, False])
-def test_a_hierarchical_prediction_takes_no_more_than_predicted(sure: bool) -> None:
-    """One network decides for an ellipsoid, the other for nothing but noise, and is asked everywhere."""
+@pytest.mark.parametrize(("noise", "least"), [(0.0, 0.35), (0.01, 0.7), (0.5, 0.7)])
+def test_a_hierarchical_prediction_takes_no_more_than_predicted(noise: float, least: float) -> None:
+    """Networks that decide for an ellipsoid, and for noise that nothing shows: anything may look like it."""
     torch.manual_seed(0)
-    inside = ellipsoid(SHAPE) if sure else torch.rand(SHAPE) < 0.5
-    image, network = scan(inside, MODEL.in_channels), Oracle(MODEL, inside)
+    shown = ellipsoid(SHAPE)
+    inside = shown | (torch.rand(SHAPE) < noise)
+    image, network = scan(shown, MODEL.in_channels), Oracle(MODEL, inside)
     config = Config(model=MODEL).replace(
         {"sampling.working_shape": list(SHAPE), "inference.points_per_chunk": 1024}
     )
     resident = {"parameters": [*network.parameters(), *network.buffers()], "volume": [image]}
     with torch.inference_mode(), track_peak("cpu", resident=resident) as peak:
         found = predict_volume(network.eval(), image, sampling=config.sampling, settings=config.inference)
-    assert (found.asked < 0.1 * image[0].numel()) == sure
+    assert (found.asked < 0.1 * image[0].numel()) == (noise == 0)
     predicted = predict_inference(config)
-    assert predicted.parts[MAPS] == 24 * image[0].numel()
-    assert 0.6 * predicted.allocated < peak.allocated <= predicted.allocated
+    assert predicted.parts[MAPS] == 16 * (image[0].numel() + 2**13 * 27 * MODEL.in_channels)
+    assert least * predicted.allocated < peak.allocated <= predicted.allocated
