@@ -27,8 +27,10 @@ PLANES = 4
 """Planes that are looked at together."""
 MARGIN = 0.2
 """How far below the least likely known voxel to look, in distances between the means of both sides."""
+AGAIN = 0.5
+"""Voxels to ask in vain after a find, as a share of those it took to find it, and some more."""
 LEAST = 2**13
-"""Voxels to ask in vain, at least, before giving up."""
+"""How many more, at least."""
 
 
 def ask_alike(
@@ -43,8 +45,8 @@ def ask_alike(
     For each class the linear discriminant of known voxels inside and outside is learnt from their 3^3
     surroundings and from what lattices around them say, and applied everywhere, which costs one
     convolution. What was filled as of the class already need not be asked. The likeliest come first, until
-    as many were asked in vain as it took to the last find, and some more. Repeated until it shows nothing
-    new: each piece found may lower the mark for the next.
+    half as many were asked in vain as it took to the last find, and some more. Repeated until it shows
+    nothing new: each piece found may lower the mark for the next.
 
     Args:
         lattices: logits at the points of the last one or two, the finest, of every second voxel, last.
@@ -99,8 +101,8 @@ def _around(lattices: Sequence[Float[Tensor, "_ _ _"]], shape: Sequence[int]) ->
 def _seek(
     decided: Decided, alike: Bool[Tensor, "X Y Z"], score: Float[Tensor, "X Y Z"], index: int, effort: int
 ) -> None:
-    """Ask these voxels, the likeliest first, until after the last in the class came as many as before it, and
-    `effort` more."""
+    """Ask these voxels, the likeliest first, until after the last in the class came `AGAIN` times as many as
+    up to it, and `effort` more."""
     asked, enough = 0, effort
     while asked < enough and alike.any():
         scores = score[alike]
@@ -112,7 +114,7 @@ def _seek(
         hits = todo & in_class(decided.codes, index, overlapping=decided.overlapping)
         if hits.any():
             beyond = todo & (score < score[hits].min())
-            enough = 2 * (asked - int(beyond.count_nonzero())) + effort
+            enough = int((1 + AGAIN) * (asked - int(beyond.count_nonzero()))) + effort
 
 
 def _score(
