@@ -22,7 +22,7 @@ class InferenceConfig:
     suspicion: float = 0.02
     """hierarchical: the probability of a class, by the encoder's coarse prediction or by what points around
     say, from which a voxel is asked."""
-    alike_share: float = 0.25
+    alike_share: float = 0.1
     """hierarchical: what looks like a class that was found is asked, the likeliest first, until so many in a
     row are not in it, as a share of those asked before. Less is faster and may lose single voxels."""
     dense_below: int = 2**17
