@@ -74,6 +74,7 @@ def training_workers() -> Iterator[int]:
                 yield int(folder.name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_worker_is_replaced_and_the_run_finishes(tiny: Config, store: Store, tmp_path: Path) -> None:
     config = tiny.replace({"training.epochs": 12, "training.validate_every": 4})
@@ -98,6 +99,7 @@ def test_a_killed_worker_is_replaced_and_the_run_finishes(tiny: Config, store: S
     assert [step for step, _ in losses(tracking)] == list(range(1, 25))  # no step missing, none twice
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_run_goes_on_where_it_ended(tiny: Config, store: Store, tmp_path: Path) -> None:
     tracking, output = Tracking.at(tmp_path, "resumed"), tmp_path / "run"

@@ -70,6 +70,7 @@ def states(folder: Path) -> list[str]:
     return [trial.state.name for trial in trials(folder)]
 
 
+@pytest.mark.slow
 def test_trials_of_two_workers(tiny: Config, store: Store, tmp_path: Path) -> None:
     """The second trial is stopped, which kills its trainer from outside: its workers' CPUs must come back."""
     base = tiny.replace({"training.validate_every": 1, "training.epochs": 2, "training.validation_cases": 2})
