@@ -16,7 +16,8 @@ from ossnet.models.pade import Pade
 from ossnet.models.pooling import halve
 
 _ROW = 512  # long enough for vector instructions
-_SLAB = 1 << 20  # values of a feature map that is only passed through
+_CPU_SLAB = 1 << 20  # values of a feature map that is only passed through
+_DEVICE_SLAB = 1 << 24
 _FEWEST_PLANES = 8  # of a slab: two more are computed beside them
 
 
@@ -68,7 +69,8 @@ class ResidualBlock(nn.Module):
     def _halved(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O x y z"]:
         """The same halved, a few planes at a time, so that the finest map never lives as a whole."""
         per_plane = self.convolution1.out_channels * volume[:, 0, 0].numel()
-        step = max(_FEWEST_PLANES, _SLAB // per_plane // 2 * 2)
+        slab = _CPU_SLAB if volume.device.type == "cpu" else _DEVICE_SLAB
+        step = max(_FEWEST_PLANES, slab // per_plane // 2 * 2)
         starts = range(0, volume.shape[2], step)
         return torch.cat([halve(self._fine(volume, slice(start, start + step))) for start in starts], 2)
 
