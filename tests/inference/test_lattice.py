@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from ossnet.inference.lattice import beside_change, enlarge, every, over_corners, refine, suspicious, touching
+from ossnet.inference.lattice import (
+    beside_change,
+    enlarge,
+    every,
+    over_corners,
+    refine,
+    suspicious,
+    touching,
+    unravel,
+)
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
 CODES = arrays(np.uint8, SHAPES, elements=st.integers(0, 3))
@@ -18,6 +27,12 @@ CELLS = arrays(np.bool_, SHAPES)
 def test_corners_of_a_cell_are_its_point_and_those_after_it(codes: np.ndarray) -> None:
     expected = ndimage.maximum_filter(codes, 2, origin=-1)
     assert np.array_equal(over_corners(torch.from_numpy(codes), torch.maximum), expected)
+
+
+@given(CELLS)
+def test_places_of_a_flattened_grid(cells: np.ndarray) -> None:
+    places = torch.from_numpy(np.flatnonzero(cells))
+    assert np.array_equal(unravel(places, cells.shape), np.argwhere(cells))
 
 
 @given(CELLS)
