@@ -35,6 +35,7 @@ def losses(tracking: Tracking) -> list[tuple[int, float]]:
     return sorted((metric.step, metric.value) for metric in history)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_two_workers_train_as_one_does(tiny: Config, store: Store, tmp_path: Path) -> None:
     config = tiny.replace(

@@ -45,7 +45,7 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a head and all it started; by its own process group, as other clusters may run here."""
-    for how, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
+    for how, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 10)):
         os.killpg(process.pid, how)
         try:
             process.wait(patience)
