@@ -23,8 +23,9 @@ class InferenceConfig:
     """hierarchical: the probability of a class, by the encoder's coarse prediction or by what points around
     say, from which a voxel is asked."""
     alike_share: float = 0.1
-    """hierarchical: what looks like a class that was found is asked, the likeliest first, until so many in a
-    row are not in it, as a share of those asked before. Less is faster and may lose single voxels."""
+    """hierarchical: what looks like a class that was found is asked, the likeliest first, until as many were
+    asked in vain as half of those up to the last find, and besides this share of what was asked before (8192
+    at least). Less is faster and may lose single voxels."""
     dense_below: int = 2**17
     """hierarchical: volumes of fewer voxels are decided densely, which takes seconds: there is little to
     skip."""

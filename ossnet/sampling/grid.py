@@ -37,11 +37,6 @@ def pad(volume: Tensor, working: Sequence[int]) -> Tensor:
     return functional.pad(volume, [width for pair in reversed(widths) for width in pair])
 
 
-def downscale(volume: Float[Tensor, "C X Y Z"], factor: int) -> Float[Tensor, "C x y z"]:
-    """Average over factor^3 voxels: what trilinear interpolation by a whole factor of 2 comes to."""
-    return functional.avg_pool3d(volume, factor) if factor > 1 else volume
-
-
 def coordinates(
     indices: Int[Tensor, "N 3"] | Float[Tensor, "N 3"], working: Sequence[int]
 ) -> Float[Tensor, "N 3"]:

@@ -17,7 +17,8 @@ from ossnet.sampling.views import Planes
 def shrink(
     image: Float[np.ndarray, "C X Y Z"], working: Sequence[int], factor: int
 ) -> Float[Tensor, "C x y z"]:
-    """What `downscale(pad(image, working), factor)` gives, without the padded volume."""
+    """The volume in its frame averaged over factor^3 voxels, which trilinear interpolation by a factor of 2
+    comes to; no framed copy is made."""
     return shrink_planes(Planes(image), working, factor)
 
 

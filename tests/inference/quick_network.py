@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ossnet.inference.boxes import BoxPatches
 from ossnet.models import OccupancyConfig, OccupancyNetwork
-from ossnet.sampling.grid import coordinates, downscale, encoder_grid, offset, pad, working_shape
+from ossnet.sampling.grid import coordinates, encoder_grid, offset, pad, working_shape
 from ossnet.sampling.regions import class_masks, targets
-from ossnet.sampling.shrink import any_in_cells
+from ossnet.sampling.shrink import any_in_cells, shrink_planes
 from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
 
 POINTS = 2048
@@ -41,7 +41,7 @@ def teach(
     volume, label = torch.from_numpy(image), torch.from_numpy(codes)
     grid = working_shape(label.shape, multiple=config.encoder_downscale * 2 ** len(config.encoder_channels))
     patches = BoxPatches(volume, edge=config.patch_edge, local=True, mid_range=config.mid_range_patch)
-    seen = downscale(pad(volume, grid), config.encoder_downscale)[None]
+    seen = shrink_planes(volume.unbind(1), grid, config.encoder_downscale)[None]
     frame = torch.tensor(offset(label.shape, grid))
     near = torch.from_numpy(np.argwhere(ndimage.binary_dilation(codes > 0, iterations=2)))
     coarse = _coarse(label, config, grid)

@@ -7,12 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.inference.boxes import BoxPatches, box_shape, boxes, indices
 from ossnet.models import OccupancyNetwork, build_network
 from ossnet.sampling import SamplingConfig
-from ossnet.sampling.grid import coordinates, downscale, offset, pad
+from ossnet.sampling.grid import coordinates, offset, pad
 from ossnet.sampling.patches import PatchSource
 
 SMALL = {"encoder_channels": (4, 8), "latent_grid": (2, 2, 2), "decoder_width": 16, "decoder_blocks": 2}
@@ -81,7 +82,7 @@ def test_dense_prediction_is_the_network_at_every_voxel(name: str) -> None:
     source = BoxPatches(volume, edge=3, local=config.local_patch, mid_range=config.mid_range_patch)
     with torch.no_grad():
         logits = network(
-            downscale(pad(volume, grid), 2)[None],
+            functional.avg_pool3d(pad(volume, grid), 2)[None],
             coordinates(points + torch.tensor(offset(SHAPE, grid)), grid)[None],
             source.gather(points)[None] if config.patch_channels else None,
             grid,

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.casefile import StoredCase
 from ossnet.sampling.batches import BatchMaker, PointBatch, batch_maker
-from ossnet.sampling.grid import downscale, offset, pad
+from ossnet.sampling.grid import offset, pad
 from ossnet.sampling.order import Reference
 from ossnet.sampling.patches import PatchSource
 
@@ -41,7 +42,8 @@ def fits(batch: PointBatch, case: StoredCase, mirrored: tuple[int, ...], edge: i
     indices = voxels(batch, label.shape)
     assert batch.patches is not None
     patches = PatchSource(image, edge=edge, local=True, mid_range=True).gather(indices)
-    encoder_input = downscale(pad(image, batch.grid_shape), label.shape[0] // batch.encoder_input.shape[2])
+    factor = batch.grid_shape[0] // batch.encoder_input.shape[2]
+    encoder_input = functional.avg_pool3d(pad(image, batch.grid_shape), factor)
     same = [
         torch.equal(label[tuple(indices.T)].long(), batch.labels[0]),
         torch.allclose(patches, batch.patches[0], atol=1e-6),

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.sampling.grid import coordinates, downscale, offset, pad, working_shape
+from ossnet.sampling.grid import coordinates, offset, pad, working_shape
 
 edges = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -26,12 +26,6 @@ def test_padding_keeps_the_volume_at_its_offset(
     box = tuple(slice(first, first + edge) for first, edge in zip(offset(shape, working), shape, strict=True))
     assert torch.equal(padded[(slice(None), *box)], volume)
     assert padded.sum() == pytest.approx(volume.sum().item(), rel=1e-5)
-
-
-def test_downscaling_by_two_is_trilinear_interpolation() -> None:
-    volume = torch.rand(3, 8, 6, 4)
-    expected = torch.nn.functional.interpolate(volume[None], scale_factor=0.5, mode="trilinear")[0]
-    torch.testing.assert_close(downscale(volume, 2), expected)
 
 
 @given(shape=st.tuples(*[st.integers(1, 512)] * 3))

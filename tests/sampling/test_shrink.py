@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
-from ossnet.sampling.grid import downscale, pad
-from ossnet.sampling.shrink import any_in_cells, shrink
+from ossnet.sampling.grid import pad
+from ossnet.sampling.shrink import any_in_cells, shrink, shrink_planes
 
 EDGES = st.tuples(*[st.integers(1, 12)] * 3)
 
@@ -31,8 +31,14 @@ def test_shrinking_is_padding_and_averaging(
     volume.setflags(write=False)
     volume = np.flip(volume, mirrored)
     working = [max(edge + more, factor) for edge, more in zip(shape, room, strict=True)]
-    expected = downscale(pad(torch.from_numpy(volume.astype(np.float32)), working), factor)
+    expected = functional.avg_pool3d(pad(torch.from_numpy(volume.astype(np.float32)), working), factor)
     torch.testing.assert_close(shrink(volume, working, factor), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_shrinking_by_two_is_trilinear_interpolation() -> None:
+    volume = torch.rand(3, 8, 6, 4)
+    expected = functional.interpolate(volume[None], scale_factor=0.5, mode="trilinear")[0]
+    torch.testing.assert_close(shrink_planes(volume.unbind(1), (8, 6, 4), 2), expected)
 
 
 @given(
