@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ossnet import cli
 from ossnet.benchmarks import InferenceSettings, InputSettings, MemorySettings, ModelsSettings
-from ossnet.distributed.console import say
-from ossnet.distributed.contest import ContestSettings
+from ossnet.distributed.benchmark.search import ContestSettings
+from ossnet.output.console import say
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Models(Job, ModelsSettings):
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write, show."""
-        from ossnet.benchmarks import figure, measure_models, table
+        from ossnet.benchmarks import measure_models
+        from ossnet.benchmarks.networks import figure, table
 
         found = measure_models(self, command=command, progress=lambda row: say(table.summary(row)))
         cli.finish_record(found, path, figure.draw, table.show, json=self.json)
@@ -40,7 +41,8 @@ class Input(Job, InputSettings):
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write, show."""
-        from ossnet.benchmarks import input_results, measure_input
+        from ossnet.benchmarks import measure_input
+        from ossnet.benchmarks.input import results as input_results
 
         found = measure_input(self, command=command, progress=lambda row: say(input_results.summary(row)))
         cli.finish_record(found, path, input_results.draw, input_results.show, json=self.json)
@@ -52,7 +54,8 @@ class Memory(Job, MemorySettings):
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write, show."""
-        from ossnet.benchmarks import measure_memory, memory_results
+        from ossnet.benchmarks import measure_memory
+        from ossnet.benchmarks.memory import results as memory_results
 
         found = measure_memory(self, command=command, progress=lambda row: say(memory_results.summary(row)))
         cli.finish_record(found, path, memory_results.draw, memory_results.show, json=self.json)
@@ -64,8 +67,8 @@ class Inference(Job, InferenceSettings):
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write, show."""
-        from ossnet.benchmarks import inference_results as results
         from ossnet.benchmarks import measure_inference
+        from ossnet.benchmarks.inference import results
 
         found = measure_inference(self, command=command, progress=lambda row: say(results.summary(row)))
         cli.finish_record(found, path, results.draw, results.show, json=self.json)
@@ -79,7 +82,8 @@ class Search(Job, ContestSettings):
 
     def run(self, path: Path, command: str) -> None:
         """Search, write, show."""
-        from ossnet.distributed import contest, contest_results
+        from ossnet.distributed.benchmark import results as contest_results
+        from ossnet.distributed.benchmark import search as contest
 
         found = contest.compare(self, path.parent, command=command, progress=lambda row: say(row.summary))
         cli.finish_record(found, path, contest_results.draw, contest_results.show, json=self.json)

@@ -48,7 +48,7 @@ def main() -> None:
     from ossnet.evaluation.calibration import calibrate
     from ossnet.evaluation.run import evaluate
     from ossnet.inference import Predictor
-    from ossnet.inference.calibration import read_calibration
+    from ossnet.inference.temperature import read_calibration
 
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     checkpoint = options.checkpoint or _demo().checkpoint()

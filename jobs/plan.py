@@ -9,7 +9,7 @@ from ossnet import cli
 
 if TYPE_CHECKING:
     from ossnet.config import Config
-    from ossnet.data.sizes import Study
+    from ossnet.data.store.dataset_info import Study
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Plan:
 def main() -> None:
     """Run the job."""
     options, config = cli.parse_with_config(Plan, description=str(__doc__), default=_default)
-    from ossnet.memory.size import parse_memory
-    from ossnet.planning.forecast import Forecast
-    from ossnet.planning.outlook import measurable, outlook
+    from ossnet.memory.parse import parse_memory
+    from ossnet.planning.estimate import measurable, outlook
+    from ossnet.planning.estimator import Forecast
     from ossnet.planning.report import Report, show, show_parts
 
     budget = parse_memory(options.memory_budget)
@@ -70,7 +70,9 @@ def _configs(options: Plan, config: "Config") -> list[tuple[str, "Config"]]:
         config = config.replace({"sampling.working_shape": None})  # settled below, for the network
     if options.space is None:
         return [(config.model.name, config.for_store(study))]
-    from ossnet.distributed.space import draw  # needs Optuna, which planning one network does not
+    from ossnet.distributed.tuning.search_space import (
+        draw,  # needs Optuna, which planning one network does not
+    )
 
     return draw(options.space, config, study, count=options.draws)
 
@@ -83,7 +85,7 @@ def _study(data: Path | None) -> "Study | None":
 
 def _default(model: str | None, data: Path | None) -> "Config":
     from ossnet.config import Config
-    from ossnet.data.sizes import BRATS
+    from ossnet.data.store.dataset_info import BRATS
 
     return Config.preset(model or "oss-net-c", _study(data) or BRATS)
 

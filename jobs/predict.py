@@ -8,10 +8,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ossnet import cli
-from ossnet.inference.options import ExportConfig, Manner
+from ossnet.inference.batch.options import ExportConfig, Manner
 
 if TYPE_CHECKING:
-    from ossnet.inference.records import Outcome
+    from ossnet.inference.batch.cache import Outcome
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Predict(ExportConfig, Manner):
 def main() -> None:
     """Run the job."""
     options = cli.parse(Predict, description=str(__doc__))
-    from ossnet.inference.inputs import find_scans
-    from ossnet.inference.many import Order, one_by_one, predict_scans
+    from ossnet.inference.batch.inputs import find_scans
+    from ossnet.inference.batch.runner import Order, one_by_one, predict_scans
 
     manner, exported = cli.part(Manner, options), cli.part(ExportConfig, options)
     checkpoint, output = options.checkpoint or _demo().checkpoint(), options.output
@@ -48,11 +48,13 @@ def main() -> None:
     scans, outcomes = find_scans(paths, predictor.task), list["Outcome"]()
     predict = partial(one_by_one, predictor, order)
     if options.workers > 1:
-        from ossnet.distributed.prediction import on_workers  # needs Ray, which one process does not
+        from ossnet.distributed.data.batch_inference import (
+            on_workers,  # needs Ray, which one process does not
+        )
 
         predict = partial(on_workers, order, options.workers)
     if options.onnx:
-        from ossnet.inference.onnx import export_onnx
+        from ossnet.inference.export.onnx import export_onnx
 
         export_onnx(predictor, order.output)
     for outcome in predict_scans(order, scans, predict):
@@ -65,7 +67,7 @@ def main() -> None:
 
 
 def _finish(outcomes: "list[Outcome]", output: Path, *, as_json: bool) -> None:
-    from ossnet.tree import to_dict
+    from ossnet.config_tree import to_dict
 
     failed = sum(outcome.problem is not None for outcome in outcomes)
     if as_json:

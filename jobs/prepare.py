@@ -59,7 +59,7 @@ class Prepare:
 def main() -> None:
     """Run the job."""
     options = cli.parse(Prepare, description=str(__doc__))
-    from ossnet.distributed.dataset import phantom_study, prepare
+    from ossnet.distributed.data.prepare import phantom_study, prepare
 
     source, output = phantom_study(options.source, options.output)
     report = prepare(_config(options, source, output))
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _config(options: Prepare, source: Path, output: Path) -> "PrepareConfig":
-    from ossnet.data.plan import PrepareConfig, parse_spacing
+    from ossnet.data.prepare.plan import PrepareConfig, parse_spacing
 
     values = {field.name: getattr(options, field.name) for field in fields(PrepareConfig)}
     spacing = parse_spacing(options.spacing)

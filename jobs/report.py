@@ -23,7 +23,8 @@ class Report:
 def main() -> None:
     """Run the job."""
     options = cli.parse(Report, description=str(__doc__))
-    from ossnet.distributed import demo, launch, report
+    from ossnet.distributed import demo, launch
+    from ossnet.distributed.reports import report
 
     name = options.experiment or demo.study(SPACES / "networks.py")
     output, tracking = launch.places(options.output or cli.new_folder("report"), name)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ossnet import cli
-from ossnet.distributed.goals import Goals, SamplerName
-from ossnet.distributed.stopping import StoppingConfig
+from ossnet.distributed.tuning.config import Goals, SamplerName
+from ossnet.distributed.tuning.early_stopping import StoppingConfig
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
 
@@ -52,8 +52,8 @@ class Tune:
 def main() -> None:
     """Run the job."""
     from ossnet.distributed import demo, launch
+    from ossnet.memory.parse import parse_memory
     from ossnet.memory.peak import GIB
-    from ossnet.memory.size import parse_memory
 
     options, config = cli.parse_with_config(Tune, description=str(__doc__), default=demo.default_config)
     name = options.experiment or options.space.stem

@@ -33,9 +33,9 @@ def main() -> None:
     """Run the job."""
     options = cli.parse(Verify, description=str(__doc__))
     from ossnet.data import verify, verify_store
-    from ossnet.data.verification.page import write_page
+    from ossnet.data.verification.formatting import summary
+    from ossnet.data.verification.html_report import write_page
     from ossnet.data.verification.table import show
-    from ossnet.data.verification.words import summary
 
     if options.source is not None and options.data is not None:
         msg = "--source and --data: expected one of them, found both; leave one out"
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _phantom() -> Path:
-    from ossnet.distributed.dataset import phantom_study  # needs Ray, which verifying does not
+    from ossnet.distributed.data.prepare import phantom_study  # needs Ray, which verifying does not
 
     return phantom_study(None, None)[0]
 

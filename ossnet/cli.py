@@ -12,11 +12,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ossnet.config_tree import unknown
 from ossnet.errors import UserError
-from ossnet.tree import unknown
 
 if TYPE_CHECKING:
-    from ossnet.benchmarks.record import Record
+    from ossnet.benchmarks.result import Record
     from ossnet.config import Config
 
 Job = TypeVar("Job")
@@ -141,8 +141,8 @@ def finish_record(
     json: bool,
 ) -> None:
     """Close a comparison: its result and its picture beside one another, `path` with .json and .png."""
-    from ossnet.files import write_aside
-    from ossnet.tree import to_dict
+    from ossnet.config_tree import to_dict
+    from ossnet.output.atomic_write import write_aside
 
     files = {"result": path.with_suffix(".json"), "figure": path.with_suffix(".png")}
     result.write(files["result"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet import tree
+from ossnet import config_tree as tree
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig
 from ossnet.models import OccupancyConfig, UNetConfig, network_config
@@ -16,7 +16,7 @@ from ossnet.sizing import grid_multiple, size_network
 from ossnet.training import LossConfig, OptimiserConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from ossnet.data.sizes import Sizes, Study
+    from ossnet.data.store.dataset_info import Sizes, Study
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Config:
 
         Without a working shape it is the size of the paper's BraTS cases.
         """
-        from ossnet.data.sizes import BRATS, Sizes
+        from ossnet.data.store.dataset_info import BRATS, Sizes
 
         return Sizes.of(
             channels=self.model.in_channels,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import settings
 
 from ossnet.data import PrepareConfig, write_phantom
-from ossnet.data.casefile import write_case
-from ossnet.data.plan import make_plan
-from ossnet.data.preparation import complete, make_case
+from ossnet.data.prepare.build import complete, make_case
+from ossnet.data.prepare.plan import make_plan
+from ossnet.data.store.case_file import write_case
 
 ROOT = Path(__file__).parents[1]
 

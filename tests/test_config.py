@@ -10,7 +10,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.errors import UserError
 from ossnet.models import PRESETS
-from ossnet.sampling.order import check_batch
+from ossnet.sampling.sampler import check_batch
 
 
 def with_regions(store: Store) -> Store:

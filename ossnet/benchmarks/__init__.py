@@ -3,17 +3,17 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ossnet.benchmarks.settings import InferenceSettings, InputSettings, MemorySettings, ModelsSettings
+from ossnet.benchmarks.config import InferenceSettings, InputSettings, MemorySettings, ModelsSettings
 
 if TYPE_CHECKING:
-    from ossnet.benchmarks.inference import measure_inference
-    from ossnet.benchmarks.inference_results import InferenceResult, InferenceRow
-    from ossnet.benchmarks.input import measure_input
-    from ossnet.benchmarks.input_results import InputResult, InputRow
-    from ossnet.benchmarks.memory import measure_memory
-    from ossnet.benchmarks.memory_results import MemoryResult, MemoryRow
-    from ossnet.benchmarks.models import measure_models
-    from ossnet.benchmarks.results import ModelRow, ModelsResult
+    from ossnet.benchmarks.inference.measure import measure_inference
+    from ossnet.benchmarks.inference.results import InferenceResult, InferenceRow
+    from ossnet.benchmarks.input.measure import measure_input
+    from ossnet.benchmarks.input.results import InputResult, InputRow
+    from ossnet.benchmarks.memory.measure import measure_memory
+    from ossnet.benchmarks.memory.results import MemoryResult, MemoryRow
+    from ossnet.benchmarks.networks.measure import measure_models
+    from ossnet.benchmarks.networks.results import ModelRow, ModelsResult
 
 __all__ = [
     "InferenceResult",
@@ -35,18 +35,18 @@ __all__ = [
 ]
 
 _MODULES = {
-    "InferenceResult": "inference_results",
-    "InferenceRow": "inference_results",
-    "InputResult": "input_results",
-    "InputRow": "input_results",
-    "MemoryResult": "memory_results",
-    "MemoryRow": "memory_results",
-    "ModelRow": "results",
-    "ModelsResult": "results",
-    "measure_inference": "inference",
-    "measure_input": "input",
-    "measure_memory": "memory",
-    "measure_models": "models",
+    "InferenceResult": "inference.results",
+    "InferenceRow": "inference.results",
+    "InputResult": "input.results",
+    "InputRow": "input.results",
+    "MemoryResult": "memory.results",
+    "MemoryRow": "memory.results",
+    "ModelRow": "networks.results",
+    "ModelsResult": "networks.results",
+    "measure_inference": "inference.measure",
+    "measure_input": "input.measure",
+    "measure_memory": "memory.measure",
+    "measure_models": "networks.measure",
 }
 
 

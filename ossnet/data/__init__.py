@@ -4,38 +4,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ossnet.data.geometry import Geometry
+    from ossnet.data.imaging.geometry import Geometry
+    from ossnet.data.imaging.nifti import write_nifti
+    from ossnet.data.imaging.preprocessing import Scan, preprocess, preprocess_label
+    from ossnet.data.imaging.restoration import restore
+    from ossnet.data.labels.task import Task
     from ossnet.data.layouts import Case, Source, read_source
-    from ossnet.data.nifti import write_nifti
     from ossnet.data.phantom import write_phantom
-    from ossnet.data.plan import PrepareConfig
-    from ossnet.data.preparation import PrepareReport
-    from ossnet.data.preprocessing import Scan, preprocess, preprocess_label
-    from ossnet.data.restoration import restore
-    from ossnet.data.store import Store, StoredCase
-    from ossnet.data.task import Task
+    from ossnet.data.prepare.build import PrepareReport
+    from ossnet.data.prepare.plan import PrepareConfig
+    from ossnet.data.store.store import Store, StoredCase
     from ossnet.data.verification import Finding, Verification, verify, verify_store
 
 # Looked up on first use, so that importing the package costs neither nibabel nor pyarrow.
 _HOMES = {
     "Case": "layouts",
     "Finding": "verification",
-    "Geometry": "geometry",
-    "PrepareConfig": "plan",
-    "PrepareReport": "preparation",
-    "Scan": "preprocessing",
+    "Geometry": "imaging.geometry",
+    "PrepareConfig": "prepare.plan",
+    "PrepareReport": "prepare.build",
+    "Scan": "imaging.preprocessing",
     "Source": "layouts",
-    "Store": "store",
-    "StoredCase": "store",
-    "Task": "task",
+    "Store": "store.store",
+    "StoredCase": "store.store",
+    "Task": "labels.task",
     "Verification": "verification",
-    "preprocess": "preprocessing",
-    "preprocess_label": "preprocessing",
+    "preprocess": "imaging.preprocessing",
+    "preprocess_label": "imaging.preprocessing",
     "read_source": "layouts",
-    "restore": "restoration",
+    "restore": "imaging.restoration",
     "verify": "verification",
     "verify_store": "verification",
-    "write_nifti": "nifti",
+    "write_nifti": "imaging.nifti",
     "write_phantom": "phantom",
 }
 

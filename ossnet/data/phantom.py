@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int16, UInt8
 
-from ossnet.data.geometry import Shape
+from ossnet.data.imaging.geometry import Shape
 from ossnet.errors import UserError
 
 LABELS = {"background": 0, "edema": 1, "non-enhancing": 2, "enhancing": 3}

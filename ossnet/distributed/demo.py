@@ -5,9 +5,9 @@ from typing import Any
 
 from ossnet.config import Config
 from ossnet.data import PrepareConfig, Store, write_phantom
-from ossnet.distributed.cluster import workplace
-from ossnet.distributed.dataset import prepare
-from ossnet.distributed.stopping import StoppingConfig
+from ossnet.distributed.cluster.connection import workplace
+from ossnet.distributed.data.prepare import prepare
+from ossnet.distributed.tuning.early_stopping import StoppingConfig
 
 _SMALL: dict[str, Any] = {
     "training.epochs": 12,

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster import connect, nodes, workplace
-from ossnet.distributed.console import say
-from ossnet.distributed.goals import Goals
-from ossnet.distributed.names import EPOCH, MEMORY, SCORE, STEP_TIME
-from ossnet.distributed.resources import plan_run, plan_trials
-from ossnet.distributed.runs import keep_open, running_tracker, version_tags
-from ossnet.distributed.stopping import StoppingConfig
-from ossnet.distributed.tracking import RunSpec, Tracking
+from ossnet.distributed.cluster.connection import connect, nodes, workplace
+from ossnet.distributed.cluster.resources import plan_run, plan_trials
+from ossnet.distributed.tracking.actor import keep_open, running_tracker, version_tags
+from ossnet.distributed.tracking.client import RunSpec, Tracking
+from ossnet.distributed.tuning.config import Goals
+from ossnet.distributed.tuning.early_stopping import StoppingConfig
 from ossnet.errors import UserError
-from ossnet.sampling.order import check_batch
+from ossnet.metric_names import EPOCH, MEMORY, SCORE, STEP_TIME
+from ossnet.output.console import say
+from ossnet.sampling.sampler import check_batch
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-    from ossnet.distributed.search import Findings
-    from ossnet.distributed.tracking import Tracker
-    from ossnet.distributed.train import Outcome
+    from ossnet.distributed.tracking.client import Tracker
+    from ossnet.distributed.training.trainer import Outcome
+    from ossnet.distributed.tuning.study import Findings
 
 _LIMITS = {"training.epochs", "training.max_time_s"}  # may change between a run and its resumption
 _SHOWN = ("loss/train_epoch", SCORE, STEP_TIME, MEMORY)
@@ -64,7 +64,7 @@ def launch_training(
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
     identity = _identity(config, output, resume=resume)
-    from ossnet.distributed.train import Job, fit
+    from ossnet.distributed.training.trainer import Job, fit
 
     with connect():
         share = plan_run(nodes(), workers)
@@ -111,13 +111,13 @@ def launch_study(
         UserError: a fault in the space file, `output` holds a study already (or, to resume, none or another
             one), a trial can never be placed or fit, or none came to a result.
     """
-    from ossnet.distributed.budget import survey
-    from ossnet.distributed.notebook import DATABASE, Notebook
-    from ossnet.distributed.packing import smallest_gpu_gib
-    from ossnet.distributed.search import Study, check_new, check_old, search, write_report
-    from ossnet.distributed.space import Space, check_space
-    from ossnet.distributed.warm import earlier_study, learn_from
-    from ossnet.planning.forecast import Forecast
+    from ossnet.distributed.cluster.gpu_sharing import smallest_gpu_gib
+    from ossnet.distributed.tuning.feasibility import survey
+    from ossnet.distributed.tuning.search_space import Space, check_space
+    from ossnet.distributed.tuning.storage import DATABASE, Notebook
+    from ossnet.distributed.tuning.study import Study, check_new, check_old, search, write_report
+    from ossnet.distributed.tuning.warm_start import earlier_study, learn_from
+    from ossnet.planning.estimator import Forecast
 
     goals = goals or Goals()
     (check_old if resume else check_new)(output)

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ossnet.data import Store, Task
-from ossnet.data.regions import in_class, members
+from ossnet.data.labels.codes import in_class, members
 from ossnet.errors import UserError
 from ossnet.evaluation.cases import check_task
 from ossnet.inference import Predictor, predict_volume
-from ossnet.inference.calibration import Calibration
+from ossnet.inference.temperature import Calibration
 
 BINS = 15
 REACH = 5

@@ -10,9 +10,9 @@ from jaxtyping import UInt8
 from torch import nn
 
 from ossnet.data import Store, StoredCase, Task
-from ossnet.data.regions import in_class
+from ossnet.data.labels.codes import in_class
 from ossnet.errors import UserError
-from ossnet.evaluation.details import Details, judge
+from ossnet.evaluation.mask_metrics import Details, judge
 from ossnet.evaluation.metrics import Overlap, dice_iou
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
 from ossnet.sampling import SamplingConfig

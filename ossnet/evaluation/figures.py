@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer, Real
 
-from ossnet.files import write_aside
+from ossnet.output.atomic_write import write_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

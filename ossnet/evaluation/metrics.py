@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ossnet.data.regions import members
+from ossnet.data.labels.codes import members
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def dice_iou(
     *,
     overlapping: bool = False,
 ) -> tuple[Overlap, ...]:
-    """Overlap of every foreground class, of codes (`ossnet.data.regions`): class indices, or a bit a region.
+    """Overlap of every foreground class, of codes (`data/labels/codes.py`): class indices, or a bit a region.
 
     Raises:
         ValueError: the shapes differ, or a code beyond the classes occurs.

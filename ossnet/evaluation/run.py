@@ -12,14 +12,14 @@ from ossnet.data import Store
 from ossnet.errors import UserError
 from ossnet.evaluation.calibration import Reliability, pooled, reliabilities
 from ossnet.evaluation.cases import CaseScore, check_task, judge_classes, score_case
+from ossnet.evaluation.csv import write_cases
 from ossnet.evaluation.figures import draw_overlay
-from ossnet.evaluation.files import write_cases
-from ossnet.evaluation.page import render
-from ossnet.evaluation.sampled import POINTS, Protocol, SampledOverlap, sampled_overlap
+from ossnet.evaluation.html_report import render
+from ossnet.evaluation.paper_protocol import POINTS, Protocol, SampledOverlap, sampled_overlap
 from ossnet.evaluation.summary import comparison, report
-from ossnet.files import write_aside
 from ossnet.inference import Predictor
-from ossnet.inference.calibration import Calibration
+from ossnet.inference.temperature import Calibration
+from ossnet.output.atomic_write import write_aside
 
 TOLERANCE_MM = 1.0
 """Of the normalised surface distance."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
 
+from ossnet.config_tree import to_dict
 from ossnet.evaluation.cases import CaseScore
 from ossnet.evaluation.comparison import bootstrap, compare
-from ossnet.evaluation.details import Details
-from ossnet.tree import to_dict
+from ossnet.evaluation.mask_metrics import Details
 
 POLICY = (
     "a class that neither label nor prediction has scores 1, at 0 mm; one that only one has scores 0, "

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ossnet.inference.settings import InferenceConfig
+from ossnet.inference.config import InferenceConfig
 
 if TYPE_CHECKING:
     from ossnet.inference.predictor import Predictor, Segmentation

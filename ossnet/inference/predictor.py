@@ -13,21 +13,21 @@ import torch
 from jaxtyping import Bool, Float, Integer, UInt8
 from torch import nn
 
-from ossnet.checkpoint import check_checkpoint, load_weights
-from ossnet.compilation import compile_if
+from ossnet.config_tree import from_dict
 from ossnet.data import Geometry, Scan, Task, preprocess, restore, write_nifti
-from ossnet.data.geometry import Spacing
-from ossnet.data.regions import in_class, members
+from ossnet.data.imaging.geometry import Spacing
+from ossnet.data.labels.codes import in_class, members
 from ossnet.errors import UserError
-from ossnet.inference.audit import Audit
-from ossnet.inference.calibration import read_temperature
-from ossnet.inference.grid import AskedGrid, with_spacing
-from ossnet.inference.scans import scan_from_array
-from ossnet.inference.settings import Axis, InferenceConfig, Method, Precision
+from ossnet.inference.arrays import scan_from_array
+from ossnet.inference.config import Axis, InferenceConfig, Method, Precision
+from ossnet.inference.methods.audit import Audit
+from ossnet.inference.query.grid import AskedGrid, with_spacing
+from ossnet.inference.temperature import read_temperature
 from ossnet.inference.volume import predict_volume
 from ossnet.models import NetworkConfig, OccupancyConfig, UNet, UNetConfig, network_from_config
 from ossnet.sampling import SamplingConfig
-from ossnet.tree import from_dict
+from ossnet.training.checkpoint import check_checkpoint, load_weights
+from ossnet.training.compilation import compile_if
 
 Images = Path | str | Sequence[Path | str] | tuple[np.ndarray, np.ndarray]
 
@@ -47,7 +47,7 @@ class Segmentation:
     regions: Mapping[str, UInt8[np.ndarray, "X Y Z"]] = field(default_factory=dict)
     """Every region, 1 inside it, where one label map cannot show them all."""
     codes: UInt8[np.ndarray, "X Y Z"] | None = None
-    """What was decided (`ossnet.data.regions`); `mask` tells classes from it."""
+    """What was decided (`ossnet.data.labels.codes`); `mask` tells classes from it."""
     overlapping: bool = False
     audit: Audit | None = None
     """Of the voxels that the hierarchical method filled in."""
@@ -84,7 +84,7 @@ class Predictor:
     spacing: Spacing | None = None
     """Voxel size of the results in mm along R, A and S; None is each scan's own."""
     temperature: float = 1.0
-    """Of the probabilities (`ossnet.inference.calibration`); it changes no decision."""
+    """Of the probabilities (`ossnet.inference.temperature`); it changes no decision."""
 
     @classmethod
     def from_checkpoint(

@@ -13,16 +13,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from ossnet.inference.audit import Audit
-from ossnet.inference.boxes import Box, box_shape, boxes
-from ossnet.inference.decision import check_decidable, decide, mean_logits, probabilities
-from ossnet.inference.flips import MirroredVolume, mirrors
-from ossnet.inference.grid import AskedGrid
-from ossnet.inference.hierarchical import hierarchical_classes
-from ossnet.inference.occupancy import EncodedVolume
-from ossnet.inference.paper import paper_classes
-from ossnet.inference.settings import InferenceConfig
-from ossnet.inference.unet import unet_logits
+from ossnet.inference.config import InferenceConfig
+from ossnet.inference.methods.audit import Audit
+from ossnet.inference.methods.hierarchical import hierarchical_classes
+from ossnet.inference.methods.paper import paper_classes
+from ossnet.inference.methods.sliding_window import unet_logits
+from ossnet.inference.query.activation import check_decidable, decide, mean_logits, probabilities
+from ossnet.inference.query.boxes import Box, box_shape, boxes
+from ossnet.inference.query.encoded_volume import EncodedVolume
+from ossnet.inference.query.grid import AskedGrid
+from ossnet.inference.query.tta import MirroredVolume, mirrors
 from ossnet.models import OccupancyConfig, OccupancyNetwork, UNet
 from ossnet.models.precision import autocast
 from ossnet.sampling import SamplingConfig
@@ -33,7 +33,7 @@ class VolumePrediction:
     """What a network says of every voxel; tensors lie on the network's device."""
 
     classes: UInt8[Tensor, "X Y Z"]
-    """Codes (`ossnet.data.regions`): class indices, 0 for the background; or a bit a region."""
+    """Codes (`ossnet.data.labels.codes`): class indices, 0 for the background; or a bit a region."""
     probabilities: Float[Tensor, "K X Y Z"] | None
     """Probability of every foreground class, where it was asked for."""
     asked: int

@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ossnet.memory.peak import PROTOCOL, PeakMemory
-    from ossnet.memory.storages import StorageTracker
-    from ossnet.memory.track import track_peak
+    from ossnet.memory.storage_tracker import StorageTracker
+    from ossnet.memory.tracker import track_peak
 
 __all__ = ["PROTOCOL", "PeakMemory", "StorageTracker", "track_peak"]
 
-_MODULES = {"PROTOCOL": "peak", "PeakMemory": "peak", "StorageTracker": "storages", "track_peak": "track"}
+_MODULES = {
+    "PROTOCOL": "peak",
+    "PeakMemory": "peak",
+    "StorageTracker": "storage_tracker",
+    "track_peak": "tracker",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from ossnet.models.compiled import CompiledKernels
-from ossnet.models.normalisation import BatchStatistics
-from ossnet.models.pade import Pade
+from ossnet.models.kernels.compiled import CompiledKernels
+from ossnet.models.kernels.normalization import BatchStatistics
+from ossnet.models.kernels.pade import Pade
 
 
 def compile_arithmetic(network: nn.Module) -> None:

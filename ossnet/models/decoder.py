@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ossnet.models.chunks import by_points
 from ossnet.models.configs import OccupancyConfig
-from ossnet.models.fused import Linear, fused_activation, fused_linear
-from ossnet.models.normalisation import ConditionalNorm, Modulation
-from ossnet.models.pade import Pade
-from ossnet.models.recomputation import recomputed
+from ossnet.models.kernels.checkpointing import recomputed
+from ossnet.models.kernels.chunks import by_points
+from ossnet.models.kernels.fused import Linear, fused_activation, fused_linear
+from ossnet.models.kernels.normalization import ConditionalNorm, Modulation
+from ossnet.models.kernels.pade import Pade
 
 Hidden = Float[Tensor, "B N W"]
 

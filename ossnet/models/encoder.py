@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ossnet.models.configs import OccupancyConfig
-from ossnet.models.convolution import convolve
-from ossnet.models.normalisation import BatchNorm
-from ossnet.models.pade import Pade
-from ossnet.models.pooling import regrid
-from ossnet.models.recomputation import recomputed
+from ossnet.models.kernels.checkpointing import recomputed
+from ossnet.models.kernels.convolution import convolve
+from ossnet.models.kernels.normalization import BatchNorm
+from ossnet.models.kernels.pade import Pade
+from ossnet.models.kernels.pooling import regrid
 from ossnet.models.residual import ResidualBlock, normalise_activate
 
 

@@ -15,9 +15,9 @@ from ossnet.models.configs import OccupancyConfig
 from ossnet.models.decoder import Decoder
 from ossnet.models.encoder import Encoder, Latent
 from ossnet.models.feature_query import query_features
+from ossnet.models.kernels.checkpointing import recomputed
 from ossnet.models.patch_encoder import PatchEncoder
 from ossnet.models.precision import compute_dtype
-from ossnet.models.recomputation import recomputed
 
 __all__ = ["Latent", "OccupancyNetwork", "Prediction"]
 

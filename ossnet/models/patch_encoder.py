@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
-from ossnet.models.kernels import Slopes
-from ossnet.models.pade import Pade
-from ossnet.models.plane_convolution import PlaneLayer
+from ossnet.models.kernels.base import Slopes
+from ossnet.models.kernels.pade import Pade
+from ossnet.models.kernels.plane_convolution import PlaneLayer
+from ossnet.models.kernels.toeplitz import Transform, links, plane_matrices
 from ossnet.models.precision import compute_dtype
-from ossnet.models.toeplitz import Transform, links, plane_matrices
 
 _CPU_ELEMENTS = 1 << 17
 _DEVICE_ELEMENTS = 1 << 23

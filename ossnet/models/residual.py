@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ossnet.models.convolution import convolve
-from ossnet.models.fused import fused_activation
-from ossnet.models.normalisation import BatchNorm
-from ossnet.models.pade import Pade
-from ossnet.models.pooling import halve
+from ossnet.models.kernels.convolution import convolve
+from ossnet.models.kernels.fused import fused_activation
+from ossnet.models.kernels.normalization import BatchNorm
+from ossnet.models.kernels.pade import Pade
+from ossnet.models.kernels.pooling import halve
 
 _ROW = 512  # long enough for vector instructions
 _CPU_SLAB = 1 << 20  # values of a feature map that is only passed through

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ossnet import tree
-from ossnet.inference.grid import prediction_grid
+from ossnet import config_tree as tree
+from ossnet.inference.query.grid import prediction_grid
 from ossnet.models import OccupancyConfig
-from ossnet.planning.forecast import Forecast
+from ossnet.planning.dummy_batch import settled_shape
+from ossnet.planning.estimator import Forecast
 from ossnet.planning.peak import Plannable
-from ossnet.planning.standin import settled_shape
 
 Configuration = TypeVar("Configuration", bound=Plannable)
 

@@ -11,10 +11,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.inference import InferenceConfig, predict_volume
-from ossnet.inference.resemblance import EDGE, MOST
+from ossnet.inference.methods.similarity import EDGE, MOST
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
-from ossnet.planning.standin import settled_shape
+from ossnet.planning.dummy_batch import settled_shape
 from ossnet.sampling import SamplingConfig
 
 PROTOCOL = (

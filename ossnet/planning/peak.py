@@ -8,10 +8,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
-from ossnet.planning.standin import standin_batch
+from ossnet.planning.dummy_batch import standin_batch
 from ossnet.sampling import SamplingConfig
 from ossnet.training import LossConfig, OptimiserConfig, TrainingConfig
-from ossnet.training.optimiser import build_optimiser, resident
+from ossnet.training.optimizer import build_optimiser, resident
 from ossnet.training.step import optimiser_step
 
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ossnet.files import write_aside
+from ossnet.config_tree import to_dict
+from ossnet.output.atomic_write import write_aside
 from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, Limits, limits
-from ossnet.planning.forecast import Forecast
-from ossnet.planning.outlook import Growth, Outlook, growth
+from ossnet.planning.estimate import Growth, Outlook, growth
+from ossnet.planning.estimator import Forecast
 from ossnet.planning.peak import Plannable
-from ossnet.planning.show import draw, show, show_parts
-from ossnet.tree import to_dict
+from ossnet.planning.tables import draw, show, show_parts
 
 __all__ = ["Report", "show", "show_parts"]
 

@@ -14,20 +14,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ossnet.data import Store
-from ossnet.data.casefile import StoredCase
-from ossnet.data.geometry import Spacing
+from ossnet.data.imaging.geometry import Spacing
+from ossnet.data.store.case_file import StoredCase
 from ossnet.models import OccupancyConfig, UNetConfig
-from ossnet.sampling.augmentation import AugmentationConfig, Augmented, Augmenter
+from ossnet.sampling.candidates import ForegroundCache, find_foreground
+from ossnet.sampling.config import SamplingConfig
 from ossnet.sampling.distance import signed_distances
-from ossnet.sampling.foreground import ForegroundCache, find_foreground
+from ossnet.sampling.downscale import any_in_cells, shrink
 from ossnet.sampling.gather import empty, gather_patches
 from ossnet.sampling.grid import Shape, coordinates, encoder_grid, offset, pad
-from ossnet.sampling.order import Reference
 from ossnet.sampling.points import draw_points
 from ossnet.sampling.regions import class_masks, targets
-from ossnet.sampling.settings import SamplingConfig
-from ossnet.sampling.shrink import any_in_cells, shrink
-from ossnet.sampling.views import floats
+from ossnet.sampling.sampler import Reference
+from ossnet.sampling.transforms.augmentation import AugmentationConfig, Augmented, Augmenter
+from ossnet.sampling.transforms.planes import floats
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from ossnet.sampling.shrink import pairs
+from ossnet.sampling.downscale import pairs
 
 _CHUNK = 256  # points whose patches stay in the processor's cache
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ossnet.sampling.foreground import Foreground
-from ossnet.sampling.settings import SamplingConfig
+from ossnet.sampling.candidates import Foreground
+from ossnet.sampling.config import SamplingConfig
 
 
 def draw_points(

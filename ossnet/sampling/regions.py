@@ -1,4 +1,4 @@
-"""From a volume of codes (`ossnet.data.regions`) to what a network of one configuration is to learn.
+"""From a volume of codes (`ossnet.data.labels.codes`) to what a network of one configuration is to learn.
 
 Letters: K classes, X Y Z voxel axes in nibabel's order.
 """
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ossnet.data.regions import in_class
+from ossnet.data.labels.codes import in_class
 from ossnet.models import NetworkConfig
 
 

@@ -2,6 +2,6 @@
 
 from ossnet.training.loop import Reporter, TrainingConfig
 from ossnet.training.losses import LossConfig
-from ossnet.training.optimiser import OptimiserConfig
+from ossnet.training.optimizer import OptimiserConfig
 
 __all__ = ["LossConfig", "OptimiserConfig", "Reporter", "TrainingConfig"]

@@ -13,9 +13,9 @@ from torch import nn
 
 from ossnet.memory import track_peak
 from ossnet.sampling.batches import Batch
+from ossnet.training.collectives import from_rank_0, max_over_ranks, mean_over_ranks, rank, world
 from ossnet.training.losses import LossConfig
-from ossnet.training.optimiser import Optimiser, OptimiserConfig, resident, set_progress
-from ossnet.training.ranks import from_rank_0, max_over_ranks, mean_over_ranks, rank, world
+from ossnet.training.optimizer import Optimiser, OptimiserConfig, resident, set_progress
 from ossnet.training.step import optimiser_step
 
 

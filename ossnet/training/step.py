@@ -9,8 +9,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ossnet.models.precision import autocast
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
 from ossnet.training.losses import LossConfig, auxiliary_loss, distance_loss, segmentation_loss
-from ossnet.training.optimiser import Optimiser
-from ossnet.training.selection import keep_uncertain
+from ossnet.training.optimizer import Optimiser
+from ossnet.training.uncertain_points import keep_uncertain
 
 
 def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:

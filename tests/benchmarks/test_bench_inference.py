@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from ossnet.benchmarks import InferenceResult, InferenceRow, InferenceSettings, measure_inference
-from ossnet.benchmarks.inference_results import Reference, draw, show, summary
-from ossnet.benchmarks.oracle import Oracle, ellipsoid, scan
+from ossnet.benchmarks.inference.known_shape_network import Oracle, ellipsoid, scan
+from ossnet.benchmarks.inference.results import Reference, draw, show, summary
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig, predict_volume
-from ossnet.inference.settings import Method
+from ossnet.inference.config import Method
 from ossnet.models import network_config
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import pad

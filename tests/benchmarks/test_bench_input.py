@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 from ossnet.benchmarks import InputResult, InputRow, InputSettings, measure_input
-from ossnet.benchmarks.input_results import draw, show
-from ossnet.benchmarks.monai_samples import persistent_dataset
-from ossnet.benchmarks.reference_samples import (
+from ossnet.benchmarks.input.monai_samples import persistent_dataset
+from ossnet.benchmarks.input.reference_samples import (
     ReferenceDataset,
     border_band,
     read_image,
     read_label,
     write_borders,
 )
+from ossnet.benchmarks.input.results import draw, show
 from ossnet.data import Case, read_source, write_phantom
 from ossnet.errors import UserError
 from ossnet.models import OccupancyConfig, network_config

@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from ossnet.benchmarks import MemoryResult, MemorySettings, measure_memory
-from ossnet.benchmarks.memory_draws import draw as draw_config
-from ossnet.benchmarks.memory_results import MemoryRow, draw, show, summary
+from ossnet.benchmarks.memory.random_configs import draw as draw_config
+from ossnet.benchmarks.memory.results import MemoryRow, draw, show, summary
 from ossnet.errors import UserError
 from ossnet.models import PRESETS
 from ossnet.sizing import grid_multiple

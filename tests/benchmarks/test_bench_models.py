@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ossnet.benchmarks import ModelRow, ModelsResult, ModelsSettings, measure_models, models
-from ossnet.benchmarks.figure import draw
-from ossnet.benchmarks.models import configure
-from ossnet.benchmarks.settings import parse_shape, shape_name
-from ossnet.benchmarks.table import cells, show, summary
+from ossnet.benchmarks import ModelRow, ModelsResult, ModelsSettings, measure_models
+from ossnet.benchmarks.config import parse_shape, shape_name
+from ossnet.benchmarks.networks import measure as models
+from ossnet.benchmarks.networks.figure import draw
+from ossnet.benchmarks.networks.measure import configure
+from ossnet.benchmarks.networks.table import cells, show, summary
 from ossnet.errors import UserError
 from ossnet.planning import measure, predict
 

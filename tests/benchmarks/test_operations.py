@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from ossnet.benchmarks.operations import Operations, training_operations
+from ossnet.benchmarks.networks.macs import Operations, training_operations
 from ossnet.models import OccupancyConfig, OccupancyNetwork, network_config
 from ossnet.models.encoder import Latent
 

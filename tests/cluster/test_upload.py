@@ -18,5 +18,5 @@ def test_the_working_directory_is_sent_without_outputs_and_tests(tmp_path: Path)
     assert {"jobs", "ossnet", "search_spaces"} <= folders
     assert not {"cluster", "data", "docs", "mlartifacts", "mlruns", "runs", "tests"} & folders
     assert not [path for path in sent if ".db" in path.suffixes or path.suffix == ".log"]
-    assert PurePosixPath("ossnet/distributed/cluster.py") in sent
+    assert PurePosixPath("ossnet/distributed/cluster/connection.py") in sent
     assert package.stat().st_size < 5e6

@@ -5,10 +5,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from ossnet.data.casefile import write_case
-from ossnet.data.plan import Plan
-from ossnet.data.preparation import building, complete, make_case
-from ossnet.data.store import Manifest
+from ossnet.data.prepare.build import building, complete, make_case
+from ossnet.data.prepare.plan import Plan
+from ossnet.data.store.case_file import write_case
+from ossnet.data.store.store import Manifest
 from ossnet.errors import UserError
 
 

@@ -11,7 +11,7 @@ from ossnet.data import Store
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    from ossnet.distributed.cluster import connect
+    from ossnet.distributed.cluster.connection import connect
 
     with connect():
         yield

@@ -15,12 +15,12 @@ import pytest
 import torch
 from ray_workers import busy, kill
 
-from ossnet.checkpoint import save_checkpoint
 from ossnet.config import Config
 from ossnet.data import Store, Task, write_phantom
 from ossnet.inference import Predictor
 from ossnet.models import UNetConfig, network_config, network_from_config
 from ossnet.sampling import SamplingConfig
+from ossnet.training.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 BRATS = Task(modalities=("FLAIR", "T1w", "T1gd", "T2w"), labels={"necrosis": 1, "edema": 2, "enhancing": 4})

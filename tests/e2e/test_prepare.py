@@ -19,8 +19,8 @@ import pytest
 from ray_workers import busy, kill, workers_of
 
 from ossnet.data import PrepareConfig, Store, write_phantom
-from ossnet.data.plan import make_plan
-from ossnet.distributed.cluster import connect
+from ossnet.data.prepare.plan import make_plan
+from ossnet.distributed.cluster.connection import connect
 
 JOB = Path(__file__).parents[2] / "jobs" / "prepare.py"
 MAKING = "_make_row"  # in the title of a process that makes a case right now
@@ -336,7 +336,7 @@ def test_as_many_cases_at_once_as_memory_allows_not_as_there_are_cpus(tmp_path):
 import ray
 from pathlib import Path
 from ossnet.data import PrepareConfig
-from ossnet.distributed.dataset import prepare
+from ossnet.distributed.data.prepare import prepare
 ray.init(address="local", num_cpus=6, _memory={int(2.5 * needed)}, include_dashboard=False)
 prepare(PrepareConfig(Path({str(scans)!r}), Path({str(tmp_path / "store")!r})))
 """

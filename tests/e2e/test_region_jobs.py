@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 
 from ossnet.data import Store, write_phantom
-from ossnet.data.targets import choose_regions
+from ossnet.data.labels.presets import choose_regions
 
 Job = Callable[..., CompletedProcess[str]]
 

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 from PIL import Image
 
-from ossnet.distributed.tracking import Point, RunSpec, Tracker, Tracking
+from ossnet.distributed.tracking.client import Point, RunSpec, Tracker, Tracking
 
 Job = Callable[..., CompletedProcess[str]]
 

@@ -8,10 +8,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from ossnet.checkpoint import check_checkpoint
 from ossnet.config import Config
 from ossnet.data import write_phantom
 from ossnet.planning import measure
+from ossnet.training.checkpoint import check_checkpoint
 
 Job = Callable[..., CompletedProcess[str]]
 

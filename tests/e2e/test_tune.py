@@ -11,9 +11,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from ossnet.checkpoint import check_checkpoint
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.training.checkpoint import check_checkpoint
 
 Job = Callable[..., CompletedProcess[str]]
 

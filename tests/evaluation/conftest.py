@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ossnet.checkpoint import save_checkpoint
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.models import network_from_config
+from ossnet.training.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="session")

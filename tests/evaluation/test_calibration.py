@@ -23,7 +23,7 @@ from ossnet.evaluation.calibration import (
 from ossnet.evaluation.cases import score_case
 from ossnet.evaluation.run import evaluate
 from ossnet.inference import Predictor, predict_volume
-from ossnet.inference.calibration import read_temperature
+from ossnet.inference.temperature import read_temperature
 
 
 def test_probabilities_that_come_true_have_no_error() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.data.targets import choose_regions
+from ossnet.data.labels.presets import choose_regions
 from ossnet.errors import UserError
 from ossnet.evaluation import CaseScore, Overlap, score_cases, summarise
 from ossnet.evaluation.figures import draw_overlay

@@ -7,11 +7,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ossnet.inference.boxes import BoxPatches
+from ossnet.inference.query.boxes import BoxPatches
 from ossnet.models import OccupancyConfig, OccupancyNetwork
+from ossnet.sampling.downscale import any_in_cells, shrink_planes
 from ossnet.sampling.grid import coordinates, encoder_grid, offset, pad, working_shape
 from ossnet.sampling.regions import class_masks, targets
-from ossnet.sampling.shrink import any_in_cells, shrink_planes
 from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
 
 POINTS = 2048

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ossnet.checkpoint import save_checkpoint
+from ossnet.config_tree import to_dict
 from ossnet.data import Task
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig, Predictor
 from ossnet.models import OccupancyConfig, OccupancyNetwork, network_from_config
 from ossnet.sampling import SamplingConfig
-from ossnet.tree import to_dict
+from ossnet.training.checkpoint import save_checkpoint
 
 CONFIG = OccupancyConfig(
     encoder_channels=(4,),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ossnet.inference import InferenceConfig, predict_volume
-from ossnet.inference.boxes import BoxPatches, box_shape, boxes, indices
+from ossnet.inference.query.boxes import BoxPatches, box_shape, boxes, indices
 from ossnet.models import OccupancyNetwork, build_network
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import coordinates, offset, pad

@@ -11,7 +11,7 @@ from torch.nn import functional
 from ossnet.models import OccupancyNetwork
 from ossnet.models.decoder import InputBlock
 from ossnet.models.encoder import Mapping
-from ossnet.models.pade import Pade
+from ossnet.models.kernels.pade import Pade
 from ossnet.models.residual import ResidualBlock
 
 

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from ossnet.memory import track_peak
 from ossnet.models import OccupancyNetwork, build_network, compile_arithmetic
-from ossnet.models.compiled import CompiledKernels
-from ossnet.models.eager import EagerKernels
-from ossnet.models.kernels import Correction, Kernels, Piece
-from ossnet.models.pade import Coefficients, Pade
+from ossnet.models.kernels.base import Correction, Kernels, Piece
+from ossnet.models.kernels.compiled import CompiledKernels
+from ossnet.models.kernels.eager import EagerKernels
+from ossnet.models.kernels.pade import Coefficients, Pade
 
 
 def has_compiler() -> bool:

@@ -11,7 +11,8 @@ from plain_network import forward as plain_forward
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from ossnet.models import OccupancyConfig, OccupancyNetwork, build_network, chunks, eager
+from ossnet.models import OccupancyConfig, OccupancyNetwork, build_network
+from ossnet.models.kernels import chunks, eager
 
 SMALL = {
     "encoder_channels": (4, 6),

@@ -6,7 +6,7 @@ import sys
 import pytest
 from torch import nn
 
-from ossnet import tree
+from ossnet import config_tree as tree
 from ossnet.models import (
     PRESETS,
     OccupancyConfig,

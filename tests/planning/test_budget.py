@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from ossnet.config import Config
 from ossnet.errors import OutOfMemory
 from ossnet.models import network_config
-from ossnet.planning import exhaustion, predict
+from ossnet.planning import oom as exhaustion
+from ossnet.planning import predict
 from ossnet.planning.budget import GB, MARGIN, changed, largest, limits, smallest_gpu
-from ossnet.planning.exhaustion import check_memory, explanation, out_of_memory_told, savings
-from ossnet.planning.forecast import Forecast
+from ossnet.planning.estimate import outlook
+from ossnet.planning.estimator import Forecast
 from ossnet.planning.inference import measure_inference, predict_inference
-from ossnet.planning.outlook import outlook
+from ossnet.planning.oom import check_memory, explanation, out_of_memory_told, savings
 from ossnet.planning.report import Report
 
 

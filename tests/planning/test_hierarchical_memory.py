@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ossnet.benchmarks.oracle import Oracle, ellipsoid, scan
+from ossnet.benchmarks.inference.known_shape_network import Oracle, ellipsoid, scan
 from ossnet.config import Config
 from ossnet.inference import predict_volume
 from ossnet.memory import track_peak

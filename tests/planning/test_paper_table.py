@@ -14,7 +14,7 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.models import OccupancyConfig, network_config
-from ossnet.planning.forecast import Forecast
+from ossnet.planning.estimator import Forecast
 
 FORECAST = Forecast()
 N, W, FLOAT = 2**14, 512, 4

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.data.targets import choose_regions
+from ossnet.data.labels.presets import choose_regions
 from ossnet.errors import UserError
-from ossnet.experiment import run_training
 from ossnet.models import network_config
 from ossnet.planning import measure, predict
+from ossnet.training_run import run_training
 
 PAPER_GB = {"o-net": 2.35, "oss-net-a": 2.58, "oss-net-b": 2.76, "oss-net-c": 2.59, "oss-net-d": 2.76}
 """Table 2 of the paper, BraTS, training with 2^14 points."""

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.data.casefile import StoredCase
+from ossnet.data.store.case_file import StoredCase
 from ossnet.sampling.batches import BatchMaker, PointBatch, batch_maker
 from ossnet.sampling.grid import offset, pad
-from ossnet.sampling.order import Reference
 from ossnet.sampling.patches import PatchSource
+from ossnet.sampling.sampler import Reference
 
 QUIET = {"augmentation.brightness": 0, "augmentation.noise": 0}
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.sampling import SamplingConfig
-from ossnet.sampling.foreground import border_within_mm, find_foreground
+from ossnet.sampling.candidates import border_within_mm, find_foreground
 from ossnet.sampling.points import draw_points
 
 SPACING = (1.0, 1.0, 1.0)

@@ -13,12 +13,12 @@ from hypothesis.extra.numpy import arrays
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.data.targets import choose_regions
+from ossnet.data.labels.presets import choose_regions
 from ossnet.models import UNetConfig
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch, batch_maker
 from ossnet.sampling.grid import offset
-from ossnet.sampling.order import Reference
 from ossnet.sampling.regions import class_masks, targets
+from ossnet.sampling.sampler import Reference
 
 BRATS = ("WT=1,2,3", "TC=2,3", "ET=3")
 

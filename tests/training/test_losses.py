@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ossnet.config_tree import from_dict
 from ossnet.errors import UserError
 from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
-from ossnet.tree import from_dict
 
 CROSS_ENTROPY = LossConfig()
 DICE = LossConfig(cross_entropy_weight=0.0, dice_weight=1.0)

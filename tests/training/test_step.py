@@ -8,8 +8,8 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.models import network_from_config
 from ossnet.sampling.batches import PointBatch, batch_maker
-from ossnet.sampling.order import Reference
-from ossnet.training.optimiser import build_optimiser
+from ossnet.sampling.sampler import Reference
+from ossnet.training.optimizer import build_optimiser
 from ossnet.training.step import optimiser_step
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from ossnet.data.layouts.brats import brats_places, read_brats
+from ossnet.data.layouts.csv_table import is_manifest, read_manifest
 from ossnet.data.layouts.lits import is_lits, read_lits
-from ossnet.data.layouts.manifest import is_manifest, read_manifest
 from ossnet.data.layouts.msd import read_msd
 from ossnet.data.layouts.nnunet import is_nnunet, read_nnunet
 from ossnet.data.layouts.source import Case, Source, visible

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ossnet.data.imaging.nifti import SUFFIXES, read_header, read_labels, stem
 from ossnet.data.layouts.source import Case, Source, visible
-from ossnet.data.nifti import SUFFIXES, read_header, read_labels, stem
 from ossnet.errors import UserError
 
 

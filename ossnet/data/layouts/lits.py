@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from ossnet.data.imaging.nifti import SUFFIXES, stem
 from ossnet.data.layouts.source import Case, Source, visible
-from ossnet.data.nifti import SUFFIXES, stem
 
 _NAME = re.compile(r"(volume|segmentation)-(\d+)")
 _LABELS = {"liver": 1, "tumour": 2}

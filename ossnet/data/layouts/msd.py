@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from ossnet.data.layouts.description import label_name, modality_name, numbered, read_json, short
+from ossnet.data.imaging.nifti import SUFFIXES, stem
+from ossnet.data.layouts.dataset_json import label_name, modality_name, numbered, read_json, short
 from ossnet.data.layouts.source import Case, Source, visible
-from ossnet.data.nifti import SUFFIXES, stem
 from ossnet.errors import UserError
 
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
-from ossnet.data.checks import check_same_grid, not_finite
-from ossnet.data.geometry import Geometry
+from ossnet.data.imaging.checks import check_same_grid, not_finite
+from ossnet.data.imaging.geometry import Geometry
+from ossnet.data.imaging.nifti import NiftiFile, read_header, read_labels, read_slabs
+from ossnet.data.imaging.preprocessing import encode_label, read_headers
+from ossnet.data.labels.task import BACKGROUND, Task
 from ossnet.data.layouts import Case, Source
-from ossnet.data.nifti import NiftiFile, read_header, read_labels, read_slabs
-from ossnet.data.plan import no_label
-from ossnet.data.preprocessing import encode_label, read_headers
-from ossnet.data.task import BACKGROUND, Task
-from ossnet.data.verification.doubts import Contents, doubts
-from ossnet.data.verification.findings import CaseView, FileView, Finding
-from ossnet.data.verification.picture import draw
+from ossnet.data.prepare.plan import no_label
+from ossnet.data.verification.issues import CaseView, FileView, Finding
+from ossnet.data.verification.plausibility import Contents, doubts
+from ossnet.data.verification.thumbnail import draw
 from ossnet.data.verification.voxels import Channel, Plane, count_fractions, count_values, fullest_plane
 from ossnet.errors import UserError
 

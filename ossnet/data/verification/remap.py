@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from ossnet.data.task import BACKGROUND
-from ossnet.data.verification.findings import CaseView, Remap
+from ossnet.data.labels.task import BACKGROUND
+from ossnet.data.verification.issues import CaseView, Remap
 
 _BRATS = {"3": "4", "4": "3"}
 _IGNORED = "255"

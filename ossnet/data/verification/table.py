@@ -1,9 +1,9 @@
 """Findings in the terminal."""
 
-from ossnet.data.verification import words
-from ossnet.data.verification.findings import Verification
+from ossnet.data.verification import formatting as words
+from ossnet.data.verification.issues import Verification
 from ossnet.data.verification.remap import option
-from ossnet.terminal import print_table
+from ossnet.output.tables import print_table
 
 
 def show(verification: Verification) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, Num, Shaped
 
-from ossnet.data.geometry import Geometry, to_canonical
+from ossnet.data.imaging.geometry import Geometry, to_canonical
 
 _FEW = 1 << 16  # label values that are counted by place
 _MOST_VALUES = 256  # more are no label

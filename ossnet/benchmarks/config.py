@@ -1,0 +1,198 @@
+"""What to compare. Light: no torch here, so that a command line loads fast."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ossnet.config_tree import unknown
+from ossnet.errors import UserError
+from ossnet.inference import InferenceConfig
+from ossnet.inference.config import Method
+from ossnet.models import PRESETS
+from ossnet.models.configs import OccupancyConfig
+
+Shape = tuple[int, int, int]
+Arithmetic = Literal["float32", "float32-compiled", "bf16", "bf16-compiled"]
+
+
+@dataclass(frozen=True)
+class ModelsSettings:
+    """Which networks, over which volumes, how."""
+
+    networks: tuple[str, ...] = tuple(PRESETS)
+    """Presets to compare."""
+    shapes: tuple[str, ...] = ("32x32x32", "64x64x64", "96x96x96")
+    """Sizes of a volume in voxels; each is rounded up to what a network can halve."""
+    dataset: Literal["brats", "lits", "none"] = "none"
+    """Networks as the paper sizes them for a data set (brats: 256x256x160), or for each shape."""
+    points: int = 1024
+    """Points a volume and step of occupancy networks (the paper: 16384)."""
+    batch_size: int = 1
+    """Volumes a step."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16: matrix products and convolutions in bfloat16."""
+    compile: bool = False
+    """Have torch's compiler make the arithmetic between matrix products, as in training."""
+    repeats: int = 3
+    """Timed steps after one of warm-up; the fastest is reported, and the median step beside it."""
+    threads: int | None = None
+    """Threads of torch on the CPU; by default as many as torch takes."""
+    device: str | None = None
+    """Where to measure, as torch names it; by default a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured, naming the option.
+
+        Raises:
+            UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
+        """
+        _check_given(self, "networks", "shapes")
+        _check_presets(self.networks)
+        _check_counts(self, "points", "batch_size", "repeats", "threads")
+        for text in self.shapes:
+            parse_shape(text)
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Whose predictions to test, and how often."""
+
+    networks: tuple[str, ...] = tuple(PRESETS)
+    """Presets, in turn."""
+    draws: int = 72
+    """Configurations to draw at random."""
+    seed: int = 0
+    """Decides what is drawn."""
+    device: str | None = None
+    """Where to measure, as torch names it; by default a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured, naming the option.
+
+        Raises:
+            UserError: an unknown network (names the nearest), or a number below 1.
+        """
+        _check_given(self, "networks")
+        _check_presets(self.networks)
+        _check_counts(self, "draws")
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """Which scans, for which networks, how."""
+
+    source: Path | None = None
+    """Folder of scans in any layout that `prepare` reads; by default a phantom that is made."""
+    cases: int = 2
+    """Cases to prepare samples from: the source's first ones, or the phantom's."""
+    shape: str = "64x64x48"
+    """Voxels of the phantom."""
+    networks: tuple[str, ...] = ("oss-net-c", "oss-net-d")
+    """Presets whose input to prepare; occupancy networks only."""
+    points: int = 2**14
+    """Points a volume (the paper: 16384)."""
+    border_share: float = 0.5
+    """Share of them in the paper's border band; the rest is uniform."""
+    augment: bool = True
+    """The paper's flips, brightness and noise, each with a chance of one half."""
+    repeats: int = 3
+    """Timed passes over the cases, after one of warm-up."""
+    threads: int = 1
+    """Threads of torch."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured, naming the option.
+
+        Raises:
+            UserError: an unknown or dense network, a shape that is none, or a number out of its range.
+        """
+        _check_given(self, "networks")
+        _check_presets(self.networks)
+        for name in self.networks:
+            if not isinstance(PRESETS[name], OccupancyConfig):
+                msg = f"networks: expected occupancy networks, which train on points, found {name}"
+                raise UserError(msg)
+        _check_counts(self, "cases", "points", "repeats", "threads")
+        if not 0 <= self.border_share <= 1:
+            msg = f"border-share: expected a share from 0 to 1, found {self.border_share}"
+            raise UserError(msg)
+        parse_shape(self.shape)
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """Which networks predict which volumes, how."""
+
+    networks: tuple[str, ...] = ("oss-net-c", "oss-net-d", "unet-3d")
+    """Presets, as the paper sizes them for BraTS; U-Nets see windows."""
+    shapes: tuple[str, ...] = ("64x64x64",)
+    """Sizes of a volume in voxels; the reference was measured at 96x96x96 and 128x128x128."""
+    methods: tuple[Method, ...] = ("hierarchical", "paper", "paper-prior", "dense")
+    """Of occupancy networks."""
+    arithmetic: tuple[Arithmetic, ...] = ("float32", "bf16-compiled")
+    """Precision of matrix products, and whether torch's compiler makes what lies between them."""
+    dense_voxels: int = 2**16
+    """Voxels that the dense method is timed on; the time of all follows from their number."""
+    window: str = "128x128x128"
+    """What a U-Net sees at once, a quarter of it overlapping."""
+    points_per_chunk: int = InferenceConfig.points_per_chunk
+    """Points decoded at once."""
+    repeats: int = 1
+    """Predictions of a volume; the fastest is reported."""
+    threads: int = 1
+    """Threads of torch."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured, naming the option.
+
+        Raises:
+            UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
+        """
+        _check_given(self, "networks", "shapes", "methods", "arithmetic")
+        _check_presets(self.networks)
+        _check_counts(self, "dense_voxels", "points_per_chunk", "repeats", "threads")
+        for text in (*self.shapes, self.window):
+            parse_shape(text)
+
+
+def parse_shape(text: str) -> Shape:
+    """`256x256x160` as X, Y, Z in voxels.
+
+    Raises:
+        UserError: not three positive whole numbers.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
+    shape = tuple(map(int, match.groups())) if match else (0, 0, 0)
+    if min(shape) < 1:
+        msg = f"shape {text!r}: expected three positive edges in voxels, as in 64x64x64"
+        raise UserError(msg)
+    return shape[0], shape[1], shape[2]
+
+
+def shape_name(shape: Shape) -> str:
+    """`(256, 256, 160)` as `256x256x160`."""
+    return "x".join(map(str, shape))
+
+
+def _check_given(settings: object, *options: str) -> None:
+    for option in options:
+        if not getattr(settings, option):
+            msg = f"{option}: expected one or more, found none; leave the option out for the default"
+            raise UserError(msg)
+
+
+def _check_presets(networks: Sequence[str]) -> None:
+    for name in networks:
+        if name not in PRESETS:
+            raise UserError(unknown("network", name, PRESETS))
+
+
+def _check_counts(settings: object, *options: str) -> None:
+    """None is a count that is chosen later."""
+    for option in options:
+        value = getattr(settings, option)
+        if value is not None and value < 1:
+            msg = f"{option.replace('_', '-')}: expected at least 1, found {value}"
+            raise UserError(msg)

@@ -1,0 +1,1 @@
+"""Ways to predict a whole volume, side by side."""

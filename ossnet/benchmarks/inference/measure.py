@@ -1,0 +1,234 @@
+"""How fast whole volumes are predicted: by every method, against the reference and a U-Net's windows.
+
+Letters: C channels, X Y Z voxel axes in nibabel's order.
+"""
+
+import math
+import multiprocessing
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ossnet.benchmarks.config import Arithmetic, InferenceSettings, Shape, parse_shape
+from ossnet.benchmarks.inference.known_shape_network import Oracle, ellipsoid, scan
+from ossnet.benchmarks.inference.results import REFERENCE, STATISTIC, WINDOWS, InferenceResult, InferenceRow
+from ossnet.benchmarks.machine import forget_peak_memory, processor, resident_memory, torch_threads
+from ossnet.benchmarks.timer import matrix_rate
+from ossnet.errors import UserError
+from ossnet.inference import InferenceConfig, predict_volume
+from ossnet.inference.config import Method, Precision
+from ossnet.inference.query.activation import decide
+from ossnet.inference.query.encoded_volume import EncodedVolume
+from ossnet.models import NetworkConfig, OccupancyConfig, UNetConfig, network_config, network_from_config
+from ossnet.models.precision import autocast
+from ossnet.sampling import SamplingConfig
+from ossnet.sampling.grid import pad, working_shape
+from ossnet.sizing import grid_multiple
+from ossnet.training.compilation import compile_if
+
+_CPU = torch.device("cpu")
+
+
+def measure_inference(
+    settings: InferenceSettings, *, command: str, progress: Callable[[InferenceRow], None]
+) -> InferenceResult:
+    """Predict by all ways, one after the other, each in a process of its own, so that peaks are its own.
+
+    Args:
+        settings: which, and how.
+        command: noted in the result.
+        progress: told of each row as it is done.
+
+    Raises:
+        UserError: a method that a network has not; before anything is measured.
+    """
+    tasks = list(_tasks(settings))
+    with torch_threads(1):
+        gflops = {name: matrix_rate(_CPU, name, now=time.process_time) for name in ("float32", "bf16")}
+    rows = []
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as processes:
+        for task in tasks:
+            rows.append(processes.submit(_measure, task).result())
+            progress(rows[-1])
+    return InferenceResult(
+        processor=processor(),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "monai")},
+        },
+        threads=settings.threads,
+        points_per_chunk=settings.points_per_chunk,
+        window=settings.window,
+        statistic=STATISTIC,
+        command=command,
+        gflops=gflops,
+        rows=tuple(rows),
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One row to measure."""
+
+    settings: InferenceSettings
+    model: NetworkConfig
+    shape: Shape
+    method: Method | None
+    """None of a U-Net."""
+    arithmetic: Arithmetic
+
+    @property
+    def inference(self) -> InferenceConfig:
+        return InferenceConfig(
+            self.method or "dense",
+            points_per_chunk=self.settings.points_per_chunk,
+            precision=_precision(self.arithmetic),
+        )
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        return SamplingConfig(working_shape=working_shape(self.shape, multiple=grid_multiple(self.model)))
+
+
+class _Taken(NamedTuple):
+    """One prediction."""
+
+    cpu_s: float
+    wall_s: float
+    points: int
+    timed: int
+    wrong: int | None
+
+
+def _tasks(settings: InferenceSettings) -> Iterator[_Task]:
+    for name in settings.networks:
+        model = network_config(name, dataset="brats")
+        methods = (None,) if isinstance(model, UNetConfig) else settings.methods
+        if "paper-prior" in methods and isinstance(model, OccupancyConfig) and not model.auxiliary_head:
+            msg = f"methods: expected a network with a coarse prediction for paper-prior, found {name}"
+            raise UserError(msg)
+        for shape in settings.shapes:
+            for method in methods:
+                for arithmetic in _arithmetic(model, settings):
+                    yield _Task(settings, model, parse_shape(shape), method, arithmetic)
+
+
+def _arithmetic(model: NetworkConfig, settings: InferenceSettings) -> Iterable[Arithmetic]:
+    """Of a U-Net there is nothing to compile."""
+    if isinstance(model, OccupancyConfig):
+        return settings.arithmetic
+    precisions: dict[str, Precision] = {each: _precision(each) for each in settings.arithmetic}
+    return dict.fromkeys(precisions.values())
+
+
+def _precision(arithmetic: str) -> Precision:
+    return "bf16" if arithmetic.startswith("bf16") else "float32"
+
+
+def _measure(task: _Task) -> InferenceRow:
+    """Runs in a process of its own."""
+    torch.set_num_threads(task.settings.threads)
+    torch.manual_seed(0)
+    inside = ellipsoid(task.shape)
+    image = scan(inside, task.model.in_channels)
+    network = _network(task, inside).eval()
+    compile_if(task.arithmetic.endswith("-compiled"), network)
+    with torch.inference_mode(), autocast(image.device, task.inference.precision):
+        before = resident_memory("VmRSS")
+        _warm_up(network, image, task)
+        forget_peak_memory()
+        takes = [_predict(network, image, inside, task) for _ in range(task.settings.repeats)]
+    best = min(takes)
+    return InferenceRow(
+        network=task.model.name,
+        shape=task.shape,
+        method=task.method or WINDOWS,
+        arithmetic=task.arithmetic,
+        cpu_s=best.cpu_s,
+        wall_s=best.wall_s,
+        points=best.points,
+        timed_points=best.timed,
+        foreground=int(inside.sum()),
+        wrong=best.wrong,
+        resident_bytes=before,
+        peak_bytes=resident_memory("VmHWM"),
+        reference=REFERENCE.get((task.model.name, task.shape)),
+    )
+
+
+def _network(task: _Task, inside: Bool[Tensor, "X Y Z"]) -> nn.Module:
+    if isinstance(task.model, OccupancyConfig):
+        grid = task.sampling.working_shape
+        assert grid is not None
+        return Oracle(task.model, pad(inside, grid))
+    return network_from_config(task.model)
+
+
+def _warm_up(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -> None:
+    """What is compiled or chosen at a first call is so once it was made."""
+    if isinstance(network, Oracle):
+        next(_encoded(network, image, task).boxes())
+    else:
+        network(image[None, :, :32, :32, :32])
+
+
+def _predict(
+    network: nn.Module, image: Float[Tensor, "C X Y Z"], inside: Bool[Tensor, "X Y Z"], task: _Task
+) -> _Taken:
+    if task.method is None:
+        return _predict_window(network, image, task)
+    if task.method == "dense":
+        assert isinstance(network, Oracle)
+        return _predict_densely(network, image, task)
+    began = _now()
+    found = predict_volume(network, image, sampling=task.sampling, settings=task.inference)
+    cpu, wall = (_now() - began).tolist()
+    return _Taken(cpu, wall, found.asked, found.asked, int((found.classes.bool() != inside).sum()))
+
+
+def _predict_densely(network: Oracle, image: Float[Tensor, "C X Y Z"], task: _Task) -> _Taken:
+    """The encoder, and boxes until enough voxels are decided: all others take as long."""
+    began = _now()
+    volume = _encoded(network, image, task)
+    encoded = _now()
+    for _, logits in volume.boxes():
+        decide(logits, overlapping=False)
+        if volume.asked >= task.settings.dense_voxels:
+            break
+    voxels = image[0].numel()
+    cpu, wall = (encoded - began + (_now() - encoded) * (voxels / volume.asked)).tolist()
+    return _Taken(cpu, wall, voxels, volume.asked, None)
+
+
+def _predict_window(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -> _Taken:
+    """One window: the others take as long, and what blends them is left out."""
+    window, settings = parse_shape(task.settings.window), task.inference
+    x, y, z = window
+    first = image[:, :x, :y, :z]
+    began = _now()
+    found = predict_volume(network, first, sampling=SamplingConfig(), settings=settings)
+    steps = [max(1, int(edge * (1 - settings.window_overlap))) for edge in window]
+    places = zip(image.shape[1:], window, steps, strict=True)
+    windows = math.prod(1 + math.ceil(max(length - edge, 0) / step) for length, edge, step in places)
+    cpu, wall = ((_now() - began) * windows).tolist()
+    return _Taken(cpu, wall, image[0].numel(), found.asked, None)
+
+
+def _now() -> np.ndarray:
+    """CPU and wall seconds."""
+    return np.array([time.process_time(), time.perf_counter()])
+
+
+def _encoded(network: Oracle, image: Float[Tensor, "C X Y Z"], task: _Task) -> EncodedVolume:
+    chunk = task.settings.points_per_chunk
+    return EncodedVolume(network, image, working=task.sampling.working_shape, chunk=chunk)

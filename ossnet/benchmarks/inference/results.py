@@ -1,0 +1,157 @@
+"""What a comparison of ways to predict whole volumes gives, and how it is kept and shown."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ossnet.benchmarks.config import Arithmetic, shape_name
+from ossnet.benchmarks.machine import rates
+from ossnet.benchmarks.result import Record
+from ossnet.output.tables import print_table
+from ossnet.sampling.grid import Shape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STATISTIC = (
+    "CPU seconds of the fastest prediction after a warm-up, a fresh process a row; every point passes "
+    "through the whole network, and answers are those of an ellipsoid"
+)
+WINDOWS = "windows"
+_COLUMNS = (
+    "network", "shape", "method", "arithmetic", "CPU s", "points", "points/s", "wrong", "peak MiB",
+    "added MiB", "x plain", "x guided",
+)  # fmt: skip
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The authors' code in float32 on one thread, in CPU seconds, by the same protocol on another machine."""
+
+    plain_s: float
+    guided_s: float | None = None
+    """By its coarse prediction."""
+
+
+REFERENCE = {
+    ("oss-net-c", (96, 96, 96)): Reference(8.6),
+    ("oss-net-d", (96, 96, 96)): Reference(14.3),
+    ("oss-net-c", (128, 128, 128)): Reference(15.3, 8.3),
+    ("oss-net-d", (128, 128, 128)): Reference(25.5, 14.1),
+}
+"""Its ellipsoid is another one, of about as many points (`known_shape_network.py`)."""
+
+
+@dataclass(frozen=True)
+class InferenceRow:
+    """One way to predict one volume."""
+
+    network: str
+    shape: Shape
+    method: str
+    """Of `InferenceConfig`, or `windows` of a U-Net."""
+    arithmetic: Arithmetic
+    cpu_s: float
+    """Encoder included."""
+    wall_s: float
+    points: int
+    """Voxels that the network decided; all of them of a U-Net."""
+    timed_points: int
+    """As many were timed; where that is fewer, `cpu_s` and `wall_s` follow from them."""
+    foreground: int
+    """Voxels of the ellipsoid."""
+    wrong: int | None
+    """Voxels that differ from it; None of a U-Net, and where not all were decided."""
+    resident_bytes: int | None
+    """Before predicting: libraries, network, volume; None where the system does not tell."""
+    peak_bytes: int | None
+    """Most that the process held."""
+    reference: Reference | None
+    """Of the authors' code, where it was measured."""
+
+    @property
+    def added_mib(self) -> float | None:
+        """What predicting took."""
+        if self.peak_bytes is None or self.resident_bytes is None:
+            return None
+        return (self.peak_bytes - self.resident_bytes) / _MIB
+
+
+@dataclass(frozen=True)
+class InferenceResult(Record):
+    """All rows, and where and how they were measured."""
+
+    processor: str
+    versions: dict[str, str]
+    threads: int
+    points_per_chunk: int
+    window: str
+    statistic: str
+    command: str
+    gflops: dict[str, float]
+    """Rate of matrix products by precision, measured in the same run on one thread."""
+    rows: tuple[InferenceRow, ...]
+
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
+        return {"rows": len(self.rows), "matrix products": rates(self.gflops)}
+
+
+def summary(row: InferenceRow) -> str:
+    """A row in a line, for those who wait."""
+    what = f"{row.network} {shape_name(row.shape)} {row.method} {row.arithmetic}"
+    return f"{what}: {row.cpu_s:.3g} s, {row.points} points"
+
+
+def show(result: InferenceResult) -> None:
+    """Print a row a network, shape, method and arithmetic."""
+    print_table(_COLUMNS, map(_cells, result.rows), left=4)
+
+
+def _cells(row: InferenceRow) -> Iterator[str]:
+    yield from (row.network, shape_name(row.shape), row.method, row.arithmetic, f"{row.cpu_s:.3g}")
+    yield from (f"{row.points:,}", f"{row.points / row.cpu_s:,.0f}")
+    yield "" if row.wrong is None else str(row.wrong)
+    yield "" if row.peak_bytes is None else f"{row.peak_bytes / _MIB:.0f}"
+    yield "" if row.added_mib is None else f"{row.added_mib:.0f}"
+    known = (None, None) if row.reference is None else (row.reference.plain_s, row.reference.guided_s)
+    yield from ("" if seconds is None else f"{seconds / row.cpu_s:.1f}" for seconds in known)
+
+
+def draw(result: InferenceResult) -> bytes:
+    """CPU seconds, a bar a row, as PNG; those of the reference are grey."""
+    from matplotlib.figure import Figure
+
+    bars = list(_bars(result))
+    figure = Figure(figsize=(10, 1.5 + 0.3 * len(bars)), layout="constrained")
+    axes: Axes = figure.subplots()
+    methods = list(dict.fromkeys(row.method for row in result.rows))
+    colours = [f"C{methods.index(method)}" if method in methods else "grey" for _, method, _ in bars]
+    axes.barh(range(len(bars)), [seconds for *_, seconds in bars], color=colours)
+    for place, (*_, seconds) in enumerate(bars):
+        axes.annotate(f" {seconds:.3g} s", (seconds, place), va="center", annotation_clip=False)
+    axes.set_yticks(range(len(bars)), [label for label, *_ in bars])
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="CPU seconds a volume")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.margins(x=0.15)
+    figure.suptitle(f"{result.processor}, threads: {result.threads}")
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=120)
+    return sink.getvalue()
+
+
+def _bars(result: InferenceResult) -> Iterator[tuple[str, str, float]]:
+    """Label, method and seconds; what the reference takes comes before the first row it belongs to."""
+    told = set[tuple[str, Shape]]()
+    for row in result.rows:
+        what = f"{row.network}, {shape_name(row.shape)}"
+        if row.reference is not None and (row.network, row.shape) not in told:
+            told.add((row.network, row.shape))
+            yield f"{what}, reference, plain", "reference", row.reference.plain_s
+            if row.reference.guided_s is not None:
+                yield f"{what}, reference, guided", "reference", row.reference.guided_s
+        yield f"{what}, {row.method}, {row.arithmetic}", row.method, row.cpu_s

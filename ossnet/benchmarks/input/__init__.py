@@ -1,0 +1,1 @@
+"""Ways to make training batches from prepared volumes, side by side."""

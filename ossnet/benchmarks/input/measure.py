@@ -1,0 +1,204 @@
+"""How fast samples are prepared: by ossnet, by nibabel in a torch DataLoader, from MONAI's cache."""
+
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from ossnet.benchmarks.config import InputSettings, parse_shape
+from ossnet.benchmarks.input.monai_samples import persistent_dataset
+from ossnet.benchmarks.input.reference_samples import BORDER, ReferenceDataset, write_borders
+from ossnet.benchmarks.input.results import OURS, STATISTIC, InputResult, InputRow
+from ossnet.benchmarks.machine import processor, torch_threads
+from ossnet.config import Config
+from ossnet.data import Case, PrepareConfig, Store, write_phantom
+from ossnet.data.prepare.build import complete, make_case
+from ossnet.data.prepare.plan import check_problems, make_plan
+from ossnet.data.store.case_file import write_case
+from ossnet.models import OccupancyConfig
+from ossnet.sampling.batches import batch_maker, batches
+from ossnet.sampling.sampler import Reference
+from ossnet.sizing import grid_multiple
+
+
+def measure_input(
+    settings: InputSettings, *, command: str, progress: Callable[[InputRow], None]
+) -> InputResult:
+    """Measure all ways for all networks, one after the other, in this process.
+
+    Args:
+        settings: which, and how.
+        command: noted in the result.
+        progress: told of each row as it is done.
+
+    Raises:
+        UserError: the source cannot be used.
+    """
+    rows: list[InputRow] = []
+    with tempfile.TemporaryDirectory(prefix="ossnet-bench-") as name, torch_threads(settings.threads):
+        study = _Study.make(settings, Path(name))
+        for network in settings.networks:
+            for row in _compare(study, study.configure(network)):
+                rows.append(row)
+                progress(row)
+        shapes = tuple(study.store.manifest.cases[case.id].shape for case in study.cases)
+        channels = len(study.store.task.modalities)
+    libraries = ("torch", "numpy", "nibabel", "monai")
+    return InputResult(
+        processor=processor(),
+        versions={"python": platform.python_version(), **{name: version(name) for name in libraries}},
+        threads=settings.threads,
+        source="phantom" if settings.source is None else settings.source.name,
+        shapes=shapes,
+        channels=channels,
+        points=settings.points,
+        border_share=settings.border_share,
+        augment=settings.augment,
+        repeats=settings.repeats,
+        statistic=STATISTIC,
+        command=command,
+        rows=tuple(rows),
+    )
+
+
+@dataclass(frozen=True)
+class _Study:
+    """The same cases as files and as a store."""
+
+    settings: InputSettings
+    folder: Path
+    cases: Sequence[Case]
+    store: Store
+    once_s: float
+    """To make the store, a case."""
+
+    @classmethod
+    def make(cls, settings: InputSettings, folder: Path) -> "_Study":
+        source = settings.source
+        if source is None:
+            source = write_phantom(folder / "scans", settings.cases, parse_shape(settings.shape))
+        began = time.perf_counter()
+        plan = make_plan(
+            PrepareConfig(
+                source, folder / "store", normalisation="zscore", target="foreground", validation_share=0
+            )
+        )
+        check_problems(plan, plan.set_aside)
+        usable = [case for case in plan.source.cases if case.id not in plan.set_aside]
+        cases = tuple(islice(usable, settings.cases))
+        plan = replace(plan, source=replace(plan.source, cases=cases))
+        for case in cases:
+            plan.path(case).parent.mkdir(parents=True, exist_ok=True)
+            write_case(plan.path(case), make_case(case, plan))
+        complete(plan, {})
+        once = (time.perf_counter() - began) / len(cases)
+        return cls(settings, folder, cases, Store.open(plan.config.output), once)
+
+    def configure(self, network: str) -> Config:
+        return (
+            Config.preset(network, self.store)
+            .replace(
+                {
+                    "sampling.points": self.settings.points,
+                    "sampling.border_share": self.settings.border_share,
+                    "sampling.border_width": BORDER,
+                    "sampling.border_unit": "voxels",
+                    "augmentation.probability": 0.5 * self.settings.augment,
+                }
+            )
+            .for_store(self.store)
+        )
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to prepare samples, ready to."""
+
+    name: str
+    samples: Iterator[object]
+    once_s: float
+    reading: list[float] | None = None
+    """Seconds that reading took, added to at every sample."""
+
+
+def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
+    """One way after the other: in turns, each would pay for the memory that the one before gave back."""
+    ours: float | None = None
+    for build in (_ours, _nibabel, _monai):
+        way, wall, cpu = build(study, config), list[float](), list[float]()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.training.seed)
+            for _ in range((study.settings.repeats + 1) * len(study.cases)):
+                began = time.perf_counter(), time.process_time()
+                next(way.samples)
+                wall.append(time.perf_counter() - began[0])
+                cpu.append(time.process_time() - began[1])
+        warm = len(study.cases)
+        seconds = mean(wall[warm:])
+        ours = ours or seconds
+        yield InputRow(
+            network=config.model.name,
+            way=way.name,
+            sample_s=seconds,
+            sample_cpu_s=mean(cpu[warm:]),
+            reading_s=None if way.reading is None else mean(way.reading[warm:]),
+            once_s=way.once_s,
+            volumes_per_s=1 / seconds,
+            points_per_s=study.settings.points / seconds,
+            times_ours=seconds / ours,
+        )
+
+
+def _ours(study: _Study, config: Config) -> _Way:
+    make = batch_maker(
+        study.store,
+        model=config.model,
+        sampling=config.sampling,
+        augmentation=config.augmentation,
+        seed=config.training.seed,
+    )
+    passes = range(study.settings.repeats + 1)
+    steps = [[Reference(each, each, case.id)] for each in passes for case in study.cases]
+    return _Way(OURS, batches(steps, make), study.once_s)
+
+
+def _nibabel(study: _Study, config: Config) -> _Way:
+    model = _occupancy(config)
+    borders = study.folder / "borders"
+    borders.mkdir(exist_ok=True)
+    began = time.perf_counter()
+    write_borders(study.cases, borders)
+    once = (time.perf_counter() - began) / len(study.cases)
+    dataset = ReferenceDataset(study.cases, borders, model, study.settings, grid_multiple(model))
+    return _Way("nibabel", _passes(study, dataset), once, dataset.reading)
+
+
+def _monai(study: _Study, config: Config) -> _Way:
+    model = _occupancy(config)
+    dataset = persistent_dataset(
+        study.cases, study.folder / f"monai-{model.name}", model, study.settings, grid_multiple(model)
+    )
+    began = time.perf_counter()
+    for index in range(len(study.cases)):
+        dataset[index]  # fills the cache
+    return _Way("monai", _passes(study, dataset), (time.perf_counter() - began) / len(study.cases))
+
+
+def _occupancy(config: Config) -> OccupancyConfig:
+    assert isinstance(config.model, OccupancyConfig)
+    return config.model
+
+
+def _passes(study: _Study, dataset: Any) -> Iterator[object]:
+    """Samples in this process, one by one, without the copy that a batch would be."""
+    for _ in range(study.settings.repeats + 1):
+        yield from DataLoader(dataset, batch_size=None, num_workers=0)

@@ -1,0 +1,72 @@
+"""What a comparison of networks gives, and how it is kept."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ossnet.benchmarks.machine import rates
+from ossnet.benchmarks.networks.macs import Operations
+from ossnet.benchmarks.result import Record
+from ossnet.sampling.grid import Shape
+
+STATISTIC = "seconds of the fastest repeat after a warm-up; step_median_s of the median one"
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One network at one size. What was not measured, for want of memory, is None."""
+
+    network: str
+    shape: Shape
+    """X, Y, Z that were asked for."""
+    working_shape: Shape
+    """The grid the network works on."""
+    status: Literal["measured", "out of memory"]
+    parameters: int
+    predicted_bytes: int
+    """Peak of a training step, by `ossnet.planning.predict`."""
+    operations: dict[str, Operations] | None = None
+    """Multiply-accumulates of an exact training step by part; None for U-Nets."""
+    floor_s: float | None = None
+    """What those take at the measured rate of matrix products, in the same precision."""
+    peak_bytes: int | None = None
+    """Peak of a training step, by `ossnet.planning.measure`."""
+    reserved_bytes: int | None = None
+    """Held by CUDA's caching allocator at its peak; on the CPU the same as `peak_bytes`."""
+    forward_s: float | None = None
+    backward_s: float | None = None
+    update_s: float | None = None
+    step_s: float | None = None
+    """Forward, backward and update."""
+    step_median_s: float | None = None
+    times_floor: float | None = None
+    """`step_s` over `floor_s`."""
+    training_places_per_s: float | None = None
+    """Points, or voxels of a U-Net, a second of training."""
+    inference_places_per_s: float | None = None
+    """Points decoded, or voxels of a U-Net's whole volume, a second without gradients."""
+
+
+@dataclass(frozen=True)
+class ModelsResult(Record):
+    """All rows, and where and how they were measured."""
+
+    device: str
+    """`cpu` or the name of the GPU."""
+    processor: str
+    versions: dict[str, str]
+    threads: int
+    precision: str
+    compiled: bool
+    dataset: str
+    points: int
+    batch_size: int
+    repeats: int
+    statistic: str
+    command: str
+    gflops: dict[str, float]
+    """Rate of matrix products by precision, measured in the same run."""
+    rows: tuple[ModelRow, ...]
+
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
+        return {"rows": len(self.rows), "matrix products": rates(self.gflops)}

@@ -1,0 +1,126 @@
+"""A network's training step and its inference, timed on random data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import torch
+from torch import nn
+
+from ossnet.benchmarks.timer import Clock, fastest
+from ossnet.config import Config
+from ossnet.inference.methods.sliding_window import unet_logits
+from ossnet.models import OccupancyNetwork, UNet, network_from_config
+from ossnet.models.precision import autocast
+from ossnet.planning.dummy_batch import standin_batch
+from ossnet.sampling.batches import Batch, PointBatch
+from ossnet.training.compilation import compile_if
+from ossnet.training.optimizer import build_optimiser
+from ossnet.training.step import batch_loss
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of the fastest repeat, and of the median one."""
+
+    forward_s: float
+    """Forward pass and loss."""
+    backward_s: float
+    update_s: float
+    """The optimiser."""
+    step_s: float
+    """The sum of the three."""
+    step_median_s: float
+    places: int
+    """Points, or voxels of a U-Net, of the step."""
+
+
+@dataclass(frozen=True)
+class InferenceTime:
+    """Seconds of the fastest repeat without gradients."""
+
+    seconds: float
+    places: int
+    """Points decoded from an encoded volume, or voxels of a volume that a U-Net segments whole."""
+
+
+def time_network(config: Config, device: torch.device, *, repeats: int) -> tuple[StepTimes, InferenceTime]:
+    """Train a fresh network for some steps, then let it decide.
+
+    Raises:
+        torch.OutOfMemoryError: it does not fit.
+    """
+    with torch.random.fork_rng(devices=[]), device:
+        torch.manual_seed(config.training.seed)
+        network = network_from_config(config.model)
+        compile_if(config.training.compile, network)
+        batch = _random_batch(config, device)
+    return _time_steps(network, batch, config, repeats), _time_inference(network, batch, config, repeats)
+
+
+def _random_batch(config: Config, device: torch.device) -> Batch:
+    """Random, as products of zeros draw less power on a GPU and so run at a higher clock."""
+    batch = standin_batch(config.model, config.sampling, volumes=config.training.batch_size, device=device)
+    for tensor in batch.tensors():
+        if tensor.is_floating_point():
+            tensor.uniform_(-1, 1)
+        else:
+            tensor.random_(0, 2)  # background or the first class
+    return batch
+
+
+def _time_steps(network: nn.Module, batch: Batch, config: Config, repeats: int) -> StepTimes:
+    network.train()
+    device = next(network.parameters()).device
+    optimiser = build_optimiser(network, config.optimiser)
+
+    def step() -> list[float]:
+        clock = Clock(device)
+        clock.mark()
+        optimiser.zero_grad()
+        with autocast(device, config.training.precision):
+            loss = batch_loss(network, batch, config.loss)
+        clock.mark()
+        loss.backward()
+        clock.mark()
+        optimiser.step()
+        clock.mark()
+        return clock.laps()
+
+    step()  # makes the optimiser's state
+    steps = [step() for _ in range(repeats)]
+    forward, backward, update = min(steps, key=sum)
+    return StepTimes(
+        forward_s=forward,
+        backward_s=backward,
+        update_s=update,
+        step_s=forward + backward + update,
+        step_median_s=median(map(sum, steps)),
+        places=batch.places,
+    )
+
+
+@torch.inference_mode()
+def _time_inference(network: nn.Module, batch: Batch, config: Config, repeats: int) -> InferenceTime:
+    network.eval()
+    device = next(network.parameters()).device
+    with autocast(device, config.training.precision):
+        work, places = _inference(network, batch, config, device)
+        return InferenceTime(fastest(work, device, repeats=repeats), places)
+
+
+def _inference(
+    network: nn.Module, batch: Batch, config: Config, device: torch.device
+) -> tuple[Callable[[], object], int]:
+    """What to time, and how many places it decides."""
+    if isinstance(network, OccupancyNetwork) and isinstance(batch, PointBatch):
+        latent = network.encode(batch.encoder_input)
+        points = batch.coordinates, batch.patches, batch.grid_shape
+        return partial(network.decode, latent, *points), batch.places
+    assert isinstance(network, UNet)
+    shape = config.sampling.working_shape
+    assert shape is not None
+    image = torch.rand(config.model.in_channels, *shape, device=device)
+    work = partial(unet_logits, network, image, sampling=config.sampling, settings=config.inference)
+    return work, image[0].numel()

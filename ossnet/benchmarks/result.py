@@ -1,0 +1,37 @@
+"""How the result of a benchmark is kept: as JSON, with where and how it was measured."""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ossnet import config_tree as tree
+from ossnet.errors import UserError
+from ossnet.output.atomic_write import write_aside
+
+
+@dataclass(frozen=True)
+class Record(ABC):
+    """Base of the results of benchmarks: dataclasses of plain values."""
+
+    @abstractmethod
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
+
+    def write(self, path: Path) -> None:
+        """Write as JSON; aside first, then renamed."""
+        write_aside(path, json.dumps(tree.to_dict(self), indent=2))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What `write` wrote.
+
+        Raises:
+            UserError: no JSON, or not of this form.
+        """
+        try:
+            return tree.from_dict(cls, json.loads(path.read_text()))
+        except json.JSONDecodeError as error:
+            msg = f"{path}: not JSON: {error}"
+            raise UserError(msg) from error

@@ -1,0 +1,1 @@
+"""From a NIfTI file to the array of a network, and back: reading, geometry, resampling, normalization."""

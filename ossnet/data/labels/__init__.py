@@ -1,0 +1,1 @@
+"""What a label map means: classes, regions and the codes they are stored as."""

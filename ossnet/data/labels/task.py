@@ -1,0 +1,146 @@
+"""What a network is asked to do: from which modalities to which labels or regions, on scans brought to which
+state.
+
+Legend: X Y Z voxel axes in nibabel order.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from ossnet.config_tree import from_dict, to_dict
+from ossnet.data.labels.codes import MOST_REGIONS, label_codes, last_written, nest, written_labels
+from ossnet.errors import UserError
+
+Normalisation = Literal["zscore", "zscore-foreground", "ct"]
+Interpolation = Literal["linear", "cubic"]
+Target = Literal["labels", "foreground"]
+BACKGROUND = 0
+BACKGROUND_NAME = "background"
+
+
+@dataclass(frozen=True)
+class Task:
+    """The contract between a store, a checkpoint and the scans predicted later; kept beside each of them."""
+
+    modalities: tuple[str, ...]
+    """One name a channel, in channel order."""
+    labels: dict[str, int]
+    """Name and voxel value of each foreground label, in order: a store's label k is the k-th, from 1."""
+    normalisation: Normalisation | tuple[Normalisation, ...] = "zscore-foreground"
+    """One for all channels, or one a channel."""
+    spacing: tuple[float, float, float] | None = None
+    """Voxel size in mm along R, A and S to resample to; None keeps each scan's own."""
+    interpolation: Interpolation = "linear"
+    """Of images where they are resampled."""
+    crop: float | None = None
+    """Margin in mm around the box of a scan's foreground, beyond which it is cut off; None keeps all."""
+    target: Target = "labels"
+    """`foreground` merges every label above 0 into one class (the paper's binary tasks)."""
+    merged: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Further voxel values in files, by the label (or `background`) that they are read as."""
+    regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Labels of each region. Regions may overlap; where there are some, they are what is learnt."""
+
+    def __post_init__(self) -> None:
+        """Refuse regions that cannot be learnt, naming them."""
+        if len(self.regions) > MOST_REGIONS:
+            msg = f"regions: expected at most {MOST_REGIONS}, found {len(self.regions)}"
+            raise ValueError(msg)
+        for name, members in self.regions.items():
+            if not members or not set(members) <= set(self.labels):
+                known, found = ", ".join(self.labels), ", ".join(members) or "none"
+                msg = f"regions.{name}: expected labels among {known}, found {found}"
+                raise ValueError(msg)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What is learnt, in class order: the regions, or else the labels."""
+        return tuple(self.regions or self.labels)
+
+    @property
+    def classes(self) -> int:
+        """Number of foreground classes."""
+        return len(self.class_names)
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether a voxel may lie in several classes."""
+        return len(self.regions) > 1
+
+    @property
+    def nested(self) -> bool:
+        """Whether one label map can show everything that may be decided."""
+        return nest(self.regions)
+
+    @property
+    def normalisations(self) -> tuple[Normalisation, ...]:
+        """One a channel."""
+        if isinstance(self.normalisation, tuple):
+            return self.normalisation
+        return (self.normalisation,) * len(self.modalities)
+
+    def encode(self, values: Integer[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
+        """Voxel values to label indices, 0 for the background.
+
+        Raises:
+            UserError: a value that is neither background nor among the labels.
+        """
+        if self.target == "foreground":
+            inside = values > BACKGROUND
+            if ignored := self.merged.get(BACKGROUND_NAME):
+                inside &= ~np.isin(values, ignored)
+            return inside.astype(np.uint8)
+        known, meaning = self._known()
+        order = np.argsort(known)
+        indices = np.empty(values.shape, np.uint8)
+        strange: set[int] = set()
+        for target, slab in zip(
+            indices, values, strict=True
+        ):  # slab by slab, as the search needs 8 bytes a voxel
+            slots = order[np.minimum(np.searchsorted(known, slab, sorter=order), known.size - 1)]
+            target[...] = meaning[slots]
+            strange.update(slab[known[slots] != slab].tolist())
+        if strange:
+            msg = f"expected label values {sorted(known.tolist())}, found {_listed(strange)} too"
+            raise UserError(msg)
+        return indices
+
+    def codes(self, indices: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
+        """What should be decided where these label indices are (`ossnet.data.labels.codes`)."""
+        return label_codes(list(self.labels), self.regions)[indices] if self.regions else indices
+
+    def decode(self, codes: UInt8[np.ndarray, "X Y Z"]) -> Integer[np.ndarray, "X Y Z"]:
+        """What was decided as voxel values of the labels (uint8 where they fit, else int16)."""
+        values = np.array([BACKGROUND, *self.labels.values()])
+        values = values.astype(np.uint8 if values.max() < 256 else np.int16)
+        return values[written_labels(list(self.labels), self.regions)[codes] if self.regions else codes]
+
+    def foremost(self, codes: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
+        """The one class to draw of each code, counted from 1: of regions the innermost."""
+        return last_written(self.regions)[codes] if self.regions else codes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        plain: dict[str, Any] = to_dict(self)
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: Path | str = "task") -> "Task":
+        """Rebuild what `to_dict` gave; `where` names the file in errors."""
+        return from_dict(cls, values, str(where))
+
+    def _known(self) -> tuple[Integer[np.ndarray, " V"], UInt8[np.ndarray, " V"]]:
+        """Every voxel value that a file may hold, and the label index that it means."""
+        meaning = {BACKGROUND: 0}
+        for index, (name, value) in enumerate([(BACKGROUND_NAME, BACKGROUND), *self.labels.items()]):
+            meaning |= dict.fromkeys((value, *self.merged.get(name, ())), index)
+        return np.array(list(meaning)), np.array(list(meaning.values()), np.uint8)
+
+
+def _listed(values: set[int]) -> str:
+    shown = ", ".join(map(str, sorted(values)[:5]))
+    return shown if len(values) <= 5 else f"{shown} and {len(values) - 5} others"

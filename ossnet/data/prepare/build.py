@@ -1,0 +1,230 @@
+"""Preparing a store: one case made, and the manifest that completes it.
+
+Nothing here decides where cases are made: a plain loop does as well as a cluster. The manifest comes last;
+until then a store that was there before stays whole.
+
+Legend: X Y Z voxel axes in nibabel order.
+"""
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from ossnet.config_tree import to_dict
+from ossnet.data.imaging.nifti import NiftiFile
+from ossnet.data.imaging.normalization import Intensity, intensity, normalise
+from ossnet.data.imaging.preprocessing import load_channels, on_working_grid, preprocess_label, read_headers
+from ossnet.data.labels.task import Task
+from ossnet.data.layouts import Case
+from ossnet.data.prepare.plan import Plan, check_problems, no_label
+from ossnet.data.store.case_file import StoredCase, read_facts
+from ossnet.data.store.quantization import MOST_ERROR, Scale, Storage, encode
+from ossnet.data.store.splits import by_split, find_strata, make_folds, make_splits
+from ossnet.data.store.statistics import summarise
+from ossnet.data.store.store import CASES, MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, write_manifest
+from ossnet.errors import UserError
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What `prepare` did."""
+
+    output: Path
+    splits: dict[str, int]
+    """Cases in each split."""
+    set_aside: dict[str, str]
+    prepared: int
+    """Cases made in this run; the others were there."""
+    seconds: float
+    voxel_megabytes: float
+    """Uncompressed voxels read in this run."""
+
+    @property
+    def cases(self) -> int:
+        """Cases in the store."""
+        return sum(self.splits.values())
+
+    @property
+    def megabytes_per_s(self) -> float:
+        """Uncompressed voxels read a second, start of the cluster included."""
+        return self.voxel_megabytes / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**to_dict(self), "cases": self.cases, "megabytes_per_s": self.megabytes_per_s}
+
+
+def make_case(case: Case, plan: Plan) -> StoredCase:
+    """Read, check and bring one case to its working state; of the plan, only task, labels and storage matter.
+
+    Raises:
+        UserError: the case cannot be used; names the file and the remedy.
+    """
+    if case.label is None:
+        raise UserError(no_label(case))
+    task = plan.task
+    files = on_working_grid(read_headers(case.images, len(task.modalities)), task)
+    as_stored = replace(task, labels=plan.source.labels, target="labels")
+    label = preprocess_label(case.label, as_stored, like=files[0].geometry)
+    if task.target == "foreground":
+        label = (label > 0).astype(np.uint8)
+    image = _store_image(files, label, task, plan.config.storage)
+    if plan.config.storage == "float16" and max(image.errors) > MOST_ERROR:
+        del image  # its memory is needed
+        image = _store_image(files, label, task, "int16")
+    if max(image.errors) > MOST_ERROR:
+        channel = int(np.argmax(image.errors))
+        msg = (
+            f"{case.images[0]}: expected {task.modalities[channel]} to be stored within {MOST_ERROR:g} "
+            f"deviations, found {max(image.errors):.3g}, as some voxels are far from all others; cut them off"
+        )
+        raise UserError(msg)
+    return StoredCase(
+        id=case.id,
+        group=case.group,
+        voxels=image.voxels,
+        label=label,
+        geometry=files[0].geometry,
+        intensities=tuple(image.intensities),
+        labelled=tuple(image.labelled),
+        class_counts=_count(label, len(task.labels)),
+        errors=tuple(image.errors),
+        scales=tuple(image.scales),
+    )
+
+
+@contextmanager
+def building(plan: Plan) -> Iterator[None]:
+    """Open the store's folders; after a user's mistake, take away again what was added."""
+    root, folder = plan.config.output, plan.config.output / CASES
+    new, before = not root.exists(), set(folder.iterdir()) if folder.is_dir() else set()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{root}: cannot be made ({error.strerror}); name another --output"
+        raise UserError(msg) from error
+    try:
+        yield
+    except UserError:
+        if not before:
+            # Renamed first, so that a case that is being written now fails instead of coming back.
+            shutil.rmtree(folder.rename(root / f".{CASES}-{uuid.uuid4().hex}"), ignore_errors=True)
+        for path in set(folder.iterdir()) - before if before else ():
+            path.unlink(missing_ok=True)
+        if new:
+            with suppress(OSError):
+                root.rmdir()
+        raise
+
+
+def complete(plan: Plan, set_aside: dict[str, str]) -> Manifest:
+    """Write the manifest over the cases made, and remove files that belong to none.
+
+    Raises:
+        UserError: as `check_problems`.
+    """
+    check_problems(plan, set_aside)
+    root = plan.config.output
+    paths = {case.id: plan.path(case) for case in plan.source.cases if case.id not in set_aside}
+    cases = {
+        name: CaseEntry.of(read_facts(path), path.relative_to(root).as_posix())
+        for name, path in paths.items()
+    }
+    splits, folds = _divide(plan, cases)
+    hidden = {"output", "strict"}
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        fingerprint=plan.fingerprint,
+        configuration={name: value for name, value in to_dict(plan.config).items() if name not in hidden},
+        task=plan.task,
+        statistics=summarise(list(cases.values()), plan.task),
+        splits=splits,
+        folds=folds,
+        cases=cases,
+        set_aside=dict(sorted(set_aside.items())),
+    )
+    write_manifest(root, manifest)
+    sweep(root, manifest)
+    return manifest
+
+
+def sweep(root: Path, manifest: Manifest) -> None:
+    """Remove from a finished store what belongs to no case: of older inputs, or half-written when killed."""
+    wanted = {root / entry.file for entry in manifest.cases.values()}
+    for stray in {*(root / CASES).iterdir(), *root.glob(f".*-{MANIFEST}")} - wanted:
+        stray.unlink(missing_ok=True)
+    for folder in root.glob(f".{CASES}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class _Image:
+    """An image on its way into the store."""
+
+    voxels: Shaped[np.ndarray, "C X Y Z"]
+    intensities: list[Intensity] = field(default_factory=list)
+    labelled: list[Intensity] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    scales: list[Scale] = field(default_factory=list)
+
+
+def _store_image(
+    files: Sequence[NiftiFile], label: UInt8[np.ndarray, "X Y Z"], task: Task, storage: Storage
+) -> _Image:
+    """One channel after the other, so that only one is there in single precision."""
+    image = _Image(np.empty((len(task.modalities), *label.shape), storage))
+    channels = load_channels(files, task)
+    for target, kind in zip(image.voxels, task.normalisations, strict=True):
+        channel = next(channels)
+        image.intensities.append(intensity(channel))
+        image.labelled.append(intensity(channel, label))
+        normalise(channel, kind)
+        scale, error = encode(channel, target)
+        image.errors.append(error)
+        if scale is not None:
+            image.scales.append(scale)
+        del channel  # before the next one is read
+    return image
+
+
+def _divide(
+    plan: Plan, cases: Mapping[str, CaseEntry]
+) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[str, ...], ...]]:
+    """The splits of the cases that are there, and the folds where there are some."""
+    config = plan.config
+    if plan.splits is not None:
+        there = {case: split for case, split in plan.splits.items() if case in cases}
+        return by_split(there), ()
+    groups = {name: entry.group for name, entry in cases.items()}
+    volumes = {
+        name: [count * prod(entry.spacing) for count in entry.class_counts[1:]]
+        for name, entry in cases.items()
+    }
+    strata = find_strata(groups, volumes)
+    splits = make_splits(
+        groups,
+        validation_share=config.validation_share,
+        test_share=config.test_share,
+        seed=config.seed,
+        strata=strata,
+    )
+    if config.folds is None:
+        return splits, ()
+    left = {case: group for case, group in groups.items() if case not in set(splits["test"])}
+    folds = make_folds(left, folds=config.folds, seed=config.seed, strata=strata)
+    training = tuple(sorted(case for fold in folds[1:] for case in fold))
+    return {"training": training, "validation": folds[0], "test": splits["test"]}, folds
+
+
+def _count(label: UInt8[np.ndarray, "X Y Z"], labels: int) -> tuple[int, ...]:
+    """Voxels of each label index; slab by slab, as counting takes 8 bytes a voxel."""
+    counts = sum(np.bincount(slab.ravel(), minlength=labels + 1) for slab in label)
+    return tuple(np.asarray(counts).tolist())

@@ -1,0 +1,48 @@
+"""What a configuration must know of a study, where there is no store yet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ossnet.data.labels.task import Task
+
+Shape = tuple[int, int, int]
+
+
+class Study(Protocol):
+    """What decides the sizes of networks: a store has it, and so do `Sizes`."""
+
+    @property
+    def root(self) -> Path: ...
+    @property
+    def task(self) -> Task: ...
+    @property
+    def max_shape(self) -> Shape: ...
+    @property
+    def training_cases(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A study that is only thought of."""
+
+    task: Task
+    max_shape: Shape
+    """Voxels of its largest case."""
+    root: Path = Path("(no store)")
+    training_cases: int | None = None
+    """How many cases the training split has, where that is known."""
+
+    @classmethod
+    def of(cls, *, channels: int, classes: int, overlapping: bool, shape: Shape) -> "Sizes":
+        """With nameless modalities and classes."""
+        labels = {f"class {number}": number for number in range(1, classes + 1)}
+        regions: dict[str, tuple[str, ...]] = {}
+        if overlapping:
+            regions = {f"region {name}": (name,) for name in labels}
+        modalities = tuple(f"modality {number}" for number in range(1, channels + 1))
+        return cls(Task(modalities=modalities, labels=labels, regions=regions), shape)
+
+
+BRATS = Sizes.of(channels=4, classes=1, overlapping=False, shape=(240, 240, 155))
+"""The paper's brain tumours: four MR images, one region."""

@@ -1,0 +1,207 @@
+"""A prepared data set on disk: `manifest.json`, written last, and a memory-mappable file a case.
+
+Legend: X Y Z voxel axes in nibabel order.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ossnet.config_tree import from_dict, to_dict, unknown
+from ossnet.data.imaging.geometry import Shape, Spacing
+from ossnet.data.imaging.normalization import Intensity
+from ossnet.data.labels.task import Task
+from ossnet.data.store.case_file import CaseFacts, StoredCase, read_case
+from ossnet.data.store.quantization import Storage
+from ossnet.data.store.splits import SPLITS, check_splits
+from ossnet.errors import UserError
+from ossnet.output.atomic_write import write_aside
+
+SCHEMA_VERSION = 2
+MANIFEST = "manifest.json"
+CASES = "cases"
+
+
+@dataclass(frozen=True)
+class CaseEntry:
+    """A case as the manifest lists it."""
+
+    file: str
+    """Relative to the store; its name carries the digest of what it was made from."""
+    group: str
+    shape: Shape
+    spacing: Spacing
+    class_counts: tuple[int, ...]
+    intensities: tuple[Intensity, ...]
+    """Before normalisation, of the voxels that are not zero, one a channel."""
+    labelled: tuple[Intensity, ...]
+    """The same of the voxels that bear a label."""
+    storage: Storage
+    errors: tuple[float, ...]
+    """How far a stored intensity is from the normalised one at most, one a channel, in its units."""
+
+    @classmethod
+    def of(cls, facts: CaseFacts, file: str) -> "CaseEntry":
+        """From what the case file says of itself."""
+        return cls(
+            file=file,
+            group=facts.group,
+            shape=facts.shape[1:],
+            spacing=facts.geometry.spacing,
+            class_counts=facts.class_counts,
+            intensities=facts.intensities,
+            labelled=facts.labelled,
+            storage=facts.storage,
+            errors=facts.errors,
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a store knows without opening a case."""
+
+    schema_version: int
+    fingerprint: str
+    """Digest of the input files' content and of every option that shapes the store."""
+    configuration: dict[str, Any]
+    task: Task
+    statistics: dict[str, Any]
+    """`max_shape`, `median_shape`, `median_spacing`, `class_frequencies` by label, and by modality
+    `intensities`, `labelled` and `errors`, as in `CaseEntry`."""
+    splits: dict[str, tuple[str, ...]]
+    folds: tuple[tuple[str, ...], ...]
+    """What is not in the test split once more, in parts of which each may validate what the others train."""
+    cases: dict[str, CaseEntry]
+    set_aside: dict[str, str]
+    """Cases (or files) that were left out, each with the reason."""
+
+
+class Store:
+    """A prepared data set; cheap to open, safe to share between processes.
+
+    Its test split can only be read where it was opened for that: training and tuning never do.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest, *, with_test: bool = False) -> None:
+        self.root = root
+        self.manifest = manifest
+        self._held_out = frozenset() if with_test else frozenset(manifest.splits["test"])
+
+    @classmethod
+    def open(cls, path: Path, *, with_test: bool = False) -> "Store":
+        """Open a store.
+
+        Args:
+            with_test: whether the test split may be read.
+
+        Raises:
+            UserError: no store there, one of another schema version, a damaged manifest, or splits that share
+                a group.
+        """
+        return cls(path, read_manifest(path), with_test=with_test)
+
+    @property
+    def task(self) -> Task:
+        """Modalities, labels and preprocessing that the cases went through."""
+        return self.manifest.task
+
+    @cached_property
+    def max_shape(self) -> Shape:
+        """The largest extent along each axis over all cases."""
+        first, second, third = (
+            max(case.shape[axis] for case in self.manifest.cases.values()) for axis in range(3)
+        )
+        return first, second, third
+
+    @property
+    def training_cases(self) -> int:
+        """How many cases the training split has."""
+        return len(self.manifest.splits["training"])
+
+    def split(self, name: str, *, fold: int | None = None) -> tuple[str, ...]:
+        """Case ids of `training`, `validation`, `test` or `all`, sorted.
+
+        Args:
+            fold: the fold that validates what the others train, instead of the splits.
+
+        Raises:
+            UserError: another name or fold, or cases of the test split where it may not be read.
+        """
+        if name not in [*SPLITS, "all"]:
+            raise UserError(unknown("split", name, [*SPLITS, "all"]))
+        if fold is not None and name in ("training", "validation"):
+            cases = self._fold(name, fold)
+        else:
+            cases = tuple(sorted(self.manifest.cases)) if name == "all" else self.manifest.splits[name]
+        if not self._held_out.isdisjoint(cases):
+            raise UserError(self._refusal(f"the {name} split"))
+        return cases
+
+    def case(self, case_id: str) -> StoredCase:
+        """Map a case into memory.
+
+        Raises:
+            UserError: an unknown id, one of the test split where it may not be read, or a file that is gone
+                or damaged.
+        """
+        if case_id not in self.manifest.cases:
+            raise UserError(unknown(f"case of {self.root}", case_id, self.manifest.cases))
+        if case_id in self._held_out:
+            raise UserError(self._refusal(case_id))
+        return read_case(self.root / self.manifest.cases[case_id].file)
+
+    def _fold(self, name: str, fold: int) -> tuple[str, ...]:
+        folds = self.manifest.folds
+        if not 0 <= fold < len(folds):
+            found = f"{len(folds)} folds, counted from 0" if folds else "no folds"
+            msg = f"{self.root}: expected the fold {fold}, found {found}; prepare with --folds"
+            raise UserError(msg)
+        if name == "validation":
+            return folds[fold]
+        return tuple(sorted(case for other, part in enumerate(folds) if other != fold for case in part))
+
+    def _refusal(self, what: str) -> str:
+        return f"{self.root}: {what} is held out for the end: only jobs/evaluate.py reads the test split"
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read and judge `manifest.json`; errors as for `Store.open`."""
+    version = read_version(root)
+    path = root / MANIFEST
+    if version != SCHEMA_VERSION:
+        remedy = "update ossnet" if version > SCHEMA_VERSION else "prepare it again"
+        msg = f"{path}: expected store schema version {SCHEMA_VERSION}, found {version}; {remedy}"
+        raise UserError(msg)
+    manifest = from_dict(Manifest, json.loads(path.read_text()), str(path))
+    groups = {case: entry.group for case, entry in manifest.cases.items()}
+    folds = {f"fold {number}": fold for number, fold in enumerate(manifest.folds)}
+    check_splits(manifest.splits, groups)
+    check_splits({**folds, "test": manifest.splits["test"]} if folds else {}, groups)
+    return manifest
+
+
+def read_version(root: Path) -> int:
+    """The schema version of a store.
+
+    Raises:
+        UserError: no store there, or a damaged manifest.
+    """
+    path = root / MANIFEST
+    if not root.is_dir():
+        msg = f"{root}: store not found; make it with jobs/prepare.py --output {root}"
+        raise UserError(msg)
+    if not path.is_file():
+        msg = f"{root}: expected a store, found no {MANIFEST}; run jobs/prepare.py to its end"
+        raise UserError(msg)
+    try:
+        return int(json.loads(path.read_text())["schema_version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{path}: expected a store's manifest, found something else; remove it and prepare again"
+        raise UserError(msg) from error
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write the manifest aside and rename it: with this the store exists."""
+    write_aside(root / MANIFEST, json.dumps(to_dict(manifest), indent=1))

@@ -1,0 +1,60 @@
+"""What shows only beside other cases: copies, and labels that are another case's."""
+
+from collections.abc import Iterator, Sequence
+
+from ossnet.data.verification.issues import CaseView, FileView, Finding
+from ossnet.data.verification.plausibility import warning
+
+
+def copies(views: Sequence[CaseView]) -> Iterator[Finding]:
+    """Files with the voxels of another case's: each is told once, of the later case.
+
+    A case whose images are all another's is one finding, whatever its label.
+
+    Args:
+        views: cases without error, as others are not used.
+    """
+    images: dict[str, CaseView] = {}
+    labels: dict[str, CaseView] = {}
+    for view in views:
+        real = [image for image in view.images if image.minimum != image.maximum]
+        origins = [_origin(images, view, image) for image in real]
+        first = origins[0] if origins else None
+        whole = first is not None and len(real) == len(view.images) and origins == [first] * len(real)
+        if whole and first is not None:
+            yield _copy(view, real[0], first, "images")
+        else:
+            for image, origin in zip(real, origins, strict=True):
+                if origin is not None:
+                    yield _copy(view, image, origin, "voxels")
+        if view.label is not None and set(view.voxels) - {"0"}:
+            origin = _origin(labels, view, view.label)
+            if origin is not None and not whole:
+                yield warning(
+                    view.case,
+                    view.label.path,
+                    f"expected a label of its own, found that of {origin.case} ({_path(origin.label)})",
+                    "find out which of the two it belongs to and put the right one there",
+                )
+
+
+def _origin(known: dict[str, CaseView], view: CaseView, file: FileView) -> CaseView | None:
+    """The earlier case that has these voxels."""
+    if file.digest is None:
+        return None
+    origin = known.setdefault(file.digest, view)
+    return None if origin is view else origin
+
+
+def _copy(view: CaseView, image: FileView, origin: CaseView, what: str) -> Finding:
+    apart = "" if view.group == origin.group else "; they may end in different splits, as their groups differ"
+    return warning(
+        view.case,
+        image.path,
+        f"expected {what} of its own, found those of {origin.case}{apart}",
+        "remove one of the two",
+    )
+
+
+def _path(file: FileView | None) -> str:
+    return file.path.name if file else "no file"

@@ -1,0 +1,173 @@
+"""Verifying a store: that its cases are what the manifest says, and that no patient is in two splits."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ossnet.config_tree import from_dict
+from ossnet.data.imaging.checks import not_finite
+from ossnet.data.labels.task import Task
+from ossnet.data.prepare.progress import progress
+from ossnet.data.store.case_file import StoredCase, read_case
+from ossnet.data.store.store import MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, read_manifest, read_version
+from ossnet.data.verification.duplicates import copies
+from ossnet.data.verification.issues import CaseView, FileView, Finding, Verification, in_order
+from ossnet.data.verification.plausibility import warning
+from ossnet.data.verification.thumbnail import draw
+from ossnet.data.verification.voxels import Channel, fullest_plane
+from ossnet.errors import UserError
+
+_AGAIN = "prepare it again"
+
+
+def verify_store(store: Path | str) -> Verification:
+    """Read every case of a store and tell all that is wrong with it.
+
+    Raises:
+        UserError: no store there, one of another schema version, or a damaged manifest.
+    """
+    start, root = time.monotonic(), Path(store)
+    manifest = _manifest(root)
+    views, findings = list[CaseView](), list(_shared_groups(root, manifest))
+    with progress(
+        "verifying", cases=len(manifest.cases), size=sum(map(_bytes, _files(root, manifest)))
+    ) as advance:
+        for name, entry in sorted(manifest.cases.items()):
+            view, faults = _look(root / entry.file, name, entry, manifest.task)
+            views.append(view)
+            findings += faults
+            advance(_bytes(root / entry.file))
+    bad = {finding.case for finding in findings if finding.severity == "error"}
+    findings += copies([view for view in views if view.case not in bad])
+    return Verification(
+        root=root,
+        layout="store",
+        modalities=manifest.task.modalities,
+        labels=manifest.task.labels,
+        cases=tuple(views),
+        findings=in_order(findings),
+        remap=(),
+        seconds=time.monotonic() - start,
+    )
+
+
+def _manifest(root: Path) -> Manifest:
+    """As it stands, even where a group is in two splits."""
+    if read_version(root) != SCHEMA_VERSION:
+        read_manifest(root)  # refuses it
+    path = root / MANIFEST
+    return from_dict(Manifest, json.loads(path.read_text()), str(path))
+
+
+def _shared_groups(root: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Each group once, however many splits it is in."""
+    homes: dict[str, dict[str, str]] = {}
+    for split, cases in manifest.splits.items():
+        for case in cases:
+            homes.setdefault(manifest.cases[case].group, {}).setdefault(split, case)
+    for group, splits in homes.items():
+        if len(splits) > 1:
+            found = " and ".join(f"{split} ({case})" for split, case in splits.items())
+            what = f"expected the group {group} in one split, found it in {found}"
+            yield Finding("error", next(iter(splits.values())), root / MANIFEST, what, _AGAIN)
+
+
+def _look(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[CaseView, list[Finding]]:
+    try:
+        case = read_case(path)
+    except UserError as error:
+        view = CaseView(name, entry.group, (FileView(path),), None, {})
+        return view, [Finding.error(str(error), case=name, files=(path,))]
+    channels = []
+    for voxels in case.image:
+        channel = Channel(voxels.shape)
+        for plane in voxels:
+            channel.add(plane.astype(np.float32)[None])
+        channels.append(channel)
+    values = [0, *task.labels.values()]
+    counts = _count(case)
+    view = CaseView(
+        case=name,
+        group=entry.group,
+        images=(_view(path, case, channels),),
+        label=FileView(path, shape=case.label.shape, dtype="uint8", digest=_digest(case.label)),
+        voxels={
+            str(values[index] if index < len(values) else f"index {index}"): count
+            for index, count in enumerate(counts)
+            if count
+        },
+        picture=_picture(case),
+    )
+    return view, list(_faults(path, name, case, counts, channels, len(values)))
+
+
+def _faults(
+    path: Path, name: str, case: StoredCase, counts: list[int], channels: list[Channel], known: int
+) -> Iterator[Finding]:
+    strange = sum(channel.not_finite for channel in channels)
+    if strange:
+        yield Finding.error(not_finite(strange, path), case=name, files=(path,))
+    declared = list(case.class_counts)
+    if len(counts) > known:
+        what = f"expected label indices up to {known - 1}, found {len(counts) - 1}"
+        yield Finding("error", name, path, what, _AGAIN)
+    elif (counts + [0] * known)[: len(declared)] != declared:
+        what = f"expected {declared} voxels of the labels as the file says of itself, found {counts}"
+        yield Finding("error", name, path, what, _AGAIN)
+    elif not sum(declared[1:]):
+        what = "expected labelled voxels, found none"
+        yield warning(name, path, what, "look at the source with jobs/verify.py --source")
+    for number, channel in enumerate(channels):
+        if channel.constant:
+            what = (
+                f"expected a picture in channel {number}, found the value {channel.minimum:g} in every voxel"
+            )
+            yield warning(name, path, what, "look at the source with jobs/verify.py --source")
+
+
+def _count(case: StoredCase) -> list[int]:
+    """Voxels of each label index up to the largest there is."""
+    counts = sum(np.bincount(slab.ravel(), minlength=256) for slab in case.label)
+    return np.trim_zeros(np.asarray(counts), "b").tolist()
+
+
+def _view(path: Path, case: StoredCase, channels: list[Channel]) -> FileView:
+    geometry = case.geometry
+    minima = [channel.minimum for channel in channels if channel.minimum is not None]
+    maxima = [channel.maximum for channel in channels if channel.maximum is not None]
+    return FileView(
+        path=path,
+        shape=case.label.shape,
+        spacing=tuple(float(f"{size:.6g}") for size in case.spacing),
+        orientation="RAS",
+        dtype=str(case.voxels.dtype),
+        codes=(geometry.sform_code, geometry.qform_code),
+        minimum=min(minima, default=None),
+        maximum=max(maxima, default=None),
+        not_finite=sum(channel.not_finite for channel in channels),
+        digest=hashlib.sha256("".join(channel.digest for channel in channels).encode()).hexdigest(),
+    )
+
+
+def _picture(case: StoredCase) -> str:
+    index = fullest_plane(case.label)
+    image = case.image[0, :, :, index].astype(np.float32)
+    first, second, _ = case.spacing
+    indices = list(range(1, len(case.class_counts)))
+    return draw(image, case.label[:, :, index], values=indices, spacing=(first, second))
+
+
+def _digest(label: np.ndarray) -> str:
+    return hashlib.sha256(repr(label.shape).encode() + label.tobytes()).hexdigest()
+
+
+def _files(root: Path, manifest: Manifest) -> list[Path]:
+    return [root / entry.file for entry in manifest.cases.values()]
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

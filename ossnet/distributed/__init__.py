@@ -1,0 +1,1 @@
+"""The upper floor: the only place that imports Ray, Optuna or MLflow."""

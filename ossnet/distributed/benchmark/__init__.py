@@ -1,0 +1,1 @@
+"""Our search beside the usual recipe, under one budget."""

@@ -1,0 +1,164 @@
+"""What a comparison of searches gives, and how it is kept and shown."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+from ossnet.benchmarks.result import Record
+from ossnet.output.tables import print_table
+
+OURS, RECIPE = "ossnet", "recipe"
+STATISTIC = (
+    "a trial's Dice is its last on the validation split, its seconds are the CPU time of its training "
+    "process from the start of the training; searches are compared at the time that the shorter one took"
+)
+_RIVALS = {False: "recipe", True: "recipe, what is over budget ends with its first epoch"}
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial that started."""
+
+    dice: float | None
+    """None where it ended before the first validation."""
+    memory_gib: float | None
+    """Measured peak of a training step."""
+    cpu_s: float
+    first_s: float
+    """The same at the end of its first epoch, when its memory is known."""
+
+
+@dataclass(frozen=True)
+class SearchRow:
+    """One study, its trials in their order."""
+
+    way: str
+    """`ossnet`, or the `recipe`, which knows no budget."""
+    seed: int
+    refused: int
+    """Suggestions that were predicted not to fit, and so never started."""
+    trials: tuple[TrialRow, ...]
+
+    @property
+    def summary(self) -> str:
+        """In a line, for those who wait."""
+        spent = sum(trial.cpu_s for trial in self.trials)
+        return f"{self.way}, seed {self.seed}: {len(self.trials)} trials, {spent:.0f} CPU s of training"
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Both searches of one seed at equal training time."""
+
+    rival: str
+    """The recipe as it is, or as if its device had no more memory than the budget."""
+    seed: int
+    cpu_s: float
+    ours: float | None
+    """Best feasible Dice by then."""
+    theirs: float | None
+
+
+@dataclass(frozen=True)
+class ContestResult(Record):
+    """All studies, and where and how they were run."""
+
+    processor: str
+    versions: dict[str, str]
+    space: str
+    budget_gib: float
+    fitting_share: float
+    """Share of random configurations that are predicted to fit it."""
+    trials: int
+    statistic: str
+    command: str
+    rows: tuple[SearchRow, ...]
+
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
+        return {"studies": len(self.rows)}
+
+    def feasible(self, trial: TrialRow) -> bool:
+        """Whether a trial measured within the budget; what ended before it was measured did not."""
+        return trial.memory_gib is not None and trial.memory_gib <= self.budget_gib
+
+    def curve(self, row: SearchRow, *, capped: bool = False) -> list[tuple[float, float | None]]:
+        """Training seconds at the end of each trial, and the best feasible Dice by then.
+
+        Args:
+            capped: count a trial over the budget as if it had ended with its first epoch.
+        """
+        kept = [self.feasible(trial) for trial in row.trials]
+        pairs = list(zip(row.trials, kept, strict=True))
+        ends = accumulate(trial.first_s if capped and not fits else trial.cpu_s for trial, fits in pairs)
+        dice = [trial.dice if fits else None for trial, fits in pairs]
+        return list(zip(ends, accumulate(dice, _better), strict=True))
+
+    def meetings(self) -> Iterator[Meeting]:
+        """Ours against the recipe of the same seed."""
+        ours = {row.seed: self.curve(row) for row in self.rows if row.way == OURS}
+        for capped, rival in _RIVALS.items():
+            for row in self.rows:
+                if row.way == RECIPE:
+                    own, other = ours[row.seed], self.curve(row, capped=capped)
+                    until = min(own[-1][0], other[-1][0])
+                    yield Meeting(rival, row.seed, until, _best_by(own, until), _best_by(other, until))
+
+
+def show(result: ContestResult) -> None:
+    """Print a row a study, then a row a comparison."""
+    columns = ["search", "seed", "started", "feasible", "share", "refused", "CPU s", "best feasible Dice"]
+    studies = sorted(result.rows, key=lambda each: (each.way, each.seed))
+    print_table(columns, (_cells(result, row) for row in studies))
+    print()
+    columns = ["best feasible Dice at equal training time against", "seed", "CPU s", "ossnet", "rival"]
+    print_table(
+        columns,
+        (
+            [met.rival, str(met.seed), f"{met.cpu_s:.0f}", _text(met.ours), _text(met.theirs)]
+            for met in result.meetings()
+        ),
+    )
+
+
+def _cells(result: ContestResult, row: SearchRow) -> list[str]:
+    kept = sum(map(result.feasible, row.trials))
+    spent, best = result.curve(row)[-1]
+    counts = (row.seed, len(row.trials), kept, f"{kept / len(row.trials):.0%}", row.refused)
+    return [row.way, *map(str, counts), f"{spent:.0f}", _text(best)]
+
+
+def draw(result: ContestResult) -> bytes:
+    """Best feasible Dice against training seconds, a line a study, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    ways = list(dict.fromkeys(row.way for row in result.rows))
+    for row in result.rows:
+        points = [point for point in result.curve(row) if point[1] is not None]
+        label = row.way if row.seed == min(each.seed for each in result.rows) else None
+        axes.step(*zip(*points, strict=True) if points else ([], []), where="post", label=label,
+                  color=f"C{ways.index(row.way)}")  # fmt: skip
+    axes.set(xlabel="training (CPU seconds)", ylabel="best feasible Dice on the validation split")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    budget = f"budget {result.budget_gib * 1024:.3g} MiB, met by {result.fitting_share:.0%} of the space"
+    figure.suptitle(f"{result.trials} trials a study, {budget}; {result.processor}")
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=150)
+    return sink.getvalue()
+
+
+def _better(one: float | None, other: float | None) -> float | None:
+    known = [value for value in (one, other) if value is not None]
+    return max(known, default=None)
+
+
+def _best_by(curve: list[tuple[float, float | None]], until: float) -> float | None:
+    return next((dice for end, dice in reversed(curve) if end <= until), None)
+
+
+def _text(dice: float | None) -> str:
+    return "none" if dice is None else f"{dice:.3f}"

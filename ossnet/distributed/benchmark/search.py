@@ -1,0 +1,173 @@
+"""Searches side by side: ours under a memory budget, and the usual recipe of Ray's documentation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ossnet.distributed.tuning.early_stopping import StoppingConfig
+from ossnet.errors import UserError
+
+if TYPE_CHECKING:
+    from ossnet.config import Config
+    from ossnet.data import Store
+    from ossnet.distributed.benchmark.results import ContestResult, SearchRow
+    from ossnet.distributed.tuning.search_space import Space
+
+_PHANTOM: dict[str, Any] = {"cases": 16, "shape": (24, 24, 20), "modalities": ("FLAIR",)}
+_BASE: dict[str, Any] = {
+    "model.encoder_channels": (8, 16),
+    "training.epochs": 9,
+    "training.batch_size": 4,
+    "training.validate_every": 3,
+    "sampling.border_width": 2,
+    "optimiser.name": "adamw",
+    "optimiser.schedule": "cosine",
+}
+_DRAWS = 48  # random configurations that the budget is set by
+
+
+@dataclass(frozen=True)
+class ContestSettings:
+    """Which space, how much of it fits, and how often it is searched."""
+
+    space: Path
+    """Python file with a function space(trial) that returns dotted configuration paths."""
+    trials: int = 24
+    """Trials of a study."""
+    seeds: int = 3
+    """Studies of each search."""
+    share: float = 1 / 3
+    """Share of random configurations that the memory budget is set to fit."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be compared, naming the option.
+
+        Raises:
+            UserError: a number below 1, or a share that is none.
+        """
+        for option in ("trials", "seeds"):
+            if getattr(self, option) < 1:
+                msg = f"{option}: expected at least 1, found {getattr(self, option)}"
+                raise UserError(msg)
+        if not 0 < self.share < 1:
+            msg = f"share: expected a share between 0 and 1, found {self.share}"
+            raise UserError(msg)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What every way searches with one seed."""
+
+    space: "Space"
+    base: "Config"
+    store: "Store"
+    trials: int
+    seed: int
+    output: Path
+
+
+def compare(
+    settings: ContestSettings, output: Path, *, command: str, progress: Callable[["SearchRow"], None]
+) -> "ContestResult":
+    """Search a space in each way with each seed on a small phantom, one trial at a time.
+
+    The ways take turns, so that a busy machine slows all of them alike.
+
+    Raises:
+        UserError: a fault in the space file, or a study without a result.
+    """
+    import numpy as np
+
+    from ossnet.benchmarks.machine import processor
+    from ossnet.config import Config
+    from ossnet.distributed.benchmark.results import STATISTIC, ContestResult
+    from ossnet.distributed.cluster.connection import connect
+    from ossnet.distributed.tracking.actor import version_tags
+    from ossnet.distributed.tuning.feasibility import Forecast
+    from ossnet.distributed.tuning.search_space import Space, configure, draws
+
+    output = output.absolute()
+    with connect(cpus=1):
+        store = _phantom(output)
+        base = Config.preset("oss-net-c", store).replace(_BASE)
+        space = Space(settings.space)
+        forecast = Forecast(workers=1)
+        peaks = [forecast.gib(configure(base, changes, store)) for _, changes in draws(space, count=_DRAWS)]
+        budget = float(np.quantile(peaks, settings.share))
+        rows = []
+        for seed in range(settings.seeds):
+            entry = Entry(space, base.replace({"training.seed": seed}), store, settings.trials, seed, output)
+            for search in (partial(_ours, budget_gib=budget), _recipe):
+                rows.append(search(entry))
+                progress(rows[-1])
+    return ContestResult(
+        processor=processor(),
+        versions={
+            name.removeprefix("version/"): value
+            for name, value in version_tags().items()
+            if name.startswith("version/")
+        },
+        space=settings.space.name,
+        budget_gib=budget,
+        fitting_share=sum(peak <= budget for peak in peaks) / len(peaks),
+        trials=settings.trials,
+        statistic=STATISTIC,
+        command=command,
+        rows=tuple(rows),
+    )
+
+
+def _ours(entry: Entry, budget_gib: float) -> "SearchRow":
+    from ossnet.distributed.benchmark.results import OURS, SearchRow, TrialRow
+    from ossnet.distributed.launch import launch_study
+    from ossnet.distributed.tracking.client import Tracking
+    from ossnet.distributed.tuning.config import Goals
+    from ossnet.distributed.tuning.storage import DATABASE, METRICS, Notebook
+    from ossnet.distributed.tuning.trial_counts import dice_of
+    from ossnet.metric_names import COST, MEMORY
+
+    name, goals = f"ossnet-{entry.seed}", Goals(budget_gib=budget_gib)
+    launch_study(
+        entry.space.path,
+        entry.base,
+        entry.store,
+        name=name,
+        output=entry.output / name,
+        tracking=Tracking.at(entry.output, name),
+        trials=entry.trials,
+        workers=1,
+        stopping=StoppingConfig(),
+        max_time_s=None,
+        goals=goals,
+    )
+    notebook = Notebook.at(entry.output / name / DATABASE, name, goals)
+    started = notebook.started()
+    rows = []
+    for trial in started:
+        known = trial.user_attrs[METRICS]
+        dice = dice_of(trial) if trial.intermediate_values else None
+        spent = known.get(COST, 0.0)
+        rows.append(TrialRow(dice, known.get(MEMORY), spent, spent))
+    return SearchRow(OURS, entry.seed, len(notebook.seen()) - len(started), tuple(rows))
+
+
+def _recipe(entry: Entry) -> "SearchRow":
+    from ossnet.distributed.benchmark.baseline import Kit, search
+    from ossnet.distributed.benchmark.results import RECIPE, SearchRow
+
+    folder = entry.output / f"recipe-{entry.seed}"
+    folder.mkdir(parents=True)
+    kit = Kit(entry.base.to_json(), str(entry.store.root), str(folder))
+    rows = search(entry.space, kit, trials=entry.trials, seed=entry.seed, stopping=StoppingConfig())
+    return SearchRow(RECIPE, entry.seed, 0, tuple(rows))
+
+
+def _phantom(output: Path) -> "Store":
+    from ossnet.data import PrepareConfig, Store, write_phantom
+    from ossnet.distributed.data.prepare import prepare
+
+    source = write_phantom(output / "phantom", **_PHANTOM)
+    prepare(PrepareConfig(source=source, output=output / "store", target="foreground", validation_share=0.25))
+    return Store.open(output / "store")

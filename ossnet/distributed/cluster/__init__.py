@@ -1,0 +1,1 @@
+"""The Ray cluster: connection, resources, shared GPUs, memory kills, placement groups."""

@@ -1,0 +1,150 @@
+"""One way to a Ray cluster: the one we are told of, else one of our own that ends with the job."""
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from ossnet.errors import UserError
+
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a submitted job
+
+AUTOSCALED = "OSSNET_AUTOSCALED_NODES"  # where the head of an autoscaling cluster says what may come
+
+_DEFAULTS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s is paid at every report
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
+    "RAY_AIR_NEW_OUTPUT": "0",  # the other one prints tables whatever it is told
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MALLOC_ARENA_MAX": "1",  # or the threads of one trial after another each keep what they had freed
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has it all
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # not every epoch validates
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a failed trial has one line of ours, and its file
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+_EMBEDDED = {  # what only a cluster of several nodes has use for: it costs seconds a run
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+_ATTEMPTS = 3
+_PATIENCE_S = 10
+_NOISY = ("ray", "ray.train", "ray.tune", "ray.data")
+
+
+@contextmanager
+def connect(*, cpus: int | None = None) -> Iterator[None]:
+    """Attach to the cluster of `RAY_ADDRESS` (which a submitted job has), or start a local one.
+
+    What was started here is shut down on leaving; a cluster that was there before stays. Workers run the
+    driver's version of this package: a submitted job ships its working directory, an embedded cluster shares
+    the driver's environment, and to any other cluster the package itself is sent.
+
+    Args:
+        cpus: what a local cluster has; by default all.
+
+    Raises:
+        UserError: no cluster answers at `RAY_ADDRESS`.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    for name, value in (_DEFAULTS if address else _DEFAULTS | _EMBEDDED).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if address:
+        _attach(address)
+    else:
+        _start(cpus)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def submitted() -> bool:
+    """Whether this process is the driver of a submitted job, in a copy of the working directory."""
+    return SUBMITTED in os.environ
+
+
+def workplace() -> Path:
+    """Where relative outputs go: here; for a submitted job `~/ossnet`, as Ray deletes its folder."""
+    return Path.home() / "ossnet" if submitted() else Path.cwd()
+
+
+def nodes() -> list[dict[str, float]]:
+    """The resources of every living node, and of those that the autoscaler may yet add (`AUTOSCALED`)."""
+    import ray
+
+    living: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    kinds = json.loads(os.environ.get(AUTOSCALED, "[]"))
+    to_come = [kind["resources"] for kind in kinds for _ in range(kind["count"])]
+    for node in living:
+        alike = (each for each in to_come if all(node.get(name) == each.get(name) for name in ("CPU", "GPU")))
+        found = next(alike, None)
+        if found is not None:
+            to_come.remove(found)
+    return living + to_come
+
+
+def _start(cpus: int | None) -> None:
+    """Start a cluster here. Ray gives itself 30 s for that, which a busy machine may need more than once."""
+    import ray
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception:
+            ray.shutdown()
+            if attempt + 1 == _ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _attach(address: str) -> None:
+    import ray
+
+    arenas = "MALLOC_ARENA_MAX"
+    package = {"py_modules": [str(files("ossnet"))], "env_vars": {arenas: os.environ[arenas]}}
+    _knock(address)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=None if submitted() else package,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(_unreachable(address, error)) from error
+
+
+def _knock(address: str) -> None:
+    """Try an address HOST:PORT before Ray does, which would take minutes to give up."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(_unreachable(address, error)) from error
+
+
+def _unreachable(address: str, error: Exception) -> str:
+    return (
+        f"RAY_ADDRESS {address}: no cluster to be reached there ({str(error).splitlines()[0]}): "
+        "give HOST:6379, and where the cluster asks for a token set RAY_AUTH_MODE=token"
+    )

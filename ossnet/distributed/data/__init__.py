@@ -1,0 +1,1 @@
+"""Volumes prepared, sharded and predicted through Ray."""

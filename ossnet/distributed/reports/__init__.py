@@ -1,0 +1,1 @@
+"""From the runs of an experiment to a page of tables and figures."""

@@ -1,0 +1,1 @@
+"""MLflow: the client, the actor that logs for all processes, and the Model Registry."""

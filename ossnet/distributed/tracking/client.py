@@ -1,0 +1,268 @@
+"""MLflow: one experiment, a parent run a study, a run a trial; one process writes for all workers."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+from ossnet.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+TRIAL = "trial_id"
+STOPPED = "stopped"
+_SQLITE = "sqlite:///"
+_PARAMS, _METRICS = 100, 1000  # what MLflow takes in one request
+_RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later
+_PAUSE_S = 2.0  # before a store that did not answer is asked again
+_PATIENCE_S = 300.0  # how long the end of a study waits for it
+_KEEP_OUT = {"state.pt"}  # only needed to go on with the training
+
+
+class Point(NamedTuple):
+    """One value of one metric."""
+
+    name: str
+    value: float
+    step: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where runs are written."""
+
+    uri: str
+    experiment: str
+    artefacts: str | None
+    """Where a new experiment keeps its files; None leaves it to the tracking server."""
+
+    @classmethod
+    def at(cls, folder: Path, experiment: str) -> "Tracking":
+        """`MLFLOW_TRACKING_URI` where it is set, else `mlflow.db` and `mlartifacts` in `folder`."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / 'mlflow.db'}"
+        if not uri.startswith(_SQLITE):
+            return cls(uri, experiment, None)
+        store = Path(unquote(uri.removeprefix(_SQLITE)))
+        store = (folder / store).absolute()  # workers have other working directories
+        return cls(f"{_SQLITE}{store}", experiment, (store.parent / "mlartifacts").as_uri())
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store; a local one is made by the first that writes (or reads!) it."""
+        return not self.uri.startswith(_SQLITE) or Path(unquote(self.uri.removeprefix(_SQLITE))).is_file()
+
+    def has_experiment(self) -> bool:
+        """Whether anything was written to the experiment yet."""
+        from mlflow import MlflowClient
+
+        return self.exists and MlflowClient(self.uri).get_experiment_by_name(self.experiment) is not None
+
+    @property
+    def open_command(self) -> str:
+        """The command that shows the runs in a browser."""
+        return f"mlflow ui --backend-store-uri {self.uri}" if self.artefacts else f"open {self.uri}"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run is before it has any metric."""
+
+    id: str
+    """Ours, kept as a tag: the run is found again by it."""
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Tracker:
+    """The only writer of a store. Every method may be repeated: runs are found again by their id.
+
+    It lives in an actor (`runs.running_tracker`), so that training never waits for the store. While the store
+    does not answer, all that it is told waits in memory, in order; what the store refuses is raised.
+
+    Args:
+        study: the id of the run that is the parent of all others.
+    """
+
+    def __init__(self, tracking: Tracking, study: str | None = None) -> None:
+        import mlflow
+
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        store = Path(unquote(tracking.uri.removeprefix(_SQLITE)))
+        if tracking.uri.startswith(_SQLITE):
+            store.parent.mkdir(parents=True, exist_ok=True)
+        self._client: MlflowClient = mlflow.MlflowClient(tracking.uri)
+        self._experiment = self._find_experiment(tracking)
+        self._runs: dict[str, str] = {}
+        self._last: dict[str, dict[str, int]] = {}
+        self._latest: dict[str, dict[str, float]] = {}
+        self._outbox: deque[Callable[[], None]] = deque()
+        self._asked_again_at = 0.0
+        self._study = study
+        self._ended: set[str] = set()
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES)
+
+    def experiment(self) -> str:
+        """The experiment's number; answering shows that the store works."""
+        return self._experiment
+
+    def open_run(self, spec: RunSpec) -> str | None:
+        """Make or find a run and mark it as running; its MLflow run id, None if that waits."""
+        self._tell(partial(self._open, spec))
+        return self._runs.get(spec.id)
+
+    def tag(self, run: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a run."""
+        self._tell(lambda: self._set_tags(self._run_id(run), tags))
+
+    def log(self, run: str, points: Sequence[Point]) -> None:
+        """Add metrics; a step that a run has already is left out, as a resumed run repeats some."""
+        latest = self._latest.setdefault(run, {})
+        latest.update({point.name: point.value for point in points})
+        self._tell(partial(self._log, run, points))
+
+    def latest(self, run: str) -> dict[str, float]:
+        """The last value of each metric of a run."""
+        return self._latest.get(run, {})
+
+    def close(
+        self, run: str, status: str, tags: Mapping[str, str] | None = None, checkpoint: Path | None = None
+    ) -> None:
+        """End a run: FINISHED, KILLED or FAILED, the reason among the tags, with a checkpoint's files."""
+        self._tell(partial(self._close, run, status, tags or {}, checkpoint))
+
+    def document(self, run: str, text: str, name: str) -> None:
+        """Keep a text as a file of a run."""
+        self._tell(lambda: self._client.log_text(self._run_id(run), text, name))
+
+    def register(self, run: str, checkpoint: Path, name: str) -> str:
+        """Put a run's network into the Model Registry, after all that still waits; its address there."""
+        from ossnet.distributed.tracking.model_registry import register
+
+        self.flush()
+        return register(self._client, self._run_id(run), checkpoint, name)
+
+    def flush(self, patience_s: float = _PATIENCE_S) -> None:
+        """Write what is left, and raise if the store does not answer for so long."""
+        until = time.monotonic() + patience_s
+        while self._outbox:
+            try:
+                self._outbox[0]()
+            except Exception as error:
+                if _lasting(error):
+                    self._outbox.popleft()
+                if _lasting(error) or time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE_S)
+            else:
+                self._outbox.popleft()
+
+    def _tell(self, work: Callable[[], None]) -> None:
+        """Do this after all that still waits, or have it wait as well."""
+        self._outbox.append(work)
+        if time.monotonic() < self._asked_again_at:
+            return
+        try:
+            self.flush(patience_s=0.0)
+        except Exception as error:
+            if _lasting(error):
+                raise
+            self._asked_again_at = time.monotonic() + _PAUSE_S
+
+    def _open(self, spec: RunSpec) -> None:
+        known = self._find_run(spec.id)
+        if known is not None:
+            self._runs[spec.id] = known.info.run_id
+            status = None if spec.id in self._ended else "RUNNING"  # calls done again may change their order
+            self._client.update_run(known.info.run_id, status=status, name=spec.name)
+            self._last[spec.id] = self._last_steps(known)
+        run_id = self._run_id(spec.id, spec.name)
+        self._log_params(run_id, spec.params)
+        self._set_tags(run_id, spec.tags)
+
+    def _log(self, run: str, points: Sequence[Point]) -> None:
+        from mlflow.entities import Metric
+
+        for start in range(0, len(points), _METRICS):
+            last, new = dict(self._last.get(run, {})), list[Metric]()
+            for name, value, step, at in points[start : start + _METRICS]:
+                if step > last.get(name, -1):
+                    last[name] = step
+                    new.append(Metric(name, value, at, step))
+            if new:
+                self._client.log_batch(self._run_id(run), metrics=new)
+            self._last[run] = last
+
+    def _close(self, run: str, status: str, tags: Mapping[str, str], checkpoint: Path | None) -> None:
+        run_id = self._run_id(run)
+        self._set_tags(run_id, tags)
+        for file in sorted(checkpoint.iterdir()) if checkpoint else []:
+            if file.name not in _KEEP_OUT:
+                self._client.log_artifact(run_id, str(file), "checkpoint")
+        self._client.set_terminated(run_id, status)
+        self._ended.add(run)
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        logged = self._client.get_run(run_id).data.params
+        new = [Param(name, _text(value)) for name, value in params.items() if name not in logged]
+        for start in range(0, len(new), _PARAMS):
+            self._client.log_batch(run_id, params=new[start : start + _PARAMS])
+
+    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        if tags:
+            self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def _run_id(self, run: str, name: str | None = None) -> str:
+        if run not in self._runs:
+            found = self._find_run(run)
+            self._runs[run] = found.info.run_id if found else self._create_run(run, name or run)
+        return self._runs[run]
+
+    def _create_run(self, run: str, name: str) -> str:
+        parent = {} if self._study in {None, run} else {"mlflow.parentRunId": self._run_id(str(self._study))}
+        tags = {TRIAL: run} | parent
+        return self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
+
+    def _find_run(self, run: str) -> "Run | None":
+        found = self._client.search_runs([self._experiment], f"tags.{TRIAL} = '{run}'", max_results=1)
+        return found[0] if found else None
+
+    def _last_steps(self, run: "Run") -> dict[str, int]:
+        history = self._client.get_metric_history
+        return {name: max(m.step for m in history(run.info.run_id, name)) for name in run.data.metrics}
+
+    def _find_experiment(self, tracking: Tracking) -> str:
+        found = self._client.get_experiment_by_name(tracking.experiment)
+        if found is None:
+            return self._client.create_experiment(tracking.experiment, artifact_location=tracking.artefacts)
+        if found.lifecycle_stage != "active":
+            msg = (
+                f"experiment {tracking.experiment!r} is deleted in {tracking.uri}: restore it or name another"
+            )
+            raise UserError(msg)
+        return found.experiment_id
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _lasting(error: Exception) -> bool:
+    """Whether a request that failed would fail again, whatever becomes of the store."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return bool(error.get_http_status_code() < 500)
+    return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)

@@ -1,0 +1,100 @@
+"""The best network in MLflow's Model Registry, as a model that reads NIfTI files and holds no pickle.
+
+What is registered is a folder: a checkpoint (safetensors and JSON), this package's source, and
+`nifti_model.py`, which MLflow runs to load it. So it serves where ossnet is not installed.
+"""
+
+import json
+import shutil
+import tempfile
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ossnet.data import Task
+from ossnet.metric_names import MEMORY, SCORE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+IMAGE = "image"
+OUTPUT = "segmentations"
+"""Where label maps go by default, in the folder of the process that predicts."""
+_PACKAGE = files("ossnet")
+_NEEDED = ("jaxtyping", "mlflow", "monai", "nibabel", "numpy", "pandas", "safetensors", "scipy", "torch")
+_NO_PART = {"state.pt"}  # only needed to go on with the training
+_SEPARATORS = str.maketrans("/:", "--")  # which names in the registry may not hold
+
+
+def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -> str:
+    """Register a run's network as the next version of a model; the same run's is registered once.
+
+    Args:
+        run_id: MLflow's.
+        name: the model's; what it may not hold is replaced.
+
+    Returns:
+        Its URI, `models:/name/version`.
+    """
+    name = name.translate(_SEPARATORS)
+    known = [each for each in client.search_model_versions(f"name = '{name}'") if each.run_id == run_id]
+    if known:
+        return f"models:/{name}/{known[0].version}"
+    run = client.get_run(run_id)
+    model = client.create_logged_model(
+        run.info.experiment_id, name=name, source_run_id=run_id, params=run.data.params
+    )
+    with tempfile.TemporaryDirectory(prefix="ossnet-model-") as folder:
+        saved = Path(folder) / "model"
+        save(checkpoint, saved, model_id=model.model_id, run_id=run_id)
+        client.log_model_artifacts(model.model_id, str(saved))
+    client.finalize_logged_model(model.model_id, "READY")
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    told = {each: f"{run.data.metrics[each]:.4f}" for each in (SCORE, MEMORY) if each in run.data.metrics}
+    made = client.create_model_version(
+        name,
+        model.artifact_location,  # its models:/ address would be looked up in this process's default store
+        run_id,
+        tags=told,
+        model_id=model.model_id,
+    )
+    return f"models:/{name}/{made.version}"
+
+
+def save(checkpoint: Path, target: Path, *, model_id: str | None = None, run_id: str | None = None) -> None:
+    """Write a checkpoint as an MLflow model to a new folder."""
+    from mlflow.models import Model
+    from mlflow.pyfunc import save_model
+
+    task = Task.from_dict(json.loads((checkpoint / "task.json").read_text()), checkpoint / "task.json")
+    with tempfile.TemporaryDirectory(prefix="ossnet-model-") as folder:
+        kept = Path(folder) / "checkpoint"
+        shutil.copytree(checkpoint, kept, ignore=lambda _, names: _NO_PART & set(names))
+        save_model(
+            str(target),
+            python_model=str(_PACKAGE / "distributed" / "tracking" / "pyfunc_model.py"),
+            artifacts={"checkpoint": str(kept)},
+            code_paths=[str(_PACKAGE)],
+            signature=_signature(task),
+            pip_requirements=[f"{each}=={version(each).partition('+')[0]}" for each in _NEEDED],
+            mlflow_model=Model(model_id=model_id, run_id=run_id),
+        )
+
+
+def _signature(task: Task) -> "ModelSignature":
+    """One file with all modalities, or one a modality: each column may be left out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    alone = len(task.modalities) == 1
+    columns = [IMAGE] if alone else [IMAGE, *task.modalities]
+    volumes = [ColSpec(DataType.double, f"{name}_ml") for name in task.class_names]
+    case, path, problem = (ColSpec(DataType.string, name) for name in ("case", "segmentation", "problem"))
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, column, required=alone) for column in columns]),
+        outputs=Schema([case, path, *volumes, problem]),
+        params=ParamSchema([ParamSpec("output", DataType.string, OUTPUT)]),
+    )

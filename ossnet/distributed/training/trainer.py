@@ -1,0 +1,200 @@
+"""Ray Train around the training loop: a run of one or more workers that outlives the loss of any of them."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ossnet.config import Config
+from ossnet.data import Store
+from ossnet.distributed.cluster.resources import Share
+from ossnet.distributed.data.sharding import ReferenceSharding, reference_dataset, shard_references
+from ossnet.distributed.reports.compute_cost import with_gpu_hours
+from ossnet.distributed.tracking.actor import RunLog, device_tag
+from ossnet.distributed.training.failures import verdict
+from ossnet.errors import UserError
+from ossnet.metric_names import EPOCH, MISTAKE, RESUMED, SCORE, told
+from ossnet.sampling.sampler import check_batch
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from ray.train import Result, UserCallback
+    from ray.train.torch import TorchTrainer
+
+    from ossnet.distributed.tracking.client import Tracker
+
+_RUN = "train"
+_LOST_WORKERS = 3  # how often a run starts again from its checkpoint
+_FAILED_STARTS = 2  # Ray's own default tries to place workers for ever
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is, as its workers get it."""
+
+    config: str
+    """The configuration as JSON."""
+    store: str
+    run: str
+    """The run's id in the tracker."""
+    tracker: "ActorHandle[Tracker]"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run leaves."""
+
+    metrics: dict[str, float]
+    """Of the checkpoint."""
+    checkpoint: Path
+
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
+        return {**told(self.metrics), "checkpoint": self.checkpoint}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For machines."""
+        return {"metrics": self.metrics, "checkpoint": self.checkpoint}
+
+
+class TrainReporter:
+    """Reports to Ray Train on every rank and, on rank 0, to the tracker."""
+
+    def __init__(self, log: RunLog | None, *, gpus: float) -> None:
+        self._log, self._gpus = log, gpus
+
+    def step(self, metrics: dict[str, float], step: int) -> None:
+        """Metrics of one optimiser step."""
+        if self._log is not None:
+            self._log.add(metrics, step)
+
+    def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Metrics of one epoch; a barrier for all ranks."""
+        import ray.train
+
+        metrics = with_gpu_hours(metrics, self._gpus)
+        if self._log is not None:
+            self._log.epoch(metrics)
+        folder = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
+        ray.train.report(dict(metrics), checkpoint=folder)
+
+
+def fit(
+    config: Config,
+    store: Store,
+    *,
+    output: Path,
+    job: Job,
+    workers: int,
+    share: Share,
+) -> Outcome:
+    """Train with Ray Train; a run that is already in `output` goes on from its last checkpoint.
+
+    `output` gets `config.json`, Ray's own run folder and, at the end, `checkpoint`: the best by validation
+    Dice of those kept.
+
+    Raises:
+        UserError: the store and the configuration do not go together, or the loss is not finite.
+    """
+    cases = store.split("training", fold=config.training.fold)
+    check_batch(len(cases), config.training.batch_size, workers)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "run.json").write_text(json.dumps({"id": job.run}))
+    (output / "config.json").write_text(config.to_json())
+    result = trainer(config, store, job=job, workers=workers, share=share, name=_RUN, storage=output).fit()
+    return _keep_best(result, output / "checkpoint")
+
+
+def trainer(
+    config: Config,
+    store: Store,
+    *,
+    job: Job,
+    workers: int,
+    share: Share,
+    name: str,
+    storage: Path,
+    callbacks: Sequence["UserCallback"] = (),
+) -> "TorchTrainer":
+    """A trainer for one run; the same `name` and `storage` go on where it stood."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer(
+        _worker,
+        train_loop_config={"job": job, "cpus": share.cpus, "gpus": workers * share.gpus},
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=share.gpus > 0, resources_per_worker=share.as_ray()
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(storage),
+            callbacks=list(callbacks),
+            failure_config=FailureConfig(max_failures=_LOST_WORKERS, controller_failure_limit=_FAILED_STARTS),
+            checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=SCORE),
+        ),
+        datasets={"references": reference_dataset(store, config.training)},
+        dataset_config=ReferenceSharding(),
+    )
+
+
+def _worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """One rank of a run. What every try would repeat is returned, not raised."""
+    import torch
+    from ray.train import get_context, get_dataset_shard
+    from ray.train.torch import get_device
+
+    from ossnet.training_run import run_training
+
+    job: Job = settings["job"]
+    torch.set_num_threads(settings["cpus"])
+    log = RunLog(job.tracker, job.run) if get_context().get_world_rank() == 0 else None
+    try:
+        with _resumed() as folder:
+            if log is not None:
+                log.tag(device_tag() | ({RESUMED: folder.name} if folder else {}))
+            return run_training(
+                Config.from_json(job.config),
+                Store.open(Path(job.store)),
+                reporter=TrainReporter(log, gpus=settings["gpus"]),
+                references=shard_references(get_dataset_shard("references")),
+                resume_from=folder,
+                device=str(get_device()),
+            )
+    except Exception as error:
+        end = verdict(error)
+        if end is None:
+            raise
+        return end
+
+
+@contextmanager
+def _resumed() -> Iterator[Path | None]:
+    """The folder of the run's last checkpoint, where it has one."""
+    from ray.train import get_checkpoint
+
+    checkpoint = get_checkpoint()
+    if checkpoint is None:
+        yield None
+        return
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def _keep_best(result: "Result", target: Path) -> Outcome:
+    """Copy the best checkpoint by validation Dice (without validation, the last) aside, then to its place."""
+    mistake = (result.return_value or {}).get(MISTAKE)
+    if mistake:
+        raise UserError(mistake)
+    scored = [kept for kept in result.best_checkpoints if SCORE in kept[1]]
+    last = max(result.best_checkpoints, key=lambda kept: kept[1][EPOCH])
+    checkpoint, metrics = max(scored, key=lambda kept: kept[1][SCORE], default=last)
+    aside = target.with_name(f".{target.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.to_directory(str(aside))
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)
+    return Outcome(metrics=metrics, checkpoint=target)

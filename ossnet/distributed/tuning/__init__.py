@@ -1,0 +1,1 @@
+"""A study: search space, searcher, storage, scheduler, trials and their result."""

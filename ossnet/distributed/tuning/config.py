@@ -1,0 +1,106 @@
+"""What a study looks for, within what, and by which of Optuna's samplers."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ossnet.config_tree import unknown
+from ossnet.errors import UserError
+from ossnet.metric_names import MEMORY, SCORE
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+SamplerName = Literal["tpe", "gp", "nsga2"]
+VIOLATION = "violation_gib"
+"""Attribute of a trial: by how much it misses the budget; none or less is feasible."""
+OBJECTIVES = {"dice": (SCORE, "maximize"), "memory": (MEMORY, "minimize")}
+_LEARN_FROM_VALUES = {"gp", "nsga2"}
+
+
+@dataclass(frozen=True)
+class Goals:
+    """A study's objectives, its budget and its sampler."""
+
+    budget_gib: float | None = None
+    """Peak memory of a training step that no trial may pass."""
+    objectives: tuple[str, ...] = ("dice",)
+    """One or two of `OBJECTIVES`, Dice first."""
+    sampler: SamplerName = "tpe"
+    seeds: int = 1
+    """How often each configuration is trained, every time from another seed."""
+    start: int = field(default=8)
+    """Trials that fill the space evenly before the sampler learns from what it was told."""
+
+    def __post_init__(self) -> None:
+        """Refuse objectives that nothing can be compared by, and less than one seed."""
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise UserError(unknown("objective", name, OBJECTIVES))
+        if self.objectives not in {("dice",), ("dice", "memory")}:
+            msg = f"objectives {','.join(self.objectives)}: expected dice, or dice,memory"
+            raise UserError(msg)
+        if self.seeds < 1:
+            msg = f"seeds: expected at least 1, found {self.seeds}"
+            raise UserError(msg)
+
+    @property
+    def directions(self) -> list[str]:
+        """Optuna's, one an objective."""
+        return [OBJECTIVES[name][1] for name in self.objectives]
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether the sampler learns from trials with values only: it would not see a pruned one."""
+        return self.sampler in _LEARN_FROM_VALUES
+
+    def values(self, dice: float, memory_gib: float) -> list[float]:
+        """A trial's objectives."""
+        known = {"dice": dice, "memory": memory_gib}
+        return [known[name] for name in self.objectives]
+
+    def build_sampler(self, *, seed: int, asked: int, even: bool) -> "BaseSampler":
+        """The sampler of a study's next suggestion.
+
+        Args:
+            seed: the study's.
+            asked: suggestions so far. Every one has a stream of random numbers of its own, so that a study
+                that goes on after a loss draws as one that never stopped.
+            even: fill the space evenly, without learning.
+        """
+        import optuna
+
+        with warnings.catch_warnings():  # parts of its samplers may change: a test would tell
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return self._sampler(seed, seed * 1_000_003 + asked, even=even)
+
+    def _sampler(self, seed: int, stream: int, *, even: bool) -> "BaseSampler":
+        import optuna
+        from optuna import samplers
+
+        if even:
+            spare = samplers.RandomSampler(seed=stream)
+            return samplers.QMCSampler(
+                scramble=True, seed=seed, independent_sampler=spare, warn_independent_sampling=False
+            )
+        # before version 5 Optuna asks a function, and warns of it since
+        old = not hasattr(optuna.trial.Trial, "set_constraint")
+        constraints = {"constraints_func": _violations} if old else {}
+        if self.sampler == "gp":
+            return samplers.GPSampler(seed=stream, n_startup_trials=1, **constraints)
+        if self.sampler == "nsga2":
+            return samplers.NSGAIISampler(seed=stream, population_size=max(4, self.start), **constraints)
+        return samplers.TPESampler(
+            seed=stream,
+            n_startup_trials=1,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            **constraints,
+        )
+
+
+def _violations(trial: "FrozenTrial") -> Sequence[float]:
+    return [trial.user_attrs.get(VIOLATION, 0.0)]

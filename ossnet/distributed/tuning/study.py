@@ -1,0 +1,337 @@
+"""Ray Tune over a search space: Optuna suggests, what falls behind is stopped, MLflow keeps what happened."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ossnet.config import Config
+from ossnet.config_tree import flatten
+from ossnet.data import Store
+from ossnet.distributed.cluster.gpu_sharing import Widen
+from ossnet.distributed.cluster.oom_patch import MemoryKills
+from ossnet.distributed.cluster.placement_groups import Sweep
+from ossnet.distributed.cluster.resources import Plan
+from ossnet.distributed.reports.report import read_rows, told_of, write
+from ossnet.distributed.tracking.actor import keep_open, version_tags
+from ossnet.distributed.tracking.client import RunSpec, Tracking
+from ossnet.distributed.tuning.callbacks import Bookkeeper, Progress, failure, name_of, trial_folder
+from ossnet.distributed.tuning.checkpoints import FOLDER, newest_checkpoint
+from ossnet.distributed.tuning.config import Goals
+from ossnet.distributed.tuning.early_stopping import StoppingConfig
+from ossnet.distributed.tuning.feasibility import Forecast
+from ossnet.distributed.tuning.scheduler import Judge
+from ossnet.distributed.tuning.search_space import Space
+from ossnet.distributed.tuning.searcher import StudySearch
+from ossnet.distributed.tuning.storage import (
+    DATABASE,
+    ERROR,
+    METRICS,
+    NETWORK_NAME,
+    SEEDS,
+    Notebook,
+    histories,
+)
+from ossnet.distributed.tuning.trainable import Setup, run_here, run_nested
+from ossnet.distributed.tuning.trial_counts import Tally, best_of, dice_of
+from ossnet.distributed.tuning.warm_start import STUDY_FILE
+from ossnet.errors import UserError
+from ossnet.evaluation.intervals import Interval
+from ossnet.metric_names import SCORE, told
+from ossnet.output.console import say
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from ray.tune import Callback, Tuner
+
+    from ossnet.distributed.tracking.client import Tracker
+
+_LOST_TRIALS = 2  # how often a trial starts again from its checkpoint when its process is gone
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study to run."""
+
+    name: str
+    space: Space
+    base: Config
+    """What the space does not decide."""
+    store: Store
+    output: Path
+    trials: int
+    plan: Plan
+    stopping: StoppingConfig
+    goals: Goals = field(default_factory=Goals)
+    max_time_s: float | None = None
+
+    @property
+    def database(self) -> Path:
+        """Optuna's storage."""
+        return self.output / DATABASE
+
+    def documents(self) -> dict[str, str]:
+        """What is kept with the study's run: texts by file name."""
+        return {"config.json": self.base.to_json(), self.space.path.name: self.space.path.read_text()}
+
+    def settings(self) -> dict[str, Any]:
+        """What may not change when it is resumed; the number of trials and the time may."""
+        return {
+            "space": self.space.path.read_text(),
+            "workers": self.plan.workers,
+            **flatten(self.goals),
+            **flatten(self.stopping, "stopping."),
+            **self.base.flatten(),
+        }
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study found."""
+
+    title: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    dice: Interval
+    """Of the best trial, over its seeds."""
+    checkpoint: Path | None
+    """Of the best trial, if it came to one; of several seeds the best one's."""
+    run: str
+    """The id of the training that the checkpoint is of."""
+    tally: Tally
+    model: str | None = None
+    """Where the Model Registry has it."""
+
+    @property
+    def finished(self) -> int:
+        """Trials that came to their end."""
+        return self.tally.finished
+
+    @property
+    def stopped(self) -> int:
+        """Trials stopped early, or by a time limit."""
+        return self.tally.stopped
+
+    @property
+    def failed(self) -> int:
+        """Trials that came to no result."""
+        return self.tally.failed
+
+    def told(self) -> dict[str, object]:
+        """For people, a line each."""
+        params = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        counts = f"{self.finished} finished, {self.stopped} stopped early, {self.failed} failed"
+        if self.tally.infeasible or self.tally.refused:
+            counts += f", {self.tally.infeasible} over budget, {self.tally.refused} refused as too large"
+        best = {"best trial": f"{self.title} ({params})", **told(self.metrics)}
+        if self.dice.half is not None:
+            best["Dice"] = str(self.dice)
+        registered = {} if self.model is None else {"registered as": self.model}
+        return {**best, "checkpoint": self.checkpoint, **registered, "trials": counts}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For machines."""
+        trials = {
+            "finished": self.finished,
+            "stopped": self.stopped,
+            "failed": self.failed,
+            "infeasible": self.tally.infeasible,
+            "refused": self.tally.refused,
+        }
+        best = {"name": self.title, "params": dict(self.params), "metrics": dict(self.metrics)}
+        seeds = {"mean": self.dice.mean, "half": self.dice.half, "count": self.dice.count}
+        found = {"checkpoint": self.checkpoint, "model": self.model}
+        return {"best": best | {"dice": seeds}, **found, "trials": trials}
+
+
+def search(
+    study: Study,
+    notebook: Notebook,
+    tracker: "ActorHandle[Tracker]",
+    *,
+    forecast: Forecast,
+    report: Callable[[], Path],
+) -> Findings:
+    """Run a study to its end, or go on with one that was left.
+
+    `output` gets the Optuna study (`study.db`), Ray Tune's folder and the best trial's `checkpoint`; the page
+    that `report` writes is kept with the study's run, the network in the Model Registry by the study's name.
+
+    Raises:
+        UserError: no trial came to a result (with the first reason).
+    """
+    from mlflow.exceptions import MlflowException
+
+    kills = MemoryKills()
+    searcher = StudySearch(
+        study.space,
+        base=study.base,
+        store=study.store,
+        notebook=notebook,
+        goals=study.goals,
+        trials=study.trials,
+        concurrent=study.plan.concurrent,
+        forecast=forecast,
+        kills=kills,
+        output=study.output,
+        capacity_gib=None if study.plan.packing is None else study.plan.packing.capacity_gib,
+    )
+    budget = study.goals.budget_gib
+    bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget, kills=kills)
+    progress = Progress(study.trials, bookkeeper.metrics, notebook, budget, study.max_time_s, kills)
+    with keep_open(tracker, _parent(study, notebook), study.documents()) as ending:
+        try:
+            _tuner(study, searcher, tracker, [bookkeeper, progress], kills).fit()
+        finally:
+            bookkeeper.settle()
+        searcher.settle()  # not where an error ended it: then trials can be resumed
+        reasons = [failure(trial) for trial in bookkeeper.ended if trial.status == trial.ERROR]
+        findings = _findings(notebook, study.output, reasons)
+        try:
+            tracker.document.remote(notebook.identity, report().read_text(), "report.html")
+        except MlflowException as error:  # what was found does not depend on it
+            say(f"warning: no report was written, jobs/report.py can do so later: {error}")
+        findings = replace(findings, model=_register(tracker, findings, study.name))
+        ending.tags = {"best": findings.title, f"best {SCORE}": f"{findings.metrics[SCORE]:.4f}"}
+    return findings
+
+
+def write_report(tracking: Tracking, study: Study, notebook: Notebook) -> Path:
+    """Write the report of a study to its folder; the page."""
+    rows = read_rows(tracking)
+    pictures, note = told_of(notebook, rows, budget_gib=study.goals.budget_gib)
+    return write(rows, study.output / "report", title=study.name, pictures=pictures, note=note)["page"]
+
+
+def check_new(output: Path) -> None:
+    """Refuse a folder with a study in it.
+
+    Raises:
+        UserError: names the folder.
+    """
+    if (output / DATABASE).exists():
+        msg = f"{output}: holds a study already ({DATABASE}): go on by --resume, or give another --output"
+        raise UserError(msg)
+
+
+def check_old(output: Path) -> None:
+    """Refuse a folder without a study in it.
+
+    Raises:
+        UserError: names the folder.
+    """
+    if not (output / DATABASE).is_file():
+        msg = f"{output}: no study to resume there ({DATABASE} is missing): leave out --resume"
+        raise UserError(msg)
+
+
+def _tuner(
+    study: Study,
+    searcher: StudySearch,
+    tracker: "ActorHandle[Tracker]",
+    callbacks: list["Callback"],
+    kills: MemoryKills,
+) -> "Tuner":
+    from ray import tune
+
+    nested = study.plan.workers > 1
+    callbacks = [*callbacks, Sweep() if nested else Widen(study.plan)]
+    setup = Setup(store=str(study.store.root), output=str(study.output), tracker=tracker, plan=study.plan)
+    trainable = tune.with_parameters(run_nested if nested else run_here, setup=setup)
+    # a nested trial itself holds (almost) nothing, or trials would take the CPUs their own workers wait for
+    asks = {"CPU": 0, "memory": 1} if nested else partial(_asks, study.plan)
+    return tune.Tuner(
+        tune.with_resources(trainable, asks),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,  # the searcher knows when to end
+            search_alg=searcher,
+            scheduler=Judge(
+                study.stopping,
+                first=study.base.training.validate_every,
+                history=histories(searcher.study.started()),
+                budget_gib=study.goals.budget_gib,
+                kills=kills,
+            ),
+            reuse_actors=not nested,  # the process of a stopped nested trial cannot be used again
+            time_budget_s=study.max_time_s,
+            trial_dirname_creator=trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=FOLDER,
+            storage_path=str(study.output),
+            verbose=0,
+            callbacks=callbacks,
+            failure_config=tune.FailureConfig(max_failures=_LOST_TRIALS),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+
+
+def _asks(plan: Plan, config: Mapping[str, Any]) -> dict[str, float]:
+    return plan.asks(config["expected_gib"]).as_ray()
+
+
+def _parent(study: Study, notebook: Notebook) -> RunSpec:
+    """The study's own run."""
+    params = {
+        "space": study.space.path.name,
+        "trials": study.trials,
+        "workers": study.plan.workers,
+        "max_time_s": study.max_time_s,
+        **flatten(study.goals),
+        **flatten(study.stopping, "stopping."),
+    }
+    tags = version_tags() | {STUDY_FILE: str(study.database.absolute())}
+    return RunSpec(id=notebook.identity, name=study.name, params=params, tags=tags)
+
+
+def _findings(notebook: Notebook, output: Path, reasons: list[str]) -> Findings:
+    """The best of the trials that finished (if none did, of those that were validated), and how many did."""
+    started = notebook.started()
+    best = best_of(started)
+    if best is None:
+        known = [str(trial.user_attrs[ERROR]) for trial in started if ERROR in trial.user_attrs]
+        reason = [*reasons, *known, "it ended before the first validation"][0]
+        msg = f"no trial came to a result: {reason}"
+        raise UserError(msg)
+    seeds: dict[str, dict[str, float]] = best.user_attrs.get(SEEDS, {})
+    metrics = {SCORE: dice_of(best), **best.user_attrs.get(METRICS, {})}
+    seed = int(max(seeds, key=lambda each: seeds[each][SCORE], default="0"))
+    run = notebook.run_id(best.number, seed)
+    return Findings(
+        title=name_of(best.number, best.user_attrs[NETWORK_NAME]),
+        params=best.params,
+        metrics=metrics,
+        dice=Interval.of([each[SCORE] for each in seeds.values()] or [metrics[SCORE]]),
+        checkpoint=_keep_checkpoint(newest_checkpoint(output, best.number, seed, run), output / "checkpoint"),
+        run=run,
+        tally=Tally.of(notebook),
+    )
+
+
+def _keep_checkpoint(checkpoint: Path | None, target: Path) -> Path | None:
+    """Copy the best trial's checkpoint aside, then to its place."""
+    if checkpoint is None:
+        return None
+    aside = target.with_name(f".{target.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(checkpoint, aside)
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)
+    return target
+
+
+def _register(tracker: "ActorHandle[Tracker]", findings: Findings, name: str) -> str | None:
+    """The address of the best network in the Model Registry."""
+    import ray
+
+    if findings.checkpoint is None:
+        return None
+    try:
+        address: str = ray.get(tracker.register.remote(findings.run, findings.checkpoint, name))
+    except ray.exceptions.RayError as error:  # what was found does not depend on it
+        say(f"warning: the best network was not registered: {str(error).strip().splitlines()[-1]}")
+        return None
+    return address

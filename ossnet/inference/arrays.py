@@ -1,0 +1,67 @@
+"""A scan already in memory brought to the working grid, as files are by `ossnet.data.preprocess`.
+
+Letters: C channels, X Y Z voxel axes in nibabel's order.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Real
+
+from ossnet.data import Geometry, Scan, Task
+from ossnet.data.imaging.checks import check_finite
+from ossnet.data.imaging.geometry import to_canonical
+from ossnet.data.imaging.normalization import foreground, normalise
+from ossnet.data.imaging.preprocessing import crop_geometry, to_spacing
+from ossnet.errors import UserError
+
+_IN_MEMORY = Path("array")
+
+
+def scan_from_array(
+    array: Real[np.ndarray, "X Y Z *C"], affine: Float[np.ndarray, "4 4"], task: Task
+) -> Scan:
+    """A scan from voxels as nibabel gives them, channels last where there are several.
+
+    Raises:
+        UserError: other axes, channels or an affine that cannot be, or values that are not finite.
+    """
+    voxels = array[..., None] if array.ndim == 3 else array
+    if voxels.ndim != 4 or voxels.shape[3] != len(task.modalities):
+        channels = f"{len(task.modalities)} channels ({', '.join(task.modalities)})"
+        msg = f"array: expected three axes and {channels} on a fourth, found shape {array.shape}"
+        raise UserError(msg)
+    geometry, volumes = _geometry(voxels.shape[:3], affine), list(np.moveaxis(voxels, -1, 0))
+    if task.crop is not None:
+        kinds = zip(volumes, task.normalisations, strict=True)
+        foregrounds = ((0, foreground(values, kind)) for values, kind in kinds)
+        geometry = crop_geometry(foregrounds, geometry, task.crop)
+    geometry = geometry.at_spacing(task.spacing)
+    image = np.empty((voxels.shape[3], *geometry.working_shape), np.float32)
+    for target, values, kind in zip(image, volumes, task.normalisations, strict=True):
+        channel = np.ascontiguousarray(to_canonical(values[geometry.kept], geometry), np.float32)
+        check_finite(channel[None], path=_IN_MEMORY)
+        target[...] = to_spacing(channel, geometry, kind, task)
+        normalise(target, kind)
+    return Scan(image, geometry)
+
+
+def _geometry(shape: tuple[int, ...], affine: np.ndarray) -> Geometry:
+    matrix = np.asarray(affine, float)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) == 0:
+        msg = f"affine: expected a 4 x 4 matrix that can be inverted, found {matrix.tolist()}"
+        raise UserError(msg)
+    x, y, z = shape
+    first, second, third = np.linalg.norm(matrix[:3, :3], axis=0).tolist()
+    rows = tuple(tuple(row) for row in matrix.tolist())
+    return Geometry(
+        shape=(x, y, z),
+        affine=rows,
+        sform=rows,
+        sform_code=2,  # aligned: what a reader may trust and nothing more
+        qform=None,
+        qform_code=0,
+        zooms=(first, second, third),
+        units=("mm", "sec"),
+        working_shape=(x, y, z),
+    )

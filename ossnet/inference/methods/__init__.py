@@ -1,0 +1,1 @@
+"""Ways to decide which voxels of a volume to query."""

@@ -1,0 +1,47 @@
+"""Dense prediction with a U-Net: the whole grid, or windows of the size it was trained on, or slices.
+
+Letters: B batch, C channels, K logits, X Y Z voxel axes in nibabel's order.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ossnet.inference.config import InferenceConfig
+from ossnet.inference.query.grid import prediction_grid
+from ossnet.models import UNet
+from ossnet.sampling import SamplingConfig
+from ossnet.sampling.grid import offset, pad
+
+
+def unet_logits(
+    network: UNet, image: Float[Tensor, "C X Y Z"], *, sampling: SamplingConfig, settings: InferenceConfig
+) -> Float[Tensor, "K X Y Z"]:
+    """Logits of every voxel; the network sees frame, crops and slices as it did in training."""
+    shape = image.shape[1:]
+    grid = prediction_grid(network.config, shape, sampling.working_shape)
+    padded = pad(image, grid)
+    dims = network.config.spatial_dims
+    window = None if sampling.crop_shape is None else sampling.crop_shape[:dims]
+    if dims == 2:
+        slices = padded.movedim(-1, 0).split(settings.slices_per_chunk)
+        parts = [_windowed(network, part, window, settings.window_overlap) for part in slices]
+        logits = torch.cat(parts).movedim(0, -1)
+    else:
+        logits = _windowed(network, padded[None], window, settings.window_overlap)[0]
+    box = (slice(start, start + edge) for start, edge in zip(offset(shape, grid), shape, strict=True))
+    return logits[(slice(None), *box)]
+
+
+def _windowed(
+    network: UNet, image: Float[Tensor, "B C *grid"], window: tuple[int, ...] | None, overlap: float
+) -> Float[Tensor, "B K *grid"]:
+    if window is None or all(edge >= length for edge, length in zip(window, image.shape[2:], strict=True)):
+        return network(image)
+    from monai.inferers import sliding_window_inference
+
+    logits = sliding_window_inference(
+        image, window, sw_batch_size=1, predictor=network, overlap=overlap, mode="gaussian"
+    )
+    assert isinstance(logits, Tensor)
+    return logits

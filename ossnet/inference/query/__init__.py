@@ -1,0 +1,1 @@
+"""Asking an occupancy network for the classes of voxels."""

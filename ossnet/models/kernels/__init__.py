@@ -1,0 +1,1 @@
+"""The arithmetic of the networks: fused, eager and compiled kernels with their gradients."""

@@ -1,0 +1,336 @@
+"""Normalise, add a residual, activate, apply a linear layer: one step that keeps only its inputs.
+
+A plain composition keeps the standardised, modulated and activated tensors for the backward pass; here they
+are recomputed, tile by tile in cache, from the one tensor that came in. Values and gradients are the same.
+
+Letters: B batch, N rows (points, or groups of voxels), W columns (features, or the channels of those voxels),
+O outputs of the linear layer.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ossnet.models.kernels.base import Correction, Kernels, Piece, Slopes
+from ossnet.models.kernels.dispatch import kernels
+from ossnet.models.kernels.normalization import Modulation, Standardisation
+from ossnet.models.kernels.pade import Coefficients, Pade
+from ossnet.models.kernels.statistics import fold, sum_over_ranks, unfold
+from ossnet.models.kernels.tiles import Tile, pick, tiles, working_dtype
+
+
+class Linear(NamedTuple):
+    """Matrix and bias of a linear layer."""
+
+    weight: Float[Tensor, "O W"]
+    bias: Float[Tensor, "O"] | None
+
+
+def fused_activation(
+    batch: Float[Tensor, "B N W"],
+    activation: Pade,
+    standardisation: Standardisation,
+    modulation: Modulation,
+    *,
+    residual: Float[Tensor, "B N W"] | None = None,
+    sole: bool = False,
+    spent: bool = False,
+) -> Float[Tensor, "B N W"]:
+    """`pade(gamma * standardised(batch) + beta + residual)`.
+
+    Args:
+        batch: what comes in; kept for the backward pass.
+        activation: the Pade unit.
+        standardisation: of the batch's columns; batch statistics are differentiated through.
+        modulation: gain and offset of each column, one row for all volumes or one a volume.
+        residual: added before the activation; kept too.
+        sole: whoever uses the result makes a new tensor of its gradient and leaves that to this step, which
+            may then overwrite it. Never true of what a caller of the network sees.
+        spent: nobody needs the batch any more, nor gradients: the result takes its place.
+    """
+    return _apply(
+        batch, activation, standardisation, modulation, residual, None, keep=True, sole=sole, spent=spent
+    )[0]
+
+
+def fused_linear(
+    batch: Float[Tensor, "B N W"],
+    activation: Pade,
+    standardisation: Standardisation,
+    modulation: Modulation,
+    linear: Linear,
+    *,
+    residual: Float[Tensor, "B N W"] | None = None,
+    keep: bool = False,
+    sole: bool = False,
+) -> tuple[Float[Tensor, "B N W"], Float[Tensor, "B N O"]]:
+    """`fused_activation` and the linear layer that follows: the activated batch (empty unless to `keep`), and
+    the layer's output.
+
+    The activated batch is recomputed for the layer's gradient, so that it costs memory only if it is kept.
+    """
+    return _apply(batch, activation, standardisation, modulation, residual, linear, keep=keep, sole=sole)
+
+
+def _apply(
+    batch: Tensor,
+    activation: Pade,
+    standardisation: Standardisation,
+    modulation: Modulation,
+    residual: Tensor | None,
+    linear: Linear | None,
+    *,
+    keep: bool,
+    sole: bool,
+    spent: bool = False,
+) -> tuple[Tensor, Tensor]:
+    dtype = working_dtype(batch)
+    with torch.autocast(batch.device.type, enabled=False):
+        return _FusedActivation.apply(
+            batch.contiguous(),
+            modulation.gamma.to(dtype),
+            modulation.beta.to(dtype),
+            None if residual is None else residual.to(batch.dtype).contiguous(),
+            activation.numerator,
+            activation.denominator,
+            None if linear is None else linear.weight,
+            None if linear is None else linear.bias,
+            standardisation,
+            keep,
+            sole,
+            spent,
+            activation.compiled,
+        )
+
+
+class _FusedActivation(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        batch: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        residual: Tensor | None,
+        numerator: Tensor,
+        denominator: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        standardisation: Standardisation,
+        keep: bool,
+        sole: bool,
+        spent: bool,
+        compiled: bool,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(batch, gamma, beta, residual, numerator, denominator, weight)
+        ctx.standardisation, ctx.keep, ctx.sole, ctx.has_bias = standardisation, keep, sole, bias is not None
+        ctx.compiled = compiled
+        ctx.set_materialize_grads(False)
+        entry = _Entry.of(batch, gamma, beta, residual, standardisation)
+        coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
+        activated = batch if spent else batch.new_empty(batch.shape if keep else 0)
+        mapped = batch.new_empty(0 if weight is None else (*batch.shape[:2], len(weight)))
+        matrix = None if weight is None else weight.to(batch.dtype).t()
+        offset = None if bias is None else bias.to(batch.dtype)
+        arithmetic = kernels(compiled=compiled)
+        for tile in tiles(batch, arithmetic.elements(batch.device)):
+            out = activated[tile] if keep else None
+            values = arithmetic.activate(entry.piece(tile), coefficients, out)
+            if matrix is not None:
+                _linear(values[0], matrix, offset, mapped[tile][0])
+            del values  # no tile lives beside the next
+        return activated, mapped
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, activated: Tensor | None, mapped: Tensor | None) -> tuple[Tensor | None, ...]:
+        batch, gamma, beta, residual, numerator, denominator, weight = ctx.saved_tensors
+        mean, inverse, statistics, values = ctx.standardisation
+        entry = _Entry.of(batch, gamma, beta, residual, ctx.standardisation)
+        coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
+        outer = _Outer.of(activated if ctx.keep else None, mapped, weight, batch.dtype)
+        spare = outer.spare(batch) if ctx.sole else []
+        slope = spare.pop() if spare else torch.empty_like(batch)
+        arithmetic = kernels(compiled=ctx.compiled)
+        sums = _through_activation(arithmetic, entry, coefficients, outer, slope)
+        gamma_gradient = (sums.gamma - mean.double() * sums.beta) * inverse.double()
+        correction = None
+        if values is not None:
+            means = _means(gamma.double(), gamma_gradient, sums.beta, statistics, values)
+            correction = _correction(mean, inverse, *means)
+        batch_gradient = slope
+        if residual is not None:
+            batch_gradient = spare.pop() if spare else torch.empty_like(batch)
+        _through_statistics(arithmetic, batch, slope, gamma * inverse, correction, out=batch_gradient)
+        return (
+            batch_gradient,
+            gamma_gradient.to(gamma.dtype),
+            sums.beta.to(beta.dtype),
+            None if residual is None else slope,
+            sums.coefficients[:6].to(numerator.dtype),
+            (sums.coefficients[6:] * denominator.sgn()).to(denominator.dtype),
+            sums.weight,
+            sums.bias if ctx.has_bias else None,
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+class _Entry(NamedTuple):
+    """What enters the activation: the batch by one gain and one offset a column, and the residual."""
+
+    batch: Tensor
+    scale: Tensor
+    shift: Tensor
+    residual: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        batch: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        residual: Tensor | None,
+        standardisation: Standardisation,
+    ) -> "_Entry":
+        scale = gamma * standardisation.inverse_deviation
+        return cls(batch, scale, beta - scale * standardisation.mean, residual)
+
+    def piece(self, tile: Tile) -> Piece:
+        """One tile."""
+        residual = None if self.residual is None else self.residual[tile]
+        return Piece(self.batch[tile], pick(self.scale, tile), pick(self.shift, tile), residual)
+
+
+class _Outer(NamedTuple):
+    """The gradient after the activation: its own, that through the linear layer, or both."""
+
+    activated: Tensor | None
+    mapped: Tensor | None
+    matrix: Tensor | None
+
+    @classmethod
+    def of(
+        cls, activated: Tensor | None, mapped: Tensor | None, weight: Tensor | None, dtype: torch.dtype
+    ) -> "_Outer":
+        matrix = None if weight is None or mapped is None else weight.to(dtype)
+        return cls(
+            None if activated is None else activated.contiguous(),
+            None if matrix is None or mapped is None else mapped.contiguous(),
+            matrix,
+        )
+
+    def spare(self, like: Tensor) -> list[Tensor]:
+        """The gradients that may be overwritten once read: those of the batch's shape and precision."""
+        given = [each for each in (self.activated, self.mapped) if each is not None]
+        return [each for each in given if each.shape == like.shape and each.dtype == like.dtype]
+
+    def terms(self, tile: Tile) -> tuple[Tensor | None, Tensor | None]:
+        """Of one tile, what there is: the activation's own gradient, that through the linear layer."""
+        own = None if self.activated is None else self.activated[tile]
+        if self.mapped is None or self.matrix is None:
+            return own, None
+        return own, self.mapped[tile] @ self.matrix
+
+
+class _Sums(NamedTuple):
+    """Sums over the batch for the gradients of parameters, in float64 where they nearly cancel."""
+
+    coefficients: Tensor
+    """Of the ten Pade coefficients."""
+    beta: Tensor
+    """The gradient before the activation, a column."""
+    gamma: Tensor
+    """The same times the batch, a column."""
+    weight: Tensor | None
+    """Gradient of the linear layer's matrix."""
+    bias: Tensor | None
+    """Gradient of the linear layer's bias."""
+
+    @classmethod
+    def zeros(cls, entry: _Entry, outer: _Outer) -> "_Sums":
+        columns = torch.zeros(2, *entry.scale.shape, dtype=torch.float64, device=entry.batch.device)
+        matrix, dtype = outer.matrix, working_dtype(entry.batch)
+        return cls(
+            columns.new_zeros(10),
+            columns[0],
+            columns[1],
+            None if matrix is None else torch.zeros_like(matrix, dtype=dtype),
+            None if matrix is None else columns.new_zeros(len(matrix), dtype=dtype),
+        )
+
+    def add(self, tile: Tile, slopes: Slopes) -> None:
+        """Count one tile of the activation."""
+        self.coefficients.add_(slopes.coefficients)
+        pick(self.beta, tile).add_(slopes.beta)
+        pick(self.gamma, tile).add_(slopes.gamma)
+
+    def add_linear(self, mapped: Float[Tensor, "N O"], activated: Float[Tensor, "N W"]) -> None:
+        """Count one tile of the linear layer, in the precision of its products."""
+        assert self.weight is not None
+        assert self.bias is not None
+        if mapped.dtype == self.weight.dtype:
+            self.weight.addmm_(mapped.t(), activated)
+        else:
+            self.weight.add_(mapped.t() @ activated)
+        self.bias.add_(mapped.sum(0))
+
+
+def _linear(values: Tensor, matrix: Tensor, offset: Tensor | None, out: Tensor) -> None:
+    if offset is None:
+        torch.mm(values, matrix, out=out)
+    else:
+        torch.addmm(offset, values, matrix, out=out)
+
+
+def _through_activation(
+    arithmetic: Kernels, entry: _Entry, coefficients: Coefficients, outer: _Outer, slope: Tensor
+) -> _Sums:
+    """Fill `slope` with the gradient before the activation; sums for the gradients of parameters."""
+    sums = _Sums.zeros(entry, outer)
+    for tile in tiles(entry.batch, arithmetic.elements(entry.batch.device)):
+        slopes = arithmetic.differentiate(entry.piece(tile), coefficients, outer.terms(tile))
+        sums.add(tile, slopes)
+        if outer.mapped is not None:
+            sums.add_linear(outer.mapped[tile][0], slopes.activated[0])
+        slope[tile] = slopes.before  # may be where the gradient was
+        del slopes  # no tile lives beside the next
+    return sums
+
+
+def _means(
+    gamma: Tensor, gamma_gradient: Tensor, beta_gradient: Tensor, statistics: int, values: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Means over what shares a statistic: of the standardised batch's gradient, of it times that batch."""
+    sums = torch.stack([fold(gamma * beta_gradient, statistics), fold(gamma * gamma_gradient, statistics)])
+    first, second = sum_over_ranks(sums) / values
+    return unfold(first, gamma.shape[2]), unfold(second, gamma.shape[2])
+
+
+def _correction(mean: Tensor, inverse: Tensor, first: Tensor, second: Tensor) -> Correction:
+    """How batch statistics bend the gradient d of the standardised batch n: by offset + slope * batch.
+
+    The batch's gradient is inverse * (d - mean(d) - n mean(d n)).
+    """
+    slope = -inverse.double().square() * second
+    offset = -inverse * first - slope * mean
+    return Correction(offset.to(mean.dtype), slope.to(mean.dtype))
+
+
+def _through_statistics(
+    arithmetic: Kernels,
+    batch: Tensor,
+    gradient: Tensor,
+    gain: Tensor,
+    correction: Correction | None,
+    *,
+    out: Tensor,
+) -> None:
+    """Fill `out`, perhaps the gradient itself, with the batch's from the one before the activation."""
+    for tile in tiles(batch, arithmetic.elements(batch.device)):
+        arithmetic.bend(batch[tile], gradient[tile], pick(gain, tile), correction, out[tile])

@@ -1,0 +1,1 @@
+"""What is written and printed: atomic writes, tables, the console."""

@@ -1,0 +1,108 @@
+"""What configurations will need, in the terminal and as a picture."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ossnet.memory.peak import GIB
+from ossnet.output.tables import print_table
+from ossnet.planning.budget import COMMON_GPUS, GB
+from ossnet.planning.estimate import Growth, Outlook
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MARKERS = "os^"
+_PARTS = (
+    "parameters",
+    "gradients",
+    "optimiser_state",
+    "batch",
+    "volume",
+    "encoder",
+    "patches",
+    "decoder",
+    "workspace",
+    "maps",
+)
+
+
+def show(outlooks: Sequence[Outlook]) -> None:
+    """Print a row a configuration, the hungriest last."""
+    measured = any(each.measured is not None for each in outlooks)
+    columns = ["network", "training GiB", "inference GiB", "needs GB", "smallest GPU"]
+    if measured:
+        columns.insert(3, "measured GiB")
+    rows = []
+    for each in sorted(outlooks, key=lambda outlook: outlook.needed):
+        cells = _cells(each)
+        rows.append([*cells[:3], *([_measured(each)] if measured else []), *cells[3:]])
+    print_table(columns, rows)
+
+
+def show_parts(outlook: Outlook) -> None:
+    """Print what the peaks are made of, in GiB."""
+    peaks = {"training": outlook.training.parts, "inference": outlook.inference.parts}
+    names = [part for part in _PARTS if any(parts.get(part, 0) for parts in peaks.values())]
+    rows = [[peak, *(f"{parts.get(name, 0) / GIB:.3f}" for name in names)] for peak, parts in peaks.items()]
+    print_table(["of it, GiB", *(name.replace("_", " ") for name in names)], rows)
+
+
+def gpu_name(size: int | None) -> str:
+    """`8 GB`."""
+    return f"more than {COMMON_GPUS[-1] // GB} GB" if size is None else f"{size // GB} GB"
+
+
+def draw(lines: Sequence[Growth]) -> bytes:
+    """Predicted peak of training against the resolution, a line a network, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for line, marker in zip(lines, _MARKERS, strict=False):
+        axes.plot(line.edges, line.gib, marker=marker, label=line.network)
+    _finish(axes, lines)
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=150)
+    return sink.getvalue()
+
+
+def _finish(axes: "Axes", lines: Sequence[Growth]) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axes.set(xscale="log", yscale="log", xlabel="working grid (voxels)")
+    axes.set_ylabel("predicted peak of a training step (GiB)")
+    low, high = axes.get_ylim()
+    for size in COMMON_GPUS:
+        if low < size / GIB < high:
+            axes.axhline(size / GIB, color="0.8", linewidth=0.8, zorder=0)
+            axes.annotate(
+                f"{size // GB} GB",
+                (1, size / GIB),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize="x-small",
+                color="0.5",
+            )
+    ticks = dict(zip(lines[-1].edges, lines[-1].shapes, strict=True))
+    labels = ["x".join(map(str, shape)) for shape in ticks.values()]
+    axes.set_xticks(list(ticks), labels, rotation=30, ha="right")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _cells(outlook: Outlook) -> tuple[str, ...]:
+    return (
+        outlook.name,
+        f"{outlook.training.allocated_gib:.3f}",
+        f"{outlook.inference.allocated_gib:.3f}",
+        f"{outlook.needed / GB:.2f}",
+        gpu_name(outlook.gpu),
+    )
+
+
+def _measured(outlook: Outlook) -> str:
+    return "" if outlook.measured is None else f"{outlook.measured.allocated_gib:.3f}"

@@ -1,0 +1,1 @@
+"""Augmentation of a case: affine, intensity, and the planes it reads."""

@@ -1,0 +1,141 @@
+"""Augmentation of a case before points are drawn: the paper's by default, and others by their strength.
+
+Letters: C channels, X Y Z voxel axes in nibabel's order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ossnet.sampling.transforms.affine import warp
+from ossnet.sampling.transforms.intensity import Changes, NoisePool, apply_changes
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Each augmentation is applied independently with `probability`; a strength of 0 switches it off.
+
+    Flip, brightness and noise are the paper's, all others go beyond it.
+    """
+
+    probability: float = 0.5
+    """Chance of each augmentation (paper: 0.5; 0 switches all off)."""
+    flip: bool = True
+    """Mirror along the first axis, the second or both."""
+    brightness: float = 0.15
+    """Add up to this share of a modality's largest value, either sign, to all its voxels."""
+    noise: float = 0.15
+    """Standard deviation of the Gaussian noise added to every voxel."""
+    rotation: float = 0.0
+    """Turn by up to so many degrees about each axis; resamples the whole volume."""
+    scale: float = 0.0
+    """Enlarge or shrink by up to this share; resamples the whole volume."""
+    gamma: float = 0.0
+    """Raise a modality, between its extremes, to a power of up to 1 + gamma or its inverse."""
+    bias_field: float = 0.0
+    """Multiply a modality, above its smallest value, by a smooth field up to e^bias_field or its inverse."""
+    modality_dropout: float = 0.0
+    """Chance of each modality to be blanked; one is always left."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be applied, naming the field."""
+        for name in ("brightness", "noise", "rotation", "gamma", "bias_field"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                msg = f"{name}: expected 0 or a positive number, found {getattr(self, name)}"
+                raise ValueError(msg)
+        for name, below in (("probability", 1.0001), ("scale", 1), ("modality_dropout", 1)):
+            if not 0 <= getattr(self, name) < below:
+                msg = f"{name}: expected a share from 0 to {int(below)}, found {getattr(self, name)}"
+                raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """A case as a training step sees it; views of the case's memory where nothing but a flip was done."""
+
+    image: Float[np.ndarray, "C X Y Z"]
+    label: UInt8[np.ndarray, "X Y Z"]
+    mirrored: tuple[int, ...]
+    """Voxel axes that run the other way."""
+    warped: bool
+    """Whether the label is another than the case's, mirrored or not."""
+
+
+class Augmenter:
+    """Augments cases; equal generators give equal results wherever the seed is the same."""
+
+    def __init__(self, config: AugmentationConfig, seed: int) -> None:
+        self._config = config
+        self._noise = NoisePool(seed) if config.noise and config.probability else None
+
+    def __call__(
+        self,
+        image: Float[np.ndarray, "C X Y Z"],
+        label: UInt8[np.ndarray, "X Y Z"],
+        spacing: Sequence[float],
+        generator: torch.Generator,
+    ) -> Augmented:
+        """Augment a case; the inputs stay as they are.
+
+        Args:
+            spacing: in mm along X, Y and Z; a rotation turns the patient, not the voxels.
+        """
+        mirrored = self._draw_flip(generator)
+        turn, scale = self._draw_warp(generator)
+        changes = self._draw_changes(len(image), generator)
+        warped = turn is not None or scale != 1
+        if warped:
+            image, label = warp(image, label, spacing, degrees=turn or (0, 0, 0), scale=scale)
+        if changes.any:
+            image = apply_changes(image, changes, generator)
+        axes = tuple(axis + 1 for axis in mirrored)
+        return Augmented(np.flip(image, axes), np.flip(label, mirrored), mirrored, warped)
+
+    def _applies(self, strength: float, generator: torch.Generator) -> bool:
+        return bool(strength) and float(torch.rand((), generator=generator)) < self._config.probability
+
+    def _draw_flip(self, generator: torch.Generator) -> tuple[int, ...]:
+        if not self._applies(self._config.flip, generator):
+            return ()
+        return ((0,), (1,), (0, 1), (0, 1))[int(torch.randint(4, (), generator=generator))]
+
+    def _draw_warp(self, generator: torch.Generator) -> tuple[tuple[float, float, float] | None, float]:
+        turn, scale = None, 1.0
+        if self._applies(self._config.rotation, generator):
+            x, y, z = (self._config.rotation * _signed((3,), generator)).tolist()
+            turn = (x, y, z)
+        if self._applies(self._config.scale, generator):
+            scale = 1 + self._config.scale * float(_signed((), generator))
+        return turn, scale
+
+    def _draw_changes(self, channels: int, generator: torch.Generator) -> Changes:
+        config = self._config
+        exponents = bias = brighter = kept = None
+        if self._applies(config.gamma, generator):
+            exponents = (1 + config.gamma) ** _signed((channels,), generator)
+        if self._applies(config.bias_field, generator):
+            waves = _signed((channels, 3, 3, 3), generator)
+            bias = config.bias_field * waves / waves.abs().sum(dim=(1, 2, 3), keepdim=True)
+        if self._applies(config.brightness, generator):
+            brighter = config.brightness * _signed((channels,), generator)
+        noise = self._noise if self._applies(config.noise, generator) else None
+        if self._applies(config.modality_dropout, generator):
+            kept = torch.rand(channels, generator=generator) >= config.modality_dropout
+            kept[int(torch.randint(channels, (), generator=generator))] = True
+        return Changes(
+            exponents=exponents,
+            bias=bias,
+            brighter=brighter,
+            noise=noise,
+            noise_deviation=config.noise,
+            kept=kept,
+        )
+
+
+def _signed(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Uniform between -1 and 1."""
+    return 2 * torch.rand(tuple(shape), generator=generator) - 1

@@ -1,0 +1,114 @@
+"""What workers and trials ask for: always something that can be given, or a refusal with the arithmetic."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ossnet.distributed.cluster.resources import Share, plan_run, plan_trials, room
+from ossnet.errors import UserError
+from ossnet.planning.budget import MARGIN
+
+CLUSTERS = st.lists(
+    st.fixed_dictionaries({"CPU": st.integers(0, 64).map(float), "GPU": st.integers(0, 8).map(float)}),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(nodes=CLUSTERS, workers=st.integers(1, 20))
+def test_a_run_gets_what_fits_or_is_refused(nodes: list[dict[str, float]], workers: int) -> None:
+    gpus = any(node["GPU"] for node in nodes)
+    smallest = Share(1, int(gpus))
+    if room(nodes, smallest) < workers:
+        with pytest.raises(UserError, match=f"{workers} workers of {smallest}"):
+            plan_run(nodes, workers)
+        return
+    share = plan_run(nodes, workers)
+    assert room(nodes, share) >= workers
+    assert share.gpus == gpus
+
+
+@given(nodes=CLUSTERS, workers=st.integers(1, 6))
+def test_trials_side_by_side_fit(nodes: list[dict[str, float]], workers: int) -> None:
+    try:
+        plan = plan_trials(nodes, workers)
+    except UserError:
+        return
+    assert plan.concurrent >= 1
+    assert plan.concurrent * workers <= room(nodes, plan.share)
+    assert plan.share.gpus == any(node["GPU"] for node in nodes)
+
+
+@given(
+    nodes=CLUSTERS,
+    gpu_gib=st.floats(1, 200),
+    peak_gib=st.floats(0.001, 300),
+)
+def test_a_trial_gets_the_part_of_a_gpu_that_it_needs_and_can_always_be_placed(
+    nodes: list[dict[str, float]], gpu_gib: float, peak_gib: float
+) -> None:
+    try:
+        plan = plan_trials(nodes, 1, gpu_gib=gpu_gib)
+    except UserError:
+        return
+    share = plan.asks(peak_gib)
+    assert 1 <= room(nodes, share) <= plan.concurrent
+    if plan.packing is None:
+        assert not any(node["GPU"] for node in nodes)
+        return
+    assert 0 < share.gpus <= 1
+    assert share.gpus * 20 == pytest.approx(round(share.gpus * 20))  # processes of like shares are reused
+    if peak_gib <= plan.packing.capacity_gib:
+        assert MARGIN.needed(round(peak_gib * 2**30)) <= share.gpus * gpu_gib * 2**30 * (1 + 1e-9)
+    else:
+        assert share.gpus == 1
+
+
+def test_small_trials_share_a_gpu_and_large_ones_do_not() -> None:
+    machine = [{"CPU": 16.0, "GPU": 2.0}]
+    plan = plan_trials(machine, 1, gpu_gib=24)
+    assert plan.packing is not None
+    assert plan.asks(1.0) == Share(1, 0.1)  # 1.15 GiB and 0.8 GB for its context are 8 % of 24 GiB
+    assert plan.asks(5.0) == Share(2, 0.3)
+    assert plan.asks(20.0) == Share(4, 1)
+    assert plan.asks(None) == Share(4, 1)
+    assert [room(machine, plan.asks(gib)) for gib in (1.0, 5.0, 20.0)] == [16, 6, 2]
+    assert plan.packing.capacity_gib == pytest.approx(20.2, abs=0.1)
+
+
+def test_the_workers_of_a_trial_take_whole_gpus_each() -> None:
+    machine = [{"CPU": 16.0, "GPU": 4.0}]
+    plan = plan_trials(machine, 2, gpu_gib=24)
+    assert (plan.packing, plan.share, plan.concurrent) == (None, Share(4, 1), 2)
+    assert plan.asks(1.0) == Share(4, 1)
+
+
+def test_a_gpu_without_room_for_anything_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"a GPU of 0\.5 GiB has no room for any trial: 1\.15 x peak \+ 0\.8 GB"
+    ):
+        plan_trials([{"CPU": 2.0, "GPU": 1.0}], 1, gpu_gib=0.5)
+
+
+def test_a_lone_worker_takes_all_cpus_and_trials_one_each() -> None:
+    laptop = [{"CPU": 8.0}]
+    assert plan_run(laptop, 1) == Share(8)
+    assert plan_run(laptop, 3) == Share(2)
+    assert plan_trials(laptop, 1).concurrent == 8
+    assert plan_trials(laptop, 3).concurrent == 2
+
+
+def test_on_gpus_a_worker_takes_one_and_a_few_cpus() -> None:
+    cluster = [{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}]
+    assert plan_run(cluster, 4) == Share(4, 1)
+    assert plan_run(cluster, 6) == Share(2, 1)
+    assert plan_trials(cluster, 1).share == Share(2, 1)  # six places, where four CPUs each would leave five
+
+
+def test_the_refusal_says_the_arithmetic() -> None:
+    with pytest.raises(UserError) as refusal:
+        plan_trials([{"CPU": 2.0}, {"CPU": 16.0, "GPU": 1.0}], 2)
+    assert str(refusal.value) == (
+        "2 workers of 4 CPUs and 1 GPU each can never be placed: the 2 nodes have 2 CPUs and 0 GPUs, "
+        "16 CPUs and 1 GPUs, room for 1: ask for fewer workers or a larger cluster"
+    )

@@ -1,0 +1,152 @@
+"""The writer of runs: names, kinds and ends as agreed, and nothing twice however often it is told."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from ossnet.config import Config
+from ossnet.distributed.tracking.actor import keep_open, running_tracker
+from ossnet.distributed.tracking.client import Point, RunSpec, Tracker, Tracking
+
+
+def point(name: str, value: float, step: int) -> Point:
+    return Point(name, value, step, 1_700_000_000_000 + step)
+
+
+@pytest.fixture
+def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracking:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Tracking.at(tmp_path, "mine")
+
+
+@pytest.fixture
+def runs(tracking: Tracking) -> Callable[[], dict[str, Run]]:
+    def read() -> dict[str, Run]:
+        client = MlflowClient(tracking.uri)
+        experiment = client.get_experiment_by_name("mine")
+        assert experiment is not None
+        return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+    return read
+
+
+def test_the_store_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    at_home = Tracking.at(tmp_path, "mine")
+    assert at_home.uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert at_home.open_command == f"mlflow ui --backend-store-uri {at_home.uri}"
+    assert not at_home.has_experiment()
+    assert not (tmp_path / "mlflow.db").exists()  # looking makes no store
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine/runs.db")
+    assert Tracking.at(tmp_path, "mine").uri == f"sqlite:///{tmp_path}/mine/runs.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    server = Tracking.at(tmp_path, "mine")
+    assert (server.uri, server.artefacts) == ("http://tracking.example:5000", None)
+
+
+def test_a_study_and_its_trials(
+    tracking: Tracking, runs: Callable[[], dict[str, Run]], tiny: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    for name in ("model.safetensors", "config.json", "state.pt"):
+        (tmp_path / "checkpoint" / name).write_text(name)
+    tracker = Tracker(tracking, study="s")
+    many = {f"field.{number}": number / 8 for number in range(250)}
+    study = tracker.open_run(RunSpec("s", "study"))
+    tracker.open_run(RunSpec("a", "first", params=tiny.flatten() | many, tags={"network": "oss-net-c"}))
+    tracker.open_run(RunSpec("b", "second"))
+    tracker.log("a", [point("dice/val", 0.5, 2), point("dice/val/edema", 0.25, 2)])
+    tracker.close("a", "FINISHED", {}, tmp_path / "checkpoint")
+    tracker.close("b", "KILLED", {"stopped": "early"})
+    tracker.close("s", "FINISHED", {"best": "first"})
+    tracker.flush()
+    assert tracking.has_experiment()
+    parent, first, second = (runs()[name] for name in ("study", "first", "second"))
+    assert parent.data.tags["best"] == "first"
+    assert {run.data.tags["mlflow.parentRunId"] for run in (first, second)} == {study}
+    assert len(first.data.params) == len(tiny.flatten()) + 250
+    assert first.data.params["model.decoder_width"] == "16"
+    assert first.data.params["model.encoder_channels"] == "[4, 8]"
+    assert first.data.params["training.max_time_s"] == "null"
+    assert first.data.metrics == {"dice/val": 0.5, "dice/val/edema": 0.25}
+    assert [run.info.status for run in (parent, first, second)] == ["FINISHED", "FINISHED", "KILLED"]
+    files = MlflowClient(tracking.uri).list_artifacts(first.info.run_id, "checkpoint")
+    assert [file.path for file in files] == ["checkpoint/config.json", "checkpoint/model.safetensors"]
+
+
+def test_nothing_is_written_twice(tracking: Tracking, runs: Callable[[], dict[str, Run]]) -> None:
+    spec = RunSpec("a", "first", params={"x": 1})
+    first = Tracker(tracking)
+    identity = first.open_run(spec)
+    first.log("a", [point("loss/train", 4.0 / step, step) for step in range(1, 5)])
+    first.close("a", "KILLED")
+    second = Tracker(tracking)  # the driver was killed, and a new one goes on from step 2
+    assert second.open_run(spec) == identity
+    assert runs()["first"].info.status == "RUNNING"
+    second.log("a", [point("loss/train", 4.0 / step, step) for step in range(3, 7)])
+    second.open_run(spec)
+    second.log("a", [point("loss/train", 4.0 / step, step) for step in range(1, 7)])
+    assert second.latest("a") == {"loss/train": 4.0 / 6}
+    history = MlflowClient(tracking.uri).get_metric_history(identity, "loss/train")
+    assert sorted(metric.step for metric in history) == [1, 2, 3, 4, 5, 6]
+    assert len(runs()) == 1
+
+
+def test_what_cannot_be_written_now_is_written_later(
+    tracking: Tracking, runs: Callable[[], dict[str, Run]], tmp_path: Path
+) -> None:
+    tracker = Tracker(tracking)
+    tracker.open_run(RunSpec("a", "first"))
+    store, aside = tmp_path / "mlflow.db", tmp_path / "aside.db"
+    store.rename(aside)
+    store.mkdir()
+    tracker.log("a", [point("loss/train", 2.0, 1)])
+    with pytest.raises(MlflowException):
+        tracker.flush(patience_s=0.0)
+    tracker.open_run(RunSpec("b", "second", params={"x": 1}))
+    tracker.close("b", "FINISHED", {"network": "o-net"})
+    store.rmdir()
+    aside.rename(store)
+    tracker.log("a", [point("loss/train", 1.0, 2)])
+    tracker.flush()
+    assert runs()["first"].data.metrics["loss/train"] == 1.0
+    history = MlflowClient(tracking.uri).get_metric_history(runs()["first"].info.run_id, "loss/train")
+    assert sorted((metric.step, metric.value) for metric in history) == [(1, 2.0), (2, 1.0)]
+    second = runs()["second"]
+    assert (second.info.status, second.data.params["x"]) == ("FINISHED", "1")
+    assert second.data.tags["network"] == "o-net"
+
+
+def test_what_the_store_refuses_is_said_and_holds_nothing_up(
+    tracking: Tracking, runs: Callable[[], dict[str, Run]]
+) -> None:
+    tracker = Tracker(tracking)
+    tracker.open_run(RunSpec("a", "first"))
+    with pytest.raises(MlflowException, match="Invalid"):
+        tracker.tag("a", {"not/a/../name": "x"})
+    tracker.tag("a", {"network": "o-net"})
+    tracker.flush()
+    assert runs()["first"].data.tags["network"] == "o-net"
+
+
+def test_a_tracker_that_is_killed_is_replaced(
+    cluster: None, tracking: Tracking, runs: Callable[[], dict[str, Run]]
+) -> None:
+    with running_tracker(tracking, study="s") as tracker:
+        with keep_open(tracker, RunSpec("s", "study"), {"config.json": "{}"}):
+            tracker.log.remote("s", [point("loss/train", 2.0, 1)])
+            ray.kill(tracker, no_restart=False)
+            tracker.open_run.remote(RunSpec("a", "first"))
+            tracker.log.remote("a", [point("loss/train", 1.0, 1)])
+            tracker.close.remote("a", "KILLED")
+        assert ray.get(tracker.latest.remote("a")) == {"loss/train": 1.0}
+    study, first = runs()["study"], runs()["first"]
+    assert study.info.status == "FINISHED"
+    assert study.data.metrics == {"loss/train": 2.0}
+    assert first.info.status == "KILLED"
+    assert first.data.tags["mlflow.parentRunId"] == study.info.run_id

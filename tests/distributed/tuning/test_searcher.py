@@ -1,0 +1,244 @@
+"""What the Optuna study is told of trials, however they end."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ossnet.config import Config
+from ossnet.data import Store
+from ossnet.distributed.cluster.oom_patch import MemoryKills
+from ossnet.distributed.tuning.config import Goals
+from ossnet.distributed.tuning.feasibility import Forecast
+from ossnet.distributed.tuning.search_space import Space
+from ossnet.distributed.tuning.searcher import StudySearch
+from ossnet.distributed.tuning.storage import Notebook
+from ossnet.errors import UserError
+from ossnet.metric_names import MEMORY, MISTAKE, OUT_OF_MEMORY
+from ossnet.planning import predict
+
+BODY = """
+def space(trial):
+    width = 2 ** trial.suggest_int("log2_width", 2, 6)
+    return {"model.decoder_width": width, "sampling.border_share": trial.suggest_float("border", 0, 1)}
+"""
+
+
+def result(epoch: int, dice: float | None, *, final: float = 0.0) -> dict[str, object]:
+    validated = {} if dice is None else {"dice/val": dice}
+    return {"epoch": float(epoch), "final": final, MEMORY: 0.5, **validated}
+
+
+@pytest.fixture(scope="module")
+def budget(tiny: Config, store: Store) -> float:
+    """What a width of 16 needs: 32 and 64 do not fit."""
+    return predict(tiny.for_store(store)).allocated_gib
+
+
+Opening = Callable[..., StudySearch]
+
+
+@pytest.fixture
+def opening(tiny: Config, store: Store, tmp_path: Path) -> Opening:
+    """Open the study in `tmp_path`, as a new driver does, whatever became of the last one."""
+    (tmp_path / "mine.py").write_text(BODY)
+
+    def make(*, trials: int = 20, concurrent: int = 20, **goals: Any) -> StudySearch:
+        return StudySearch(
+            Space(tmp_path / "mine.py"),
+            base=tiny,
+            store=store,
+            notebook=Notebook.at(tmp_path / "study.db", "mine", Goals(**goals)),
+            goals=Goals(**goals),
+            trials=trials,
+            concurrent=concurrent,
+            forecast=Forecast(workers=1),
+            kills=MemoryKills(),
+            output=tmp_path,
+        )
+
+    return make
+
+
+@pytest.fixture
+def search(opening: Opening) -> StudySearch:
+    return opening()
+
+
+def suggestion(search: StudySearch, name: str) -> dict[str, Any]:
+    found = search.suggest(name)
+    assert isinstance(found, dict)
+    return found
+
+
+def stored(search: StudySearch, tmp_path: Path) -> list[optuna.trial.FrozenTrial]:
+    """The study as a stranger reads it from its file."""
+    study = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
+    return study.trials
+
+
+def test_a_suggestion_is_a_whole_configuration(search: StudySearch, tiny: Config) -> None:
+    found = suggestion(search, "a")
+    config = Config.from_json(found["config"])
+    assert config.model.decoder_width == 2 ** found["params"]["log2_width"]
+    assert config.sampling.border_share == found["params"]["border"]
+    assert config.training == tiny.training
+    assert found["varied"] == ["model.decoder_width", "sampling.border_share"]
+    assert search.suggest("a") == found  # the same trial, asked again
+
+
+def test_nothing_is_tried_twice(opening: Opening, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def space(trial):\n"
+        "    return {'model.decoder_width': trial.suggest_categorical('width', [4, 8, 16])}\n"
+    )
+    search = opening(trials=9, concurrent=1)
+    widths = []
+    for name in "abc":
+        widths.append(suggestion(search, name)["params"]["width"])
+        search.on_trial_complete(name, result(1, 0.5, final=1.0))
+    assert sorted(widths) == [4, 8, 16]
+    assert search.suggest("d") == StudySearch.FINISHED
+    trials = stored(search, tmp_path)
+    assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 3
+    repeated = [trial for trial in trials if "repeats" in trial.user_attrs]
+    assert len(repeated) == len(trials) - 3
+    for trial in repeated:
+        assert trial.state == TrialState.FAIL
+        assert trials[trial.user_attrs["repeats"]].params == trial.params
+
+
+def test_every_end_is_told_as_what_it_is(search: StudySearch, tmp_path: Path) -> None:
+    for name in "abcdef":
+        search.suggest(name)
+    for epoch, dice in ((1, None), (2, 0.25), (3, None)):
+        search.on_trial_result("a", result(epoch, dice))
+    search.on_trial_result("a", result(4, 0.75, final=1.0))
+    search.on_trial_complete("a", result(4, 0.75, final=1.0))
+    search.on_trial_result("b", result(2, 0.5))
+    search.on_trial_complete(
+        "b", result(4, 0.25)
+    )  # Ray Tune does not tell the result that a trial is stopped at
+    search.on_trial_complete("c", error=True)
+    search.on_trial_complete("d", {MISTAKE: "the loss is nan"})
+    search.on_trial_result("e", result(2, 0.125))
+    search.settle()  # a time limit cut e and f off
+    search.on_trial_complete("a", error=True)  # told already
+    finished, stopped, failed, mistaken, cut, unborn = stored(search, tmp_path)
+    assert (finished.state, finished.value) == (TrialState.COMPLETE, 0.75)
+    assert finished.intermediate_values == {2: 0.25, 4: 0.75}
+    assert finished.user_attrs[MEMORY] == 0.5
+    assert (stopped.state, stopped.intermediate_values) == (TrialState.PRUNED, {2: 0.5, 4: 0.25})
+    assert [failed.state, mistaken.state] == [TrialState.FAIL, TrialState.FAIL]
+    assert (cut.state, cut.intermediate_values) == (TrialState.PRUNED, {2: 0.125})
+    assert (unborn.state, unborn.intermediate_values) == (TrialState.PRUNED, {})
+
+
+def test_what_would_not_fit_is_told_and_replaced(opening: Opening, budget: float, tmp_path: Path) -> None:
+    search = opening(trials=6, concurrent=1, budget_gib=budget)
+    for name in "abcdef":
+        found = suggestion(search, name)
+        assert found["predicted_gib"] <= budget
+        assert search.suggest("z") is None  # one at a time
+        search.on_trial_complete(name, result(4, 0.5, final=1.0) | {MEMORY: found["predicted_gib"]})
+    assert search.suggest("g") == StudySearch.FINISHED
+    trials = stored(search, tmp_path)
+    refused = [trial for trial in trials if trial.user_attrs.get("infeasible") == "predicted"]
+    assert refused
+    assert len(trials) == 6 + len(refused)
+    for trial in trials:
+        too_large = trial in refused
+        assert (trial.params["log2_width"] > 4) == too_large
+        assert (trial.constraints["memory"] > 0) == too_large
+        assert trial.state == (TrialState.PRUNED if too_large else TrialState.COMPLETE)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "nsga2", "tpe"])
+def test_two_objectives_under_a_budget(opening: Opening, budget: float, tmp_path: Path, sampler: str) -> None:
+    """Some trials end early, one has more memory than was predicted, one is given none."""
+    objectives = ("dice", "memory")
+    search = opening(trials=14, budget_gib=budget, sampler=sampler, objectives=objectives, start=4)
+    for number, name in enumerate("abcdefghijklmn"):
+        peak = suggestion(search, name)["predicted_gib"]
+        if number == 5:
+            search.on_trial_complete(name, {MISTAKE: "out of memory", OUT_OF_MEMORY: 2 * budget})
+        elif number == 6:
+            search.on_trial_complete(name, result(1, None) | {MEMORY: 1.01 * budget})
+        elif number % 3 == 2:
+            search.on_trial_complete(name, result(2, 0.25) | {MEMORY: peak})
+        else:
+            search.on_trial_complete(name, result(4, number / 16, final=1.0) | {MEMORY: peak})
+    trials = [
+        trial
+        for trial in stored(search, tmp_path)
+        if trial.user_attrs.get("infeasible") != "predicted" and "repeats" not in trial.user_attrs
+    ]
+    assert len(trials) == 14
+    assert trials[5].user_attrs["infeasible"] == "out of memory"
+    assert trials[5].constraints["memory"] == pytest.approx(budget)
+    assert trials[6].user_attrs["infeasible"] == "measured"
+    early = trials[2::3]
+    assert all(
+        each.state == TrialState.PRUNED and each.intermediate_values == {2: 0.25}
+        for each in early
+        if each is not trials[5]
+    )
+    front = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path / 'study.db'}").best_trials
+    assert max(trial.values[0] for trial in front) == 13 / 16
+
+
+def test_a_finished_trial_is_trained_with_further_seeds(opening: Opening, tmp_path: Path) -> None:
+    search = opening(trials=2, concurrent=1, seeds=3)
+    runs = set()
+    for name, dice in (("a", 0.25), ("b", 0.5), ("c", 0.75)):
+        found = suggestion(search, name)
+        runs.add(found["run"])
+        assert Config.from_json(found["config"]).training.seed == found["seed"] == len(runs) - 1
+        search.on_trial_result(name, result(4, dice, final=1.0))
+        search.on_trial_complete(name, result(4, dice, final=1.0))
+    assert len(runs) == 3
+    suggestion(search, "d")
+    search.on_trial_complete("d", result(2, 0.125))  # stopped early: one seed is enough
+    assert search.suggest("e") == StudySearch.FINISHED
+    first, second = stored(search, tmp_path)
+    assert (first.value, first.intermediate_values) == (0.5, {4: 0.25})
+    assert second.state == TrialState.PRUNED
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_as_if_nothing_had_been(
+    opening: Opening, budget: float, tmp_path: Path
+) -> None:
+    """Twelve trials in a row by a search that is left at any time, and by one that never is."""
+
+    def play(search: StudySearch, name: str) -> None:
+        found = suggestion(search, name)
+        dice = 1 - (found["params"]["border"] - 0.3) ** 2
+        search.on_trial_complete(name, result(4, dice, final=1.0) | {MEMORY: found["predicted_gib"]})
+
+    search = opening(trials=12, concurrent=1, budget_gib=budget)
+    for number in range(12):
+        if number in {3, 9}:
+            left = suggestion(search, "left")  # and its driver is killed
+            search = opening(trials=12, concurrent=1, budget_gib=budget)
+            assert suggestion(search, str(number)) == left
+        play(search, str(number))
+    assert search.suggest("more") == StudySearch.FINISHED
+    cut = [(trial.params, trial.state) for trial in stored(search, tmp_path)]
+    (tmp_path / "study.db").unlink()
+    whole = opening(trials=12, concurrent=1, budget_gib=budget)
+    for number in range(12):
+        play(whole, str(number))
+    assert [(trial.params, trial.state) for trial in stored(whole, tmp_path)] == cut
+
+
+def test_an_option_that_changed_is_refused(opening: Opening) -> None:
+    notebook = opening().study
+    notebook.check_settings({"seeds": 1, "model.decoder_width": 16})
+    notebook.check_settings({"seeds": 1, "model.decoder_width": 16})
+    with pytest.raises(UserError, match="has seeds 1, asked to resume with 2"):
+        notebook.check_settings({"seeds": 2, "model.decoder_width": 16})

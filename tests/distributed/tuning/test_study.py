@@ -1,0 +1,144 @@
+"""Studies on a real cluster: trials of several workers, limits of time, failures."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import ray
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from ossnet.config import Config
+from ossnet.data import Store
+from ossnet.distributed.cluster.placement_groups import free_orphans
+from ossnet.distributed.launch import launch_study
+from ossnet.distributed.tracking.client import Tracking
+from ossnet.distributed.tuning.early_stopping import StoppingConfig
+from ossnet.distributed.tuning.study import Findings
+from ossnet.errors import UserError
+from ossnet.training.checkpoint import check_checkpoint
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+# A network that learns nothing hits a few voxels; one that begins to learn says background everywhere, has a
+# Dice of 0 and so falls behind.
+RATES = """
+FIRST = [{"rate": 0.0}, {"rate": 0.02}]
+
+def space(trial):
+    return {"optimiser.learning_rate": trial.suggest_float("rate", 0.0, 0.02)}
+"""
+
+
+def study(folder: Path, body: str, base: Config, store: Store, **options: Any) -> Findings:
+    (folder / "mine.py").write_text(body)
+    settings = {
+        "name": "mine",
+        "output": folder / "study",
+        "tracking": Tracking.at(folder, "mine"),
+        "trials": 3,
+        "workers": 1,
+        "stopping": StoppingConfig(),
+        "max_time_s": None,
+    }
+    return launch_study(folder / "mine.py", base, store, **(settings | options))
+
+
+def runs(folder: Path) -> tuple[Run, list[Run]]:
+    """The study's run and its trials', in their order."""
+    client = MlflowClient(Tracking.at(folder, "mine").uri)
+    experiment = client.get_experiment_by_name("mine")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    (parent,) = (run for run in found if "mlflow.parentRunId" not in run.data.tags)
+    children = [run for run in found if run is not parent]
+    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in children)
+    return parent, sorted(children, key=lambda run: run.info.run_name)
+
+
+def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    database = folder / "study" / "study.db"
+    return optuna.load_study(study_name="mine", storage=f"sqlite:///{database}").trials
+
+
+def states(folder: Path) -> list[str]:
+    return [trial.state.name for trial in trials(folder)]
+
+
+@pytest.mark.slow
+def test_trials_of_two_workers(tiny: Config, store: Store, tmp_path: Path) -> None:
+    """The second trial is stopped, which kills its trainer from outside: its workers' CPUs must come back."""
+    base = tiny.replace({"training.validate_every": 1, "training.epochs": 2, "training.validation_cases": 2})
+    findings = study(tmp_path, RATES, base, store, trials=2, workers=2)
+    assert (findings.finished, findings.stopped, findings.failed) == (1, 1, 0)
+    assert findings.checkpoint is not None
+    check_checkpoint(findings.checkpoint)
+    assert findings.model == "models:/mine/1"
+    assert states(tmp_path) == ["COMPLETE", "PRUNED"]
+    _, (finished, stopped) = runs(tmp_path)
+    client = MlflowClient(Tracking.at(tmp_path, "mine").uri)
+    assert client.get_model_version("mine", "1").run_id == finished.info.run_id
+    assert (finished.info.status, stopped.info.status) == ("FINISHED", "KILLED")
+    for run in (finished, stopped):
+        assert run.data.metrics["memory/peak_allocated_gib"] > 0
+        assert "dice/val" in run.data.metrics
+    patience = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < patience, "the stopped trial still holds its workers' CPUs"
+        free_orphans()
+        time.sleep(0.2)
+
+
+def test_an_interruption_ends_a_study_in_order(tiny: Config, store: Store, tmp_path: Path) -> None:
+    base = tiny.replace({"training.epochs": 10_000, "training.validate_every": 2})
+
+    def interrupt() -> None:
+        patience = time.monotonic() + 300
+        while not (tmp_path / "study" / "trials").exists() or not any(
+            trial.intermediate_values for trial in trials(tmp_path)
+        ):
+            assert time.monotonic() < patience
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    findings = study(tmp_path, RATES, base, store)
+    assert (findings.finished, findings.failed) == (0, 0)
+    assert set(states(tmp_path)) == {"PRUNED"}
+    parent, children = runs(tmp_path)
+    assert parent.info.status == "FINISHED"
+    assert {run.info.status for run in children} == {"KILLED"}
+    assert "interrupted" in {run.data.tags["stopped"] for run in children}
+
+
+def test_a_study_without_time_says_so(tiny: Config, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ended before the first validation"):
+        study(tmp_path, RATES, tiny, store, max_time_s=0.1)
+    parent, children = runs(tmp_path)
+    assert parent.info.status == "FAILED"
+    assert all(run.data.tags["stopped"] == "time limit" for run in children)
+
+
+def test_trials_fail_alone_and_a_study_only_with_all(tiny: Config, store: Store, tmp_path: Path) -> None:
+    """An infinite learning rate makes the loss not finite."""
+    body = (
+        "FIRST = [{'r': 0}, {'r': 1}]\n"
+        "def space(trial):\n"
+        "    return {'optimiser.learning_rate': [0.01, 1e30][trial.suggest_int('r', 0, 1)]}\n"
+    )
+    findings = study(tmp_path, body, tiny, store, trials=2)
+    assert (findings.finished, findings.failed) == (1, 1)
+    _, (good, bad) = runs(tmp_path)
+    assert (good.info.status, bad.info.status) == ("FINISHED", "FAILED")
+    assert "lower the learning rate" in bad.data.tags["error"]
+    assert states(tmp_path) == ["COMPLETE", "FAIL"]
+    with pytest.raises(UserError, match="holds a study already"):
+        study(tmp_path, body, tiny, store)
+    body = body.replace("[0.01, 1e30]", "[1e30, 1e30]")
+    with pytest.raises(UserError, match="no trial came to a result: the loss is"):
+        study(tmp_path, body, tiny, store, trials=1, output=tmp_path / "hopeless")

@@ -1,0 +1,51 @@
+"""Coarser volumes, made without the fine ones, against padding and pooling as torch has them."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch.nn import functional
+
+from ossnet.sampling.downscale import any_in_cells, shrink, shrink_planes
+from ossnet.sampling.grid import pad
+
+EDGES = st.tuples(*[st.integers(1, 12)] * 3)
+
+
+@given(
+    shape=EDGES,
+    room=st.tuples(*[st.integers(0, 7)] * 3),
+    factor=st.integers(1, 3),
+    mirrored=st.sampled_from([(), (1,), (2,), (1, 2)]),
+    seed=st.integers(0, 99),
+)
+def test_shrinking_is_padding_and_averaging(
+    shape: tuple[int, int, int],
+    room: tuple[int, int, int],
+    factor: int,
+    mirrored: tuple[int, ...],
+    seed: int,
+) -> None:
+    volume = np.random.default_rng(seed).normal(size=(2, *shape)).astype(np.float16)
+    volume.setflags(write=False)
+    volume = np.flip(volume, mirrored)
+    working = [max(edge + more, factor) for edge, more in zip(shape, room, strict=True)]
+    expected = functional.avg_pool3d(pad(torch.from_numpy(volume.astype(np.float32)), working), factor)
+    torch.testing.assert_close(shrink(volume, working, factor), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_shrinking_by_two_is_trilinear_interpolation() -> None:
+    volume = torch.rand(3, 8, 6, 4)
+    expected = functional.interpolate(volume[None], scale_factor=0.5, mode="trilinear")[0]
+    torch.testing.assert_close(shrink_planes(volume.unbind(1), (8, 6, 4), 2), expected)
+
+
+@given(
+    mask=arrays(bool, st.tuples(*[st.integers(3, 12)] * 3)),
+    grid=st.tuples(*[st.integers(1, 3)] * 3),
+)
+def test_cells_hold_what_adaptive_pooling_finds(mask: np.ndarray, grid: tuple[int, int, int]) -> None:
+    found = any_in_cells(torch.from_numpy(mask), grid)
+    expected = functional.adaptive_max_pool3d(torch.from_numpy(mask)[None].float(), grid)[0]
+    assert torch.equal(found.float(), expected)

@@ -1,0 +1,201 @@
+"""Whole runs in plain torch: they learn, they stop and go on, and two ranks are one."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from ossnet.config import Config
+from ossnet.data import Store
+from ossnet.data.labels.presets import choose_regions
+from ossnet.errors import UserError
+from ossnet.inference import Predictor
+from ossnet.training_run import run_training
+
+SMALL: dict[str, Any] = {
+    "model.encoder_channels": [4, 8],
+    "model.decoder_width": 16,
+    "model.decoder_blocks": 2,
+    "model.latent_grid": [2, 2, 2],
+    "model.patch_edge": 3,
+    "model.coordinates": "normalised",
+    "sampling.points": 256,
+    "sampling.border_share": 0.5,
+    "training.batch_size": 4,
+    "training.epochs": 3,
+    "training.validate_every": 1,
+}
+
+
+class Recorder:
+    """Keeps what a run reports, and its last checkpoint."""
+
+    def __init__(self, folder: Path, *, stop_after: int | None = None) -> None:
+        self.folder, self.stop_after = folder, stop_after
+        self.losses: dict[int, float] = {}
+        self.epochs: list[dict[str, float]] = []
+
+    def step(self, metrics: dict[str, float], step: int) -> None:
+        self.losses[step] = metrics["loss/train"]
+
+    def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        self.epochs.append(metrics)
+        if checkpoint is not None:
+            shutil.copytree(checkpoint, self.folder, dirs_exist_ok=True)
+        if self.stop_after == len(self.epochs):
+            raise KeyboardInterrupt
+
+
+def configured(store: Store, name: str = "oss-net-d", changes: Mapping[str, Any] = {}) -> Config:
+    small = (
+        {key: value for key, value in SMALL.items() if not key.startswith("model.")}
+        | {"model.channels": [4, 8]}
+        if name.startswith("unet")
+        else SMALL
+    )
+    return Config.preset(name, store).replace({**small, **changes})
+
+
+@pytest.mark.parametrize("name", ["o-net", "oss-net-a", "oss-net-d", "feature-query", "unet-3d", "unet-2d"])
+def test_every_kind_of_network_trains_validates_and_leaves_a_checkpoint(
+    name: str, phantom_store: Path, tmp_path: Path
+) -> None:
+    store = Store.open(phantom_store)
+    recorder = Recorder(tmp_path / "checkpoint")
+    metrics = run_training(configured(store, name), store, reporter=recorder, device="cpu")
+    assert sorted(recorder.losses) == list(range(1, 7))
+    assert [epoch["epoch"] for epoch in recorder.epochs] == [1, 2, 3]
+    assert [epoch["final"] for epoch in recorder.epochs] == [0, 0, 1]
+    assert 0 <= metrics["dice/val"] <= 1
+    assert metrics["dice/val"] == pytest.approx(
+        sum(metrics[f"dice/val/{name}"] for name in store.task.labels) / store.task.classes
+    )
+    assert metrics["memory/peak_allocated_gib"] > 0
+    assert 0 <= metrics["time/data_wait_fraction"] <= 1
+    names = {file.name for file in (tmp_path / "checkpoint").iterdir()}
+    assert names == {"config.json", "task.json", "model.safetensors", "state.pt", "version.json"}
+    saved = Config.from_json(tmp_path / "checkpoint" / "config.json")
+    assert saved.sampling.working_shape is not None
+    assert json.loads((tmp_path / "checkpoint" / "task.json").read_text())["modalities"]
+
+
+@pytest.mark.parametrize("name", ["oss-net-d", "unet-3d", "unet-2d"])
+def test_regions_that_overlap_are_learnt(name: str, phantom_store: Path, tmp_path: Path) -> None:
+    plain = Store.open(phantom_store)
+    task = replace(plain.task, regions=choose_regions("brats-regions", (), plain.task.labels))
+    store = Store(plain.root, replace(plain.manifest, task=task))
+    changes = {"training.epochs": 8, "optimiser.name": "adamw", "optimiser.learning_rate": 5e-3}
+    recorder = Recorder(tmp_path / "checkpoint")
+    metrics = run_training(configured(store, name, changes), store, reporter=recorder, device="cpu")
+    assert recorder.losses[16] < 0.8 * recorder.losses[1]
+    dice = [metrics[f"dice/val/{region}"] for region in ("WT", "TC", "ET")]
+    assert metrics["dice/val"] == pytest.approx(sum(dice) / 3)
+    assert not any(f"dice/val/{label}" in metrics for label in store.task.labels)
+    predictor = Predictor.from_checkpoint(tmp_path / "checkpoint", device="cpu")
+    assert predictor.task == task
+
+
+@pytest.mark.parametrize(("name", "crop"), [("unet-3d", [16, 16, 12]), ("unet-2d", [16, 20, 1])])
+def test_recomputing_on_crops_trains_and_validates_the_same_with_less_memory(
+    name: str, crop: list[int], phantom_store: Path, tmp_path: Path
+) -> None:
+    """Validation sees the volume through windows of the crops' size."""
+    store = Store.open(phantom_store)
+    plain, recomputing = Recorder(tmp_path / "plain"), Recorder(tmp_path / "recomputing")
+    common = {"sampling.crop_shape": crop, "training.epochs": 2, "model.channels": [8, 16, 32]}
+    expected, found = (
+        run_training(
+            configured(store, name, {**common, "model.checkpoint_activations": recorder is recomputing}),
+            store,
+            reporter=recorder,
+            device="cpu",
+        )
+        for recorder in (plain, recomputing)
+    )
+    assert recomputing.losses == plain.losses
+    assert found["dice/val"] == expected["dice/val"]
+    assert found["memory/peak_allocated_gib"] < 0.8 * expected["memory/peak_allocated_gib"]
+
+
+def test_training_learns_to_find_the_tumour(phantom_store: Path, tmp_path: Path) -> None:
+    store = Store.open(phantom_store)
+    changes = {
+        "optimiser.name": "adamw",
+        "optimiser.learning_rate": 1e-2,
+        "model.decoder_width": 32,
+        "optimiser.schedule": "cosine",
+        "training.epochs": 40,
+        "training.validate_every": 40,
+        "augmentation.probability": 0.0,
+    }
+    recorder = Recorder(tmp_path / "checkpoint")
+    metrics = run_training(configured(store, changes=changes), store, reporter=recorder, device="cpu")
+    assert recorder.losses[80] < 0.4 * recorder.losses[1]
+    assert metrics["dice/val"] > 0.3
+
+
+def test_a_stopped_run_goes_on_as_if_never_stopped(phantom_store: Path, tmp_path: Path) -> None:
+    store = Store.open(phantom_store)
+    config = configured(store)
+    straight = Recorder(tmp_path / "straight")
+    expected = run_training(config, store, reporter=straight, device="cpu")
+    stopped = Recorder(tmp_path / "stopped", stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config, store, reporter=stopped, device="cpu")
+    resumed = Recorder(tmp_path / "resumed")
+    found = run_training(config, store, reporter=resumed, device="cpu", resume_from=tmp_path / "stopped")
+    assert sorted(resumed.losses) == [5, 6]
+    assert resumed.losses[6] == pytest.approx(straight.losses[6], rel=1e-6)
+    assert found["dice/val"] == pytest.approx(expected["dice/val"], abs=1e-6)
+
+
+def test_time_ends_a_run_and_its_last_epoch_is_validated(phantom_store: Path, tmp_path: Path) -> None:
+    store = Store.open(phantom_store)
+    changes = {"training.max_time_s": 1e-3, "training.validate_every": 100, "training.epochs": 100}
+    recorder = Recorder(tmp_path / "checkpoint")
+    metrics = run_training(configured(store, changes=changes), store, reporter=recorder, device="cpu")
+    assert metrics["epoch"] == 1
+    assert metrics["final"] == 1
+    assert "dice/val" in metrics
+
+
+def test_a_configuration_for_other_data_is_refused(phantom_store: Path, tmp_path: Path) -> None:
+    store = Store.open(phantom_store)
+    recorder = Recorder(tmp_path)
+    for change, words in (
+        ({"model.in_channels": 1}, "in_channels is 1"),
+        ({"sampling.working_shape": [8, 8, 8]}, "working_shape"),
+        ({"training.batch_size": 9}, "batch_size 9"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run_training(configured(store, changes=change), store, reporter=recorder, device="cpu")
+
+
+def _rank(rank: int, folder: Path, store_path: Path, name: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
+    store = Store.open(store_path)
+    recorder = Recorder(folder / f"checkpoint{rank}")
+    run_training(configured(store, name), store, reporter=recorder, device="cpu")
+    (folder / f"{rank}.json").write_text(json.dumps([recorder.losses, recorder.epochs]))
+    distributed.barrier()  # neither leaves while the other still talks to it
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["oss-net-d", "unet-3d"])
+def test_two_ranks_train_as_one(name: str, phantom_store: Path, tmp_path: Path) -> None:
+    multiprocessing.spawn(_rank, args=(tmp_path, phantom_store, name), nprocs=2)
+    store = Store.open(phantom_store)
+    alone = Recorder(tmp_path / "alone")
+    run_training(configured(store, name), store, reporter=alone, device="cpu")
+    losses, epochs = json.loads((tmp_path / "0.json").read_text())
+    assert json.loads((tmp_path / "1.json").read_text())[0] == {}
+    for step, loss in alone.losses.items():
+        assert losses[str(step)] == pytest.approx(loss, abs=1e-4)
+    assert epochs[-1]["dice/val"] == pytest.approx(alone.epochs[-1]["dice/val"], abs=0.02)

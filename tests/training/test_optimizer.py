@@ -1,0 +1,96 @@
+"""Lookahead by hand, parameter groups, schedules, and going on from a saved state."""
+
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from ossnet.training.optimizer import (
+    Lookahead,
+    OptimiserConfig,
+    build_optimiser,
+    rate_factor,
+    resident,
+    set_progress,
+)
+
+
+def test_lookahead_pulls_after_steps_1_6_11_towards_weights_that_start_at_step_1() -> None:
+    weight = nn.Parameter(torch.zeros(1))
+    ahead = Lookahead(torch.optim.SGD([weight], lr=1.0), steps=5, alpha=0.8)
+    trace = []
+    for _ in range(6):
+        weight.grad = torch.full((1,), -1.0)
+        ahead.step()
+        trace.append(float(weight))
+    # Fast weights go 1 2 3 4 5 6; the slow ones start at 1, so the pull gives 0.8 * 6 + 0.2 * 1.
+    assert trace == pytest.approx([1, 2, 3, 4, 5, 5.0])
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.numerator = nn.Parameter(torch.ones(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) * self.numerator.sum()
+
+
+def test_pade_coefficients_have_their_own_rate_and_never_decay() -> None:
+    config = OptimiserConfig(learning_rate=0.1, pade_learning_rate=0.5, weight_decay=0.3)
+    groups = build_optimiser(Net(), config).param_groups
+    assert [(g["lr"], g["weight_decay"], sum(p.numel() for p in g["params"])) for g in groups] == [
+        (0.1, 0.3, 8),
+        (0.5, 0.0, 6),
+    ]
+
+
+@pytest.mark.parametrize("name", ["lookahead-radam", "adamw"])
+def test_a_saved_optimiser_goes_on_as_if_never_stopped(name: str) -> None:
+    def run(steps: range, net: nn.Module, optimiser: object) -> None:
+        for step in steps:
+            optimiser.zero_grad()
+            net(torch.full((4, 3), float(step % 3))).square().mean().backward()
+            optimiser.step()
+
+    config = OptimiserConfig(name=name, learning_rate=0.01)
+    torch.manual_seed(0)
+    straight = Net()
+    optimiser = build_optimiser(straight, config)
+    run(range(8), straight, optimiser)
+    weights, state = straight.state_dict(), optimiser.state_dict()
+    weights = {key: value.clone() for key, value in weights.items()}
+    again = Net()
+    again.load_state_dict(weights)
+    resumed = build_optimiser(again, config)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    resumed.load_state_dict(torch.load(buffer, weights_only=True))
+    run(range(8, 20), straight, optimiser)
+    run(range(8, 20), again, resumed)
+    for key, value in straight.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key])
+
+
+def test_resident_counts_moments_and_slow_weights() -> None:
+    net = Net()
+    optimiser = build_optimiser(net, OptimiserConfig())
+    assert resident(optimiser) == []
+    net(torch.ones(1, 3)).sum().backward()
+    optimiser.step()
+    numbers = sum(tensor.numel() for tensor in resident(optimiser))
+    steps = len(list(net.parameters()))
+    assert numbers == 3 * sum(p.numel() for p in net.parameters()) + steps
+
+
+def test_schedules() -> None:
+    paper = OptimiserConfig()
+    assert [rate_factor(share, paper) for share in (0, 0.39, 0.4, 0.6)] == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = OptimiserConfig(schedule="cosine")
+    assert [rate_factor(share, cosine) for share in (0, 0.5, 1.2)] == pytest.approx([1, 0.5, 0])
+    optimiser = build_optimiser(Net(), paper)
+    set_progress(optimiser, 0.5, paper)
+    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([3e-5, 3e-5])
