@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet import cli
-from ossnet.benchmarks import InferenceSettings, InputSettings, MemorySettings, ModelsSettings
-from ossnet.distributed.benchmark.search import ContestSettings
+from ossnet.benchmarks import (
+    InferenceBenchmarkConfig,
+    InputBenchmarkConfig,
+    MemoryBenchmarkConfig,
+    NetworksBenchmarkConfig,
+)
+from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
 from ossnet.output.console import say
 
 
@@ -23,7 +28,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Models(Job, ModelsSettings):
+class Models(Job, NetworksBenchmarkConfig):
     """Options of `models`."""
 
     def run(self, path: Path, command: str) -> None:
@@ -36,7 +41,7 @@ class Models(Job, ModelsSettings):
 
 
 @dataclass(frozen=True)
-class Input(Job, InputSettings):
+class Input(Job, InputBenchmarkConfig):
     """Options of `input`."""
 
     def run(self, path: Path, command: str) -> None:
@@ -49,7 +54,7 @@ class Input(Job, InputSettings):
 
 
 @dataclass(frozen=True)
-class Memory(Job, MemorySettings):
+class Memory(Job, MemoryBenchmarkConfig):
     """Options of `memory`."""
 
     def run(self, path: Path, command: str) -> None:
@@ -62,7 +67,7 @@ class Memory(Job, MemorySettings):
 
 
 @dataclass(frozen=True)
-class Inference(Job, InferenceSettings):
+class Inference(Job, InferenceBenchmarkConfig):
     """Options of `inference`."""
 
     def run(self, path: Path, command: str) -> None:
@@ -75,7 +80,7 @@ class Inference(Job, InferenceSettings):
 
 
 @dataclass(frozen=True)
-class Search(Job, ContestSettings):
+class Search(Job, SearchBenchmarkConfig):
     """Options of `search`."""
 
     space: Path = Path(__file__).parents[1] / "search_spaces" / "small.py"

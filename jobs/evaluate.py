@@ -26,13 +26,13 @@ class Evaluate:
     """Folder for cases.csv, summary.json, evaluation.html, overlays; by default runs/evaluate-DATE-TIME."""
     split: Literal["training", "validation", "test", "all"] = "validation"
     """Which cases."""
-    against: Path | None = None
+    baseline: Path | None = None
     """Another checkpoint, to be compared case by case."""
     tolerance_mm: float = 1.0
-    """Of the normalised surface distance."""
+    """Of the normalized surface distance."""
     calibration: Literal["measure", "fit"] | None = None
     """Judge probabilities too (every voxel is then decided); fit: first fit a temperature, kept there."""
-    method: Literal["dense", "hierarchical", "paper", "paper-prior"] | None = None
+    method: Literal["dense", "hierarchical", "paper", "paper-guided"] | None = None
     """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
     device: str | None = None
     """Where to predict, as torch names it; by default a GPU if there is one."""
@@ -63,7 +63,7 @@ def main() -> None:
         split=options.split,
         fold=fold,
         output=options.output or cli.new_folder("evaluate"),
-        against=None if options.against is None else load(options.against),
+        baseline=None if options.baseline is None else load(options.baseline),
         tolerance_mm=options.tolerance_mm,
         calibration=options.calibration is not None,
         fitted=read_calibration(checkpoint) if options.calibration else None,

@@ -9,7 +9,7 @@ from ossnet import cli
 
 if TYPE_CHECKING:
     from ossnet.config import Config
-    from ossnet.data.store.dataset_info import Study
+    from ossnet.data.store.dataset_info import DatasetSpec
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Plan:
     """Preset of the network; its fields are options of their own (--model.decoder-width)."""
     space: Path | None = None
     """Search space to plan, instead of one network."""
-    draws: int = 24
+    samples: int = 24
     """Configurations to draw from the space."""
     memory_budget: str = "8GB"
     """Memory of the GPU to fit, as 8GiB or 8GB."""
@@ -38,14 +38,14 @@ def main() -> None:
     """Run the job."""
     options, config = cli.parse_with_config(Plan, description=str(__doc__), default=_default)
     from ossnet.memory.parse import parse_memory
-    from ossnet.planning.estimate import measurable, outlook
-    from ossnet.planning.estimator import Forecast
+    from ossnet.planning.estimate import outlook, should_measure
+    from ossnet.planning.estimator import PeakEstimator
     from ossnet.planning.report import Report, show, show_parts
 
     budget = parse_memory(options.memory_budget)
     configs = _configs(options, config)
-    measured = measurable(asked=options.measure)
-    forecast, outlooks = Forecast(), []
+    measured = should_measure(asked=options.measure)
+    forecast, outlooks = PeakEstimator(), []
     for name, each in configs:
         outlooks.append(outlook(each, forecast, name=name, measured=measured))
         print(f"{len(outlooks)}/{len(configs)} {name}", file=sys.stderr)
@@ -64,20 +64,20 @@ def main() -> None:
 
 
 def _configs(options: Plan, config: "Config") -> list[tuple[str, "Config"]]:
-    study: Study | None = _study(options.data)
+    study: DatasetSpec | None = _study(options.data)
     if study is None:
-        study = config.imagined_study()
+        study = config.dummy_dataset()
         config = config.replace({"sampling.working_shape": None})  # settled below, for the network
     if options.space is None:
-        return [(config.model.name, config.for_store(study))]
+        return [(config.model.name, config.resolve_for(study))]
     from ossnet.distributed.tuning.search_space import (
         draw,  # needs Optuna, which planning one network does not
     )
 
-    return draw(options.space, config, study, count=options.draws)
+    return draw(options.space, config, study, count=options.samples)
 
 
-def _study(data: Path | None) -> "Study | None":
+def _study(data: Path | None) -> "DatasetSpec | None":
     from ossnet.data import Store
 
     return None if data is None else Store.open(data)

@@ -8,14 +8,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ossnet import cli
-from ossnet.inference.batch.options import ExportConfig, Manner
+from ossnet.inference.batch.options import ExportConfig, PredictConfig
 
 if TYPE_CHECKING:
-    from ossnet.inference.batch.cache import Outcome
+    from ossnet.inference.batch.cache import PredictionResult
 
 
 @dataclass(frozen=True)
-class Predict(ExportConfig, Manner):
+class Predict(ExportConfig, PredictConfig):
     """Options of this job."""
 
     checkpoint: Path | None = None
@@ -38,21 +38,21 @@ def main() -> None:
     """Run the job."""
     options = cli.parse(Predict, description=str(__doc__))
     from ossnet.inference.batch.inputs import find_scans
-    from ossnet.inference.batch.runner import Order, one_by_one, predict_scans
+    from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
 
-    manner, exported = cli.part(Manner, options), cli.part(ExportConfig, options)
+    manner, exported = cli.extract(PredictConfig, options), cli.extract(ExportConfig, options)
     checkpoint, output = options.checkpoint or _demo().checkpoint(), options.output
-    order = Order(checkpoint, output or cli.new_folder("predict"), manner, exported)
+    order = PredictionJob(checkpoint, output or cli.new_folder("predict"), manner, exported)
     predictor = order.predictor()
     paths = options.input or (() if options.onnx else (_demo().scans(),))
-    scans, outcomes = find_scans(paths, predictor.task), list["Outcome"]()
-    predict = partial(one_by_one, predictor, order)
+    scans, outcomes = find_scans(paths, predictor.task), list["PredictionResult"]()
+    predict = partial(predict_sequential, predictor, order)
     if options.workers > 1:
         from ossnet.distributed.data.batch_inference import (
-            on_workers,  # needs Ray, which one process does not
+            predict_parallel,  # needs Ray, which one process does not
         )
 
-        predict = partial(on_workers, order, options.workers)
+        predict = partial(predict_parallel, order, options.workers)
     if options.onnx:
         from ossnet.inference.export.onnx import export_onnx
 
@@ -66,7 +66,7 @@ def main() -> None:
     _finish(outcomes, order.output, as_json=options.json)
 
 
-def _finish(outcomes: "list[Outcome]", output: Path, *, as_json: bool) -> None:
+def _finish(outcomes: "list[PredictionResult]", output: Path, *, as_json: bool) -> None:
     from ossnet.config_tree import to_dict
 
     failed = sum(outcome.problem is not None for outcome in outcomes)

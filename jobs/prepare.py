@@ -20,14 +20,14 @@ class Prepare:
     output: Path | None = None
     """Folder of the store: made, completed or, where its inputs changed, renewed."""
     layout: Literal["auto", "msd", "brats", "lits", "nnunet", "csv"] = "auto"
-    """How the source is laid out; by default recognised."""
+    """How the source is laid out; by default recognized."""
     spacing: tuple[str, ...] = ()
     """Voxel size in mm along R, A and S to resample to, as 1,1,1 or 1 1 1; by default each scan's own."""
     interpolation: Literal["cubic", "linear"] = "cubic"
     """How images are resampled; labels are interpolated class by class."""
     crop: float | None = None
     """Cut each scan to the box of its foreground and so many mm around it."""
-    normalisation: tuple[Literal["auto", "zscore", "zscore-foreground", "ct"], ...] = ("auto",)
+    normalization: tuple[Literal["auto", "zscore", "zscore-foreground", "ct"], ...] = ("auto",)
     """One for all, or one a modality; auto: ct for CT, else zscore-foreground; zscore is the paper's."""
     storage: Literal["float16", "int16"] = "float16"
     """Of images; a case that float16 would be too coarse for is stored as int16."""
@@ -40,9 +40,9 @@ class Prepare:
     """What to learn instead: named sets of labels, by name or value, that may overlap: core=1,4 all=1,2,4"""
     labels: tuple[str, ...] = ()
     """Changes to the labels: renamed (core=1), merged (tumour=1,2,4), odd values (background=0,255)."""
-    validation_share: float = 0.2
+    validation_fraction: float = 0.2
     """Share of the cases for validation, where there are no folds; the cases of a patient stay together."""
-    test_share: float = 0.0
+    test_fraction: float = 0.0
     """Share of the cases kept for the end."""
     folds: int | None = None
     """Parts of the other cases, of which --training.fold (from 0) chooses the one that validates."""
@@ -63,7 +63,7 @@ def main() -> None:
 
     source, output = phantom_study(options.source, options.output)
     report = prepare(_config(options, source, output))
-    for reason in report.set_aside.values():
+    for reason in report.excluded.values():
         print(f"set aside: {reason}", file=sys.stderr)
     if options.json:
         cli.finish_json(report.to_dict())
@@ -73,7 +73,7 @@ def main() -> None:
         made={
             "store": report.output,
             "cases": f"{report.cases} ({splits})",
-            "set aside": len(report.set_aside),
+            "set aside": len(report.excluded),
             "made now": f"{report.prepared} in {report.seconds:.1f} s ({report.megabytes_per_s:.1f} MB/s)",
         },
         follow_up=f"python jobs/train.py --data {report.output} --model oss-net-c --output runs/train",

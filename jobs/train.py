@@ -37,7 +37,7 @@ def main() -> None:
     options, config = cli.parse_with_config(Train, description=str(__doc__), default=demo.default_config)
     store = demo.open_store(options.data)
     output, tracking = launch.places(options.output or cli.new_folder("train"), options.experiment)
-    max_time_s = None if options.max_time is None else cli.seconds(options.max_time)
+    max_time_s = None if options.max_time is None else cli.parse_duration(options.max_time)
     outcome = launch.launch_training(
         launch.limited(config, store, epochs=options.epochs, max_time_s=max_time_s),
         store,

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ossnet import cli
-from ossnet.distributed.tuning.config import Goals, SamplerName
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
+from ossnet.distributed.tuning.config import OptimizationConfig, SamplerName
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
 
@@ -39,7 +39,7 @@ class Tune:
     """Go on with the study in --output, whatever ended it; --trials and --max-time may differ."""
     workers_per_trial: int = 1
     """Training processes of a trial; several make each trial a Ray Train run."""
-    stopping: StoppingConfig = field(default_factory=StoppingConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     """When a trial that falls behind is stopped."""
     output: Path | None = None
     """Folder for the study; by default runs/tune-DATE-TIME."""
@@ -67,9 +67,9 @@ def main() -> None:
         tracking=tracking,
         trials=options.trials,
         workers=options.workers_per_trial,
-        stopping=options.stopping,
-        max_time_s=None if options.max_time is None else cli.seconds(options.max_time),
-        goals=Goals(
+        early_stopping=options.early_stopping,
+        max_time_s=None if options.max_time is None else cli.parse_duration(options.max_time),
+        goals=OptimizationConfig(
             budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
             objectives=tuple(options.objectives.split(",")),
             sampler=options.sampler,

@@ -22,7 +22,7 @@ class Verify:
     data: Path | None = None
     """Store that jobs/prepare.py wrote, instead of a source."""
     layout: Literal["auto", "msd", "brats", "lits", "nnunet", "csv"] = "auto"
-    """How the source is laid out; by default recognised."""
+    """How the source is laid out; by default recognized."""
     output: Path | None = None
     """Folder for verification.html; by default runs/verify-DATE-TIME."""
     json: bool = False

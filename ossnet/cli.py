@@ -12,15 +12,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ossnet.config_tree import unknown
+from ossnet.config_tree import did_you_mean
 from ossnet.errors import UserError
 
 if TYPE_CHECKING:
-    from ossnet.benchmarks.result import Record
+    from ossnet.benchmarks.result import BenchmarkResult
     from ossnet.config import Config
 
 Job = TypeVar("Job")
-Result = TypeVar("Result", bound="Record")
+Result = TypeVar("Result", bound="BenchmarkResult")
 
 _HELP = "The configuration, by dotted options; the defaults are those of the chosen network and data."
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -43,7 +43,7 @@ def parse(job: type[Job], *, description: str, arguments: Sequence[str] | None =
     """
     import tyro
 
-    with _mistakes():
+    with _one_line_errors():
         options, rest = tyro.cli(
             job,
             args=arguments,
@@ -65,7 +65,7 @@ def parse_command(jobs: Mapping[str, type[Job]], *, description: str) -> Job:
     if arguments and not arguments[0].startswith("-"):
         word, *arguments = arguments
     if word not in jobs:
-        raise UserError(unknown("command", word, jobs))
+        raise UserError(did_you_mean("command", word, jobs))
     return parse(jobs[word], description=description, arguments=arguments)
 
 
@@ -88,19 +88,19 @@ def parse_with_config(
         with suppress(SystemExit):  # help ends the process; there are two halves to print
             tyro.cli(job, args=["--help"], description=description, config=settings)
         tyro.cli(Config, args=["--help"], default=base, description=_HELP, config=settings)
-    with _mistakes():
+    with _one_line_errors():
         options, dotted = tyro.cli(job, description=description, return_unknown_args=True, config=settings)
         config, rest = tyro.cli(Config, args=dotted, default=base, return_unknown_args=True, config=settings)
     _refuse(rest, [*_options(options), *_options(config)])
     return options, config
 
 
-def part(kind: type[Job], options: Any) -> Job:
+def extract(kind: type[Job], options: Any) -> Job:
     """The part of a job's options that a configuration's fields name."""
     return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
 
-def seconds(duration: str) -> float:
+def parse_duration(duration: str) -> float:
     """`90`, `90s`, `20m`, `1.5h` or `2d` in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", duration.strip())
     if match is None:
@@ -142,11 +142,11 @@ def finish_record(
 ) -> None:
     """Close a comparison: its result and its picture beside one another, `path` with .json and .png."""
     from ossnet.config_tree import to_dict
-    from ossnet.output.atomic_write import write_aside
+    from ossnet.output.atomic_write import atomic_write
 
     files = {"result": path.with_suffix(".json"), "figure": path.with_suffix(".png")}
     result.write(files["result"])
-    write_aside(files["figure"], draw(result))
+    atomic_write(files["figure"], draw(result))
     if json:
         finish_json({**to_dict(result), "files": files})
         return
@@ -155,7 +155,7 @@ def finish_record(
 
 
 @contextmanager
-def _mistakes() -> Iterator[None]:
+def _one_line_errors() -> Iterator[None]:
     """What tyro refuses in a box of several lines becomes one line, as every mistake of the user's."""
     box = io.StringIO()
     try:
@@ -171,7 +171,7 @@ def _mistakes() -> Iterator[None]:
 
 def _refuse(rest: Sequence[str], known: Sequence[str]) -> None:
     if rest:
-        raise UserError(unknown("option", rest[0].split("=")[0], known))
+        raise UserError(did_you_mean("option", rest[0].split("=")[0], known))
 
 
 def _options(parsed: Any) -> Sequence[str]:

@@ -13,10 +13,10 @@ from ossnet.models import OccupancyConfig, UNetConfig, network_config
 from ossnet.sampling import AugmentationConfig, SamplingConfig
 from ossnet.sampling.grid import working_shape
 from ossnet.sizing import grid_multiple, size_network
-from ossnet.training import LossConfig, OptimiserConfig, TrainingConfig
+from ossnet.training import LossConfig, OptimizerConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from ossnet.data.store.dataset_info import Sizes, Study
+    from ossnet.data.store.dataset_info import DatasetSizes, DatasetSpec
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Config:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """What is done to a case first."""
     loss: LossConfig = field(default_factory=LossConfig)
-    """What is minimised."""
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """What is minimized."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """By what."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """For how long."""
@@ -39,7 +39,7 @@ class Config:
     """How whole volumes are predicted."""
 
     @classmethod
-    def preset(cls, name: str, store: "Study | None" = None) -> "Config":
+    def preset(cls, name: str, store: "DatasetSpec | None" = None) -> "Config":
         """The configuration of a preset network, sized for a store where one is given.
 
         A store of few training cases also makes the batch smaller.
@@ -66,7 +66,7 @@ class Config:
             training = replace(training, batch_size=fitting)
         return cls(model=model, training=training)
 
-    def for_store(self, store: "Study") -> "Config":
+    def resolve_for(self, store: "DatasetSpec") -> "Config":
         """The same configuration with the working shape settled, after a look whether it fits the store.
 
         Raises:
@@ -94,14 +94,14 @@ class Config:
             raise UserError(msg)
         return replace(self, sampling=replace(self.sampling, working_shape=working))
 
-    def imagined_study(self) -> "Sizes":
+    def dummy_dataset(self) -> "DatasetSizes":
         """A study that this configuration goes with, where there is none: one case of the working shape.
 
         Without a working shape it is the size of the paper's BraTS cases.
         """
-        from ossnet.data.store.dataset_info import BRATS, Sizes
+        from ossnet.data.store.dataset_info import BRATS, DatasetSizes
 
-        return Sizes.of(
+        return DatasetSizes.of(
             channels=self.model.in_channels,
             classes=self.model.classes,
             overlapping=self.model.overlapping,

@@ -54,7 +54,7 @@ def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     values = to_dict(tree)
     for path, value in changes.items():
         if path not in known:
-            raise UserError(unknown("configuration path", path, known))
+            raise UserError(did_you_mean("configuration path", path, known))
         *parents, leaf = path.split(".")
         branch = values
         for parent in parents:
@@ -63,7 +63,7 @@ def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     return from_dict(type(tree), values)
 
 
-def unknown(what: str, found: str, known: Any) -> str:
+def did_you_mean(what: str, found: str, known: Any) -> str:
     """The message for a name that is not among the known ones."""
     names = sorted(known)
     near = difflib.get_close_matches(found, names, n=1, cutoff=0.0)
@@ -97,7 +97,9 @@ def _convert_dataclass(kind: Any, value: Any, path: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in value:
         if name not in fields:
-            raise UserError(unknown("configuration key", _join(path, name), [_join(path, f) for f in fields]))
+            raise UserError(
+                did_you_mean("configuration key", _join(path, name), [_join(path, f) for f in fields])
+            )
     hints = _hints(kind)
     converted = {name: _convert(hints[name], each, _join(path, name)) for name, each in value.items()}
     try:
@@ -114,7 +116,7 @@ def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
     if classes and isinstance(value, Mapping):
         kinds = {str(getattr(member, "kind", "")): member for member in classes}
         if str(value.get("kind")) not in kinds and len(classes) > 1:
-            raise UserError(unknown(f"{path}.kind", str(value.get("kind")), kinds))
+            raise UserError(did_you_mean(f"{path}.kind", str(value.get("kind")), kinds))
         return _convert(kinds.get(str(value.get("kind")), classes[0]), value, path)
     failure: UserError | None = None
     for member in members:

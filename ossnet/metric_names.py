@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-SCORE = "dice/val"
+VAL_DICE = "dice/val"
 MEMORY = "memory/peak_allocated_gib"
 PREDICTED = "memory/predicted_gib"
 STEP_TIME = "time/step_s"
@@ -34,6 +34,6 @@ RESUMED = "resumed_from"
 
 def told(metrics: Mapping[str, float]) -> dict[str, str]:
     """Dice and peak memory for people."""
-    dice = f"{metrics[SCORE]:.4f}" if SCORE in metrics else "not measured"
+    dice = f"{metrics[VAL_DICE]:.4f}" if VAL_DICE in metrics else "not measured"
     memory = f"{metrics[MEMORY]:.3f} GiB" if MEMORY in metrics else "not measured"
     return {"Dice": dice, "peak memory": memory}

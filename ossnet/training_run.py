@@ -14,18 +14,18 @@ from torch.nn.parallel import DistributedDataParallel
 from ossnet import config_tree as tree
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.evaluation import score_cases, summarise
+from ossnet.evaluation import score_cases, summarize
 from ossnet.models import network_from_config
-from ossnet.planning.oom import check_memory, out_of_memory_told
+from ossnet.planning.oom import check_memory, reraise_oom
 from ossnet.sampling.batches import batch_maker, batches
 from ossnet.sampling.prefetch import prefetch
-from ossnet.sampling.sampler import Reference, check_batch, first_step, training_order
+from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint import load_state, load_weights, save_checkpoint
-from ossnet.training.collectives import gathered, rank, world
-from ossnet.training.compilation import compile_if
-from ossnet.training.loop import Progress, Reporter, Trainer
-from ossnet.training.optimizer import build_optimiser
+from ossnet.training.collectives import all_gather, rank, world_size
+from ossnet.training.compilation import maybe_compile
+from ossnet.training.loop import Reporter, Trainer, TrainState
+from ossnet.training.optimizer import build_optimizer
 
 
 def run_training(
@@ -33,7 +33,7 @@ def run_training(
     store: Store,
     *,
     reporter: Reporter,
-    references: Iterable[list[Reference]] | None = None,
+    references: Iterable[list[SampleKey]] | None = None,
     resume_from: Path | None = None,
     device: str | None = None,
 ) -> dict[str, float]:
@@ -51,30 +51,30 @@ def run_training(
         ossnet.errors.UserError: the store and the configuration do not go together.
         ossnet.errors.OutOfMemory: memory does not, or cannot, suffice; says what would help most.
     """
-    config = config.for_store(store)
+    config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
-    check_batch(len(cases), config.training.batch_size, world())
+    check_batch(len(cases), config.training.batch_size, world_size())
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    predicted = check_memory(config, place, workers=world())
+    predicted = check_memory(config, place, workers=world_size())
     torch.manual_seed(config.training.seed)
-    with out_of_memory_told(config, workers=world(), measured_gib=lambda: None):
+    with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
         network = network_from_config(config.model).to(place)
-    compile_if(config.training.compile, network)
-    optimiser = build_optimiser(network, config.optimiser)
-    progress = Progress()
+    maybe_compile(config.training.compile, network)
+    optimizer = build_optimizer(network, config.optimizer)
+    progress = TrainState()
     if resume_from is not None:
         load_weights(resume_from, network)
         state = load_state(resume_from)
-        optimiser.load_state_dict(state["optimiser"])
-        progress = Progress(**state["progress"])
+        optimizer.load_state_dict(state["optimizer"])
+        progress = TrainState(**state["progress"])
     if references is None:
-        references = run_order(store, config.training, rank=rank(), world=world())
+        references = run_order(store, config.training, rank=rank(), world_size=world_size())
     trainer = Trainer(
         network=_parallel(network),
-        optimiser=optimiser,
+        optimizer=optimizer,
         config=config.training,
         loss=config.loss,
-        optimiser_config=config.optimiser,
+        optimizer_config=config.optimizer,
         device=place,
         predicted_gib=predicted,
         first_step=lambda epoch: run_start(store, config.training, epoch),
@@ -92,38 +92,40 @@ def run_training(
     left = (step for step in references if step[0].step >= progress.step)
     stream = prefetch(batches(left, make))
     try:
-        with out_of_memory_told(config, workers=world(), measured_gib=lambda: trainer.peak_gib):
+        with reraise_oom(config, workers=world_size(), measured_gib=lambda: trainer.peak_gib):
             return trainer.fit(stream, progress)
     finally:
         stream.close()
 
 
 def run_order(
-    store: Store, training: TrainingConfig, *, rank: int = 0, world: int = 1
-) -> Iterator[list[Reference]]:
+    store: Store, training: TrainingConfig, *, rank: int = 0, world_size: int = 1
+) -> Iterator[list[SampleKey]]:
     """A rank's cases of every step of a run on a store."""
     entries = store.manifest.cases
     cases = store.split("training", fold=training.fold)
-    return training_order(
+    return batch_order(
         cases,
         epochs=training.epochs,
         batch_size=training.batch_size,
         seed=training.seed,
-        draws=training.draws,
+        steps_per_batch=training.steps_per_batch,
         sizes={case: math.prod(entries[case].shape) for case in cases},
         rank=rank,
-        world=world,
+        world_size=world_size,
     )
 
 
 def run_start(store: Store, training: TrainingConfig, epoch: int) -> int:
     """The first step of an epoch of a run on a store."""
     cases = len(store.split("training", fold=training.fold))
-    return first_step(epoch, cases=cases, batch_size=training.batch_size, draws=training.draws)
+    return first_step(
+        epoch, cases=cases, batch_size=training.batch_size, steps_per_batch=training.steps_per_batch
+    )
 
 
 def _parallel(network: nn.Module) -> nn.Module:
-    return DistributedDataParallel(network) if world() > 1 else network
+    return DistributedDataParallel(network) if world_size() > 1 else network
 
 
 def _validate(network: nn.Module, config: Config, store: Store) -> dict[str, float]:
@@ -132,11 +134,11 @@ def _validate(network: nn.Module, config: Config, store: Store) -> dict[str, flo
     cases = store.split("validation", fold=training.fold)[: training.validation_cases]
     if not cases:
         return {}
-    shared = cases[rank() :: world()]
+    shared = cases[rank() :: world_size()]
     began = time.monotonic()
     scores = score_cases(network, store, shared, sampling=config.sampling, settings=config.inference)
     took = (time.monotonic() - began) / max(len(shared), 1)
-    return summarise(gathered(scores)) | {"time/case_s": took}
+    return summarize(all_gather(scores)) | {"time/case_s": took}
 
 
 def _saver(network: nn.Module, config: Config, store: Store) -> Callable[[Path, Mapping[str, Any]], None]:

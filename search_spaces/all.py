@@ -1,4 +1,4 @@
-"""Everything about an OSS-Net that is worth searching: network, points, patches, optimiser."""
+"""Everything about an OSS-Net that is worth searching: network, points, patches, optimizer."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ FIRST = [{"network": name, "decoder_width": 512, "decoder_blocks": 5, "patch_edg
 
 def space(trial: "Trial") -> dict[str, Any]:
     """First of all the paper's four variants at their full size."""
-    border = trial.suggest_float("border_share", 0.0, 0.8)
+    border = trial.suggest_float("border_fraction", 0.0, 0.8)
     rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
     return {
         "model": trial.suggest_categorical("network", NETWORKS),
@@ -19,9 +19,9 @@ def space(trial: "Trial") -> dict[str, Any]:
         "model.decoder_blocks": trial.suggest_int("decoder_blocks", 2, 6),
         "model.patch_edge": trial.suggest_int("patch_edge", 3, 11, step=2),
         "sampling.points": 2 ** trial.suggest_int("log2_points", 10, 14),
-        "sampling.border_share": border,
-        "sampling.foreground_share": trial.suggest_float("foreground_of_rest", 0.0, 0.8) * (1 - border),
-        "optimiser.name": trial.suggest_categorical("optimiser", ["lookahead-radam", "adamw"]),
-        "optimiser.learning_rate": rate,
-        "optimiser.pade_learning_rate": rate,
+        "sampling.border_fraction": border,
+        "sampling.foreground_fraction": trial.suggest_float("foreground_of_rest", 0.0, 0.8) * (1 - border),
+        "optimizer.name": trial.suggest_categorical("optimizer", ["lookahead-radam", "adamw"]),
+        "optimizer.learning_rate": rate,
+        "optimizer.pade_learning_rate": rate,
     }

@@ -17,7 +17,7 @@ def space(trial: "Trial") -> dict[str, Any]:
     """A network, its size, and the learning rate that suits it."""
     network = trial.suggest_categorical("network", NETWORKS)
     rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
-    changes = {"model": network, "optimiser.learning_rate": rate, "optimiser.pade_learning_rate": rate}
+    changes = {"model": network, "optimizer.learning_rate": rate, "optimizer.pade_learning_rate": rate}
     if network.startswith("unet"):
         return changes | {"model.channels": CHANNELS[trial.suggest_categorical("channels", list(CHANNELS))]}
     width = trial.suggest_categorical("decoder_width", [64, 128, 256, 512])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.cli import seconds
+from ossnet.cli import parse_duration
 from ossnet.errors import UserError
 
 JOB = textwrap.dedent(
@@ -45,15 +45,15 @@ def job(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @given(number=st.integers(0, 10_000))
 def test_durations(number: int) -> None:
-    assert seconds(f"{number}") == seconds(f"{number}s") == number
-    assert seconds(f"{number}m") == 60 * number
-    assert seconds(f"{number}.5h") == 3600 * (number + 0.5)
+    assert parse_duration(f"{number}") == parse_duration(f"{number}s") == number
+    assert parse_duration(f"{number}m") == 60 * number
+    assert parse_duration(f"{number}.5h") == 3600 * (number + 0.5)
 
 
 @pytest.mark.parametrize("duration", ["", "m", "20x", "-3s", "1m30s"])
 def test_a_duration_that_is_none_is_refused(duration: str) -> None:
     with pytest.raises(UserError, match="expected a number"):
-        seconds(duration)
+        parse_duration(duration)
 
 
 def test_dotted_options_change_the_chosen_network(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_dotted_options_change_the_chosen_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--sampling.border-shar", "0.5"), ["--sampling.border-shar", "--sampling.border-share"]),
+        (("--sampling.border-shar", "0.5"), ["--sampling.border-shar", "--sampling.border-fraction"]),
         (("--model", "oss-net-q"), ["oss-net-q", "did you mean"]),
-        (("--sampling.border-share", "1.5"), ["border_share"]),
+        (("--sampling.border-fraction", "1.5"), ["border_fraction"]),
         (("--model.patch-edge", "4"), ["patch_edge", "4"]),
         (("--training.epochs", "many"), ["--training.epochs", "many"]),
         (("--training.precision", "fp8"), ["--training.precision", "bf16"]),

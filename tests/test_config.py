@@ -32,13 +32,13 @@ def test_dotted_paths_replace_and_keep_types() -> None:
         {
             "model.decoder_width": 64,
             "model.encoder_channels": [8, 16],
-            "sampling.border_share": 1,
+            "sampling.border_fraction": 1,
             "training.max_time_s": 20.5,
         }
     )
     assert config.flatten()["model.decoder_width"] == 64
     assert config.flatten()["model.encoder_channels"] == [8, 16]
-    assert config.sampling.border_share == 1.0
+    assert config.sampling.border_fraction == 1.0
     assert config.training.max_time_s == 20.5
 
 
@@ -46,11 +46,11 @@ def test_dotted_paths_replace_and_keep_types() -> None:
     ("changes", "words"),
     [
         ({"model.decoder_widht": 64}, ["model.decoder_widht", "model.decoder_width"]),
-        ({"sampling.border-share": 0.5}, ["sampling.border_share"]),
+        ({"sampling.border-fraction": 0.5}, ["sampling.border_fraction"]),
         ({"training.epochs": "many"}, ["training.epochs", "whole number", "many"]),
         ({"model.patch_edge": 4}, ["patch_edge", "odd"]),
         ({"training.precision": "fp8"}, ["training.precision", "bf16"]),
-        ({"optimiser.milestones": 0.5}, ["optimiser.milestones", "list"]),
+        ({"optimizer.milestones": 0.5}, ["optimizer.milestones", "list"]),
     ],
 )
 def test_what_does_not_fit_is_named(changes: dict[str, object], words: list[str]) -> None:
@@ -84,12 +84,12 @@ def test_overlapping_classes_are_those_of_the_data(name: str, phantom_store: Pat
     assert store.task.classes > 1
     config = Config.preset(name, store)
     with pytest.raises(UserError, match=r"^model\.overlapping is true, the store .* leave it out$"):
-        config.replace({"model.overlapping": True}).for_store(store)
+        config.replace({"model.overlapping": True}).resolve_for(store)
     regions = with_regions(store)
-    assert Config.preset(name, regions).for_store(regions).model.overlapping
+    assert Config.preset(name, regions).resolve_for(regions).model.overlapping
     with pytest.raises(UserError, match=r"^model\.overlapping is false, the store .* overlap: leave it out$"):
-        Config.preset(name, regions).replace({"model.overlapping": False}).for_store(regions)
-    assert config.for_store(store).sampling.working_shape is not None
+        Config.preset(name, regions).replace({"model.overlapping": False}).resolve_for(regions)
+    assert config.resolve_for(store).sampling.working_shape is not None
 
 
 @pytest.mark.parametrize(("cases", "expected"), [(1, 1), (5, 5), (8, 8)])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.config_tree import flatten, from_dict, replace, to_dict, unknown
+from ossnet.config_tree import did_you_mean, flatten, from_dict, replace, to_dict
 from ossnet.errors import UserError
 
 
@@ -34,7 +34,7 @@ class Square:
 @dataclass(frozen=True)
 class Frame:
     width: int = 1
-    colour: Literal["red", "blue"] = "red"
+    color: Literal["red", "blue"] = "red"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Drawing:
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-frames = st.builds(Frame, width=st.integers(), colour=st.sampled_from(["red", "blue"]))
+frames = st.builds(Frame, width=st.integers(), color=st.sampled_from(["red", "blue"]))
 edges = st.tuples(st.integers(1, 9), st.integers(1, 9))
 drawings = st.builds(
     Drawing,
@@ -107,7 +107,7 @@ def test_a_union_is_told_apart_by_its_kind() -> None:
         ({"frame": {"width": "1"}}, "frame.width: expected a whole number, found '1'"),
         ({"frame": {"width": 1.5}}, "frame.width: expected a whole number, found 1.5"),
         ({"frame": {"width": True}}, "frame.width: expected a whole number, found True"),
-        ({"frame": {"colour": "green"}}, "frame.colour: expected one of red, blue, found 'green'"),
+        ({"frame": {"color": "green"}}, "frame.color: expected one of red, blue, found 'green'"),
         ({"frame": 3}, "frame: expected a mapping, found 3"),
         ({"title": 3}, "title: expected a str, found 3"),
         ({"points": 3}, "points: expected a list, found 3"),
@@ -132,9 +132,9 @@ def test_an_unknown_path_names_the_nearest() -> None:
 
 @given(st.text(), st.lists(st.text(), min_size=1))
 def test_a_suggestion_is_always_one_of_the_known(found: str, known: list[str]) -> None:
-    message = unknown("name", found, known)
+    message = did_you_mean("name", found, known)
     assert any(message.endswith(f"did you mean {name!r}?") for name in known)
 
 
 def test_nothing_is_suggested_where_nothing_is_known() -> None:
-    assert unknown("name", "x", []) == "unknown name 'x'"
+    assert did_you_mean("name", "x", []) == "unknown name 'x'"

@@ -24,9 +24,9 @@ SMALL: dict[str, Any] = {
     "model.decoder_blocks": 2,
     "model.latent_grid": [2, 2, 2],
     "model.patch_edge": 3,
-    "model.coordinates": "normalised",
+    "model.coordinates": "normalized",
     "sampling.points": 256,
-    "sampling.border_share": 0.5,
+    "sampling.border_fraction": 0.5,
     "training.batch_size": 4,
     "training.epochs": 3,
     "training.validate_every": 1,
@@ -90,7 +90,7 @@ def test_regions_that_overlap_are_learnt(name: str, phantom_store: Path, tmp_pat
     plain = Store.open(phantom_store)
     task = replace(plain.task, regions=choose_regions("brats-regions", (), plain.task.labels))
     store = Store(plain.root, replace(plain.manifest, task=task))
-    changes = {"training.epochs": 8, "optimiser.name": "adamw", "optimiser.learning_rate": 5e-3}
+    changes = {"training.epochs": 8, "optimizer.name": "adamw", "optimizer.learning_rate": 5e-3}
     recorder = Recorder(tmp_path / "checkpoint")
     metrics = run_training(configured(store, name, changes), store, reporter=recorder, device="cpu")
     assert recorder.losses[16] < 0.8 * recorder.losses[1]
@@ -126,10 +126,10 @@ def test_recomputing_on_crops_trains_and_validates_the_same_with_less_memory(
 def test_training_learns_to_find_the_tumour(phantom_store: Path, tmp_path: Path) -> None:
     store = Store.open(phantom_store)
     changes = {
-        "optimiser.name": "adamw",
-        "optimiser.learning_rate": 1e-2,
+        "optimizer.name": "adamw",
+        "optimizer.learning_rate": 1e-2,
         "model.decoder_width": 32,
-        "optimiser.schedule": "cosine",
+        "optimizer.schedule": "cosine",
         "training.epochs": 40,
         "training.validate_every": 40,
         "augmentation.probability": 0.0,

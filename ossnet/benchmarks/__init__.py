@@ -3,7 +3,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ossnet.benchmarks.config import InferenceSettings, InputSettings, MemorySettings, ModelsSettings
+from ossnet.benchmarks.config import (
+    InferenceBenchmarkConfig,
+    InputBenchmarkConfig,
+    MemoryBenchmarkConfig,
+    NetworksBenchmarkConfig,
+)
 
 if TYPE_CHECKING:
     from ossnet.benchmarks.inference.measure import measure_inference
@@ -16,18 +21,18 @@ if TYPE_CHECKING:
     from ossnet.benchmarks.networks.results import ModelRow, ModelsResult
 
 __all__ = [
+    "InferenceBenchmarkConfig",
     "InferenceResult",
     "InferenceRow",
-    "InferenceSettings",
+    "InputBenchmarkConfig",
     "InputResult",
     "InputRow",
-    "InputSettings",
+    "MemoryBenchmarkConfig",
     "MemoryResult",
     "MemoryRow",
-    "MemorySettings",
     "ModelRow",
     "ModelsResult",
-    "ModelsSettings",
+    "NetworksBenchmarkConfig",
     "measure_inference",
     "measure_input",
     "measure_memory",

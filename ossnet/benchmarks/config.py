@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ossnet.config_tree import unknown
+from ossnet.config_tree import did_you_mean
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig
 from ossnet.inference.config import Method
@@ -18,7 +18,7 @@ Arithmetic = Literal["float32", "float32-compiled", "bf16", "bf16-compiled"]
 
 
 @dataclass(frozen=True)
-class ModelsSettings:
+class NetworksBenchmarkConfig:
     """Which networks, over which volumes, how."""
 
     networks: tuple[str, ...] = tuple(PRESETS)
@@ -56,7 +56,7 @@ class ModelsSettings:
 
 
 @dataclass(frozen=True)
-class MemorySettings:
+class MemoryBenchmarkConfig:
     """Whose predictions to test, and how often."""
 
     networks: tuple[str, ...] = tuple(PRESETS)
@@ -80,7 +80,7 @@ class MemorySettings:
 
 
 @dataclass(frozen=True)
-class InputSettings:
+class InputBenchmarkConfig:
     """Which scans, for which networks, how."""
 
     source: Path | None = None
@@ -93,7 +93,7 @@ class InputSettings:
     """Presets whose input to prepare; occupancy networks only."""
     points: int = 2**14
     """Points a volume (the paper: 16384)."""
-    border_share: float = 0.5
+    border_fraction: float = 0.5
     """Share of them in the paper's border band; the rest is uniform."""
     augment: bool = True
     """The paper's flips, brightness and noise, each with a chance of one half."""
@@ -115,21 +115,21 @@ class InputSettings:
                 msg = f"networks: expected occupancy networks, which train on points, found {name}"
                 raise UserError(msg)
         _check_counts(self, "cases", "points", "repeats", "threads")
-        if not 0 <= self.border_share <= 1:
-            msg = f"border-share: expected a share from 0 to 1, found {self.border_share}"
+        if not 0 <= self.border_fraction <= 1:
+            msg = f"border-fraction: expected a share from 0 to 1, found {self.border_fraction}"
             raise UserError(msg)
         parse_shape(self.shape)
 
 
 @dataclass(frozen=True)
-class InferenceSettings:
+class InferenceBenchmarkConfig:
     """Which networks predict which volumes, how."""
 
     networks: tuple[str, ...] = ("oss-net-c", "oss-net-d", "unet-3d")
     """Presets, as the paper sizes them for BraTS; U-Nets see windows."""
     shapes: tuple[str, ...] = ("64x64x64",)
     """Sizes of a volume in voxels; the reference was measured at 96x96x96 and 128x128x128."""
-    methods: tuple[Method, ...] = ("hierarchical", "paper", "paper-prior", "dense")
+    methods: tuple[Method, ...] = ("hierarchical", "paper", "paper-guided", "dense")
     """Of occupancy networks."""
     arithmetic: tuple[Arithmetic, ...] = ("float32", "bf16-compiled")
     """Precision of matrix products, and whether torch's compiler makes what lies between them."""
@@ -186,7 +186,7 @@ def _check_given(settings: object, *options: str) -> None:
 def _check_presets(networks: Sequence[str]) -> None:
     for name in networks:
         if name not in PRESETS:
-            raise UserError(unknown("network", name, PRESETS))
+            raise UserError(did_you_mean("network", name, PRESETS))
 
 
 def _check_counts(settings: object, *options: str) -> None:

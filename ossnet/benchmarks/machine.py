@@ -31,7 +31,7 @@ def resident_memory(field: str) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
 
 
-def forget_peak_memory() -> None:
+def reset_peak_rss() -> None:
     """Let `VmHWM` of this process tell the peak of what follows only; off Linux there is none."""
     reset = Path("/proc/self/clear_refs")
     if reset.exists():

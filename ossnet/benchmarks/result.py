@@ -8,11 +8,11 @@ from typing import Self
 
 from ossnet import config_tree as tree
 from ossnet.errors import UserError
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 
 
 @dataclass(frozen=True)
-class Record(ABC):
+class BenchmarkResult(ABC):
     """Base of the results of benchmarks: dataclasses of plain values."""
 
     @abstractmethod
@@ -21,7 +21,7 @@ class Record(ABC):
 
     def write(self, path: Path) -> None:
         """Write as JSON; aside first, then renamed."""
-        write_aside(path, json.dumps(tree.to_dict(self), indent=2))
+        atomic_write(path, json.dumps(tree.to_dict(self), indent=2))
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -9,7 +9,7 @@ import torch
 _ROWS, _INNER, _COLUMNS = 4096, 1024, 2048
 
 
-class Clock:
+class DeviceTimer:
     """Marks in the stream of work: on CUDA by events, which do not hold the work up, else by `now`."""
 
     def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter) -> None:
@@ -28,7 +28,7 @@ class Clock:
         else:
             self._times.append(self._now())
 
-    def laps(self) -> list[float]:
+    def elapsed(self) -> list[float]:
         """Seconds between successive marks, when all the work between them is done."""
         self._wait()
         if self._device.type == "cuda":
@@ -49,12 +49,12 @@ def fastest(
 ) -> float:
     """Seconds of the fastest of some repeats, after one of warm-up."""
     work()
-    clock = Clock(device, now)
+    clock = DeviceTimer(device, now)
     clock.mark()
     for _ in range(repeats):
         work()
         clock.mark()
-    return min(clock.laps())
+    return min(clock.elapsed())
 
 
 def matrix_rate(

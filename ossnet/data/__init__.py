@@ -1,4 +1,4 @@
-"""Scans in and out: layouts, NIfTI, checks, normalisation, splits, phantoms and the store. No Ray here."""
+"""Scans in and out: layouts, NIfTI, checks, normalization, splits, phantoms and the store. No Ray here."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from ossnet.data.prepare.build import PrepareReport
     from ossnet.data.prepare.plan import PrepareConfig
     from ossnet.data.store.store import Store, StoredCase
-    from ossnet.data.verification import Finding, Verification, verify, verify_store
+    from ossnet.data.verification import Issue, Verification, verify, verify_store
 
 # Looked up on first use, so that importing the package costs neither nibabel nor pyarrow.
 _HOMES = {
     "Case": "layouts",
-    "Finding": "verification",
+    "Issue": "verification",
     "Geometry": "imaging.geometry",
     "PrepareConfig": "prepare.plan",
     "PrepareReport": "prepare.build",
@@ -41,8 +41,8 @@ _HOMES = {
 
 __all__ = [
     "Case",
-    "Finding",
     "Geometry",
+    "Issue",
     "PrepareConfig",
     "PrepareReport",
     "Scan",

@@ -18,7 +18,7 @@ from ossnet.errors import UserError
 
 LABELS = {"background": 0, "edema": 1, "non-enhancing": 2, "enhancing": 3}
 
-# Mean intensity of fluid, grey and white matter, edema, non-enhancing core and enhancing rim.
+# Mean intensity of fluid, gray and white matter, edema, non-enhancing core and enhancing rim.
 _CONTRASTS = {
     "FLAIR": (120, 420, 340, 760, 430, 640),
     "T1w": (150, 400, 560, 330, 220, 380),
@@ -122,7 +122,7 @@ def _brain(rng: np.random.Generator, shape: Shape) -> Bool[np.ndarray, "X Y Z"]:
 
 
 def _tissue(rng: np.random.Generator, brain: Bool[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-    """0 fluid, 1 grey, 2 white matter: a folded cortex around white matter, ventricles in the middle."""
+    """0 fluid, 1 gray, 2 white matter: a folded cortex around white matter, ventricles in the middle."""
     from scipy.ndimage import distance_transform_edt
 
     depth = distance_transform_edt(brain) / max(brain.shape)
@@ -138,9 +138,9 @@ def _tumour(rng: np.random.Generator, brain: Bool[np.ndarray, "X Y Z"]) -> UInt8
     """Edema around an enhancing rim around a non-enhancing core, each with an outline of its own."""
     shape = brain.shape
     radius = rng.uniform(0.32, 0.5)
-    centre = rng.uniform(0.15, 0.42, 3) * rng.choice([-1, 1], 3)
+    center = rng.uniform(0.15, 0.42, 3) * rng.choice([-1, 1], 3)
     stretch = rng.uniform(0.85, 1.2, 3)
-    offsets = (_grid(shape) - centre[:, None, None, None]) * stretch[:, None, None, None]
+    offsets = (_grid(shape) - center[:, None, None, None]) * stretch[:, None, None, None]
     distance = np.linalg.norm(offsets, axis=0) / radius
     outer = distance + 0.14 * _smooth(rng, shape, 0.07)
     inner = outer + 0.05 * _smooth(rng, shape, 0.04)

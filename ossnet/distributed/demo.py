@@ -5,21 +5,21 @@ from typing import Any
 
 from ossnet.config import Config
 from ossnet.data import PrepareConfig, Store, write_phantom
-from ossnet.distributed.cluster.connection import workplace
+from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.data.prepare import prepare
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 
 _SMALL: dict[str, Any] = {
     "training.epochs": 12,
     "training.batch_size": 3,
     "training.validate_every": 4,
     "sampling.points": 512,
-    "sampling.border_share": 0.3,
+    "sampling.border_fraction": 0.3,
     "sampling.border_width": 2,
-    "sampling.foreground_share": 0.4,
-    "optimiser.name": "adamw",  # the paper's optimiser takes more steps than there are here to get going
-    "optimiser.learning_rate": 5e-3,
-    "optimiser.schedule": "cosine",
+    "sampling.foreground_fraction": 0.4,
+    "optimizer.name": "adamw",  # the paper's optimizer takes more steps than there are here to get going
+    "optimizer.learning_rate": 5e-3,
+    "optimizer.schedule": "cosine",
 }
 
 
@@ -29,7 +29,7 @@ def open_store(data: Path | None) -> Store:
         return Store.open(data.absolute())
     source, output = _folder() / "demo-phantom", _folder() / "demo"
     write_phantom(source, cases=12, shape=(32, 32, 24))
-    prepare(PrepareConfig(source=source, output=output, target="foreground", validation_share=0.25))
+    prepare(PrepareConfig(source=source, output=output, target="foreground", validation_fraction=0.25))
     return Store.open(output)
 
 
@@ -43,7 +43,7 @@ def checkpoint() -> Path:
     """The checkpoint of a short training on the phantom, which is run where there is none yet."""
     from ossnet.distributed import launch
 
-    output = workplace() / "runs" / "demo"
+    output = output_root() / "runs" / "demo"
     folder = output / "checkpoint"
     if not folder.is_dir():
         launch.launch_training(
@@ -78,11 +78,11 @@ def study(space: Path) -> str:
             tracking=tracking,
             trials=10,
             workers=1,
-            stopping=StoppingConfig(),
+            early_stopping=EarlyStoppingConfig(),
             max_time_s=None,
         )
     return space.stem
 
 
 def _folder() -> Path:
-    return workplace() / "data"
+    return output_root() / "data"

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.connection import connect, nodes, workplace
+from ossnet.distributed.cluster.connection import connect, nodes, output_root
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
-from ossnet.distributed.tracking.actor import keep_open, running_tracker, version_tags
-from ossnet.distributed.tracking.client import RunSpec, Tracking
-from ossnet.distributed.tuning.config import Goals
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
+from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
+from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
+from ossnet.distributed.tuning.config import OptimizationConfig
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 from ossnet.errors import UserError
-from ossnet.metric_names import EPOCH, MEMORY, SCORE, STEP_TIME
+from ossnet.metric_names import EPOCH, MEMORY, STEP_TIME, VAL_DICE
 from ossnet.output.console import say
 from ossnet.sampling.sampler import check_batch
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
     from ossnet.distributed.tracking.client import Tracker
-    from ossnet.distributed.training.trainer import Outcome
-    from ossnet.distributed.tuning.study import Findings
+    from ossnet.distributed.training.trainer import TrainResult
+    from ossnet.distributed.tuning.study import StudyResult
 
 _LIMITS = {"training.epochs", "training.max_time_s"}  # may change between a run and its resumption
-_SHOWN = ("loss/train_epoch", SCORE, STEP_TIME, MEMORY)
+_SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
 _SHORTEST_STEP_S = 0.01  # no network of ours is faster: it bounds the epochs of a run limited by time
 
 
@@ -39,32 +39,32 @@ def limited(config: Config, store: Store, *, epochs: int | None, max_time_s: flo
     """The configuration with its end given in epochs, in seconds or both; a time alone lifts the other."""
     if max_time_s is not None and epochs is None:
         cases = store.split("training", fold=config.training.fold)
-        steps = len(cases) * config.training.draws / config.training.batch_size
+        steps = len(cases) * config.training.steps_per_batch / config.training.batch_size
         epochs = ceil(max_time_s / (max(steps, 1) * _SHORTEST_STEP_S))
     changes = {"training.epochs": epochs, "training.max_time_s": max_time_s}
     return config.replace({path: value for path, value in changes.items() if value is not None})
 
 
-def places(output: Path, experiment: str) -> tuple[Path, Tracking]:
+def places(output: Path, experiment: str) -> tuple[Path, TrackingConfig]:
     """Where a job writes: its folder and the store of runs, from the workplace where they are relative."""
-    root = workplace()
-    return root / output, Tracking.at(root, experiment)
+    root = output_root()
+    return root / output, TrackingConfig.at(root, experiment)
 
 
 def launch_training(
-    config: Config, store: Store, *, output: Path, workers: int, tracking: Tracking, resume: bool
-) -> "Outcome":
+    config: Config, store: Store, *, output: Path, workers: int, tracking: TrackingConfig, resume: bool
+) -> "TrainResult":
     """Train one network.
 
     Raises:
         UserError: `output` holds a run (or, to resume, none or another one), the workers can never be placed,
             or the store and the configuration do not go together.
     """
-    config = config.for_store(store)
+    config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
     identity = _identity(config, output, resume=resume)
-    from ossnet.distributed.training.trainer import Job, fit
+    from ossnet.distributed.training.trainer import TrainSpec, fit
 
     with connect():
         share = plan_run(nodes(), workers)
@@ -73,11 +73,11 @@ def launch_training(
         spec = RunSpec(id=identity, name=config.model.name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json()}
         with (
-            running_tracker(tracking) as tracker,
-            keep_open(tracker, spec, documents) as ending,
+            start_tracker(tracking) as tracker,
+            mlflow_run(tracker, spec, documents) as ending,
             _progress(tracker, identity),
         ):
-            job = Job(
+            job = TrainSpec(
                 config=config.to_json(), store=str(store.root.absolute()), run=identity, tracker=tracker
             )
             outcome = fit(config, store, output=output, job=job, workers=workers, share=share)
@@ -92,15 +92,15 @@ def launch_study(
     *,
     name: str,
     output: Path,
-    tracking: Tracking,
+    tracking: TrackingConfig,
     trials: int,
     workers: int,
-    stopping: StoppingConfig,
+    early_stopping: EarlyStoppingConfig,
     max_time_s: float | None,
-    goals: Goals | None = None,
+    goals: OptimizationConfig | None = None,
     warm_start: str | None = None,
     resume: bool = False,
-) -> "Findings":
+) -> "StudyResult":
     """Search a space.
 
     Args:
@@ -111,26 +111,26 @@ def launch_study(
         UserError: a fault in the space file, `output` holds a study already (or, to resume, none or another
             one), a trial can never be placed or fit, or none came to a result.
     """
-    from ossnet.distributed.cluster.gpu_sharing import smallest_gpu_gib
+    from ossnet.distributed.cluster.gpu_sharing import min_gpu_memory_gib
     from ossnet.distributed.tuning.feasibility import survey
     from ossnet.distributed.tuning.search_space import Space, check_space
-    from ossnet.distributed.tuning.storage import DATABASE, Notebook
-    from ossnet.distributed.tuning.study import Study, check_new, check_old, search, write_report
-    from ossnet.distributed.tuning.warm_start import earlier_study, learn_from
-    from ossnet.planning.estimator import Forecast
+    from ossnet.distributed.tuning.storage import DATABASE, TuningStudy
+    from ossnet.distributed.tuning.study import StudySpec, check_new, check_old, search, write_report
+    from ossnet.distributed.tuning.warm_start import load_previous_study, transfer_trials
+    from ossnet.planning.estimator import PeakEstimator
 
-    goals = goals or Goals()
+    goals = goals or OptimizationConfig()
     (check_old if resume else check_new)(output)
     loaded = Space(space)
     check_space(loaded, base, store, workers=workers)
-    earlier = None if warm_start is None else earlier_study(replace(tracking, experiment=warm_start))
-    forecast = Forecast(workers)
+    earlier = None if warm_start is None else load_previous_study(replace(tracking, experiment=warm_start))
+    forecast = PeakEstimator(workers)
     if goals.budget_gib is not None and not resume:
         say(str(survey(loaded, base, store, forecast, goals.budget_gib)))
     with connect():
-        plan = plan_trials(nodes(), workers, gpu_gib=smallest_gpu_gib())
+        plan = plan_trials(nodes(), workers, gpu_gib=min_gpu_memory_gib())
         say(f"{trials} trials, {plan}; files in {output}")
-        study = Study(
+        study = StudySpec(
             name=name,
             space=loaded,
             base=base,
@@ -138,17 +138,17 @@ def launch_study(
             output=output,
             trials=trials,
             plan=plan,
-            stopping=stopping,
+            early_stopping=early_stopping,
             goals=goals,
             max_time_s=max_time_s,
         )
         output.mkdir(parents=True, exist_ok=True)
-        notebook = Notebook.at(output / DATABASE, name, goals)
+        notebook = TuningStudy.at(output / DATABASE, name, goals)
         notebook.check_settings(study.settings())
         if earlier is not None and not resume:
-            learned, passed_over = learn_from(notebook, earlier, loaded, goals)
+            learned, passed_over = transfer_trials(notebook, earlier, loaded, goals)
             say(f"{learned} trials of {warm_start} are learned from, {passed_over} lie outside the space")
-        with running_tracker(tracking, notebook.identity) as tracker:
+        with start_tracker(tracking, notebook.identity) as tracker:
             return search(
                 study,
                 notebook,

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ossnet.evaluation.cases import CaseScore, score_cases
-    from ossnet.evaluation.metrics import Overlap, dice_iou
-    from ossnet.evaluation.summary import summarise
+    from ossnet.evaluation.metrics import OverlapMetrics, dice_iou
+    from ossnet.evaluation.summary import summarize
 
-__all__ = ["CaseScore", "Overlap", "dice_iou", "score_cases", "summarise"]
+__all__ = ["CaseScore", "OverlapMetrics", "dice_iou", "score_cases", "summarize"]
 
 _HOMES = {
     "CaseScore": "cases",
-    "Overlap": "metrics",
+    "OverlapMetrics": "metrics",
     "dice_iou": "metrics",
     "score_cases": "cases",
-    "summarise": "summary",
+    "summarize": "summary",
 }
 
 

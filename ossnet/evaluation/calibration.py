@@ -22,7 +22,7 @@ from ossnet.inference.temperature import Calibration
 
 BINS = 15
 REACH = 5
-"""Voxels around foreground, labelled or predicted, that are judged: farther off every network is right."""
+"""Voxels around foreground, labeled or predicted, that are judged: farther off every network is right."""
 MOST = 2**18
 """Voxels of all cases together that a temperature is fitted on."""
 _SOFT = 16.0
@@ -31,7 +31,7 @@ _RANGE = (0.05, 20.0)
 
 
 @dataclass(frozen=True)
-class Reliability:
+class ReliabilityBins:
     """The probabilities of a class in equal bins, beside how often it was there; cases add up."""
 
     voxels: Int[np.ndarray, " bins"]
@@ -41,14 +41,14 @@ class Reliability:
     """Voxels of a bin that lie in the class."""
 
     @classmethod
-    def of(cls, probability: Float[np.ndarray, " N"], inside: Bool[np.ndarray, " N"]) -> "Reliability":
+    def of(cls, probability: Float[np.ndarray, " N"], inside: Bool[np.ndarray, " N"]) -> "ReliabilityBins":
         """Of some voxels."""
         places = np.minimum((probability * BINS).astype(int), BINS - 1)
         counts, sums, hits = (np.bincount(places, weights, BINS) for weights in (None, probability, inside))
         return cls(counts, sums, hits.astype(int))
 
-    def __add__(self, other: "Reliability") -> "Reliability":
-        return Reliability(
+    def __add__(self, other: "ReliabilityBins") -> "ReliabilityBins":
+        return ReliabilityBins(
             self.voxels + other.voxels, self.probability + other.probability, self.inside + other.inside
         )
 
@@ -63,11 +63,13 @@ def reliabilities(
     prediction: UInt8[np.ndarray, "X Y Z"],
     label: UInt8[np.ndarray, "X Y Z"],
     task: Task,
-) -> dict[str, Reliability]:
+) -> dict[str, ReliabilityBins]:
     """Of every class of a case, near its foreground; prediction and label as codes."""
     near = near_foreground(prediction, label)
     return {
-        name: Reliability.of(chance.numpy()[near], in_class(label, index, overlapping=task.overlapping)[near])
+        name: ReliabilityBins.of(
+            chance.numpy()[near], in_class(label, index, overlapping=task.overlapping)[near]
+        )
         for index, (name, chance) in enumerate(zip(task.class_names, probabilities, strict=True))
     }
 
@@ -181,7 +183,7 @@ def _logits(chances: Float[Tensor, "N K"], *, overlapping: bool) -> Float[Tensor
     return torch.cat([1 - chances.sum(1, keepdim=True), chances], 1).clamp_min(1e-9).log()
 
 
-def pooled(cases: Sequence[Mapping[str, Reliability]]) -> dict[str, Reliability]:
+def pooled(cases: Sequence[Mapping[str, ReliabilityBins]]) -> dict[str, ReliabilityBins]:
     """Of all cases together."""
     total = dict(cases[0])
     for each in cases[1:]:

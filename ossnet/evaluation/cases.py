@@ -12,8 +12,8 @@ from torch import nn
 from ossnet.data import Store, StoredCase, Task
 from ossnet.data.labels.codes import in_class
 from ossnet.errors import UserError
-from ossnet.evaluation.mask_metrics import Details, judge
-from ossnet.evaluation.metrics import Overlap, dice_iou
+from ossnet.evaluation.mask_metrics import MaskMetrics, score_mask
+from ossnet.evaluation.metrics import OverlapMetrics, dice_iou
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
 from ossnet.sampling import SamplingConfig
 
@@ -23,9 +23,9 @@ class CaseScore:
     """How well one case was segmented."""
 
     case: str
-    overlaps: Mapping[str, Overlap]
+    overlaps: Mapping[str, OverlapMetrics]
     """By class (or region), in the task's order."""
-    details: Mapping[str, Details] = field(default_factory=dict)
+    details: Mapping[str, MaskMetrics] = field(default_factory=dict)
     """Likewise, where they were asked for: they take far longer."""
 
     @property
@@ -82,13 +82,13 @@ def score_case(
     return CaseScore(case, dict(zip(task.class_names, overlaps, strict=True))), prediction
 
 
-def judge_classes(
+def score_classes(
     prediction: UInt8[np.ndarray, "X Y Z"], stored: StoredCase, task: Task, *, tolerance_mm: float
-) -> dict[str, Details]:
+) -> dict[str, MaskMetrics]:
     """Details of every class (or region) of predicted codes."""
     label, overlapping = task.codes(stored.label), task.overlapping
     return {
-        name: judge(
+        name: score_mask(
             in_class(prediction, index, overlapping=overlapping),
             in_class(label, index, overlapping=overlapping),
             stored.spacing,
@@ -104,7 +104,7 @@ def check_task(task: Task, store: Store) -> None:
     Raises:
         UserError: names what differs.
     """
-    of_images = ("modalities", "normalisation", "spacing", "interpolation", "crop")
+    of_images = ("modalities", "normalization", "spacing", "interpolation", "crop")
     for name in (*of_images, "labels", "target", "regions", "class_names"):
         expected, found = getattr(task, name), getattr(store.task, name)
         if expected != found:

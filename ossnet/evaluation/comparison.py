@@ -13,14 +13,14 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """Percentiles of the mean over resampled cases."""
 
     low: float
     high: float
 
 
-def bootstrap(values: Sequence[float], seed: int = 0) -> Interval:
+def bootstrap(values: Sequence[float], seed: int = 0) -> ConfidenceInterval:
     """95 % interval of the mean over cases, drawn anew 10,000 times.
 
     Raises:
@@ -32,7 +32,7 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Interval:
     random, sample = np.random.default_rng(seed), np.asarray(values, float)
     means = sample[random.integers(0, len(sample), (RESAMPLES, len(sample)))].mean(1)
     low, high = np.quantile(means, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)).tolist()
-    return Interval(low, high)
+    return ConfidenceInterval(low, high)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Comparison:
     """One network minus another, case by case."""
 
     mean: float
-    interval: Interval
+    interval: ConfidenceInterval
     better: int
     """Cases where the first has the larger value."""
     worse: int

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ossnet.evaluation.cases import CaseScore
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 
 
 def write_cases(path: Path, scores: Sequence[CaseScore]) -> None:
@@ -17,7 +17,7 @@ def write_cases(path: Path, scores: Sequence[CaseScore]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_aside(path, text.getvalue())
+    atomic_write(path, text.getvalue())
 
 
 def _row(score: CaseScore) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 
 @dataclass(frozen=True)
-class Detection:
+class LesionDetection:
     """Pieces connect over faces, edges and corners; a single shared voxel makes a find."""
 
     lesions: int
@@ -26,11 +26,11 @@ class Detection:
         return self.found / self.lesions if self.lesions else 1.0
 
 
-def detect(prediction: Bool[np.ndarray, "X Y Z"], label: Bool[np.ndarray, "X Y Z"]) -> Detection:
+def detect(prediction: Bool[np.ndarray, "X Y Z"], label: Bool[np.ndarray, "X Y Z"]) -> LesionDetection:
     """Compare the pieces of two masks."""
     lesions, found = _touched(label, prediction)
     pieces, true = _touched(prediction, label)
-    return Detection(lesions, found, pieces - true)
+    return LesionDetection(lesions, found, pieces - true)
 
 
 def _touched(mask: Bool[np.ndarray, "X Y Z"], by: Bool[np.ndarray, "X Y Z"]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer, Real
 
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,9 +46,9 @@ def draw_overlay(
     FigureCanvasAgg(figure)
     grid = figure.subplots(3, 3)
     low, high = np.percentile(image.astype(np.float32), (1, 99))
-    centre = _centre(label)
+    center = _center(label)
     for row, (name, axis) in zip(grid, _PLANES, strict=True):
-        flat = [_plane(volume, axis, centre) for volume in (image, label, prediction)]
+        flat = [_plane(volume, axis, center) for volume in (image, label, prediction)]
         width, height = (spacing[other] for other in range(3) if other != axis)
         for axes, overlay in zip(row, (None, flat[1], flat[2]), strict=True):
             axes.imshow(flat[0], cmap="gray", vmin=low, vmax=high, aspect=height / width, origin="lower")
@@ -69,22 +69,22 @@ def draw_overlay(
     )
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=100)
-    write_aside(path, sink.getvalue())
+    atomic_write(path, sink.getvalue())
 
 
-def _centre(label: np.ndarray) -> tuple[int, ...]:
+def _center(label: np.ndarray) -> tuple[int, ...]:
     foreground = np.argwhere(label > 0)
     middle = np.median(foreground, axis=0) if len(foreground) else np.array(label.shape) // 2
     return tuple(middle.astype(int).tolist())
 
 
-def _plane(volume: np.ndarray, axis: int, centre: Sequence[int]) -> np.ndarray:
+def _plane(volume: np.ndarray, axis: int, center: Sequence[int]) -> np.ndarray:
     """A slice with its second axis upwards; from the patient's left to right, or from back to front."""
-    flat = volume.take(centre[axis], axis=axis).T.astype(np.float32)
+    flat = volume.take(center[axis], axis=axis).T.astype(np.float32)
     return flat if axis == 0 else flat[:, ::-1]
 
 
-def _colours(count: int) -> Any:
+def _colors(count: int) -> Any:
     from matplotlib import colormaps
 
     return colormaps["Set1"](range(count)) if count <= 9 else colormaps["hsv"](np.linspace(0, 0.9, count))
@@ -94,10 +94,10 @@ def _tint(axes: "Axes", overlay: np.ndarray, count: int, aspect: float) -> None:
     from matplotlib.colors import ListedColormap
 
     hidden = np.ma.masked_equal(overlay, 0)
-    colours = ListedColormap(_colours(count))
+    colors = ListedColormap(_colors(count))
     axes.imshow(
         hidden,
-        cmap=colours,
+        cmap=colors,
         vmin=0.5,
         vmax=count + 0.5,
         alpha=0.55,
@@ -111,5 +111,5 @@ def _legend(classes: Sequence[str]) -> list[Any]:
     from matplotlib.patches import Patch
 
     return [
-        Patch(color=colour, label=name) for name, colour in zip(classes, _colours(len(classes)), strict=True)
+        Patch(color=color, label=name) for name, color in zip(classes, _colors(len(classes)), strict=True)
     ]

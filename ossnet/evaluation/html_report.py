@@ -50,8 +50,8 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
         heat = f"{summary['temperature']:.3g}"
         note = _ECE[summary["ece_protocol"]]
         parts.append(f"<p>ECE: expected calibration error near foreground, at temperature {heat}{note}.</p>")
-    if "against" in summary:
-        parts += ["<h2>This checkpoint minus the other</h2>", _difference(summary["against"]["difference"])]
+    if "baseline" in summary:
+        parts += ["<h2>This checkpoint minus the other</h2>", _difference(summary["baseline"]["difference"])]
     for rank, path in overlays.items():
         picture = base64.b64encode(path.read_bytes()).decode()
         parts.append(

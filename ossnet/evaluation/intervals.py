@@ -10,11 +10,11 @@ _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Interval:
-    """Over seeds: the mean lies within `half` of the true one with 95 % confidence (Student's t)."""
+class ConfidenceInterval:
+    """Over seeds: the mean lies within `half_width` of the true one with 95 % confidence (Student's t)."""
 
     mean: float
-    half: float | None
+    half_width: float | None
     """None where there are fewer than two values."""
     count: int
 
@@ -25,10 +25,10 @@ class Interval:
             return cls(fmean(values), None, len(values))
         from scipy.stats import t
 
-        half = float(t.ppf((1 + _LEVEL) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
-        return cls(fmean(values), half, len(values))
+        half_width = float(t.ppf((1 + _LEVEL) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
+        return cls(fmean(values), half_width, len(values))
 
     def __str__(self) -> str:
-        if self.half is None:
+        if self.half_width is None:
             return f"{self.mean:.4f}"
-        return f"{self.mean:.4f} ± {self.half:.4f} ({self.count} seeds)"
+        return f"{self.mean:.4f} ± {self.half_width:.4f} ({self.count} seeds)"

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from ossnet.evaluation.detection import Detection, detect
-from ossnet.evaluation.surfaces import Surfaces, surface_measures
+from ossnet.evaluation.detection import LesionDetection, detect
+from ossnet.evaluation.surfaces import SurfaceMetrics, surface_measures
 
 
 @dataclass(frozen=True)
-class Details:
+class MaskMetrics:
     """One class of one case."""
 
-    surfaces: Surfaces
-    detection: Detection
+    surfaces: SurfaceMetrics
+    detection: LesionDetection
     volume_error_ml: float
     """Of the prediction's volume; negative where it is too small."""
 
@@ -36,16 +36,16 @@ class Details:
         }
 
 
-def judge(
+def score_mask(
     prediction: Bool[np.ndarray, "X Y Z"],
     label: Bool[np.ndarray, "X Y Z"],
     spacing: Sequence[float],
     *,
     tolerance_mm: float,
-) -> Details:
+) -> MaskMetrics:
     """Judge two masks on one grid of this spacing in mm."""
     voxel_ml = math.prod(spacing) / 1000
-    return Details(
+    return MaskMetrics(
         surfaces=surface_measures(prediction, label, spacing, tolerance_mm=tolerance_mm),
         detection=detect(prediction, label),
         volume_error_ml=(np.count_nonzero(prediction) - np.count_nonzero(label)) * voxel_ml,

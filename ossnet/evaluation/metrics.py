@@ -13,7 +13,7 @@ from ossnet.data.labels.codes import members
 
 
 @dataclass(frozen=True)
-class Overlap:
+class OverlapMetrics:
     """One class of one case. A class that neither has scores 1, one that only one of them has scores 0."""
 
     dice: float
@@ -28,7 +28,7 @@ def dice_iou(
     classes: int,
     *,
     overlapping: bool = False,
-) -> tuple[Overlap, ...]:
+) -> tuple[OverlapMetrics, ...]:
     """Overlap of every foreground class, of codes (`data/labels/codes.py`): class indices, or a bit a region.
 
     Raises:
@@ -52,7 +52,9 @@ def dice_iou(
     return tuple(map(_overlap, shared, expected, found))
 
 
-def _overlap(shared: int, expected: int, found: int) -> Overlap:
+def _overlap(shared: int, expected: int, found: int) -> OverlapMetrics:
     if expected + found == 0:
-        return Overlap(1.0, 1.0, 0, 0)
-    return Overlap(2 * shared / (expected + found), shared / (expected + found - shared), expected, found)
+        return OverlapMetrics(1.0, 1.0, 0, 0)
+    return OverlapMetrics(
+        2 * shared / (expected + found), shared / (expected + found - shared), expected, found
+    )

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from ossnet.data import Store
 from ossnet.errors import UserError
-from ossnet.evaluation.calibration import Reliability, pooled, reliabilities
-from ossnet.evaluation.cases import CaseScore, check_task, judge_classes, score_case
+from ossnet.evaluation.calibration import ReliabilityBins, pooled, reliabilities
+from ossnet.evaluation.cases import CaseScore, check_task, score_case, score_classes
 from ossnet.evaluation.csv import write_cases
 from ossnet.evaluation.figures import draw_overlay
 from ossnet.evaluation.html_report import render
@@ -19,10 +19,10 @@ from ossnet.evaluation.paper_protocol import POINTS, Protocol, SampledOverlap, s
 from ossnet.evaluation.summary import comparison, report
 from ossnet.inference import Predictor
 from ossnet.inference.temperature import Calibration
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 
 TOLERANCE_MM = 1.0
-"""Of the normalised surface distance."""
+"""Of the normalized surface distance."""
 
 EceProtocol = Literal["unseen", "cross-fitted", "in-sample"]
 """At which temperature probabilities are judged: one fitted on none of the cases, or on none at all; of cases
@@ -61,7 +61,7 @@ def evaluate(
     split: str,
     fold: int | None = None,
     output: Path,
-    against: Predictor | None = None,
+    baseline: Predictor | None = None,
     tolerance_mm: float = TOLERANCE_MM,
     calibration: bool = False,
     fitted: Calibration | None = None,
@@ -71,8 +71,8 @@ def evaluate(
 
     Args:
         fold: of the store, where the network was trained on the others.
-        against: another network, to be compared case by case.
-        tolerance_mm: of the normalised surface distance.
+        baseline: another network, to be compared case by case.
+        tolerance_mm: of the normalized surface distance.
         calibration: also judge probabilities; every voxel is then decided, whatever the method.
         fitted: where the predictor's temperature comes from, so that no case is judged at one fitted on it.
         progress: told of every case with how many are done, and of how many.
@@ -80,14 +80,14 @@ def evaluate(
     Raises:
         UserError: an empty split, or a store prepared for another task than a checkpoint's.
     """
-    predictors = [predictor, *([] if against is None else [against])]
+    predictors = [predictor, *([] if baseline is None else [baseline])]
     for each in predictors:
         check_task(each.task, store)
     cases = store.split(split, fold=fold)
     if not cases:
         msg = f"{store.root}: the {split} split has no cases: choose another or prepare anew"
         raise UserError(msg)
-    judged, began = _Judged(store, tolerance_mm), time.monotonic()
+    judged, began = _Scorer(store, tolerance_mm), time.monotonic()
     total = len(cases) * len(predictors)
     for each in predictors:
         for case in cases:
@@ -103,15 +103,15 @@ def evaluate(
         for name, found in pooled(judged.reliabilities[: len(cases)]).items():
             summary["classes"][name]["ece"] = found.error
     if others:
-        summary["against"] = {**report(others), "difference": comparison(scores, others)}
+        summary["baseline"] = {**report(others), "difference": comparison(scores, others)}
         write_cases(output / "cases_against.csv", others)
-    write_aside(output / "summary.json", json.dumps(summary, indent=2))
+    atomic_write(output / "summary.json", json.dumps(summary, indent=2))
     write_cases(output / "cases.csv", scores)
     overlays = {
         rank: _overlay(predictor, store, score, output / "overlays" / f"{rank}_{score.case}.png", rank)
-        for rank, score in _telling(scores).items()
+        for rank, score in _representative_cases(scores).items()
     }
-    write_aside(output / "evaluation.html", render(summary, overlays))
+    atomic_write(output / "evaluation.html", render(summary, overlays))
     return Evaluation(
         summary,
         output / "cases.csv",
@@ -121,13 +121,13 @@ def evaluate(
     )
 
 
-class _Judged:
+class _Scorer:
     """Scores gathered case by case."""
 
     def __init__(self, store: Store, tolerance_mm: float) -> None:
         self.store = store
         self.tolerance_mm = tolerance_mm
-        self.reliabilities: list[dict[str, Reliability]] = []
+        self.reliabilities: list[dict[str, ReliabilityBins]] = []
         self.scores: list[CaseScore] = []
         self.sampled: dict[Protocol, list[SampledOverlap]] = {protocol: [] for protocol in POINTS}
 
@@ -142,7 +142,7 @@ class _Judged:
         )
         stored, task = self.store.case(case), self.store.task
         codes, label = prediction.classes.numpy(), task.codes(stored.label)
-        details = judge_classes(codes, stored, task, tolerance_mm=self.tolerance_mm)
+        details = score_classes(codes, stored, task, tolerance_mm=self.tolerance_mm)
         for protocol, found in self.sampled.items():
             found.append(sampled_overlap(codes > 0, label > 0, protocol=protocol))
         if prediction.probabilities is not None:
@@ -167,7 +167,7 @@ def _protocol(cases: Sequence[str], fitted: Calibration | None) -> EceProtocol:
     return "in-sample" if fitted.in_sample else "cross-fitted"
 
 
-def _telling(scores: Sequence[CaseScore]) -> dict[str, CaseScore]:
+def _representative_cases(scores: Sequence[CaseScore]) -> dict[str, CaseScore]:
     """The best, the median and the worst case, none of them twice."""
     order = sorted(scores, key=lambda score: score.dice, reverse=True)
     places = {(len(order) - 1) // 2: "median", len(order) - 1: "worst", 0: "best"}
@@ -182,8 +182,8 @@ def _overlay(predictor: Predictor, store: Store, score: CaseScore, path: Path, r
     draw_overlay(
         path,
         image=stored.image[0],
-        label=task.foremost(task.codes(stored.label)),
-        prediction=task.foremost(prediction.classes.numpy()),
+        label=task.display_class(task.codes(stored.label)),
+        prediction=task.display_class(prediction.classes.numpy()),
         spacing=stored.spacing,
         classes=task.class_names,
         title=f"{score.case} ({rank}): Dice {score.dice:.3f}",

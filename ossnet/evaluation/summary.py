@@ -7,7 +7,7 @@ from typing import Any
 from ossnet.config_tree import to_dict
 from ossnet.evaluation.cases import CaseScore
 from ossnet.evaluation.comparison import bootstrap, compare
-from ossnet.evaluation.mask_metrics import Details
+from ossnet.evaluation.mask_metrics import MaskMetrics
 
 POLICY = (
     "a class that neither label nor prediction has scores 1, at 0 mm; one that only one has scores 0, "
@@ -15,7 +15,7 @@ POLICY = (
 )
 
 
-def summarise(scores: Sequence[CaseScore], *, split: str = "val") -> dict[str, float]:
+def summarize(scores: Sequence[CaseScore], *, split: str = "val") -> dict[str, float]:
     """`dice/val` (mean of cases and classes), `dice/val/<class>` (mean of cases), and the same of IoU.
 
     Raises:
@@ -61,7 +61,7 @@ def comparison(scores: Sequence[CaseScore], others: Sequence[CaseScore]) -> dict
     }
 
 
-def _details_report(details: Sequence[Details]) -> dict[str, Any]:
+def _details_report(details: Sequence[MaskMetrics]) -> dict[str, Any]:
     values = [each.values() for each in details]
     spread = {
         name: _spread([each[name] for each in values]) for name in ("hd95_mm", "nsd", "volume_error_ml")

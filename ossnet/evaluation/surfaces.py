@@ -16,7 +16,7 @@ PERCENTILE = 95.0
 
 
 @dataclass(frozen=True)
-class Surfaces:
+class SurfaceMetrics:
     """Two empty masks are at 0 mm and score 1; one empty mask is an image diagonal away and scores 0."""
 
     hd95_mm: float
@@ -31,7 +31,7 @@ def surface_measures(
     spacing: Sequence[float],
     *,
     tolerance_mm: float,
-) -> Surfaces:
+) -> SurfaceMetrics:
     """HD95 and NSD of two masks on one grid; a surface is the voxels that have a face outside.
 
     Raises:
@@ -43,7 +43,7 @@ def surface_measures(
     if not (prediction.any() and label.any()):
         same = not (prediction.any() or label.any())
         diagonal = math.hypot(*(edge * size for edge, size in zip(label.shape, spacing, strict=True)))
-        return Surfaces(0.0 if same else diagonal, float(same))
+        return SurfaceMetrics(0.0 if same else diagonal, float(same))
     from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
     one, other = _cut(prediction, label)
@@ -56,7 +56,7 @@ def surface_measures(
         share = compute_surface_dice(
             one, other, class_thresholds=[tolerance_mm], include_background=True, spacing=sizes
         )
-    return Surfaces(float(hausdorff), float(share))
+    return SurfaceMetrics(float(hausdorff), float(share))
 
 
 def _cut(*masks: Bool[np.ndarray, "X Y Z"]) -> list[torch.Tensor]:

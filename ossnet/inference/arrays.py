@@ -11,7 +11,7 @@ from jaxtyping import Float, Real
 from ossnet.data import Geometry, Scan, Task
 from ossnet.data.imaging.checks import check_finite
 from ossnet.data.imaging.geometry import to_canonical
-from ossnet.data.imaging.normalization import foreground, normalise
+from ossnet.data.imaging.normalization import foreground, normalize
 from ossnet.data.imaging.preprocessing import crop_geometry, to_spacing
 from ossnet.errors import UserError
 
@@ -33,16 +33,16 @@ def scan_from_array(
         raise UserError(msg)
     geometry, volumes = _geometry(voxels.shape[:3], affine), list(np.moveaxis(voxels, -1, 0))
     if task.crop is not None:
-        kinds = zip(volumes, task.normalisations, strict=True)
+        kinds = zip(volumes, task.normalizations, strict=True)
         foregrounds = ((0, foreground(values, kind)) for values, kind in kinds)
         geometry = crop_geometry(foregrounds, geometry, task.crop)
-    geometry = geometry.at_spacing(task.spacing)
+    geometry = geometry.resampled_to(task.spacing)
     image = np.empty((voxels.shape[3], *geometry.working_shape), np.float32)
-    for target, values, kind in zip(image, volumes, task.normalisations, strict=True):
+    for target, values, kind in zip(image, volumes, task.normalizations, strict=True):
         channel = np.ascontiguousarray(to_canonical(values[geometry.kept], geometry), np.float32)
         check_finite(channel[None], path=_IN_MEMORY)
         target[...] = to_spacing(channel, geometry, kind, task)
-        normalise(target, kind)
+        normalize(target, kind)
     return Scan(image, geometry)
 
 

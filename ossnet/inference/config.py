@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["float32", "bf16"]
-Method = Literal["dense", "hierarchical", "paper", "paper-prior"]
+Method = Literal["dense", "hierarchical", "paper", "paper-guided"]
 Axis = Literal["R", "A", "S"]
 MeshFormat = Literal["ply", "stl", "obj"]
 
@@ -15,18 +15,18 @@ class InferenceConfig:
 
     method: Method = "hierarchical"
     """Of occupancy networks. hierarchical: lattices, then every voxel that could be something else, then an
-    audit of what was skipped. dense: decide every voxel. paper, paper-prior: as the paper does, which loses
+    audit of what was skipped. dense: decide every voxel. paper, paper-guided: as the paper does, which loses
     whole pieces that hide between points 4 voxels apart or outside the coarse prediction."""
     points_per_chunk: int = 2**14
     """Points an occupancy network decodes at once: the setting of its memory."""
-    suspicion: float = 0.02
+    refine_threshold: float = 0.02
     """hierarchical: the probability of a class, by the encoder's coarse prediction or by what points around
     say, from which a voxel is asked."""
-    alike_share: float = 0.1
+    similarity_budget: float = 0.1
     """hierarchical: what looks like a class that was found is asked, the likeliest first, until as many were
     asked in vain as half of those up to the last find, and besides this share of what was asked before (8192
     at least). Less is faster and may lose single voxels."""
-    dense_below: int = 2**17
+    dense_max_voxels: int = 2**17
     """hierarchical: volumes of fewer voxels are decided densely, which takes seconds: there is little to
     skip."""
     audit_points: int = 2048
@@ -48,15 +48,15 @@ class InferenceConfig:
             if getattr(self, name) < 1:
                 msg = f"{name}: expected at least 1, found {getattr(self, name)}"
                 raise ValueError(msg)
-        if self.dense_below < 0:
-            msg = f"dense_below: expected a number of voxels from 0, found {self.dense_below}"
+        if self.dense_max_voxels < 0:
+            msg = f"dense_max_voxels: expected a number of voxels from 0, found {self.dense_max_voxels}"
             raise ValueError(msg)
         if not 0 <= self.window_overlap < 1:
             msg = f"window_overlap: expected a share from 0 to below 1, found {self.window_overlap}"
             raise ValueError(msg)
-        if not 0 < self.alike_share <= 1:
-            msg = f"alike_share: expected a share above 0, at most 1, found {self.alike_share}"
+        if not 0 < self.similarity_budget <= 1:
+            msg = f"similarity_budget: expected a share above 0, at most 1, found {self.similarity_budget}"
             raise ValueError(msg)
-        if not 0 < self.suspicion <= 0.5:
-            msg = f"suspicion: expected a probability above 0, at most 0.5, found {self.suspicion}"
+        if not 0 < self.refine_threshold <= 0.5:
+            msg = f"refine_threshold: expected a probability in (0, 0.5], found {self.refine_threshold}"
             raise ValueError(msg)

@@ -21,13 +21,13 @@ from ossnet.errors import UserError
 from ossnet.inference.arrays import scan_from_array
 from ossnet.inference.config import Axis, InferenceConfig, Method, Precision
 from ossnet.inference.methods.audit import Audit
-from ossnet.inference.query.grid import AskedGrid, with_spacing
+from ossnet.inference.query.grid import QueryGrid, with_spacing
 from ossnet.inference.temperature import read_temperature
 from ossnet.inference.volume import predict_volume
 from ossnet.models import NetworkConfig, OccupancyConfig, UNet, UNetConfig, network_from_config
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
-from ossnet.training.compilation import compile_if
+from ossnet.training.compilation import maybe_compile
 
 Images = Path | str | Sequence[Path | str] | tuple[np.ndarray, np.ndarray]
 
@@ -41,7 +41,7 @@ class Segmentation:
     geometry: Geometry
     """Shape, affine and header, those of the scan unless another spacing was asked for."""
     volumes_ml: Mapping[str, float]
-    """Volume of every class in millilitres."""
+    """Volume of every class in milliliters."""
     probabilities: Mapping[str, Float[np.ndarray, "X Y Z"]] | None = None
     """Probability of every class, where it was asked for."""
     regions: Mapping[str, UInt8[np.ndarray, "X Y Z"]] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Predictor:
         load_weights(folder, network)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         network.to(place).eval()
-        compile_if(compiled, network)
+        maybe_compile(compiled, network)
         settings = saved.inference
         settings = replace(
             settings,
@@ -179,12 +179,12 @@ class Predictor:
             audit=prediction.audit,
         )
 
-    def _asked(self, scan: Geometry) -> tuple[Geometry, AskedGrid | None]:
+    def _asked(self, scan: Geometry) -> tuple[Geometry, QueryGrid | None]:
         """The grid of the result, and how the network is asked for it where that is not the working grid."""
         if isinstance(self.network, UNet):
             return scan, None
-        asked = scan.at_spacing(None) if self.spacing is None else with_spacing(scan, self.spacing)
-        return asked, None if asked == scan else AskedGrid.over(scan, asked)
+        asked = scan.resampled_to(None) if self.spacing is None else with_spacing(scan, self.spacing)
+        return asked, None if asked == scan else QueryGrid.over(scan, asked)
 
     def _scan(self, images: Images) -> Scan:
         if isinstance(images, Path | str):

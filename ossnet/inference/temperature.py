@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.errors import UserError
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 
 FILE = "temperature.json"
 
@@ -32,7 +32,7 @@ class Calibration:
     def save(self, checkpoint: Path) -> Path:
         """Write it beside the weights; aside first, then renamed."""
         path = checkpoint / FILE
-        write_aside(path, json.dumps(to_dict(self), indent=2))
+        atomic_write(path, json.dumps(to_dict(self), indent=2))
         return path
 
 

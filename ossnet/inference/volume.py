@@ -18,11 +18,11 @@ from ossnet.inference.methods.audit import Audit
 from ossnet.inference.methods.hierarchical import hierarchical_classes
 from ossnet.inference.methods.paper import paper_classes
 from ossnet.inference.methods.sliding_window import unet_logits
-from ossnet.inference.query.activation import check_decidable, decide, mean_logits, probabilities
+from ossnet.inference.query.activation import check_supported, mean_logits, predict_classes, probabilities
 from ossnet.inference.query.boxes import Box, box_shape, boxes
 from ossnet.inference.query.encoded_volume import EncodedVolume
-from ossnet.inference.query.grid import AskedGrid
-from ossnet.inference.query.tta import MirroredVolume, mirrors
+from ossnet.inference.query.grid import QueryGrid
+from ossnet.inference.query.tta import FlipEnsemble, mirrors
 from ossnet.models import OccupancyConfig, OccupancyNetwork, UNet
 from ossnet.models.precision import autocast
 from ossnet.sampling import SamplingConfig
@@ -50,7 +50,7 @@ def predict_volume(
     sampling: SamplingConfig,
     settings: InferenceConfig,
     with_probabilities: bool = False,
-    asked: AskedGrid | None = None,
+    asked: QueryGrid | None = None,
     temperature: float = 1.0,
 ) -> VolumePrediction:
     """Decide every voxel of a preprocessed volume, of any shape, without its frame.
@@ -66,7 +66,7 @@ def predict_volume(
         ValueError: a network of another kind, one of more than eight overlapping regions, or a grid that a
             U-Net cannot be asked on.
     """
-    overlapping = check_decidable(network)
+    overlapping = check_supported(network)
     image = image.to(next(network.parameters()).device, torch.float32)
     with _evaluating(network), autocast(image.device, settings.precision):
         if isinstance(network, UNet):
@@ -90,11 +90,11 @@ def _encode(
     image: Float[Tensor, "C X Y Z"],
     sampling: SamplingConfig,
     settings: InferenceConfig,
-    asked: AskedGrid | None,
+    asked: QueryGrid | None,
 ) -> EncodedVolume:
     working, chunk = sampling.working_shape, settings.points_per_chunk
     if settings.flips:
-        return MirroredVolume(network, image, working=working, chunk=chunk, asked=asked, flips=settings.flips)
+        return FlipEnsemble(network, image, working=working, chunk=chunk, asked=asked, flips=settings.flips)
     return EncodedVolume(network, image, working=working, chunk=chunk, asked=asked)
 
 
@@ -105,7 +105,7 @@ def _coarse_to_fine(
     if settings.method == "hierarchical":
         codes, found = hierarchical_classes(volume, image, settings, overlapping=overlapping)
         return VolumePrediction(codes, None, volume.asked, found)
-    prior = settings.method == "paper-prior"
+    prior = settings.method == "paper-guided"
     codes = paper_classes(volume, prior=prior, overlapping=overlapping, device=image.device)
     return VolumePrediction(codes, None, volume.asked)
 
@@ -140,7 +140,7 @@ def _gather(
     classes = torch.empty(image.shape[1:], dtype=torch.uint8, device=image.device)
     chances = None
     for box, logits in parts:
-        classes[box] = decide(logits, overlapping=overlapping).reshape(box_shape(box))
+        classes[box] = predict_classes(logits, overlapping=overlapping).reshape(box_shape(box))
         if temperature is not None:
             values = probabilities(logits, overlapping=overlapping, temperature=temperature)
             if chances is None:

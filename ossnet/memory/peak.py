@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 GIB = 2**30
 
 PROTOCOL = (
-    "bytes of tensor storage living at the peak of one optimiser step after warm-up, in blocks of 512; "
-    "parameters, gradients, optimiser state and batch included; the largest over ranks"
+    "bytes of tensor storage living at the peak of one optimizer step after warm-up, in blocks of 512; "
+    "parameters, gradients, optimizer state and batch included; the largest over ranks"
 )
 
 
@@ -22,9 +22,9 @@ class PeakMemory:
     parts: Mapping[str, int] = field(default_factory=dict)
     """Bytes of `allocated` by part; they add up to it.
 
-    On the CPU and predicted: `parameters`, `gradients`, `optimiser_state`, `batch`; `encoder`, `patches` and
+    On the CPU and predicted: `parameters`, `gradients`, `optimizer_state`, `batch`; `encoder`, `patches` and
     `decoder`, what their forward passes made and keep; `workspace`, what the loss, the backward pass and the
-    optimiser made. CUDA's allocator does not tell those four apart: together they are `activations`.
+    optimizer made. CUDA's allocator does not tell those four apart: together they are `activations`.
     """
     device: str = "cpu"
     """`cpu`, `cpu (fake)` or the name of the GPU."""

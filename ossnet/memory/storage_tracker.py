@@ -13,7 +13,7 @@ BLOCK = 512
 """Bytes to which the CUDA caching allocator rounds up; counting the same way makes figures comparable."""
 
 WORKSPACE = "workspace"
-"""The part of what nothing else claims: what the loss, the backward pass and the optimiser make."""
+"""The part of what nothing else claims: what the loss, the backward pass and the optimizer make."""
 
 
 class StorageTracker(TorchDispatchMode):
@@ -31,7 +31,7 @@ class StorageTracker(TorchDispatchMode):
         """Type of the device whose tensors count."""
         self.current = 0
         self.peak = 0
-        self._living: dict[int, _Living] = {}
+        self._living: dict[int, _LiveStorage] = {}
         self._events: list[tuple[int, int]] = []
         self._events_at_peak = 0
         self._part: dict[int, str] = {}
@@ -91,7 +91,7 @@ class StorageTracker(TorchDispatchMode):
         if living is None:
             self._made += 1
             watch = weakref.ref(storage, partial(self._forget, key))
-            living = self._living[key] = _Living(self._made, 0, watch)
+            living = self._living[key] = _LiveStorage(self._made, 0, watch)
             if self._running:
                 self._part[self._made] = self._running[-1]
         if size != living.size:
@@ -112,7 +112,7 @@ class StorageTracker(TorchDispatchMode):
             self._events_at_peak = len(self._events)
 
 
-class _Living:
+class _LiveStorage:
     """One storage that has not been freed yet."""
 
     __slots__ = ("serial", "size", "watch")

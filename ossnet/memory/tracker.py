@@ -34,7 +34,7 @@ def track_peak(
     operation, so it is meant for one step, not for all.
 
     Args:
-        resident: what lives already and stays through the block: parameters and buffers, optimiser state,
+        resident: what lives already and stays through the block: parameters and buffers, optimizer state,
             batch; a mapping names the parts. Gradients are found by themselves.
         modules: by part, what to charge with all that their forward passes make, the innermost first; on the
             CPU only.

@@ -9,7 +9,7 @@ from ossnet.models.kernels.pade import Pade
 
 
 def compile_arithmetic(network: nn.Module) -> None:
-    """Let compiled loops normalise and activate from now on, in place; a network without such units stays.
+    """Let compiled loops normalize and activate from now on, in place; a network without such units stays.
 
     Values and gradients are the same up to rounding. Loops are compiled as they are first needed, some
     seconds each, and kept on disk by torch for later processes.

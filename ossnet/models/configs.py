@@ -43,7 +43,7 @@ class OccupancyConfig:
     """Features of the decoder's residual blocks."""
     decoder_blocks: int = 5
     """Residual blocks of the decoder."""
-    coordinates: Literal["voxel", "normalised"] = "voxel"
+    coordinates: Literal["voxel", "normalized"] = "voxel"
     """What the decoder is told of a point: raw voxel indices as in the paper, or [-1, 1]."""
     conditional_norm: Literal["scalar", "feature"] = "scalar"
     """The decoder's batch statistics: one pair over all features as in the paper, or one pair a feature."""
@@ -65,7 +65,7 @@ class OccupancyConfig:
         )
         odd = self.patch_edge % 2 == 1 and 3 <= self.patch_edge <= 11
         _require(odd, "patch_edge", self.patch_edge, "an odd number from 3 to 11")
-        _require_choice("coordinates", self.coordinates, ("voxel", "normalised"))
+        _require_choice("coordinates", self.coordinates, ("voxel", "normalized"))
         _require_choice("conditional_norm", self.conditional_norm, ("scalar", "feature"))
 
     @property
@@ -108,7 +108,7 @@ class OccupancyConfig:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """A residual U-Net (MONAI's) on whole volumes or on slices, with instance normalisation."""
+    """A residual U-Net (MONAI's) on whole volumes or on slices, with instance normalization."""
 
     kind: Literal["unet"] = field(default="unet", init=False)
     """Tells the configurations of networks apart."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ossnet.models.configs import OccupancyConfig
-from ossnet.models.kernels.checkpointing import recomputed
-from ossnet.models.kernels.chunks import by_points
+from ossnet.models.kernels.checkpointing import checkpointed
+from ossnet.models.kernels.chunks import chunked
 from ossnet.models.kernels.fused import Linear, fused_activation, fused_linear
 from ossnet.models.kernels.normalization import ConditionalNorm, Modulation
 from ossnet.models.kernels.pade import Pade
@@ -23,29 +23,29 @@ Hidden = Float[Tensor, "B N W"]
 
 
 class DecoderBlock(nn.Module):
-    """Two conditionally normalised linear layers beside a shortcut (spec section 5)."""
+    """Two conditionally normalized linear layers beside a shortcut (spec section 5)."""
 
     def __init__(self, config: OccupancyConfig) -> None:
         super().__init__()
         width = config.decoder_width
         self.linear1 = self._first_layer(config)
-        self.normalisation1 = self._normalisation(config)
+        self.normalization1 = self._normalization(config)
         self.activation1 = Pade()
         self.linear2 = nn.Linear(width, width)
-        self.normalisation2 = self._normalisation(config)
+        self.normalization2 = self._normalization(config)
         self.activation2 = Pade()
 
     def _first_layer(self, config: OccupancyConfig) -> nn.Linear:
         return nn.Linear(config.decoder_width, config.decoder_width)
 
     @staticmethod
-    def _normalisation(config: OccupancyConfig) -> ConditionalNorm:
+    def _normalization(config: OccupancyConfig) -> ConditionalNorm:
         per_feature = config.conditional_norm == "feature"
         return ConditionalNorm(config.latent_length, config.decoder_width, per_feature=per_feature)
 
     def modulations(self, latent: Float[Tensor, "B L"]) -> tuple[Modulation, Modulation]:
-        """Gains and offsets of the two normalisations, one row a volume."""
-        return self.normalisation1.modulation(latent), self.normalisation2.modulation(latent)
+        """Gains and offsets of the two normalizations, one row a volume."""
+        return self.normalization1.modulation(latent), self.normalization2.modulation(latent)
 
     def features(
         self, hidden: Hidden, residual: Hidden, modulations: tuple[Modulation, Modulation]
@@ -55,7 +55,7 @@ class DecoderBlock(nn.Module):
         return fused_activation(
             hidden,
             self.activation2,
-            self.normalisation2.standardisation(hidden),
+            self.normalization2.standardization(hidden),
             modulations[1],
             residual=residual,
         )
@@ -64,7 +64,7 @@ class DecoderBlock(nn.Module):
         return fused_linear(
             hidden,
             self.activation1,
-            self.normalisation1.standardisation(hidden),
+            self.normalization1.standardization(hidden),
             modulation,
             Linear(self.linear2.weight, self.linear2.bias),
             sole=True,
@@ -92,7 +92,7 @@ class DecoderBlock(nn.Module):
         return fused_linear(
             hidden,
             self.activation2,
-            self.normalisation2.standardisation(hidden),
+            self.normalization2.standardization(hidden),
             modulations[1],
             following,
             residual=residual,
@@ -105,7 +105,7 @@ class InputBlock(DecoderBlock):
     """The first block: its input is [coordinates | patch features | queried features | latent], its
     shortcut a linear layer.
 
-    The latent, and the centre that coordinates are measured from, are the same for all points of a volume:
+    The latent, and the center that coordinates are measured from, are the same for all points of a volume:
     they are multiplied once and join the bias.
     """
 
@@ -116,17 +116,17 @@ class InputBlock(DecoderBlock):
     def _first_layer(self, config: OccupancyConfig) -> nn.Linear:
         return nn.Linear(3 + config.point_features + config.latent_length, config.decoder_width)
 
-    def volume_terms(self, latent: Float[Tensor, "B L"], centre: Float[Tensor, "3"]) -> tuple[Tensor, Tensor]:
+    def volume_terms(self, latent: Float[Tensor, "B L"], center: Float[Tensor, "3"]) -> tuple[Tensor, Tensor]:
         """What every point of a volume gets from the first layer and the shortcut: two tensors [B, W]."""
         length = latent.shape[1]
         first, second = (
-            functional.linear(latent, layer.weight[:, -length:], layer.bias) + layer.weight[:, :3] @ centre
+            functional.linear(latent, layer.weight[:, -length:], layer.bias) + layer.weight[:, :3] @ center
             for layer in (self.linear1, self.shortcut)
         )
         return first, second
 
     def enter(self, points: Float[Tensor, "B N F"], terms: tuple[Tensor, Tensor]) -> tuple[Hidden, Hidden]:
-        """First linear layer and shortcut of centred coordinates and features."""
+        """First linear layer and shortcut of centered coordinates and features."""
         hidden, residual = (
             _varying_part(points, layer.weight, term)
             for layer, term in zip((self.linear1, self.shortcut), terms, strict=True)
@@ -148,14 +148,14 @@ class Decoder(nn.Module):
         return tuple(self.blocks)  # type: ignore[return-value]
 
     def forward(
-        self, points: Float[Tensor, "B N F"], latent: Float[Tensor, "B D L"], centre: Float[Tensor, "3"]
+        self, points: Float[Tensor, "B N F"], latent: Float[Tensor, "B D L"], center: Float[Tensor, "3"]
     ) -> Float[Tensor, "B N O"]:
-        """Outputs of points given by coordinates measured from `centre`, and features."""
+        """Outputs of points given by coordinates measured from `center`, and features."""
         blocks = self._typed_blocks()
         vectors = latent.to(self.output.weight.dtype).unbind(1)
         own = vectors[1:] or vectors * len(blocks)
         with torch.autocast(points.device.type, enabled=False):
-            terms = blocks[0].volume_terms(vectors[0], centre)
+            terms = blocks[0].volume_terms(vectors[0], center)
             modulations = [block.modulations(vector) for block, vector in zip(blocks, own, strict=True)]
         if self.checkpointing and torch.is_grad_enabled():
             return self._recomputing(points, terms, modulations)
@@ -169,7 +169,7 @@ class Decoder(nn.Module):
             return hidden
 
         tied = self.training or torch.is_grad_enabled()
-        return outputs(points) if tied else by_points(outputs, points)
+        return outputs(points) if tied else chunked(outputs, points)
 
     def _recomputing(
         self,
@@ -191,7 +191,7 @@ class Decoder(nn.Module):
             return block.features(hidden, residual, modulation)
 
         for block, modulation in zip((first, *rest), modulations, strict=True):
-            points = recomputed(block, partial(apply, block, modulation), points)
+            points = checkpointed(block, partial(apply, block, modulation), points)
         return points
 
 

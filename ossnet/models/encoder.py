@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ossnet.models.configs import OccupancyConfig
-from ossnet.models.kernels.checkpointing import recomputed
+from ossnet.models.kernels.checkpointing import checkpointed
 from ossnet.models.kernels.convolution import convolve
 from ossnet.models.kernels.normalization import BatchNorm
 from ossnet.models.kernels.pade import Pade
-from ossnet.models.kernels.pooling import regrid
-from ossnet.models.residual import ResidualBlock, normalise_activate
+from ossnet.models.kernels.pooling import adaptive_max_pool
+from ossnet.models.residual import ResidualBlock, normalize_activate
 
 
 class Latent(NamedTuple):
@@ -30,18 +30,18 @@ class Latent(NamedTuple):
     """Feature maps for the decoder to look into, finest first; none without `feature_query`."""
 
 
-class Mapping(nn.Module):
-    """A 5^3 convolution, batch normalisation and a Pade unit."""
+class ConvBlock(nn.Module):
+    """A 5^3 convolution, batch normalization and a Pade unit."""
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
         super().__init__()
         self.convolution = nn.Conv3d(in_channels, out_channels, 5, padding=2, bias=bias)
-        self.normalisation = BatchNorm(out_channels)
+        self.normalization = BatchNorm(out_channels)
         self.activation = Pade()
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O X Y Z"]:
         """Features on the same grid."""
-        return normalise_activate(convolve(self.convolution, volume), self.normalisation, self.activation)
+        return normalize_activate(convolve(self.convolution, volume), self.normalization, self.activation)
 
 
 class Encoder(nn.Module):
@@ -61,12 +61,12 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(before, after) for before, after in ends)
         narrow = [max(width // 2, 1) for width in widths]
         self.skips = nn.ModuleList(
-            Mapping(width, half, bias=False)
+            ConvBlock(width, half, bias=False)
             for width, half in zip(widths, narrow, strict=True)
             if config.skip_connections
         )
         gathered = sum(narrow) if config.skip_connections else widths[-1]
-        self.latent = Mapping(gathered, config.latent_channels, bias=True)
+        self.latent = ConvBlock(gathered, config.latent_channels, bias=True)
         self.auxiliary = (
             nn.Conv3d(widths[-1], config.classes, 5, padding=2, bias=False) if config.auxiliary_head else None
         )
@@ -80,13 +80,13 @@ class Encoder(nn.Module):
             if fine is not None:
                 maps += [volume] if index else [fine, volume]
             if self.skips:
-                gathered.append(self.skips[index](regrid(volume, self.grid)))
-        features = torch.cat(gathered, 1) if gathered else regrid(volume, self.grid)
+                gathered.append(self.skips[index](adaptive_max_pool(volume, self.grid)))
+        features = torch.cat(gathered, 1) if gathered else adaptive_max_pool(volume, self.grid)
         auxiliary = None if self.auxiliary is None else convolve(self.auxiliary, volume)
         return Latent(self.latent(features).flatten(2), auxiliary, tuple(maps))
 
     def _apply_block(self, block: nn.Module, volume: Tensor) -> tuple[Tensor, Tensor | None]:
         step = partial(block, exposed=self.exposed)
         if self.checkpointing and torch.is_grad_enabled():
-            return recomputed(block, step, volume)
+            return checkpointed(block, step, volume)
         return step(volume)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ossnet.models.decoder import DecoderBlock, InputBlock
-from ossnet.models.encoder import Mapping
+from ossnet.models.encoder import ConvBlock
 from ossnet.models.feature_query import corners
 from ossnet.models.kernels.normalization import BatchNorm, ConditionalNorm
 from ossnet.models.kernels.pade import Pade
@@ -98,13 +98,13 @@ def _batch_norm(x: Tensor, norm: BatchNorm) -> Tensor:
 
 
 def _mapping(x: Tensor, module: nn.Module) -> Tensor:
-    assert isinstance(module, Mapping)
-    return _pade(_batch_norm(module.convolution(x), module.normalisation), module.activation)
+    assert isinstance(module, ConvBlock)
+    return _pade(_batch_norm(module.convolution(x), module.normalization), module.activation)
 
 
 def _residual(x: Tensor, block: ResidualBlock) -> tuple[Tensor, Tensor]:
-    fine = _pade(_batch_norm(block.convolution1(x), block.normalisation1), block.activation1)
-    hidden = _batch_norm(block.convolution2(functional.avg_pool3d(fine, 2)), block.normalisation2)
+    fine = _pade(_batch_norm(block.convolution1(x), block.normalization1), block.activation1)
+    hidden = _batch_norm(block.convolution2(functional.avg_pool3d(fine, 2)), block.normalization2)
     shortcut = block.shortcut(functional.avg_pool3d(x, 2))
     return fine, _pade(hidden + shortcut, block.activation2)
 
@@ -140,8 +140,8 @@ def _decoder_block(points: Tensor, first: Tensor, own: Tensor, block: nn.Module)
         hidden = _with_latent(points, first, block.linear1)
     else:
         hidden = block.linear1(points)
-    hidden = _pade(_conditional(hidden, own, block.normalisation1), block.activation1)
-    hidden = _conditional(block.linear2(hidden), own, block.normalisation2)
+    hidden = _pade(_conditional(hidden, own, block.normalization1), block.activation1)
+    hidden = _conditional(block.linear2(hidden), own, block.normalization2)
     return _pade(hidden + shortcut, block.activation2)
 
 
@@ -153,5 +153,5 @@ def _with_latent(points: Tensor, latent: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def _conditional(x: Tensor, latent: Tensor, norm: ConditionalNorm) -> Tensor:
-    standardised = (x - norm.running_mean) * (norm.running_var + _EPSILON).rsqrt()
-    return norm.gamma(latent).unsqueeze(1) * standardised + norm.beta(latent).unsqueeze(1)
+    standardized = (x - norm.running_mean) * (norm.running_var + _EPSILON).rsqrt()
+    return norm.gamma(latent).unsqueeze(1) * standardized + norm.beta(latent).unsqueeze(1)

@@ -18,10 +18,10 @@ def query_features(
     coordinates: Float[Tensor, "B N 3"],
     grid_shape: Sequence[int],
 ) -> Float[Tensor, "B N Q"]:
-    """Trilinear interpolation of every map at points; constant beyond the centres of a map's edge cells.
+    """Trilinear interpolation of every map at points; constant beyond the centers of a map's edge cells.
 
     The cells of a map divide the volume's extent evenly; its ends lie half a voxel outside the outermost
-    voxel centres, where coordinates are -1 and 1.
+    voxel centers, where coordinates are -1 and 1.
     """
     edges = coordinates.new_tensor(grid_shape)
     shares = (coordinates * (edges - 1) / edges + 1) / 2

@@ -15,7 +15,7 @@ from ossnet.models.configs import OccupancyConfig
 from ossnet.models.decoder import Decoder
 from ossnet.models.encoder import Encoder, Latent
 from ossnet.models.feature_query import query_features
-from ossnet.models.kernels.checkpointing import recomputed
+from ossnet.models.kernels.checkpointing import checkpointed
 from ossnet.models.patch_encoder import PatchEncoder
 from ossnet.models.precision import compute_dtype
 
@@ -62,7 +62,7 @@ class OccupancyNetwork(nn.Module):
 
         Args:
             encoder_input: the working volume averaged over cubes of `encoder_downscale` voxels.
-            coordinates: in [-1, 1]; the centre of voxel i on an axis of X voxels is -1 + 2 i / (X - 1).
+            coordinates: in [-1, 1]; the center of voxel i on an axis of X voxels is -1 + 2 i / (X - 1).
             patches: around each point, local channels first, then mid-range ones averaged to P; None without.
             grid_shape: X, Y, Z of the working volume, which coordinates refer to.
 
@@ -103,7 +103,7 @@ class OccupancyNetwork(nn.Module):
     ) -> Float[Tensor, "B N O"]:
         batch, points = len(latent.vectors), coordinates.shape[1]
         self._expect("coordinates", coordinates, (batch, points, 3))
-        located, centre = self._locate(coordinates, grid_shape)
+        located, center = self._locate(coordinates, grid_shape)
         known = [located]
         if self.patch_encoder is not None:
             edge = self.config.patch_edge
@@ -113,25 +113,25 @@ class OccupancyNetwork(nn.Module):
             known.append(query_features(latent.maps, coordinates, grid_shape))
         precision = compute_dtype(located)
         features = torch.cat([each.to(precision) for each in known], 2)
-        return self.decoder(features, latent.vectors, centre).float()
+        return self.decoder(features, latent.vectors, center).float()
 
     def _map_patches(self, patches: Tensor | None) -> Float[Tensor, "B N V"]:
         assert self.patch_encoder is not None
         assert patches is not None
         if self.config.checkpoint_activations and torch.is_grad_enabled():
-            return recomputed(self.patch_encoder, self.patch_encoder, patches)
+            return checkpointed(self.patch_encoder, self.patch_encoder, patches)
         return self.patch_encoder(patches)
 
     def _locate(self, coordinates: Tensor, grid_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Coordinates as the weights expect them, measured from a centre that the first layer adds back.
+        """Coordinates as the weights expect them, measured from a center that the first layer adds back.
 
         Voxel indices counted from the middle voxel stay exact in half precision.
         """
-        if self.config.coordinates == "normalised":
+        if self.config.coordinates == "normalized":
             return coordinates, coordinates.new_zeros(3)
         half = coordinates.new_tensor([(edge - 1) / 2 for edge in grid_shape])
-        centre = coordinates.new_tensor([edge // 2 for edge in grid_shape])
-        return coordinates * half + (half - centre), centre
+        center = coordinates.new_tensor([edge // 2 for edge in grid_shape])
+        return coordinates * half + (half - center), center
 
     @staticmethod
     def _expect(name: str, tensor: Tensor | None, shape: tuple[int | None, ...]) -> None:

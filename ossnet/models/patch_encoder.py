@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
-from ossnet.models.kernels.base import Slopes
+from ossnet.models.kernels.base import TileGradients
 from ossnet.models.kernels.pade import Pade
 from ossnet.models.kernels.plane_convolution import PlaneLayer
-from ossnet.models.kernels.toeplitz import Transform, links, plane_matrices
+from ossnet.models.kernels.toeplitz import Transform, plane_matrices, toeplitz_index
 from ossnet.models.precision import compute_dtype
 
 _CPU_ELEMENTS = 1 << 17
@@ -31,7 +31,7 @@ class PatchEncoder(nn.Module):
     Only the two convolutions' outputs are kept for the backward pass, and the patches, which exist anyway.
     """
 
-    links: Tensor
+    toeplitz_index: Tensor
 
     def __init__(self, in_channels: int, edge: int) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class PatchEncoder(nn.Module):
         self.activation1 = Pade()
         self.convolution2 = nn.Conv3d(hidden, 1, edge, padding=edge // 2)
         self.activation2 = Pade()
-        self.register_buffer("links", links(edge), persistent=False)
+        self.register_buffer("links", toeplitz_index(edge), persistent=False)
 
     def forward(self, patches: Float[Tensor, "B N C P P P"]) -> Float[Tensor, "B N V"]:
         """Features of each point, in the precision of matrix products."""
         weights = self.convolution1.weight, self.convolution2.weight
         with torch.autocast(patches.device.type, enabled=False):
             transform = Transform.of(self.edge, weights[0].detach())
-            first, second = (plane_matrices(weight, transform, self.links) for weight in weights)
+            first, second = (plane_matrices(weight, transform, self.toeplitz_index) for weight in weights)
         flat = _PatchFeatures.apply(
             patches.flatten(0, 1).contiguous(),
             transform,
@@ -134,7 +134,7 @@ class _Sums:
         self.bias = matrices.new_zeros(matrices.shape[2], dtype=torch.float64)
         self.coefficients = matrices.new_zeros(10, dtype=torch.float64)
 
-    def add(self, slopes: Slopes) -> None:
+    def add(self, slopes: TileGradients) -> None:
         """Count one part's bias and Pade coefficients."""
         self.bias += slopes.beta.sum((0, 1))
         self.coefficients += slopes.coefficients

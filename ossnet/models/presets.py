@@ -12,7 +12,7 @@ _QUERY: dict[str, Any] = {
     "feature_query": True,
     "decoder_width": 128,
     "decoder_blocks": 3,
-    "coordinates": "normalised",
+    "coordinates": "normalized",
     "conditional_norm": "feature",
 }
 _VARIANTS: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from ossnet.models.kernels.convolution import convolve
 from ossnet.models.kernels.fused import fused_activation
 from ossnet.models.kernels.normalization import BatchNorm
 from ossnet.models.kernels.pade import Pade
-from ossnet.models.kernels.pooling import halve
+from ossnet.models.kernels.pooling import avg_pool_2x
 
 _ROW = 512  # long enough for vector instructions
 _CPU_SLAB = 1 << 20  # values of a feature map that is only passed through
@@ -31,10 +31,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.convolution1 = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.normalisation1 = BatchNorm(out_channels)
+        self.normalization1 = BatchNorm(out_channels)
         self.activation1 = Pade()
         self.convolution2 = nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.normalisation2 = BatchNorm(out_channels)
+        self.normalization2 = BatchNorm(out_channels)
         self.shortcut = (
             nn.Identity()
             if in_channels == out_channels
@@ -48,12 +48,12 @@ class ResidualBlock(nn.Module):
         """Features at half the resolution; if `exposed`, also those before the halving."""
         whole = exposed or self.training or torch.is_grad_enabled() or volume.shape[2] % 2
         fine = self._fine(volume, slice(None)) if whole else None
-        hidden = convolve(self.convolution2, self._halved(volume) if fine is None else halve(fine))
-        halved = normalise_activate(
+        hidden = convolve(self.convolution2, self._halved(volume) if fine is None else avg_pool_2x(fine))
+        halved = normalize_activate(
             hidden,
-            self.normalisation2,
+            self.normalization2,
             self.activation2,
-            residual=self.shortcut(halve(volume)),
+            residual=self.shortcut(avg_pool_2x(volume)),
             sole=not exposed,
         )
         return halved, fine if exposed else None
@@ -64,7 +64,7 @@ class ResidualBlock(nn.Module):
         first = max(start - 1, 0)
         hidden = convolve(self.convolution1, volume[:, :, first : stop + 1])
         hidden = hidden[:, :, start - first : stop - first]
-        return normalise_activate(hidden, self.normalisation1, self.activation1)
+        return normalize_activate(hidden, self.normalization1, self.activation1)
 
     def _halved(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O x y z"]:
         """The same halved, a few planes at a time, so that the finest map never lives as a whole."""
@@ -72,18 +72,18 @@ class ResidualBlock(nn.Module):
         slab = _CPU_SLAB if volume.device.type == "cpu" else _DEVICE_SLAB
         step = max(_FEWEST_PLANES, slab // per_plane // 2 * 2)
         starts = range(0, volume.shape[2], step)
-        return torch.cat([halve(self._fine(volume, slice(start, start + step))) for start in starts], 2)
+        return torch.cat([avg_pool_2x(self._fine(volume, slice(start, start + step))) for start in starts], 2)
 
 
-def normalise_activate(
+def normalize_activate(
     volume: Float[Tensor, "B C X Y Z"],
-    normalisation: BatchNorm,
+    normalization: BatchNorm,
     activation: Pade,
     *,
     residual: Float[Tensor, "B C X Y Z"] | None = None,
     sole: bool = False,
 ) -> Float[Tensor, "B C X Y Z"]:
-    """Batch normalisation, an added residual, the Pade unit; `sole` as in `fused_activation`.
+    """Batch normalization, an added residual, the Pade unit; `sole` as in `fused_activation`.
 
     Without gradients the result may take the place of the volume.
     """
@@ -91,8 +91,8 @@ def normalise_activate(
     activated = fused_activation(
         rows,
         activation,
-        normalisation.standardisation(rows),
-        normalisation.modulation(rows.shape[2] // volume.shape[1]),
+        normalization.standardization(rows),
+        normalization.modulation(rows.shape[2] // volume.shape[1]),
         residual=None if residual is None else _rows(residual),
         sole=sole,
         spent=not torch.is_grad_enabled(),

@@ -15,7 +15,7 @@ from ossnet.models.configs import UNetConfig
 
 
 class UNet(nn.Module):
-    """A residual U-Net with instance normalisation and PReLU; any size, by zero padding at the far ends."""
+    """A residual U-Net with instance normalization and PReLU; any size, by zero padding at the far ends."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from pathlib import Path
 from uuid import uuid4
 
 
-def write_aside(path: Path, content: str | bytes) -> None:
+def atomic_write(path: Path, content: str | bytes) -> None:
     """Write a file under another name and rename it, so that nothing half-written is left.
 
     Raises:

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from ossnet import config_tree as tree
 from ossnet.inference.query.grid import prediction_grid
 from ossnet.models import OccupancyConfig
-from ossnet.planning.dummy_batch import settled_shape
-from ossnet.planning.estimator import Forecast
+from ossnet.planning.dummy_batch import require_working_shape
+from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.peak import Plannable
 
 Configuration = TypeVar("Configuration", bound=Plannable)
@@ -23,7 +23,7 @@ MOST = {"batch": 2**12, "points": 2**24, "edge": 2**11}
 
 
 @dataclass(frozen=True)
-class Margin:
+class MemoryOverhead:
     """What a GPU needs beyond living tensors: its context, kernels' workspace, the allocator's fragments.
 
     A starting guess until it has been calibrated on GPUs.
@@ -40,11 +40,11 @@ class Margin:
         return f"{self.factor:g} x peak + {self.fixed / GB:g} GB"
 
 
-MARGIN = Margin()
+MARGIN = MemoryOverhead()
 
 
 @dataclass(frozen=True)
-class Limits:
+class MaxSizes:
     """The largest of each that fits, all else as configured; None where even the smallest does not fit."""
 
     batch: int | None
@@ -60,7 +60,7 @@ def smallest_gpu(needed: int) -> int | None:
     return next((size for size in COMMON_GPUS if needed <= size), None)
 
 
-def limits(config: Plannable, budget: int, forecast: Forecast) -> Limits:
+def limits(config: Plannable, budget: int, forecast: PeakEstimator) -> MaxSizes:
     """The largest batch, points and shape of a configuration that a budget has room for.
 
     Raises:
@@ -84,12 +84,12 @@ def limits(config: Plannable, budget: int, forecast: Forecast) -> Limits:
             -(-config.sampling.points // 64),
             MOST["points"] // 64,
         )
-    longest = max(settled_shape(config.sampling))
+    longest = max(require_working_shape(config.sampling))
     edge = search(lambda size: resized(config, EDGE * size), -(-longest // EDGE), MOST["edge"] // EDGE)
-    return Limits(
+    return MaxSizes(
         batch=batch,
         points=None if points is None else 64 * points,
-        shape=None if edge is None else settled_shape(resized(config, EDGE * edge).sampling),
+        shape=None if edge is None else require_working_shape(resized(config, EDGE * edge).sampling),
     )
 
 
@@ -124,6 +124,6 @@ def changed(config: Configuration, values: dict[str, Any]) -> Configuration:
 
 def resized(config: Configuration, edge: int) -> Configuration:
     """The same network on a working grid of the same proportions and another longest edge, in voxels."""
-    shape = settled_shape(config.sampling)
+    shape = require_working_shape(config.sampling)
     scaled = [max(EDGE, -(-length * edge // max(shape) // EDGE) * EDGE) for length in shape]
     return changed(config, {"sampling.working_shape": prediction_grid(config.model, scaled, None)})

@@ -15,7 +15,7 @@ from ossnet.sampling.grid import Shape, encoder_grid
 from ossnet.sampling.regions import targets
 
 
-def standin_batch(
+def dummy_batch(
     model: NetworkConfig, sampling: SamplingConfig, *, volumes: int, device: torch.device
 ) -> Batch:
     """Zeros in the place of `volumes` volumes.
@@ -23,13 +23,13 @@ def standin_batch(
     Raises:
         UserError: the configuration has no working shape yet.
     """
-    working = settled_shape(sampling)
+    working = require_working_shape(sampling)
     if isinstance(model, OccupancyConfig):
         return _points(model, sampling, working, volumes, device)
     return _crops(model, sampling, working, volumes, device)
 
 
-def settled_shape(sampling: SamplingConfig) -> Shape:
+def require_working_shape(sampling: SamplingConfig) -> Shape:
     """The working shape.
 
     Raises:

@@ -9,8 +9,8 @@ import torch
 from ossnet.memory import PeakMemory
 from ossnet.models import network_config
 from ossnet.planning.budget import EDGE, MARGIN, resized, smallest_gpu
-from ossnet.planning.dummy_batch import settled_shape
-from ossnet.planning.estimator import Forecast
+from ossnet.planning.dummy_batch import require_working_shape
+from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.inference import Applicable
 from ossnet.planning.peak import Plannable, measure
 
@@ -24,7 +24,7 @@ class Whole(Plannable, Applicable, Protocol):
 
 
 @dataclass(frozen=True)
-class Outlook:
+class MemoryEstimate:
     """One configuration's memory."""
 
     name: str
@@ -41,12 +41,12 @@ class Outlook:
     """Of one step, where that was asked for."""
 
 
-def measurable(*, asked: bool) -> bool:
+def should_measure(*, asked: bool) -> bool:
     """Whether to take real steps: where it was asked for, or there is a GPU."""
     return asked or torch.cuda.is_available()
 
 
-def outlook(config: Whole, forecast: Forecast, *, name: str, measured: bool) -> Outlook:
+def outlook(config: Whole, forecast: PeakEstimator, *, name: str, measured: bool) -> MemoryEstimate:
     """What one configuration will need.
 
     Raises:
@@ -54,7 +54,7 @@ def outlook(config: Whole, forecast: Forecast, *, name: str, measured: bool) -> 
     """
     training = forecast.training(config)
     needed = MARGIN.needed(training.allocated)
-    return Outlook(
+    return MemoryEstimate(
         name=name,
         training=training,
         inference=forecast.inference(config),
@@ -65,7 +65,7 @@ def outlook(config: Whole, forecast: Forecast, *, name: str, measured: bool) -> 
 
 
 @dataclass(frozen=True)
-class Growth:
+class ScalingCurve:
     """Predicted peaks of training at several resolutions."""
 
     network: str
@@ -79,7 +79,7 @@ class Growth:
         return [prod(shape) ** (1 / 3) for shape in self.shapes]
 
 
-def growth(config: Plannable, forecast: Forecast) -> list[Growth]:
+def growth(config: Plannable, forecast: PeakEstimator) -> list[ScalingCurve]:
     """Of a configuration and of the U-Nets in its place, all else being the same.
 
     Raises:
@@ -95,9 +95,9 @@ def growth(config: Plannable, forecast: Forecast) -> list[Growth]:
     return [_grown(replace(cast(Any, config), model=each), forecast) for each in models.values()]
 
 
-def _grown(config: Plannable, forecast: Forecast) -> Growth:
-    longest = max(settled_shape(config.sampling))
+def _grown(config: Plannable, forecast: PeakEstimator) -> ScalingCurve:
+    longest = max(require_working_shape(config.sampling))
     edges = sorted({max(4, round(step * longest / EDGE)) * EDGE for step in STEPS})
-    sized = {settled_shape(each.sampling): each for each in (resized(config, edge) for edge in edges)}
+    sized = {require_working_shape(each.sampling): each for each in (resized(config, edge) for edge in edges)}
     peaks = [forecast.training(each).allocated_gib for each in sized.values()]
-    return Growth(config.model.name, tuple(sized), tuple(peaks))
+    return ScalingCurve(config.model.name, tuple(sized), tuple(peaks))

@@ -9,7 +9,7 @@ from ossnet.planning.inference import Applicable, predict_inference
 from ossnet.planning.peak import Plannable, predict
 
 
-class Forecast:
+class PeakEstimator:
     """Predicts peaks and remembers them."""
 
     def __init__(self, workers: int = 1) -> None:
@@ -47,11 +47,11 @@ class Forecast:
 def _of_training(config: Plannable) -> str:
     """All of a configuration that takes memory in training."""
     sampling, training = config.sampling, config.training
-    optimiser = {name: value for name, value in to_dict(config.optimiser).items() if not _is_number(value)}
+    optimizer = {name: value for name, value in to_dict(config.optimizer).items() if not _is_number(value)}
     return _text(
         model=to_dict(config.model),
         loss=to_dict(config.loss),
-        optimiser=optimiser,
+        optimizer=optimizer,
         points=(sampling.drawn, sampling.candidates, sampling.uncertain_points),
         voxels=(sampling.working_shape, sampling.crop_shape, sampling.slices),
         training=(training.batch_size, training.precision),

@@ -14,7 +14,7 @@ from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.inference.methods.similarity import EDGE, MOST
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
-from ossnet.planning.dummy_batch import settled_shape
+from ossnet.planning.dummy_batch import require_working_shape
 from ossnet.sampling import SamplingConfig
 
 PROTOCOL = (
@@ -61,7 +61,7 @@ def predict_inference(config: Applicable) -> PeakMemory:
 
 def _volume(config: Applicable, device: torch.device) -> PeakMemory:
     """Which voxels a hierarchical prediction asks about depends on the volume; a dense one asks about all."""
-    shape, settings = settled_shape(config.sampling), replace(config.inference, method="dense")
+    shape, settings = require_working_shape(config.sampling), replace(config.inference, method="dense")
     with torch.random.fork_rng(devices=[]), device:
         network = network_from_config(config.model)
     image = torch.zeros((config.model.in_channels, *shape), device=device)

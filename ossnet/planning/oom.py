@@ -32,7 +32,7 @@ def check_memory(config: Plannable, device: torch.device, *, workers: int) -> fl
 
 
 @contextmanager
-def out_of_memory_told(
+def reraise_oom(
     config: Plannable, *, workers: int, measured_gib: Callable[[], float | None]
 ) -> Iterator[None]:
     """Turn the many ways in which a block can run out of memory into one error of one line.
@@ -69,7 +69,7 @@ def explanation(
     now = predict(config, workers=workers).allocated
     peaks = {
         option: predict(changed(config, values), workers=workers).allocated
-        for option, values in savings(config, workers=workers).items()
+        for option, values in memory_saving_options(config, workers=workers).items()
     }
     measured = "" if measured_gib is None else f" (measured: {measured_gib:.3g} GiB)"
     there = "" if there_gib is None else f", and {there_gib:.3g} GiB are there"
@@ -83,7 +83,7 @@ def explanation(
     return f"{told}; with {best} it would be {peaks[best] / GIB:.3g} GiB"
 
 
-def savings(config: Plannable, *, workers: int) -> dict[str, dict[str, Any]]:
+def memory_saving_options(config: Plannable, *, workers: int) -> dict[str, dict[str, Any]]:
     """Changes that save memory, by how they are written on a command line."""
     model, training = config.model, config.training
     found: dict[str, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Peak memory of one optimiser step of a configuration: measured by taking it, or predicted without."""
+"""Peak memory of one optimizer step of a configuration: measured by taking it, or predicted without."""
 
 from typing import Protocol
 
@@ -8,11 +8,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
-from ossnet.planning.dummy_batch import standin_batch
+from ossnet.planning.dummy_batch import dummy_batch
 from ossnet.sampling import SamplingConfig
-from ossnet.training import LossConfig, OptimiserConfig, TrainingConfig
-from ossnet.training.optimizer import build_optimiser, resident
-from ossnet.training.step import optimiser_step
+from ossnet.training import LossConfig, OptimizerConfig, TrainingConfig
+from ossnet.training.optimizer import build_optimizer, state_tensors
+from ossnet.training.step import optimizer_step
 
 
 class Plannable(Protocol):
@@ -25,7 +25,7 @@ class Plannable(Protocol):
     @property
     def loss(self) -> LossConfig: ...
     @property
-    def optimiser(self) -> OptimiserConfig: ...
+    def optimizer(self) -> OptimizerConfig: ...
     @property
     def training(self) -> TrainingConfig: ...
 
@@ -58,26 +58,26 @@ def predict(config: Plannable, *, workers: int = 1) -> PeakMemory:
 
 
 def _second_step(config: Plannable, device: torch.device, workers: int) -> PeakMemory:
-    """The first step makes the optimiser's state, the second is counted; on fake tensors, where nothing warms
-    up, the first is the optimiser's alone."""
+    """The first step makes the optimizer's state, the second is counted; on fake tensors, where nothing warms
+    up, the first is the optimizer's alone."""
     precision = config.training.precision
     with torch.random.fork_rng(devices=[]), device:  # fake parameters can be made, but not moved
         network = network_from_config(config.model)
         network.train()
-    optimiser = build_optimiser(network, config.optimiser)
+    optimizer = build_optimizer(network, config.optimizer)
     volumes = -(-config.training.batch_size // workers)
-    batch = standin_batch(config.model, config.sampling, volumes=volumes, device=device)
+    batch = dummy_batch(config.model, config.sampling, volumes=volumes, device=device)
     if detect_fake_mode() is None:
-        optimiser_step(network, optimiser, batch, config.loss, precision=precision)
+        optimizer_step(network, optimizer, batch, config.loss, precision=precision)
     else:
         for parameter in network.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        optimiser.step()
+        optimizer.step()
     parts = {
         "parameters": [*network.parameters(), *network.buffers()],
-        "optimiser_state": resident(optimiser),
+        "optimizer_state": state_tensors(optimizer),
         "batch": batch.tensors(),
     }
     with track_peak(device, resident=parts, modules=network.parts(), precision=precision) as peak:
-        optimiser_step(network, optimiser, batch, config.loss, precision=precision)
+        optimizer_step(network, optimizer, batch, config.loss, precision=precision)
     return peak.memory

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ossnet.config_tree import to_dict
-from ossnet.output.atomic_write import write_aside
-from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, Limits, limits
-from ossnet.planning.estimate import Growth, Outlook, growth
-from ossnet.planning.estimator import Forecast
+from ossnet.output.atomic_write import atomic_write
+from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, MaxSizes, limits
+from ossnet.planning.estimate import MemoryEstimate, ScalingCurve, growth
+from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.peak import Plannable
 from ossnet.planning.tables import draw, show, show_parts
 
@@ -21,10 +21,10 @@ class Report:
 
     budget: int
     """Bytes of the GPU to fit."""
-    outlooks: tuple[Outlook, ...]
-    limits: Limits | None = None
+    outlooks: tuple[MemoryEstimate, ...]
+    limits: MaxSizes | None = None
     """Of one configuration."""
-    growing: tuple[Growth, ...] = ()
+    growing: tuple[ScalingCurve, ...] = ()
     picture: Path | None = None
 
     def shares(self) -> str:
@@ -36,11 +36,11 @@ class Report:
         ]
         return ", ".join(parts)
 
-    def with_growth(self, config: Plannable, forecast: Forecast, folder: Path) -> "Report":
+    def with_growth(self, config: Plannable, forecast: PeakEstimator, folder: Path) -> "Report":
         """The same with what fits the budget, and a picture of growth, renamed when whole."""
         lines = tuple(growth(config, forecast))
         picture = folder / "growth.png"
-        write_aside(picture, draw(lines))
+        atomic_write(picture, draw(lines))
         return replace(self, limits=limits(config, self.budget, forecast), growing=lines, picture=picture)
 
     def told(self) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ossnet.memory.peak import GIB
 from ossnet.output.tables import print_table
 from ossnet.planning.budget import COMMON_GPUS, GB
-from ossnet.planning.estimate import Growth, Outlook
+from ossnet.planning.estimate import MemoryEstimate, ScalingCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ _MARKERS = "os^"
 _PARTS = (
     "parameters",
     "gradients",
-    "optimiser_state",
+    "optimizer_state",
     "batch",
     "volume",
     "encoder",
@@ -27,7 +27,7 @@ _PARTS = (
 )
 
 
-def show(outlooks: Sequence[Outlook]) -> None:
+def show(outlooks: Sequence[MemoryEstimate]) -> None:
     """Print a row a configuration, the hungriest last."""
     measured = any(each.measured is not None for each in outlooks)
     columns = ["network", "training GiB", "inference GiB", "needs GB", "smallest GPU"]
@@ -40,7 +40,7 @@ def show(outlooks: Sequence[Outlook]) -> None:
     print_table(columns, rows)
 
 
-def show_parts(outlook: Outlook) -> None:
+def show_parts(outlook: MemoryEstimate) -> None:
     """Print what the peaks are made of, in GiB."""
     peaks = {"training": outlook.training.parts, "inference": outlook.inference.parts}
     names = [part for part in _PARTS if any(parts.get(part, 0) for parts in peaks.values())]
@@ -53,7 +53,7 @@ def gpu_name(size: int | None) -> str:
     return f"more than {COMMON_GPUS[-1] // GB} GB" if size is None else f"{size // GB} GB"
 
 
-def draw(lines: Sequence[Growth]) -> bytes:
+def draw(lines: Sequence[ScalingCurve]) -> bytes:
     """Predicted peak of training against the resolution, a line a network, as PNG."""
     from matplotlib.figure import Figure
 
@@ -67,7 +67,7 @@ def draw(lines: Sequence[Growth]) -> bytes:
     return sink.getvalue()
 
 
-def _finish(axes: "Axes", lines: Sequence[Growth]) -> None:
+def _finish(axes: "Axes", lines: Sequence[ScalingCurve]) -> None:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     axes.set(xscale="log", yscale="log", xlabel="working grid (voxels)")
@@ -94,7 +94,7 @@ def _finish(axes: "Axes", lines: Sequence[Growth]) -> None:
     axes.legend()
 
 
-def _cells(outlook: Outlook) -> tuple[str, ...]:
+def _cells(outlook: MemoryEstimate) -> tuple[str, ...]:
     return (
         outlook.name,
         f"{outlook.training.allocated_gib:.3f}",
@@ -104,5 +104,5 @@ def _cells(outlook: Outlook) -> tuple[str, ...]:
     )
 
 
-def _measured(outlook: Outlook) -> str:
+def _measured(outlook: MemoryEstimate) -> str:
     return "" if outlook.measured is None else f"{outlook.measured.allocated_gib:.3f}"

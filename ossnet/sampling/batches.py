@@ -20,13 +20,13 @@ from ossnet.models import OccupancyConfig, UNetConfig
 from ossnet.sampling.candidates import ForegroundCache, find_foreground
 from ossnet.sampling.config import SamplingConfig
 from ossnet.sampling.distance import signed_distances
-from ossnet.sampling.downscale import any_in_cells, shrink
+from ossnet.sampling.downscale import max_pool_any, shrink
 from ossnet.sampling.gather import empty, gather_patches
 from ossnet.sampling.grid import Shape, coordinates, encoder_grid, offset, pad
 from ossnet.sampling.points import draw_points
 from ossnet.sampling.regions import class_masks, targets
-from ossnet.sampling.sampler import Reference
-from ossnet.sampling.transforms.augmentation import AugmentationConfig, Augmented, Augmenter
+from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.transforms.augmentation import AugmentationConfig, AugmentedCase, Augmenter
 from ossnet.sampling.transforms.planes import floats
 
 
@@ -96,7 +96,7 @@ class DenseBatch(Batch):
         return self.image[:, 0].numel()
 
 
-BatchMaker = Callable[[Sequence[Reference]], Batch]
+BatchMaker = Callable[[Sequence[SampleKey]], Batch]
 
 
 def batch_maker(
@@ -111,7 +111,7 @@ def batch_maker(
 
     augment, foregrounds = Augmenter(augmentation, seed), ForegroundCache()
 
-    def sample(reference: Reference, patches: Tensor | None) -> dict[str, Tensor | None]:
+    def sample(reference: SampleKey, patches: Tensor | None) -> dict[str, Tensor | None]:
         case, generator = store.case(reference.case), _generator(seed, reference)
         augmented = augment(case.image, store.task.codes(case.label), case.spacing, generator)
         label = torch.from_numpy(augmented.label.copy())
@@ -123,7 +123,7 @@ def batch_maker(
             gather_patches(augmented.image, indices, patches, **kinds)
         return _points(augmented.image, label, indices, case.spacing, model, sampling)
 
-    def make(references: Sequence[Reference]) -> Batch:
+    def make(references: Sequence[SampleKey]) -> Batch:
         patches = _patches(len(references), model, sampling)
         rooms = [None] * len(references) if patches is None else patches
         samples = [sample(reference, room) for reference, room in zip(references, rooms, strict=True)]
@@ -133,13 +133,13 @@ def batch_maker(
     return make
 
 
-def batches(steps: Iterable[Sequence[Reference]], make: BatchMaker) -> Iterator[Batch]:
+def batches(steps: Iterable[Sequence[SampleKey]], make: BatchMaker) -> Iterator[Batch]:
     """The batches of a run, made as they are asked for."""
     for references in steps:
         yield make(references)
 
 
-def _generator(seed: int, reference: Reference) -> torch.Generator:
+def _generator(seed: int, reference: SampleKey) -> torch.Generator:
     key = zlib.crc32(f"{seed}/{reference.epoch}/{reference.step}/{reference.case}".encode())
     return torch.Generator().manual_seed(key)
 
@@ -155,7 +155,7 @@ def _patches(
 
 def _indices(
     case: StoredCase,
-    augmented: Augmented,
+    augmented: AugmentedCase,
     sampling: SamplingConfig,
     foregrounds: ForegroundCache,
     generator: torch.Generator,
@@ -201,7 +201,7 @@ def _points(
 def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
     """Each class pooled by the maximum to the auxiliary head's grid (paper, section 3)."""
     grid = encoder_grid(model, label.shape)
-    return torch.stack([any_in_cells(mask, grid) for mask in class_masks(label, model)]).float()
+    return torch.stack([max_pool_any(mask, grid) for mask in class_masks(label, model)]).float()
 
 
 def _crops(
@@ -228,10 +228,10 @@ def _box(label: Tensor, shape: Shape, generator: torch.Generator) -> tuple[slice
     starts = [int(torch.randint(room + 1, (), generator=generator)) for room in rooms]
     foreground = label.nonzero()
     if len(foreground) and float(torch.rand((), generator=generator)) < 0.5:
-        centre = foreground[int(torch.randint(len(foreground), (), generator=generator))].tolist()
+        center = foreground[int(torch.randint(len(foreground), (), generator=generator))].tolist()
         starts = [
             min(max(middle - edge // 2, 0), room)
-            for middle, edge, room in zip(centre, edges, rooms, strict=True)
+            for middle, edge, room in zip(center, edges, rooms, strict=True)
         ]
     x, y, z = (slice(start, start + edge) for start, edge in zip(starts, edges, strict=True))
     return x, y, z

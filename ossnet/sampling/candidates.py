@@ -19,7 +19,7 @@ CACHE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Foreground:
+class PointCandidates:
     """Voxels that points are drawn from, numbered in C order; none where no share needs them."""
 
     classes: tuple[Int[Tensor, "N"], ...]
@@ -37,22 +37,22 @@ class Foreground:
 
 def find_foreground(
     label: Int[Tensor, "X Y Z"], spacing: Sequence[float], config: SamplingConfig
-) -> Foreground:
+) -> PointCandidates:
     """What the shares of a configuration need of a label; `spacing` in mm along X, Y and Z."""
     none = torch.empty(0, dtype=torch.int32)
     foreground = label > 0
     if not foreground.any():
-        return Foreground((), none, none)
+        return PointCandidates((), none, none)
     classes: tuple[Tensor, ...] = ()
-    if config.foreground_share:
+    if config.foreground_fraction:
         classes = _by_class(label)
     border = none
-    if config.border_share and config.border_unit == "voxels":
+    if config.border_fraction and config.border_unit == "voxels":
         border = border_within_voxels(foreground, int(config.border_width))
-    elif config.border_share:
+    elif config.border_fraction:
         border = border_within_mm(foreground, spacing, config.border_width)
-    surface = _surface(foreground) if config.gaussian_share else none
-    return Foreground(classes, border, surface)
+    surface = _surface(foreground) if config.gaussian_fraction else none
+    return PointCandidates(classes, border, surface)
 
 
 class ForegroundCache:
@@ -60,9 +60,9 @@ class ForegroundCache:
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit = limit
-        self._kept: OrderedDict[str, Foreground] = OrderedDict()
+        self._kept: OrderedDict[str, PointCandidates] = OrderedDict()
 
-    def get(self, case: str, find: Callable[[], Foreground]) -> Foreground:
+    def get(self, case: str, find: Callable[[], PointCandidates]) -> PointCandidates:
         """That of a case, found where it is not kept."""
         if case not in self._kept:
             self._kept[case] = find()

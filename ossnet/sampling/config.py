@@ -13,13 +13,13 @@ class SamplingConfig:
 
     points: int = 2**14
     """Points a volume and step (the paper: 2^14)."""
-    border_share: float = 0.0
+    border_fraction: float = 0.0
     """Share of the points within `border_width` of the foreground's border (the paper: 0.5 for LiTS)."""
-    foreground_share: float = 0.0
+    foreground_fraction: float = 0.0
     """Share of the points inside the foreground, as many in each class that a case has."""
-    gaussian_share: float = 0.0
+    gaussian_fraction: float = 0.0
     """Share of the points at random voxels of the foreground's surface, moved by a Gaussian."""
-    uncertain_share: float = 0.0
+    uncertain_fraction: float = 0.0
     """Share of the points where the network is least sure among `uncertain_candidates` times as many."""
     border_width: float = 6.0
     """How far the border reaches to either side."""
@@ -36,7 +36,7 @@ class SamplingConfig:
     slices: int = 16
     """Slices a volume and step for a 2-D network."""
     working_shape: tuple[int, int, int] | None = None
-    """The grid every case is centred in; nothing: the study's largest case, rounded up for the network."""
+    """The grid every case is centered in; nothing: the study's largest case, rounded up for the network."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn, naming the field."""
@@ -51,7 +51,7 @@ class SamplingConfig:
         if self.border_unit == "voxels" and self.border_width != int(self.border_width):
             msg = f"border_width must be a whole number of voxels, found {self.border_width}"
             raise ValueError(msg)
-        names = ("border_share", "foreground_share", "gaussian_share", "uncertain_share")
+        names = ("border_fraction", "foreground_fraction", "gaussian_fraction", "uncertain_fraction")
         shares = [getattr(self, name) for name in names]
         if not (min(shares) >= 0 and sum(shares) <= 1 + 1e-9):  # a sum of shares may round up
             found = ", ".join(map(str, shares))
@@ -61,7 +61,7 @@ class SamplingConfig:
     @property
     def uncertain_points(self) -> int:
         """Points kept of `candidates`."""
-        return int(self.points * self.uncertain_share)
+        return int(self.points * self.uncertain_fraction)
 
     @property
     def candidates(self) -> int:

@@ -19,7 +19,7 @@ def signed_distances(
 ) -> Float[Tensor, "N K"]:
     """Distance to the surface of every class in units of `reach`, negative inside, cut to [-1, 1].
 
-    Measured between voxel centres: from a voxel outside to the nearest one inside, or the other way round. Of
+    Measured between voxel centers: from a voxel outside to the nearest one inside, or the other way round. Of
     a class that a case lacks every point is as far as can be.
 
     Args:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ossnet.sampling.grid import offset
-from ossnet.sampling.transforms.planes import Planes
+from ossnet.sampling.transforms.planes import PlaneReader
 
 
 def shrink(
@@ -19,11 +19,11 @@ def shrink(
 ) -> Float[Tensor, "C x y z"]:
     """The volume in its frame averaged over factor^3 voxels, which trilinear interpolation by a factor of 2
     comes to; no framed copy is made."""
-    return shrink_planes(Planes(image), working, factor)
+    return shrink_planes(PlaneReader(image), working, factor)
 
 
 def shrink_planes(
-    planes: Planes | Sequence[Float[Tensor, "C Y Z"]], working: Sequence[int], factor: int
+    planes: PlaneReader | Sequence[Float[Tensor, "C Y Z"]], working: Sequence[int], factor: int
 ) -> Float[Tensor, "C x y z"]:
     """The same of a volume's planes along its first axis, on their device."""
     first_plane = planes[0]
@@ -51,7 +51,7 @@ def pairs(image: Float[np.ndarray, "C X Y Z"], *, least: int) -> Float[np.ndarra
     Cell `[i, :, j, k]` covers voxels i - 1 and i, j - 1 and j, k - 1 and k, so that there is a cell more than
     voxels along each axis; short axes are filled up with zeros to `least` cells.
     """
-    planes, (channels, _, y, z) = Planes(image), image.shape
+    planes, (channels, _, y, z) = PlaneReader(image), image.shape
     lengths = [max(edge + 1, least) for edge in image.shape[1:]]
     shape = (lengths[0], channels, *lengths[1:])
     full = lengths == [edge + 1 for edge in image.shape[1:]]
@@ -72,7 +72,7 @@ def pairs(image: Float[np.ndarray, "C X Y Z"], *, least: int) -> Float[np.ndarra
     return means
 
 
-def any_in_cells(mask: Bool[Tensor, "X Y Z"], grid: Sequence[int]) -> Bool[Tensor, "x y z"]:
+def max_pool_any(mask: Bool[Tensor, "X Y Z"], grid: Sequence[int]) -> Bool[Tensor, "x y z"]:
     """Whether a cell of a coarser grid holds any voxel of a mask: adaptive maximum pooling."""
     held = mask.view(torch.uint8)  # the maximum of bytes is faster than `any`
     for axis, cells in enumerate(grid):
@@ -83,7 +83,7 @@ def any_in_cells(mask: Bool[Tensor, "X Y Z"], grid: Sequence[int]) -> Bool[Tenso
 
 
 def _sum(volume: Tensor, axis: int, factor: int) -> Tensor:
-    """Sums of `factor` neighbours along an axis, whole groups only."""
+    """Sums of `factor` neighbors along an axis, whole groups only."""
     before, cells = (slice(None),) * axis, volume.shape[axis] // factor
     total = volume[(*before, slice(0, cells * factor, factor))]
     for start in range(1, factor):

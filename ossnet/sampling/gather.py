@@ -35,10 +35,10 @@ def gather_patches(
     """
     channels, edge, points = len(image), patches.shape[-1], indices.numpy()
     if local:
-        fill(patches[:, :channels], Windows.rows(image, edge), points - edge // 2)
+        fill(patches[:, :channels], PatchWindows.rows(image, edge), points - edge // 2)
     if mid_range:
         cells = pairs(image, least=2 * edge).transpose(1, 0, 2, 3)
-        fill(patches[:, -channels:], Windows.apart(cells, edge, step=2), points - edge + 1)
+        fill(patches[:, -channels:], PatchWindows.apart(cells, edge, step=2), points - edge + 1)
 
 
 def empty(shape: Sequence[int]) -> Tensor:
@@ -46,7 +46,7 @@ def empty(shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.empty(shape, np.float32))
 
 
-class Windows(NamedTuple):
+class PatchWindows(NamedTuple):
     """The patches that begin at every cell of a volume, as views of it."""
 
     found: np.ndarray
@@ -59,7 +59,7 @@ class Windows(NamedTuple):
     dtype: np.dtype[Any]
 
     @classmethod
-    def rows(cls, cells: Float[np.ndarray, "C I J K"], edge: int, *, step: int = 1) -> "Windows":
+    def rows(cls, cells: Float[np.ndarray, "C I J K"], edge: int, *, step: int = 1) -> "PatchWindows":
         """With rows as elements; of cells some apart a copy is made in which those of a row lie together."""
         reach = (edge - 1) * step + 1
         missing = [max(reach + step - 1 - length, 0) for length in cells.shape[1:]]  # a start for each step
@@ -74,7 +74,7 @@ class Windows(NamedTuple):
         return cls(rows, last, step, cells.dtype)
 
     @classmethod
-    def apart(cls, cells: Float[np.ndarray, "C I J K"], edge: int, *, step: int) -> "Windows":
+    def apart(cls, cells: Float[np.ndarray, "C I J K"], edge: int, *, step: int) -> "PatchWindows":
         """Without a copy, number by number."""
         reach = (edge - 1) * step + 1
         windows = sliding_window_view(cells[None], (reach,) * 3, axis=(2, 3, 4))[..., ::step, ::step, ::step]
@@ -100,7 +100,7 @@ def _split(cells: Float[np.ndarray, "C I J K"], parts: int) -> Float[np.ndarray,
     return split
 
 
-def fill(patches: Float[Tensor, "N C P P P"], windows: Windows, starts: Int[np.ndarray, "N 3"]) -> None:
+def fill(patches: Float[Tensor, "N C P P P"], windows: PatchWindows, starts: Int[np.ndarray, "N 3"]) -> None:
     """Patches that begin at some cells; those that begin outside come from the nearest in step, moved."""
     last, step = np.array(windows.last), windows.step
     low = np.where(starts < 0, starts % step, starts)

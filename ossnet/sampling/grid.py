@@ -1,4 +1,4 @@
-"""The working grid: every case of a study centred in one shape that the networks can halve.
+"""The working grid: every case of a study centered in one shape that the networks can halve.
 
 Letters: B batch, C channels, N points, X Y Z voxel axes in nibabel's order.
 """
@@ -22,13 +22,13 @@ def working_shape(largest: Sequence[int], *, multiple: int) -> Shape:
 
 
 def offset(shape: Sequence[int], working: Sequence[int]) -> Shape:
-    """Voxels of frame before a centred volume on each axis (the larger half, as in the paper's code)."""
+    """Voxels of frame before a centered volume on each axis (the larger half, as in the paper's code)."""
     x, y, z = (-(-(outer - inner) // 2) for inner, outer in zip(shape, working, strict=True))
     return x, y, z
 
 
 def pad(volume: Tensor, working: Sequence[int]) -> Tensor:
-    """Centre `[..., X Y Z]` in a zero frame of the working shape."""
+    """Center `[..., X Y Z]` in a zero frame of the working shape."""
     shape = volume.shape[-3:]
     before = offset(shape, working)
     widths = [
@@ -40,10 +40,10 @@ def pad(volume: Tensor, working: Sequence[int]) -> Tensor:
 def coordinates(
     indices: Int[Tensor, "N 3"] | Float[Tensor, "N 3"], working: Sequence[int]
 ) -> Float[Tensor, "N 3"]:
-    """Voxel indices of the working grid, or places between, in [-1, 1], voxel centres at both ends."""
+    """Voxel indices of the working grid, or places between, in [-1, 1], voxel centers at both ends."""
     last = torch.tensor([max(edge - 1, 1) for edge in working], dtype=torch.float32, device=indices.device)
-    centred = torch.tensor([float(edge > 1) for edge in working], device=indices.device)
-    return 2.0 * indices / last - centred
+    centered = torch.tensor([float(edge > 1) for edge in working], device=indices.device)
+    return 2.0 * indices / last - centered
 
 
 def encoder_grid(config: OccupancyConfig, working: Sequence[int]) -> Shape:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-class Cells(NamedTuple):
+class PatchGrid(NamedTuple):
     """What patches are made of: voxels, or means of several."""
 
     values: Float[Tensor, "C I J K"]
@@ -25,7 +25,7 @@ class Cells(NamedTuple):
 class PatchSource:
     """A volume that patches are gathered from: they reach beyond its grid, where voxels read as zero.
 
-    The local patch of a point is the P^3 block centred on its voxel. The mid-range patch covers the (2P)^3
+    The local patch of a point is the P^3 block centered on its voxel. The mid-range patch covers the (2P)^3
     voxels from P before to P - 1 after it, average-pooled 2^3 to P^3 (paper, section 3; the reference's
     inference pools by the maximum, which is a fault). Its cells are voxels of the volume averaged 2^3 once,
     two apart, so no larger block is ever gathered. The volume itself is not copied.
@@ -33,18 +33,18 @@ class PatchSource:
 
     def __init__(self, volume: Float[Tensor, "C X Y Z"], *, edge: int, local: bool, mid_range: bool) -> None:
         self._edge = edge
-        self._cells: list[Cells] = []
+        self._cells: list[PatchGrid] = []
         if local:
-            self._cells.append(Cells(volume, 1, edge // 2))
+            self._cells.append(PatchGrid(volume, 1, edge // 2))
         if mid_range:
-            self._cells.append(Cells(_averaged(functional.pad(volume, [1] * 6)), 2, edge - 1))
+            self._cells.append(PatchGrid(_averaged(functional.pad(volume, [1] * 6)), 2, edge - 1))
 
     def gather(self, indices: Int[Tensor, "N 3"]) -> Float[Tensor, "N C P P P"]:
         """Patches at voxel indices inside the volume; local channels first, then mid-range ones."""
         return torch.cat([_take(cells, indices, self._edge) for cells in self._cells], dim=1)
 
 
-def _take(cells: Cells, indices: Int[Tensor, "N 3"], edge: int) -> Float[Tensor, "N C P P P"]:
+def _take(cells: PatchGrid, indices: Int[Tensor, "N 3"], edge: int) -> Float[Tensor, "N C P P P"]:
     device, values = indices.device, cells.values
     steps = torch.arange(edge, device=device) * cells.step - cells.before
     places = indices[:, :, None] + steps
@@ -62,7 +62,7 @@ def _take(cells: Cells, indices: Int[Tensor, "N 3"], edge: int) -> Float[Tensor,
 
 
 def _averaged(volume: Tensor) -> Tensor:
-    """The mean of 2^3 voxels at every voxel; three sums of neighbours, several times as fast as pooling."""
+    """The mean of 2^3 voxels at every voxel; three sums of neighbors, several times as fast as pooling."""
     for axis in (-1, -2, -3):
         length = volume.shape[axis] - 1
         volume = volume.narrow(axis, 0, length) + volume.narrow(axis, 1, length)

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ossnet.sampling.candidates import Foreground
+from ossnet.sampling.candidates import PointCandidates
 from ossnet.sampling.config import SamplingConfig
 
 
 def draw_points(
-    foreground: Foreground,
+    foreground: PointCandidates,
     shape: Sequence[int],
     spacing: Sequence[float],
     config: SamplingConfig,
@@ -34,7 +34,7 @@ def draw_points(
     rest = config.drawn - config.candidates - sum(map(len, drawn))
     drawn.append(torch.randint(size, (rest,), generator=generator))
     candidates = torch.randint(size, (config.candidates,), generator=generator)
-    # Neighbours in memory are gathered faster one after the other.
+    # Neighbors in memory are gathered faster one after the other.
     numbers = torch.cat([torch.cat(drawn).sort().values, candidates.sort().values])
     return torch.stack(
         [numbers // (shape[1] * shape[2]), numbers // shape[2] % shape[1], numbers % shape[2]], dim=1
@@ -42,7 +42,7 @@ def draw_points(
 
 
 def _near_foreground(
-    foreground: Foreground,
+    foreground: PointCandidates,
     shape: Sequence[int],
     spacing: Sequence[float],
     config: SamplingConfig,
@@ -53,13 +53,13 @@ def _near_foreground(
     def of(voxels: Tensor, count: int) -> Tensor:
         return voxels[torch.randint(len(voxels), (count,), generator=generator)].long()
 
-    count = int(config.points * config.border_share)
+    count = int(config.points * config.border_fraction)
     if count and len(foreground.border):
         yield of(foreground.border, count)
-    count = int(config.points * config.gaussian_share)
+    count = int(config.points * config.gaussian_fraction)
     if count and len(foreground.surface):
         yield _scattered(of(foreground.surface, count), shape, spacing, config.gaussian_width, generator)
-    count = int(config.points * config.foreground_share)
+    count = int(config.points * config.foreground_fraction)
     if count and foreground.classes:
         chosen = torch.randint(len(foreground.classes), (count,), generator=generator)
         for voxels, points in zip(

@@ -9,26 +9,26 @@ import numpy as np
 from ossnet.errors import UserError
 
 
-class Reference(NamedTuple):
+class SampleKey(NamedTuple):
     """One draw from one case; together with the run's seed it decides every random number of that draw."""
 
     epoch: int
     """Counted from 0."""
     step: int
-    """Optimiser step of the whole run, counted from 0."""
+    """Optimizer step of the whole run, counted from 0."""
     case: str
 
 
-def first_step(epoch: int, *, cases: int, batch_size: int, draws: int = 1) -> int:
+def first_step(epoch: int, *, cases: int, batch_size: int, steps_per_batch: int = 1) -> int:
     """The step at which all cases of the epochs before have been drawn.
 
     A batch that an epoch's cases do not fill is filled from the next epoch, so that every epoch sees every
     case, and every step the same number.
     """
-    return -(-epoch * cases // batch_size) * draws
+    return -(-epoch * cases // batch_size) * steps_per_batch
 
 
-def check_batch(cases: int, batch_size: int, world: int) -> None:
+def check_batch(cases: int, batch_size: int, world_size: int) -> None:
     """Refuse what would leave a worker or an epoch without data.
 
     Raises:
@@ -37,41 +37,43 @@ def check_batch(cases: int, batch_size: int, world: int) -> None:
     if batch_size > cases:
         msg = f"training.batch_size {batch_size} is more than the {cases} training cases: lower it"
         raise UserError(msg)
-    if batch_size % world:
-        msg = f"training.batch_size {batch_size} does not divide among {world} workers: make it a multiple"
+    if batch_size % world_size:
+        msg = (
+            f"training.batch_size {batch_size} does not divide among {world_size} workers: make it a multiple"
+        )
         raise UserError(msg)
 
 
-def training_order(
+def batch_order(
     cases: Sequence[str],
     *,
     epochs: int,
     batch_size: int,
     seed: int,
-    draws: int = 1,
+    steps_per_batch: int = 1,
     sizes: Mapping[str, int] | None = None,
     rank: int = 0,
-    world: int = 1,
-) -> Iterator[list[Reference]]:
+    world_size: int = 1,
+) -> Iterator[list[SampleKey]]:
     """This worker's share of every global batch, a list a step.
 
     Each epoch is a new permutation of the cases. The global batch of a step depends on the seed only, so
     that any number of workers train on the same data.
 
     Args:
-        draws: successive steps on the same cases.
+        steps_per_batch: successive steps on the same cases.
         sizes: bytes of each case; the workers' shares of a batch, and of a run, are then about as large.
     """
-    check_batch(len(cases), batch_size, world)
+    check_batch(len(cases), batch_size, world_size)
     drawn = _without_end(len(cases), batch_size, seed)
     for visit in range(first_step(epochs, cases=len(cases), batch_size=batch_size)):
         batch = [(epoch, cases[index]) for epoch, index in islice(drawn, batch_size)]
         if sizes is not None:
             # Largest first, then largest last: what one rank has more in one step it has less in the next.
             batch.sort(key=lambda each: sizes[each[1]], reverse=visit % 2 == 0)
-        for draw in range(draws):
-            step = visit * draws + draw
-            yield [Reference(epoch, step, case) for epoch, case in batch[rank::world]]
+        for draw in range(steps_per_batch):
+            step = visit * steps_per_batch + draw
+            yield [SampleKey(epoch, step, case) for epoch, case in batch[rank::world_size]]
 
 
 def _without_end(cases: int, batch_size: int, seed: int) -> Iterator[tuple[int, int]]:

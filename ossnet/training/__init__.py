@@ -1,7 +1,7 @@
-"""Training a network: losses, optimisers, one step, the loop."""
+"""Training a network: losses, optimizers, one step, the loop."""
 
 from ossnet.training.loop import Reporter, TrainingConfig
 from ossnet.training.losses import LossConfig
-from ossnet.training.optimizer import OptimiserConfig
+from ossnet.training.optimizer import OptimizerConfig
 
-__all__ = ["LossConfig", "OptimiserConfig", "Reporter", "TrainingConfig"]
+__all__ = ["LossConfig", "OptimizerConfig", "Reporter", "TrainingConfig"]

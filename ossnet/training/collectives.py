@@ -11,43 +11,43 @@ def rank() -> int:
     return distributed.get_rank() if _grouped() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many workers share the run."""
     return distributed.get_world_size() if _grouped() else 1
 
 
 def mean_over_ranks(value: Tensor) -> float:
     """The mean of a scalar over the workers."""
-    if world() == 1:
+    if world_size() == 1:
         return float(value)
     total = value.detach().clone()
     distributed.all_reduce(total)
-    return float(total) / world()
+    return float(total) / world_size()
 
 
 def max_over_ranks(value: float, device: torch.device) -> float:
     """The largest of a number over the workers."""
-    if world() == 1:
+    if world_size() == 1:
         return value
     largest = torch.tensor(value, dtype=torch.float64, device=device)
     distributed.all_reduce(largest, op=distributed.ReduceOp.MAX)
     return float(largest)
 
 
-def from_rank_0(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Rank 0's value, on every worker: what decides for all must not differ between clocks."""
-    if world() == 1:
+    if world_size() == 1:
         return value
     values = [value]
     distributed.broadcast_object_list(values, src=0)
     return values[0]
 
 
-def gathered(values: list[Any]) -> list[Any]:
+def all_gather(values: list[Any]) -> list[Any]:
     """The lists of all workers, joined in the order of ranks."""
-    if world() == 1:
+    if world_size() == 1:
         return values
-    lists: list[Any] = [None] * world()
+    lists: list[Any] = [None] * world_size()
     distributed.all_gather_object(lists, values)
     return [value for each in lists for value in each]
 

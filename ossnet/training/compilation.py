@@ -6,7 +6,7 @@ from ossnet.errors import UserError
 from ossnet.models import compile_arithmetic
 
 
-def compile_if(wanted: bool, network: nn.Module) -> None:
+def maybe_compile(wanted: bool, network: nn.Module) -> None:
     """Compile a network's arithmetic in place.
 
     Raises:

@@ -13,10 +13,10 @@ from torch import nn
 
 from ossnet.memory import track_peak
 from ossnet.sampling.batches import Batch
-from ossnet.training.collectives import from_rank_0, max_over_ranks, mean_over_ranks, rank, world
+from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
 from ossnet.training.losses import LossConfig
-from ossnet.training.optimizer import Optimiser, OptimiserConfig, resident, set_progress
-from ossnet.training.step import optimiser_step
+from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
+from ossnet.training.step import optimizer_step
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TrainingConfig:
     """Seconds after which the running epoch is the last one; schedules follow whichever limit is nearer."""
     batch_size: int = 8
     """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
-    draws: int = 1
+    steps_per_batch: int = 1
     """Successive steps on the same volumes, each with points of its own, so that a slow disk is read less."""
     seed: int = 0
     """Decides the weights' start, the order of cases and every draw."""
@@ -49,7 +49,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse what would train nothing, naming the field."""
-        for name in ("epochs", "batch_size", "draws", "validate_every", "checkpoint_every"):
+        for name in ("epochs", "batch_size", "steps_per_batch", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 msg = f"{name}: expected at least 1, found {getattr(self, name)}"
                 raise ValueError(msg)
@@ -59,7 +59,7 @@ class Reporter(Protocol):
     """Where a run's news goes."""
 
     def step(self, metrics: dict[str, float], step: int) -> None:
-        """Metrics of one optimiser step, counted from 1; called on rank 0 only."""
+        """Metrics of one optimizer step, counted from 1; called on rank 0 only."""
 
     def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         """Metrics of one epoch; called on every rank. It may raise to end the run.
@@ -70,7 +70,7 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainState:
     """How far a run has come."""
 
     epoch: int = 0
@@ -83,10 +83,10 @@ class Trainer:
     """One run of one network; `fit` does it."""
 
     network: nn.Module
-    optimiser: Optimiser
+    optimizer: Optimizer
     config: TrainingConfig
     loss: LossConfig
-    optimiser_config: OptimiserConfig
+    optimizer_config: OptimizerConfig
     device: torch.device
     predicted_gib: float
     """The predicted peak of a step, told beside the measured one."""
@@ -103,7 +103,7 @@ class Trainer:
         """The measured peak, once there is one."""
         return None if self.peak is None else self.peak["memory/peak_allocated_gib"]
 
-    def fit(self, batches: Iterator[Batch], progress: Progress) -> dict[str, float]:
+    def fit(self, batches: Iterator[Batch], progress: TrainState) -> dict[str, float]:
         """Train from `progress` to the end; the last epoch's metrics.
 
         Raises:
@@ -116,28 +116,28 @@ class Trainer:
             return metrics
         metrics = {}
         while progress.epoch < self.config.epochs:
-            set_progress(self.optimiser, from_rank_0(self._share(progress)), self.optimiser_config)
+            set_lr(self.optimizer, broadcast(self._share(progress)), self.optimizer_config)
             metrics = self._epoch(batches, progress)
-            elapsed = from_rank_0(time.monotonic() - began)
-            progress = Progress(progress.epoch + 1, self.first_step(progress.epoch + 1), elapsed)
+            elapsed = broadcast(time.monotonic() - began)
+            progress = TrainState(progress.epoch + 1, self.first_step(progress.epoch + 1), elapsed)
             final = self._share(progress) >= 1
             if final or progress.epoch % self.config.validate_every == 0:
                 metrics |= self.validate()
-                progress = replace(progress, elapsed_s=from_rank_0(time.monotonic() - began))
+                progress = replace(progress, elapsed_s=broadcast(time.monotonic() - began))
             metrics |= _place(progress, final=final)
             self._report(metrics, progress, final=final)
             if final:
                 break
         return metrics
 
-    def _share(self, progress: Progress) -> float:
+    def _share(self, progress: TrainState) -> float:
         """The share of the run done, by epochs or by time, whichever is more."""
         share = progress.epoch / self.config.epochs
         if self.config.max_time_s is not None:
             share = max(share, progress.elapsed_s / self.config.max_time_s)
         return share
 
-    def _epoch(self, batches: Iterator[Batch], progress: Progress) -> dict[str, float]:
+    def _epoch(self, batches: Iterator[Batch], progress: TrainState) -> dict[str, float]:
         self.network.train()
         began = time.monotonic()
         waits, points, losses = list[float](), 0, 0.0
@@ -148,7 +148,7 @@ class Trainer:
             waits.append(time.monotonic() - asked)
             loss = self._step(batch.to(self.device), step)
             losses += loss
-            points += batch.places * world()
+            points += batch.places * world_size()
             if rank() == 0:
                 self.reporter.step({"loss/train": loss}, step)
         took = time.monotonic() - began
@@ -165,9 +165,9 @@ class Trainer:
     def _step(self, batch: Batch, step: int) -> float:
         """One step; the process's second one (after warm-up, or its only one) is measured as well."""
         if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
-            kept = [*self.network.parameters(), *self.network.buffers(), *resident(self.optimiser)]
+            kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
             with track_peak(self.device, resident=[*kept, *batch.tensors()]) as tracked:
-                loss = self._optimise(batch)
+                loss = self._optimize(batch)
             memory = tracked.memory
             found = {
                 "memory/peak_allocated_gib": memory.allocated_gib,
@@ -177,7 +177,7 @@ class Trainer:
             }
             self.peak = {name: max_over_ranks(value, self.device) for name, value in found.items()}
         else:
-            loss = self._optimise(batch)
+            loss = self._optimize(batch)
         value = mean_over_ranks(loss)
         if value != value or abs(value) == float("inf"):
             msg = (
@@ -187,27 +187,27 @@ class Trainer:
         return value
 
     def _warm(self) -> bool:
-        """Whether the optimiser has made its state, which it does in its first step."""
-        return bool(resident(self.optimiser))
+        """Whether the optimizer has made its state, which it does in its first step."""
+        return bool(state_tensors(self.optimizer))
 
-    def _optimise(self, batch: Batch) -> torch.Tensor:
-        return optimiser_step(self.network, self.optimiser, batch, self.loss, precision=self.config.precision)
+    def _optimize(self, batch: Batch) -> torch.Tensor:
+        return optimizer_step(self.network, self.optimizer, batch, self.loss, precision=self.config.precision)
 
-    def _report(self, metrics: dict[str, float], progress: Progress, *, final: bool) -> None:
+    def _report(self, metrics: dict[str, float], progress: TrainState, *, final: bool) -> None:
         due = final or progress.epoch % self.config.checkpoint_every == 0
         if not due or rank() != 0:
             self.reporter.epoch(metrics, None)
             return
         aside = Path(tempfile.mkdtemp(prefix="ossnet-checkpoint-"))
         try:
-            state = {"progress": asdict(progress), "optimiser": self.optimiser.state_dict()}
+            state = {"progress": asdict(progress), "optimizer": self.optimizer.state_dict()}
             self.save(aside / "checkpoint", state)
             self.reporter.epoch(metrics, aside / "checkpoint")
         finally:
             shutil.rmtree(aside)
 
 
-def _place(progress: Progress, *, final: bool) -> dict[str, float]:
+def _place(progress: TrainState, *, final: bool) -> dict[str, float]:
     return {
         "epoch": float(progress.epoch),
         "step": float(progress.step),

@@ -33,7 +33,7 @@ class LossConfig:
     """Mean error of the distances, in units of their reach, where the network has a head for them."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be minimised, naming the field."""
+        """Refuse what cannot be minimized, naming the field."""
         extra = ("auxiliary_weight", "distance_weight")
         for name in ("cross_entropy_weight", "dice_weight", "focal_weight", *extra):
             if not 0 <= getattr(self, name) < float("inf"):

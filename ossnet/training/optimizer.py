@@ -1,4 +1,4 @@
-"""The paper's optimiser, Lookahead around RAdam, and plain AdamW beside it; learning-rate schedules."""
+"""The paper's optimizer, Lookahead around RAdam, and plain AdamW beside it; learning-rate schedules."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
+class OptimizerConfig:
     """The paper's recipe by default."""
 
     name: Literal["lookahead-radam", "adamw"] = "lookahead-radam"
@@ -32,30 +32,30 @@ class OptimiserConfig:
 
 
 class Lookahead:
-    """Slow weights that follow an optimiser's fast ones every few steps (Zhang et al., 2019).
+    """Slow weights that follow an optimizer's fast ones every few steps (Zhang et al., 2019).
 
     As in the reference, the slow weights start at the values after the first step.
     """
 
-    def __init__(self, optimiser: torch.optim.Optimizer, *, steps: int, alpha: float) -> None:
-        self.optimiser = optimiser
+    def __init__(self, optimizer: torch.optim.Optimizer, *, steps: int, alpha: float) -> None:
+        self.optimizer = optimizer
         self._steps, self._alpha = steps, alpha
         self._taken = 0
         self._slow: list[Tensor] = []
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The fast optimiser's groups."""
-        return self.optimiser.param_groups
+        """The fast optimizer's groups."""
+        return self.optimizer.param_groups
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
 
     @torch.no_grad()
     def step(self) -> None:
         """One fast step; every `steps` steps, counted from the first, a pull towards the slow weights."""
-        self.optimiser.step()
+        self.optimizer.step()
         if self._taken == 0:
             self._slow = [parameter.detach().clone() for parameter in self._parameters()]
         elif self._taken % self._steps == 0:
@@ -69,11 +69,11 @@ class Lookahead:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on."""
-        return {"fast": self.optimiser.state_dict(), "slow": self._slow, "taken": self._taken}
+        return {"fast": self.optimizer.state_dict(), "slow": self._slow, "taken": self._taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.optimiser.load_state_dict(state["fast"])
+        self.optimizer.load_state_dict(state["fast"])
         self._taken = int(state["taken"])
         self._slow = [
             slow.to(parameter) for slow, parameter in zip(state["slow"], self._parameters(), strict=False)
@@ -83,11 +83,11 @@ class Lookahead:
         return (parameter for group in self.param_groups for parameter in group["params"])
 
 
-Optimiser = torch.optim.Optimizer | Lookahead
+Optimizer = torch.optim.Optimizer | Lookahead
 
 
-def build_optimiser(network: nn.Module, config: OptimiserConfig) -> Optimiser:
-    """The optimiser with two groups: Padé coefficients, which never decay, and all the rest."""
+def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
+    """The optimizer with two groups: Padé coefficients, which never decay, and all the rest."""
     pade: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
@@ -105,21 +105,21 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> Optimiser:
     return Lookahead(radam, steps=config.lookahead_steps, alpha=config.lookahead_alpha)
 
 
-def resident(optimiser: Optimiser) -> list[Tensor]:
-    """Every tensor that the optimiser keeps between steps."""
-    inner = optimiser.optimiser if isinstance(optimiser, Lookahead) else optimiser
+def state_tensors(optimizer: Optimizer) -> list[Tensor]:
+    """Every tensor that the optimizer keeps between steps."""
+    inner = optimizer.optimizer if isinstance(optimizer, Lookahead) else optimizer
     moments = [value for state in inner.state.values() for value in state.values() if torch.is_tensor(value)]
-    return moments + (optimiser.tensors() if isinstance(optimiser, Lookahead) else [])
+    return moments + (optimizer.tensors() if isinstance(optimizer, Lookahead) else [])
 
 
-def set_progress(optimiser: Optimiser, progress: float, config: OptimiserConfig) -> None:
+def set_lr(optimizer: Optimizer, progress: float, config: OptimizerConfig) -> None:
     """Set the learning rates for a share of the run done, in [0, 1]."""
-    factor = rate_factor(progress, config)
-    for group in optimiser.param_groups:
+    factor = lr_factor(progress, config)
+    for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
 
 
-def rate_factor(progress: float, config: OptimiserConfig) -> float:
+def lr_factor(progress: float, config: OptimizerConfig) -> float:
     """What multiplies the learning rate at a share of the run done."""
     if config.schedule == "multistep":
         return 0.1 ** sum(progress >= milestone for milestone in config.milestones)

@@ -1,4 +1,4 @@
-"""One optimiser step, for any network and batch.
+"""One optimizer step, for any network and batch.
 
 Letters: B batch, K logits, M places (points or voxels, flattened).
 """
@@ -9,8 +9,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ossnet.models.precision import autocast
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
 from ossnet.training.losses import LossConfig, auxiliary_loss, distance_loss, segmentation_loss
-from ossnet.training.optimizer import Optimiser
-from ossnet.training.uncertain_points import keep_uncertain
+from ossnet.training.optimizer import Optimizer
+from ossnet.training.uncertain_points import select_uncertain
 
 
 def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
@@ -31,23 +31,23 @@ def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
     return segmentation_loss(network(batch.image).flatten(2), batch.labels.flatten(places), config)
 
 
-def optimiser_step(
-    network: nn.Module, optimiser: Optimiser, batch: Batch, config: LossConfig, *, precision: str
+def optimizer_step(
+    network: nn.Module, optimizer: Optimizer, batch: Batch, config: LossConfig, *, precision: str
 ) -> Tensor:
     """Forward, backward and update; the detached loss."""
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     device = next(network.parameters()).device
     if isinstance(batch, PointBatch):
         # In a context of its own: weights that autocast converted without gradients must not be used again.
         with autocast(device, precision):
-            batch = keep_uncertain(unwrapped(network), batch)
+            batch = select_uncertain(unwrap_ddp(network), batch)
     with autocast(device, precision):
         loss = batch_loss(network, batch, config)
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     return loss.detach()
 
 
-def unwrapped(network: nn.Module) -> nn.Module:
+def unwrap_ddp(network: nn.Module) -> nn.Module:
     """The network itself, out of its wrapper for data parallelism."""
     return network.module if isinstance(network, DistributedDataParallel) else network

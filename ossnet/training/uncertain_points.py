@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ossnet.sampling.batches import PointBatch
 
 
-def keep_uncertain(network: nn.Module, batch: PointBatch) -> PointBatch:
+def select_uncertain(network: nn.Module, batch: PointBatch) -> PointBatch:
     """The batch without the candidates that the network is surest of.
 
     They are decided as in evaluation, without gradients, so that no running statistics move.

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ossnet.benchmarks import InferenceResult, InferenceRow, InferenceSettings, measure_inference
-from ossnet.benchmarks.inference.known_shape_network import Oracle, ellipsoid, scan
-from ossnet.benchmarks.inference.results import Reference, draw, show, summary
+from ossnet.benchmarks import InferenceBenchmarkConfig, InferenceResult, InferenceRow, measure_inference
+from ossnet.benchmarks.inference.known_shape_network import KnownShapeNetwork, ellipsoid, scan
+from ossnet.benchmarks.inference.results import PublishedTiming, draw, show, summary
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.inference.config import Method
@@ -25,7 +25,7 @@ SMALL = {"decoder_width": 16, "decoder_blocks": 2, "patch_edge": 3, "encoder_cha
 @pytest.fixture(scope="module")
 def result() -> InferenceResult:
     rows: list[InferenceRow] = []
-    settings = InferenceSettings(
+    settings = InferenceBenchmarkConfig(
         networks=("oss-net-c", "unet-3d"),
         shapes=("64x48x48",),
         methods=("hierarchical", "dense"),
@@ -44,12 +44,14 @@ def test_the_oracle_answers_for_its_shape(method: Method) -> None:
     """In a frame larger than the volume, at few points."""
     shape, grid = (50, 44, 40), (56, 48, 40)
     inside = ellipsoid(shape)
-    network = Oracle(network_config("oss-net-c", dataset="brats", **SMALL), pad(inside, grid)).eval()
+    network = KnownShapeNetwork(
+        network_config("oss-net-c", dataset="brats", **SMALL), pad(inside, grid)
+    ).eval()
     found = predict_volume(
         network,
         scan(inside, 4),
         sampling=SamplingConfig(working_shape=grid),
-        settings=InferenceConfig(method, dense_below=0),
+        settings=InferenceConfig(method, dense_max_voxels=0),
     )
     assert torch.equal(found.classes.bool(), inside)
     assert found.asked == inside.numel() if method == "dense" else found.asked < 0.2 * inside.numel()
@@ -95,7 +97,7 @@ def test_json_table_and_picture(
 def test_the_reference_is_drawn_beside(result: InferenceResult) -> None:
     from dataclasses import replace
 
-    rows = [replace(row, reference=Reference(15.3, 8.3)) for row in result.rows]
+    rows = [replace(row, reference=PublishedTiming(15.3, 8.3)) for row in result.rows]
     taller = Image.open(io.BytesIO(draw(replace(result, rows=tuple(rows)))))
     assert taller.height > Image.open(io.BytesIO(draw(result))).height
 
@@ -111,10 +113,10 @@ def test_the_reference_is_drawn_beside(result: InferenceResult) -> None:
 )
 def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        InferenceSettings(**fields)
+        InferenceBenchmarkConfig(**fields)
 
 
 def test_a_network_without_a_coarse_prediction_cannot_be_guided_by_it() -> None:
-    settings = InferenceSettings(networks=("oss-net-a",), methods=("paper-prior",))
-    with pytest.raises(UserError, match="paper-prior, found oss-net-a"):
+    settings = InferenceBenchmarkConfig(networks=("oss-net-a",), methods=("paper-guided",))
+    with pytest.raises(UserError, match="paper-guided, found oss-net-a"):
         measure_inference(settings, command="", progress=print)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ossnet.benchmarks import InputResult, InputRow, InputSettings, measure_input
+from ossnet.benchmarks import InputBenchmarkConfig, InputResult, InputRow, measure_input
 from ossnet.benchmarks.input.monai_samples import persistent_dataset
 from ossnet.benchmarks.input.reference_samples import (
     ReferenceDataset,
@@ -38,7 +38,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ...]:
 @pytest.fixture(scope="module")
 def result() -> InputResult:
     rows: list[InputRow] = []
-    settings = InputSettings(networks=("oss-net-d", "o-net"), **TINY)
+    settings = InputBenchmarkConfig(networks=("oss-net-d", "o-net"), **TINY)
     measured = measure_input(settings, command="python jobs/bench.py input", progress=rows.append)
     assert tuple(rows) == measured.rows
     return measured
@@ -50,7 +50,7 @@ def model() -> OccupancyConfig:
     return config
 
 
-def check(sample: dict[str, torch.Tensor], case: Case, settings: InputSettings) -> None:
+def check(sample: dict[str, torch.Tensor], case: Case, settings: InputBenchmarkConfig) -> None:
     """Points, labels, patches and the encoder's input are those of the case in its frame."""
     image, label = read_image(case), read_label(case)
     working = [2 * edge for edge in sample["encoder_input"].shape[1:]]
@@ -68,7 +68,7 @@ def check(sample: dict[str, torch.Tensor], case: Case, settings: InputSettings) 
 
 
 def test_the_baselines_prepare_what_the_reference_does(cases: tuple[Case, ...], tmp_path: Path) -> None:
-    settings = InputSettings(augment=False, **TINY)
+    settings = InputBenchmarkConfig(augment=False, **TINY)
     write_borders(cases, tmp_path)
     dataset = ReferenceDataset(cases, tmp_path, model(), settings, MULTIPLE)
     cached = persistent_dataset(cases, tmp_path / "cache", model(), settings, MULTIPLE)
@@ -80,7 +80,7 @@ def test_the_baselines_prepare_what_the_reference_does(cases: tuple[Case, ...], 
 
 
 def test_augmentation_changes_the_baselines_samples(cases: tuple[Case, ...], tmp_path: Path) -> None:
-    settings = InputSettings(**TINY)
+    settings = InputBenchmarkConfig(**TINY)
     write_borders(cases, tmp_path)
     for dataset in (
         ReferenceDataset(cases, tmp_path, model(), settings, MULTIPLE),
@@ -131,11 +131,11 @@ def test_json_table_and_picture(
         ({"networks": ("unet-2d",)}, "expected occupancy networks, which train on points, found unet-2d"),
         ({"networks": ()}, "networks: expected one or more, found none"),
         ({"shape": "64x64"}, "shape '64x64': expected three positive edges in voxels"),
-        ({"border_share": 1.5}, "border-share: expected a share from 0 to 1, found 1.5"),
+        ({"border_fraction": 1.5}, "border-fraction: expected a share from 0 to 1, found 1.5"),
         ({"cases": 0}, "cases: expected at least 1, found 0"),
         ({"threads": 0}, "threads: expected at least 1, found 0"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        InputSettings(**fields)
+        InputBenchmarkConfig(**fields)

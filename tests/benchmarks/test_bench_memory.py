@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from ossnet.benchmarks import MemoryResult, MemorySettings, measure_memory
+from ossnet.benchmarks import MemoryBenchmarkConfig, MemoryResult, measure_memory
 from ossnet.benchmarks.memory.random_configs import draw as draw_config
 from ossnet.benchmarks.memory.results import MemoryRow, draw, show, summary
 from ossnet.errors import UserError
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def result() -> MemoryResult:
-    settings = MemorySettings(networks=("unet-2d", "oss-net-b"), draws=2, seed=1, device="cpu")
+    settings = MemoryBenchmarkConfig(networks=("unet-2d", "oss-net-b"), draws=2, seed=1, device="cpu")
     told = list[MemoryRow]()
     done = measure_memory(settings, command="bench", progress=told.append)
     assert tuple(told) == done.rows
@@ -73,6 +73,6 @@ def test_draws_differ_and_can_be_built(network: str) -> None:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(UserError, match="unknown network 'unet'"):
-        MemorySettings(networks=("unet",))
+        MemoryBenchmarkConfig(networks=("unet",))
     with pytest.raises(UserError, match="expected at least 1"):
-        MemorySettings(draws=0)
+        MemoryBenchmarkConfig(draws=0)

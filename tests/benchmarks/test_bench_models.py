@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ossnet.benchmarks import ModelRow, ModelsResult, ModelsSettings, measure_models
+from ossnet.benchmarks import ModelRow, ModelsResult, NetworksBenchmarkConfig, measure_models
 from ossnet.benchmarks.config import parse_shape, shape_name
 from ossnet.benchmarks.networks import measure as models
 from ossnet.benchmarks.networks.figure import draw
@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {"shapes": ("16x16x16",), "points": 8, "repeats": 1, "thr
 def result() -> ModelsResult:
     rows: list[ModelRow] = []
     names = ("o-net", "oss-net-c", "unet-2d")
-    settings = ModelsSettings(networks=names, precision="bf16", **TINY)
+    settings = NetworksBenchmarkConfig(networks=names, precision="bf16", **TINY)
     measured = measure_models(settings, command="python jobs/bench.py", progress=rows.append)
     assert tuple(rows) == measured.rows
     return measured
@@ -53,16 +53,16 @@ def test_floors_come_from_the_measured_rate(result: ModelsResult) -> None:
     assert set(result.gflops) == {"float32", "bf16"}
     for row in result.rows[:2]:
         assert row.operations is not None
-        assert row.floor_s is not None
+        assert row.roofline_s is not None
         assert row.step_s is not None
         work = sum(part.forward + part.backward for part in row.operations.values())
-        assert row.floor_s == pytest.approx(2 * work / (result.gflops["bf16"] * 1e9))
-        assert row.times_floor == pytest.approx(row.step_s / row.floor_s)
+        assert row.roofline_s == pytest.approx(2 * work / (result.gflops["bf16"] * 1e9))
+        assert row.roofline_ratio == pytest.approx(row.step_s / row.roofline_s)
     assert "patch_encoder" in (result.rows[1].operations or {})
 
 
 def test_memory_is_what_planning_says(result: ModelsResult) -> None:
-    settings = ModelsSettings(precision="bf16", **TINY)
+    settings = NetworksBenchmarkConfig(precision="bf16", **TINY)
     for row in (result.rows[0], result.rows[2]):
         config = configure(row.network, (16, 16, 16), settings)
         assert row.working_shape == config.sampling.working_shape
@@ -89,12 +89,14 @@ def test_json_round_trip(result: ModelsResult, tmp_path: Path) -> None:
 
 def test_native_size_is_the_papers() -> None:
     for shape in ((256, 256, 160), (240, 240, 155)):
-        config = configure("oss-net-c", shape, ModelsSettings(dataset="brats", points=2**14))
+        config = configure("oss-net-c", shape, NetworksBenchmarkConfig(dataset="brats", points=2**14))
         assert config.sampling.working_shape == (256, 256, 160)
         assert (config.model.in_channels, config.sampling.points) == (4, 2**14)
         assert config.training.batch_size == 1
         assert getattr(config.model, "latent_grid") == (8, 8, 5)  # noqa: B009
-    assert configure("unet-3d", (256, 256, 160), ModelsSettings(dataset="brats")).model.in_channels == 4
+    assert (
+        configure("unet-3d", (256, 256, 160), NetworksBenchmarkConfig(dataset="brats")).model.in_channels == 4
+    )
 
 
 @pytest.mark.parametrize("failure", ["refused", "raised"])
@@ -106,13 +108,13 @@ def test_out_of_memory_is_a_row(failure: str, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(models, "available_memory", lambda _: 1000.0)
     else:
         monkeypatch.setattr(models, "time_network", exhausted)
-    settings = ModelsSettings(networks=("o-net",), **TINY)
+    settings = NetworksBenchmarkConfig(networks=("o-net",), **TINY)
     done = measure_models(settings, command="", progress=lambda _: None)
     (row,) = done.rows
     assert row.status == "out of memory"
     assert row.predicted_bytes > 1e6
-    assert row.floor_s is not None
-    assert row.step_s is row.peak_bytes is row.times_floor is None
+    assert row.roofline_s is not None
+    assert row.step_s is row.peak_bytes is row.roofline_ratio is None
     assert "out of memory" in summary(row)
     assert "out of memory" in cells(row)
     assert draw(done).startswith(b"\x89PNG")
@@ -143,7 +145,7 @@ def test_table_and_picture_show_every_row(result: ModelsResult, capsys: pytest.C
 )
 def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        ModelsSettings(**fields)
+        NetworksBenchmarkConfig(**fields)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], message: str
 def test_what_does_not_fit_is_refused_before_anything_runs(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         measure_models(
-            ModelsSettings(**{**TINY, "networks": ("oss-net-c",), **fields}),
+            NetworksBenchmarkConfig(**{**TINY, "networks": ("oss-net-c",), **fields}),
             command="",
             progress=lambda _: pytest.fail("something ran"),
         )
@@ -174,7 +176,7 @@ def test_shapes_read_as_they_are_written() -> None:
 
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
-    settings = ModelsSettings(networks=("oss-net-d", "unet-3d"), **{**TINY, "device": "cuda"})
+    settings = NetworksBenchmarkConfig(networks=("oss-net-d", "unet-3d"), **{**TINY, "device": "cuda"})
     done = measure_models(settings, command="", progress=lambda _: None)
     assert done.device == torch.cuda.get_device_name()
     for row in done.rows:

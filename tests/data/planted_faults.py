@@ -63,7 +63,7 @@ def one_voxel(value: float) -> Callable[[np.ndarray], np.ndarray]:
     return change
 
 
-def coloured(image: np.ndarray) -> np.ndarray:
+def colored(image: np.ndarray) -> np.ndarray:
     return np.zeros(image.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
@@ -136,7 +136,7 @@ FAULTS = {
         lambda r, c: copy_case(r, c, HEALTHY[0]), "-t2f", "expected images of its own", "warning"
     ),
     "empty-label": Fault(
-        lambda r, c: rewrite(label_of(r, c), np.zeros_like), "-seg", "expected labelled voxels", "warning"
+        lambda r, c: rewrite(label_of(r, c), np.zeros_like), "-seg", "expected labeled voxels", "warning"
     ),
     "unreadable": Fault(lambda r, c: forbid(image_of(r, c, "-t1c")), "-t1c", "NIfTI|permission"),
     "zero-bytes": Fault(lambda r, c: image_of(r, c, "-t2w").write_bytes(b""), "-t2w", "found 0 bytes"),
@@ -154,7 +154,7 @@ FAULTS = {
     ),
 }
 MORE_FAULTS = {
-    "colour": Fault(lambda r, c: rewrite(image_of(r, c), coloured), "-t2f", "found colour voxels"),
+    "color": Fault(lambda r, c: rewrite(image_of(r, c), colored), "-t2f", "found color voxels"),
     "complex": Fault(
         lambda r, c: rewrite(image_of(r, c), lambda image: image.astype(np.complex64)),
         "-t2f",

@@ -5,8 +5,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from ossnet.data.prepare.build import building, complete, make_case
-from ossnet.data.prepare.plan import Plan
+from ossnet.data.prepare.build import complete, make_case, open_store_for_writing
+from ossnet.data.prepare.plan import PreparePlan
 from ossnet.data.store.case_file import write_case
 from ossnet.data.store.store import Manifest
 from ossnet.errors import UserError
@@ -25,16 +25,16 @@ def rewrite(path: Path, change) -> None:
     nibabel.save(nibabel.Nifti1Image(change(np.asarray(image.dataobj)), image.affine, image.header), path)
 
 
-def prepare_here(plan: Plan) -> Manifest:
+def prepare_here(plan: PreparePlan) -> Manifest:
     """What a cluster does, in a loop."""
-    set_aside = dict(plan.set_aside)
-    with building(plan):
+    excluded = dict(plan.excluded)
+    with open_store_for_writing(plan):
         for case in plan.missing:
             try:
                 write_case(plan.path(case), make_case(case, plan))
             except UserError as error:
-                set_aside[case.id] = str(error)
-        return complete(plan, set_aside)
+                excluded[case.id] = str(error)
+        return complete(plan, excluded)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

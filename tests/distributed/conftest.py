@@ -36,6 +36,6 @@ def tiny(store: Store) -> Config:
             "training.epochs": 4,
             "training.validate_every": 2,
             "training.validation_cases": 1,
-            "optimiser.name": "adamw",
+            "optimizer.name": "adamw",
         }
     )

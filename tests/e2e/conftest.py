@@ -34,7 +34,7 @@ def tiny_training() -> list[str]:
         "training.batch-size": "4",
         "training.validate-every": "2",
         "training.validation-cases": "1",
-        "optimiser.name": "adamw",
+        "optimizer.name": "adamw",
     }
     return [part for name, value in options.items() for part in (f"--{name}", value)]
 

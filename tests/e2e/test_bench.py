@@ -71,7 +71,7 @@ def test_searches(run_job: Job, tmp_path: Path) -> None:
     assert len(ours["trials"]) == len(recipe["trials"]) == 3
     assert all(trial["memory_gib"] <= kept["budget_gib"] for trial in ours["trials"])
     assert all(0 < trial["first_s"] <= trial["cpu_s"] for trial in recipe["trials"])
-    assert 0.2 < kept["fitting_share"] < 0.5
+    assert 0.2 < kept["fitting_fraction"] < 0.5
     assert "at equal training time" in done.stdout
 
 

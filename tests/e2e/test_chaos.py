@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 TRIALS = 12
 SPACE = """
 def space(trial):
-    return {"optimiser.learning_rate": trial.suggest_float("rate", 1e-4, 0.02, log=True)}
+    return {"optimizer.learning_rate": trial.suggest_float("rate", 1e-4, 0.02, log=True)}
 """
 
 
@@ -161,7 +161,7 @@ def check_runs(database: Path, client: MlflowClient) -> None:
         run = runs[str(trial.number)]
         complete = trial.state.name == "COMPLETE"
         assert run.info.status == ("FINISHED" if complete else "KILLED")
-        assert float(run.data.params["optimiser.learning_rate"]) == trial.params["rate"]
+        assert float(run.data.params["optimizer.learning_rate"]) == trial.params["rate"]
         dice = {each.step: each.value for each in client.get_metric_history(run.info.run_id, "dice/val")}
         assert {step // 2: value for step, value in dice.items()} == trial.intermediate_values
         steps = [each.step for each in client.get_metric_history(run.info.run_id, "loss/train")]

@@ -36,7 +36,7 @@ def test_a_space_for_machines(run_job: Job, tmp_path: Path) -> None:
         "    channels = trial.suggest_categorical('channels', [(4, 8), (8, 16)])\n"
         "    return {'model': 'unet-2d', 'model.channels': channels}\n"
     )
-    done = run_job("plan", "--space", "space.py", "--draws", 3, *SMALL, "--memory-budget", "1GiB", "--json")
+    done = run_job("plan", "--space", "space.py", "--samples", 3, *SMALL, "--memory-budget", "1GiB", "--json")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     printed = json.loads(line)

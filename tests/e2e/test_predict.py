@@ -58,7 +58,7 @@ def save(folder: Path, config: Config, task: Task) -> Path:
 def checkpoint(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network for the phantom study."""
     store = Store.open(phantom_store)
-    config = small(Config.preset("oss-net-c", store).for_store(store))
+    config = small(Config.preset("oss-net-c", store).resolve_for(store))
     return save(tmp_path_factory.mktemp("run") / "checkpoint", config, store.task)
 
 

@@ -187,12 +187,12 @@ def test_options_and_closing_words(run, study, tmp_path):
 def test_what_is_stored_and_how_it_is_divided(run, study, tmp_path):
     store = tmp_path / "store"
     spacing = ("--spacing", "2,2,2", "--interpolation", "linear", "--crop", "1.5")
-    kinds = ("--normalisation", "zscore", "ct", "auto", "zscore", "--storage", "int16")
+    kinds = ("--normalization", "zscore", "ct", "auto", "zscore", "--storage", "int16")
     assert run("--source", study, "--output", store, *spacing, *kinds, "--folds", "3")[0] == 0
     opened = Store.open(store)
     task = opened.task
     assert (task.interpolation, task.crop) == ("linear", 1.5)
-    assert task.normalisation == ("zscore", "ct", "zscore-foreground", "zscore")
+    assert task.normalization == ("zscore", "ct", "zscore-foreground", "zscore")
     assert {entry.storage for entry in opened.manifest.cases.values()} == {"int16"}
     assert [len(fold) for fold in opened.manifest.folds] == [1, 1, 1]
     mine = tmp_path / "mine.csv"
@@ -303,7 +303,7 @@ def test_killed_at_any_moment_it_leaves_what_a_run_of_its_own_would(whole, tmp_p
     done = subprocess.run(command(*options, "--output", store), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert contents(store) == contents(expected)
-    assert Store.open(store).manifest.set_aside.keys() == {"phantom_007"}
+    assert Store.open(store).manifest.excluded.keys() == {"phantom_007"}
     assert len(contents(store)) == 24
 
 

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 from PIL import Image
 
-from ossnet.distributed.tracking.client import Point, RunSpec, Tracker, Tracking
+from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
 
 Job = Callable[..., CompletedProcess[str]]
 
@@ -17,7 +17,7 @@ Job = Callable[..., CompletedProcess[str]]
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracker = Tracker(Tracking.at(tmp_path, "mine"), study="s")
+    tracker = Tracker(TrackingConfig.at(tmp_path, "mine"), study="s")
     tracker.open_run(RunSpec("s", "mine"))
     for number, (network, dice) in enumerate([("unet-3d", 0.5), ("oss-net-c", 0.75), ("o-net", None)]):
         tags = {"network": network, "varied": "model.decoder_width"}
@@ -25,7 +25,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tracker.open_run(RunSpec(network, f"{number} {network}", params, tags))
         values = {"memory/peak_allocated_gib": 0.25 * (number + 1), "time/step_s": 0.5}
         values |= {} if dice is None else {"dice/val": dice}
-        tracker.log(network, [Point(name, value, 4, 1_700_000_000_000) for name, value in values.items()])
+        tracker.log(
+            network, [MetricPoint(name, value, 4, 1_700_000_000_000) for name, value in values.items()]
+        )
     tracker.close("unet-3d", "KILLED", {"stopped": "early"})
     tracker.close("oss-net-c", "FINISHED")
     tracker.close("o-net", "FAILED")

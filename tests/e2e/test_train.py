@@ -66,7 +66,7 @@ def test_train_go_on_and_judge(
         (["--resume"], "no run to resume there"),
         (["--workers", "3"], "training.batch_size 4 does not divide among 3 workers"),
         (["--training.batch-size", "40"], "is more than the 8 training cases"),
-        (["--optimizer.learning-rate", "1"], "did you mean '--optimiser.learning-rate'?"),
+        (["--optimizer.learning-rate", "1"], "did you mean '--optimizer.learning-rate'?"),
     ],
 )
 def test_mistakes_leave_nothing_behind(

@@ -25,7 +25,7 @@ FIRST = [{"width": 8, "rate": 0.0}, {"width": 16, "rate": 0.0}] + 2 * [{"width":
 def space(trial):
     return {
         "model.decoder_width": trial.suggest_categorical("width", [8, 16]),
-        "optimiser.learning_rate": trial.suggest_float("rate", 0.0, 0.02),
+        "optimizer.learning_rate": trial.suggest_float("rate", 0.0, 0.02),
     }
 """
 EPOCHS = 4
@@ -77,9 +77,9 @@ def test_a_study(
     assert len(children) == 5
     study = optuna.load_study(study_name="rates", storage=f"sqlite:///{tmp_path / 'study' / 'study.db'}")
     for run, trial in zip(children, study.trials, strict=True):
-        assert set(run.data.params) == set(config.for_store(Store.open(phantom_store)).flatten())
+        assert set(run.data.params) == set(config.resolve_for(Store.open(phantom_store)).flatten())
         assert run.data.params["model.decoder_width"] == str(trial.params["width"])
-        assert float(run.data.params["optimiser.learning_rate"]) == trial.params["rate"]
+        assert float(run.data.params["optimizer.learning_rate"]) == trial.params["rate"]
         assert 0 < run.data.metrics["memory/peak_allocated_gib"] < 1
         assert run.data.metrics["time/step_s"] > 0
         dice = {
@@ -118,7 +118,7 @@ def test_seeds_and_what_an_earlier_study_found(
     tmp_path: Path,
 ) -> None:
     options = ["--data", phantom_store, "--space", space, *tiny_training, *tiny_network]
-    options += ["--training.epochs", 2, "--stopping.rule", "none", "--trials", 2]
+    options += ["--training.epochs", 2, "--early-stopping.algorithm", "none", "--trials", 2]
     done = run_job("tune", *options, "--output", "first", "--seeds", 2, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

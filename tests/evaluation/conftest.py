@@ -22,7 +22,7 @@ def store(phantom_store: Path) -> Store:
 @pytest.fixture(scope="session")
 def checkpoint(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained."""
-    config = Config.preset("oss-net-a", store).for_store(store)
+    config = Config.preset("oss-net-a", store).resolve_for(store)
     model = replace(config.model, encoder_channels=(4, 4), decoder_width=8, decoder_blocks=1, patch_edge=3)
     config = replace(config, model=model)
     torch.manual_seed(0)

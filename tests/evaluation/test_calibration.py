@@ -12,7 +12,7 @@ import torch
 from ossnet.data import Store
 from ossnet.errors import UserError
 from ossnet.evaluation.calibration import (
-    Reliability,
+    ReliabilityBins,
     calibrate,
     fit_temperature,
     likelihood,
@@ -30,15 +30,15 @@ def test_probabilities_that_come_true_have_no_error() -> None:
     random = np.random.default_rng(0)
     chance = random.random(200_000)
     truth = random.random(200_000) < chance
-    assert Reliability.of(chance, truth).error < 0.01
-    assert Reliability.of(np.full(10, 0.7), np.arange(10) < 2).error == pytest.approx(0.5)
-    assert Reliability.of(chance[:0], truth[:0]).error == 0
+    assert ReliabilityBins.of(chance, truth).error < 0.01
+    assert ReliabilityBins.of(np.full(10, 0.7), np.arange(10) < 2).error == pytest.approx(0.5)
+    assert ReliabilityBins.of(chance[:0], truth[:0]).error == 0
 
 
 def test_error_by_hand_and_over_cases() -> None:
     """Two bins of two voxels each, of two cases."""
-    one = Reliability.of(np.array([0.1, 0.9]), np.array([True, True]))
-    two = Reliability.of(np.array([0.12, 1.0]), np.array([False, True]))
+    one = ReliabilityBins.of(np.array([0.1, 0.9]), np.array([True, True]))
+    two = ReliabilityBins.of(np.array([0.12, 1.0]), np.array([False, True]))
     together = pooled([{"a": one}, {"a": two}])["a"]
     assert together.error == pytest.approx((abs(0.22 - 1) + abs(0.9 - 1) + abs(1.0 - 1)) / 4)
     assert together.voxels.sum() == 4

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ossnet.evaluation.comparison import bootstrap, compare
-from ossnet.evaluation.detection import Detection, detect
-from ossnet.evaluation.mask_metrics import judge
+from ossnet.evaluation.detection import LesionDetection, detect
+from ossnet.evaluation.mask_metrics import score_mask
 from ossnet.evaluation.paper_protocol import SampledOverlap, sampled_overlap
 
 
@@ -22,19 +22,19 @@ def test_lesions_found_missed_and_invented() -> None:
     label = boxes((1, 1, 1), (10, 10, 10), (20, 20, 20))
     prediction = boxes((3, 3, 3), (10, 10, 11), (1, 20, 1), (4, 26, 4))
     found = detect(prediction, label)
-    assert found == Detection(lesions=3, found=2, false_positives=2)
+    assert found == LesionDetection(lesions=3, found=2, false_positives=2)
     assert found.sensitivity == pytest.approx(2 / 3)
-    assert detect(label & False, label) == Detection(3, 0, 0)
-    assert detect(label, label & False) == Detection(0, 0, 3)
+    assert detect(label & False, label) == LesionDetection(3, 0, 0)
+    assert detect(label, label & False) == LesionDetection(0, 0, 3)
     assert detect(label & False, label & False).sensitivity == 1.0
 
 
 def test_pieces_connect_over_corners() -> None:
-    assert detect(boxes((0, 0, 0)), boxes((0, 0, 0), (3, 3, 3))) == Detection(1, 1, 0)
+    assert detect(boxes((0, 0, 0)), boxes((0, 0, 0), (3, 3, 3))) == LesionDetection(1, 1, 0)
 
 
 def test_volume_error_in_ml() -> None:
-    found = judge(boxes((1, 1, 1)), boxes((1, 1, 1), (9, 9, 9)), (2.0, 2.0, 5.0), tolerance_mm=1)
+    found = score_mask(boxes((1, 1, 1)), boxes((1, 1, 1), (9, 9, 9)), (2.0, 2.0, 5.0), tolerance_mm=1)
     assert found.volume_error_ml == pytest.approx(-27 * 20 / 1000)
     assert found.values()["sensitivity"] == 0.5
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ossnet.evaluation import Overlap, dice_iou
+from ossnet.evaluation import OverlapMetrics, dice_iou
 
 VOLUMES = arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 3))
 
@@ -24,7 +24,7 @@ def test_against_sets_of_voxels(prediction: np.ndarray, label: np.ndarray) -> No
             assert overlap.iou == pytest.approx(len(found & expected) / len(found | expected))
             assert overlap.dice == pytest.approx(2 * overlap.iou / (1 + overlap.iou))
         else:
-            assert overlap == Overlap(1.0, 1.0, 0, 0)
+            assert overlap == OverlapMetrics(1.0, 1.0, 0, 0)
 
 
 CODES = arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 7))

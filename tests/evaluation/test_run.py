@@ -14,7 +14,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.labels.presets import choose_regions
 from ossnet.errors import UserError
-from ossnet.evaluation import CaseScore, Overlap, score_cases, summarise
+from ossnet.evaluation import CaseScore, OverlapMetrics, score_cases, summarize
 from ossnet.evaluation.figures import draw_overlay
 from ossnet.evaluation.run import evaluate
 from ossnet.inference import Predictor, predict_volume
@@ -22,12 +22,14 @@ from ossnet.models import network_from_config
 
 
 def score(case: str, *dice: float) -> CaseScore:
-    overlaps = {f"class{i}": Overlap(value, value / 2, 10, 10 * (value > 0)) for i, value in enumerate(dice)}
+    overlaps = {
+        f"class{i}": OverlapMetrics(value, value / 2, 10, 10 * (value > 0)) for i, value in enumerate(dice)
+    }
     return CaseScore(case, overlaps)
 
 
 def test_summary_under_the_names_of_tracking() -> None:
-    metrics = summarise([score("a", 1.0, 0.5), score("b", 0.0, 0.5)])
+    metrics = summarize([score("a", 1.0, 0.5), score("b", 0.0, 0.5)])
     assert metrics == {
         "dice/val": 0.5,
         "dice/val/class0": 0.5,
@@ -37,7 +39,7 @@ def test_summary_under_the_names_of_tracking() -> None:
         "iou/val/class1": 0.25,
     }
     with pytest.raises(ValueError, match="one case"):
-        summarise([])
+        summarize([])
 
 
 def test_scores_of_cases_are_those_of_full_volumes(store: Store, checkpoint: Path) -> None:
@@ -93,7 +95,7 @@ def test_files_hold_surfaces_lesions_and_what_differs(store: Store, checkpoint: 
     predictor = Predictor.from_checkpoint(checkpoint)
     torch.manual_seed(1)
     other = replace(predictor, network=network_from_config(predictor.network.config))
-    evaluation = evaluate(predictor, store, split="validation", output=tmp_path, against=other)
+    evaluation = evaluate(predictor, store, split="validation", output=tmp_path, baseline=other)
     rows = list(csv.DictReader(evaluation.cases.open()))
     others = list(csv.DictReader((tmp_path / "cases_against.csv").open()))
     assert [row["case"] for row in rows] == [row["case"] for row in others]
@@ -104,7 +106,7 @@ def test_files_hold_surfaces_lesions_and_what_differs(store: Store, checkpoint: 
         assert found["hd95_mm"]["mean_low"] <= found["hd95_mm"]["mean"] <= found["hd95_mm"]["mean_high"]
         assert found["lesions"] == sum(int(row[f"lesions/{name}"]) for row in rows)
     differences = [float(one["dice"]) - float(two["dice"]) for one, two in zip(rows, others, strict=True)]
-    assert summary["against"]["difference"]["dice"]["mean"] == pytest.approx(np.mean(differences))
+    assert summary["baseline"]["difference"]["dice"]["mean"] == pytest.approx(np.mean(differences))
     assert "This checkpoint minus the other" in evaluation.page.read_text()
     assert set(summary["paper_protocol"]) == {"brats", "lits"}
 
@@ -112,7 +114,7 @@ def test_files_hold_surfaces_lesions_and_what_differs(store: Store, checkpoint: 
 def test_regions_are_scored_drawn_and_told_apart(store: Store, tmp_path: Path) -> None:
     regions = choose_regions("brats-regions", (), store.task.labels)
     chosen = Store(store.root, replace(store.manifest, task=replace(store.task, regions=regions)))
-    config = Config.preset("unet-3d", chosen).replace({"model.channels": [2, 4]}).for_store(chosen)
+    config = Config.preset("unet-3d", chosen).replace({"model.channels": [2, 4]}).resolve_for(chosen)
     predictor = Predictor(network_from_config(config.model), chosen.task, config.sampling, config.inference)
     evaluation = evaluate(predictor, chosen, split="validation", output=tmp_path / "out")
     assert list(evaluation.summary["classes"]) == ["WT", "TC", "ET"]

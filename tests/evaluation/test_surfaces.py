@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ossnet.evaluation import dice_iou
-from ossnet.evaluation.surfaces import Surfaces, surface_measures
+from ossnet.evaluation.surfaces import SurfaceMetrics, surface_measures
 
 SHAPE = (9, 7, 11)
 
@@ -72,6 +72,6 @@ def test_a_shift_is_measured_in_mm() -> None:
     label[4:10, 3:9, 3:9] = True
     moved = np.roll(label, 3, axis=0)
     assert surface_measures(moved, label, (2, 1, 1), tolerance_mm=1).hd95_mm == pytest.approx(6)
-    assert surface_measures(label, label, (2, 1, 1), tolerance_mm=1) == Surfaces(0.0, 1.0)
+    assert surface_measures(label, label, (2, 1, 1), tolerance_mm=1) == SurfaceMetrics(0.0, 1.0)
     with pytest.raises(ValueError, match="one shape"):
         surface_measures(moved[1:], label, (1, 1, 1), tolerance_mm=1)

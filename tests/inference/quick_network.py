@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ossnet.inference.query.boxes import BoxPatches
 from ossnet.models import OccupancyConfig, OccupancyNetwork
-from ossnet.sampling.downscale import any_in_cells, shrink_planes
+from ossnet.sampling.downscale import max_pool_any, shrink_planes
 from ossnet.sampling.grid import coordinates, encoder_grid, offset, pad, working_shape
 from ossnet.sampling.regions import class_masks, targets
 from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
@@ -26,7 +26,7 @@ def small_config(channels: int = 1, classes: int = 1, **fields: object) -> Occup
         "patch_edge": 5,
         "decoder_width": 48,
         "decoder_blocks": 2,
-        "coordinates": "normalised",
+        "coordinates": "normalized",
         **fields,
     }
     return OccupancyConfig(**values)
@@ -45,8 +45,8 @@ def teach(
     frame = torch.tensor(offset(label.shape, grid))
     near = torch.from_numpy(np.argwhere(ndimage.binary_dilation(codes > 0, iterations=2)))
     coarse = _coarse(label, config, grid)
-    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, total_steps=steps)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
     for _ in range(steps):
         uniform = torch.stack([torch.randint(edge, (POINTS // 2,)) for edge in label.shape], 1)
         points = torch.cat([uniform, near[torch.randint(len(near), (POINTS // 2,))]])
@@ -56,9 +56,9 @@ def teach(
         loss = segmentation_loss(found.logits.movedim(-1, 1), labels, LossConfig())
         if found.auxiliary is not None:
             loss = loss + 0.1 * auxiliary_loss(found.auxiliary, coarse)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return network.eval(), grid
 
@@ -78,6 +78,6 @@ def lesions(shape: Sequence[int], count: int, seed: int) -> tuple[np.ndarray, np
 
 def _coarse(label: Tensor, config: OccupancyConfig, grid: Sequence[int]) -> Tensor:
     cells = encoder_grid(config, grid)
-    return torch.stack([any_in_cells(mask, cells) for mask in class_masks(pad(label, grid), config)])[
+    return torch.stack([max_pool_any(mask, cells) for mask in class_masks(pad(label, grid), config)])[
         None
     ].float()

@@ -29,7 +29,7 @@ CONFIG = OccupancyConfig(
     patch_edge=3,
     encoder_downscale=1,
 )
-TASK = Task(modalities=("MR",), labels={"bright": 5}, normalisation="zscore")
+TASK = Task(modalities=("MR",), labels={"bright": 5}, normalization="zscore")
 
 
 class Brighter(OccupancyNetwork):
@@ -100,8 +100,8 @@ def test_labels_land_on_the_voxels_they_were_decided_from(codes: str, tmp_path: 
     assert np.array_equal(result.labels, np.where(array > array.mean(dtype=float), 5, 0))
     assert result.labels.dtype == np.uint8
     np.testing.assert_allclose(result.affine, oblique(codes), atol=1e-5)
-    millilitres = np.count_nonzero(result.labels) * 1.0 * 1.5 * 3.0 / 1000
-    assert result.volumes_ml == pytest.approx({"bright": millilitres})
+    milliliters = np.count_nonzero(result.labels) * 1.0 * 1.5 * 3.0 / 1000
+    assert result.volumes_ml == pytest.approx({"bright": milliliters})
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SLA"])
@@ -143,7 +143,7 @@ def test_real_headers(name: str, shared: Path) -> None:
 
 
 def test_arrays_files_and_4d_files_agree(tmp_path: Path) -> None:
-    task = Task(modalities=("one", "two"), labels={"bright": 1}, normalisation="zscore-foreground")
+    task = Task(modalities=("one", "two"), labels={"bright": 1}, normalization="zscore-foreground")
     config = OccupancyConfig(**{**to_dict_fields(CONFIG), "in_channels": 2})
     model = predictor(Brighter(config), task)
     affine = oblique("LPS")
@@ -163,7 +163,7 @@ def to_dict_fields(config: OccupancyConfig) -> dict[str, object]:
 
 
 def test_resampled_tasks_come_back_to_the_scans_grid(tmp_path: Path) -> None:
-    task = Task(modalities=("MR",), labels={"bright": 1}, normalisation="zscore", spacing=(1.0, 1.0, 1.0))
+    task = Task(modalities=("MR",), labels={"bright": 1}, normalization="zscore", spacing=(1.0, 1.0, 1.0))
     places = np.indices((30, 24, 16)) * np.reshape([2, 2, 3], (3, 1, 1, 1)) - 24
     distance = np.sqrt((places**2).sum(0))  # mm; its mean is the surface of a ball of 26 mm
     path = write(tmp_path / "scan.nii.gz", -distance, np.diag([2, 2, 3, 1.0]))
@@ -210,7 +210,7 @@ def test_nested_regions_become_one_label_map(tmp_path: Path) -> None:
     task = Task(
         modalities=("MR",),
         labels={"rim": 5, "core": 7},
-        normalisation="zscore",
+        normalization="zscore",
         regions={"tumour": ("rim", "core"), "core": ("core",)},
     )
     array = np.random.default_rng(0).normal(100, 20, (9, 7, 5)).astype(np.float32)
@@ -231,7 +231,7 @@ def test_regions_that_do_not_nest_become_a_file_each(tmp_path: Path) -> None:
     task = Task(
         modalities=("MR",),
         labels={"a": 1, "b": 2, "c": 3},
-        normalisation="zscore",
+        normalization="zscore",
         regions={"high": ("a", "b"), "low": ("b", "c")},
     )
     array = np.random.default_rng(0).normal(100, 20, (9, 7, 5)).astype(np.float32)
@@ -317,7 +317,7 @@ def test_neither_ray_nor_mlflow_is_imported(tmp_path: Path) -> None:
 def test_a_finer_spacing_is_asked_for_directly(
     codes: str, working: tuple[float, float, float] | None, tmp_path: Path
 ) -> None:
-    """A ball of values falling from its centre: its border is where it is in mm, at twice the resolution."""
+    """A ball of values falling from its center: its border is where it is in mm, at twice the resolution."""
     affine = oblique(codes, (1.0, 1.0, 1.0), angle=0.0)
     world = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices((24, 22, 20)), 0, -1))
     distance = np.linalg.norm(world - world.reshape(-1, 3).mean(0), axis=-1)

@@ -20,10 +20,10 @@ def kib(n: int) -> Tensor:
     return torch.zeros(n * K // 4)
 
 
-def resident(network: nn.Module, optimiser: torch.optim.Optimizer, image: Tensor) -> dict[str, list[Tensor]]:
+def resident(network: nn.Module, optimizer: torch.optim.Optimizer, image: Tensor) -> dict[str, list[Tensor]]:
     return {
         "parameters": [*network.parameters(), *network.buffers()],
-        "optimiser_state": [value for state in optimiser.state.values() for value in state.values()],
+        "optimizer_state": [value for state in optimizer.state.values() for value in state.values()],
         "batch": [image],
     }
 
@@ -86,21 +86,21 @@ def test_linear_step_by_hand() -> None:
     the weight's gradient (2 KiB) live together; the gradient of the output is a view of the seed.
     """
     network = nn.Linear(32, 16, bias=False)
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, foreach=False)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, foreach=False)
     image = torch.randn(64, 32)
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         output = network(image)
         output.sum().backward()
-        optimiser.step()
+        optimizer.step()
 
     step()
-    with track_peak("cpu", resident=resident(network, optimiser, image)) as peak:
+    with track_peak("cpu", resident=resident(network, optimizer, image)) as peak:
         step()
     expected = {
         "parameters": 2 * K,
-        "optimiser_state": 2 * K,
+        "optimizer_state": 2 * K,
         "batch": 8 * K,
         "gradients": 2 * K,
         "workspace": 4 * K + 512 + 512,
@@ -147,10 +147,10 @@ def test_a_module_that_fails_charges_nothing_after_it() -> None:
 
 def test_adam_state_made_inside_the_block_is_seen() -> None:
     weight = nn.Parameter(kib(4))
-    optimiser = torch.optim.Adam([weight], foreach=False)
+    optimizer = torch.optim.Adam([weight], foreach=False)
     weight.grad = kib(4)
     with track_peak("cpu", resident=[weight, weight.grad]) as peak:
-        optimiser.step()
+        optimizer.step()
     # weight, gradient, two moments, the step count and the temporaries of one update
     assert 16 * K + 512 <= peak.allocated <= 24 * K + 512
 
@@ -210,16 +210,16 @@ def _peak_of_training(widths: list[int], batch: int, convolution: bool) -> tuple
     for width in widths:
         network.extend([nn.Linear(size, width), nn.ReLU()])
         size = width
-    optimiser = torch.optim.RAdam(network.parameters(), foreach=False)
+    optimizer = torch.optim.RAdam(network.parameters(), foreach=False)
     image = torch.zeros(batch, 1, 4, 4, 4)
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         network(image).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
 
     step()
-    with track_peak("cpu", resident=resident(network, optimiser, image)) as peak:
+    with track_peak("cpu", resident=resident(network, optimizer, image)) as peak:
         step()
     return peak.allocated, dict(peak.memory.parts)
 

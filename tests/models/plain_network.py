@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ossnet.models import OccupancyNetwork
 from ossnet.models.decoder import InputBlock
-from ossnet.models.encoder import Mapping
+from ossnet.models.encoder import ConvBlock
 from ossnet.models.kernels.pade import Pade
 from ossnet.models.residual import ResidualBlock
 
@@ -27,8 +27,8 @@ def batch_norm(x: Tensor, norm: nn.Module) -> Tensor:
     mean, variance = norm.running_mean, norm.running_var
     if norm.training:
         mean, variance = x.mean(axes), x.var(axes, unbiased=False)
-    standardised = (x - mean.view(shape)) / (variance.view(shape) + 1e-5).sqrt()
-    return standardised * norm.weight.view(shape) + norm.bias.view(shape)
+    standardized = (x - mean.view(shape)) / (variance.view(shape) + 1e-5).sqrt()
+    return standardized * norm.weight.view(shape) + norm.bias.view(shape)
 
 
 def conditional_norm(x: Tensor, latent: Tensor, norm: nn.Module) -> Tensor:
@@ -41,13 +41,13 @@ def conditional_norm(x: Tensor, latent: Tensor, norm: nn.Module) -> Tensor:
 
 
 def residual_block(x: Tensor, block: ResidualBlock) -> tuple[Tensor, Tensor]:
-    fine = pade(batch_norm(block.convolution1(x), block.normalisation1), block.activation1)
-    hidden = batch_norm(block.convolution2(functional.avg_pool3d(fine, 2)), block.normalisation2)
+    fine = pade(batch_norm(block.convolution1(x), block.normalization1), block.activation1)
+    hidden = batch_norm(block.convolution2(functional.avg_pool3d(fine, 2)), block.normalization2)
     return pade(hidden + functional.avg_pool3d(block.shortcut(x), 2), block.activation2), fine
 
 
-def mapping(x: Tensor, module: Mapping) -> Tensor:
-    return pade(batch_norm(module.convolution(x), module.normalisation), module.activation)
+def mapping(x: Tensor, module: ConvBlock) -> Tensor:
+    return pade(batch_norm(module.convolution(x), module.normalization), module.activation)
 
 
 def encode(network: OccupancyNetwork, x: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
@@ -97,9 +97,9 @@ def decode(
     x = torch.cat([*parts, each[:, 0]], 1)
     for index, block in enumerate(network.decoder.blocks, 1):
         own = each[:, min(index, each.shape[1] - 1)]
-        hidden = conditional_norm(block.linear1(x), own, block.normalisation1)
+        hidden = conditional_norm(block.linear1(x), own, block.normalization1)
         hidden = block.linear2(pade(hidden, block.activation1))
-        hidden = conditional_norm(hidden, own, block.normalisation2)
+        hidden = conditional_norm(hidden, own, block.normalization2)
         shortcut = block.shortcut(x) if isinstance(block, InputBlock) else x
         x = pade(hidden + shortcut, block.activation2)
     return network.decoder.output(x).view(batch, points, -1)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ossnet.memory import track_peak
 from ossnet.models import OccupancyNetwork, build_network, compile_arithmetic
-from ossnet.models.kernels.base import Correction, Kernels, Piece
+from ossnet.models.kernels.base import Kernels, StatisticsGradient, TileInput
 from ossnet.models.kernels.compiled import CompiledKernels
 from ossnet.models.kernels.eager import EagerKernels
 from ossnet.models.kernels.pade import Coefficients, Pade
@@ -36,9 +36,9 @@ def test_each_kernel_gives_what_eager_torch_gives(dtype: torch.dtype, whole: boo
     torch.manual_seed(0)
     batch, residual, first, second = (torch.randn(1, 33, 20).to(dtype) for _ in range(4))
     scale, shift = torch.randn(1, 1, 20), torch.randn(1, 1, 20)
-    piece = Piece(batch, scale, shift, residual) if whole else Piece(batch)
+    piece = TileInput(batch, scale, shift, residual) if whole else TileInput(batch)
     given = (first, second) if whole else (None, second)
-    correction = Correction(shift, scale) if whole else None
+    correction = StatisticsGradient(shift, scale) if whole else None
 
     def results(kernels: Kernels) -> list[Tensor]:
         unit = coefficients(torch.float32)
@@ -46,7 +46,7 @@ def test_each_kernel_gives_what_eager_torch_gives(dtype: torch.dtype, whole: boo
         made += [kernels.activate(piece, unit, torch.empty_like(batch))]
         made += [each.clone() for each in kernels.differentiate(piece, unit, given)]
         bent = first.clone()
-        kernels.bend(batch, bent, scale, correction, bent)
+        kernels.scale_gradient(batch, bent, scale, correction, bent)
         made += [bent]
         made += [each.clone() for axes in ((1,), (1, 2)) for each in kernels.moments(batch, axes)]
         return made

@@ -38,7 +38,7 @@ def test_a_map_on_the_volumes_own_grid_gives_each_voxel_its_value() -> None:
 
 
 def test_a_halved_ramp_stays_the_ramp_inside() -> None:
-    """Cells of a coarser map lie at the centres of the voxels that they average."""
+    """Cells of a coarser map lie at the centers of the voxels that they average."""
     grid = (8, 12, 4)
     ramp = torch.arange(12.0).view(1, 1, 1, 12, 1).expand(1, 1, *grid)
     halved = functional.avg_pool3d(ramp, 2)

@@ -36,7 +36,7 @@ def small(name: str, **fields: object) -> OccupancyNetwork:
     ("name", "fields"),
     [
         ("o-net", {}),
-        ("oss-net-a", {"coordinates": "normalised"}),
+        ("oss-net-a", {"coordinates": "normalized"}),
         ("oss-net-b", {"classes": 3}),
         ("oss-net-c", {"classes": 2, "overlapping": True, "conditional_norm": "feature"}),
         ("oss-net-d", {"decoder_blocks": 1, "encoder_channels": (4, 4, 4), "latent_grid": (1, 1, 2)}),
@@ -204,14 +204,14 @@ def test_bfloat16_trains_beside_float32() -> None:
     labels = (inputs.coordinates[..., :1] > 0).float()
     losses: dict[str, list[float]] = {"single": [], "half": []}
     for name, network in (("single", single), ("half", half)):
-        optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
         for _ in range(25):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == "half"):
                 prediction = network(*inputs)
             loss = functional.binary_cross_entropy_with_logits(prediction.logits, labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             losses[name].append(loss.item())
     assert prediction.logits.dtype == torch.float32
     assert losses["half"][-1] < 0.5 * losses["half"][0]

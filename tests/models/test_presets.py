@@ -71,7 +71,7 @@ def test_outputs_are_one_a_class_or_one_more_for_the_background() -> None:
             {"latent_grid": (1, 1, 1)},
             "latent_grid: expected three positive numbers with two cells",
         ),
-        ("oss-net-c", {"coordinates": "mm"}, "coordinates: expected one of voxel, normalised, found 'mm'"),
+        ("oss-net-c", {"coordinates": "mm"}, "coordinates: expected one of voxel, normalized, found 'mm'"),
         ("unet-3d", {"channels": (8,)}, "channels: expected two levels or more"),
         ("unet-3d", {"spatial_dims": 4}, "spatial_dims: expected one of 2, 3, found 4"),
     ],

@@ -22,15 +22,15 @@ def test_baselines_are_of_a_sensible_size_and_train(name: str, grid: tuple[int, 
     assert 1e6 < sum(parameter.numel() for parameter in network.parameters()) < 5e6
     image = torch.randn(1, 2, *grid)
     label = (image[:, :1] > 0).float()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []
     for _ in range(6):
         logits = network(image)
         assert logits.shape == (1, 1, *grid)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, label)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
 
@@ -162,14 +162,14 @@ def test_bfloat16_trains(checkpoint_activations: bool) -> None:
     network = build_network("unet-3d", channels=(4, 8), checkpoint_activations=checkpoint_activations)
     image = torch.randn(1, 1, 16, 16, 16)
     label = (image > 0).float()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
     for _ in range(12):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = network(image)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), label)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]

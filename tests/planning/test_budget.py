@@ -15,9 +15,9 @@ from ossnet.planning import oom as exhaustion
 from ossnet.planning import predict
 from ossnet.planning.budget import GB, MARGIN, changed, largest, limits, smallest_gpu
 from ossnet.planning.estimate import outlook
-from ossnet.planning.estimator import Forecast
+from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.inference import measure_inference, predict_inference
-from ossnet.planning.oom import check_memory, explanation, out_of_memory_told, savings
+from ossnet.planning.oom import check_memory, explanation, memory_saving_options, reraise_oom
 from ossnet.planning.report import Report
 
 
@@ -60,7 +60,7 @@ def test_the_largest_is_found_in_few_tries(
 def test_limits_are_what_just_fits() -> None:
     config = configured("oss-net-a")
     budget = MARGIN.needed(2 * predict(config).allocated)
-    found = limits(config, budget, Forecast())
+    found = limits(config, budget, PeakEstimator())
     assert found.batch is not None
     for batch, fits in ((found.batch, True), (found.batch + 1, False)):
         needed = MARGIN.needed(predict(changed(config, {"training.batch_size": batch})).allocated)
@@ -69,7 +69,7 @@ def test_limits_are_what_just_fits() -> None:
     assert found.points > 128
     assert found.shape is not None
     assert found.shape >= (32, 32, 16)
-    assert limits(configured("unet-3d"), 1, Forecast()).batch is None
+    assert limits(configured("unet-3d"), 1, PeakEstimator()).batch is None
 
 
 def test_gpus_by_size() -> None:
@@ -89,7 +89,10 @@ def test_inference_is_predicted(name: str) -> None:
 def test_out_of_memory_names_peaks_and_the_best_change() -> None:
     config = configured("oss-net-a", training__batch_size=8, sampling__points=4096)
     text = explanation(config, measured_gib=0.25, workers=1)
-    peaks = {key: predict(changed(config, new)).allocated for key, new in savings(config, workers=1).items()}
+    peaks = {
+        key: predict(changed(config, new)).allocated
+        for key, new in memory_saving_options(config, workers=1).items()
+    }
     assert len(peaks) == 5
     best = min(peaks, key=lambda option: peaks[option])
     assert f"with {best} it would be" in text
@@ -109,8 +112,8 @@ def test_what_cannot_fit_is_refused_before_it_begins(monkeypatch: pytest.MonkeyP
 
 
 def test_what_takes_no_memory_is_predicted_once() -> None:
-    forecast, config = Forecast(), configured("oss-net-a")
-    other = changed(config, {"optimiser.learning_rate": 1e-5, "training.seed": 3, "training.epochs": 7})
+    forecast, config = PeakEstimator(), configured("oss-net-a")
+    other = changed(config, {"optimizer.learning_rate": 1e-5, "training.seed": 3, "training.epochs": 7})
     assert forecast.training(config) is forecast.training(other)
     assert forecast.inference(config) is forecast.inference(other)
     larger = changed(config, {"training.batch_size": 3})
@@ -124,7 +127,7 @@ def test_what_takes_no_memory_is_predicted_once() -> None:
 def test_every_way_to_run_out_is_told(failure: Exception) -> None:
     with (
         pytest.raises(OutOfMemory, match="out of memory: a training step of unet-2d"),
-        out_of_memory_told(configured("unet-2d"), workers=1, measured_gib=lambda: None),
+        reraise_oom(configured("unet-2d"), workers=1, measured_gib=lambda: None),
     ):
         raise failure
 
@@ -132,16 +135,16 @@ def test_every_way_to_run_out_is_told(failure: Exception) -> None:
 def test_other_errors_are_left_alone() -> None:
     with (
         pytest.raises(RuntimeError, match=r"^something else$"),
-        out_of_memory_told(configured("unet-2d"), workers=1, measured_gib=lambda: None),
+        reraise_oom(configured("unet-2d"), workers=1, measured_gib=lambda: None),
     ):
         raise RuntimeError("something else")  # noqa: EM101
 
 
 def test_a_report_says_what_fits(tmp_path: Path) -> None:
     config = configured("unet-2d")
-    report = Report(budget=GB, outlooks=(outlook(config, Forecast(), name="small", measured=True),))
+    report = Report(budget=GB, outlooks=(outlook(config, PeakEstimator(), name="small", measured=True),))
     assert report.shares() == "1 of 1 (100%) fit 8 GB, 1 of 1 (100%) fit 1 GB"
-    full = report.with_growth(config, Forecast(), tmp_path / "plan")
+    full = report.with_growth(config, PeakEstimator(), tmp_path / "plan")
     assert full.picture is not None
     assert full.picture.read_bytes().startswith(b"\x89PNG")
     assert [line.network for line in full.growing] == ["unet-3d", "unet-2d"]

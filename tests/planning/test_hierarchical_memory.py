@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ossnet.benchmarks.inference.known_shape_network import Oracle, ellipsoid, scan
+from ossnet.benchmarks.inference.known_shape_network import KnownShapeNetwork, ellipsoid, scan
 from ossnet.config import Config
 from ossnet.inference import predict_volume
 from ossnet.memory import track_peak
@@ -27,7 +27,7 @@ def test_a_hierarchical_prediction_takes_no_more_than_predicted(noise: float, le
     torch.manual_seed(0)
     shown = ellipsoid(SHAPE)
     inside = shown | (torch.rand(SHAPE) < noise)
-    image, network = scan(shown, MODEL.in_channels), Oracle(MODEL, inside)
+    image, network = scan(shown, MODEL.in_channels), KnownShapeNetwork(MODEL, inside)
     config = Config(model=MODEL).replace(
         {"sampling.working_shape": list(SHAPE), "inference.points_per_chunk": 1024}
     )

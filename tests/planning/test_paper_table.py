@@ -14,9 +14,9 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.models import OccupancyConfig, network_config
-from ossnet.planning.estimator import Forecast
+from ossnet.planning.estimator import PeakEstimator
 
-FORECAST = Forecast()
+FORECAST = PeakEstimator()
 N, W, FLOAT = 2**14, 512, 4
 SHAPES = {"brats": (256, 256, 160), "lits": (512, 512, 512)}
 PAPER_GB = {
@@ -50,7 +50,7 @@ def reference_lines(dataset: str, name: str) -> dict[str, int]:
     channels, hidden = model.patch_channels, max(model.patch_channels // 2, 1)
     block_maps = 0
     for level, width in enumerate(model.encoder_channels):
-        # At full resolution a convolution, its normalisation, its activation and the unpooled shortcut; at
+        # At full resolution a convolution, its normalization, its activation and the unpooled shortcut; at
         # half what enters the second convolution, what leaves it, the sum with the shortcut, its activation.
         block_maps += width * grid // 8**level * 4 + width * grid // 8 ** (level + 1) * 4
     features = 3 + model.point_features + model.latent_length
@@ -62,7 +62,7 @@ def reference_lines(dataset: str, name: str) -> dict[str, int]:
         # Both convolutions' outputs and the first activation; the second one goes into the decoder's input.
         "patch encoder": N * 343 * (2 * hidden + 1) if channels else 0,
         "decoder input, latent repeated": N * features,
-        # Two linear outputs, their standardised forms, sums before and values after the activations a block,
+        # Two linear outputs, their standardized forms, sums before and values after the activations a block,
         "decoder": 5 * 8 * N * W,
         # and a gain for each point, twice.
         "gammas repeated": 5 * 2 * N * W,

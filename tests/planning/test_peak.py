@@ -42,11 +42,11 @@ OCCUPANCY = st.fixed_dictionaries(
         "sampling__points": st.integers(16, 600),
         "training__batch_size": st.integers(1, 3),
         "training__precision": st.sampled_from(["float32", "bf16"]),
-        "optimiser__name": st.sampled_from(["lookahead-radam", "adamw"]),
+        "optimizer__name": st.sampled_from(["lookahead-radam", "adamw"]),
         "model__distance_head": st.booleans(),
         "model__checkpoint_activations": st.booleans(),
         "model__overlapping": st.booleans(),
-        "sampling__uncertain_share": st.sampled_from([0.0, 0.5, 1.0]),
+        "sampling__uncertain_fraction": st.sampled_from([0.0, 0.5, 1.0]),
     }
 )
 UNET = st.fixed_dictionaries(
@@ -70,7 +70,7 @@ MANY_PARTS = {  # more points than the patch encoder takes at a time
     "model__latent_grid": (2, 2, 2),
     "sampling__points": 182,
     "training__precision": "float32",
-    "optimiser__name": "lookahead-radam",
+    "optimizer__name": "lookahead-radam",
 }
 
 TWO_TILES = {  # a tile a volume, of copies in the precision of the tiles
@@ -149,7 +149,7 @@ def test_native_size_in_seconds_and_below_the_paper(name: str) -> None:
     assert peak.parts["batch"] == pytest.approx(image + patches + targets, rel=1e-3)
     count = sum(weight.numel() for weight in _parameters(config) if weight.requires_grad)
     assert peak.parts["parameters"] == pytest.approx(4 * count, rel=0.05)  # and buffers
-    assert peak.parts["optimiser_state"] == pytest.approx(
+    assert peak.parts["optimizer_state"] == pytest.approx(
         3 * 4 * count, rel=0.05
     )  # two moments, slow weights
     assert peak.allocated / 1e9 < PAPER_GB[name]
@@ -182,9 +182,9 @@ def test_runs_log_what_is_measured_and_predicted(name: str, regions: bool, phant
     changes = {"sampling.points": 200, "training.epochs": 1, "training.batch_size": 4}
     config = Config.preset(name, store).replace(changes)
     if name == "oss-net-d":
-        config = config.replace({"model.decoder_width": 32, "sampling.uncertain_share": 0.3})
+        config = config.replace({"model.decoder_width": 32, "sampling.uncertain_fraction": 0.3})
     logged = run_training(config, store, reporter=Silent(), device="cpu")["memory/peak_allocated_gib"]
-    settled = config.for_store(store)
+    settled = config.resolve_for(store)
     assert measure(settled, device="cpu").allocated_gib == pytest.approx(logged, rel=0.01)
     assert predict(settled).allocated_gib == pytest.approx(logged, rel=0.01)
 

@@ -14,13 +14,13 @@ from ossnet.data.store.case_file import StoredCase
 from ossnet.sampling.batches import BatchMaker, PointBatch, batch_maker
 from ossnet.sampling.grid import offset, pad
 from ossnet.sampling.patches import PatchSource
-from ossnet.sampling.sampler import Reference
+from ossnet.sampling.sampler import SampleKey
 
 QUIET = {"augmentation.brightness": 0, "augmentation.noise": 0}
 
 
 def maker(store: Store, changes: dict[str, Any], name: str = "oss-net-d") -> tuple[BatchMaker, Config]:
-    settled = Config.preset(name, store).replace({"sampling.points": 300, **changes}).for_store(store)
+    settled = Config.preset(name, store).replace({"sampling.points": 300, **changes}).resolve_for(store)
     made = batch_maker(
         store, model=settled.model, sampling=settled.sampling, augmentation=settled.augmentation, seed=7
     )
@@ -65,15 +65,15 @@ def test_points_patches_labels_and_encoder_input_are_of_one_mirrored_case(phanto
         {
             **QUIET,
             "augmentation.probability": 1.0,
-            "sampling.border_share": 0.3,
-            "sampling.gaussian_share": 0.3,
+            "sampling.border_fraction": 0.3,
+            "sampling.gaussian_fraction": 0.3,
         },
     )
     edge: int = config.model.patch_edge  # type: ignore[union-attr]
     case = store.case(store.split("training")[0])
     seen = set()
     for step in range(12):
-        batch = make([Reference(0, step, case.id)])
+        batch = make([SampleKey(0, step, case.id)])
         assert isinstance(batch, PointBatch)
         seen |= {axes for axes in ((0,), (1,), (0, 1)) if fits(batch, case, axes, edge)}
     assert seen == {(0,), (1,), (0, 1)}
@@ -87,13 +87,13 @@ def test_border_points_lie_at_the_border_of_what_the_step_sees(phantom_store: Pa
         "augmentation.probability": 1.0,
         "augmentation.rotation": 30.0 * warped,
         "augmentation.scale": 0.2 * warped,
-        "sampling.border_share": 1.0,
+        "sampling.border_fraction": 1.0,
         "sampling.border_width": 1.0,
         "model.distance_head": True,
         "sampling.distance_reach": 4.0,
     }
     make, _ = maker(store, changes, "feature-query")
-    batch = make([Reference(0, 3, store.split("training")[0])])
+    batch = make([SampleKey(0, 3, store.split("training")[0])])
     assert isinstance(batch, PointBatch)
     assert batch.distances is not None
     classes = torch.arange(1, store.task.classes + 1)
@@ -113,13 +113,13 @@ def test_equal_references_give_equal_batches_anywhere(name: str, phantom_store: 
         "augmentation.gamma": 0.2,
         "augmentation.bias_field": 0.2,
         "augmentation.modality_dropout": 0.2,
-        "sampling.border_share": 0.3,
-        "sampling.foreground_share": 0.3,
-        "sampling.gaussian_share": 0.2,
-        "sampling.uncertain_share": 0.2,
+        "sampling.border_fraction": 0.3,
+        "sampling.foreground_fraction": 0.3,
+        "sampling.gaussian_fraction": 0.2,
+        "sampling.uncertain_fraction": 0.2,
     }
     cases = store.split("training")
-    steps = [[Reference(0, step, cases[step % 3]), Reference(0, step, cases[3])] for step in range(6)]
+    steps = [[SampleKey(0, step, cases[step % 3]), SampleKey(0, step, cases[3])] for step in range(6)]
     first, other = (maker(store, changes, name)[0] for _ in range(2))
     in_order = [first(step) for step in steps]
     backwards = [other(step) for step in reversed(steps)]
@@ -132,9 +132,9 @@ def test_equal_references_give_equal_batches_anywhere(name: str, phantom_store: 
 
 def test_candidates_come_last_and_are_counted(phantom_store: Path) -> None:
     store = Store.open(phantom_store)
-    changes = {"sampling.uncertain_share": 0.5, "sampling.uncertain_candidates": 4}
-    make, _ = maker(store, {**changes, "sampling.foreground_share": 0.5}, "oss-net-a")
-    batch = make([Reference(0, 0, case) for case in store.split("training")[:2]])
+    changes = {"sampling.uncertain_fraction": 0.5, "sampling.uncertain_candidates": 4}
+    make, _ = maker(store, {**changes, "sampling.foreground_fraction": 0.5}, "oss-net-a")
+    batch = make([SampleKey(0, 0, case) for case in store.split("training")[:2]])
     assert isinstance(batch, PointBatch)
     assert (batch.candidates, batch.chosen) == (600, 150)
     assert batch.labels.shape == (2, 750)

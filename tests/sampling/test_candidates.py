@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.candidates import (
-    Foreground,
     ForegroundCache,
+    PointCandidates,
     border_within_mm,
     border_within_voxels,
     find_foreground,
@@ -20,9 +20,9 @@ from ossnet.sampling.candidates import (
 SHAPE = (6, 5, 7)
 
 
-def ball(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: float) -> np.ndarray:
+def ball(shape: tuple[int, int, int], center: tuple[int, int, int], radius: float) -> np.ndarray:
     axes = np.ogrid[tuple(slice(edge) for edge in shape)]
-    return sum((axis - middle) ** 2 for axis, middle in zip(axes, centre, strict=True)) <= radius**2
+    return sum((axis - middle) ** 2 for axis, middle in zip(axes, center, strict=True)) <= radius**2
 
 
 def marked(numbers: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
@@ -32,9 +32,9 @@ def marked(numbers: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-@pytest.mark.parametrize("centre", [(10, 11, 9), (0, 19, 9)])
-def test_the_papers_band_is_the_dilated_change_of_the_mask(centre: tuple[int, int, int]) -> None:
-    mask = ball((24, 20, 18), centre, 4)
+@pytest.mark.parametrize("center", [(10, 11, 9), (0, 19, 9)])
+def test_the_papers_band_is_the_dilated_change_of_the_mask(center: tuple[int, int, int]) -> None:
+    mask = ball((24, 20, 18), center, 4)
     cube = np.ones((3, 3, 3))
     # Beyond the grid there is no voxel, hence no change: a mask at the wall has no border there.
     change = ndimage.binary_dilation(mask, cube) & ndimage.binary_dilation(~mask, cube)
@@ -61,7 +61,7 @@ def test_the_border_in_mm_is_that_of_the_definition(
 
 @given(label=arrays(np.uint8, SHAPE, elements=st.integers(0, 3), fill=st.just(0)))
 def test_classes_and_surface(label: np.ndarray) -> None:
-    config = SamplingConfig(foreground_share=0.5, gaussian_share=0.5)
+    config = SamplingConfig(foreground_fraction=0.5, gaussian_fraction=0.5)
     found = find_foreground(torch.from_numpy(label), (1, 1, 1), config)
     present = [index for index in (1, 2, 3) if (label == index).any()]
     assert len(found.classes) == len(present)
@@ -77,13 +77,13 @@ def test_classes_and_surface(label: np.ndarray) -> None:
 
 
 def test_the_cache_keeps_what_was_used_last_within_its_bound() -> None:
-    def foreground(size: int) -> Foreground:
+    def foreground(size: int) -> PointCandidates:
         none = torch.empty(0, dtype=torch.int32)
-        return Foreground((), torch.zeros(size, dtype=torch.int32), none)
+        return PointCandidates((), torch.zeros(size, dtype=torch.int32), none)
 
     found = []
 
-    def get(case: str, size: int) -> Foreground:
+    def get(case: str, size: int) -> PointCandidates:
         return cache.get(case, lambda: found.append(case) or foreground(size))  # type: ignore[func-returns-value]
 
     cache = ForegroundCache(limit=4 * 100)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
-from ossnet.sampling.downscale import any_in_cells, shrink, shrink_planes
+from ossnet.sampling.downscale import max_pool_any, shrink, shrink_planes
 from ossnet.sampling.grid import pad
 
 EDGES = st.tuples(*[st.integers(1, 12)] * 3)
@@ -46,6 +46,6 @@ def test_shrinking_by_two_is_trilinear_interpolation() -> None:
     grid=st.tuples(*[st.integers(1, 3)] * 3),
 )
 def test_cells_hold_what_adaptive_pooling_finds(mask: np.ndarray, grid: tuple[int, int, int]) -> None:
-    found = any_in_cells(torch.from_numpy(mask), grid)
+    found = max_pool_any(torch.from_numpy(mask), grid)
     expected = functional.adaptive_max_pool3d(torch.from_numpy(mask)[None].float(), grid)[0]
     assert torch.equal(found.float(), expected)

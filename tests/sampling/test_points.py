@@ -15,9 +15,9 @@ from ossnet.sampling.points import draw_points
 SPACING = (1.0, 1.0, 1.0)
 
 
-def ball(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: float) -> torch.Tensor:
+def ball(shape: tuple[int, int, int], center: tuple[int, int, int], radius: float) -> torch.Tensor:
     axes = np.ogrid[tuple(slice(edge) for edge in shape)]
-    squares = sum((axis - middle) ** 2 for axis, middle in zip(axes, centre, strict=True))
+    squares = sum((axis - middle) ** 2 for axis, middle in zip(axes, center, strict=True))
     return torch.from_numpy((squares <= radius**2).astype(np.uint8))
 
 
@@ -35,7 +35,7 @@ def count_in(mask: torch.Tensor, points: torch.Tensor) -> int:
     return int(mask[tuple(points.T)].sum())
 
 
-SHARES = ("border_share", "foreground_share", "gaussian_share", "uncertain_share")
+SHARES = ("border_fraction", "foreground_fraction", "gaussian_fraction", "uncertain_fraction")
 
 
 @given(
@@ -70,7 +70,7 @@ def test_the_foreground_share_is_balanced_over_the_classes_a_case_has() -> None:
     label = torch.zeros(30, 30, 30, dtype=torch.uint8)
     label[2:20, 2:20, 2:20] = 1
     label[25, 25, 25] = 4
-    drawn = draw(label, SamplingConfig(points=4000, foreground_share=1.0))
+    drawn = draw(label, SamplingConfig(points=4000, foreground_fraction=1.0))
     values = label[tuple(drawn.T)]
     assert set(values.tolist()) == {1, 4}
     assert abs(int((values == 4).sum()) - 2000) < 150
@@ -80,7 +80,7 @@ def test_gaussian_points_scatter_about_the_surface_in_mm() -> None:
     label = torch.zeros(41, 41, 21, dtype=torch.uint8)
     label[20, 20, 10] = 1  # all of its surface is one voxel
     spacing = (0.5, 1.0, 2.0)
-    config = SamplingConfig(points=5000, gaussian_share=1.0, gaussian_width=3.0)
+    config = SamplingConfig(points=5000, gaussian_fraction=1.0, gaussian_width=3.0)
     offsets = (draw(label, config, spacing=spacing) - torch.tensor([20, 20, 10])) * torch.tensor(spacing)
     assert offsets.mean(0).abs().max() < 0.2
     assert (offsets.std(0) - 3).abs().max() < 0.2
@@ -89,19 +89,19 @@ def test_gaussian_points_scatter_about_the_surface_in_mm() -> None:
 def test_gaussian_points_stay_inside_the_volume() -> None:
     label = torch.ones(3, 3, 3, dtype=torch.uint8)
     label[0] = 0
-    drawn = draw(label, SamplingConfig(points=500, gaussian_share=1.0, gaussian_width=50.0))
+    drawn = draw(label, SamplingConfig(points=500, gaussian_fraction=1.0, gaussian_width=50.0))
     assert drawn.min() == 0
     assert drawn.max() == 2
 
 
 def test_a_case_without_foreground_is_drawn_uniformly() -> None:
-    config = SamplingConfig(points=50, border_share=0.4, foreground_share=0.3, gaussian_share=0.3)
+    config = SamplingConfig(points=50, border_fraction=0.4, foreground_fraction=0.3, gaussian_fraction=0.3)
     assert draw(torch.zeros(6, 6, 6, dtype=torch.uint8), config).shape == (50, 3)
 
 
 def test_equal_seeds_give_equal_points() -> None:
     label = ball((12, 12, 12), (6, 6, 6), 3)
-    config = SamplingConfig(points=64, border_share=0.2, gaussian_share=0.3, foreground_share=0.2)
+    config = SamplingConfig(points=64, border_fraction=0.2, gaussian_fraction=0.3, foreground_fraction=0.2)
     assert torch.equal(draw(label, config, 5), draw(label, config, 5))
     assert not torch.equal(draw(label, config, 5), draw(label, config, 6))
 
@@ -109,10 +109,13 @@ def test_equal_seeds_give_equal_points() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"border_share": 0.6, "foreground_share": 0.5}, "border_share"),
-        ({"border_share": -0.1, "foreground_share": 0.2}, "border_share"),
-        ({"gaussian_share": 0.6, "uncertain_share": 0.5}, "uncertain_share must be positive and add to 1"),
-        ({"border_share": float("nan")}, "border_share"),
+        ({"border_fraction": 0.6, "foreground_fraction": 0.5}, "border_fraction"),
+        ({"border_fraction": -0.1, "foreground_fraction": 0.2}, "border_fraction"),
+        (
+            {"gaussian_fraction": 0.6, "uncertain_fraction": 0.5},
+            "uncertain_fraction must be positive and add to 1",
+        ),
+        ({"border_fraction": float("nan")}, "border_fraction"),
         ({"points": 0}, "points must be at least 1"),
         ({"uncertain_candidates": 0}, "uncertain_candidates must be at least 1"),
         ({"border_width": 0.0}, "border_width must be above 0"),

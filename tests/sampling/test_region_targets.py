@@ -18,7 +18,7 @@ from ossnet.models import UNetConfig
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch, batch_maker
 from ossnet.sampling.grid import offset
 from ossnet.sampling.regions import class_masks, targets
-from ossnet.sampling.sampler import Reference
+from ossnet.sampling.sampler import SampleKey
 
 BRATS = ("WT=1,2,3", "TC=2,3", "ET=3")
 
@@ -32,12 +32,12 @@ def with_regions(path: Path, *regions: str) -> Store:
 
 def batch(store: Store, name: str, **changes: Any) -> tuple[Batch, Config]:
     dotted = {path.replace("__", "."): value for path, value in changes.items()}
-    plain = {"augmentation.probability": 0.0, "sampling.points": 3000, "sampling.foreground_share": 0.5}
-    config = Config.preset(name, store).replace({**plain, **dotted}).for_store(store)
+    plain = {"augmentation.probability": 0.0, "sampling.points": 3000, "sampling.foreground_fraction": 0.5}
+    config = Config.preset(name, store).replace({**plain, **dotted}).resolve_for(store)
     make = batch_maker(
         store, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
     )
-    return make([Reference(0, 0, case) for case in store.split("training")[:2]]), config
+    return make([SampleKey(0, 0, case) for case in store.split("training")[:2]]), config
 
 
 def framed(store: Store, case: str, working: tuple[int, ...]) -> np.ndarray:
@@ -102,7 +102,7 @@ def test_voxels_know_the_regions_they_lie_in(name: str, crop: list[int] | None, 
 def test_labels_in_no_region_are_background(phantom_store: Path) -> None:
     """Two labels make one class, the third is not drawn from as foreground."""
     store = with_regions(phantom_store, "core=2,3")
-    found, config = batch(store, "oss-net-c", sampling__foreground_share=1.0)
+    found, config = batch(store, "oss-net-c", sampling__foreground_fraction=1.0)
     assert isinstance(found, PointBatch)
     assert not config.model.overlapping
     assert found.labels.shape == (2, 3000)

@@ -5,21 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.errors import UserError
-from ossnet.sampling.sampler import check_batch, first_step, training_order
+from ossnet.sampling.sampler import batch_order, check_batch, first_step
 
 
 @given(
-    cases=st.integers(4, 30), local=st.integers(1, 2), world=st.integers(1, 2), seed=st.integers(0, 2**32 - 1)
+    cases=st.integers(4, 30),
+    local=st.integers(1, 2),
+    world_size=st.integers(1, 2),
+    seed=st.integers(0, 2**32 - 1),
 )
 def test_shares_are_disjoint_and_add_up_to_the_single_worker_batch(
-    cases: int, local: int, world: int, seed: int
+    cases: int, local: int, world_size: int, seed: int
 ) -> None:
     names = [f"case{index}" for index in range(cases)]
-    batch_size = local * world
-    alone = list(training_order(names, epochs=2, batch_size=batch_size, seed=seed))
+    batch_size = local * world_size
+    alone = list(batch_order(names, epochs=2, batch_size=batch_size, seed=seed))
     shares = [
-        list(training_order(names, epochs=2, batch_size=batch_size, seed=seed, rank=rank, world=world))
-        for rank in range(world)
+        list(batch_order(names, epochs=2, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size))
+        for rank in range(world_size)
     ]
     for whole, *parts in zip(alone, *shares, strict=True):
         joined = [reference for part in parts for reference in part]
@@ -30,21 +33,27 @@ def test_shares_are_disjoint_and_add_up_to_the_single_worker_batch(
         assert sorted(seen) == sorted(names)
 
 
-@given(cases=st.integers(4, 30), batch_size=st.integers(1, 4), draws=st.integers(1, 3))
-def test_epochs_begin_where_the_cases_before_are_drawn(cases: int, batch_size: int, draws: int) -> None:
+@given(cases=st.integers(4, 30), batch_size=st.integers(1, 4), steps_per_batch=st.integers(1, 3))
+def test_epochs_begin_where_the_cases_before_are_drawn(
+    cases: int, batch_size: int, steps_per_batch: int
+) -> None:
     names = [f"case{index}" for index in range(cases)]
-    order = list(training_order(names, epochs=3, batch_size=batch_size, seed=0, draws=draws))
+    order = list(batch_order(names, epochs=3, batch_size=batch_size, seed=0, steps_per_batch=steps_per_batch))
     assert [step[0].step for step in order] == list(range(len(order)))
-    assert len(order) == first_step(3, cases=cases, batch_size=batch_size, draws=draws)
+    assert len(order) == first_step(3, cases=cases, batch_size=batch_size, steps_per_batch=steps_per_batch)
     for epoch in (1, 2):
-        start = first_step(epoch, cases=cases, batch_size=batch_size, draws=draws)
+        start = first_step(epoch, cases=cases, batch_size=batch_size, steps_per_batch=steps_per_batch)
         before = {(reference.epoch, reference.case) for step in order[:start] for reference in step}
         assert before >= {(past, name) for past in range(epoch) for name in names}
-        shorter = {(reference.epoch, reference.case) for step in order[: start - draws] for reference in step}
+        shorter = {
+            (reference.epoch, reference.case)
+            for step in order[: start - steps_per_batch]
+            for reference in step
+        }
         assert not shorter >= {(past, name) for past in range(epoch) for name in names}
     if cases >= 2 * batch_size:
         assert all(len({reference.case for reference in step}) == batch_size for step in order)
-    visits = [order[start : start + draws] for start in range(0, len(order), draws)]
+    visits = [order[start : start + steps_per_batch] for start in range(0, len(order), steps_per_batch)]
     assert all([r.case for r in step] == [r.case for r in visit[0]] for visit in visits for step in visit)
 
 
@@ -53,8 +62,8 @@ def test_ranks_get_about_as_many_bytes() -> None:
     totals = [
         sum(
             sizes[reference.case]
-            for step in training_order(
-                list(sizes), epochs=40, batch_size=2, seed=1, sizes=sizes, rank=rank, world=2
+            for step in batch_order(
+                list(sizes), epochs=40, batch_size=2, seed=1, sizes=sizes, rank=rank, world_size=2
             )
             for reference in step
         )
@@ -66,7 +75,7 @@ def test_ranks_get_about_as_many_bytes() -> None:
 
 def test_an_epoch_sees_every_case_once_and_epochs_differ() -> None:
     names = [f"case{index}" for index in range(12)]
-    order = list(training_order(names, epochs=2, batch_size=4, seed=3))
+    order = list(batch_order(names, epochs=2, batch_size=4, seed=3))
     epochs = [[r.case for step in order for r in step if r.epoch == epoch] for epoch in (0, 1)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(names)
     assert epochs[0] != epochs[1]
@@ -74,6 +83,6 @@ def test_an_epoch_sees_every_case_once_and_epochs_differ() -> None:
 
 
 @pytest.mark.parametrize(("cases", "batch", "world"), [(3, 4, 1), (8, 3, 2)])
-def test_a_batch_that_does_not_fit_is_refused(cases: int, batch: int, world: int) -> None:
+def test_a_batch_that_does_not_fit_is_refused(cases: int, batch: int, world_size: int) -> None:
     with pytest.raises(UserError, match="batch_size"):
-        check_batch(cases, batch, world)
+        check_batch(cases, batch, world_size)

@@ -183,7 +183,7 @@ def test_the_auxiliary_loss_takes_overlapping_classes() -> None:
         ({"focal_gamma": 0.5}, r"focal_gamma: expected 0, or 1 or more, found 0\.5"),
     ],
 )
-def test_what_cannot_be_minimised_is_refused(values: dict[str, float], message: str) -> None:
+def test_what_cannot_be_minimized_is_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LossConfig(**values)
     with pytest.raises(UserError, match=f"loss: {message}"):

@@ -8,11 +8,11 @@ from torch import nn
 
 from ossnet.training.optimizer import (
     Lookahead,
-    OptimiserConfig,
-    build_optimiser,
-    rate_factor,
-    resident,
-    set_progress,
+    OptimizerConfig,
+    build_optimizer,
+    lr_factor,
+    set_lr,
+    state_tensors,
 )
 
 
@@ -39,8 +39,8 @@ class Net(nn.Module):
 
 
 def test_pade_coefficients_have_their_own_rate_and_never_decay() -> None:
-    config = OptimiserConfig(learning_rate=0.1, pade_learning_rate=0.5, weight_decay=0.3)
-    groups = build_optimiser(Net(), config).param_groups
+    config = OptimizerConfig(learning_rate=0.1, pade_learning_rate=0.5, weight_decay=0.3)
+    groups = build_optimizer(Net(), config).param_groups
     assert [(g["lr"], g["weight_decay"], sum(p.numel() for p in g["params"])) for g in groups] == [
         (0.1, 0.3, 8),
         (0.5, 0.0, 6),
@@ -48,28 +48,28 @@ def test_pade_coefficients_have_their_own_rate_and_never_decay() -> None:
 
 
 @pytest.mark.parametrize("name", ["lookahead-radam", "adamw"])
-def test_a_saved_optimiser_goes_on_as_if_never_stopped(name: str) -> None:
-    def run(steps: range, net: nn.Module, optimiser: object) -> None:
+def test_a_saved_optimizer_goes_on_as_if_never_stopped(name: str) -> None:
+    def run(steps: range, net: nn.Module, optimizer: object) -> None:
         for step in steps:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             net(torch.full((4, 3), float(step % 3))).square().mean().backward()
-            optimiser.step()
+            optimizer.step()
 
-    config = OptimiserConfig(name=name, learning_rate=0.01)
+    config = OptimizerConfig(name=name, learning_rate=0.01)
     torch.manual_seed(0)
     straight = Net()
-    optimiser = build_optimiser(straight, config)
-    run(range(8), straight, optimiser)
-    weights, state = straight.state_dict(), optimiser.state_dict()
+    optimizer = build_optimizer(straight, config)
+    run(range(8), straight, optimizer)
+    weights, state = straight.state_dict(), optimizer.state_dict()
     weights = {key: value.clone() for key, value in weights.items()}
     again = Net()
     again.load_state_dict(weights)
-    resumed = build_optimiser(again, config)
+    resumed = build_optimizer(again, config)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)
     resumed.load_state_dict(torch.load(buffer, weights_only=True))
-    run(range(8, 20), straight, optimiser)
+    run(range(8, 20), straight, optimizer)
     run(range(8, 20), again, resumed)
     for key, value in straight.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
@@ -77,20 +77,20 @@ def test_a_saved_optimiser_goes_on_as_if_never_stopped(name: str) -> None:
 
 def test_resident_counts_moments_and_slow_weights() -> None:
     net = Net()
-    optimiser = build_optimiser(net, OptimiserConfig())
-    assert resident(optimiser) == []
+    optimizer = build_optimizer(net, OptimizerConfig())
+    assert state_tensors(optimizer) == []
     net(torch.ones(1, 3)).sum().backward()
-    optimiser.step()
-    numbers = sum(tensor.numel() for tensor in resident(optimiser))
+    optimizer.step()
+    numbers = sum(tensor.numel() for tensor in state_tensors(optimizer))
     steps = len(list(net.parameters()))
     assert numbers == 3 * sum(p.numel() for p in net.parameters()) + steps
 
 
 def test_schedules() -> None:
-    paper = OptimiserConfig()
-    assert [rate_factor(share, paper) for share in (0, 0.39, 0.4, 0.6)] == pytest.approx([1, 1, 0.1, 0.01])
-    cosine = OptimiserConfig(schedule="cosine")
-    assert [rate_factor(share, cosine) for share in (0, 0.5, 1.2)] == pytest.approx([1, 0.5, 0])
-    optimiser = build_optimiser(Net(), paper)
-    set_progress(optimiser, 0.5, paper)
-    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([3e-5, 3e-5])
+    paper = OptimizerConfig()
+    assert [lr_factor(share, paper) for share in (0, 0.39, 0.4, 0.6)] == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = OptimizerConfig(schedule="cosine")
+    assert [lr_factor(share, cosine) for share in (0, 0.5, 1.2)] == pytest.approx([1, 0.5, 0])
+    optimizer = build_optimizer(Net(), paper)
+    set_lr(optimizer, 0.5, paper)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([3e-5, 3e-5])

@@ -1,4 +1,4 @@
-"""One optimiser step on a real batch."""
+"""One optimizer step on a real batch."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.models import network_from_config
 from ossnet.sampling.batches import PointBatch, batch_maker
-from ossnet.sampling.sampler import Reference
-from ossnet.training.optimizer import build_optimiser
-from ossnet.training.step import optimiser_step
+from ossnet.sampling.sampler import SampleKey
+from ossnet.training.optimizer import build_optimizer
+from ossnet.training.step import optimizer_step
 
 
 def test_the_distance_head_learns_how_far_the_surfaces_are(phantom_store: Path) -> None:
@@ -22,16 +22,16 @@ def test_the_distance_head_learns_how_far_the_surfaces_are(phantom_store: Path) 
             "model.decoder_width": 32,
             "model.decoder_blocks": 2,
             "sampling.points": 400,
-            "sampling.border_share": 0.5,
-            "optimiser.name": "adamw",
-            "optimiser.learning_rate": 5e-3,
+            "sampling.border_fraction": 0.5,
+            "optimizer.name": "adamw",
+            "optimizer.learning_rate": 5e-3,
         }
     )
-    config = config.for_store(store)
+    config = config.resolve_for(store)
     make = batch_maker(
         store, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
     )
-    batch = make([Reference(epoch=0, step=0, case=case) for case in store.split("training")[:2]])
+    batch = make([SampleKey(epoch=0, step=0, case=case) for case in store.split("training")[:2]])
     assert isinstance(batch, PointBatch)
     assert batch.distances is not None
     classes = torch.arange(1, store.task.classes + 1)
@@ -40,7 +40,7 @@ def test_the_distance_head_learns_how_far_the_surfaces_are(phantom_store: Path) 
 
     torch.manual_seed(0)
     network = network_from_config(config.model).train()
-    optimiser = build_optimiser(network, config.optimiser)
+    optimizer = build_optimizer(network, config.optimizer)
 
     def error() -> float:
         with torch.no_grad():
@@ -49,5 +49,5 @@ def test_the_distance_head_learns_how_far_the_surfaces_are(phantom_store: Path) 
 
     before = error()
     for _ in range(60):
-        optimiser_step(network, optimiser, batch, config.loss, precision="float32")
+        optimizer_step(network, optimizer, batch, config.loss, precision="float32")
     assert error() < 0.3 * before

@@ -11,10 +11,10 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.models import network_from_config
 from ossnet.sampling.batches import PointBatch, batch_maker
-from ossnet.sampling.sampler import Reference
-from ossnet.training.optimizer import build_optimiser
-from ossnet.training.step import optimiser_step
-from ossnet.training.uncertain_points import keep_uncertain, uncertainty
+from ossnet.sampling.sampler import SampleKey
+from ossnet.training.optimizer import build_optimizer
+from ossnet.training.step import optimizer_step
+from ossnet.training.uncertain_points import select_uncertain, uncertainty
 
 SMALL: dict[str, Any] = {
     "model.encoder_channels": [4, 8],
@@ -22,19 +22,19 @@ SMALL: dict[str, Any] = {
     "model.decoder_blocks": 2,
     "model.distance_head": True,
     "sampling.points": 200,
-    "sampling.border_share": 0.5,
-    "sampling.uncertain_share": 0.25,
-    "optimiser.name": "adamw",
+    "sampling.border_fraction": 0.5,
+    "sampling.uncertain_fraction": 0.25,
+    "optimizer.name": "adamw",
 }
 
 
 def prepared(phantom_store: Path, name: str, **changes: Any) -> tuple[nn.Module, PointBatch, Config]:
     store = Store.open(phantom_store)
-    config = Config.preset(name, store).replace({**SMALL, **changes}).for_store(store)
+    config = Config.preset(name, store).replace({**SMALL, **changes}).resolve_for(store)
     make = batch_maker(
         store, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
     )
-    batch = make([Reference(0, 0, case) for case in store.split("training")[:2]])
+    batch = make([SampleKey(0, 0, case) for case in store.split("training")[:2]])
     assert isinstance(batch, PointBatch)
     torch.manual_seed(0)
     return network_from_config(config.model).train(), batch, config
@@ -45,7 +45,7 @@ def test_the_least_sure_candidates_are_kept_with_all_that_belongs_to_them(
     name: str, phantom_store: Path
 ) -> None:
     network, batch, _ = prepared(phantom_store, name)
-    kept = keep_uncertain(network, batch)
+    kept = select_uncertain(network, batch)
     assert kept.coordinates.shape == (2, 200, 3)
     assert (kept.candidates, kept.chosen, kept.places) == (0, 0, batch.places)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_the_least_sure_candidates_are_kept_with_all_that_belongs_to_them(
 def test_choosing_leaves_the_network_as_it_was(phantom_store: Path) -> None:
     network, batch, _ = prepared(phantom_store, "oss-net-c")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    keep_uncertain(network, batch)
+    select_uncertain(network, batch)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
     assert all(module.training for module in network.modules())
@@ -81,13 +81,13 @@ def test_choosing_leaves_the_network_as_it_was(phantom_store: Path) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_step_learns_from_the_points_that_were_chosen(precision: str, phantom_store: Path) -> None:
     network, batch, config = prepared(phantom_store, "oss-net-c")
-    chosen = keep_uncertain(network, batch)
+    chosen = select_uncertain(network, batch)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     results = []
     for given in (batch, chosen):
         network.load_state_dict(state)
-        loss = optimiser_step(
-            network, build_optimiser(network, config.optimiser), given, config.loss, precision=precision
+        loss = optimizer_step(
+            network, build_optimizer(network, config.optimizer), given, config.loss, precision=precision
         )
         results.append((loss, [value.clone() for value in network.state_dict().values()]))
     if precision == "float32":  # in bf16 the choice itself may differ
@@ -109,5 +109,5 @@ def test_unsure_is_near_a_decision() -> None:
 
 
 def test_without_candidates_the_batch_stays(phantom_store: Path) -> None:
-    network, batch, _ = prepared(phantom_store, "oss-net-a", **{"sampling.uncertain_share": 0.0})
-    assert keep_uncertain(network, batch) is batch
+    network, batch, _ = prepared(phantom_store, "oss-net-a", **{"sampling.uncertain_fraction": 0.0})
+    assert select_uncertain(network, batch) is batch

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ossnet.models import OccupancyConfig, OccupancyNetwork
 from ossnet.models.encoder import Latent
-from ossnet.sampling.downscale import any_in_cells
+from ossnet.sampling.downscale import max_pool_any
 from ossnet.sampling.grid import Shape, encoder_grid
 
 SEMI_AXES = (24, 18, 12)
@@ -39,7 +39,7 @@ def scan(inside: Bool[Tensor, "X Y Z"], channels: int) -> Float[Tensor, "C X Y Z
     return noise.mul_(_NOISE).add_(inside, alpha=_CONTRAST)
 
 
-class Oracle(OccupancyNetwork):
+class KnownShapeNetwork(OccupancyNetwork):
     """A network of one class that answers for a shape on its working grid."""
 
     def __init__(self, config: OccupancyConfig, inside: Bool[Tensor, "X Y Z"]) -> None:
@@ -51,7 +51,7 @@ class Oracle(OccupancyNetwork):
         latent = super().encode(encoder_input)
         if latent.auxiliary is None:
             return latent
-        coarse = any_in_cells(self._inside, encoder_grid(self.config, self._inside.shape))
+        coarse = max_pool_any(self._inside, encoder_grid(self.config, self._inside.shape))
         return latent._replace(auxiliary=_logits(coarse)[None, None])
 
     def decode(

@@ -18,28 +18,28 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ossnet.benchmarks.config import Arithmetic, InferenceSettings, Shape, parse_shape
-from ossnet.benchmarks.inference.known_shape_network import Oracle, ellipsoid, scan
+from ossnet.benchmarks.config import Arithmetic, InferenceBenchmarkConfig, Shape, parse_shape
+from ossnet.benchmarks.inference.known_shape_network import KnownShapeNetwork, ellipsoid, scan
 from ossnet.benchmarks.inference.results import REFERENCE, STATISTIC, WINDOWS, InferenceResult, InferenceRow
-from ossnet.benchmarks.machine import forget_peak_memory, processor, resident_memory, torch_threads
+from ossnet.benchmarks.machine import processor, reset_peak_rss, resident_memory, torch_threads
 from ossnet.benchmarks.timer import matrix_rate
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.inference.config import Method, Precision
-from ossnet.inference.query.activation import decide
+from ossnet.inference.query.activation import predict_classes
 from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.models import NetworkConfig, OccupancyConfig, UNetConfig, network_config, network_from_config
 from ossnet.models.precision import autocast
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import pad, working_shape
 from ossnet.sizing import grid_multiple
-from ossnet.training.compilation import compile_if
+from ossnet.training.compilation import maybe_compile
 
 _CPU = torch.device("cpu")
 
 
 def measure_inference(
-    settings: InferenceSettings, *, command: str, progress: Callable[[InferenceRow], None]
+    settings: InferenceBenchmarkConfig, *, command: str, progress: Callable[[InferenceRow], None]
 ) -> InferenceResult:
     """Predict by all ways, one after the other, each in a process of its own, so that peaks are its own.
 
@@ -80,7 +80,7 @@ def measure_inference(
 class _Task:
     """One row to measure."""
 
-    settings: InferenceSettings
+    settings: InferenceBenchmarkConfig
     model: NetworkConfig
     shape: Shape
     method: Method | None
@@ -100,7 +100,7 @@ class _Task:
         return SamplingConfig(working_shape=working_shape(self.shape, multiple=grid_multiple(self.model)))
 
 
-class _Taken(NamedTuple):
+class _Timing(NamedTuple):
     """One prediction."""
 
     cpu_s: float
@@ -110,12 +110,12 @@ class _Taken(NamedTuple):
     wrong: int | None
 
 
-def _tasks(settings: InferenceSettings) -> Iterator[_Task]:
+def _tasks(settings: InferenceBenchmarkConfig) -> Iterator[_Task]:
     for name in settings.networks:
         model = network_config(name, dataset="brats")
         methods = (None,) if isinstance(model, UNetConfig) else settings.methods
-        if "paper-prior" in methods and isinstance(model, OccupancyConfig) and not model.auxiliary_head:
-            msg = f"methods: expected a network with a coarse prediction for paper-prior, found {name}"
+        if "paper-guided" in methods and isinstance(model, OccupancyConfig) and not model.auxiliary_head:
+            msg = f"methods: expected a network with a coarse prediction for paper-guided, found {name}"
             raise UserError(msg)
         for shape in settings.shapes:
             for method in methods:
@@ -123,7 +123,7 @@ def _tasks(settings: InferenceSettings) -> Iterator[_Task]:
                     yield _Task(settings, model, parse_shape(shape), method, arithmetic)
 
 
-def _arithmetic(model: NetworkConfig, settings: InferenceSettings) -> Iterable[Arithmetic]:
+def _arithmetic(model: NetworkConfig, settings: InferenceBenchmarkConfig) -> Iterable[Arithmetic]:
     """Of a U-Net there is nothing to compile."""
     if isinstance(model, OccupancyConfig):
         return settings.arithmetic
@@ -142,11 +142,11 @@ def _measure(task: _Task) -> InferenceRow:
     inside = ellipsoid(task.shape)
     image = scan(inside, task.model.in_channels)
     network = _network(task, inside).eval()
-    compile_if(task.arithmetic.endswith("-compiled"), network)
+    maybe_compile(task.arithmetic.endswith("-compiled"), network)
     with torch.inference_mode(), autocast(image.device, task.inference.precision):
         before = resident_memory("VmRSS")
         _warm_up(network, image, task)
-        forget_peak_memory()
+        reset_peak_rss()
         takes = [_predict(network, image, inside, task) for _ in range(task.settings.repeats)]
     best = min(takes)
     return InferenceRow(
@@ -170,13 +170,13 @@ def _network(task: _Task, inside: Bool[Tensor, "X Y Z"]) -> nn.Module:
     if isinstance(task.model, OccupancyConfig):
         grid = task.sampling.working_shape
         assert grid is not None
-        return Oracle(task.model, pad(inside, grid))
+        return KnownShapeNetwork(task.model, pad(inside, grid))
     return network_from_config(task.model)
 
 
 def _warm_up(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -> None:
     """What is compiled or chosen at a first call is so once it was made."""
-    if isinstance(network, Oracle):
+    if isinstance(network, KnownShapeNetwork):
         next(_encoded(network, image, task).boxes())
     else:
         network(image[None, :, :32, :32, :32])
@@ -184,33 +184,33 @@ def _warm_up(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -
 
 def _predict(
     network: nn.Module, image: Float[Tensor, "C X Y Z"], inside: Bool[Tensor, "X Y Z"], task: _Task
-) -> _Taken:
+) -> _Timing:
     if task.method is None:
         return _predict_window(network, image, task)
     if task.method == "dense":
-        assert isinstance(network, Oracle)
+        assert isinstance(network, KnownShapeNetwork)
         return _predict_densely(network, image, task)
     began = _now()
     found = predict_volume(network, image, sampling=task.sampling, settings=task.inference)
     cpu, wall = (_now() - began).tolist()
-    return _Taken(cpu, wall, found.asked, found.asked, int((found.classes.bool() != inside).sum()))
+    return _Timing(cpu, wall, found.asked, found.asked, int((found.classes.bool() != inside).sum()))
 
 
-def _predict_densely(network: Oracle, image: Float[Tensor, "C X Y Z"], task: _Task) -> _Taken:
+def _predict_densely(network: KnownShapeNetwork, image: Float[Tensor, "C X Y Z"], task: _Task) -> _Timing:
     """The encoder, and boxes until enough voxels are decided: all others take as long."""
     began = _now()
     volume = _encoded(network, image, task)
     encoded = _now()
     for _, logits in volume.boxes():
-        decide(logits, overlapping=False)
+        predict_classes(logits, overlapping=False)
         if volume.asked >= task.settings.dense_voxels:
             break
     voxels = image[0].numel()
     cpu, wall = (encoded - began + (_now() - encoded) * (voxels / volume.asked)).tolist()
-    return _Taken(cpu, wall, voxels, volume.asked, None)
+    return _Timing(cpu, wall, voxels, volume.asked, None)
 
 
-def _predict_window(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -> _Taken:
+def _predict_window(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -> _Timing:
     """One window: the others take as long, and what blends them is left out."""
     window, settings = parse_shape(task.settings.window), task.inference
     x, y, z = window
@@ -221,7 +221,7 @@ def _predict_window(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _
     places = zip(image.shape[1:], window, steps, strict=True)
     windows = math.prod(1 + math.ceil(max(length - edge, 0) / step) for length, edge, step in places)
     cpu, wall = ((_now() - began) * windows).tolist()
-    return _Taken(cpu, wall, image[0].numel(), found.asked, None)
+    return _Timing(cpu, wall, image[0].numel(), found.asked, None)
 
 
 def _now() -> np.ndarray:
@@ -229,6 +229,6 @@ def _now() -> np.ndarray:
     return np.array([time.process_time(), time.perf_counter()])
 
 
-def _encoded(network: Oracle, image: Float[Tensor, "C X Y Z"], task: _Task) -> EncodedVolume:
+def _encoded(network: KnownShapeNetwork, image: Float[Tensor, "C X Y Z"], task: _Task) -> EncodedVolume:
     chunk = task.settings.points_per_chunk
     return EncodedVolume(network, image, working=task.sampling.working_shape, chunk=chunk)

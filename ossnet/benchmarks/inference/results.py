@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.config import Arithmetic, shape_name
 from ossnet.benchmarks.machine import rates
-from ossnet.benchmarks.result import Record
+from ossnet.benchmarks.result import BenchmarkResult
 from ossnet.output.tables import print_table
 from ossnet.sampling.grid import Shape
 
@@ -27,7 +27,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Reference:
+class PublishedTiming:
     """The authors' code in float32 on one thread, in CPU seconds, by the same protocol on another machine."""
 
     plain_s: float
@@ -36,10 +36,10 @@ class Reference:
 
 
 REFERENCE = {
-    ("oss-net-c", (96, 96, 96)): Reference(8.6),
-    ("oss-net-d", (96, 96, 96)): Reference(14.3),
-    ("oss-net-c", (128, 128, 128)): Reference(15.3, 8.3),
-    ("oss-net-d", (128, 128, 128)): Reference(25.5, 14.1),
+    ("oss-net-c", (96, 96, 96)): PublishedTiming(8.6),
+    ("oss-net-d", (96, 96, 96)): PublishedTiming(14.3),
+    ("oss-net-c", (128, 128, 128)): PublishedTiming(15.3, 8.3),
+    ("oss-net-d", (128, 128, 128)): PublishedTiming(25.5, 14.1),
 }
 """Its ellipsoid is another one, of about as many points (`known_shape_network.py`)."""
 
@@ -68,7 +68,7 @@ class InferenceRow:
     """Before predicting: libraries, network, volume; None where the system does not tell."""
     peak_bytes: int | None
     """Most that the process held."""
-    reference: Reference | None
+    reference: PublishedTiming | None
     """Of the authors' code, where it was measured."""
 
     @property
@@ -80,7 +80,7 @@ class InferenceRow:
 
 
 @dataclass(frozen=True)
-class InferenceResult(Record):
+class InferenceResult(BenchmarkResult):
     """All rows, and where and how they were measured."""
 
     processor: str
@@ -121,15 +121,15 @@ def _cells(row: InferenceRow) -> Iterator[str]:
 
 
 def draw(result: InferenceResult) -> bytes:
-    """CPU seconds, a bar a row, as PNG; those of the reference are grey."""
+    """CPU seconds, a bar a row, as PNG; those of the reference are gray."""
     from matplotlib.figure import Figure
 
     bars = list(_bars(result))
     figure = Figure(figsize=(10, 1.5 + 0.3 * len(bars)), layout="constrained")
     axes: Axes = figure.subplots()
     methods = list(dict.fromkeys(row.method for row in result.rows))
-    colours = [f"C{methods.index(method)}" if method in methods else "grey" for _, method, _ in bars]
-    axes.barh(range(len(bars)), [seconds for *_, seconds in bars], color=colours)
+    colors = [f"C{methods.index(method)}" if method in methods else "gray" for _, method, _ in bars]
+    axes.barh(range(len(bars)), [seconds for *_, seconds in bars], color=colors)
     for place, (*_, seconds) in enumerate(bars):
         axes.annotate(f" {seconds:.3g} s", (seconds, place), va="center", annotation_clip=False)
     axes.set_yticks(range(len(bars)), [label for label, *_ in bars])

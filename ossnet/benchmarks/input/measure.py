@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ossnet.benchmarks.config import InputSettings, parse_shape
+from ossnet.benchmarks.config import InputBenchmarkConfig, parse_shape
 from ossnet.benchmarks.input.monai_samples import persistent_dataset
 from ossnet.benchmarks.input.reference_samples import BORDER, ReferenceDataset, write_borders
 from ossnet.benchmarks.input.results import OURS, STATISTIC, InputResult, InputRow
@@ -26,12 +26,12 @@ from ossnet.data.prepare.plan import check_problems, make_plan
 from ossnet.data.store.case_file import write_case
 from ossnet.models import OccupancyConfig
 from ossnet.sampling.batches import batch_maker, batches
-from ossnet.sampling.sampler import Reference
+from ossnet.sampling.sampler import SampleKey
 from ossnet.sizing import grid_multiple
 
 
 def measure_input(
-    settings: InputSettings, *, command: str, progress: Callable[[InputRow], None]
+    settings: InputBenchmarkConfig, *, command: str, progress: Callable[[InputRow], None]
 ) -> InputResult:
     """Measure all ways for all networks, one after the other, in this process.
 
@@ -61,7 +61,7 @@ def measure_input(
         shapes=shapes,
         channels=channels,
         points=settings.points,
-        border_share=settings.border_share,
+        border_fraction=settings.border_fraction,
         augment=settings.augment,
         repeats=settings.repeats,
         statistic=STATISTIC,
@@ -74,7 +74,7 @@ def measure_input(
 class _Study:
     """The same cases as files and as a store."""
 
-    settings: InputSettings
+    settings: InputBenchmarkConfig
     folder: Path
     cases: Sequence[Case]
     store: Store
@@ -82,18 +82,18 @@ class _Study:
     """To make the store, a case."""
 
     @classmethod
-    def make(cls, settings: InputSettings, folder: Path) -> "_Study":
+    def make(cls, settings: InputBenchmarkConfig, folder: Path) -> "_Study":
         source = settings.source
         if source is None:
             source = write_phantom(folder / "scans", settings.cases, parse_shape(settings.shape))
         began = time.perf_counter()
         plan = make_plan(
             PrepareConfig(
-                source, folder / "store", normalisation="zscore", target="foreground", validation_share=0
+                source, folder / "store", normalization="zscore", target="foreground", validation_fraction=0
             )
         )
-        check_problems(plan, plan.set_aside)
-        usable = [case for case in plan.source.cases if case.id not in plan.set_aside]
+        check_problems(plan, plan.excluded)
+        usable = [case for case in plan.source.cases if case.id not in plan.excluded]
         cases = tuple(islice(usable, settings.cases))
         plan = replace(plan, source=replace(plan.source, cases=cases))
         for case in cases:
@@ -109,18 +109,18 @@ class _Study:
             .replace(
                 {
                     "sampling.points": self.settings.points,
-                    "sampling.border_share": self.settings.border_share,
+                    "sampling.border_fraction": self.settings.border_fraction,
                     "sampling.border_width": BORDER,
                     "sampling.border_unit": "voxels",
                     "augmentation.probability": 0.5 * self.settings.augment,
                 }
             )
-            .for_store(self.store)
+            .resolve_for(self.store)
         )
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Pipeline:
     """One way to prepare samples, ready to."""
 
     name: str
@@ -158,7 +158,7 @@ def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
         )
 
 
-def _ours(study: _Study, config: Config) -> _Way:
+def _ours(study: _Study, config: Config) -> _Pipeline:
     make = batch_maker(
         study.store,
         model=config.model,
@@ -167,11 +167,11 @@ def _ours(study: _Study, config: Config) -> _Way:
         seed=config.training.seed,
     )
     passes = range(study.settings.repeats + 1)
-    steps = [[Reference(each, each, case.id)] for each in passes for case in study.cases]
-    return _Way(OURS, batches(steps, make), study.once_s)
+    steps = [[SampleKey(each, each, case.id)] for each in passes for case in study.cases]
+    return _Pipeline(OURS, batches(steps, make), study.once_s)
 
 
-def _nibabel(study: _Study, config: Config) -> _Way:
+def _nibabel(study: _Study, config: Config) -> _Pipeline:
     model = _occupancy(config)
     borders = study.folder / "borders"
     borders.mkdir(exist_ok=True)
@@ -179,10 +179,10 @@ def _nibabel(study: _Study, config: Config) -> _Way:
     write_borders(study.cases, borders)
     once = (time.perf_counter() - began) / len(study.cases)
     dataset = ReferenceDataset(study.cases, borders, model, study.settings, grid_multiple(model))
-    return _Way("nibabel", _passes(study, dataset), once, dataset.reading)
+    return _Pipeline("nibabel", _passes(study, dataset), once, dataset.reading)
 
 
-def _monai(study: _Study, config: Config) -> _Way:
+def _monai(study: _Study, config: Config) -> _Pipeline:
     model = _occupancy(config)
     dataset = persistent_dataset(
         study.cases, study.folder / f"monai-{model.name}", model, study.settings, grid_multiple(model)
@@ -190,7 +190,7 @@ def _monai(study: _Study, config: Config) -> _Way:
     began = time.perf_counter()
     for index in range(len(study.cases)):
         dataset[index]  # fills the cache
-    return _Way("monai", _passes(study, dataset), (time.perf_counter() - began) / len(study.cases))
+    return _Pipeline("monai", _passes(study, dataset), (time.perf_counter() - began) / len(study.cases))
 
 
 def _occupancy(config: Config) -> OccupancyConfig:

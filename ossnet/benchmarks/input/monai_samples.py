@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ossnet.benchmarks.config import InputSettings
+from ossnet.benchmarks.config import InputBenchmarkConfig
 from ossnet.benchmarks.input.reference_samples import border_band, read_image, read_label, sample
 from ossnet.data import Case
 from ossnet.models import OccupancyConfig
@@ -20,9 +20,9 @@ from ossnet.sampling.grid import pad
 
 
 def persistent_dataset(
-    cases: Sequence[Case], folder: Path, model: OccupancyConfig, settings: InputSettings, multiple: int
+    cases: Sequence[Case], folder: Path, model: OccupancyConfig, settings: InputBenchmarkConfig, multiple: int
 ) -> Any:
-    """A data set whose cache is empty yet: reading, normalising, border and padding are done once a case."""
+    """A data set whose cache is empty yet: reading, normalizing, border and padding are done once a case."""
     from monai import transforms
     from monai.data import PersistentDataset
 

@@ -1,6 +1,6 @@
 """Samples as the reference's data set prepares them, written from a specification of its steps.
 
-Every volume is read from its NIfTI file and normalised at each draw, the border comes from a file, and
+Every volume is read from its NIfTI file and normalized at each draw, the border comes from a file, and
 patches are gathered from unfolded views of the padded volume. Nothing is done more slowly than torch does it.
 
 Letters: C channels, N points, P patch edge, X Y Z voxel axes in the order of the file.
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from ossnet.benchmarks.config import InputSettings
+from ossnet.benchmarks.config import InputBenchmarkConfig
 from ossnet.data import Case
 from ossnet.models import OccupancyConfig
 from ossnet.sampling.candidates import border_within_voxels
@@ -36,11 +36,11 @@ class ReferenceDataset(Dataset[dict[str, Tensor]]):
     borders: Path
     """Folder of the border files, see `write_borders`."""
     model: OccupancyConfig
-    settings: InputSettings
+    settings: InputBenchmarkConfig
     multiple: int
     """What the edges of the padded volume are multiples of."""
     reading: list[float] = field(default_factory=list)
-    """Seconds that reading and normalising took, a sample each."""
+    """Seconds that reading and normalizing took, a sample each."""
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -99,7 +99,7 @@ def sample(
     label: Int[Tensor, "X Y Z"],
     border: Int[Tensor, "X Y Z"],
     model: OccupancyConfig,
-    settings: InputSettings,
+    settings: InputBenchmarkConfig,
 ) -> dict[str, Tensor]:
     """Points, their labels and patches, the encoder's input and the coarse label of a padded case."""
     points = _draw(border, settings)
@@ -136,9 +136,9 @@ def _augment(image: Tensor, *volumes: Tensor) -> tuple[Tensor, ...]:
     return image, *volumes
 
 
-def _draw(border: Tensor, settings: InputSettings) -> Int[Tensor, "N 3"]:
+def _draw(border: Tensor, settings: InputBenchmarkConfig) -> Int[Tensor, "N 3"]:
     band = border.nonzero()
-    near = band[torch.randperm(len(band))[: math.floor(settings.points * settings.border_share)]]
+    near = band[torch.randperm(len(band))[: math.floor(settings.points * settings.border_fraction)]]
     room = torch.tensor(border.shape) - 1
     anywhere = (torch.rand(settings.points - len(near), 3) * room).long()
     points = torch.cat([near, anywhere])

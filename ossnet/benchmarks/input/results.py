@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.config import shape_name
-from ossnet.benchmarks.result import Record
+from ossnet.benchmarks.result import BenchmarkResult
 from ossnet.output.tables import print_table
 from ossnet.sampling.grid import Shape
 
@@ -32,7 +32,7 @@ class InputRow:
     sample_cpu_s: float
     """CPU time of a sample: much less than `sample_s` says that the machine was busy with other work."""
     reading_s: float | None
-    """Of `sample_s`, reading and normalising NIfTI files; None where that is done once."""
+    """Of `sample_s`, reading and normalizing NIfTI files; None where that is done once."""
     once_s: float
     """What is done once a case before: a store, border files, a filled cache."""
     volumes_per_s: float
@@ -42,7 +42,7 @@ class InputRow:
 
 
 @dataclass(frozen=True)
-class InputResult(Record):
+class InputResult(BenchmarkResult):
     """All rows, and where and how they were measured."""
 
     processor: str
@@ -53,7 +53,7 @@ class InputResult(Record):
     """X, Y, Z of the cases."""
     channels: int
     points: int
-    border_share: float
+    border_fraction: float
     augment: bool
     repeats: int
     statistic: str
@@ -102,7 +102,7 @@ def draw(result: InputResult) -> bytes:
     axes.set_yticks(places, [f"{row.network}, {row.way}" for row in result.rows])
     axes.invert_yaxis()
     axes.margins(x=0.15)
-    axes.set(xlabel="seconds a sample (hatched: reading and normalising files)")
+    axes.set(xlabel="seconds a sample (hatched: reading and normalizing files)")
     size = f"{shape_name(result.shapes[0])}x{result.channels}, {result.points} points"
     figure.suptitle(f"{result.processor}, threads: {result.threads}; {size}")
     sink = io.BytesIO()

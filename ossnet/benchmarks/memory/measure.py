@@ -8,16 +8,16 @@ from random import Random
 
 import torch
 
-from ossnet.benchmarks.config import MemorySettings
+from ossnet.benchmarks.config import MemoryBenchmarkConfig
 from ossnet.benchmarks.machine import find_device, processor, release_memory
-from ossnet.benchmarks.memory.random_configs import Draw, draw
+from ossnet.benchmarks.memory.random_configs import RandomConfig, draw
 from ossnet.benchmarks.memory.results import STATISTIC, MemoryResult, MemoryRow
 from ossnet.memory import PROTOCOL, PeakMemory
 from ossnet.planning import measure, predict
 
 
 def measure_memory(
-    settings: MemorySettings, *, command: str, progress: Callable[[MemoryRow], None]
+    settings: MemoryBenchmarkConfig, *, command: str, progress: Callable[[MemoryRow], None]
 ) -> MemoryResult:
     """Predict and measure every draw, one after the other.
 
@@ -50,7 +50,7 @@ def measure_memory(
     )
 
 
-def _row(drawn: Draw, device: torch.device) -> tuple[MemoryRow, PeakMemory]:
+def _row(drawn: RandomConfig, device: torch.device) -> tuple[MemoryRow, PeakMemory]:
     began = time.process_time()
     predicted = predict(drawn.config, workers=drawn.workers)
     took = time.process_time() - began

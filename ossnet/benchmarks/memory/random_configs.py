@@ -14,7 +14,7 @@ _EDGES = (32, 48, 64, 96)
 
 
 @dataclass(frozen=True)
-class Draw:
+class RandomConfig:
     """One configuration, and among how many workers its batch is shared."""
 
     config: Config
@@ -23,7 +23,7 @@ class Draw:
     """What was decided, as options of `jobs/plan.py`."""
 
 
-def draw(network: str, random: Random) -> Draw:
+def draw(network: str, random: Random) -> RandomConfig:
     """A configuration of a preset."""
     model = _model(network, random)
     sized = network_config(network, **model)
@@ -38,12 +38,12 @@ def draw(network: str, random: Random) -> Draw:
         "model": model,
         "sampling": sampling | {"working_shape": list(working_shape(shape, multiple=grid_multiple(sized)))},
         "training": training,
-        "optimiser": {"name": random.choice(["lookahead-radam", "adamw"])},
+        "optimizer": {"name": random.choice(["lookahead-radam", "adamw"])},
         "loss": {"dice_weight": random.choice([0.0, 1.0]), "focal_weight": random.choice([0.0, 1.0])},
     }
     changes = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     config = Config(model=network_config(network)).replace(changes)
-    return Draw(config, random.choice([1, min(batch, 2)]), _options(changes))
+    return RandomConfig(config, random.choice([1, min(batch, 2)]), _options(changes))
 
 
 def _model(network: str, random: Random) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _model(network: str, random: Random) -> dict[str, Any]:
 
 
 def _points(random: Random) -> dict[str, Any]:
-    return {"points": 2 ** random.randint(8, 13), "uncertain_share": random.choice([0.0, 0.0, 0.3])}
+    return {"points": 2 ** random.randint(8, 13), "uncertain_fraction": random.choice([0.0, 0.0, 0.3])}
 
 
 def _options(changes: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from ossnet.benchmarks.result import Record
+from ossnet.benchmarks.result import BenchmarkResult
 from ossnet.memory.peak import GIB
 from ossnet.output.tables import print_table
 
@@ -43,7 +43,7 @@ class MemoryRow:
 
 
 @dataclass(frozen=True)
-class MemoryResult(Record):
+class MemoryResult(BenchmarkResult):
     """All rows, and where and how they were measured."""
 
     device: str
@@ -87,7 +87,7 @@ def summary(row: MemoryRow) -> str:
 
 
 def draw(result: MemoryResult) -> bytes:
-    """Predicted against measured peaks, and the error below, a colour a network, as PNG."""
+    """Predicted against measured peaks, and the error below, a color a network, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 8), layout="constrained")

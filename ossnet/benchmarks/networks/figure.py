@@ -26,13 +26,13 @@ def draw(result: ModelsResult) -> bytes:
     for index, network in enumerate(networks):
         rows = sorted((row for row in result.rows if row.network == network), key=_edge)
         measured = [row for row in rows if row.status == "measured"]
-        edges, marker, colour = [_edge(row) for row in measured], _MARKERS[index % len(_MARKERS)], f"C{index}"
-        memory.plot(edges, [_gib(row) for row in measured], color=colour, marker=marker, label=network)
+        edges, marker, color = [_edge(row) for row in measured], _MARKERS[index % len(_MARKERS)], f"C{index}"
+        memory.plot(edges, [_gib(row) for row in measured], color=color, marker=marker, label=network)
         for row in rows:
             if row.status == "out of memory":
-                memory.plot(_edge(row), _gib(row), marker, color=colour, markerfacecolor="none")
+                memory.plot(_edge(row), _gib(row), marker, color=color, markerfacecolor="none")
         if measured:
-            seconds.plot(edges, [row.step_s for row in measured], color=colour, marker=marker)
+            seconds.plot(edges, [row.step_s for row in measured], color=color, marker=marker)
     _finish(memory, result, "peak memory of a training step (GiB)")
     _finish(seconds, result, "training step (s)")
     failed = any(row.status == "out of memory" for row in result.rows)

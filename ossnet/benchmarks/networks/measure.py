@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import torch
 
-from ossnet.benchmarks.config import ModelsSettings, Shape, parse_shape, shape_name
+from ossnet.benchmarks.config import NetworksBenchmarkConfig, Shape, parse_shape, shape_name
 from ossnet.benchmarks.machine import find_device, processor, release_memory, torch_threads
 from ossnet.benchmarks.networks.macs import training_operations
 from ossnet.benchmarks.networks.results import STATISTIC, ModelRow, ModelsResult
@@ -25,7 +25,7 @@ from ossnet.sizing import grid_multiple, size_network
 
 
 def measure_models(
-    settings: ModelsSettings, *, command: str, progress: Callable[[ModelRow], None]
+    settings: NetworksBenchmarkConfig, *, command: str, progress: Callable[[ModelRow], None]
 ) -> ModelsResult:
     """Measure all networks at all shapes, one after the other.
 
@@ -68,7 +68,7 @@ def measure_models(
     )
 
 
-def configure(name: str, shape: Shape, settings: ModelsSettings) -> Config:
+def configure(name: str, shape: Shape, settings: NetworksBenchmarkConfig) -> Config:
     """A run's configuration: a preset of the data set, or sized for the shape, on the grid that it works on.
 
     Raises:
@@ -122,7 +122,7 @@ def _row(shape: Shape, config: Config, device: torch.device, repeats: int, gflop
         update_s=step.update_s,
         step_s=step.step_s,
         step_median_s=step.step_median_s,
-        times_floor=None if row.floor_s is None else step.step_s / row.floor_s,
+        roofline_ratio=None if row.roofline_s is None else step.step_s / row.roofline_s,
         training_places_per_s=step.places / step.step_s,
         inference_places_per_s=inference.places / inference.seconds,
     )
@@ -146,5 +146,5 @@ def _planned(shape: Shape, config: Config, gflops: float) -> ModelRow:
         parameters=parameters,
         predicted_bytes=predict(config).allocated,
         operations=operations,
-        floor_s=floor,
+        roofline_s=floor,
     )

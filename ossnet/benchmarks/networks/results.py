@@ -5,7 +5,7 @@ from typing import Literal
 
 from ossnet.benchmarks.machine import rates
 from ossnet.benchmarks.networks.macs import Operations
-from ossnet.benchmarks.result import Record
+from ossnet.benchmarks.result import BenchmarkResult
 from ossnet.sampling.grid import Shape
 
 STATISTIC = "seconds of the fastest repeat after a warm-up; step_median_s of the median one"
@@ -26,7 +26,7 @@ class ModelRow:
     """Peak of a training step, by `ossnet.planning.predict`."""
     operations: dict[str, Operations] | None = None
     """Multiply-accumulates of an exact training step by part; None for U-Nets."""
-    floor_s: float | None = None
+    roofline_s: float | None = None
     """What those take at the measured rate of matrix products, in the same precision."""
     peak_bytes: int | None = None
     """Peak of a training step, by `ossnet.planning.measure`."""
@@ -38,8 +38,8 @@ class ModelRow:
     step_s: float | None = None
     """Forward, backward and update."""
     step_median_s: float | None = None
-    times_floor: float | None = None
-    """`step_s` over `floor_s`."""
+    roofline_ratio: float | None = None
+    """`step_s` over `roofline_s`."""
     training_places_per_s: float | None = None
     """Points, or voxels of a U-Net, a second of training."""
     inference_places_per_s: float | None = None
@@ -47,7 +47,7 @@ class ModelRow:
 
 
 @dataclass(frozen=True)
-class ModelsResult(Record):
+class ModelsResult(BenchmarkResult):
     """All rows, and where and how they were measured."""
 
     device: str

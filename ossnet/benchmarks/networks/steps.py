@@ -8,15 +8,15 @@ from statistics import median
 import torch
 from torch import nn
 
-from ossnet.benchmarks.timer import Clock, fastest
+from ossnet.benchmarks.timer import DeviceTimer, fastest
 from ossnet.config import Config
 from ossnet.inference.methods.sliding_window import unet_logits
 from ossnet.models import OccupancyNetwork, UNet, network_from_config
 from ossnet.models.precision import autocast
-from ossnet.planning.dummy_batch import standin_batch
+from ossnet.planning.dummy_batch import dummy_batch
 from ossnet.sampling.batches import Batch, PointBatch
-from ossnet.training.compilation import compile_if
-from ossnet.training.optimizer import build_optimiser
+from ossnet.training.compilation import maybe_compile
+from ossnet.training.optimizer import build_optimizer
 from ossnet.training.step import batch_loss
 
 
@@ -28,7 +28,7 @@ class StepTimes:
     """Forward pass and loss."""
     backward_s: float
     update_s: float
-    """The optimiser."""
+    """The optimizer."""
     step_s: float
     """The sum of the three."""
     step_median_s: float
@@ -54,14 +54,14 @@ def time_network(config: Config, device: torch.device, *, repeats: int) -> tuple
     with torch.random.fork_rng(devices=[]), device:
         torch.manual_seed(config.training.seed)
         network = network_from_config(config.model)
-        compile_if(config.training.compile, network)
+        maybe_compile(config.training.compile, network)
         batch = _random_batch(config, device)
     return _time_steps(network, batch, config, repeats), _time_inference(network, batch, config, repeats)
 
 
 def _random_batch(config: Config, device: torch.device) -> Batch:
     """Random, as products of zeros draw less power on a GPU and so run at a higher clock."""
-    batch = standin_batch(config.model, config.sampling, volumes=config.training.batch_size, device=device)
+    batch = dummy_batch(config.model, config.sampling, volumes=config.training.batch_size, device=device)
     for tensor in batch.tensors():
         if tensor.is_floating_point():
             tensor.uniform_(-1, 1)
@@ -73,22 +73,22 @@ def _random_batch(config: Config, device: torch.device) -> Batch:
 def _time_steps(network: nn.Module, batch: Batch, config: Config, repeats: int) -> StepTimes:
     network.train()
     device = next(network.parameters()).device
-    optimiser = build_optimiser(network, config.optimiser)
+    optimizer = build_optimizer(network, config.optimizer)
 
     def step() -> list[float]:
-        clock = Clock(device)
+        clock = DeviceTimer(device)
         clock.mark()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with autocast(device, config.training.precision):
             loss = batch_loss(network, batch, config.loss)
         clock.mark()
         loss.backward()
         clock.mark()
-        optimiser.step()
+        optimizer.step()
         clock.mark()
-        return clock.laps()
+        return clock.elapsed()
 
-    step()  # makes the optimiser's state
+    step()  # makes the optimizer's state
     steps = [step() for _ in range(repeats)]
     forward, backward, update = min(steps, key=sum)
     return StepTimes(

@@ -25,7 +25,7 @@ def summary(row: ModelRow) -> str:
 def cells(row: ModelRow) -> tuple[str, ...]:
     """A row as text, one for each column."""
     peak = row.status if row.peak_bytes is None else f"{row.peak_bytes / GIB:.3f}"
-    seconds = (row.forward_s, row.backward_s, row.step_s, row.times_floor)
+    seconds = (row.forward_s, row.backward_s, row.step_s, row.roofline_ratio)
     rates = (row.training_places_per_s, row.inference_places_per_s)
     return (
         row.network,

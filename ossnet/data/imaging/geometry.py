@@ -84,7 +84,7 @@ class Geometry:
         """Affine of the working grid: it covers the same box as the kept voxels, edge to edge."""
         factor = np.array(self.canonical_shape) / np.array(self.working_shape)
         step = np.diag([*factor, 1.0])
-        step[:3, 3] = (factor - 1) / 2  # the first voxel's centre moves with its size
+        step[:3, 3] = (factor - 1) / 2  # the first voxel's center moves with its size
         return self.canonical_affine @ step
 
     @property
@@ -93,7 +93,7 @@ class Geometry:
         first, second, third = np.linalg.norm(self.working_affine[:3, :3], axis=0).tolist()
         return first, second, third
 
-    def at_spacing(self, spacing: Spacing | None) -> "Geometry":
+    def resampled_to(self, spacing: Spacing | None) -> "Geometry":
         """The same file with a working grid of about this spacing in mm; None is the file's own spacing.
 
         The number of voxels is rounded, so the exact spacing is that of `spacing` afterwards.
@@ -112,7 +112,7 @@ class Geometry:
             (max(start - ceil(margin / size), 0), min(stop + ceil(margin / size), length))
             for (start, stop), size, length in zip(box, sizes, self.shape, strict=True)
         )
-        return replace(self, box=(first, second, third)).at_spacing(None)
+        return replace(self, box=(first, second, third)).resampled_to(None)
 
 
 def to_canonical(array: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shaped[np.ndarray, "X Y Z"]:
@@ -122,7 +122,7 @@ def to_canonical(array: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shap
     return apply_orientation(array, geometry.orientation)
 
 
-def to_file(array: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shaped[np.ndarray, "X Y Z"]:
+def from_canonical(array: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shaped[np.ndarray, "X Y Z"]:
     """A view of an array in RAS order, its axes reordered and flipped to those of the file."""
     from nibabel.orientations import apply_orientation, ornt_transform
 

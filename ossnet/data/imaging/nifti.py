@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, Num, Shaped, UInt8
 
-from ossnet.data.imaging.geometry import Geometry, Matrix, to_file
+from ossnet.data.imaging.geometry import Geometry, Matrix, from_canonical
 from ossnet.errors import UserError
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -59,7 +59,7 @@ def read_header(path: Path) -> NiftiFile:
     """Read and judge the header.
 
     Raises:
-        UserError: no such file, not NIfTI, complex or colour voxels, not 3-D or 4-D, an affine
+        UserError: no such file, not NIfTI, complex or color voxels, not 3-D or 4-D, an affine
             that cannot be inverted.
     """
     import nibabel
@@ -84,7 +84,7 @@ def read_header(path: Path) -> NiftiFile:
     proxy: Any = image.dataobj
     dtype, shape = np.dtype(proxy.dtype), _trim(tuple(int(size) for size in proxy.shape))
     if dtype.kind not in "iuf":
-        found = "complex" if dtype.kind == "c" else "colour" if dtype.fields else str(dtype)
+        found = "complex" if dtype.kind == "c" else "color" if dtype.fields else str(dtype)
         msg = f"{path}: expected one real number a voxel, found {found} voxels; convert it to a scalar image"
         raise UserError(msg)
     if len(shape) not in (3, 4) or min(shape) < 1:
@@ -128,7 +128,7 @@ def read_channels(file: NiftiFile) -> Iterator[Float32[np.ndarray, "X Y Z"]]:
     x, y, z = file.geometry.kept
     for _, slabs in groupby(read_slabs(file), key=itemgetter(0)):
         channel = np.empty(file.geometry.canonical_shape, np.float32)
-        grid = to_file(channel, file.geometry)
+        grid = from_canonical(channel, file.geometry)
         for _, first, slab in slabs:
             start, stop = max(first, z.start), min(first + slab.shape[2], z.stop)
             if start < stop:
@@ -149,7 +149,7 @@ def read_labels(file: NiftiFile) -> Integer[np.ndarray, "X Y Z"]:
     whole = file.dtype.kind != "f" and not file.scaled
     geometry = replace(file.geometry, box=None)
     labels = np.empty(geometry.canonical_shape, file.dtype.newbyteorder("=") if whole else np.int32)
-    grid = to_file(labels, geometry)
+    grid = from_canonical(labels, geometry)
     for _, first, stored in _read_stored(file):
         slab = stored if whole else _whole_numbers(stored * file.slope + file.intercept, file.path)
         grid[:, :, first : first + slab.shape[2]] = slab
@@ -276,7 +276,7 @@ def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> Geometry:
         units=(space, time),
         working_shape=(1, 1, 1),
     )
-    return geometry.at_spacing(None)
+    return geometry.resampled_to(None)
 
 
 def _is_flat(affine: np.ndarray) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
-from ossnet.data.labels.task import Normalisation
+from ossnet.data.labels.task import Normalization
 
 Channel = Float32[np.ndarray, "X Y Z"]
 Slabs = Callable[[], Iterator[np.ndarray]]
@@ -24,7 +24,7 @@ _QUANTILES = (0.005, 0.5, 0.995)
 
 @dataclass(frozen=True)
 class Intensity:
-    """Statistics of some voxels of one channel before normalisation; all 0 where there are none."""
+    """Statistics of some voxels of one channel before normalization; all 0 where there are none."""
 
     mean: float
     std: float
@@ -37,17 +37,17 @@ class Intensity:
     percentile_99_5: float
 
 
-def default_normalisation(modality: str) -> Normalisation:
+def default_normalization(modality: str) -> Normalization:
     """`ct` for what is a CT by its name, else `zscore-foreground`."""
     return "ct" if modality.lower() in _CT_NAMES else "zscore-foreground"
 
 
-def foreground(channel: Channel, kind: Normalisation) -> np.ndarray:
+def foreground(channel: Channel, kind: Normalization) -> np.ndarray:
     """Which voxels are no background: not zero, or in CT, where air is not zero, above the window's start."""
     return channel > CT_WINDOW[0] if kind == "ct" else channel != 0
 
 
-def normalise(channel: Channel, kind: Normalisation) -> None:
+def normalize(channel: Channel, kind: Normalization) -> None:
     """Change one channel in place.
 
     `zscore` is the paper's: mean and unbiased deviation of the whole volume, zeros included.
@@ -71,7 +71,7 @@ def normalise(channel: Channel, kind: Normalisation) -> None:
 
 def intensity(channel: Channel, label: UInt8[np.ndarray, "X Y Z"] | None = None) -> Intensity:
     """Statistics of the voxels that are not zero, or of those that bear a label."""
-    slabs = _not_zero(channel) if label is None else _labelled(channel, label)
+    slabs = _not_zero(channel) if label is None else _labeled(channel, label)
     extremes = [(float(slab.min()), float(slab.max())) for slab in slabs()]
     minima, maxima = zip(*extremes, strict=True) if extremes else ((0.0,), (0.0,))
     return Intensity(*_moments(slabs), min(minima), max(maxima), *_quantiles(slabs, _QUANTILES))
@@ -132,7 +132,7 @@ def _not_zero(channel: Channel) -> Slabs:
     return lambda: _filled(slab[slab != 0] for slab in _slabs(channel))
 
 
-def _labelled(channel: Channel, label: UInt8[np.ndarray, "X Y Z"]) -> Slabs:
+def _labeled(channel: Channel, label: UInt8[np.ndarray, "X Y Z"]) -> Slabs:
     return lambda: _filled(
         slab[marks > 0] for slab, marks in zip(_slabs(channel), _slabs(label), strict=True)
     )

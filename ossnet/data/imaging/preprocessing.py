@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Integer, UInt8
 
 from ossnet.data.imaging.checks import check_finite, check_same_grid
-from ossnet.data.imaging.geometry import Geometry, to_canonical, to_file
+from ossnet.data.imaging.geometry import Geometry, from_canonical, to_canonical
 from ossnet.data.imaging.nifti import NiftiFile, read_channels, read_header, read_labels, read_slabs
-from ossnet.data.imaging.normalization import foreground, normalise
+from ossnet.data.imaging.normalization import foreground, normalize
 from ossnet.data.imaging.resampling import coarse_axis, interpolate, interpolate_labels, keep_zeros
-from ossnet.data.labels.task import Normalisation, Task
+from ossnet.data.labels.task import Normalization, Task
 from ossnet.errors import UserError
 
 
@@ -30,7 +30,7 @@ class Scan:
 
 
 def preprocess(images: Sequence[Path], task: Task) -> Scan:
-    """Read a case's modalities, bring them to RAS and the task's spacing, and normalise.
+    """Read a case's modalities, bring them to RAS and the task's spacing, and normalize.
 
     Args:
         images: one 4-D file with a channel for each modality, or one 3-D file a modality in the task's order.
@@ -41,9 +41,9 @@ def preprocess(images: Sequence[Path], task: Task) -> Scan:
     files = on_working_grid(read_headers(images, len(task.modalities)), task)
     geometry = files[0].geometry
     image = np.empty((len(task.modalities), *geometry.working_shape), np.float32)
-    for target, channel, kind in zip(image, load_channels(files, task), task.normalisations, strict=True):
+    for target, channel, kind in zip(image, load_channels(files, task), task.normalizations, strict=True):
         target[...] = channel
-        normalise(target, kind)
+        normalize(target, kind)
     return Scan(image, geometry)
 
 
@@ -65,7 +65,7 @@ def preprocess_label(label: Path, task: Task, *, like: Geometry | None = None) -
     geometry = file.geometry
     if geometry.box is not None:
         classes = _cut(classes, geometry, label)
-    shape = geometry.at_spacing(task.spacing).working_shape
+    shape = geometry.resampled_to(task.spacing).working_shape
     return interpolate_labels(classes, shape, coarse=working_coarse_axis(geometry, task))
 
 
@@ -88,9 +88,9 @@ def on_working_grid(files: Sequence[NiftiFile], task: Task) -> list[NiftiFile]:
     """The same files with the working grid that the task asks for; to crop, their voxels are read."""
     geometry = files[0].geometry
     if task.crop is not None:
-        kinds = iter(task.normalisations)
+        kinds = iter(task.normalizations)
         geometry = crop_geometry(_foregrounds(files, kinds), geometry, task.crop)
-    geometry = geometry.at_spacing(task.spacing)
+    geometry = geometry.resampled_to(task.spacing)
     return [replace(file, geometry=geometry) for file in files]
 
 
@@ -115,8 +115,8 @@ def crop_geometry(
 
 
 def load_channels(files: Sequence[NiftiFile], task: Task) -> Iterator[Float32[np.ndarray, "X Y Z"]]:
-    """Channels on the working grid before normalisation, one after the other, from `on_working_grid`."""
-    kinds = iter(task.normalisations)
+    """Channels on the working grid before normalization, one after the other, from `on_working_grid`."""
+    kinds = iter(task.normalizations)
     for file in files:
         channels = read_channels(file)
         for _ in range(file.channels):  # no name keeps a channel alive while the next one is read
@@ -124,7 +124,7 @@ def load_channels(files: Sequence[NiftiFile], task: Task) -> Iterator[Float32[np
 
 
 def to_spacing(
-    channel: Float32[np.ndarray, "X Y Z"], geometry: Geometry, kind: Normalisation, task: Task
+    channel: Float32[np.ndarray, "X Y Z"], geometry: Geometry, kind: Normalization, task: Task
 ) -> Float32[np.ndarray, "x y z"]:
     """A channel in RAS order on the working grid."""
     if channel.shape == geometry.working_shape:
@@ -164,7 +164,7 @@ def read_headers(images: Sequence[Path], modalities: int) -> list[NiftiFile]:
 
 
 def _foregrounds(
-    files: Sequence[NiftiFile], kinds: Iterator[Normalisation]
+    files: Sequence[NiftiFile], kinds: Iterator[Normalization]
 ) -> Iterator[tuple[int, Bool[np.ndarray, "X Y Z"]]]:
     for file in files:
         for _, slabs in groupby(read_slabs(file), key=itemgetter(0)):
@@ -174,8 +174,8 @@ def _foregrounds(
 
 
 def _cut(classes: UInt8[np.ndarray, "X Y Z"], geometry: Geometry, path: Path) -> UInt8[np.ndarray, "x y z"]:
-    """The part of a whole label that the geometry keeps, which must be all that is labelled."""
-    kept = to_canonical(to_file(classes, replace(geometry, box=None))[geometry.kept], geometry)
+    """The part of a whole label that the geometry keeps, which must be all that is labeled."""
+    kept = to_canonical(from_canonical(classes, replace(geometry, box=None))[geometry.kept], geometry)
     lost = int(np.count_nonzero(classes)) - int(np.count_nonzero(kept))
     if lost:
         msg = (

@@ -29,7 +29,7 @@ def coarse_axis(spacing: Sequence[float]) -> int | None:
 
 
 def nearest(array: Shaped[np.ndarray, "X Y Z"], shape: Shape) -> Shaped[np.ndarray, "X Y Z"]:
-    """The value of the voxel in whose cell each new centre lies; the array itself where nothing changes."""
+    """The value of the voxel in whose cell each new center lies; the array itself where nothing changes."""
     for axis, (old, new) in enumerate(zip(array.shape, shape, strict=True)):
         if old != new:
             array = array.take(_nearest_places(old, new), axis=axis)
@@ -43,7 +43,7 @@ def interpolate(
     kind: Interpolation = "linear",
     coarse: int | None = None,
 ) -> Float32[np.ndarray, "X Y Z"]:
-    """Values at the new centres, constant beyond the outermost old ones, never outside the old ones' range.
+    """Values at the new centers, constant beyond the outermost old ones, never outside the old ones' range.
 
     Args:
         coarse: an axis along which the nearest plane is taken.
@@ -75,7 +75,7 @@ def interpolation_memory(old: Shape, new: Shape, *, coarse: int | None) -> int:
 def interpolate_labels(
     labels: UInt8[np.ndarray, "X Y Z"], shape: Shape, *, coarse: int | None = None
 ) -> UInt8[np.ndarray, "X Y Z"]:
-    """The class with the largest linearly interpolated share at each new centre; of equal ones the last.
+    """The class with the largest linearly interpolated share at each new center; of equal ones the last.
 
     Args:
         coarse: an axis along which the nearest plane is taken.
@@ -114,13 +114,13 @@ def _zoom(plane: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
 
 
 def _places(old: int, new: int) -> np.ndarray:
-    """Where the new centres lie between the old ones, counted from the first old one."""
+    """Where the new centers lie between the old ones, counted from the first old one."""
     return np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
 
 
 def _nearest_places(old: int, new: int) -> np.ndarray:
-    centres = (np.arange(new) + 0.5) * (old / new)
-    return np.minimum(centres.astype(int), old - 1)
+    centers = (np.arange(new) + 0.5) * (old / new)
+    return np.minimum(centers.astype(int), old - 1)
 
 
 def _only(axis: int | None, old: Sequence[int], new: Shape) -> Shape:

@@ -6,7 +6,7 @@ Legend: X Y Z voxel axes in nibabel order.
 import numpy as np
 from jaxtyping import Shaped
 
-from ossnet.data.imaging.geometry import Geometry, to_file
+from ossnet.data.imaging.geometry import Geometry, from_canonical
 from ossnet.data.imaging.resampling import nearest
 
 
@@ -21,7 +21,7 @@ def restore(labels: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shaped[n
     if labels.shape != geometry.working_shape:
         msg = f"expected the working shape {geometry.working_shape}, found {labels.shape}"
         raise ValueError(msg)
-    part = to_file(nearest(labels, geometry.canonical_shape), geometry)
+    part = from_canonical(nearest(labels, geometry.canonical_shape), geometry)
     if geometry.box is None:
         return np.ascontiguousarray(part)
     whole = np.zeros(geometry.shape, labels.dtype)

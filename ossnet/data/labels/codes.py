@@ -49,7 +49,7 @@ def writing_order(regions: Regions) -> list[int]:
     return sorted(range(len(sizes)), key=lambda index: -sizes[index])
 
 
-def nest(regions: Regions) -> bool:
+def is_nested(regions: Regions) -> bool:
     """Whether any two regions share no label, or one holds the other: then one label map shows them all."""
     sets = [set(names) for names in regions.values()]
     return all(one <= two or two <= one or not one & two for one in sets for two in sets)

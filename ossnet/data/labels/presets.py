@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ossnet.config_tree import unknown
+from ossnet.config_tree import did_you_mean
 from ossnet.data.labels.codes import MOST_REGIONS
 from ossnet.data.labels.task import BACKGROUND, BACKGROUND_NAME
 from ossnet.errors import UserError
@@ -22,7 +22,7 @@ _BRATS_VALUES = {1: "core", 2: "edema", 4: "enhancing"}
 
 
 @dataclass(frozen=True)
-class LabelTable:
+class LabelMapping:
     """Which voxel values of files mean which label."""
 
     labels: dict[str, int]
@@ -31,7 +31,7 @@ class LabelTable:
     """Further values by label, or by `background`."""
 
 
-def label_table(declared: Sequence[str], labels: Labels) -> LabelTable:
+def label_table(declared: Sequence[str], labels: Labels) -> LabelMapping:
     """A source's labels with the user's changes, each `NAME=VALUE[,VALUE...]`.
 
     A name takes its values from whatever had them, so that labels can be renamed (`core=1`), merged
@@ -60,7 +60,7 @@ def label_table(declared: Sequence[str], labels: Labels) -> LabelTable:
     named = {name: has for name, has in (left | changes).items() if has}
     named = dict(sorted(named.items(), key=lambda each: each[1][0]))
     merged = {name: has[1:] for name, has in named.items() if len(has) > 1}
-    return LabelTable(
+    return LabelMapping(
         labels={name: has[0] for name, has in named.items()},
         merged=merged | ({BACKGROUND_NAME: background} if background else {}),
     )
@@ -127,7 +127,7 @@ def _label(part: str, labels: Labels, where: str) -> str:
         near = min(labels, key=lambda name: abs(labels[name] - int(part)))
         msg = f"{where}: unknown label {part}: did you mean {labels[near]} ({near})?"
         raise UserError(msg)
-    msg = f"{where}: {unknown('label', part, labels)}"
+    msg = f"{where}: {did_you_mean('label', part, labels)}"
     raise UserError(msg)
 
 

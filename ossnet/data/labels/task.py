@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from ossnet.config_tree import from_dict, to_dict
-from ossnet.data.labels.codes import MOST_REGIONS, label_codes, last_written, nest, written_labels
+from ossnet.data.labels.codes import MOST_REGIONS, is_nested, label_codes, last_written, written_labels
 from ossnet.errors import UserError
 
-Normalisation = Literal["zscore", "zscore-foreground", "ct"]
+Normalization = Literal["zscore", "zscore-foreground", "ct"]
 Interpolation = Literal["linear", "cubic"]
 Target = Literal["labels", "foreground"]
 BACKGROUND = 0
@@ -30,7 +30,7 @@ class Task:
     """One name a channel, in channel order."""
     labels: dict[str, int]
     """Name and voxel value of each foreground label, in order: a store's label k is the k-th, from 1."""
-    normalisation: Normalisation | tuple[Normalisation, ...] = "zscore-foreground"
+    normalization: Normalization | tuple[Normalization, ...] = "zscore-foreground"
     """One for all channels, or one a channel."""
     spacing: tuple[float, float, float] | None = None
     """Voxel size in mm along R, A and S to resample to; None keeps each scan's own."""
@@ -74,14 +74,14 @@ class Task:
     @property
     def nested(self) -> bool:
         """Whether one label map can show everything that may be decided."""
-        return nest(self.regions)
+        return is_nested(self.regions)
 
     @property
-    def normalisations(self) -> tuple[Normalisation, ...]:
+    def normalizations(self) -> tuple[Normalization, ...]:
         """One a channel."""
-        if isinstance(self.normalisation, tuple):
-            return self.normalisation
-        return (self.normalisation,) * len(self.modalities)
+        if isinstance(self.normalization, tuple):
+            return self.normalization
+        return (self.normalization,) * len(self.modalities)
 
     def encode(self, values: Integer[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
         """Voxel values to label indices, 0 for the background.
@@ -119,7 +119,7 @@ class Task:
         values = values.astype(np.uint8 if values.max() < 256 else np.int16)
         return values[written_labels(list(self.labels), self.regions)[codes] if self.regions else codes]
 
-    def foremost(self, codes: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
+    def display_class(self, codes: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
         """The one class to draw of each code, counted from 1: of regions the innermost."""
         return last_written(self.regions)[codes] if self.regions else codes
 

@@ -12,7 +12,7 @@ from ossnet.data.layouts.csv_table import is_manifest, read_manifest
 from ossnet.data.layouts.lits import is_lits, read_lits
 from ossnet.data.layouts.msd import read_msd
 from ossnet.data.layouts.nnunet import is_nnunet, read_nnunet
-from ossnet.data.layouts.source import Case, Source, visible
+from ossnet.data.layouts.source import Case, Source, list_visible
 from ossnet.errors import UserError
 
 __all__ = ["Case", "Layout", "Source", "read_source"]
@@ -31,7 +31,7 @@ def read_source(path: Path, layout: str = "auto") -> Source:
             of cases) or `auto`.
 
     Raises:
-        UserError: no such folder, a layout that cannot be recognised, a broken description, no cases.
+        UserError: no such folder, a layout that cannot be recognized, a broken description, no cases.
     """
     readers: dict[str, Callable[[Path], Source]] = {
         "msd": read_msd,
@@ -45,7 +45,7 @@ def read_source(path: Path, layout: str = "auto") -> Source:
         msg = f"{path}: folder not found; give the folder that holds the scans"
         raise UserError(msg)
     if layout == "auto":
-        layout = "csv" if table else _recognise(path)
+        layout = "csv" if table else _recognize(path)
     if layout not in readers:
         *most, last = readers
         msg = f"unknown layout {layout!r}: expected auto, {', '.join(most)} or {last}"
@@ -60,19 +60,19 @@ def read_source(path: Path, layout: str = "auto") -> Source:
     return source
 
 
-def _recognise(path: Path) -> str:
+def _recognize(path: Path) -> str:
     """The most explicit description counts: `dataset.json`, then a table, then the names of files."""
     if (path / "dataset.json").is_file():
         return "nnunet" if is_nnunet(path) else "msd"
-    recognisers: dict[str, Callable[[Path], object]] = {
+    recognizers: dict[str, Callable[[Path], object]] = {
         "csv": is_manifest,
         "brats": brats_places,
         "lits": is_lits,
     }
-    for layout, recognises in recognisers.items():
-        if recognises(path):
+    for layout, recognizes in recognizers.items():
+        if recognizes(path):
             return layout
-    names = sorted(entry.name for entry in visible(path))
+    names = sorted(entry.name for entry in list_visible(path))
     found = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "an empty folder"
     known = (
         "dataset.json (msd, nnunet), a table with a column case (csv), "

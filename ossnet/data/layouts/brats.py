@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet.data.imaging.nifti import SUFFIXES, read_header, read_labels, stem
-from ossnet.data.layouts.source import Case, Source, visible
+from ossnet.data.layouts.source import Case, Source, list_visible
 from ossnet.errors import UserError
 
 
@@ -55,7 +55,7 @@ def read_brats(path: Path) -> Source:
         modalities=tuple(naming.suffixes[suffix] for suffix in suffixes),
         labels={"necrosis": 1, "edema": 2, "enhancing": _enhancing(cases, naming)},
         cases=tuple(sorted(cases, key=lambda case: case.id)),
-        left_out=_left_out(path, list(places.values()), suffixes[0], naming),
+        unmatched=_left_out(path, list(places.values()), suffixes[0], naming),
     )
 
 
@@ -64,7 +64,7 @@ def brats_places(path: Path) -> list[_Place]:
     flat = _prefixes(path)
     inner = [
         _Place(folder, folder.name, shared=False)
-        for folder in visible(path)
+        for folder in list_visible(path)
         if folder.is_dir() and _may_be_read(folder) and _prefixes(folder)
     ]
     if len(flat) == 1 and not inner:
@@ -74,7 +74,7 @@ def brats_places(path: Path) -> list[_Place]:
 
 def _prefixes(folder: Path) -> list[str]:
     """What stands before the suffix of a modality in the names of a folder's files."""
-    names = [stem(file) for file in visible(folder) if file.name.endswith(SUFFIXES)]
+    names = [stem(file) for file in list_visible(folder) if file.name.endswith(SUFFIXES)]
     found = {name.removesuffix(end) for name in names for end in _IMAGE_SUFFIXES if name.endswith(end)}
     return sorted(found)
 
@@ -90,23 +90,23 @@ def _left_out(path: Path, places: Sequence[_Place], suffix: str, naming: _Naming
     folders = {place.folder for place in places}
     flat = {place.case for place in places if place.shared}
     ours = {f"{case}{end}" for case in flat for end in (*naming.suffixes, naming.label)}
-    left_out = {}
-    for entry in visible(path):
+    unmatched = {}
+    for entry in list_visible(path):
         if entry.is_dir() and entry.name in flat:
-            left_out[f"{entry.name} (again)"] = (
+            unmatched[f"{entry.name} (again)"] = (
                 f"{entry}: expected the case once, found its files in {path} too; keep one of them"
             )
         elif entry.is_dir() and not _may_be_read(entry):
-            left_out[entry.name] = f"{entry}: may not be read; give yourself permission to read it"
+            unmatched[entry.name] = f"{entry}: may not be read; give yourself permission to read it"
         elif entry.is_dir() and entry not in folders:
-            left_out[entry.name] = (
+            unmatched[entry.name] = (
                 f"{entry}: expected {entry.name}{suffix}.nii.gz or the like, found none; add it"
             )
         elif entry.name.endswith(SUFFIXES) and stem(entry) not in ours:
-            left_out[entry.name] = (
+            unmatched[entry.name] = (
                 f"{entry}: expected the images of its case beside it, found none; add them or remove the file"
             )
-    return left_out
+    return unmatched
 
 
 def _brats_naming(path: Path, places: Sequence[_Place]) -> _Naming:
@@ -147,7 +147,7 @@ def _brats_file(place: _Place, suffix: str) -> Path:
     if found := [path for path in expected if path.is_file()]:
         return found[0]
     named_otherwise = [
-        path for end in SUFFIXES for path in visible(folder) if path.name.endswith(suffix + end)
+        path for end in SUFFIXES for path in list_visible(folder) if path.name.endswith(suffix + end)
     ]
     return named_otherwise[0] if len(named_otherwise) == 1 and not place.shared else expected[0]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ossnet.data.imaging.nifti import SUFFIXES, read_header, read_labels
 from ossnet.data.layouts.dataset_json import label_name, modality_name, read_json, short
-from ossnet.data.layouts.source import Case, Source, visible
+from ossnet.data.layouts.source import Case, Source, list_visible
 from ossnet.errors import UserError
 
 LABELS = "labels.json"
@@ -55,14 +55,14 @@ def read_manifest(path: Path) -> Source:
         )
         raise UserError(msg)
     cases: dict[str, Case] = {}
-    left_out: dict[str, str] = {}
+    unmatched: dict[str, str] = {}
     for number, row in enumerate(table.rows, start=1):
         case, problem = _case(table, row)
         name = case.id or f"row {number}"
         if problem is None and name in cases:
             name, problem = f"{name} (again)", f"case {name} is there twice; keep one of the rows"
         if problem is not None:
-            left_out[name] = f"{table.file}: row {number}: {problem}"
+            unmatched[name] = f"{table.file}: row {number}: {problem}"
         else:
             cases[name] = case
     return Source(
@@ -71,7 +71,7 @@ def read_manifest(path: Path) -> Source:
         modalities=tuple(map(modality_name, table.modalities)),
         labels=_declared(table.file.parent / LABELS) or _occurring(list(cases.values()), table.file),
         cases=tuple(cases[case] for case in sorted(cases)),
-        left_out=left_out,
+        unmatched=unmatched,
     )
 
 
@@ -92,7 +92,7 @@ def _find(path: Path) -> _Table:
 
 
 def _tables(path: Path) -> list[_Table]:
-    tables = [_read(file) for file in visible(path) if file.suffix.lower() == ".csv" and file.is_file()]
+    tables = [_read(file) for file in list_visible(path) if file.suffix.lower() == ".csv" and file.is_file()]
     return [table for table in tables if "case" in map(str.lower, table.columns) and table.modalities]
 
 

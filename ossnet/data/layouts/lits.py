@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from ossnet.data.imaging.nifti import SUFFIXES, stem
-from ossnet.data.layouts.source import Case, Source, visible
+from ossnet.data.layouts.source import Case, Source, list_visible
 
 _NAME = re.compile(r"(volume|segmentation)-(\d+)")
 _LABELS = {"liver": 1, "tumour": 2}
@@ -13,17 +13,17 @@ _LABELS = {"liver": 1, "tumour": 2}
 def read_lits(path: Path) -> Source:
     """Read volumes and segmentations; test volumes (`test-volume-N`) are no cases."""
     files: dict[tuple[str, int], Path] = {}
-    left_out: dict[str, str] = {}
+    unmatched: dict[str, str] = {}
     for kind, number, file in _named(path):
         first = files.setdefault((kind, number), file)
         if first != file:
-            left_out[f"{stem(file)} (again)"] = (
+            unmatched[f"{stem(file)} (again)"] = (
                 f"{file}: expected one {kind} {number}, found {first} too; keep one of them"
             )
     volumes = {number: file for (kind, number), file in files.items() if kind == "volume"}
     for (kind, number), file in files.items():
         if kind == "segmentation" and number not in volumes:
-            left_out[stem(file)] = (
+            unmatched[stem(file)] = (
                 f"{file}: expected volume-{number} too, found none; add it or remove the file"
             )
     cases = [
@@ -36,7 +36,7 @@ def read_lits(path: Path) -> Source:
         modalities=("CT",),
         labels=dict(_LABELS),
         cases=tuple(sorted(cases, key=lambda case: case.id)),
-        left_out=left_out,
+        unmatched=unmatched,
     )
 
 
@@ -49,10 +49,10 @@ def _named(path: Path) -> list[tuple[str, int, Path]]:
     """Kind, number and path of every file named so, at most two folders down."""
     folders = [path, *_folders(path)]
     folders += [inner for folder in folders[1:] for inner in _folders(folder)]
-    files = [entry for folder in folders for entry in visible(folder) if entry.name.endswith(SUFFIXES)]
+    files = [entry for folder in folders for entry in list_visible(folder) if entry.name.endswith(SUFFIXES)]
     matches = [(_NAME.fullmatch(stem(file)), file) for file in files]
     return [(match[1], int(match[2]), file) for match, file in matches if match]
 
 
 def _folders(path: Path) -> list[Path]:
-    return [entry for entry in visible(path) if entry.is_dir()]
+    return [entry for entry in list_visible(path) if entry.is_dir()]

@@ -5,7 +5,7 @@ from typing import Any
 
 from ossnet.data.imaging.nifti import SUFFIXES, stem
 from ossnet.data.layouts.dataset_json import label_name, modality_name, numbered, read_json, short
-from ossnet.data.layouts.source import Case, Source, visible
+from ossnet.data.layouts.source import Case, Source, list_visible
 from ossnet.errors import UserError
 
 
@@ -22,22 +22,22 @@ def read_msd(path: Path) -> Source:
         msg = f'{file}: training: expected a list of {{"image": ..., "label": ...}}, found {short(entries)}'
         raise UserError(msg)
     cases: dict[str, Case] = {}
-    left_out: dict[str, str] = {}
+    unmatched: dict[str, str] = {}
     for entry in entries:
         case = _msd_case(path, entry)
         if case.id in cases:
-            left_out[f"{case.id} (again)"] = (
+            unmatched[f"{case.id} (again)"] = (
                 f"{file}: case {case.id} is listed twice; keep one of the entries"
             )
         cases.setdefault(case.id, case)
-    left_out |= _unlisted(path, cases, file)
+    unmatched |= _unlisted(path, cases, file)
     return Source(
         root=path,
         layout="msd",
         modalities=tuple(modality_name(name) for _, name in modalities),
         labels={label_name(name): value for value, name in labels if value != 0},
         cases=tuple(cases[case] for case in sorted(cases)),
-        left_out=left_out,
+        unmatched=unmatched,
     )
 
 
@@ -55,7 +55,7 @@ def _unlisted(path: Path, listed: dict[str, Case], file: Path) -> dict[str, str]
     strays = [
         entry
         for folder in (path / "labelsTr", path / "imagesTr")
-        for entry in (visible(folder) if folder.is_dir() else [])
+        for entry in (list_visible(folder) if folder.is_dir() else [])
         if entry.name.endswith(SUFFIXES) and entry.resolve() not in known
     ]
     return {  # an image and its label are told once

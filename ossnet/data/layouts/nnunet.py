@@ -10,7 +10,7 @@ from typing import Any
 
 from ossnet.data.imaging.nifti import SUFFIXES, stem
 from ossnet.data.layouts.dataset_json import label_name, modality_name, numbered, read_json, short
-from ossnet.data.layouts.source import Case, Source, visible
+from ossnet.data.layouts.source import Case, Source, list_visible
 from ossnet.errors import UserError
 
 _IMAGE = re.compile(r"(.+)_(\d{4})")
@@ -28,19 +28,19 @@ def read_nnunet(path: Path) -> Source:
             f"{file}: file_ending: expected {' or '.join(SUFFIXES)}, found {short(ending)}; convert the files"
         )
         raise UserError(msg)
-    left_out: dict[str, str] = {}
+    unmatched: dict[str, str] = {}
     if isinstance(description.get("dataset"), dict):
         cases = _listed(path, description["dataset"], file)
     else:
-        cases, left_out = _on_disk(path, len(channels), ending)
-        left_out |= _absent(description, {case.id for case in cases}, file)
+        cases, unmatched = _on_disk(path, len(channels), ending)
+        unmatched |= _absent(description, {case.id for case in cases}, file)
     return Source(
         root=path,
         layout="nnunet",
         modalities=tuple(map(modality_name, channels)),
         labels=_labels(description.get("labels"), file),
         cases=tuple(sorted(cases, key=lambda case: case.id)),
-        left_out=left_out,
+        unmatched=unmatched,
     )
 
 
@@ -86,19 +86,19 @@ def _listed(path: Path, listed: dict[str, Any], file: Path) -> list[Case]:
 
 def _on_disk(path: Path, channels: int, ending: str) -> tuple[list[Case], dict[str, str]]:
     images, labels = path / "imagesTr", path / "labelsTr"
-    found, left_out = set[str](), dict[str, str]()
-    for file in visible(images) if images.is_dir() else []:
+    found, unmatched = set[str](), dict[str, str]()
+    for file in list_visible(images) if images.is_dir() else []:
         match = _IMAGE.fullmatch(stem(file))
         if match and file.name.endswith(ending) and int(match[2]) < channels:
             found.add(match[1])
         elif file.name.endswith(SUFFIXES):
             last = f"case_{channels - 1:04d}{ending}"
             expected = f"case_0000{ending}" + (f" to {last}" if channels > 1 else "")
-            left_out[file.name] = f"{file}: expected a name as {expected}; rename it or remove the file"
-    for file in visible(labels) if labels.is_dir() else []:
+            unmatched[file.name] = f"{file}: expected a name as {expected}; rename it or remove the file"
+    for file in list_visible(labels) if labels.is_dir() else []:
         if file.name.endswith(SUFFIXES) and (stem(file) not in found or not file.name.endswith(ending)):
             image = images / f"{stem(file)}_0000{ending}"
-            left_out[stem(file)] = (
+            unmatched[stem(file)] = (
                 f"{file}: expected its image {image}, found none; add it or remove the file"
             )
     cases = [
@@ -110,7 +110,7 @@ def _on_disk(path: Path, channels: int, ending: str) -> tuple[list[Case], dict[s
         )
         for case in found
     ]
-    return cases, left_out
+    return cases, unmatched
 
 
 def _absent(description: dict[str, Any], found: set[str], file: Path) -> dict[str, str]:

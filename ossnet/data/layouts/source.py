@@ -30,11 +30,11 @@ class Source:
     """Name and voxel value, without background, by rising value."""
     cases: tuple[Case, ...]
     """By rising id."""
-    left_out: dict[str, str]
+    unmatched: dict[str, str]
     """Files that look like cases but are not, with the reason."""
 
 
-def visible(folder: Path) -> list[Path]:
+def list_visible(folder: Path) -> list[Path]:
     """Entries of a folder by name, without hidden ones (archives made on a Mac carry some).
 
     Raises:

@@ -20,15 +20,15 @@ from jaxtyping import Shaped, UInt8
 
 from ossnet.config_tree import to_dict
 from ossnet.data.imaging.nifti import NiftiFile
-from ossnet.data.imaging.normalization import Intensity, intensity, normalise
+from ossnet.data.imaging.normalization import Intensity, intensity, normalize
 from ossnet.data.imaging.preprocessing import load_channels, on_working_grid, preprocess_label, read_headers
 from ossnet.data.labels.task import Task
 from ossnet.data.layouts import Case
-from ossnet.data.prepare.plan import Plan, check_problems, no_label
+from ossnet.data.prepare.plan import PreparePlan, check_problems, no_label
 from ossnet.data.store.case_file import StoredCase, read_facts
 from ossnet.data.store.quantization import MOST_ERROR, Scale, Storage, encode
 from ossnet.data.store.splits import by_split, find_strata, make_folds, make_splits
-from ossnet.data.store.statistics import summarise
+from ossnet.data.store.statistics import summarize
 from ossnet.data.store.store import CASES, MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, write_manifest
 from ossnet.errors import UserError
 
@@ -40,7 +40,7 @@ class PrepareReport:
     output: Path
     splits: dict[str, int]
     """Cases in each split."""
-    set_aside: dict[str, str]
+    excluded: dict[str, str]
     prepared: int
     """Cases made in this run; the others were there."""
     seconds: float
@@ -62,7 +62,7 @@ class PrepareReport:
         return {**to_dict(self), "cases": self.cases, "megabytes_per_s": self.megabytes_per_s}
 
 
-def make_case(case: Case, plan: Plan) -> StoredCase:
+def make_case(case: Case, plan: PreparePlan) -> StoredCase:
     """Read, check and bring one case to its working state; of the plan, only task, labels and storage matter.
 
     Raises:
@@ -94,7 +94,7 @@ def make_case(case: Case, plan: Plan) -> StoredCase:
         label=label,
         geometry=files[0].geometry,
         intensities=tuple(image.intensities),
-        labelled=tuple(image.labelled),
+        foreground_intensities=tuple(image.foreground_intensities),
         class_counts=_count(label, len(task.labels)),
         errors=tuple(image.errors),
         scales=tuple(image.scales),
@@ -102,7 +102,7 @@ def make_case(case: Case, plan: Plan) -> StoredCase:
 
 
 @contextmanager
-def building(plan: Plan) -> Iterator[None]:
+def open_store_for_writing(plan: PreparePlan) -> Iterator[None]:
     """Open the store's folders; after a user's mistake, take away again what was added."""
     root, folder = plan.config.output, plan.config.output / CASES
     new, before = not root.exists(), set(folder.iterdir()) if folder.is_dir() else set()
@@ -125,15 +125,15 @@ def building(plan: Plan) -> Iterator[None]:
         raise
 
 
-def complete(plan: Plan, set_aside: dict[str, str]) -> Manifest:
+def complete(plan: PreparePlan, excluded: dict[str, str]) -> Manifest:
     """Write the manifest over the cases made, and remove files that belong to none.
 
     Raises:
         UserError: as `check_problems`.
     """
-    check_problems(plan, set_aside)
+    check_problems(plan, excluded)
     root = plan.config.output
-    paths = {case.id: plan.path(case) for case in plan.source.cases if case.id not in set_aside}
+    paths = {case.id: plan.path(case) for case in plan.source.cases if case.id not in excluded}
     cases = {
         name: CaseEntry.of(read_facts(path), path.relative_to(root).as_posix())
         for name, path in paths.items()
@@ -145,18 +145,18 @@ def complete(plan: Plan, set_aside: dict[str, str]) -> Manifest:
         fingerprint=plan.fingerprint,
         configuration={name: value for name, value in to_dict(plan.config).items() if name not in hidden},
         task=plan.task,
-        statistics=summarise(list(cases.values()), plan.task),
+        statistics=summarize(list(cases.values()), plan.task),
         splits=splits,
         folds=folds,
         cases=cases,
-        set_aside=dict(sorted(set_aside.items())),
+        excluded=dict(sorted(excluded.items())),
     )
     write_manifest(root, manifest)
-    sweep(root, manifest)
+    remove_stale(root, manifest)
     return manifest
 
 
-def sweep(root: Path, manifest: Manifest) -> None:
+def remove_stale(root: Path, manifest: Manifest) -> None:
     """Remove from a finished store what belongs to no case: of older inputs, or half-written when killed."""
     wanted = {root / entry.file for entry in manifest.cases.values()}
     for stray in {*(root / CASES).iterdir(), *root.glob(f".*-{MANIFEST}")} - wanted:
@@ -171,7 +171,7 @@ class _Image:
 
     voxels: Shaped[np.ndarray, "C X Y Z"]
     intensities: list[Intensity] = field(default_factory=list)
-    labelled: list[Intensity] = field(default_factory=list)
+    foreground_intensities: list[Intensity] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     scales: list[Scale] = field(default_factory=list)
 
@@ -182,11 +182,11 @@ def _store_image(
     """One channel after the other, so that only one is there in single precision."""
     image = _Image(np.empty((len(task.modalities), *label.shape), storage))
     channels = load_channels(files, task)
-    for target, kind in zip(image.voxels, task.normalisations, strict=True):
+    for target, kind in zip(image.voxels, task.normalizations, strict=True):
         channel = next(channels)
         image.intensities.append(intensity(channel))
-        image.labelled.append(intensity(channel, label))
-        normalise(channel, kind)
+        image.foreground_intensities.append(intensity(channel, label))
+        normalize(channel, kind)
         scale, error = encode(channel, target)
         image.errors.append(error)
         if scale is not None:
@@ -196,7 +196,7 @@ def _store_image(
 
 
 def _divide(
-    plan: Plan, cases: Mapping[str, CaseEntry]
+    plan: PreparePlan, cases: Mapping[str, CaseEntry]
 ) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[str, ...], ...]]:
     """The splits of the cases that are there, and the folds where there are some."""
     config = plan.config
@@ -211,8 +211,8 @@ def _divide(
     strata = find_strata(groups, volumes)
     splits = make_splits(
         groups,
-        validation_share=config.validation_share,
-        test_share=config.test_share,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
         seed=config.seed,
         strata=strata,
     )

@@ -17,18 +17,18 @@ from typing import Literal
 from ossnet.data.imaging.checks import check_same_grid
 from ossnet.data.imaging.geometry import Spacing
 from ossnet.data.imaging.nifti import SLAB, NiftiFile, read_header
-from ossnet.data.imaging.normalization import default_normalisation
+from ossnet.data.imaging.normalization import default_normalization
 from ossnet.data.imaging.preprocessing import read_headers, working_coarse_axis
 from ossnet.data.imaging.resampling import interpolation_memory
 from ossnet.data.labels.presets import Preset, choose_regions, label_table
-from ossnet.data.labels.task import Interpolation, Normalisation, Task
+from ossnet.data.labels.task import Interpolation, Normalization, Task
 from ossnet.data.layouts import Case, Layout, Source, read_source
 from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import Split, make_folds, make_splits, read_splits
 from ossnet.data.store.store import CASES, MANIFEST, SCHEMA_VERSION, Manifest, read_manifest, read_version
 from ossnet.errors import UserError
 
-Choice = Literal["auto"] | Normalisation
+Choice = Literal["auto"] | Normalization
 
 PROCESS_MEMORY = 300 << 20
 """Bytes a process takes before it reads a voxel: the libraries that it imports."""
@@ -51,7 +51,7 @@ class PrepareConfig:
     """Of images where they are resampled; labels are interpolated class by class."""
     crop: float | None = None
     """Margin in mm around the box of a scan's foreground, beyond which it is cut off; by default none is."""
-    normalisation: Choice | tuple[Choice, ...] = "auto"
+    normalization: Choice | tuple[Choice, ...] = "auto"
     """`auto` is ct for CT, else zscore-foreground; zscore is the paper's. One for all, or one a modality."""
     storage: Storage = "float16"
     """Of images: int16 where half floats would be too coarse, and for all if asked for."""
@@ -61,9 +61,9 @@ class PrepareConfig:
     """What to learn: the labels, all of them as one class, or the regions of a preset."""
     regions: tuple[str, ...] = ()
     """What to learn instead: regions that may overlap, each `NAME=LABEL[,LABEL...]` (`choose_regions`)."""
-    validation_share: float = 0.2
+    validation_fraction: float = 0.2
     """Not used with folds, of which each validates in its turn."""
-    test_share: float = 0.0
+    test_fraction: float = 0.0
     seed: int = 0
     """Of the splits."""
     folds: int | None = None
@@ -75,7 +75,7 @@ class PrepareConfig:
 
 
 @dataclass(frozen=True)
-class Survey:
+class CaseInfo:
     """What can be told of a case without decompressing it."""
 
     digest: str
@@ -88,14 +88,14 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparePlan:
     """All that decides a store's content."""
 
     config: PrepareConfig
     source: Source
     task: Task
-    surveys: dict[str, Survey]
-    set_aside: dict[str, str] = field(default_factory=dict)
+    surveys: dict[str, CaseInfo]
+    excluded: dict[str, str] = field(default_factory=dict)
     """Found unusable so far."""
     splits: dict[str, Split] | None = None
     """Of each case, where the user has decided."""
@@ -103,7 +103,7 @@ class Plan:
     @property
     def cases(self) -> list[Case]:
         """Those not set aside."""
-        return [case for case in self.source.cases if case.id not in self.set_aside]
+        return [case for case in self.source.cases if case.id not in self.excluded]
 
     @property
     def missing(self) -> list[Case]:
@@ -120,8 +120,8 @@ class Plan:
         config = self.config
         return _digest_of(
             [self._digest(case) for case in self.source.cases],
-            self.source.left_out,
-            [config.validation_share, config.test_share, config.seed, config.folds, self.splits],
+            self.source.unmatched,
+            [config.validation_fraction, config.test_fraction, config.seed, config.folds, self.splits],
             list(self.task.regions.items()),
         )
 
@@ -138,14 +138,14 @@ class Plan:
         )
 
 
-def make_plan(config: PrepareConfig) -> Plan:
+def make_plan(config: PrepareConfig) -> PreparePlan:
     """Read the source's layout and every case's headers, and hash the files.
 
     Raises:
         UserError: a source or an output that cannot be used, no usable case, or (strict) any that is not.
     """
     check_output(config.output)
-    check_shares(config)
+    check_fractions(config)
     source = read_source(config.source, config.layout)
     table = label_table(config.labels, source.labels)
     source = replace(source, labels=table.labels)
@@ -159,8 +159,8 @@ def make_plan(config: PrepareConfig) -> Plan:
             zip((case.id for case in source.cases), pool.map(_surveyor(task), source.cases), strict=True)
         )
     problems = {name: survey.problem for name, survey in surveys.items() if survey.problem is not None}
-    plan = Plan(config, source, task, surveys, source.left_out | problems, splits)
-    check_problems(plan, plan.set_aside)
+    plan = PreparePlan(config, source, task, surveys, source.unmatched | problems, splits)
+    check_problems(plan, plan.excluded)
     return plan
 
 
@@ -188,7 +188,7 @@ def make_task(config: PrepareConfig, source: Source, *, merged: dict[str, tuple[
         merged: further values of labels, from `label_table`.
 
     Raises:
-        UserError: a spacing that is not positive, a negative margin, normalisations for other modalities,
+        UserError: a spacing that is not positive, a negative margin, normalizations for other modalities,
             or regions that the labels do not give.
     """
     if config.spacing is not None and min(config.spacing) <= 0:
@@ -200,7 +200,7 @@ def make_task(config: PrepareConfig, source: Source, *, merged: dict[str, tuple[
     return Task(
         modalities=source.modalities,
         labels={"foreground": 1} if config.target == "foreground" else source.labels,
-        normalisation=_normalisation(config.normalisation, source.modalities),
+        normalization=_normalization(config.normalization, source.modalities),
         spacing=config.spacing,
         interpolation=config.interpolation if config.spacing is not None else Task.interpolation,
         crop=config.crop,
@@ -210,13 +210,18 @@ def make_task(config: PrepareConfig, source: Source, *, merged: dict[str, tuple[
     )
 
 
-def check_shares(config: PrepareConfig) -> None:
+def check_fractions(config: PrepareConfig) -> None:
     """Refuse splits that cannot be.
 
     Raises:
         UserError: impossible shares, fewer than two folds, or folds beside given splits.
     """
-    make_splits({}, validation_share=config.validation_share, test_share=config.test_share, seed=config.seed)
+    make_splits(
+        {},
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+    )
     if config.folds is not None and config.folds < 2:
         msg = f"folds {config.folds}: expected 2 or more, or none"
         raise UserError(msg)
@@ -225,20 +230,20 @@ def check_shares(config: PrepareConfig) -> None:
         raise UserError(msg)
 
 
-def check_problems(plan: Plan, set_aside: dict[str, str]) -> None:
+def check_problems(plan: PreparePlan, excluded: dict[str, str]) -> None:
     """Decide whether a store can be made without these cases.
 
     Raises:
         UserError: none would be left, or the plan is strict.
     """
-    if not set_aside:
+    if not excluded:
         return
-    first, more = next(iter(set_aside.values())), len(set_aside) - 1
+    first, more = next(iter(excluded.values())), len(excluded) - 1
     others = f" (and {more} more)" if more else ""
     reason = f"{first}{others}"
     if plan.config.strict:
         raise UserError(reason)
-    if all(case.id in set_aside for case in plan.source.cases):
+    if all(case.id in excluded for case in plan.source.cases):
         msg = reason if len(plan.source.cases) == 1 else f"{plan.source.root}: no usable case: {reason}"
         raise UserError(msg)
 
@@ -263,7 +268,7 @@ def check_output(output: Path) -> None:
         read_manifest(output)  # refuses it
 
 
-def finished(plan: Plan) -> Manifest | None:
+def finished(plan: PreparePlan) -> Manifest | None:
     """The store's manifest if it is what the plan would make."""
     if not (plan.config.output / MANIFEST).is_file():
         return None
@@ -274,8 +279,8 @@ def finished(plan: Plan) -> Manifest | None:
     return manifest if whole and manifest.fingerprint == plan.fingerprint else None
 
 
-def _surveyor(task: Task) -> Callable[[Case], Survey]:
-    def survey(case: Case) -> Survey:
+def _surveyor(task: Task) -> Callable[[Case], CaseInfo]:
+    def survey(case: Case) -> CaseInfo:
         files = [*case.images, *([case.label] if case.label else [])]
         digest = _digest_of([_digest_file(path) for path in files])
         try:
@@ -285,25 +290,25 @@ def _surveyor(task: Task) -> Callable[[Case], Survey]:
             label = read_header(case.label)
             check_same_grid(label.geometry, images[0].geometry, path=label.path, other="its image")
         except UserError as error:
-            return Survey(digest, problem=str(error))
+            return CaseInfo(digest, problem=str(error))
         voxel_bytes = sum(_voxel_bytes(file) for file in [*images, label])
-        return Survey(digest, voxel_bytes, _memory(images, label, task))
+        return CaseInfo(digest, voxel_bytes, _memory(images, label, task))
 
     return survey
 
 
-def _normalisation(
+def _normalization(
     chosen: Choice | tuple[Choice, ...], modalities: tuple[str, ...]
-) -> Normalisation | tuple[Normalisation, ...]:
+) -> Normalization | tuple[Normalization, ...]:
     choices = chosen if isinstance(chosen, tuple) else (chosen,)
     if len(choices) not in (1, len(modalities)):
         names = ", ".join(modalities)
-        msg = f"normalisation {' '.join(choices)}: expected one, or one for each of {names}"
+        msg = f"normalization {' '.join(choices)}: expected one, or one for each of {names}"
         raise UserError(msg)
     if len(choices) == 1:
         choices *= len(modalities)
     kinds = tuple(
-        default_normalisation(name) if choice == "auto" else choice
+        default_normalization(name) if choice == "auto" else choice
         for name, choice in zip(modalities, choices, strict=True)
     )
     return kinds[0] if len(set(kinds)) == 1 else kinds
@@ -311,7 +316,7 @@ def _normalisation(
 
 def _memory(images: list[NiftiFile], label: NiftiFile, task: Task) -> int:
     """Bytes at the worst moment of `make_case`; nothing is known yet of what cropping will spare."""
-    geometry = label.geometry.at_spacing(task.spacing)
+    geometry = label.geometry.resampled_to(task.spacing)
     before, after = geometry.canonical_shape, geometry.working_shape
     voxels, working, slab = prod(before), prod(after), min(SLAB, prod(before))
     # A label's numbers and classes, with cropping also the part that is kept; slabs are rounded in float64.

@@ -39,18 +39,18 @@ class StoredCase:
     geometry: Geometry
     intensities: tuple[Intensity, ...]
     """Of the voxels that are not zero, one a channel."""
-    labelled: tuple[Intensity, ...]
+    foreground_intensities: tuple[Intensity, ...]
     """Of the voxels that bear a label, one a channel."""
     class_counts: tuple[int, ...]
     """Voxels of each class index, background first."""
     errors: tuple[float, ...]
-    """How far a stored intensity is from the normalised one at most, one a channel, in its units."""
+    """How far a stored intensity is from the normalized one at most, one a channel, in its units."""
     scales: tuple[Scale, ...] = ()
     """One a channel where `voxels` are whole numbers: turns any selection of them into intensities."""
 
     @property
     def image(self) -> Float16[np.ndarray, "C X Y Z"] | Float32[np.ndarray, "C X Y Z"]:
-        """Normalised intensities: the mapped half floats themselves, or whole numbers decoded each time."""
+        """Normalized intensities: the mapped half floats themselves, or whole numbers decoded each time."""
         if not self.scales:
             return self.voxels
         channels = zip(self.scales, self.voxels, strict=True)
@@ -63,7 +63,7 @@ class StoredCase:
 
 
 @dataclass(frozen=True)
-class CaseFacts:
+class CaseHeader:
     """What a case file says of itself without its voxels."""
 
     id: str
@@ -72,7 +72,7 @@ class CaseFacts:
     """C X Y Z."""
     geometry: Geometry
     intensities: tuple[Intensity, ...]
-    labelled: tuple[Intensity, ...]
+    foreground_intensities: tuple[Intensity, ...]
     class_counts: tuple[int, ...]
     storage: Storage
     errors: tuple[float, ...]
@@ -83,13 +83,13 @@ def write_case(path: Path, case: StoredCase) -> None:
     """Write a case aside, then rename it into place; the folder must be there."""
     import pyarrow as pa
 
-    facts = CaseFacts(
+    facts = CaseHeader(
         id=case.id,
         group=case.group,
         shape=case.voxels.shape,
         geometry=case.geometry,
         intensities=case.intensities,
-        labelled=case.labelled,
+        foreground_intensities=case.foreground_intensities,
         class_counts=case.class_counts,
         storage="int16" if case.scales else "float16",
         errors=case.errors,
@@ -124,26 +124,26 @@ def read_case(path: Path) -> StoredCase:
         label=np.frombuffer(label, np.uint8).reshape(facts.shape[1:]),
         geometry=facts.geometry,
         intensities=facts.intensities,
-        labelled=facts.labelled,
+        foreground_intensities=facts.foreground_intensities,
         class_counts=facts.class_counts,
         errors=facts.errors,
         scales=facts.scales,
     )
 
 
-def read_facts(path: Path) -> CaseFacts:
+def read_facts(path: Path) -> CaseHeader:
     """As `read_case`, without the voxels."""
     return _open(path)[1]
 
 
-def _open(path: Path) -> tuple[Any, CaseFacts]:
+def _open(path: Path) -> tuple[Any, CaseHeader]:
     import pyarrow as pa
 
     try:
         with pa.memory_map(str(path)) as mapped:
             reader = pa.ipc.open_file(mapped)
             values = json.loads(reader.schema.metadata[_METADATA])
-            return reader.get_batch(0), from_dict(CaseFacts, values, str(path))
+            return reader.get_batch(0), from_dict(CaseHeader, values, str(path))
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         msg = (
             f"{path}: expected a case of the store, found none ({str(error).splitlines()[0]}); prepare again"

@@ -9,8 +9,8 @@ from ossnet.data.labels.task import Task
 Shape = tuple[int, int, int]
 
 
-class Study(Protocol):
-    """What decides the sizes of networks: a store has it, and so do `Sizes`."""
+class DatasetSpec(Protocol):
+    """What decides the sizes of networks: a store has it, and so do `DatasetSizes`."""
 
     @property
     def root(self) -> Path: ...
@@ -23,7 +23,7 @@ class Study(Protocol):
 
 
 @dataclass(frozen=True)
-class Sizes:
+class DatasetSizes:
     """A study that is only thought of."""
 
     task: Task
@@ -34,7 +34,7 @@ class Sizes:
     """How many cases the training split has, where that is known."""
 
     @classmethod
-    def of(cls, *, channels: int, classes: int, overlapping: bool, shape: Shape) -> "Sizes":
+    def of(cls, *, channels: int, classes: int, overlapping: bool, shape: Shape) -> "DatasetSizes":
         """With nameless modalities and classes."""
         labels = {f"class {number}": number for number in range(1, classes + 1)}
         regions: dict[str, tuple[str, ...]] = {}
@@ -44,5 +44,5 @@ class Sizes:
         return cls(Task(modalities=modalities, labels=labels, regions=regions), shape)
 
 
-BRATS = Sizes.of(channels=4, classes=1, overlapping=False, shape=(240, 240, 155))
+BRATS = DatasetSizes.of(channels=4, classes=1, overlapping=False, shape=(240, 240, 155))
 """The paper's brain tumours: four MR images, one region."""

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Shaped
 Storage = Literal["float16", "int16"]
 
 MOST_ERROR = 2**-6
-"""In units of the normalised intensity, the standard deviation: half floats keep it up to 64 of them."""
+"""In units of the normalized intensity, the standard deviation: half floats keep it up to 64 of them."""
 _LAST = 32767
 
 
@@ -27,7 +27,7 @@ class Scale:
     zero: int
 
     def decode(self, stored: Shaped[np.ndarray, "*any"]) -> Float32[np.ndarray, "*any"]:
-        """Normalised intensities of stored numbers, in any selection."""
+        """Normalized intensities of stored numbers, in any selection."""
         values = stored.astype(np.float32)
         values -= np.float32(self.zero)
         values *= np.float32(self.step)
@@ -37,7 +37,7 @@ class Scale:
 def encode(
     channel: Float32[np.ndarray, "X Y Z"], target: Shaped[np.ndarray, "X Y Z"]
 ) -> tuple[Scale | None, float]:
-    """Store a normalised channel in an array of `Storage` type.
+    """Store a normalized channel in an array of `Storage` type.
 
     Returns:
         The scale of whole numbers (None for half floats), and the largest error of what will be read back.

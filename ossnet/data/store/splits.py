@@ -14,7 +14,7 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ossnet.config_tree import unknown
+from ossnet.config_tree import did_you_mean
 from ossnet.errors import UserError
 
 Split = Literal["training", "validation", "test"]
@@ -24,8 +24,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 def make_splits(
     groups: Mapping[str, str],
     *,
-    validation_share: float,
-    test_share: float,
+    validation_fraction: float,
+    test_fraction: float,
     seed: int,
     strata: Mapping[str, str] | None = None,
 ) -> dict[str, tuple[str, ...]]:
@@ -41,20 +41,20 @@ def make_splits(
     Raises:
         UserError: shares that are negative or add to 1 or more.
     """
-    if min(validation_share, test_share) < 0 or validation_share + test_share >= 1:
-        shares = f"validation share {validation_share} and test share {test_share}"
+    if min(validation_fraction, test_fraction) < 0 or validation_fraction + test_fraction >= 1:
+        shares = f"validation share {validation_fraction} and test share {test_fraction}"
         msg = f"{shares}: expected shares from 0 that add to less than 1"
         raise UserError(msg)
     members, left = _in_order(groups, seed)
     kinds = strata or dict.fromkeys(members, "")
     test: list[str] = []
-    if test_share > 0:
-        spare = 1 + (validation_share > 0)
-        test = _take(left, members, kinds, round(test_share * len(groups)), spare=spare)
+    if test_fraction > 0:
+        spare = 1 + (validation_fraction > 0)
+        test = _take(left, members, kinds, round(test_fraction * len(groups)), spare=spare)
         left = [group for group in left if group not in set(test)]
     validation: list[str] = []
-    if validation_share > 0:
-        validation = _take(left, members, kinds, round(validation_share * len(groups)), spare=1)
+    if validation_fraction > 0:
+        validation = _take(left, members, kinds, round(validation_fraction * len(groups)), spare=1)
         left = [group for group in left if group not in set(validation)]
     return {
         "training": _cases(left, members),
@@ -112,7 +112,7 @@ def read_splits(path: Path, groups: Mapping[str, str]) -> dict[str, Split]:
     for case, split in pairs:
         for what, name, known in (("case", case, groups), ("split", split, SPLITS)):
             if name not in known:
-                msg = f"{path}: {unknown(what, str(name), known)}"
+                msg = f"{path}: {did_you_mean(what, str(name), known)}"
                 raise UserError(msg)
         if splits.setdefault(case, split) != split:
             msg = f"{path}: case {case!r} is in the {splits[case]} and in the {split} split; keep it in one"

@@ -12,9 +12,9 @@ from ossnet.data.labels.task import Task
 from ossnet.data.store.store import CaseEntry
 
 
-def summarise(cases: Sequence[CaseEntry], task: Task) -> dict[str, Any]:
+def summarize(cases: Sequence[CaseEntry], task: Task) -> dict[str, Any]:
     """Shapes in voxels, spacing in mm, class frequencies as shares of all voxels, intensities before
-    normalisation (extremes over all cases, the rest averaged over cases), the storage's largest errors."""
+    normalization (extremes over all cases, the rest averaged over cases), the storage's largest errors."""
     shapes = np.array([case.shape for case in cases])
     counts = np.array([case.class_counts for case in cases]).sum(axis=0)
     names = ["background", *task.labels]
@@ -24,7 +24,7 @@ def summarise(cases: Sequence[CaseEntry], task: Task) -> dict[str, Any]:
         "median_spacing": np.median([case.spacing for case in cases], axis=0).tolist(),
         "class_frequencies": dict(zip(names, (counts / counts.sum()).tolist(), strict=True)),
         "intensities": _by_modality([case.intensities for case in cases], task),
-        "labelled": _by_modality([case.labelled for case in cases], task),
+        "labeled": _by_modality([case.foreground_intensities for case in cases], task),
         "errors": dict(
             zip(task.modalities, np.max([case.errors for case in cases], axis=0).tolist(), strict=True)
         ),

@@ -9,15 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ossnet.config_tree import from_dict, to_dict, unknown
+from ossnet.config_tree import did_you_mean, from_dict, to_dict
 from ossnet.data.imaging.geometry import Shape, Spacing
 from ossnet.data.imaging.normalization import Intensity
 from ossnet.data.labels.task import Task
-from ossnet.data.store.case_file import CaseFacts, StoredCase, read_case
+from ossnet.data.store.case_file import CaseHeader, StoredCase, read_case
 from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import SPLITS, check_splits
 from ossnet.errors import UserError
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
@@ -35,15 +35,15 @@ class CaseEntry:
     spacing: Spacing
     class_counts: tuple[int, ...]
     intensities: tuple[Intensity, ...]
-    """Before normalisation, of the voxels that are not zero, one a channel."""
-    labelled: tuple[Intensity, ...]
+    """Before normalization, of the voxels that are not zero, one a channel."""
+    foreground_intensities: tuple[Intensity, ...]
     """The same of the voxels that bear a label."""
     storage: Storage
     errors: tuple[float, ...]
-    """How far a stored intensity is from the normalised one at most, one a channel, in its units."""
+    """How far a stored intensity is from the normalized one at most, one a channel, in its units."""
 
     @classmethod
-    def of(cls, facts: CaseFacts, file: str) -> "CaseEntry":
+    def of(cls, facts: CaseHeader, file: str) -> "CaseEntry":
         """From what the case file says of itself."""
         return cls(
             file=file,
@@ -52,7 +52,7 @@ class CaseEntry:
             spacing=facts.geometry.spacing,
             class_counts=facts.class_counts,
             intensities=facts.intensities,
-            labelled=facts.labelled,
+            foreground_intensities=facts.foreground_intensities,
             storage=facts.storage,
             errors=facts.errors,
         )
@@ -69,12 +69,12 @@ class Manifest:
     task: Task
     statistics: dict[str, Any]
     """`max_shape`, `median_shape`, `median_spacing`, `class_frequencies` by label, and by modality
-    `intensities`, `labelled` and `errors`, as in `CaseEntry`."""
+    `intensities`, `foreground_intensities` and `errors`, as in `CaseEntry`."""
     splits: dict[str, tuple[str, ...]]
     folds: tuple[tuple[str, ...], ...]
     """What is not in the test split once more, in parts of which each may validate what the others train."""
     cases: dict[str, CaseEntry]
-    set_aside: dict[str, str]
+    excluded: dict[str, str]
     """Cases (or files) that were left out, each with the reason."""
 
 
@@ -130,7 +130,7 @@ class Store:
             UserError: another name or fold, or cases of the test split where it may not be read.
         """
         if name not in [*SPLITS, "all"]:
-            raise UserError(unknown("split", name, [*SPLITS, "all"]))
+            raise UserError(did_you_mean("split", name, [*SPLITS, "all"]))
         if fold is not None and name in ("training", "validation"):
             cases = self._fold(name, fold)
         else:
@@ -147,7 +147,7 @@ class Store:
                 or damaged.
         """
         if case_id not in self.manifest.cases:
-            raise UserError(unknown(f"case of {self.root}", case_id, self.manifest.cases))
+            raise UserError(did_you_mean(f"case of {self.root}", case_id, self.manifest.cases))
         if case_id in self._held_out:
             raise UserError(self._refusal(case_id))
         return read_case(self.root / self.manifest.cases[case_id].file)
@@ -204,4 +204,4 @@ def read_version(root: Path) -> int:
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write the manifest aside and rename it: with this the store exists."""
-    write_aside(root / MANIFEST, json.dumps(to_dict(manifest), indent=1))
+    atomic_write(root / MANIFEST, json.dumps(to_dict(manifest), indent=1))

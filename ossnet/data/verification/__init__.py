@@ -3,8 +3,8 @@
 What is an error here is what preparing sets aside: both use the same checks.
 """
 
-from ossnet.data.verification.issues import Finding, Remap, Verification
+from ossnet.data.verification.issues import Issue, LabelRemap, Verification
 from ossnet.data.verification.source_check import verify
 from ossnet.data.verification.store_check import verify_store
 
-__all__ = ["Finding", "Remap", "Verification", "verify", "verify_store"]
+__all__ = ["Issue", "LabelRemap", "Verification", "verify", "verify_store"]

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from ossnet.data.verification.issues import CaseView, FileView, Finding
+from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue
 from ossnet.data.verification.plausibility import warning
 
 
-def copies(views: Sequence[CaseView]) -> Iterator[Finding]:
+def find_duplicates(views: Sequence[CaseSummary]) -> Iterator[Issue]:
     """Files with the voxels of another case's: each is told once, of the later case.
 
     A case whose images are all another's is one finding, whatever its label.
@@ -14,8 +14,8 @@ def copies(views: Sequence[CaseView]) -> Iterator[Finding]:
     Args:
         views: cases without error, as others are not used.
     """
-    images: dict[str, CaseView] = {}
-    labels: dict[str, CaseView] = {}
+    images: dict[str, CaseSummary] = {}
+    labels: dict[str, CaseSummary] = {}
     for view in views:
         real = [image for image in view.images if image.minimum != image.maximum]
         origins = [_origin(images, view, image) for image in real]
@@ -38,7 +38,7 @@ def copies(views: Sequence[CaseView]) -> Iterator[Finding]:
                 )
 
 
-def _origin(known: dict[str, CaseView], view: CaseView, file: FileView) -> CaseView | None:
+def _origin(known: dict[str, CaseSummary], view: CaseSummary, file: FileSummary) -> CaseSummary | None:
     """The earlier case that has these voxels."""
     if file.digest is None:
         return None
@@ -46,7 +46,7 @@ def _origin(known: dict[str, CaseView], view: CaseView, file: FileView) -> CaseV
     return None if origin is view else origin
 
 
-def _copy(view: CaseView, image: FileView, origin: CaseView, what: str) -> Finding:
+def _copy(view: CaseSummary, image: FileSummary, origin: CaseSummary, what: str) -> Issue:
     apart = "" if view.group == origin.group else "; they may end in different splits, as their groups differ"
     return warning(
         view.case,
@@ -56,5 +56,5 @@ def _copy(view: CaseView, image: FileView, origin: CaseView, what: str) -> Findi
     )
 
 
-def _path(file: FileView | None) -> str:
+def _path(file: FileSummary | None) -> str:
     return file.path.name if file else "no file"

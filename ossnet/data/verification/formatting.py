@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ossnet.data.verification.issues import CaseView, FileView, Verification
+from ossnet.data.verification.issues import CaseSummary, FileSummary, Verification
 
 _MOST_ODD = 32
 COLUMNS = (
@@ -20,7 +20,7 @@ COLUMNS = (
 )
 
 
-def row(view: CaseView, verification: Verification) -> tuple[str, ...]:
+def row(view: CaseSummary, verification: Verification) -> tuple[str, ...]:
     """A case as text, one for each of `COLUMNS`."""
     mine = [finding.severity for finding in verification.findings if finding.case == view.case]
     files = [*view.images, *([view.label] if view.label else [])]
@@ -38,7 +38,7 @@ def row(view: CaseView, verification: Verification) -> tuple[str, ...]:
     )
 
 
-def histogram(view: CaseView, most: int = 8) -> str:
+def histogram(view: CaseSummary, most: int = 8) -> str:
     """Label values and how many voxels each has."""
     shown = [f"{value}: {count}" for value, count in list(view.voxels.items())[:most]]
     more = len(view.voxels) - most
@@ -87,7 +87,7 @@ def _alike(texts: Sequence[str]) -> str:
     return " / ".join(different) or "unreadable"
 
 
-def _of_label(label: FileView | None) -> str:
+def _of_label(label: FileSummary | None) -> str:
     return f", label {label.dtype}" if label and label.dtype else ""
 
 
@@ -95,7 +95,7 @@ def _times(numbers: Sequence[float] | None) -> str:
     return " x ".join(f"{number:.4g}" for number in numbers) if numbers else ""
 
 
-def _range(images: Sequence[FileView]) -> str:
+def _range(images: Sequence[FileSummary]) -> str:
     lows = [image.minimum for image in images if image.minimum is not None]
     highs = [image.maximum for image in images if image.maximum is not None]
     return f"{min(lows):.6g} to {max(highs):.6g}" if lows else ""

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ossnet.data.verification import formatting as words
-from ossnet.data.verification.issues import CaseView, Finding, Verification
+from ossnet.data.verification.issues import CaseSummary, Issue, Verification
 from ossnet.data.verification.remap import option
-from ossnet.data.verification.thumbnail import COLOURS
+from ossnet.data.verification.thumbnail import COLORS
 from ossnet.errors import UserError
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
@@ -47,7 +47,7 @@ def write_page(verification: Verification, path: Path) -> Path:
         UserError: it cannot be written there.
     """
     try:
-        write_aside(path, render(verification))
+        atomic_write(path, render(verification))
     except OSError as error:
         msg = f"{path}: cannot be written ({error.strerror}); name another --output"
         raise UserError(msg) from error
@@ -77,7 +77,7 @@ def render(verification: Verification) -> str:
     )
 
 
-def _findings(findings: Sequence[Finding], root: Path) -> list[str]:
+def _findings(findings: Sequence[Issue], root: Path) -> list[str]:
     if not findings:
         return ["<h2>Findings</h2><p>None.</p>"]
     head = "<tr><th></th><th>case</th><th>file</th><th>what</th><th>remedy</th></tr>"
@@ -109,13 +109,13 @@ def _below(file: Path, root: Path) -> str:
     return str(file.relative_to(root)) if file.is_relative_to(root) and file != root else str(file)
 
 
-def _worst_first(verification: Verification) -> list[CaseView]:
+def _worst_first(verification: Verification) -> list[CaseSummary]:
     """Cases as their findings are ordered, then those without."""
     order = {finding.case: -number for number, finding in enumerate(reversed(verification.findings), 1)}
     return sorted(verification.cases, key=lambda view: order.get(view.case, 1))
 
 
-def _case(view: CaseView, verification: Verification) -> str:
+def _case(view: CaseSummary, verification: Verification) -> str:
     mine = [finding for finding in verification.findings if finding.case == view.case]
     mark = f" has-{mine[0].severity}" if mine else ""  # errors come first
     facts = dict(zip(words.COLUMNS, words.row(view, verification), strict=True))
@@ -133,9 +133,9 @@ def _case(view: CaseView, verification: Verification) -> str:
 
 
 def _legend(verification: Verification) -> str:
-    keys = zip(COLOURS * (1 + len(verification.labels) // len(COLOURS)), verification.labels, strict=False)
+    keys = zip(COLORS * (1 + len(verification.labels) // len(COLORS)), verification.labels, strict=False)
     return " &nbsp; ".join(
-        f"<i class=key style='background:{colour}'></i> {html.escape(name)}" for colour, name in keys
+        f"<i class=key style='background:{color}'></i> {html.escape(name)}" for color, name in keys
     )
 
 

@@ -20,8 +20,8 @@ from ossnet.data.imaging.preprocessing import encode_label, read_headers
 from ossnet.data.labels.task import BACKGROUND, Task
 from ossnet.data.layouts import Case, Source
 from ossnet.data.prepare.plan import no_label
-from ossnet.data.verification.issues import CaseView, FileView, Finding
-from ossnet.data.verification.plausibility import Contents, doubts
+from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue
+from ossnet.data.verification.plausibility import ImageStats, doubts
 from ossnet.data.verification.thumbnail import draw
 from ossnet.data.verification.voxels import Channel, Plane, count_fractions, count_values, fullest_plane
 from ossnet.errors import UserError
@@ -35,13 +35,13 @@ _MOST_DRAWN = 16
 class Inspection:
     """What one case is, and what is wrong with it by itself."""
 
-    view: CaseView
-    findings: tuple[Finding, ...]
+    view: CaseSummary
+    findings: tuple[Issue, ...]
 
 
 def inspect(case: Case, source: Source) -> Inspection:
     """Read all files of a case; whatever is wrong with it becomes findings."""
-    look = _Look(case, source)
+    look = _CaseInspector(case, source)
     try:
         look.run()
     except Exception as error:  # as preparing does: one strange file must not hide what the others are
@@ -50,26 +50,26 @@ def inspect(case: Case, source: Source) -> Inspection:
     return Inspection(look.view, tuple(look.findings))
 
 
-class _Look:
+class _CaseInspector:
     """What has been seen of a case so far."""
 
     def __init__(self, case: Case, source: Source) -> None:
-        self.findings: list[Finding] = []
+        self.findings: list[Issue] = []
         self._case, self._source = case, source
-        self._images = {path: FileView(path) for path in case.images}
-        self._label = FileView(case.label) if case.label else None
+        self._images = {path: FileSummary(path) for path in case.images}
+        self._label = FileSummary(case.label) if case.label else None
         self._voxels: dict[str, int] = {}
         self._picture: str | None = None
 
     @property
-    def view(self) -> CaseView:
+    def view(self) -> CaseSummary:
         images = tuple(self._images.values())
-        return CaseView(self._case.id, self._case.group, images, self._label, self._voxels, self._picture)
+        return CaseSummary(self._case.id, self._case.group, images, self._label, self._voxels, self._picture)
 
     def tell(self, text: str) -> None:
         """Add an error, worded as checks do."""
         files = [*self._case.images, *([self._case.label] if self._case.label else [])]
-        self.findings.append(Finding.error(text, case=self._case.id, files=files))
+        self.findings.append(Issue.error(text, case=self._case.id, files=files))
 
     def run(self) -> None:
         """Headers, then the label, then the images, then what only whole cases can be asked."""
@@ -77,7 +77,7 @@ class _Look:
         together = self._together(headers)
         values = self._read_label(together[0].geometry if together else None)
         usable = values if not self.findings else None
-        contents = Contents([], None if usable is None else np.zeros(headers[0].geometry.shape, bool))
+        contents = ImageStats([], None if usable is None else np.zeros(headers[0].geometry.shape, bool))
         for file in together or headers:
             self._read_image(file, values, contents)
         if usable is not None and not self.findings:
@@ -139,7 +139,7 @@ class _Look:
             self.tell(str(error))
         return values
 
-    def _read_image(self, file: NiftiFile, values: Values | None, contents: Contents) -> None:
+    def _read_image(self, file: NiftiFile, values: Values | None, contents: ImageStats) -> None:
         """Read an image file; the first one that can be read is drawn."""
         shape, plane, index = file.geometry.canonical_shape, None, 0
         drawn = values if values is not None and values.shape == shape else None
@@ -161,18 +161,18 @@ class _Look:
 
     @property
     def _drawn_values(self) -> list[int]:
-        """Declared label values first, so that they have the same colours in all cases."""
+        """Declared label values first, so that they have the same colors in all cases."""
         found = [int(value) for value in self._voxels if value.lstrip("-").isdigit()]
         ordered = dict.fromkeys([*self._source.labels.values(), *found[:_MOST_DRAWN]])
         return [value for value in ordered if value != BACKGROUND]
 
 
-def _view(file: NiftiFile) -> FileView:
+def _view(file: NiftiFile) -> FileSummary:
     from nibabel.orientations import ornt2axcodes
 
     geometry = file.geometry
     channels = (file.channels,) if file.channels > 1 else ()
-    return FileView(
+    return FileSummary(
         path=file.path,
         shape=(*geometry.shape, *channels),
         spacing=tuple(
@@ -184,7 +184,7 @@ def _view(file: NiftiFile) -> FileView:
     )
 
 
-def _seen(view: FileView, channels: Sequence[Channel]) -> FileView:
+def _seen(view: FileSummary, channels: Sequence[Channel]) -> FileSummary:
     minima = [channel.minimum for channel in channels if channel.minimum is not None]
     maxima = [channel.maximum for channel in channels if channel.maximum is not None]
     digests = "".join(channel.digest for channel in channels)

@@ -12,7 +12,7 @@ Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Issue:
     """One fault of one file."""
 
     severity: Severity
@@ -24,7 +24,7 @@ class Finding:
     remedy: str
 
     @classmethod
-    def error(cls, text: str, *, case: str, files: Iterable[Path]) -> "Finding":
+    def error(cls, text: str, *, case: str, files: Iterable[Path]) -> "Issue":
         """From the line that a check raised: the file, a colon, what is wrong, a semicolon, the remedy.
 
         Args:
@@ -37,7 +37,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class FileView:
+class FileSummary:
     """What a file holds. `None` is what could not be read."""
 
     path: Path
@@ -58,13 +58,13 @@ class FileView:
 
 
 @dataclass(frozen=True)
-class CaseView:
+class CaseSummary:
     """What a case is made of."""
 
     case: str
     group: str
-    images: tuple[FileView, ...]
-    label: FileView | None
+    images: tuple[FileSummary, ...]
+    label: FileSummary | None
     voxels: dict[str, int]
     """How many voxels have each label value."""
     picture: str | None = None
@@ -72,7 +72,7 @@ class CaseView:
 
 
 @dataclass(frozen=True)
-class Remap:
+class LabelRemap:
     """What an odd label value probably means."""
 
     value: str
@@ -92,10 +92,10 @@ class Verification:
     layout: str
     modalities: tuple[str, ...]
     labels: dict[str, int]
-    cases: tuple[CaseView, ...]
-    findings: tuple[Finding, ...]
+    cases: tuple[CaseSummary, ...]
+    findings: tuple[Issue, ...]
     """Errors first, by case."""
-    remap: tuple[Remap, ...]
+    remap: tuple[LabelRemap, ...]
     seconds: float
 
     @property
@@ -126,6 +126,6 @@ class Verification:
         return {**to_dict(bare), **counts}
 
 
-def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def in_order(findings: Iterable[Issue]) -> tuple[Issue, ...]:
     """Errors first, then by case and file."""
     return tuple(sorted(findings, key=lambda each: (each.severity, each.case, str(each.file))))

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Integer
 from ossnet.data.imaging.checks import corner_distance
 from ossnet.data.imaging.geometry import to_canonical
 from ossnet.data.imaging.nifti import NiftiFile, read_slabs
-from ossnet.data.imaging.normalization import default_normalisation
+from ossnet.data.imaging.normalization import default_normalization
 from ossnet.data.layouts import Case, Source
-from ossnet.data.verification.issues import Finding
+from ossnet.data.verification.issues import Issue
 from ossnet.data.verification.voxels import Channel, Plane, share_outside
 
 _OUTSIDE = 0.5
@@ -23,7 +23,7 @@ _OUTSIDE = 0.5
 
 
 @dataclass
-class Contents:
+class ImageStats:
     """What a pass over a case's image files has shown."""
 
     channels: list[tuple[NiftiFile, Channel]]
@@ -49,8 +49,8 @@ class Contents:
 
 
 def doubts(
-    case: Case, source: Source, contents: Contents, label: Integer[np.ndarray, "X Y Z"]
-) -> Iterator[Finding]:
+    case: Case, source: Source, contents: ImageStats, label: Integer[np.ndarray, "X Y Z"]
+) -> Iterator[Issue]:
     """Look for what can be prepared and still is hardly meant.
 
     Args:
@@ -64,13 +64,13 @@ def doubts(
         yield warning(
             case.id,
             case.label,
-            "expected labelled voxels, found none",
+            "expected labeled voxels, found none",
             "draw them, or keep the case as one without",
         )
         return
     geometry = contents.channels[0][0].geometry
     outside = share_outside(label, to_canonical(contents.covered, geometry))
-    zero_is_nothing = "ct" not in map(default_normalisation, source.modalities)
+    zero_is_nothing = "ct" not in map(default_normalization, source.modalities)
     if zero_is_nothing and outside > _OUTSIDE:
         yield warning(
             case.id,
@@ -80,12 +80,12 @@ def doubts(
         )
 
 
-def warning(case: str, file: Path, what: str, remedy: str) -> Finding:
+def warning(case: str, file: Path, what: str, remedy: str) -> Issue:
     """A finding for which a case is not set aside."""
-    return Finding("warning", case, file, what, remedy)
+    return Issue("warning", case, file, what, remedy)
 
 
-def _about_channels(case: Case, source: Source, contents: Contents) -> Iterator[Finding]:
+def _about_channels(case: Case, source: Source, contents: ImageStats) -> Iterator[Issue]:
     known: dict[str, str] = {}
     for modality, (file, channel) in zip(source.modalities, contents.channels, strict=True):
         if channel.constant:
@@ -105,7 +105,7 @@ def _about_channels(case: Case, source: Source, contents: Contents) -> Iterator[
             )
 
 
-def _about_forms(case: Case, contents: Contents) -> Iterator[Finding]:
+def _about_forms(case: Case, contents: ImageStats) -> Iterator[Issue]:
     """Readers differ in which of two places in a header they believe."""
     geometry = contents.channels[0][0].geometry
     if geometry.sform is None or geometry.qform is None:

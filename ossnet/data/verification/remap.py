@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from ossnet.data.labels.task import BACKGROUND
-from ossnet.data.verification.issues import CaseView, Remap
+from ossnet.data.verification.issues import CaseSummary, LabelRemap
 
 _BRATS = {"3": "4", "4": "3"}
 _IGNORED = "255"
 _MOST = 32  # more odd values are no label
 
 
-def propose(views: Sequence[CaseView], labels: Mapping[str, int]) -> tuple[Remap, ...]:
+def propose(views: Sequence[CaseSummary], labels: Mapping[str, int]) -> tuple[LabelRemap, ...]:
     """A meaning for each value that is neither background nor declared, as far as one suggests itself."""
     holders: dict[str, list[str]] = {}
     for view in views:
@@ -26,11 +26,11 @@ def propose(views: Sequence[CaseView], labels: Mapping[str, int]) -> tuple[Remap
         meaning = meanings[value] or by_order.get(value)
         if meaning is not None:
             target, why = meaning
-            proposals.append(Remap(value, names[target], int(target), tuple(holders[value]), why))
+            proposals.append(LabelRemap(value, names[target], int(target), tuple(holders[value]), why))
     return tuple(proposals)
 
 
-def option(remap: Sequence[Remap], labels: Mapping[str, int]) -> str | None:
+def option(remap: Sequence[LabelRemap], labels: Mapping[str, int]) -> str | None:
     """The `--labels` of `jobs/prepare.py` that does it; None where nothing whole is to be changed."""
     changes: dict[str, list[str]] = {}
     for each in remap:

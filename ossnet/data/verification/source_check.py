@@ -11,9 +11,9 @@ from pathlib import Path
 from ossnet.data.imaging.nifti import read_header
 from ossnet.data.layouts import Case, Source, read_source
 from ossnet.data.prepare.progress import progress
-from ossnet.data.verification.duplicates import copies
+from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.inspection import Inspection, inspect
-from ossnet.data.verification.issues import Finding, Verification, in_order
+from ossnet.data.verification.issues import Issue, Verification, in_order
 from ossnet.data.verification.remap import propose
 from ossnet.errors import UserError
 
@@ -53,18 +53,18 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
             inspections[case] = inspection
             advance(sizes[case].bytes)
     looks = [inspections[case.id] for case in found.cases]
-    left_out = [Finding.error(text, case=name, files=()) for name, text in found.left_out.items()]
+    unmatched = [Issue.error(text, case=name, files=()) for name, text in found.unmatched.items()]
     alone = [finding for look in looks for finding in look.findings]
     bad = {finding.case for finding in alone if finding.severity == "error"}
     views = tuple(look.view for look in looks)
-    beside = copies([view for view in views if view.case not in bad])
+    beside = find_duplicates([view for view in views if view.case not in bad])
     return Verification(
         root=Path(source),
         layout=found.layout,
         modalities=found.modalities,
         labels=found.labels,
         cases=views,
-        findings=in_order([*left_out, *alone, *beside]),
+        findings=in_order([*unmatched, *alone, *beside]),
         remap=propose(views, found.labels),
         seconds=time.monotonic() - start,
     )

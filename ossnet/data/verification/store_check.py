@@ -14,8 +14,8 @@ from ossnet.data.labels.task import Task
 from ossnet.data.prepare.progress import progress
 from ossnet.data.store.case_file import StoredCase, read_case
 from ossnet.data.store.store import MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, read_manifest, read_version
-from ossnet.data.verification.duplicates import copies
-from ossnet.data.verification.issues import CaseView, FileView, Finding, Verification, in_order
+from ossnet.data.verification.duplicates import find_duplicates
+from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue, Verification, in_order
 from ossnet.data.verification.plausibility import warning
 from ossnet.data.verification.thumbnail import draw
 from ossnet.data.verification.voxels import Channel, fullest_plane
@@ -32,7 +32,7 @@ def verify_store(store: Path | str) -> Verification:
     """
     start, root = time.monotonic(), Path(store)
     manifest = _manifest(root)
-    views, findings = list[CaseView](), list(_shared_groups(root, manifest))
+    views, findings = list[CaseSummary](), list(_shared_groups(root, manifest))
     with progress(
         "verifying", cases=len(manifest.cases), size=sum(map(_bytes, _files(root, manifest)))
     ) as advance:
@@ -42,7 +42,7 @@ def verify_store(store: Path | str) -> Verification:
             findings += faults
             advance(_bytes(root / entry.file))
     bad = {finding.case for finding in findings if finding.severity == "error"}
-    findings += copies([view for view in views if view.case not in bad])
+    findings += find_duplicates([view for view in views if view.case not in bad])
     return Verification(
         root=root,
         layout="store",
@@ -63,7 +63,7 @@ def _manifest(root: Path) -> Manifest:
     return from_dict(Manifest, json.loads(path.read_text()), str(path))
 
 
-def _shared_groups(root: Path, manifest: Manifest) -> Iterator[Finding]:
+def _shared_groups(root: Path, manifest: Manifest) -> Iterator[Issue]:
     """Each group once, however many splits it is in."""
     homes: dict[str, dict[str, str]] = {}
     for split, cases in manifest.splits.items():
@@ -73,15 +73,15 @@ def _shared_groups(root: Path, manifest: Manifest) -> Iterator[Finding]:
         if len(splits) > 1:
             found = " and ".join(f"{split} ({case})" for split, case in splits.items())
             what = f"expected the group {group} in one split, found it in {found}"
-            yield Finding("error", next(iter(splits.values())), root / MANIFEST, what, _AGAIN)
+            yield Issue("error", next(iter(splits.values())), root / MANIFEST, what, _AGAIN)
 
 
-def _look(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[CaseView, list[Finding]]:
+def _look(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[CaseSummary, list[Issue]]:
     try:
         case = read_case(path)
     except UserError as error:
-        view = CaseView(name, entry.group, (FileView(path),), None, {})
-        return view, [Finding.error(str(error), case=name, files=(path,))]
+        view = CaseSummary(name, entry.group, (FileSummary(path),), None, {})
+        return view, [Issue.error(str(error), case=name, files=(path,))]
     channels = []
     for voxels in case.image:
         channel = Channel(voxels.shape)
@@ -90,11 +90,11 @@ def _look(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[CaseView
         channels.append(channel)
     values = [0, *task.labels.values()]
     counts = _count(case)
-    view = CaseView(
+    view = CaseSummary(
         case=name,
         group=entry.group,
         images=(_view(path, case, channels),),
-        label=FileView(path, shape=case.label.shape, dtype="uint8", digest=_digest(case.label)),
+        label=FileSummary(path, shape=case.label.shape, dtype="uint8", digest=_digest(case.label)),
         voxels={
             str(values[index] if index < len(values) else f"index {index}"): count
             for index, count in enumerate(counts)
@@ -107,19 +107,19 @@ def _look(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[CaseView
 
 def _faults(
     path: Path, name: str, case: StoredCase, counts: list[int], channels: list[Channel], known: int
-) -> Iterator[Finding]:
+) -> Iterator[Issue]:
     strange = sum(channel.not_finite for channel in channels)
     if strange:
-        yield Finding.error(not_finite(strange, path), case=name, files=(path,))
+        yield Issue.error(not_finite(strange, path), case=name, files=(path,))
     declared = list(case.class_counts)
     if len(counts) > known:
         what = f"expected label indices up to {known - 1}, found {len(counts) - 1}"
-        yield Finding("error", name, path, what, _AGAIN)
+        yield Issue("error", name, path, what, _AGAIN)
     elif (counts + [0] * known)[: len(declared)] != declared:
         what = f"expected {declared} voxels of the labels as the file says of itself, found {counts}"
-        yield Finding("error", name, path, what, _AGAIN)
+        yield Issue("error", name, path, what, _AGAIN)
     elif not sum(declared[1:]):
-        what = "expected labelled voxels, found none"
+        what = "expected labeled voxels, found none"
         yield warning(name, path, what, "look at the source with jobs/verify.py --source")
     for number, channel in enumerate(channels):
         if channel.constant:
@@ -135,11 +135,11 @@ def _count(case: StoredCase) -> list[int]:
     return np.trim_zeros(np.asarray(counts), "b").tolist()
 
 
-def _view(path: Path, case: StoredCase, channels: list[Channel]) -> FileView:
+def _view(path: Path, case: StoredCase, channels: list[Channel]) -> FileSummary:
     geometry = case.geometry
     minima = [channel.minimum for channel in channels if channel.minimum is not None]
     maxima = [channel.maximum for channel in channels if channel.maximum is not None]
-    return FileView(
+    return FileSummary(
         path=path,
         shape=case.label.shape,
         spacing=tuple(float(f"{size:.6g}") for size in case.spacing),

@@ -1,4 +1,4 @@
-"""A small picture of a case: one axial plane in grey, the label's outline in colour.
+"""A small picture of a case: one axial plane in gray, the label's outline in color.
 
 Legend: X Y voxel axes along R and A.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Shaped
 
 EDGE = 176
 """Pixels of the longer side: about 8 kB, so that hundreds of cases fit on a page."""
-COLOURS = ("#ff5c5c", "#5cd65c", "#5c9dff", "#ffd24d", "#d67aff", "#4de1e1", "#ff9e4d", "#c2e04d")
+COLORS = ("#ff5c5c", "#5cd65c", "#5c9dff", "#ffd24d", "#d67aff", "#4de1e1", "#ff9e4d", "#c2e04d")
 
 
 def draw(
@@ -25,25 +25,23 @@ def draw(
     """A JPEG as a data URI; the patient's right is on the left, front is up, as radiologists look at it.
 
     Args:
-        values: the label values in the order of their colours.
+        values: the label values in the order of their colors.
         spacing: mm along R and A.
     """
     from PIL import Image, ImageColor
 
     sizes = np.array(image.shape) * np.array(spacing)
     width, height = np.maximum(1, np.rint(EDGE * sizes / sizes.max())).astype(int).tolist()
-    grey = Image.fromarray(_window(_upright(image))).resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(grey.convert("RGB")).copy()
-    for colour, value in zip(COLOURS * (1 + len(values) // len(COLOURS)), values, strict=False):
+    gray = Image.fromarray(_window(_upright(image))).resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(gray.convert("RGB")).copy()
+    for color, value in zip(COLORS * (1 + len(values) // len(COLORS)), values, strict=False):
         if label is not None and (label == value).any():
             inside = Image.fromarray(_upright(label == value)).resize(
                 (width, height), Image.Resampling.NEAREST
             )
-            pixels[_outline(np.asarray(inside))] = ImageColor.getrgb(colour)
+            pixels[_outline(np.asarray(inside))] = ImageColor.getrgb(color)
     sink = io.BytesIO()
-    Image.fromarray(pixels).save(
-        sink, "JPEG", quality=80, subsampling=0
-    )  # halved colours would blur outlines
+    Image.fromarray(pixels).save(sink, "JPEG", quality=80, subsampling=0)  # halved colors would blur outlines
     return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
 
 
@@ -64,7 +62,7 @@ def _window(plane: np.ndarray) -> np.ndarray:
 
 
 def _outline(inside: Bool[np.ndarray, "X Y"]) -> Bool[np.ndarray, "X Y"]:
-    """Pixels of a mask that have a neighbour outside it."""
+    """Pixels of a mask that have a neighbor outside it."""
     padded = np.pad(inside, 1)
     core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return inside & ~core

@@ -12,13 +12,13 @@ from typing import Any
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.benchmark.results import TrialRow
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 from ossnet.distributed.tuning.search_space import NETWORK, Space, configure
-from ossnet.metric_names import EPOCH, MEMORY, SCORE
+from ossnet.metric_names import EPOCH, MEMORY, VAL_DICE
 
 
 @dataclass(frozen=True)
-class Kit:
+class BaselineContext:
     """What all trials share."""
 
     base: str
@@ -28,7 +28,9 @@ class Kit:
     """Where each trial notes what it came to."""
 
 
-def search(space: Space, kit: Kit, *, trials: int, seed: int, stopping: StoppingConfig) -> list[TrialRow]:
+def search(
+    space: Space, kit: BaselineContext, *, trials: int, seed: int, early_stopping: EarlyStoppingConfig
+) -> list[TrialRow]:
     """Run a study, one trial at a time; its trials in their order."""
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
@@ -38,14 +40,14 @@ def search(space: Space, kit: Kit, *, trials: int, seed: int, stopping: Stopping
     tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, kit=kit), {"CPU": 1}),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(space, metric=SCORE, mode="max", seed=seed),
+            search_alg=OptunaSearch(space, metric=VAL_DICE, mode="max", seed=seed),
             scheduler=ASHAScheduler(
                 time_attr=EPOCH,
-                metric=SCORE,
+                metric=VAL_DICE,
                 mode="max",
                 max_t=training.epochs,
                 grace_period=training.validate_every,
-                reduction_factor=stopping.reduction,
+                reduction_factor=early_stopping.reduction_factor,
             ),
             num_samples=trials,
             max_concurrent_trials=1,
@@ -55,7 +57,7 @@ def search(space: Space, kit: Kit, *, trials: int, seed: int, stopping: Stopping
     ).fit()
     notes = [json.loads(path.read_text()) for path in Path(kit.folder).glob("*.json")]
     notes.sort(key=lambda note: float(note["began"]))
-    return [TrialRow(note.get(SCORE), note.get(MEMORY), note["cpu_s"], note["first_s"]) for note in notes]
+    return [TrialRow(note.get(VAL_DICE), note.get(MEMORY), note["cpu_s"], note["first_s"]) for note in notes]
 
 
 class _Reporter:
@@ -74,14 +76,14 @@ class _Reporter:
         from ray import tune
 
         spent = time.process_time() - self._began
-        known = {name: metrics[name] for name in (MEMORY, SCORE) if name in metrics}
+        known = {name: metrics[name] for name in (MEMORY, VAL_DICE) if name in metrics}
         self._note |= known | {"cpu_s": spent, "first_s": self._note.get("first_s", spent)}
         self._path.write_text(json.dumps(self._note))
-        if SCORE in metrics:
+        if VAL_DICE in metrics:
             tune.report(dict(metrics))
 
 
-def _trial(config: dict[str, Any], kit: Kit) -> None:
+def _trial(config: dict[str, Any], kit: BaselineContext) -> None:
     from ray import tune
 
     from ossnet.training_run import run_training

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-from ossnet.benchmarks.result import Record
+from ossnet.benchmarks.result import BenchmarkResult
 from ossnet.output.tables import print_table
 
 OURS, RECIPE = "ossnet", "recipe"
@@ -48,7 +48,7 @@ class SearchRow:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class PairedComparison:
     """Both searches of one seed at equal training time."""
 
     rival: str
@@ -61,14 +61,14 @@ class Meeting:
 
 
 @dataclass(frozen=True)
-class ContestResult(Record):
+class SearchBenchmarkResult(BenchmarkResult):
     """All studies, and where and how they were run."""
 
     processor: str
     versions: dict[str, str]
     space: str
     budget_gib: float
-    fitting_share: float
+    fitting_fraction: float
     """Share of random configurations that are predicted to fit it."""
     trials: int
     statistic: str
@@ -95,7 +95,7 @@ class ContestResult(Record):
         dice = [trial.dice if fits else None for trial, fits in pairs]
         return list(zip(ends, accumulate(dice, _better), strict=True))
 
-    def meetings(self) -> Iterator[Meeting]:
+    def comparisons(self) -> Iterator[PairedComparison]:
         """Ours against the recipe of the same seed."""
         ours = {row.seed: self.curve(row) for row in self.rows if row.way == OURS}
         for capped, rival in _RIVALS.items():
@@ -103,10 +103,12 @@ class ContestResult(Record):
                 if row.way == RECIPE:
                     own, other = ours[row.seed], self.curve(row, capped=capped)
                     until = min(own[-1][0], other[-1][0])
-                    yield Meeting(rival, row.seed, until, _best_by(own, until), _best_by(other, until))
+                    yield PairedComparison(
+                        rival, row.seed, until, _best_by(own, until), _best_by(other, until)
+                    )
 
 
-def show(result: ContestResult) -> None:
+def show(result: SearchBenchmarkResult) -> None:
     """Print a row a study, then a row a comparison."""
     columns = ["search", "seed", "started", "feasible", "share", "refused", "CPU s", "best feasible Dice"]
     studies = sorted(result.rows, key=lambda each: (each.way, each.seed))
@@ -117,19 +119,19 @@ def show(result: ContestResult) -> None:
         columns,
         (
             [met.rival, str(met.seed), f"{met.cpu_s:.0f}", _text(met.ours), _text(met.theirs)]
-            for met in result.meetings()
+            for met in result.comparisons()
         ),
     )
 
 
-def _cells(result: ContestResult, row: SearchRow) -> list[str]:
+def _cells(result: SearchBenchmarkResult, row: SearchRow) -> list[str]:
     kept = sum(map(result.feasible, row.trials))
     spent, best = result.curve(row)[-1]
     counts = (row.seed, len(row.trials), kept, f"{kept / len(row.trials):.0%}", row.refused)
     return [row.way, *map(str, counts), f"{spent:.0f}", _text(best)]
 
 
-def draw(result: ContestResult) -> bytes:
+def draw(result: SearchBenchmarkResult) -> bytes:
     """Best feasible Dice against training seconds, a line a study, as PNG."""
     from matplotlib.figure import Figure
 
@@ -144,7 +146,7 @@ def draw(result: ContestResult) -> bytes:
     axes.set(xlabel="training (CPU seconds)", ylabel="best feasible Dice on the validation split")
     axes.grid(alpha=0.3)
     axes.legend()
-    budget = f"budget {result.budget_gib * 1024:.3g} MiB, met by {result.fitting_share:.0%} of the space"
+    budget = f"budget {result.budget_gib * 1024:.3g} MiB, met by {result.fitting_fraction:.0%} of the space"
     figure.suptitle(f"{result.trials} trials a study, {budget}; {result.processor}")
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=150)

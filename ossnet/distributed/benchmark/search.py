@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 from ossnet.errors import UserError
 
 if TYPE_CHECKING:
     from ossnet.config import Config
     from ossnet.data import Store
-    from ossnet.distributed.benchmark.results import ContestResult, SearchRow
+    from ossnet.distributed.benchmark.results import SearchBenchmarkResult, SearchRow
     from ossnet.distributed.tuning.search_space import Space
 
 _PHANTOM: dict[str, Any] = {"cases": 16, "shape": (24, 24, 20), "modalities": ("FLAIR",)}
@@ -22,14 +22,14 @@ _BASE: dict[str, Any] = {
     "training.batch_size": 4,
     "training.validate_every": 3,
     "sampling.border_width": 2,
-    "optimiser.name": "adamw",
-    "optimiser.schedule": "cosine",
+    "optimizer.name": "adamw",
+    "optimizer.schedule": "cosine",
 }
 _DRAWS = 48  # random configurations that the budget is set by
 
 
 @dataclass(frozen=True)
-class ContestSettings:
+class SearchBenchmarkConfig:
     """Which space, how much of it fits, and how often it is searched."""
 
     space: Path
@@ -57,7 +57,7 @@ class ContestSettings:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BenchmarkTask:
     """What every way searches with one seed."""
 
     space: "Space"
@@ -69,8 +69,8 @@ class Entry:
 
 
 def compare(
-    settings: ContestSettings, output: Path, *, command: str, progress: Callable[["SearchRow"], None]
-) -> "ContestResult":
+    settings: SearchBenchmarkConfig, output: Path, *, command: str, progress: Callable[["SearchRow"], None]
+) -> "SearchBenchmarkResult":
     """Search a space in each way with each seed on a small phantom, one trial at a time.
 
     The ways take turns, so that a busy machine slows all of them alike.
@@ -82,10 +82,10 @@ def compare(
 
     from ossnet.benchmarks.machine import processor
     from ossnet.config import Config
-    from ossnet.distributed.benchmark.results import STATISTIC, ContestResult
+    from ossnet.distributed.benchmark.results import STATISTIC, SearchBenchmarkResult
     from ossnet.distributed.cluster.connection import connect
     from ossnet.distributed.tracking.actor import version_tags
-    from ossnet.distributed.tuning.feasibility import Forecast
+    from ossnet.distributed.tuning.feasibility import PeakEstimator
     from ossnet.distributed.tuning.search_space import Space, configure, draws
 
     output = output.absolute()
@@ -93,16 +93,18 @@ def compare(
         store = _phantom(output)
         base = Config.preset("oss-net-c", store).replace(_BASE)
         space = Space(settings.space)
-        forecast = Forecast(workers=1)
+        forecast = PeakEstimator(workers=1)
         peaks = [forecast.gib(configure(base, changes, store)) for _, changes in draws(space, count=_DRAWS)]
         budget = float(np.quantile(peaks, settings.share))
         rows = []
         for seed in range(settings.seeds):
-            entry = Entry(space, base.replace({"training.seed": seed}), store, settings.trials, seed, output)
+            entry = BenchmarkTask(
+                space, base.replace({"training.seed": seed}), store, settings.trials, seed, output
+            )
             for search in (partial(_ours, budget_gib=budget), _recipe):
                 rows.append(search(entry))
                 progress(rows[-1])
-    return ContestResult(
+    return SearchBenchmarkResult(
         processor=processor(),
         versions={
             name.removeprefix("version/"): value
@@ -111,7 +113,7 @@ def compare(
         },
         space=settings.space.name,
         budget_gib=budget,
-        fitting_share=sum(peak <= budget for peak in peaks) / len(peaks),
+        fitting_fraction=sum(peak <= budget for peak in peaks) / len(peaks),
         trials=settings.trials,
         statistic=STATISTIC,
         command=command,
@@ -119,30 +121,30 @@ def compare(
     )
 
 
-def _ours(entry: Entry, budget_gib: float) -> "SearchRow":
+def _ours(entry: BenchmarkTask, budget_gib: float) -> "SearchRow":
     from ossnet.distributed.benchmark.results import OURS, SearchRow, TrialRow
     from ossnet.distributed.launch import launch_study
-    from ossnet.distributed.tracking.client import Tracking
-    from ossnet.distributed.tuning.config import Goals
-    from ossnet.distributed.tuning.storage import DATABASE, METRICS, Notebook
+    from ossnet.distributed.tracking.client import TrackingConfig
+    from ossnet.distributed.tuning.config import OptimizationConfig
+    from ossnet.distributed.tuning.storage import DATABASE, METRICS, TuningStudy
     from ossnet.distributed.tuning.trial_counts import dice_of
     from ossnet.metric_names import COST, MEMORY
 
-    name, goals = f"ossnet-{entry.seed}", Goals(budget_gib=budget_gib)
+    name, goals = f"ossnet-{entry.seed}", OptimizationConfig(budget_gib=budget_gib)
     launch_study(
         entry.space.path,
         entry.base,
         entry.store,
         name=name,
         output=entry.output / name,
-        tracking=Tracking.at(entry.output, name),
+        tracking=TrackingConfig.at(entry.output, name),
         trials=entry.trials,
         workers=1,
-        stopping=StoppingConfig(),
+        early_stopping=EarlyStoppingConfig(),
         max_time_s=None,
         goals=goals,
     )
-    notebook = Notebook.at(entry.output / name / DATABASE, name, goals)
+    notebook = TuningStudy.at(entry.output / name / DATABASE, name, goals)
     started = notebook.started()
     rows = []
     for trial in started:
@@ -153,14 +155,16 @@ def _ours(entry: Entry, budget_gib: float) -> "SearchRow":
     return SearchRow(OURS, entry.seed, len(notebook.seen()) - len(started), tuple(rows))
 
 
-def _recipe(entry: Entry) -> "SearchRow":
-    from ossnet.distributed.benchmark.baseline import Kit, search
+def _recipe(entry: BenchmarkTask) -> "SearchRow":
+    from ossnet.distributed.benchmark.baseline import BaselineContext, search
     from ossnet.distributed.benchmark.results import RECIPE, SearchRow
 
     folder = entry.output / f"recipe-{entry.seed}"
     folder.mkdir(parents=True)
-    kit = Kit(entry.base.to_json(), str(entry.store.root), str(folder))
-    rows = search(entry.space, kit, trials=entry.trials, seed=entry.seed, stopping=StoppingConfig())
+    kit = BaselineContext(entry.base.to_json(), str(entry.store.root), str(folder))
+    rows = search(
+        entry.space, kit, trials=entry.trials, seed=entry.seed, early_stopping=EarlyStoppingConfig()
+    )
     return SearchRow(RECIPE, entry.seed, 0, tuple(rows))
 
 
@@ -169,5 +173,7 @@ def _phantom(output: Path) -> "Store":
     from ossnet.distributed.data.prepare import prepare
 
     source = write_phantom(output / "phantom", **_PHANTOM)
-    prepare(PrepareConfig(source=source, output=output / "store", target="foreground", validation_share=0.25))
+    prepare(
+        PrepareConfig(source=source, output=output / "store", target="foreground", validation_fraction=0.25)
+    )
     return Store.open(output / "store")

@@ -31,7 +31,7 @@ _EMBEDDED = {  # what only a cluster of several nodes has use for: it costs seco
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 _ATTEMPTS = 3
-_PATIENCE_S = 10
+_TIMEOUT_S = 10
 _NOISY = ("ray", "ray.train", "ray.tune", "ray.data")
 
 
@@ -74,7 +74,7 @@ def submitted() -> bool:
     return SUBMITTED in os.environ
 
 
-def workplace() -> Path:
+def output_root() -> Path:
     """Where relative outputs go: here; for a submitted job `~/ossnet`, as Ray deletes its folder."""
     return Path.home() / "ossnet" if submitted() else Path.cwd()
 
@@ -120,7 +120,7 @@ def _attach(address: str) -> None:
 
     arenas = "MALLOC_ARENA_MAX"
     package = {"py_modules": [str(files("ossnet"))], "env_vars": {arenas: os.environ[arenas]}}
-    _knock(address)
+    _probe(address)
     try:
         ray.init(
             address=address,
@@ -132,13 +132,13 @@ def _attach(address: str) -> None:
         raise UserError(_unreachable(address, error)) from error
 
 
-def _knock(address: str) -> None:
+def _probe(address: str) -> None:
     """Try an address HOST:PORT before Ray does, which would take minutes to give up."""
     host, _, port = address.rpartition(":")
     if not port.isdigit() or "/" in host:
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise UserError(_unreachable(address, error)) from error
 

@@ -15,14 +15,14 @@ from ossnet.planning.budget import MARGIN
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-    from ossnet.distributed.cluster.resources import Plan
+    from ossnet.distributed.cluster.resources import TrialPlacement
 
 GPU_GIB = "gpu_gib"
 """Of a kind of node that the autoscaler may add: what each of its GPUs has, where that is known."""
-_PATIENCE_S = 60
+_TIMEOUT_S = 60
 
 
-def smallest_gpu_gib() -> float | None:
+def min_gpu_memory_gib() -> float | None:
     """Memory of the smallest GPU of the cluster; None where it has none, or not all are known."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -34,7 +34,7 @@ def smallest_gpu_gib() -> float | None:
         if node["Alive"] and node["Resources"].get("GPU")
     ]
     try:
-        found = [min(each, default=None) for each in ray.get(calls, timeout=_PATIENCE_S)]
+        found = [min(each, default=None) for each in ray.get(calls, timeout=_TIMEOUT_S)]
     except ray.exceptions.RayError as error:
         say(f"each trial takes a whole GPU, as their memory is unknown: {str(error).splitlines()[-1]}")
         return None
@@ -59,7 +59,7 @@ def _gpus_here() -> list[float]:
         pynvml.nvmlShutdown()
 
 
-class Held:
+class TrialResources:
     """What this trial's process holds."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Held:
         """For the trial's run."""
         return {GPUS: f"{self.gpus:g}"} if self.gpus else {}
 
-    def keep_to_it(self) -> None:
+    def apply_limits(self) -> None:
         """Take no more threads and no more of the GPU's memory: who needs more fails alone."""
         import torch
 
@@ -89,10 +89,10 @@ class Held:
             torch.cuda.set_per_process_memory_fraction(max(part, 0.0))
 
 
-class Widen(Callback):
+class FullGpuOnRetry(Callback):
     """A trial that was lost while it shared a GPU goes on alone: its share may have been too small."""
 
-    def __init__(self, plan: "Plan") -> None:
+    def __init__(self, plan: "TrialPlacement") -> None:
         self._whole = plan.share
 
     def on_trial_recover(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:

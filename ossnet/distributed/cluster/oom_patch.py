@@ -15,7 +15,7 @@ HOST_MEMORY = "out of host memory"
 _USED = re.compile(r"was (\S+) used / (\S+) limit")
 
 
-class MemoryKills:
+class HostOOMMonitor:
     """Which trials ended so at one of their tries."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from ray.tune import Callback
 
 
-def free_orphans() -> int:
+def remove_orphaned_groups() -> int:
     """Remove this job's placement groups whose creating actor is dead; how many there were."""
     import ray
     from ray._private.state import state
@@ -37,7 +37,7 @@ def _is_nil(actor: bytes) -> bool:
     return not actor or ray.ActorID(actor).is_nil()
 
 
-class Sweep(Callback):
+class PlacementGroupCleanup(Callback):
     """Frees orphans while a study of nested trials goes on."""
 
     def __init__(self, *, every_s: float = 1.0) -> None:
@@ -46,5 +46,5 @@ class Sweep(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Ray Tune's loop turned once."""
         if time.monotonic() - self._last > self._every_s:
-            free_orphans()
+            remove_orphaned_groups()
             self._last = time.monotonic()

@@ -14,7 +14,7 @@ _PARTS = 20  # of a GPU: few kinds of request, so that processes are reused
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerResources:
     """What one worker holds while it trains."""
 
     cpus: int
@@ -40,7 +40,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Packing:
+class GpuSharing:
     """How trials of one worker share GPUs, all planned for the smallest one of the cluster."""
 
     gpu_gib: float
@@ -52,24 +52,24 @@ class Packing:
         """The largest peak of living tensors that a whole GPU suffices for."""
         return (self.gpu_gib * GIB - MARGIN.fixed) / MARGIN.factor / GIB
 
-    def share(self, peak_gib: float) -> Share:
+    def share(self, peak_gib: float) -> WorkerResources:
         """What a trial of this predicted peak asks for: a part of a GPU, and as large a part of its CPUs."""
         needed = MARGIN.needed(round(peak_gib * GIB)) / (self.gpu_gib * GIB)
         part = min(ceil(needed * _PARTS) / _PARTS, 1)
-        return Share(min(_LOADING_CPUS, max(1, int(self.cpus * part))), part)
+        return WorkerResources(min(_LOADING_CPUS, max(1, int(self.cpus * part))), part)
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrialPlacement:
     """Trials on a cluster: what each of a trial's workers holds, and how many trials run side by side."""
 
     workers: int
-    share: Share
+    share: WorkerResources
     """At most, where trials share GPUs."""
     concurrent: int
-    packing: Packing | None = None
+    packing: GpuSharing | None = None
 
-    def asks(self, peak_gib: float | None) -> Share:
+    def asks(self, peak_gib: float | None) -> WorkerResources:
         """What a worker of a trial with this predicted peak asks for."""
         return self.share if self.packing is None or peak_gib is None else self.packing.share(peak_gib)
 
@@ -80,7 +80,7 @@ class Plan:
         return f"{self.concurrent} at a time on {each}"
 
 
-def plan_run(nodes: Sequence[Node], workers: int) -> Share:
+def plan_run(nodes: Sequence[Node], workers: int) -> WorkerResources:
     """The share of each worker of a run that has the cluster to itself: a GPU each, or all the CPUs.
 
     Raises:
@@ -89,13 +89,13 @@ def plan_run(nodes: Sequence[Node], workers: int) -> Share:
     gpus = 1 if total(nodes, "GPU") else 0
     most = int(max((node.get("CPU", 0) for node in nodes), default=0))
     for cpus in range(min(most, _LOADING_CPUS) if gpus else most, 0, -1):
-        share = Share(cpus, gpus)
+        share = WorkerResources(cpus, gpus)
         if room(nodes, share) >= workers:
             return share
-    raise UserError(_refusal(nodes, workers, Share(1, gpus)))
+    raise UserError(_refusal(nodes, workers, WorkerResources(1, gpus)))
 
 
-def plan_trials(nodes: Sequence[Node], workers: int, *, gpu_gib: float | None = None) -> Plan:
+def plan_trials(nodes: Sequence[Node], workers: int, *, gpu_gib: float | None = None) -> TrialPlacement:
     """Many small trials side by side: a GPU or a part of one, or one CPU, a worker.
 
     Args:
@@ -106,24 +106,26 @@ def plan_trials(nodes: Sequence[Node], workers: int, *, gpu_gib: float | None = 
         UserError: not even one trial can ever be placed; says the arithmetic.
     """
     if total(nodes, "GPU"):
-        shares = [Share(cpus, 1) for cpus in range(_LOADING_CPUS, 0, -1)]
+        shares = [WorkerResources(cpus, 1) for cpus in range(_LOADING_CPUS, 0, -1)]
         share = max(shares, key=lambda each: room(nodes, each))  # the first of equals has the most CPUs
     else:
-        share = Share(1)
+        share = WorkerResources(1)
     places = room(nodes, share)
     if places < workers:
         raise UserError(_refusal(nodes, workers, share))
     if gpu_gib is None or workers > 1 or not share.gpus:
-        return Plan(workers=workers, share=share, concurrent=places // workers)
+        return TrialPlacement(workers=workers, share=share, concurrent=places // workers)
     cpus = min(node["CPU"] / node["GPU"] for node in nodes if node.get("GPU", 0) and node.get("CPU", 0) >= 1)
-    packing = Packing(gpu_gib, cpus)
+    packing = GpuSharing(gpu_gib, cpus)
     if packing.capacity_gib <= 0:
         msg = f"a GPU of {gpu_gib:.3g} GiB has no room for any trial: {MARGIN} is more: use a larger one"
         raise UserError(msg)
-    return Plan(1, packing.share(packing.capacity_gib), room(nodes, Share(1, 1 / _PARTS)), packing)
+    return TrialPlacement(
+        1, packing.share(packing.capacity_gib), room(nodes, WorkerResources(1, 1 / _PARTS)), packing
+    )
 
 
-def room(nodes: Sequence[Node], share: Share) -> int:
+def room(nodes: Sequence[Node], share: WorkerResources) -> int:
     """How many workers fit at once; one never spans two nodes."""
     return sum(share.fits(node) for node in nodes)
 
@@ -133,7 +135,7 @@ def total(nodes: Sequence[Node], resource: str) -> float:
     return sum(node.get(resource, 0) for node in nodes)
 
 
-def _refusal(nodes: Sequence[Node], workers: int, share: Share) -> str:
+def _refusal(nodes: Sequence[Node], workers: int, share: WorkerResources) -> str:
     have = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
     return (
         f"{workers} workers of {share} each can never be placed: the {len(nodes)} nodes have {have}, "

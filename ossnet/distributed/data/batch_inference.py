@@ -12,16 +12,18 @@ from typing import Any
 
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.distributed.cluster.connection import connect, nodes
-from ossnet.distributed.cluster.resources import Share, plan_run
+from ossnet.distributed.cluster.resources import WorkerResources, plan_run
 from ossnet.errors import UserError
-from ossnet.inference.batch.cache import Outcome
-from ossnet.inference.batch.inputs import Scanned
-from ossnet.inference.batch.runner import Order, predict_scan
+from ossnet.inference.batch.cache import PredictionResult
+from ossnet.inference.batch.inputs import ScanInput
+from ossnet.inference.batch.runner import PredictionJob, predict_scan
 
 _TRIES = 2  # a scan that is lost with its worker so often is likely the cause
 
 
-def on_workers(order: Order, workers: int, scans: Sequence[Scanned]) -> Iterator[Outcome]:
+def predict_parallel(
+    order: PredictionJob, workers: int, scans: Sequence[ScanInput]
+) -> Iterator[PredictionResult]:
     """Outcomes as they are done, in any order; the output must be a folder that every node sees.
 
     The scan of a worker that is killed is tried again after the others; if that is killed too it is given up.
@@ -51,10 +53,16 @@ def on_workers(order: Order, workers: int, scans: Sequence[Scanned]) -> Iterator
                 if found is None and losses[scan.case] < _TRIES:
                     left[scan.case] = scan
                 else:
-                    yield replace(found, kept=False) if found else Outcome(scan.case, problem=_killed(scan))
+                    yield (
+                        replace(found, kept=False)
+                        if found
+                        else PredictionResult(scan.case, problem=_killed(scan))
+                    )
 
 
-def _batch(order: Order, size: int, share: Share, scans: Sequence[Scanned]) -> Iterator[Outcome]:
+def _batch(
+    order: PredictionJob, size: int, share: WorkerResources, scans: Sequence[ScanInput]
+) -> Iterator[PredictionResult]:
     """Without those whose worker was killed; no worker starts again, which Ray Data cannot do quietly."""
     import ray.data
 
@@ -72,17 +80,17 @@ def _batch(order: Order, size: int, share: Share, scans: Sequence[Scanned]) -> I
             max_restarts=0,
         )
     for row in done.iter_rows():
-        yield from_dict(Outcome, json.loads(row["outcome"]))
+        yield from_dict(PredictionResult, json.loads(row["outcome"]))
 
 
-def _killed(scan: Scanned) -> str:
+def _killed(scan: ScanInput) -> str:
     return (
         f"{scan.images[0]}: the process that predicts it was killed {_TRIES} times, as happens when RAM runs "
         "out: ask for fewer --workers and give the same command again, which predicts what is missing"
     )
 
 
-def _missing(order: Order, cases: Sequence[str], error: Exception) -> str:
+def _missing(order: PredictionJob, cases: Sequence[str], error: Exception) -> str:
     names = ", ".join(cases[:3]) + ", ..." * (len(cases) > 3)
     return (
         f"{order.output}: {len(cases)} scans are missing ({names}): Ray's cluster failed "
@@ -93,23 +101,23 @@ def _missing(order: Order, cases: Sequence[str], error: Exception) -> str:
 class _Worker:
     """One process with the network in it."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: PredictionJob) -> None:
         self.order = order
         self.predictor = order.predictor()
         self.records = order.records()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        scan = from_dict(Scanned, json.loads(row["scan"]))
+        scan = from_dict(ScanInput, json.loads(row["scan"]))
         try:
             outcome = predict_scan(self.predictor, self.order, self.records, scan)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             problem = f"{scan.images[0]}: the scan could not be predicted ({reason}); look at its files"
-            outcome = Outcome(scan.case, problem=problem)
+            outcome = PredictionResult(scan.case, problem=problem)
         return {"outcome": json.dumps(to_dict(outcome))}
 
 
-def _row(scan: Scanned) -> dict[str, str]:
+def _row(scan: ScanInput) -> dict[str, str]:
     """As text, so that one scan's fields do not shape another's."""
     images = [str(Path(path).absolute()) for path in scan.images]
     return {"scan": json.dumps({**to_dict(scan), "images": images})}

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.data.layouts import Case
 from ossnet.data.phantom import write_phantom
-from ossnet.data.prepare.build import PrepareReport, building, complete, make_case, sweep
-from ossnet.data.prepare.plan import Plan, PrepareConfig, check_problems, finished, make_plan
+from ossnet.data.prepare.build import PrepareReport, complete, make_case, open_store_for_writing, remove_stale
+from ossnet.data.prepare.plan import PrepareConfig, PreparePlan, check_problems, finished, make_plan
 from ossnet.data.prepare.progress import progress
 from ossnet.data.store.case_file import write_case
 from ossnet.data.store.store import Manifest
-from ossnet.distributed.cluster.connection import connect, nodes, workplace
+from ossnet.distributed.cluster.connection import connect, nodes, output_root
 from ossnet.errors import UserError
 
 if TYPE_CHECKING:
-    from ossnet.distributed.data.sharding import ReferenceSharding, reference_dataset, shard_references
+    from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 
-__all__ = ["ReferenceSharding", "prepare", "reference_dataset", "shard_references"]
+__all__ = ["DeterministicSharding", "prepare", "reference_dataset", "shard_references"]
 
 
 _LOST_WORKERS = 3  # how often a task starts again when its process is gone; Ray Data would do so for ever
@@ -45,12 +45,12 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     if manifest is None:
         manifest, made = _prepare(plan)
     else:
-        sweep(config.output, manifest)
-    check_problems(plan, manifest.set_aside)
+        remove_stale(config.output, manifest)
+    check_problems(plan, manifest.excluded)
     return PrepareReport(
         output=config.output,
         splits={name: len(cases) for name, cases in manifest.splits.items()},
-        set_aside=manifest.set_aside,
+        excluded=manifest.excluded,
         prepared=len(made),
         seconds=time.monotonic() - start,
         voxel_megabytes=sum(plan.surveys[case].voxel_bytes for case in made) / 1e6,
@@ -63,7 +63,7 @@ def phantom_study(source: Path | None, output: Path | None) -> tuple[Path, Path]
     Raises:
         UserError: a source without an output.
     """
-    home = workplace() / "runs" / "phantom"
+    home = output_root() / "runs" / "phantom"
     if source is None:
         return write_phantom(home / "scans"), output or home / "store"
     if output is None:
@@ -72,23 +72,23 @@ def phantom_study(source: Path | None, output: Path | None) -> tuple[Path, Path]
     return source, output
 
 
-def _prepare(plan: Plan) -> tuple[Manifest, list[str]]:
+def _prepare(plan: PreparePlan) -> tuple[Manifest, list[str]]:
     """The store's manifest and the cases made for it."""
-    set_aside, made = dict(plan.set_aside), list[str]()
-    with building(plan):
+    excluded, made = dict(plan.excluded), list[str]()
+    with open_store_for_writing(plan):
         missing = plan.missing
         if missing:
             with connect():
                 for case, problem in _make_all(plan, missing):
                     if problem:
-                        set_aside[case] = problem
-                        check_problems(plan, set_aside)
+                        excluded[case] = problem
+                        check_problems(plan, excluded)
                     else:
                         made.append(case)
-        return complete(plan, set_aside), made
+        return complete(plan, excluded), made
 
 
-def _make_all(plan: Plan, cases: list[Case]) -> Iterator[tuple[str, str | None]]:
+def _make_all(plan: PreparePlan, cases: list[Case]) -> Iterator[tuple[str, str | None]]:
     """Case ids as they are done, each with the reason where it cannot be used."""
     import ray.data
 
@@ -102,7 +102,7 @@ def _make_all(plan: Plan, cases: list[Case]) -> Iterator[tuple[str, str | None]]
     rows = ray.data.from_items(items, override_num_blocks=_tasks(len(items), total))
     rows.context.enable_progress_bars = False
     # What every task gets is the plan without its lists, which grow with the number of cases.
-    brief = replace(plan, source=replace(plan.source, cases=()), surveys={}, set_aside={}, splits=None)
+    brief = replace(plan, source=replace(plan.source, cases=()), surveys={}, excluded={}, splits=None)
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to limit how often it tries
         made = rows.map(_make_row, fn_args=(brief,), num_cpus=1, memory=memory, max_retries=_LOST_WORKERS)
     left = {case.id: case for case in cases}
@@ -124,7 +124,7 @@ def _tasks(cases: int, size: int) -> int:
     return min(cases, max(size // _TASK, 2 * cpus, 1))
 
 
-def _make_row(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def _make_row(row: dict[str, Any], plan: PreparePlan) -> dict[str, Any]:
     """Make one case on whichever node; what cannot be written ends the run, what cannot be read the case."""
     case, path = from_dict(Case, row["case"]), Path(row["path"])
     done: dict[str, Any] = {"case": case.id, "problem": None, "fatal": None}
@@ -145,7 +145,7 @@ def _make_row(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
     return done
 
 
-def _lost(plan: Plan, left: list[Case], error: Exception) -> str:
+def _lost(plan: PreparePlan, left: list[Case], error: Exception) -> str:
     """What to tell where processes were killed again and again; which case each had is not known any more."""
     largest = max(left, key=lambda case: plan.surveys[case.id].memory)
     memory = plan.surveys[largest.id].memory / 2**30
@@ -157,7 +157,7 @@ def _lost(plan: Plan, left: list[Case], error: Exception) -> str:
     )
 
 
-def _check_memory(plan: Plan, memory: int) -> None:
+def _check_memory(plan: PreparePlan, memory: int) -> None:
     largest = max(node.get("memory", 0) for node in nodes())
     if memory > largest:
         needed, there = (f"{size / 2**30:.1f} GiB" for size in (memory, largest))

@@ -15,7 +15,7 @@ from ray.train import DataConfig
 
 from ossnet.data import Store
 from ossnet.errors import UserError
-from ossnet.sampling.sampler import Reference
+from ossnet.sampling.sampler import SampleKey
 from ossnet.training_run import run_order, run_start
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def reference_dataset(store: Store, training: "TrainingConfig") -> "Dataset":
     cases = store.split("training", fold=training.fold)
     count = run_start(store, training, training.epochs) * training.batch_size
     if count > _MOST:
-        most = _MOST // (len(cases) * training.draws)
+        most = _MOST // (len(cases) * training.steps_per_batch)
         msg = f"training.epochs {training.epochs}: expected at most {most} for {len(cases)} cases; lower it"
         raise UserError(msg)
     index = {case: position for position, case in enumerate(cases)}
@@ -63,7 +63,7 @@ def reference_dataset(store: Store, training: "TrainingConfig") -> "Dataset":
     return _in_memory([table.slice(start, _BLOCK) for start in range(0, count, _BLOCK)])
 
 
-class ReferenceSharding(DataConfig):
+class DeterministicSharding(DataConfig):
     """Gives each rank its places of every batch, the same ones at any time.
 
     Ray's own sharding hands out blocks as they come, so that a run's order would depend on timing.
@@ -85,7 +85,7 @@ class ReferenceSharding(DataConfig):
         return shards
 
 
-def shard_references(shard: "DataIterator") -> Iterator[list[Reference]]:
+def shard_references(shard: "DataIterator") -> Iterator[list[SampleKey]]:
     """This rank's references, a list a step."""
     rows = (
         row
@@ -93,20 +93,20 @@ def shard_references(shard: "DataIterator") -> Iterator[list[Reference]]:
         for row in zip(*(table[name].to_pylist() for name in ("step", "epoch", "case")), strict=True)
     )
     for step, group in groupby(rows, key=itemgetter(0)):
-        yield [Reference(epoch, step, case) for _, epoch, case in group]
+        yield [SampleKey(epoch, step, case) for _, epoch, case in group]
 
 
-def _split(dataset: "Dataset", world: int) -> list["DataIterator"]:
+def _split(dataset: "Dataset", world_size: int) -> list["DataIterator"]:
     """The rows whose place in the batch is a rank's, for each rank; blocks stay in order."""
     import pyarrow as pa
 
     blocks = list(_tables(dataset.iterator()))
-    ranks = [np.asarray(block["place"]) % world for block in blocks]
+    ranks = [np.asarray(block["place"]) % world_size for block in blocks]
     return [
         _in_memory(
             [block.filter(pa.array(own == rank)) for block, own in zip(blocks, ranks, strict=True)]
         ).iterator()
-        for rank in range(world)
+        for rank in range(world_size)
     ]
 
 

@@ -27,7 +27,7 @@ class Charged(Protocol):
 
 
 @dataclass(frozen=True)
-class Ledger:
+class ComputeCost:
     """Hours of training; GPU-hours where there were GPUs."""
 
     on_gpus: bool

@@ -50,13 +50,13 @@ def _front(
 ) -> bytes:
     figure = _figure(width=9, height=5.5)
     networks = sorted({_network(trial) for trial in [*finished, *stopped]})
-    colours = {network: f"C{place}" for place, network in enumerate(networks)}
+    colors = {network: f"C{place}" for place, network in enumerate(networks)}
     for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), _COSTS.items(), strict=True):
         if budget_gib is not None and cost == MEMORY:
             axes.axvline(budget_gib, color="red", linestyle="--", label="budget")
         points = _points(finished, cost)
         for trial, point in [*points, *_points(stopped, cost)]:
-            _mark(axes, trial, point, colours[_network(trial)])
+            _mark(axes, trial, point, colors[_network(trial)])
         front = [points[place][1] for place in pareto([point for _, point in points])]
         right = axes.get_xlim()[1]
         x, y = zip(*front, (right, front[-1][1]), strict=True) if front else ((), ())
@@ -66,8 +66,8 @@ def _front(
         axes.grid(alpha=0.3)
     left = figure.axes[0]
     left.set_ylabel("Dice (validation)")
-    for network, colour in colours.items():
-        left.plot([], [], _shape(network), color=colour, label=network)
+    for network, color in colors.items():
+        left.plot([], [], _shape(network), color=color, label=network)
     left.plot([], [], "o", color="black", markerfacecolor="none", label="stopped early")
     left.plot(
         [], [], "o", color="black", markersize=12, markerfacecolor="none", label="tried first (presets)"
@@ -83,12 +83,12 @@ def _points(trials: Sequence["FrozenTrial"], cost: str) -> list[tuple["FrozenTri
     return [(trial, (float(known), dice_of(trial))) for trial, known in costs if known]
 
 
-def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], colour: str) -> None:
+def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], color: str) -> None:
     """Hollow where it was stopped, with a ring where the space asked for it first."""
     from optuna.trial import TrialState
 
-    face = colour if trial.state == TrialState.COMPLETE else "none"
-    axes.plot(*point, _shape(_network(trial)), color=colour, markerfacecolor=face)
+    face = color if trial.state == TrialState.COMPLETE else "none"
+    axes.plot(*point, _shape(_network(trial)), color=color, markerfacecolor=face)
     if _FIRST in trial.system_attrs:
         axes.plot(*point, "o", color="black", markersize=12, markerfacecolor="none")
 
@@ -110,9 +110,9 @@ def _curves(trials: Sequence["FrozenTrial"]) -> bytes:
     for trial in trials:
         if trial.intermediate_values:
             epochs = sorted(trial.intermediate_values)
-            colour = "tab:blue" if trial.state == TrialState.COMPLETE else "tab:gray"
-            axes.plot(epochs, [trial.intermediate_values[at] for at in epochs], ".-", color=colour, alpha=0.7)
-    axes.set(xlabel="epoch", ylabel="Dice (validation)", title="blue: came to the end; grey: stopped")
+            color = "tab:blue" if trial.state == TrialState.COMPLETE else "tab:gray"
+            axes.plot(epochs, [trial.intermediate_values[at] for at in epochs], ".-", color=color, alpha=0.7)
+    axes.set(xlabel="epoch", ylabel="Dice (validation)", title="blue: came to the end; gray: stopped")
     axes.grid(alpha=0.3)
     return _png(figure)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.config_tree import unknown
-from ossnet.distributed.reports.compute_cost import Ledger
-from ossnet.distributed.tracking.client import STOPPED, Tracking
+from ossnet.config_tree import did_you_mean
+from ossnet.distributed.reports.compute_cost import ComputeCost
+from ossnet.distributed.tracking.client import STOPPED, TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import (
     CASE_TIME,
@@ -21,17 +21,17 @@ from ossnet.metric_names import (
     GPU_HOURS,
     INFEASIBLE,
     MEMORY,
-    SCORE,
     STEP_TIME,
+    VAL_DICE,
     VARIED,
 )
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 from ossnet.output.tables import print_table
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from ossnet.distributed.tuning.storage import Notebook
+    from ossnet.distributed.tuning.storage import TuningStudy
 
 _PARENT = "mlflow.parentRunId"
 _COLUMNS = ("run", "status", "Dice", "GiB", "s/step", "s/case", "minutes")
@@ -50,7 +50,7 @@ _STYLE = (
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """One run."""
 
     name: str
@@ -95,7 +95,7 @@ class Row:
         return max(planned - self.elapsed_s, 0.0)
 
 
-def read_rows(tracking: Tracking) -> list[Row]:
+def read_rows(tracking: TrackingConfig) -> list[RunRow]:
     """An experiment's runs, best Dice first; a study's own run is not among them.
 
     Raises:
@@ -110,7 +110,7 @@ def read_rows(tracking: Tracking) -> list[Row]:
     experiment = client.get_experiment_by_name(tracking.experiment)
     if experiment is None:
         names = [each.name for each in client.search_experiments()]
-        raise UserError(unknown(f"experiment in {tracking.uri}:", tracking.experiment, names))
+        raise UserError(did_you_mean(f"experiment in {tracking.uri}:", tracking.experiment, names))
     found = client.search_runs([experiment.experiment_id])
     runs = list(found)
     while found.token:
@@ -124,37 +124,37 @@ def read_rows(tracking: Tracking) -> list[Row]:
     return sorted(rows, key=lambda row: (row.dice is None, -(row.dice or 0.0), row.name))
 
 
-def study_part(tracking: Tracking, rows: Sequence[Row]) -> tuple[dict[str, bytes], str]:
+def study_part(tracking: TrackingConfig, rows: Sequence[RunRow]) -> tuple[dict[str, bytes], str]:
     """Pictures of the experiment's last study, if its file is still there, and some sentences."""
     from ossnet.distributed.tuning.storage import SETTINGS
     from ossnet.distributed.tuning.warm_start import find_study
 
     study = find_study(tracking)
     if study is None:
-        return {}, str(Ledger.of(rows, refused=0))
-    return told_of(study, rows, budget_gib=study.user_attrs.get(SETTINGS, {}).get("budget_gib"))
+        return {}, str(ComputeCost.of(rows, refused=0))
+    return study_summary(study, rows, budget_gib=study.user_attrs.get(SETTINGS, {}).get("budget_gib"))
 
 
-def told_of(
-    study: "Notebook", rows: Sequence[Row], *, budget_gib: float | None
+def study_summary(
+    study: "TuningStudy", rows: Sequence[RunRow], *, budget_gib: float | None
 ) -> tuple[dict[str, bytes], str]:
     """Pictures of a study and sentences on what fitted and what it cost."""
     from ossnet.distributed.reports.figures import study_pictures
-    from ossnet.distributed.tuning.trial_counts import feasible_share
+    from ossnet.distributed.tuning.trial_counts import feasible_fraction
 
     refused = len(study.seen()) - len(study.started())
-    note = f"{feasible_share(study)} {Ledger.of(rows, refused=refused)}"
+    note = f"{feasible_fraction(study)} {ComputeCost.of(rows, refused=refused)}"
     return study_pictures(study, budget_gib=budget_gib), note
 
 
-def varying(rows: Sequence[Row]) -> list[str]:
+def varying(rows: Sequence[RunRow]) -> list[str]:
     """The parameters to tell runs apart by: those their spaces decided, else those in which they differ."""
     decided = {path for row in rows for path in row.varied}
     names = decided or {name for row in rows for name in row.params} - _NAMED
     return sorted(name for name in names if len({row.params.get(name) for row in rows}) > 1)
 
 
-def show(rows: Sequence[Row]) -> None:
+def show(rows: Sequence[RunRow]) -> None:
     """Print the runs as a table."""
     params = varying(rows)[:_SHOWN]
     columns = (*_COLUMNS, *(name.partition(".")[2] for name in params))
@@ -163,7 +163,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def write(
-    rows: Sequence[Row],
+    rows: Sequence[RunRow],
     output: Path,
     *,
     title: str,
@@ -184,31 +184,31 @@ def write(
     header, lines = [*_COLUMNS, *varying(rows)], [_line(row, varying(rows)) for row in rows]
     table = io.StringIO(newline="")
     csv.writer(table).writerows([header, *lines])
-    write_aside(files["table"], table.getvalue())
+    atomic_write(files["table"], table.getvalue())
     picture = draw(rows, title=title)
-    write_aside(files["figure"], picture)
+    atomic_write(files["figure"], picture)
     for name, further in (pictures or {}).items():
         files[name] = output / f"{name}.png"
-        write_aside(files[name], further)
+        atomic_write(files[name], further)
     shown = {_TITLES[name]: further for name, further in (pictures or {}).items()}
     shown = shown if "front" in (pictures or {}) else {"Dice against peak memory": picture, **shown}
-    write_aside(files["page"], _page(title, note, header, lines, shown))
+    atomic_write(files["page"], _page(title, note, header, lines, shown))
     return files
 
 
-def draw(rows: Sequence[Row], *, title: str) -> bytes:
-    """Dice against peak memory, a colour a network, as PNG; runs stopped early are hollow."""
+def draw(rows: Sequence[RunRow], *, title: str) -> bytes:
+    """Dice against peak memory, a color a network, as PNG; runs stopped early are hollow."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for network in sorted({row.network for row in rows}):
-        colour = axes.plot([], [], "o", label=network)[0].get_color()
+        color = axes.plot([], [], "o", label=network)[0].get_color()
         for row in rows:
             if row.network == network and row.dice is not None and row.memory_gib is not None:
-                face = colour if row.status == "finished" else "none"
-                axes.plot(row.memory_gib, row.dice, "o", color=colour, markerfacecolor=face)
+                face = color if row.status == "finished" else "none"
+                axes.plot(row.memory_gib, row.dice, "o", color=color, markerfacecolor=face)
     axes.set(xscale="log", xlabel="peak memory of a training step (GiB)", ylabel="Dice (validation)")
     for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
@@ -220,7 +220,7 @@ def draw(rows: Sequence[Row], *, title: str) -> bytes:
     return sink.getvalue()
 
 
-def _row(run: "Run") -> Row:
+def _row(run: "Run") -> RunRow:
     metrics, tags = run.data.metrics, run.data.tags
     status = str(run.info.status).lower()
     if INFEASIBLE in tags:
@@ -228,11 +228,11 @@ def _row(run: "Run") -> Row:
     elif status == "killed":
         reason = tags.get(STOPPED, "killed")
         status = STOPPED_EARLY if reason == EARLY else reason
-    return Row(
+    return RunRow(
         name=run.info.run_name or run.info.run_id,
         network=tags.get("network", "unknown"),
         status=status,
-        dice=metrics.get(SCORE),
+        dice=metrics.get(VAL_DICE),
         memory_gib=metrics.get(MEMORY),
         step_s=metrics.get(STEP_TIME),
         case_s=metrics.get(CASE_TIME),
@@ -244,7 +244,7 @@ def _row(run: "Run") -> Row:
     )
 
 
-def _line(row: Row, params: Sequence[str]) -> list[Any]:
+def _line(row: RunRow, params: Sequence[str]) -> list[Any]:
     return [row.name, row.status, *row.numbers, *(row.params.get(name) for name in params)]
 
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.tracking.client import STOPPED, Point, RunSpec, Tracker, Tracking
+from ossnet.distributed.tracking.client import STOPPED, MetricPoint, RunSpec, Tracker, TrackingConfig
 from ossnet.errors import UserError
 from ossnet.output.console import say
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
-_PATIENCE_S = 60
+_TIMEOUT_S = 60
 _INTERNAL = {"step", "final"}  # of an epoch's metrics: for the scheduler, not for people
 
 
 @dataclass
-class Ending:
+class RunResult:
     """What a run is closed with; its block fills it in."""
 
     tags: dict[str, str] = field(default_factory=dict)
@@ -34,10 +34,10 @@ class Ending:
 
 
 @contextmanager
-def running_tracker(tracking: Tracking, study: str | None = None) -> Iterator["ActorHandle[Tracker]"]:
+def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterator["ActorHandle[Tracker]"]:
     """A tracker in a process of its own on this node, its store made before any worker starts.
 
-    The process ends with the block; what was opened with `keep_open` inside is written by then. Where it is
+    The process ends with the block; what was opened with `mlflow_run` inside is written by then. Where it is
     killed, as when memory runs out, another one takes its place and does again what was not done.
 
     Args:
@@ -59,9 +59,9 @@ def running_tracker(tracking: Tracking, study: str | None = None) -> Iterator["A
     )
     tracker = actor.remote(tracking, study)
     try:
-        ray.get(tracker.experiment.remote(), timeout=_PATIENCE_S)
+        ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
     except ray.exceptions.GetTimeoutError as error:
-        msg = f"MLflow store {tracking.uri} does not answer within {_PATIENCE_S} s: check MLFLOW_TRACKING_URI"
+        msg = f"MLflow store {tracking.uri} does not answer within {_TIMEOUT_S} s: check MLFLOW_TRACKING_URI"
         raise UserError(msg) from error
     except ray.exceptions.RayError as error:
         reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
@@ -74,9 +74,9 @@ def running_tracker(tracking: Tracking, study: str | None = None) -> Iterator["A
 
 
 @contextmanager
-def keep_open(
+def mlflow_run(
     tracker: "ActorHandle[Tracker]", spec: RunSpec, documents: Mapping[str, str]
-) -> Iterator[Ending]:
+) -> Iterator[RunResult]:
     """Keep a run open inside the block; it ends as the block does, and leaving waits until all is written.
 
     Args:
@@ -84,7 +84,7 @@ def keep_open(
     """
     calls: list[ObjectRef[Any]] = [tracker.open_run.remote(spec)]
     calls += [tracker.document.remote(spec.id, text, name) for name, text in documents.items()]
-    ending = Ending()
+    ending = RunResult()
     try:
         yield ending
     except KeyboardInterrupt:
@@ -113,18 +113,18 @@ def settle(calls: "list[ObjectRef[Any]]", tracker: "ActorHandle[Tracker]") -> No
         say(f"warning: MLflow misses something: {reason}")
 
 
-class RunLog:
+class MetricBuffer:
     """One run as its training process sees it: metrics are handed over in batches, without waiting."""
 
     def __init__(self, tracker: "ActorHandle[Tracker]", run: str, *, every_s: float = 2.0) -> None:
         self._tracker, self._run, self._every_s = tracker, run, every_s
-        self._points: list[Point] = []
+        self._points: list[MetricPoint] = []
         self._sent = time.monotonic()
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
         """Note metrics of a step."""
         now = time.time_ns() // 1_000_000
-        self._points += [Point(name, float(value), step, now) for name, value in metrics.items()]
+        self._points += [MetricPoint(name, float(value), step, now) for name, value in metrics.items()]
         if time.monotonic() - self._sent > self._every_s:
             self.send()
 

@@ -21,12 +21,12 @@ STOPPED = "stopped"
 _SQLITE = "sqlite:///"
 _PARAMS, _METRICS = 100, 1000  # what MLflow takes in one request
 _RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later
-_PAUSE_S = 2.0  # before a store that did not answer is asked again
-_PATIENCE_S = 300.0  # how long the end of a study waits for it
+_BACKOFF_S = 2.0  # before a store that did not answer is asked again
+_TIMEOUT_S = 300.0  # how long the end of a study waits for it
 _KEEP_OUT = {"state.pt"}  # only needed to go on with the training
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """One value of one metric."""
 
     name: str
@@ -36,16 +36,16 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tracking:
+class TrackingConfig:
     """Where runs are written."""
 
     uri: str
     experiment: str
-    artefacts: str | None
+    artifact_location: str | None
     """Where a new experiment keeps its files; None leaves it to the tracking server."""
 
     @classmethod
-    def at(cls, folder: Path, experiment: str) -> "Tracking":
+    def at(cls, folder: Path, experiment: str) -> "TrackingConfig":
         """`MLFLOW_TRACKING_URI` where it is set, else `mlflow.db` and `mlartifacts` in `folder`."""
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / 'mlflow.db'}"
         if not uri.startswith(_SQLITE):
@@ -68,7 +68,7 @@ class Tracking:
     @property
     def open_command(self) -> str:
         """The command that shows the runs in a browser."""
-        return f"mlflow ui --backend-store-uri {self.uri}" if self.artefacts else f"open {self.uri}"
+        return f"mlflow ui --backend-store-uri {self.uri}" if self.artifact_location else f"open {self.uri}"
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class RunSpec:
 class Tracker:
     """The only writer of a store. Every method may be repeated: runs are found again by their id.
 
-    It lives in an actor (`runs.running_tracker`), so that training never waits for the store. While the store
+    It lives in an actor (`runs.start_tracker`), so that training never waits for the store. While the store
     does not answer, all that it is told waits in memory, in order; what the store refuses is raised.
 
     Args:
         study: the id of the run that is the parent of all others.
     """
 
-    def __init__(self, tracking: Tracking, study: str | None = None) -> None:
+    def __init__(self, tracking: TrackingConfig, study: str | None = None) -> None:
         import mlflow
 
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -123,7 +123,7 @@ class Tracker:
         """Add tags to a run."""
         self._tell(lambda: self._set_tags(self._run_id(run), tags))
 
-    def log(self, run: str, points: Sequence[Point]) -> None:
+    def log(self, run: str, points: Sequence[MetricPoint]) -> None:
         """Add metrics; a step that a run has already is left out, as a resumed run repeats some."""
         latest = self._latest.setdefault(run, {})
         latest.update({point.name: point.value for point in points})
@@ -150,18 +150,18 @@ class Tracker:
         self.flush()
         return register(self._client, self._run_id(run), checkpoint, name)
 
-    def flush(self, patience_s: float = _PATIENCE_S) -> None:
+    def flush(self, patience_s: float = _TIMEOUT_S) -> None:
         """Write what is left, and raise if the store does not answer for so long."""
         until = time.monotonic() + patience_s
         while self._outbox:
             try:
                 self._outbox[0]()
             except Exception as error:
-                if _lasting(error):
+                if _is_permanent(error):
                     self._outbox.popleft()
-                if _lasting(error) or time.monotonic() > until:
+                if _is_permanent(error) or time.monotonic() > until:
                     raise
-                time.sleep(_PAUSE_S)
+                time.sleep(_BACKOFF_S)
             else:
                 self._outbox.popleft()
 
@@ -173,9 +173,9 @@ class Tracker:
         try:
             self.flush(patience_s=0.0)
         except Exception as error:
-            if _lasting(error):
+            if _is_permanent(error):
                 raise
-            self._asked_again_at = time.monotonic() + _PAUSE_S
+            self._asked_again_at = time.monotonic() + _BACKOFF_S
 
     def _open(self, spec: RunSpec) -> None:
         known = self._find_run(spec.id)
@@ -188,7 +188,7 @@ class Tracker:
         self._log_params(run_id, spec.params)
         self._set_tags(run_id, spec.tags)
 
-    def _log(self, run: str, points: Sequence[Point]) -> None:
+    def _log(self, run: str, points: Sequence[MetricPoint]) -> None:
         from mlflow.entities import Metric
 
         for start in range(0, len(points), _METRICS):
@@ -243,10 +243,12 @@ class Tracker:
         history = self._client.get_metric_history
         return {name: max(m.step for m in history(run.info.run_id, name)) for name in run.data.metrics}
 
-    def _find_experiment(self, tracking: Tracking) -> str:
+    def _find_experiment(self, tracking: TrackingConfig) -> str:
         found = self._client.get_experiment_by_name(tracking.experiment)
         if found is None:
-            return self._client.create_experiment(tracking.experiment, artifact_location=tracking.artefacts)
+            return self._client.create_experiment(
+                tracking.experiment, artifact_location=tracking.artifact_location
+            )
         if found.lifecycle_stage != "active":
             msg = (
                 f"experiment {tracking.experiment!r} is deleted in {tracking.uri}: restore it or name another"
@@ -259,7 +261,7 @@ def _text(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _lasting(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     """Whether a request that failed would fail again, whatever becomes of the store."""
     from mlflow.exceptions import MlflowException
 

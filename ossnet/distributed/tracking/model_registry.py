@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ossnet.data import Task
-from ossnet.metric_names import MEMORY, SCORE
+from ossnet.metric_names import MEMORY, VAL_DICE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,7 +53,7 @@ def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -
     client.finalize_logged_model(model.model_id, "READY")
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    told = {each: f"{run.data.metrics[each]:.4f}" for each in (SCORE, MEMORY) if each in run.data.metrics}
+    told = {each: f"{run.data.metrics[each]:.4f}" for each in (VAL_DICE, MEMORY) if each in run.data.metrics}
     made = client.create_model_version(
         name,
         model.artifact_location,  # its models:/ address would be looked up in this process's default store

@@ -14,9 +14,9 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from ossnet.data.imaging.nifti import stem
 from ossnet.errors import UserError
 from ossnet.inference import Predictor
-from ossnet.inference.batch.cache import Outcome
-from ossnet.inference.batch.inputs import Scanned, find_scans
-from ossnet.inference.batch.runner import Order, one_by_one, predict_scans
+from ossnet.inference.batch.cache import PredictionResult
+from ossnet.inference.batch.inputs import ScanInput, find_scans
+from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
 
 
 class NiftiModel(PythonModel):
@@ -34,12 +34,12 @@ class NiftiModel(PythonModel):
 
         Returns:
             A row a scan: its `case`; the path of its `segmentation`, on the scan's own grid; every class's
-            millilitres (`CLASS_ml`); and `problem`, the reason where it could not be segmented.
+            milliliters (`CLASS_ml`); and `problem`, the reason where it could not be segmented.
 
         Raises:
             UserError: two rows would be written to the same file.
         """
-        order = Order(self._checkpoint, Path((params or {})["output"]).absolute())
+        order = PredictionJob(self._checkpoint, Path((params or {})["output"]).absolute())
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict("records")
         scans = [self._scan(place, row) for place, row in enumerate(rows)]
         names = [scan.case for scan in scans]
@@ -47,24 +47,24 @@ class NiftiModel(PythonModel):
         if twice is not None:
             msg = f"two rows would both be written as {twice}: predict them into folders of their own"
             raise UserError(msg)
-        predict = partial(one_by_one, self._predictor, order)
+        predict = partial(predict_sequential, self._predictor, order)
         return pd.DataFrame([_told(outcome) for outcome in predict_scans(order, scans, predict)])
 
-    def _scan(self, place: int, row: dict[str, str | None]) -> Scanned:
+    def _scan(self, place: int, row: dict[str, str | None]) -> ScanInput:
         files = [Path(path) for path in row.values() if path is not None]
         case = stem(files[0]) if files else f"row {place}"
         try:
             found = find_scans(files, self._predictor.task)
         except UserError as error:
-            return Scanned(case, problem=str(error))
+            return ScanInput(case, problem=str(error))
         if len(found) == 1:
             return found[0]
         modalities = ", ".join(self._predictor.task.modalities)
         problem = f"row {place}: expected the files of one scan ({modalities}), found {len(found)} scans"
-        return Scanned(case, problem=problem)
+        return ScanInput(case, problem=problem)
 
 
-def _told(outcome: Outcome) -> dict[str, Any]:
+def _told(outcome: PredictionResult) -> dict[str, Any]:
     volumes = {f"{name}_ml": volume for name, volume in outcome.volumes_ml.items()}
     path = None if outcome.output is None else str(outcome.output)
     return {"case": outcome.case, "segmentation": path, **volumes, "problem": outcome.problem}

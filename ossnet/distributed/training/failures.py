@@ -6,7 +6,7 @@ from ossnet.errors import OutOfMemory, UserError
 from ossnet.metric_names import MISTAKE, OUT_OF_MEMORY
 
 
-def verdict(error: Exception) -> dict[str, str | float] | None:
+def permanent_failure(error: Exception) -> dict[str, str | float] | None:
     """The end as a result; None for a loss that another try may mend."""
     if isinstance(error, OutOfMemory):
         return {MISTAKE: str(error), OUT_OF_MEMORY: _capacity_gib()}

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.resources import Share
-from ossnet.distributed.data.sharding import ReferenceSharding, reference_dataset, shard_references
+from ossnet.distributed.cluster.resources import WorkerResources
+from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 from ossnet.distributed.reports.compute_cost import with_gpu_hours
-from ossnet.distributed.tracking.actor import RunLog, device_tag
-from ossnet.distributed.training.failures import verdict
+from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
+from ossnet.distributed.training.failures import permanent_failure
 from ossnet.errors import UserError
-from ossnet.metric_names import EPOCH, MISTAKE, RESUMED, SCORE, told
+from ossnet.metric_names import EPOCH, MISTAKE, RESUMED, VAL_DICE, told
 from ossnet.sampling.sampler import check_batch
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _FAILED_STARTS = 2  # Ray's own default tries to place workers for ever
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainSpec:
     """What a run is, as its workers get it."""
 
     config: str
@@ -44,7 +44,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainResult:
     """What a finished run leaves."""
 
     metrics: dict[str, float]
@@ -63,11 +63,11 @@ class Outcome:
 class TrainReporter:
     """Reports to Ray Train on every rank and, on rank 0, to the tracker."""
 
-    def __init__(self, log: RunLog | None, *, gpus: float) -> None:
+    def __init__(self, log: MetricBuffer | None, *, gpus: float) -> None:
         self._log, self._gpus = log, gpus
 
     def step(self, metrics: dict[str, float], step: int) -> None:
-        """Metrics of one optimiser step."""
+        """Metrics of one optimizer step."""
         if self._log is not None:
             self._log.add(metrics, step)
 
@@ -87,10 +87,10 @@ def fit(
     store: Store,
     *,
     output: Path,
-    job: Job,
+    job: TrainSpec,
     workers: int,
-    share: Share,
-) -> Outcome:
+    share: WorkerResources,
+) -> TrainResult:
     """Train with Ray Train; a run that is already in `output` goes on from its last checkpoint.
 
     `output` gets `config.json`, Ray's own run folder and, at the end, `checkpoint`: the best by validation
@@ -112,9 +112,9 @@ def trainer(
     config: Config,
     store: Store,
     *,
-    job: Job,
+    job: TrainSpec,
     workers: int,
-    share: Share,
+    share: WorkerResources,
     name: str,
     storage: Path,
     callbacks: Sequence["UserCallback"] = (),
@@ -134,10 +134,10 @@ def trainer(
             storage_path=str(storage),
             callbacks=list(callbacks),
             failure_config=FailureConfig(max_failures=_LOST_WORKERS, controller_failure_limit=_FAILED_STARTS),
-            checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=SCORE),
+            checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=VAL_DICE),
         ),
         datasets={"references": reference_dataset(store, config.training)},
-        dataset_config=ReferenceSharding(),
+        dataset_config=DeterministicSharding(),
     )
 
 
@@ -149,9 +149,9 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     from ossnet.training_run import run_training
 
-    job: Job = settings["job"]
+    job: TrainSpec = settings["job"]
     torch.set_num_threads(settings["cpus"])
-    log = RunLog(job.tracker, job.run) if get_context().get_world_rank() == 0 else None
+    log = MetricBuffer(job.tracker, job.run) if get_context().get_world_rank() == 0 else None
     try:
         with _resumed() as folder:
             if log is not None:
@@ -165,7 +165,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 device=str(get_device()),
             )
     except Exception as error:
-        end = verdict(error)
+        end = permanent_failure(error)
         if end is None:
             raise
         return end
@@ -184,17 +184,17 @@ def _resumed() -> Iterator[Path | None]:
         yield Path(folder)
 
 
-def _keep_best(result: "Result", target: Path) -> Outcome:
+def _keep_best(result: "Result", target: Path) -> TrainResult:
     """Copy the best checkpoint by validation Dice (without validation, the last) aside, then to its place."""
     mistake = (result.return_value or {}).get(MISTAKE)
     if mistake:
         raise UserError(mistake)
-    scored = [kept for kept in result.best_checkpoints if SCORE in kept[1]]
+    scored = [kept for kept in result.best_checkpoints if VAL_DICE in kept[1]]
     last = max(result.best_checkpoints, key=lambda kept: kept[1][EPOCH])
-    checkpoint, metrics = max(scored, key=lambda kept: kept[1][SCORE], default=last)
+    checkpoint, metrics = max(scored, key=lambda kept: kept[1][VAL_DICE], default=last)
     aside = target.with_name(f".{target.name}")
     shutil.rmtree(aside, ignore_errors=True)
     checkpoint.to_directory(str(aside))
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
-    return Outcome(metrics=metrics, checkpoint=target)
+    return TrainResult(metrics=metrics, checkpoint=target)

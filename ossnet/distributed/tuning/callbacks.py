@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from ossnet.config import Config
-from ossnet.distributed.cluster.oom_patch import HOST_MEMORY, MemoryKills
+from ossnet.distributed.cluster.oom_patch import HOST_MEMORY, HostOOMMonitor
 from ossnet.distributed.tracking.actor import settle
-from ossnet.distributed.tracking.client import STOPPED, Point, RunSpec
+from ossnet.distributed.tracking.client import STOPPED, MetricPoint, RunSpec
 from ossnet.distributed.tuning.checkpoints import folder_name
 from ossnet.distributed.tuning.search_space import short
-from ossnet.distributed.tuning.storage import Notebook
-from ossnet.distributed.tuning.trial_counts import Tally
+from ossnet.distributed.tuning.storage import TuningStudy
+from ossnet.distributed.tuning.trial_counts import TrialCounts
 from ossnet.metric_names import (
     EARLY,
     EPOCH,
@@ -25,7 +25,7 @@ from ossnet.metric_names import (
     MISTAKE,
     OUT_OF_MEMORY,
     PREDICTED,
-    SCORE,
+    VAL_DICE,
     VARIED,
 )
 from ossnet.output.console import say
@@ -69,7 +69,7 @@ def last_checkpoint(trial: "Trial") -> Path | None:
     return Path(path) if path else None
 
 
-class Bookkeeper(Callback):
+class MLflowCallback(Callback):
     """Opens and closes the trials' MLflow runs; a trial that is stopped cannot do so itself."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Bookkeeper(Callback):
         *,
         limit_s: float | None,
         budget_gib: float | None,
-        kills: MemoryKills,
+        kills: HostOOMMonitor,
     ) -> None:
         self._tracker, self._tags, self._budget_gib = tracker, dict(tags), budget_gib
         self._kills = kills
@@ -111,7 +111,7 @@ class Bookkeeper(Callback):
         self._calls.append(self._tracker.document.remote(spec.id, config.to_json(), "config.json"))
         predicted = trial.config["predicted_gib"]
         if predicted is not None:
-            points = [Point(PREDICTED, predicted, 0, time.time_ns() // 1_000_000)]
+            points = [MetricPoint(PREDICTED, predicted, 0, time.time_ns() // 1_000_000)]
             self._calls.append(self._tracker.log.remote(spec.id, points))
 
     def on_trial_result(
@@ -173,16 +173,16 @@ def infeasible(
 
 
 @dataclass
-class Progress(Callback):
+class ProgressReporter(Callback):
     """A line for each training that ends, and now and then one for those that run."""
 
     trials: int
     metrics: Mapping[str, Mapping[str, float]]
     """The last known ones, by trial."""
-    notebook: Notebook
+    notebook: TuningStudy
     budget_gib: float | None
     limit_s: float | None
-    kills: MemoryKills
+    kills: HostOOMMonitor
     every_s: float = 20.0
     _told: float = field(default_factory=time.monotonic)
     _began: float = field(default_factory=time.monotonic)
@@ -204,7 +204,7 @@ class Progress(Callback):
         if MISTAKE in result and excess is None:
             self._end(trial, f"failed: {result[MISTAKE]}")
             return
-        dice = f"Dice {known[SCORE]:.4f}" if SCORE in known else "no Dice yet"
+        dice = f"Dice {known[VAL_DICE]:.4f}" if VAL_DICE in known else "no Dice yet"
         memory = f"{known[MEMORY]:.3f} GiB" if MEMORY in known else "memory not measured"
         took = f"{result.get('time_total_s', 0.0):.0f} s"
         how = "finished" if result.get(FINAL) else "stopped early"
@@ -220,10 +220,10 @@ class Progress(Callback):
         self._ended += 1
         self._told = time.monotonic()
         params = ", ".join(f"{name}={short(value)}" for name, value in trial.config["params"].items())
-        tally = Tally.of(self.notebook)
+        tally = TrialCounts.of(self.notebook)
         say(f"{tally.ended}/{self.trials}  {title(trial)} ({params})  {text}  | {tally}{self._left(tally)}")
 
-    def _left(self, tally: Tally) -> str:
+    def _left(self, tally: TrialCounts) -> str:
         """How long the rest may take, as the ended ones took."""
         took = time.monotonic() - self._began
         left = took / self._ended * max(self.trials - tally.ended, 0)

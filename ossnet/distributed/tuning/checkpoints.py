@@ -15,7 +15,7 @@ def folder_name(number: int, seed: int, trial_id: str) -> str:
     return f"{number:03d}.{seed}-{trial_id}"
 
 
-def newest_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | None:
+def latest_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | None:
     """The last whole checkpoint that a training left; copies that a loss cut short are passed over.
 
     Args:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from ossnet.config_tree import unknown
+from ossnet.config_tree import did_you_mean
 from ossnet.errors import UserError
-from ossnet.metric_names import MEMORY, SCORE
+from ossnet.metric_names import MEMORY, VAL_DICE
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 SamplerName = Literal["tpe", "gp", "nsga2"]
 VIOLATION = "violation_gib"
 """Attribute of a trial: by how much it misses the budget; none or less is feasible."""
-OBJECTIVES = {"dice": (SCORE, "maximize"), "memory": (MEMORY, "minimize")}
+OBJECTIVES = {"dice": (VAL_DICE, "maximize"), "memory": (MEMORY, "minimize")}
 _LEARN_FROM_VALUES = {"gp", "nsga2"}
 
 
 @dataclass(frozen=True)
-class Goals:
+class OptimizationConfig:
     """A study's objectives, its budget and its sampler."""
 
     budget_gib: float | None = None
@@ -38,7 +38,7 @@ class Goals:
         """Refuse objectives that nothing can be compared by, and less than one seed."""
         for name in self.objectives:
             if name not in OBJECTIVES:
-                raise UserError(unknown("objective", name, OBJECTIVES))
+                raise UserError(did_you_mean("objective", name, OBJECTIVES))
         if self.objectives not in {("dice",), ("dice", "memory")}:
             msg = f"objectives {','.join(self.objectives)}: expected dice, or dice,memory"
             raise UserError(msg)
@@ -52,7 +52,7 @@ class Goals:
         return [OBJECTIVES[name][1] for name in self.objectives]
 
     @property
-    def needs_values(self) -> bool:
+    def ignores_pruned(self) -> bool:
         """Whether the sampler learns from trials with values only: it would not see a pruned one."""
         return self.sampler in _LEARN_FROM_VALUES
 

@@ -7,14 +7,14 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.tuning.search_space import Space, configure, draws
 from ossnet.errors import UserError
-from ossnet.planning.estimator import Forecast
+from ossnet.planning.estimator import PeakEstimator
 
 _SURVEY_S = 20.0  # what a look at the whole space may take
 _FEWEST = 8
 
 
 @dataclass(frozen=True)
-class Survey:
+class FeasibilityEstimate:
     """How much of a space fits a budget, by random draws."""
 
     drawn: int
@@ -35,7 +35,9 @@ class Survey:
         )
 
 
-def survey(space: Space, base: Config, store: Store, forecast: Forecast, budget_gib: float) -> Survey:
+def survey(
+    space: Space, base: Config, store: Store, forecast: PeakEstimator, budget_gib: float
+) -> FeasibilityEstimate:
     """Draw from a space at random, for some seconds at most, and predict every draw.
 
     Raises:
@@ -47,7 +49,7 @@ def survey(space: Space, base: Config, store: Store, forecast: Forecast, budget_
         if time.monotonic() - began > _SURVEY_S and len(peaks) >= _FEWEST:
             break
     fitting = sum(peak <= budget_gib for peak in peaks)
-    found = Survey(len(peaks), fitting, min(peaks), max(peaks))
+    found = FeasibilityEstimate(len(peaks), fitting, min(peaks), max(peaks))
     if not fitting:
         msg = (
             f"{space.path.name}: none of {found.drawn} random configurations fits {budget_gib:.3g} GiB, the "

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from ossnet.distributed.cluster.oom_patch import MemoryKills
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
-from ossnet.metric_names import EPOCH, MEMORY, SCORE
+from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.metric_names import EPOCH, MEMORY, VAL_DICE
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -21,20 +21,20 @@ _FEWEST = 3  # trials whose median says something
 Curve = dict[int, float]
 
 
-class Judge(FIFOScheduler):
+class EarlyStoppingScheduler(FIFOScheduler):
     """Compares validation Dice epoch by epoch; ends as well what measures above the budget."""
 
     def __init__(
         self,
-        config: StoppingConfig,
+        config: EarlyStoppingConfig,
         *,
         first: int,
         history: Mapping[int, Curve],
         budget_gib: float | None,
-        kills: MemoryKills,
+        kills: HostOOMMonitor,
     ) -> None:
         super().__init__()
-        self._config, self._grace = config, config.grace_epochs or first
+        self._config, self._grace = config, config.grace_period or first
         self._curves = {number: dict(curve) for number, curve in history.items()}
         self._budget_gib, self._kills = budget_gib, kills
 
@@ -48,29 +48,31 @@ class Judge(FIFOScheduler):
         """Whether the trial goes on."""
         if self._budget_gib is not None and result.get(MEMORY, 0.0) > self._budget_gib:
             return TrialScheduler.STOP
-        if SCORE not in result or trial.config["seed"] > 0:  # further seeds serve to judge a finished trial
+        if (
+            VAL_DICE not in result or trial.config["seed"] > 0
+        ):  # further seeds serve to judge a finished trial
             return TrialScheduler.CONTINUE
         number, epoch = trial.config["number"], int(result[EPOCH])
-        behind = self.behind(number, epoch, result[SCORE])
-        self._curves.setdefault(number, {}).setdefault(epoch, result[SCORE])  # the first telling counts
+        behind = self.behind(number, epoch, result[VAL_DICE])
+        self._curves.setdefault(number, {}).setdefault(epoch, result[VAL_DICE])  # the first telling counts
         return TrialScheduler.STOP if behind else TrialScheduler.CONTINUE
 
     def behind(self, number: int, epoch: int, score: float) -> bool:
         """Whether a trial that comes to an epoch with this Dice should end there."""
-        if epoch < self._grace or self._config.rule == "none":
+        if epoch < self._grace or self._config.algorithm == "none":
             return False
         own = self._curves.get(number, {})
         others = [curve for other, curve in self._curves.items() if other != number]
-        if self._config.rule == "median":
+        if self._config.algorithm == "median":
             means = [_mean_until(curve, epoch) for curve in others if max(curve) >= epoch]
             return len(means) >= _FEWEST and max([*own.values(), score]) < median(means)
         rung = self._grace
-        while rung * self._config.reduction <= epoch:
-            rung *= self._config.reduction
+        while rung * self._config.reduction_factor <= epoch:
+            rung *= self._config.reduction_factor
         if any(known >= rung for known in own):  # it was let go on from there
             return False
         rivals = [curve[at] for curve in others if (at := _arrival(curve, rung)) is not None]
-        return bool(rivals) and score < _cutoff(rivals, self._config.reduction)
+        return bool(rivals) and score < _cutoff(rivals, self._config.reduction_factor)
 
 
 def _arrival(curve: Curve, rung: int) -> int | None:

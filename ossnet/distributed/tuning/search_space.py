@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.data.store.dataset_info import Study
+from ossnet.data.store.dataset_info import DatasetSpec
 from ossnet.errors import UserError
 from ossnet.sampling.sampler import check_batch
 
@@ -53,7 +53,7 @@ class Space:
         return Space, (self.path,)
 
 
-def configure(base: Config, changes: Mapping[str, Any], store: Study) -> Config:
+def configure(base: Config, changes: Mapping[str, Any], store: DatasetSpec) -> Config:
     """A trial's configuration: the network it names, else `base`'s; the rest of `base`; the changes.
 
     Raises:
@@ -63,7 +63,7 @@ def configure(base: Config, changes: Mapping[str, Any], store: Study) -> Config:
     network = values.pop(NETWORK, None)
     if network is not None:
         base = replace(base, model=Config.preset(network, store).model)
-    return base.replace(values).for_store(store)
+    return base.replace(values).resolve_for(store)
 
 
 def check_space(space: Space, base: Config, store: Store, *, workers: int) -> None:
@@ -101,7 +101,7 @@ def draws(
         yield trial.params, changes
 
 
-def draw(path: Path, base: Config, study: Study, *, count: int) -> list[tuple[str, Config]]:
+def draw(path: Path, base: Config, study: DatasetSpec, *, count: int) -> list[tuple[str, Config]]:
     """Configurations drawn from a space file at random, each with what it decided in a line.
 
     Raises:

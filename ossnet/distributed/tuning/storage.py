@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ossnet.distributed.tracking.client import TRIAL
-from ossnet.distributed.tuning.config import VIOLATION, Goals
+from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import INFEASIBLE
 
@@ -28,7 +28,7 @@ ERROR = "error"
 WARM = "from an earlier study"
 
 
-class Notebook(optuna.Study):
+class TuningStudy(optuna.Study):
     """A study whose stopped trials keep their intermediate values whatever the number of objectives."""
 
     @property
@@ -37,7 +37,7 @@ class Notebook(optuna.Study):
         return self.directions[0]
 
     @classmethod
-    def at(cls, database: Path, name: str, goals: Goals) -> "Notebook":
+    def at(cls, database: Path, name: str, goals: OptimizationConfig) -> "TuningStudy":
         """The study in a SQLite file, made where there is none.
 
         Raises:
@@ -121,7 +121,7 @@ def report(trial: optuna.Trial, value: float, step: int) -> None:
     trial.storage.set_trial_intermediate_value(trial._trial_id, step, value)
 
 
-def constrain(trial: optuna.Trial, violation_gib: float) -> None:
+def set_constraint(trial: optuna.Trial, violation_gib: float) -> None:
     """Note by how much a trial misses the budget, for samplers of any version."""
     trial.set_user_attr(VIOLATION, violation_gib)
     if hasattr(trial, "set_constraint"):
@@ -133,6 +133,6 @@ def feasible(trial: FrozenTrial) -> bool:
     return INFEASIBLE not in trial.user_attrs
 
 
-def histories(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, float]]:
+def learning_curves(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, float]]:
     """Validation Dice by epoch, by trial."""
     return {trial.number: dict(trial.intermediate_values) for trial in trials if trial.intermediate_values}

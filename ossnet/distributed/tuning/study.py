@@ -10,19 +10,25 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.config_tree import flatten
 from ossnet.data import Store
-from ossnet.distributed.cluster.gpu_sharing import Widen
-from ossnet.distributed.cluster.oom_patch import MemoryKills
-from ossnet.distributed.cluster.placement_groups import Sweep
-from ossnet.distributed.cluster.resources import Plan
-from ossnet.distributed.reports.report import read_rows, told_of, write
-from ossnet.distributed.tracking.actor import keep_open, version_tags
-from ossnet.distributed.tracking.client import RunSpec, Tracking
-from ossnet.distributed.tuning.callbacks import Bookkeeper, Progress, failure, name_of, trial_folder
-from ossnet.distributed.tuning.checkpoints import FOLDER, newest_checkpoint
-from ossnet.distributed.tuning.config import Goals
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
-from ossnet.distributed.tuning.feasibility import Forecast
-from ossnet.distributed.tuning.scheduler import Judge
+from ossnet.distributed.cluster.gpu_sharing import FullGpuOnRetry
+from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
+from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
+from ossnet.distributed.cluster.resources import TrialPlacement
+from ossnet.distributed.reports.report import read_rows, study_summary, write
+from ossnet.distributed.tracking.actor import mlflow_run, version_tags
+from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
+from ossnet.distributed.tuning.callbacks import (
+    MLflowCallback,
+    ProgressReporter,
+    failure,
+    name_of,
+    trial_folder,
+)
+from ossnet.distributed.tuning.checkpoints import FOLDER, latest_checkpoint
+from ossnet.distributed.tuning.config import OptimizationConfig
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning.feasibility import PeakEstimator
+from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import (
@@ -31,15 +37,15 @@ from ossnet.distributed.tuning.storage import (
     METRICS,
     NETWORK_NAME,
     SEEDS,
-    Notebook,
-    histories,
+    TuningStudy,
+    learning_curves,
 )
-from ossnet.distributed.tuning.trainable import Setup, run_here, run_nested
-from ossnet.distributed.tuning.trial_counts import Tally, best_of, dice_of
+from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, train_with_ray
+from ossnet.distributed.tuning.trial_counts import TrialCounts, best_of, dice_of
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
-from ossnet.evaluation.intervals import Interval
-from ossnet.metric_names import SCORE, told
+from ossnet.evaluation.intervals import ConfidenceInterval
+from ossnet.metric_names import VAL_DICE, told
 from ossnet.output.console import say
 
 if TYPE_CHECKING:
@@ -52,7 +58,7 @@ _LOST_TRIALS = 2  # how often a trial starts again from its checkpoint when its 
 
 
 @dataclass(frozen=True)
-class Study:
+class StudySpec:
     """A study to run."""
 
     name: str
@@ -62,9 +68,9 @@ class Study:
     store: Store
     output: Path
     trials: int
-    plan: Plan
-    stopping: StoppingConfig
-    goals: Goals = field(default_factory=Goals)
+    plan: TrialPlacement
+    early_stopping: EarlyStoppingConfig
+    goals: OptimizationConfig = field(default_factory=OptimizationConfig)
     max_time_s: float | None = None
 
     @property
@@ -82,25 +88,25 @@ class Study:
             "space": self.space.path.read_text(),
             "workers": self.plan.workers,
             **flatten(self.goals),
-            **flatten(self.stopping, "stopping."),
+            **flatten(self.early_stopping, "stopping."),
             **self.base.flatten(),
         }
 
 
 @dataclass(frozen=True)
-class Findings:
+class StudyResult:
     """What a study found."""
 
     title: str
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
-    dice: Interval
+    dice: ConfidenceInterval
     """Of the best trial, over its seeds."""
     checkpoint: Path | None
     """Of the best trial, if it came to one; of several seeds the best one's."""
     run: str
     """The id of the training that the checkpoint is of."""
-    tally: Tally
+    tally: TrialCounts
     model: str | None = None
     """Where the Model Registry has it."""
 
@@ -126,7 +132,7 @@ class Findings:
         if self.tally.infeasible or self.tally.refused:
             counts += f", {self.tally.infeasible} over budget, {self.tally.refused} refused as too large"
         best = {"best trial": f"{self.title} ({params})", **told(self.metrics)}
-        if self.dice.half is not None:
+        if self.dice.half_width is not None:
             best["Dice"] = str(self.dice)
         registered = {} if self.model is None else {"registered as": self.model}
         return {**best, "checkpoint": self.checkpoint, **registered, "trials": counts}
@@ -141,19 +147,19 @@ class Findings:
             "refused": self.tally.refused,
         }
         best = {"name": self.title, "params": dict(self.params), "metrics": dict(self.metrics)}
-        seeds = {"mean": self.dice.mean, "half": self.dice.half, "count": self.dice.count}
+        seeds = {"mean": self.dice.mean, "half": self.dice.half_width, "count": self.dice.count}
         found = {"checkpoint": self.checkpoint, "model": self.model}
         return {"best": best | {"dice": seeds}, **found, "trials": trials}
 
 
 def search(
-    study: Study,
-    notebook: Notebook,
+    study: StudySpec,
+    notebook: TuningStudy,
     tracker: "ActorHandle[Tracker]",
     *,
-    forecast: Forecast,
+    forecast: PeakEstimator,
     report: Callable[[], Path],
-) -> Findings:
+) -> StudyResult:
     """Run a study to its end, or go on with one that was left.
 
     `output` gets the Optuna study (`study.db`), Ray Tune's folder and the best trial's `checkpoint`; the page
@@ -164,7 +170,7 @@ def search(
     """
     from mlflow.exceptions import MlflowException
 
-    kills = MemoryKills()
+    kills = HostOOMMonitor()
     searcher = StudySearch(
         study.space,
         base=study.base,
@@ -179,9 +185,11 @@ def search(
         capacity_gib=None if study.plan.packing is None else study.plan.packing.capacity_gib,
     )
     budget = study.goals.budget_gib
-    bookkeeper = Bookkeeper(tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget, kills=kills)
-    progress = Progress(study.trials, bookkeeper.metrics, notebook, budget, study.max_time_s, kills)
-    with keep_open(tracker, _parent(study, notebook), study.documents()) as ending:
+    bookkeeper = MLflowCallback(
+        tracker, version_tags(), limit_s=study.max_time_s, budget_gib=budget, kills=kills
+    )
+    progress = ProgressReporter(study.trials, bookkeeper.metrics, notebook, budget, study.max_time_s, kills)
+    with mlflow_run(tracker, _parent(study, notebook), study.documents()) as ending:
         try:
             _tuner(study, searcher, tracker, [bookkeeper, progress], kills).fit()
         finally:
@@ -194,14 +202,14 @@ def search(
         except MlflowException as error:  # what was found does not depend on it
             say(f"warning: no report was written, jobs/report.py can do so later: {error}")
         findings = replace(findings, model=_register(tracker, findings, study.name))
-        ending.tags = {"best": findings.title, f"best {SCORE}": f"{findings.metrics[SCORE]:.4f}"}
+        ending.tags = {"best": findings.title, f"best {VAL_DICE}": f"{findings.metrics[VAL_DICE]:.4f}"}
     return findings
 
 
-def write_report(tracking: Tracking, study: Study, notebook: Notebook) -> Path:
+def write_report(tracking: TrackingConfig, study: StudySpec, notebook: TuningStudy) -> Path:
     """Write the report of a study to its folder; the page."""
     rows = read_rows(tracking)
-    pictures, note = told_of(notebook, rows, budget_gib=study.goals.budget_gib)
+    pictures, note = study_summary(notebook, rows, budget_gib=study.goals.budget_gib)
     return write(rows, study.output / "report", title=study.name, pictures=pictures, note=note)["page"]
 
 
@@ -228,18 +236,20 @@ def check_old(output: Path) -> None:
 
 
 def _tuner(
-    study: Study,
+    study: StudySpec,
     searcher: StudySearch,
     tracker: "ActorHandle[Tracker]",
     callbacks: list["Callback"],
-    kills: MemoryKills,
+    kills: HostOOMMonitor,
 ) -> "Tuner":
     from ray import tune
 
     nested = study.plan.workers > 1
-    callbacks = [*callbacks, Sweep() if nested else Widen(study.plan)]
-    setup = Setup(store=str(study.store.root), output=str(study.output), tracker=tracker, plan=study.plan)
-    trainable = tune.with_parameters(run_nested if nested else run_here, setup=setup)
+    callbacks = [*callbacks, PlacementGroupCleanup() if nested else FullGpuOnRetry(study.plan)]
+    setup = StudyContext(
+        store=str(study.store.root), output=str(study.output), tracker=tracker, plan=study.plan
+    )
+    trainable = tune.with_parameters(train_with_ray if nested else train_in_process, setup=setup)
     # a nested trial itself holds (almost) nothing, or trials would take the CPUs their own workers wait for
     asks = {"CPU": 0, "memory": 1} if nested else partial(_asks, study.plan)
     return tune.Tuner(
@@ -247,10 +257,10 @@ def _tuner(
         tune_config=tune.TuneConfig(
             num_samples=-1,  # the searcher knows when to end
             search_alg=searcher,
-            scheduler=Judge(
-                study.stopping,
+            scheduler=EarlyStoppingScheduler(
+                study.early_stopping,
                 first=study.base.training.validate_every,
-                history=histories(searcher.study.started()),
+                history=learning_curves(searcher.study.started()),
                 budget_gib=study.goals.budget_gib,
                 kills=kills,
             ),
@@ -269,11 +279,11 @@ def _tuner(
     )
 
 
-def _asks(plan: Plan, config: Mapping[str, Any]) -> dict[str, float]:
+def _asks(plan: TrialPlacement, config: Mapping[str, Any]) -> dict[str, float]:
     return plan.asks(config["expected_gib"]).as_ray()
 
 
-def _parent(study: Study, notebook: Notebook) -> RunSpec:
+def _parent(study: StudySpec, notebook: TuningStudy) -> RunSpec:
     """The study's own run."""
     params = {
         "space": study.space.path.name,
@@ -281,13 +291,13 @@ def _parent(study: Study, notebook: Notebook) -> RunSpec:
         "workers": study.plan.workers,
         "max_time_s": study.max_time_s,
         **flatten(study.goals),
-        **flatten(study.stopping, "stopping."),
+        **flatten(study.early_stopping, "stopping."),
     }
     tags = version_tags() | {STUDY_FILE: str(study.database.absolute())}
     return RunSpec(id=notebook.identity, name=study.name, params=params, tags=tags)
 
 
-def _findings(notebook: Notebook, output: Path, reasons: list[str]) -> Findings:
+def _findings(notebook: TuningStudy, output: Path, reasons: list[str]) -> StudyResult:
     """The best of the trials that finished (if none did, of those that were validated), and how many did."""
     started = notebook.started()
     best = best_of(started)
@@ -297,17 +307,17 @@ def _findings(notebook: Notebook, output: Path, reasons: list[str]) -> Findings:
         msg = f"no trial came to a result: {reason}"
         raise UserError(msg)
     seeds: dict[str, dict[str, float]] = best.user_attrs.get(SEEDS, {})
-    metrics = {SCORE: dice_of(best), **best.user_attrs.get(METRICS, {})}
-    seed = int(max(seeds, key=lambda each: seeds[each][SCORE], default="0"))
+    metrics = {VAL_DICE: dice_of(best), **best.user_attrs.get(METRICS, {})}
+    seed = int(max(seeds, key=lambda each: seeds[each][VAL_DICE], default="0"))
     run = notebook.run_id(best.number, seed)
-    return Findings(
+    return StudyResult(
         title=name_of(best.number, best.user_attrs[NETWORK_NAME]),
         params=best.params,
         metrics=metrics,
-        dice=Interval.of([each[SCORE] for each in seeds.values()] or [metrics[SCORE]]),
-        checkpoint=_keep_checkpoint(newest_checkpoint(output, best.number, seed, run), output / "checkpoint"),
+        dice=ConfidenceInterval.of([each[VAL_DICE] for each in seeds.values()] or [metrics[VAL_DICE]]),
+        checkpoint=_keep_checkpoint(latest_checkpoint(output, best.number, seed, run), output / "checkpoint"),
         run=run,
-        tally=Tally.of(notebook),
+        tally=TrialCounts.of(notebook),
     )
 
 
@@ -323,7 +333,7 @@ def _keep_checkpoint(checkpoint: Path | None, target: Path) -> Path | None:
     return target
 
 
-def _register(tracker: "ActorHandle[Tracker]", findings: Findings, name: str) -> str | None:
+def _register(tracker: "ActorHandle[Tracker]", findings: StudyResult, name: str) -> str | None:
     """The address of the best network in the Model Registry."""
     import ray
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.resources import Plan
+from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.reports.compute_cost import with_gpu_hours
-from ossnet.distributed.tracking.actor import RunLog, device_tag
-from ossnet.distributed.training.failures import verdict
-from ossnet.distributed.training.trainer import Job, trainer
+from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
+from ossnet.distributed.training.failures import permanent_failure
+from ossnet.distributed.training.trainer import TrainSpec, trainer
 from ossnet.distributed.tuning.checkpoints import NESTED
 from ossnet.metric_names import COST, MISTAKE, OUT_OF_MEMORY, RESUMED
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setup:
+class StudyContext:
     """What all trials of a study share."""
 
     store: str
     output: str
     tracker: "ActorHandle[Tracker]"
-    plan: Plan
+    plan: TrialPlacement
 
 
 class TuneReporter:
     """Reports to Ray Tune and the tracker, from the trial's own process."""
 
-    def __init__(self, log: RunLog, *, gpus: float) -> None:
+    def __init__(self, log: MetricBuffer, *, gpus: float) -> None:
         self._log, self._gpus = log, gpus
         self._began = time.process_time()
 
     def step(self, metrics: dict[str, float], step: int) -> None:
-        """Metrics of one optimiser step."""
+        """Metrics of one optimizer step."""
         self._log.add(metrics, step)
 
     def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
@@ -56,15 +56,15 @@ class TuneReporter:
         tune.report(metrics, checkpoint=folder)
 
 
-def run_here(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
+def train_in_process(config: dict[str, Any], setup: StudyContext) -> dict[str, Any] | None:
     """A trial of one worker. What every try would repeat is reported as its result, not raised."""
-    from ossnet.distributed.cluster.gpu_sharing import Held
+    from ossnet.distributed.cluster.gpu_sharing import TrialResources
     from ossnet.training_run import run_training
 
-    held = Held()
-    _give_back_memory()
-    held.keep_to_it()
-    log = RunLog(setup.tracker, config["run"])
+    held = TrialResources()
+    _release_memory()
+    held.apply_limits()
+    log = MetricBuffer(setup.tracker, config["run"])
     try:
         with _resumed(config["resume_from"]) as folder:
             log.tag(device_tag() | held.tag() | ({RESUMED: folder.name} if folder else {}))
@@ -75,14 +75,14 @@ def run_here(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
                 resume_from=folder,
             )
     except Exception as error:
-        end = verdict(error)
+        end = permanent_failure(error)
         if end is None or (OUT_OF_MEMORY in end and held.shares):  # it goes on with a whole GPU
             raise
         return end
     return None
 
 
-def run_nested(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
+def train_with_ray(config: dict[str, Any], setup: StudyContext) -> dict[str, Any] | None:
     """A trial of several workers; named by the trial, so that it goes on where it stood if started again."""
     from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -90,7 +90,7 @@ def run_nested(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
     result = trainer(
         Config.from_json(config["config"]),
         Store.open(Path(setup.store)),
-        job=Job(config=config["config"], store=setup.store, run=name, tracker=setup.tracker),
+        job=TrainSpec(config=config["config"], store=setup.store, run=name, tracker=setup.tracker),
         workers=setup.plan.workers,
         share=setup.plan.share,
         name=name,
@@ -103,7 +103,7 @@ def run_nested(config: dict[str, Any], setup: Setup) -> dict[str, Any] | None:
     return end or None
 
 
-def _give_back_memory() -> None:
+def _release_memory() -> None:
     """What the process's last trial left: the next one starts with all there is."""
     import torch
 

@@ -6,11 +6,11 @@ from typing import Self
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ossnet.distributed.tuning.storage import Notebook, feasible
+from ossnet.distributed.tuning.storage import TuningStudy, feasible
 
 
 @dataclass(frozen=True)
-class Tally:
+class TrialCounts:
     """A study's trials by how they ended."""
 
     finished: int
@@ -26,7 +26,7 @@ class Tally:
     """The best one's Dice and number."""
 
     @classmethod
-    def of(cls, notebook: Notebook) -> Self:
+    def of(cls, notebook: TuningStudy) -> Self:
         """Count a study."""
         seen, started = notebook.seen(), notebook.started()
         kept = [trial for trial in started if feasible(trial)]
@@ -77,7 +77,7 @@ def dice_of(trial: FrozenTrial) -> float:
     return float(trial.intermediate_values[max(trial.intermediate_values)])
 
 
-def feasible_share(notebook: Notebook) -> str:
+def feasible_fraction(notebook: TuningStudy) -> str:
     """A sentence on what fitted the memory budget."""
     seen, started = notebook.seen(), notebook.started()
     kept = sum(feasible(trial) for trial in started)

@@ -6,10 +6,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ossnet.distributed.tracking.client import Tracking
-from ossnet.distributed.tuning.config import VIOLATION, Goals
+from ossnet.distributed.tracking.client import TrackingConfig
+from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.search_space import Space
-from ossnet.distributed.tuning.storage import METRICS, WARM, Notebook
+from ossnet.distributed.tuning.storage import METRICS, WARM, TuningStudy
 from ossnet.errors import UserError
 from ossnet.metric_names import INFEASIBLE, MEMORY
 
@@ -18,7 +18,7 @@ STUDY_FILE = "study/database"
 _DRAWS = 64
 
 
-def find_study(tracking: Tracking) -> Notebook | None:
+def find_study(tracking: TrackingConfig) -> TuningStudy | None:
     """The last study of an experiment whose file is still there."""
     from mlflow import MlflowClient
 
@@ -33,10 +33,10 @@ def find_study(tracking: Tracking) -> Notebook | None:
         return None
     storage = optuna.storages.RDBStorage(f"sqlite:///{found}")
     (name,) = optuna.get_all_study_names(storage)
-    return Notebook(study_name=name, storage=storage)
+    return TuningStudy(study_name=name, storage=storage)
 
 
-def earlier_study(tracking: Tracking) -> Notebook:
+def load_previous_study(tracking: TrackingConfig) -> TuningStudy:
     """The same.
 
     Raises:
@@ -49,13 +49,15 @@ def earlier_study(tracking: Tracking) -> Notebook:
     return found
 
 
-def learn_from(notebook: Notebook, earlier: optuna.Study, space: Space, goals: Goals) -> tuple[int, int]:
+def transfer_trials(
+    notebook: TuningStudy, earlier: optuna.Study, space: Space, goals: OptimizationConfig
+) -> tuple[int, int]:
     """Add the trials of an earlier study that lie in this space; how many were, and how many do not."""
     known = _distributions(space)
     ended = earlier.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
-    fitting = [trial for trial in ended if _lies_in(known, trial)]
+    fitting = [trial for trial in ended if _in_space(known, trial)]
     for trial in fitting:
-        notebook.add_trial(_retold(trial, known, goals))
+        notebook.add_trial(_convert_trial(trial, known, goals))
     return len(fitting), len(ended) - len(fitting)
 
 
@@ -67,7 +69,7 @@ def _distributions(space: Space) -> dict[str, BaseDistribution]:
     return {name: each for trial in study.trials for name, each in trial.distributions.items()}
 
 
-def _lies_in(known: dict[str, BaseDistribution], trial: FrozenTrial) -> bool:
+def _in_space(known: dict[str, BaseDistribution], trial: FrozenTrial) -> bool:
     return all(
         name in known
         and type(known[name]) is type(trial.distributions[name])
@@ -83,7 +85,9 @@ def _internal(distribution: BaseDistribution, value: object) -> float:
         return float("nan")
 
 
-def _retold(trial: FrozenTrial, known: dict[str, BaseDistribution], goals: Goals) -> FrozenTrial:
+def _convert_trial(
+    trial: FrozenTrial, known: dict[str, BaseDistribution], goals: OptimizationConfig
+) -> FrozenTrial:
     """The same trial under this study's objectives and budget; what does not fit is infeasible now."""
     peak = float(trial.user_attrs.get(METRICS, {}).get(MEMORY, trial.user_attrs.get(MEMORY, 0.0)))
     excess = peak - goals.budget_gib if goals.budget_gib is not None else 0.0

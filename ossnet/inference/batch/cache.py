@@ -9,15 +9,15 @@ from typing import Any
 
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.errors import UserError
-from ossnet.inference.batch.inputs import Scanned
-from ossnet.inference.batch.options import ExportConfig, Manner
-from ossnet.output.atomic_write import write_aside
+from ossnet.inference.batch.inputs import ScanInput
+from ossnet.inference.batch.options import ExportConfig, PredictConfig
+from ossnet.output.atomic_write import atomic_write
 
 FOLDER = "records"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionResult:
     """What became of one scan."""
 
     case: str
@@ -27,7 +27,7 @@ class Outcome:
     seconds: float = 0.0
     """From reading to writing."""
     problem: str | None = None
-    wrong_share_bound: float | None = None
+    error_bound: float | None = None
     """hierarchical: at 95 % confidence a smaller share of the voxels that were filled in is wrong. Where one
     of those drawn was, all were asked."""
     kept: bool = False
@@ -39,7 +39,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Records:
+class PredictionCache:
     """The notes of one output folder."""
 
     output: Path
@@ -47,12 +47,14 @@ class Records:
     """What the results depend on beside the scan."""
 
     @classmethod
-    def of(cls, checkpoint: Path, manner: Manner, exported: ExportConfig, output: Path) -> "Records":
+    def of(
+        cls, checkpoint: Path, manner: PredictConfig, exported: ExportConfig, output: Path
+    ) -> "PredictionCache":
         """For what a checkpoint gives in this manner, on whatever device."""
         how = {**to_dict(manner), "device": None}
         return cls(output, {"checkpoint": _digest(checkpoint), "manner": how, "exported": to_dict(exported)})
 
-    def find(self, scan: Scanned) -> Outcome | None:
+    def find(self, scan: ScanInput) -> PredictionResult | None:
         """The outcome of a scan that was predicted alike, if all its files are there and its images are
         unchanged.
 
@@ -66,12 +68,14 @@ class Records:
             note = json.loads(path.read_text())
             alike = note["asked"] == self.asked and note["images"] == _state(scan)
             there = all((self.output / name).is_file() for name in note["files"])
-            return replace(from_dict(Outcome, note["outcome"]), kept=True) if alike and there else None
+            return (
+                replace(from_dict(PredictionResult, note["outcome"]), kept=True) if alike and there else None
+            )
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path}: expected the note of a prediction, found {type(error).__name__}: remove it"
             raise UserError(msg) from error
 
-    def keep(self, scan: Scanned, outcome: Outcome, files: list[Path]) -> None:
+    def keep(self, scan: ScanInput, outcome: PredictionResult, files: list[Path]) -> None:
         """Note what was written for a scan, once all of it is."""
         note = {
             "asked": self.asked,
@@ -79,9 +83,9 @@ class Records:
             "files": [path.name for path in files],
             "outcome": to_dict(outcome),
         }
-        write_aside(self._path(scan), json.dumps(note, indent=2))
+        atomic_write(self._path(scan), json.dumps(note, indent=2))
 
-    def _path(self, scan: Scanned) -> Path:
+    def _path(self, scan: ScanInput) -> Path:
         return self.output / FOLDER / f"{scan.case}.json"
 
 
@@ -94,7 +98,7 @@ def _digest(checkpoint: Path) -> str:
     return digest.hexdigest()
 
 
-def _state(scan: Scanned) -> list[list[Any]]:
+def _state(scan: ScanInput) -> list[list[Any]]:
     """Names, sizes and times of the images: enough to see that one was exchanged."""
     states = ((path, path.stat()) for path in scan.images)
     return [[str(path.absolute()), state.st_size, state.st_mtime_ns] for path, state in states]

@@ -18,7 +18,7 @@ _SPELLINGS = {
 
 
 @dataclass(frozen=True)
-class Scanned:
+class ScanInput:
     """One case to predict, or the reason why it cannot be."""
 
     case: str
@@ -26,7 +26,7 @@ class Scanned:
     problem: str | None = None
 
 
-def find_scans(paths: Sequence[Path], task: Task) -> list[Scanned]:
+def find_scans(paths: Sequence[Path], task: Task) -> list[ScanInput]:
     """The cases that these files and folders hold.
 
     A folder is read by its layout (`dataset.json`, BraTS) or else as the NIfTI files in it. A file is a case
@@ -36,7 +36,7 @@ def find_scans(paths: Sequence[Path], task: Task) -> list[Scanned]:
     Raises:
         UserError: a path does not exist, nothing is found, or two cases would have the same name.
     """
-    scans: list[Scanned] = []
+    scans: list[ScanInput] = []
     for path in paths:
         if not path.exists():
             msg = f"{path}: no such file or folder"
@@ -52,7 +52,7 @@ def find_scans(paths: Sequence[Path], task: Task) -> list[Scanned]:
     return scans
 
 
-def _from_folder(folder: Path, task: Task) -> list[Scanned]:
+def _from_folder(folder: Path, task: Task) -> list[ScanInput]:
     try:
         source = read_source(folder)
     except UserError:
@@ -63,11 +63,11 @@ def _from_folder(folder: Path, task: Task) -> list[Scanned]:
         return _from_files(files, task)
     problem = _mismatch(source, task)
     if problem is not None:
-        return [Scanned(case.id, problem=f"{folder}: {problem}") for case in source.cases]
+        return [ScanInput(case.id, problem=f"{folder}: {problem}") for case in source.cases]
     if len(source.cases[0].images) == 1:
-        return [Scanned(case.id, case.images) for case in source.cases]
+        return [ScanInput(case.id, case.images) for case in source.cases]
     places = [_place(name, source.modalities) or 0 for name in task.modalities]
-    return [Scanned(case.id, tuple(case.images[place] for place in places)) for case in source.cases]
+    return [ScanInput(case.id, tuple(case.images[place] for place in places)) for case in source.cases]
 
 
 def _mismatch(source: Source, task: Task) -> str | None:
@@ -83,32 +83,32 @@ def _mismatch(source: Source, task: Task) -> str | None:
     return None
 
 
-def _from_files(files: Sequence[Path], task: Task) -> list[Scanned]:
-    scans: list[Scanned] = []
+def _from_files(files: Sequence[Path], task: Task) -> list[ScanInput]:
+    scans: list[ScanInput] = []
     groups: dict[str, dict[int, Path]] = {}
     for path in files:
-        prefix, place = _recognise(path, task)
+        prefix, place = _recognize(path, task)
         try:
             whole = len(task.modalities) == 1 or read_header(path).channels > 1
         except UserError as error:
-            scans.append(Scanned(stem(path), problem=str(error)))
+            scans.append(ScanInput(stem(path), problem=str(error)))
             continue
         if whole or place is None:
-            scans.append(Scanned(stem(path), (path,)))
+            scans.append(ScanInput(stem(path), (path,)))
         else:
             groups.setdefault(prefix, {})[place] = path
     return scans + [_together(prefix, found, task) for prefix, found in groups.items()]
 
 
-def _together(prefix: str, found: dict[int, Path], task: Task) -> Scanned:
+def _together(prefix: str, found: dict[int, Path], task: Task) -> ScanInput:
     missing = [name for place, name in enumerate(task.modalities) if place not in found]
     if missing:
         names = ", ".join(path.name for path in found.values())
-        return Scanned(prefix, problem=f"{prefix}: no file for {', '.join(missing)} beside {names}")
-    return Scanned(prefix, tuple(found[place] for place in range(len(task.modalities))))
+        return ScanInput(prefix, problem=f"{prefix}: no file for {', '.join(missing)} beside {names}")
+    return ScanInput(prefix, tuple(found[place] for place in range(len(task.modalities))))
 
 
-def _recognise(path: Path, task: Task) -> tuple[str, int | None]:
+def _recognize(path: Path, task: Task) -> tuple[str, int | None]:
     """What stands before the modality in a file's name, and the place of that modality in the task."""
     name = stem(path)
     for mark in "_-":

@@ -7,7 +7,7 @@ from ossnet.inference.config import Axis, MeshFormat, Method, Precision
 
 
 @dataclass(frozen=True)
-class Manner:
+class PredictConfig:
     """How to predict; what is not given is as the checkpoint says."""
 
     method: Method | None = None
@@ -42,11 +42,11 @@ class ExportConfig:
     uncertainty: bool = False
     """`<case>_uncertainty.nii.gz`, how unsure the network is from 0 to 1; every voxel is then decided."""
     mesh: MeshFormat | None = None
-    """`<case>_CLASS.ply` (or stl, obj) for every class that is there, in the patient's millimetres."""
+    """`<case>_CLASS.ply` (or stl, obj) for every class that is there, in the patient's millimeters."""
     smoothing: int = 0
     """Rounds of smoothing of the meshes, which keep the volume; 10 takes the steps of the voxels off."""
     volumes: bool = False
-    """`<case>_volumes.json` with the millilitres of every class."""
+    """`<case>_volumes.json` with the milliliters of every class."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, naming the field."""

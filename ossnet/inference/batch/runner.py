@@ -6,24 +6,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ossnet.errors import UserError
-from ossnet.inference.batch.cache import Outcome, Records
-from ossnet.inference.batch.inputs import Scanned
-from ossnet.inference.batch.options import ExportConfig, Manner
+from ossnet.inference.batch.cache import PredictionCache, PredictionResult
+from ossnet.inference.batch.inputs import ScanInput
+from ossnet.inference.batch.options import ExportConfig, PredictConfig
 from ossnet.inference.export.outputs import export
 from ossnet.inference.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Order:
+class PredictionJob:
     """What to do with every scan, and where the results go."""
 
     checkpoint: Path
     output: Path
-    manner: Manner = field(default_factory=Manner)
+    manner: PredictConfig = field(default_factory=PredictConfig)
     exported: ExportConfig = field(default_factory=ExportConfig)
 
     @property
-    def absolute(self) -> "Order":
+    def absolute(self) -> "PredictionJob":
         """The same seen from any folder."""
         return replace(self, checkpoint=self.checkpoint.absolute(), output=self.output.absolute())
 
@@ -45,19 +45,21 @@ class Order:
             device=how.device,
         )
 
-    def records(self) -> Records:
+    def records(self) -> PredictionCache:
         """Of the output."""
-        return Records.of(self.checkpoint, self.manner, self.exported, self.output)
+        return PredictionCache.of(self.checkpoint, self.manner, self.exported, self.output)
 
 
-Predict = Callable[[Sequence[Scanned]], Iterable[Outcome]]
+Predict = Callable[[Sequence[ScanInput]], Iterable[PredictionResult]]
 
 
-def predict_scans(order: Order, scans: Sequence[Scanned], predict: Predict) -> Iterator[Outcome]:
+def predict_scans(
+    order: PredictionJob, scans: Sequence[ScanInput], predict: Predict
+) -> Iterator[PredictionResult]:
     """Outcomes of every scan as they are asked for: first of those that are there already.
 
     Args:
-        predict: outcomes of the others, as `one_by_one` gives them.
+        predict: outcomes of the others, as `predict_sequential` gives them.
 
     Raises:
         UserError: a note of an earlier prediction is damaged.
@@ -70,14 +72,18 @@ def predict_scans(order: Order, scans: Sequence[Scanned], predict: Predict) -> I
         yield from predict(missing)
 
 
-def one_by_one(predictor: Predictor, order: Order, scans: Sequence[Scanned]) -> Iterator[Outcome]:
+def predict_sequential(
+    predictor: Predictor, order: PredictionJob, scans: Sequence[ScanInput]
+) -> Iterator[PredictionResult]:
     """Write `<case>_seg.nii.gz`, what is to be exported and a note for every scan."""
     records = order.records()
     for scan in scans:
         yield predict_scan(predictor, order, records, scan)
 
 
-def predict_scan(predictor: Predictor, order: Order, records: Records, scan: Scanned) -> Outcome:
+def predict_scan(
+    predictor: Predictor, order: PredictionJob, records: PredictionCache, scan: ScanInput
+) -> PredictionResult:
     """The same for one scan; of a bad one, why it is bad."""
     began = time.monotonic()
     try:
@@ -88,14 +94,14 @@ def predict_scan(predictor: Predictor, order: Order, records: Records, scan: Sca
         segmentation.save(path)
         files = [path, *export(segmentation, scan.case, order.output, order.exported)]
     except UserError as error:
-        return Outcome(scan.case, problem=str(error))
+        return PredictionResult(scan.case, problem=str(error))
     found = segmentation.audit
-    outcome = Outcome(
+    outcome = PredictionResult(
         scan.case,
         path,
         dict(segmentation.volumes_ml),
         time.monotonic() - began,
-        wrong_share_bound=None if found is None else found.bound,
+        error_bound=None if found is None else found.bound,
     )
     records.keep(scan, outcome, files)
     return outcome

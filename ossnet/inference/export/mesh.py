@@ -1,4 +1,4 @@
-"""Surfaces of masks as triangle meshes in the patient's millimetres.
+"""Surfaces of masks as triangle meshes in the patient's millimeters.
 
 Letters: V vertices, F faces, X Y Z voxel axes in nibabel's order.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ossnet.inference.config import MeshFormat
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -53,7 +53,7 @@ def mesh_of(
     # Inside is the higher value, so that the gradient ascends inwards and the normals point out.
     corners, faces, _, _ = marching_cubes(padded, 0.5, gradient_direction="ascent")
     faces = faces[group_rows(np.sort(faces, axis=1), require_count=1)]  # not walls of two opposed triangles
-    pieces = Pieces.of(faces, len(corners))
+    pieces = Components.of(faces, len(corners))
     voxels = _to_volume(corners, pieces, padded > 0) + [each[0] - 1 for each in held]
     places = voxels @ affine[:3, :3].T + affine[:3, 3]
     if np.linalg.det(affine[:3, :3]) < 0:
@@ -63,7 +63,7 @@ def mesh_of(
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Components:
     """Closed surfaces that share no vertex, and the volume of each; that of a hole is negative."""
 
     faces: Int[np.ndarray, "F 3"]
@@ -71,7 +71,7 @@ class Pieces:
     count: int
 
     @classmethod
-    def of(cls, faces: Int[np.ndarray, "F 3"], vertices: int) -> "Pieces":
+    def of(cls, faces: Int[np.ndarray, "F 3"], vertices: int) -> "Components":
         """Of triangles that name so many vertices."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -100,7 +100,7 @@ class Pieces:
 
 
 def _to_volume(
-    corners: Float[np.ndarray, "V 3"], pieces: Pieces, inside: Bool[np.ndarray, "X Y Z"]
+    corners: Float[np.ndarray, "V 3"], pieces: Components, inside: Bool[np.ndarray, "X Y Z"]
 ) -> Float[np.ndarray, "V 3"]:
     """Vertices halfway between two voxels moved towards one of them, all of a piece as far, to its volume."""
     middles = corners.astype(float)
@@ -124,7 +124,7 @@ def _to_volume(
 def _smooth(mesh: "Trimesh", rounds: int) -> "Trimesh":
     from trimesh.smoothing import laplacian_calculation
 
-    pieces = Pieces.of(mesh.faces, len(mesh.vertices))
+    pieces = Components.of(mesh.faces, len(mesh.vertices))
     wanted, means, places = (
         pieces.volumes(mesh.vertices),
         laplacian_calculation(mesh),
@@ -138,7 +138,7 @@ def _smooth(mesh: "Trimesh", rounds: int) -> "Trimesh":
 
 
 def _restored(
-    places: Float[np.ndarray, "V 3"], pieces: Pieces, wanted: Float[np.ndarray, " pieces"]
+    places: Float[np.ndarray, "V 3"], pieces: Components, wanted: Float[np.ndarray, " pieces"]
 ) -> Float[np.ndarray, "V 3"]:
     """Each piece blown up along its normals to its volume: thin ones get thicker, not longer."""
     for _ in range(_NEWTON):
@@ -157,4 +157,4 @@ def write_mesh(path: Path, mesh: "Trimesh", kind: MeshFormat) -> None:
     """Write PLY, STL (both binary) or OBJ; aside first, then renamed."""
     content = mesh.export(file_type=kind)
     assert isinstance(content, bytes | str)
-    write_aside(path, content)
+    atomic_write(path, content)

@@ -22,7 +22,7 @@ from ossnet.inference.predictor import Predictor
 from ossnet.inference.query.grid import prediction_grid
 from ossnet.models import OccupancyNetwork, UNet
 from ossnet.models.exportable import PlainDecoder, PlainEncoder
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 from ossnet.sampling.grid import Shape
 
 _SOME_POINTS = 3
@@ -42,7 +42,7 @@ def export_onnx(predictor: Predictor, output: Path) -> list[Path]:
     """Write `encoder.onnx` and `decoder.onnx` (a U-Net: `network.onnx`) and `network.json`; the files.
 
     They take one preprocessed volume in the frame of the working shape and, at once, any number of its
-    points: `coordinates` `[1 N 3]` from -1 at the first voxel's centre to 1 at the last one's, and `patches`
+    points: `coordinates` `[1 N 3]` from -1 at the first voxel's center to 1 at the last one's, and `patches`
     `[1 N C P P P]` around them. What else there is to know stands in the JSON.
 
     Raises:
@@ -66,7 +66,7 @@ def export_onnx(predictor: Predictor, output: Path) -> list[Path]:
         "inputs": {name: list(graph.inputs) for name, graph in graphs.items()},
         "outputs": {name: list(graph.outputs) for name, graph in graphs.items()},
     }
-    write_aside(written[-1], json.dumps(about, indent=2))
+    atomic_write(written[-1], json.dumps(about, indent=2))
     return written
 
 

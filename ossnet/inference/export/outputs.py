@@ -11,7 +11,7 @@ from ossnet.inference.batch.options import ExportConfig
 from ossnet.inference.export.entropy import entropy
 from ossnet.inference.export.mesh import mesh_of, write_mesh
 from ossnet.inference.predictor import Segmentation
-from ossnet.output.atomic_write import write_aside
+from ossnet.output.atomic_write import atomic_write
 
 
 def export(segmentation: Segmentation, case: str, output: Path, config: ExportConfig) -> list[Path]:
@@ -36,5 +36,5 @@ def export(segmentation: Segmentation, case: str, output: Path, config: ExportCo
     if config.volumes:
         written.append(output / f"{case}_volumes.json")
         volumes = {"case": case, "unit": "ml", "volumes": dict(segmentation.volumes_ml)}
-        write_aside(written[-1], json.dumps(volumes))
+        atomic_write(written[-1], json.dumps(volumes))
     return written

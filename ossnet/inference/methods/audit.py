@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ossnet.inference.methods.lattice import Decided
+from ossnet.inference.methods.lattice import VoxelState
 
 CONFIDENCE = 0.95
 
@@ -36,14 +36,14 @@ class Audit:
         return float(beta.ppf(CONFIDENCE, self.wrong + 1, self.drawn - self.wrong))
 
 
-def audit(decided: Decided, points: int, seed: int = 0) -> Audit:
+def audit(decided: VoxelState, points: int, seed: int = 0) -> Audit:
     """Ask so many of the voxels that are not known, drawn without replacement; afterwards they are."""
     skipped = decided.known.numel() - int(decided.known.count_nonzero())
     drawn = _draw(decided.known.flatten(), skipped, min(points, skipped), np.random.default_rng(seed))
     todo = torch.zeros_like(decided.known)
     todo.view(-1)[drawn] = True
     filled = decided.codes.view(-1)[drawn].clone()
-    decided.ask(todo)
+    decided.query(todo)
     wrong = int((decided.codes.view(-1)[drawn] != filled).count_nonzero())
     return Audit(skipped, len(drawn), wrong)
 

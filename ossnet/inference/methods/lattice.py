@@ -11,17 +11,17 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.inference.query.activation import decide, margins
+from ossnet.inference.query.activation import margins, predict_classes
 from ossnet.inference.query.encoded_volume import EncodedVolume
 
 NEAR = 4
-"""Voxels between points within which a logit hardly changes more than between neighbours."""
+"""Voxels between points within which a logit hardly changes more than between neighbors."""
 _BACKGROUND_LAST = 255
 _PLANES = 16  # that are filled at once
 _PART = 1 << 16  # places whose three indices are held at once
 
 
-class Decided:
+class VoxelState:
     """What is known of each voxel, and the way to ask for more."""
 
     def __init__(self, volume: EncodedVolume, *, overlapping: bool, device: torch.device) -> None:
@@ -30,7 +30,7 @@ class Decided:
         self.codes = torch.zeros(volume.shape, dtype=torch.uint8, device=device)
         self.known = torch.zeros(volume.shape, dtype=torch.bool, device=device)
 
-    def ask(self, todo: Bool[Tensor, "X Y Z"]) -> None:
+    def query(self, todo: Bool[Tensor, "X Y Z"]) -> None:
         """Let the network decide these voxels."""
         for _ in self._answers(todo):
             pass
@@ -43,36 +43,38 @@ class Decided:
         for part in todo.flatten().nonzero()[:, 0].split(_PART):
             places = unravel(part, todo.shape)
             for voxels, logits in self.volume.points(places):
-                self.codes[voxels.unbind(1)] = decide(logits, overlapping=self.overlapping)
+                self.codes[voxels.unbind(1)] = predict_classes(logits, overlapping=self.overlapping)
                 yield logits
         self.known |= todo
 
-    def fill(self, logits: Float[Tensor, "L x y z"], stride: int, suspicion: float) -> Bool[Tensor, "X Y Z"]:
+    def fill(
+        self, logits: Float[Tensor, "L x y z"], stride: int, refine_threshold: float
+    ) -> Bool[Tensor, "X Y Z"]:
         """Decide what was not asked by what the points of a lattice around it say.
 
         Returns:
-            Which of these are `suspicious`.
+            Which of these are `is_ambiguous`.
         """
-        doubtful, planes = torch.zeros_like(self.known), max(1, _PLANES // stride)
+        refine_mask, planes = torch.zeros_like(self.known), max(1, _PLANES // stride)
         for first in range(0, logits.shape[1], planes):
             x = slice(first * stride, (first + planes) * stride)
             shape = self.codes[x].shape
-            between = refine(logits[:, first : first + planes + 1], stride, shape)
-            codes = decide(between.flatten(1).T, overlapping=self.overlapping).view(shape)
+            between = upsample_linear(logits[:, first : first + planes + 1], stride, shape)
+            codes = predict_classes(between.flatten(1).T, overlapping=self.overlapping).view(shape)
             self.codes[x] = torch.where(self.known[x], self.codes[x], codes)
-            doubtful[x] = (
-                suspicious(between, suspicion, stride, overlapping=self.overlapping) & ~self.known[x]
+            refine_mask[x] = (
+                is_ambiguous(between, refine_threshold, stride, overlapping=self.overlapping) & ~self.known[x]
             )
-        return doubtful
+        return refine_mask
 
-    def follow(self) -> None:
+    def trace_boundary(self) -> None:
         """Ask beside every change of code until all changes lie between voxels that were asked.
 
-        What hangs together by corners is followed where `ask_alike` does not look for it.
+        What hangs together by corners is followed where `query_similar` does not look for it.
         """
-        corners = not self.volume.sees_voxels
-        while (todo := beside_change(self.codes, corners=corners) & ~self.known).any():
-            self.ask(todo)
+        corners = not self.volume.uses_patches
+        while (todo := boundary_mask(self.codes, corners=corners) & ~self.known).any():
+            self.query(todo)
 
 
 def unravel(places: Int[Tensor, " N"], shape: Sequence[int]) -> Int[Tensor, "N 3"]:
@@ -81,19 +83,23 @@ def unravel(places: Int[Tensor, " N"], shape: Sequence[int]) -> Int[Tensor, "N 3
     return torch.stack([rows // shape[1], rows % shape[1], places % shape[2]], 1)
 
 
-def every(voxels: Shaped[Tensor, "X Y Z"], stride: int) -> Shaped[Tensor, "x y z"]:
+def subgrid(voxels: Shaped[Tensor, "X Y Z"], stride: int) -> Shaped[Tensor, "x y z"]:
     """The points of a lattice, as a view."""
     return voxels[::stride, ::stride, ::stride]
 
 
-def enlarge(cells: Shaped[Tensor, "x y z"], stride: int, shape: Sequence[int]) -> Shaped[Tensor, "X Y Z"]:
+def upsample_nearest(
+    cells: Shaped[Tensor, "x y z"], stride: int, shape: Sequence[int]
+) -> Shaped[Tensor, "X Y Z"]:
     """Every voxel gets the value of its cell, the one that begins at the last point before it."""
     for axis in range(3):
         cells = cells.repeat_interleave(stride, axis)
     return cells[tuple(slice(edge) for edge in shape)].contiguous()
 
 
-def refine(logits: Float[Tensor, "L x y z"], stride: int, shape: Sequence[int]) -> Float[Tensor, "L X Y Z"]:
+def upsample_linear(
+    logits: Float[Tensor, "L x y z"], stride: int, shape: Sequence[int]
+) -> Float[Tensor, "L X Y Z"]:
     """Of a lattice's points and those between them, linear in the eight around; beyond the last as there."""
     padded = functional.pad(logits[None], (0, 1) * 3, mode="replicate")
     size = [edge * stride + 1 for edge in logits.shape[1:]]
@@ -101,31 +107,31 @@ def refine(logits: Float[Tensor, "L x y z"], stride: int, shape: Sequence[int]) 
     return fine[(slice(None), *map(slice, shape))]
 
 
-def suspicious(
-    logits: Float[Tensor, "L *points"], suspicion: float, stride: int, *, overlapping: bool
+def is_ambiguous(
+    logits: Float[Tensor, "L *points"], refine_threshold: float, stride: int, *, overlapping: bool
 ) -> Bool[Tensor, "*points"]:
     """Where another class may be than what is decided, by logits between points so many voxels apart.
 
-    The farther apart they are, the more a logit may change in between: up to four voxels `suspicion` is the
-    probability that is enough, were there no third class, beyond that its log odds grow with the distance.
+    The farther apart they are, the more a logit may change in between: up to four voxels `refine_threshold` is
+    the probability that is enough, were there no third class, beyond that its log odds grow with the distance.
     What is decided for is doubted half as far: a hole costs voxels, where a miss may cost a piece.
     """
-    reach = -math.log(suspicion / (1 - suspicion)) * max(1, stride / NEAR)
+    reach = -math.log(refine_threshold / (1 - refine_threshold)) * max(1, stride / NEAR)
     margin = margins(logits.flatten(1).T, overlapping=overlapping)
     return ((margin > -reach) & (margin < reach / 2)).any(1).view(logits.shape[1:])
 
 
-def over_corners(points: Shaped[Tensor, "x y z"], extreme: Callable[..., Tensor]) -> Shaped[Tensor, "x y z"]:
+def cell_reduce(points: Shaped[Tensor, "x y z"], extreme: Callable[..., Tensor]) -> Shaped[Tensor, "x y z"]:
     """The extreme (`torch.maximum`, `torch.logical_or`) of the corners of each cell, as many as there are."""
     return _over(points, extreme, before=False)
 
 
-def touching(cells: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
+def corner_mask(cells: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
     """The points that are a corner of some of these cells."""
     return _over(cells, torch.logical_or, after=False)
 
 
-def beside_change(codes: UInt8[Tensor, "X Y Z"], *, corners: bool) -> Bool[Tensor, "X Y Z"]:
+def boundary_mask(codes: UInt8[Tensor, "X Y Z"], *, corners: bool) -> Bool[Tensor, "X Y Z"]:
     """Where one of the six voxels beside it has another code, or (`corners`) one of the 26 another class.
 
     Pieces that hang together by corners only are followed so; of holes in them the faces do.

@@ -11,7 +11,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.inference.methods.lattice import Decided
+from ossnet.inference.methods.lattice import VoxelState
 from ossnet.inference.query.encoded_volume import EncodedVolume
 
 STRIDES = (4, 2, 1)
@@ -20,7 +20,7 @@ STRIDES = (4, 2, 1)
 def paper_classes(
     volume: EncodedVolume, *, prior: bool, overlapping: bool, device: torch.device
 ) -> UInt8[Tensor, "X Y Z"]:
-    """Codes, as `decide` gives them: a lattice of every fourth voxel, then twice what lies near foreground.
+    """Codes of `predict_classes`: a lattice of every fourth voxel, then twice what lies near foreground.
 
     What was decided once is not asked again, which the paper's code does without another result. Any class
     counts as foreground, where the paper has one.
@@ -31,12 +31,12 @@ def paper_classes(
     Raises:
         ValueError: `prior` for a network without the auxiliary head.
     """
-    decided = Decided(volume, overlapping=overlapping, device=device)
-    decided.ask(_first(volume, device) if prior else _lattice(decided.known, STRIDES[0]))
+    decided = VoxelState(volume, overlapping=overlapping, device=device)
+    decided.query(_first(volume, device) if prior else _lattice(decided.known, STRIDES[0]))
     for stride in STRIDES[1:]:
         foreground = (decided.codes > 0).float()[None, None]
         near = functional.max_pool3d(foreground, 3**stride, stride=1, padding=3**stride // 2)[0, 0] > 0
-        decided.ask(near & _lattice(decided.known, stride) & ~decided.known)
+        decided.query(near & _lattice(decided.known, stride) & ~decided.known)
     return decided.codes
 
 
@@ -49,7 +49,7 @@ def _lattice(like: Bool[Tensor, "X Y Z"], stride: int) -> Bool[Tensor, "X Y Z"]:
 def _first(volume: EncodedVolume, device: torch.device) -> Bool[Tensor, "X Y Z"]:
     """Points of the first lattice that the coarse prediction, interpolated, shows as foreground."""
     if volume.prior is None:
-        msg = "method paper-prior: expected a network with the auxiliary head, found one without: take paper"
+        msg = "method paper-guided: expected a network with the auxiliary head, found one without: take paper"
         raise ValueError(msg)
     points = torch.zeros(volume.shape, dtype=torch.bool, device=device)
     voxels = _lattice(points, STRIDES[0]).nonzero()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ossnet.data.labels.codes import in_class
-from ossnet.inference.methods.lattice import Decided, every, refine, unravel
+from ossnet.inference.methods.lattice import VoxelState, subgrid, unravel, upsample_linear
 from ossnet.inference.query.activation import margins
 
 EDGE = 3
@@ -33,8 +33,8 @@ LEAST = 2**13
 """How many more, at least."""
 
 
-def ask_alike(
-    decided: Decided,
+def query_similar(
+    decided: VoxelState,
     image: Float[Tensor, "C X Y Z"],
     lattices: Sequence[Float[Tensor, "L _ _ _"]],
     *,
@@ -58,11 +58,11 @@ def ask_alike(
         before, effort = decided.codes.clone(), max(LEAST, int(share * decided.volume.asked))
         for index, of_class in enumerate(zip(*odds, strict=True)):
             _ask_class(decided, image, index, of_class, effort)
-        decided.follow()
+        decided.trace_boundary()
 
 
 def _ask_class(
-    decided: Decided,
+    decided: VoxelState,
     image: Float[Tensor, "C X Y Z"],
     index: int,
     lattices: Sequence[Float[Tensor, "_ _ _"]],
@@ -71,7 +71,7 @@ def _ask_class(
     inside = in_class(decided.codes, index, overlapping=decided.overlapping)
     found, rest = decided.known & inside, decided.known & ~inside
     for known in (found, rest):
-        every(known, 2 ** len(lattices))[...] = False  # of these nothing coarser tells
+        subgrid(known, 2 ** len(lattices))[...] = False  # of these nothing coarser tells
     if not found.any() or not rest.any():
         return
     score = _score(image, _around(lattices, decided.codes.shape), found, rest)
@@ -91,15 +91,15 @@ def _odds(logits: Float[Tensor, "L *points"], *, overlapping: bool) -> Float[Ten
 def _around(lattices: Sequence[Float[Tensor, "_ _ _"]], shape: Sequence[int]) -> Float[Tensor, "X Y Z"]:
     """What points around each voxel say of a class; those of the finest lattice do not count themselves."""
     *coarser, finest = lattices
-    around = refine(finest[None], 2, shape)[0]
+    around = upsample_linear(finest[None], 2, shape)[0]
     for lattice in coarser:
-        points = every(around, 2)
-        points[...] = refine(lattice[None], 2, points.shape)[0]
+        points = subgrid(around, 2)
+        points[...] = upsample_linear(lattice[None], 2, points.shape)[0]
     return around
 
 
 def _seek(
-    decided: Decided, alike: Bool[Tensor, "X Y Z"], score: Float[Tensor, "X Y Z"], index: int, effort: int
+    decided: VoxelState, alike: Bool[Tensor, "X Y Z"], score: Float[Tensor, "X Y Z"], index: int, effort: int
 ) -> None:
     """Ask these voxels, the likeliest first, until after the last in the class came `AGAIN` times as many as
     up to it, and `effort` more."""
@@ -109,7 +109,7 @@ def _seek(
         mark = scores.kthvalue(max(1, len(scores) - (enough - asked) + 1)).values
         todo = alike & (score >= mark)
         alike &= ~todo
-        decided.ask(todo)
+        decided.query(todo)
         asked += int(todo.count_nonzero())
         hits = todo & in_class(decided.codes, index, overlapping=decided.overlapping)
         if hits.any():
@@ -168,7 +168,7 @@ def _some(mask: Bool[Tensor, "X Y Z"]) -> Int[Tensor, "N 3"]:
 
 
 def _discriminant(one: Float[Tensor, "N F"], other: Float[Tensor, "M F"]) -> Float[Tensor, " F"]:
-    """Of two sides, which are centred in place."""
+    """Of two sides, which are centered in place."""
     between = one.mean(0) - other.mean(0)
     first, second = (side.sub_(side.mean(0)).T @ side for side in (one, other))
     covariance = (first + second) / (len(one) + len(other))

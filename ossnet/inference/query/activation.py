@@ -14,7 +14,7 @@ from ossnet.data.labels.codes import MOST_REGIONS
 from ossnet.models import OccupancyNetwork, UNet
 
 
-def check_decidable(network: nn.Module) -> bool:
+def check_supported(network: nn.Module) -> bool:
     """Refuse a network that decides nothing we know; of the others, whether their classes overlap.
 
     Raises:
@@ -30,7 +30,7 @@ def check_decidable(network: nn.Module) -> bool:
     return config.overlapping
 
 
-def decide(logits: Float[Tensor, "N K"], *, overlapping: bool) -> UInt8[Tensor, " N"]:
+def predict_classes(logits: Float[Tensor, "N K"], *, overlapping: bool) -> UInt8[Tensor, " N"]:
     """Codes (`ossnet.data.labels.codes`): class indices, 0 for the background, or a bit a region.
 
     One logit, or one a region: inside where its probability is above 0.5 (strictly, as in the paper). Several

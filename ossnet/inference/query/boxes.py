@@ -12,9 +12,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
-from ossnet.sampling.gather import Windows, fill
+from ossnet.sampling.gather import PatchWindows, fill
 from ossnet.sampling.grid import Shape
-from ossnet.sampling.patches import Cells, PatchSource
+from ossnet.sampling.patches import PatchGrid, PatchSource
 
 Box = tuple[slice, slice, slice]
 
@@ -44,7 +44,7 @@ def box_shape(box: Box) -> Shape:
 
 
 class BoxPatches(PatchSource):
-    """Gathers the patches of whole boxes too, where neighbours share most of what is read."""
+    """Gathers the patches of whole boxes too, where neighbors share most of what is read."""
 
     def gather_box(self, box: Box) -> Float[Tensor, "N C P P P"]:
         """Patches of every voxel of a box, in the order of `indices`: `gather`, some three times as fast."""
@@ -67,11 +67,11 @@ class BoxPatches(PatchSource):
         return patches
 
     @cached_property
-    def _rows(self) -> list[Windows]:
-        return [Windows.rows(cells.values.numpy(), self._edge, step=cells.step) for cells in self._cells]
+    def _rows(self) -> list[PatchWindows]:
+        return [PatchWindows.rows(cells.values.numpy(), self._edge, step=cells.step) for cells in self._cells]
 
 
-def _windows(cells: Cells, box: Box, edge: int) -> Float[Tensor, "X Y Z C P P P"]:
+def _windows(cells: PatchGrid, box: Box, edge: int) -> Float[Tensor, "X Y Z C P P P"]:
     """A view of the patches of a box, in a copy of just the cells that they need."""
     values, step, before = cells
     reach, widths = (edge - 1) * step, []

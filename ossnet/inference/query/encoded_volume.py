@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
 from ossnet.inference.query.boxes import Box, BoxPatches, boxes, indices
-from ossnet.inference.query.grid import AskedGrid, prediction_grid
-from ossnet.inference.query.interpolation import image_between, patches_between
+from ossnet.inference.query.grid import QueryGrid, prediction_grid
+from ossnet.inference.query.interpolation import interpolate_patches, resample_image
 from ossnet.models import OccupancyNetwork
 from ossnet.sampling.downscale import shrink_planes
 from ossnet.sampling.grid import Shape, coordinates, offset
@@ -36,10 +36,10 @@ class EncodedVolume:
         *,
         working: Shape | None,
         chunk: int,
-        asked: AskedGrid | None = None,
+        asked: QueryGrid | None = None,
     ) -> None:
         config = network.config
-        own = AskedGrid.of_image(image.shape[1:])
+        own = QueryGrid.of_image(image.shape[1:])
         self._image = image
         self._query = asked or own
         self._between = self._query != own
@@ -53,7 +53,7 @@ class EncodedVolume:
         coarse = self._latent.auxiliary
         self.prior = None if coarse is None else coarse[0].float().sigmoid()
         """Probability that a coarse cell of the frame holds a class; None without the auxiliary head."""
-        self.sees_voxels = bool(config.patch_channels)
+        self.uses_patches = bool(config.patch_channels)
         """Whether a decision depends on single voxels, so that it may change from one to the next."""
         self.asked = 0
         """Voxels decoded so far."""
@@ -66,7 +66,7 @@ class EncodedVolume:
     @property
     def image(self) -> Float[Tensor, "C X Y Z"]:
         """The image on the grid of the voxels that are asked."""
-        return image_between(self._image, self._query) if self._between else self._image
+        return resample_image(self._image, self._query) if self._between else self._image
 
     def boxes(self) -> Iterator[tuple[Box, Float[Tensor, "N K"]]]:
         """Logits of every voxel, in boxes of at most a chunk; on fake tensors the first two stand for all."""
@@ -78,21 +78,21 @@ class EncodedVolume:
         """Logits of the voxels of a box, in the order of `indices`."""
         voxels = indices(box, self._frame.device)
         if self._between or self._patches is None:
-            return self.decide(voxels)
+            return self.predict_classes(voxels)
         return self._decode(self._query.places(voxels), self._patches.gather_box(box))
 
     def points(self, voxels: Int[Tensor, "N 3"]) -> Iterator[tuple[Int[Tensor, "M 3"], Float[Tensor, "M K"]]]:
         """Logits of some voxels, at most a chunk at once; on a CPU more than two thousand gain nothing."""
         at_once = min(self._chunk, _CPU_POINTS) if voxels.device.type == "cpu" else self._chunk
         for part in voxels.split(at_once):
-            yield part, self.decide(part)
+            yield part, self.predict_classes(part)
 
-    def decide(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
+    def predict_classes(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
         """Logits of some voxels at once."""
         places, patches = self._query.places(voxels), None
         if self._patches is not None and self._between:
             axes = self._query.between
-            patches = patches_between(self._patches, places, self._image.shape[1:], axes)
+            patches = interpolate_patches(self._patches, places, self._image.shape[1:], axes)
         elif self._patches is not None:
             patches = self._patches.gather(voxels)
         return self._decode(places, patches)

@@ -23,7 +23,7 @@ _MOST_VOXELS = 2**32
 
 
 @dataclass(frozen=True)
-class AskedGrid:
+class QueryGrid:
     """Where the voxels to decide lie in an image: voxel i of an axis at `first + i * step`, in its own."""
 
     shape: Shape
@@ -31,25 +31,25 @@ class AskedGrid:
     step: tuple[float, float, float]
 
     @classmethod
-    def of_image(cls, shape: Sequence[int]) -> "AskedGrid":
+    def of_image(cls, shape: Sequence[int]) -> "QueryGrid":
         """The image's own voxels."""
         x, y, z = shape
         return cls((x, y, z), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     @classmethod
-    def over(cls, image: Geometry, asked: Geometry) -> "AskedGrid":
+    def over(cls, image: Geometry, asked: Geometry) -> "QueryGrid":
         """The working grid of `asked` as it lies in that of `image`; both are of one file."""
         move = np.linalg.inv(image.working_affine) @ asked.working_affine
         (a, b, c), (u, v, w) = move[:3, 3].tolist(), np.diag(move)[:3].tolist()
         return cls(asked.working_shape, (a, b, c), (u, v, w))
 
-    def mirrored(self, axes: Sequence[int], shape: Sequence[int]) -> "AskedGrid":
+    def mirrored(self, axes: Sequence[int], shape: Sequence[int]) -> "QueryGrid":
         """The same voxels in an image of this shape that was flipped along axes."""
         first, step = list(self.first), list(self.step)
         for axis in axes:
             first[axis], step[axis] = shape[axis] - 1 - first[axis], -step[axis]
         (a, b, c), (u, v, w) = first, step
-        return AskedGrid(self.shape, (a, b, c), (u, v, w))
+        return QueryGrid(self.shape, (a, b, c), (u, v, w))
 
     @property
     def between(self) -> tuple[int, ...]:
@@ -96,7 +96,7 @@ def with_spacing(geometry: Geometry, spacing: Spacing) -> Geometry:
         raise UserError(msg)
     factor = np.array(geometry.shape) / shape
     step = np.diag([*factor, 1.0])
-    step[:3, 3] = (factor - 1) / 2  # edge to edge: the first voxel's centre moves with its size
+    step[:3, 3] = (factor - 1) / 2  # edge to edge: the first voxel's center moves with its size
     x, y, z = shape.tolist()
     first, second, third = (np.array(geometry.zooms) * factor).tolist()
     return replace(
@@ -107,7 +107,7 @@ def with_spacing(geometry: Geometry, spacing: Spacing) -> Geometry:
         qform=None if geometry.qform is None else _moved(geometry.qform, step),
         zooms=(first, second, third),
         box=None if geometry.box is None else _rescaled(geometry.box, factor, shape),
-    ).at_spacing(None)
+    ).resampled_to(None)
 
 
 def _moved(matrix: Matrix, step: np.ndarray) -> Matrix:
@@ -115,7 +115,7 @@ def _moved(matrix: Matrix, step: np.ndarray) -> Matrix:
 
 
 def _rescaled(box: Box, factor: np.ndarray, shape: np.ndarray) -> Box:
-    """The voxels whose centres lie inside, at least one along each axis."""
+    """The voxels whose centers lie inside, at least one along each axis."""
     edges = []
     for (start, stop), size, length in zip(box, factor, shape.tolist(), strict=True):
         begin = min(int(np.ceil(start / size - 0.5)), length - 1)

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ossnet.inference.query.grid import AskedGrid
+from ossnet.inference.query.grid import QueryGrid
 from ossnet.sampling.patches import PatchSource
 
 
-def patches_between(
+def interpolate_patches(
     source: PatchSource, places: Float[Tensor, "N 3"], shape: Sequence[int], axes: Sequence[int]
 ) -> Float[Tensor, "N C P P P"]:
     """Patches around places of an image of this shape; those beyond its outermost voxels are as there.
@@ -22,7 +22,7 @@ def patches_between(
     Args:
         axes: along which places lie between voxels.
     """
-    low, high, share = _neighbours(places, shape)
+    low, high, share = _neighbors(places, shape)
     total: Tensor | None = None
     for corner in product((False, True), repeat=len(axes)):
         voxels, weight = low.clone(), torch.ones_like(share[:, 0])
@@ -36,18 +36,18 @@ def patches_between(
     return total
 
 
-def image_between(image: Float[Tensor, "C X Y Z"], grid: AskedGrid) -> Float[Tensor, "C x y z"]:
+def resample_image(image: Float[Tensor, "C X Y Z"], grid: QueryGrid) -> Float[Tensor, "C x y z"]:
     """The image on another grid."""
     for axis, edge in enumerate(grid.shape):
         voxels = torch.arange(edge, device=image.device)[:, None].expand(-1, 3)
         places = grid.places(voxels)[:, axis : axis + 1]
-        low, high, share = _neighbours(places, image.shape[1 + axis : 2 + axis])
+        low, high, share = _neighbors(places, image.shape[1 + axis : 2 + axis])
         before, after = (image.index_select(1 + axis, ends[:, 0]) for ends in (low, high))
         image = torch.lerp(before, after, share[:, 0].view(-1, *[1] * (2 - axis)))
     return image
 
 
-def _neighbours(
+def _neighbors(
     places: Float[Tensor, "N D"], shape: Sequence[int]
 ) -> tuple[Int[Tensor, "N D"], Int[Tensor, "N D"], Float[Tensor, "N D"]]:
     """The voxels before and after places along each axis, and how far towards the latter they lie."""

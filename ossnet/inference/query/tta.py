@@ -14,7 +14,7 @@ from ossnet.inference.config import Axis
 from ossnet.inference.query.activation import mean_logits
 from ossnet.inference.query.boxes import Box, indices
 from ossnet.inference.query.encoded_volume import EncodedVolume
-from ossnet.inference.query.grid import AskedGrid
+from ossnet.inference.query.grid import QueryGrid
 from ossnet.models import OccupancyNetwork
 from ossnet.sampling.grid import Shape
 
@@ -27,7 +27,7 @@ def mirrors(axes: Sequence[Axis]) -> list[tuple[int, ...]]:
     return [each for count in range(len(every) + 1) for each in combinations(every, count)]
 
 
-class MirroredVolume(EncodedVolume):
+class FlipEnsemble(EncodedVolume):
     """A volume and its mirror images, decided together: logits are of the mean probability."""
 
     def __init__(
@@ -37,13 +37,13 @@ class MirroredVolume(EncodedVolume):
         *,
         working: Shape | None,
         chunk: int,
-        asked: AskedGrid | None = None,
+        asked: QueryGrid | None = None,
         flips: Sequence[Axis],
     ) -> None:
         super().__init__(network, image, working=working, chunk=chunk, asked=asked)
         self._overlapping = network.config.overlapping
         shape = image.shape[1:]
-        grid = asked or AskedGrid.of_image(shape)
+        grid = asked or QueryGrid.of_image(shape)
         self._mirrored = [
             EncodedVolume(
                 network,
@@ -57,13 +57,15 @@ class MirroredVolume(EncodedVolume):
 
     def box(self, box: Box) -> Float[Tensor, "N K"]:
         """As of the volume itself."""
-        return self.decide(
+        return self.predict_classes(
             indices(box, self._frame.device)
-        )  # its own box would ask `decide`, mirrors and all
+        )  # its own box would ask `predict_classes`, mirrors and all
 
-    def decide(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
+    def predict_classes(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
         """As of the volume itself."""
-        return self._mean([super().decide(voxels), *(each.decide(voxels) for each in self._mirrored)])
+        return self._mean(
+            [super().predict_classes(voxels), *(each.predict_classes(voxels) for each in self._mirrored)]
+        )
 
     def prior_at(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
         """The largest of all."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ossnet.models.kernels.pade import Coefficients
 
 
-class Piece(NamedTuple):
+class TileInput(NamedTuple):
     """What enters an activation: a batch, by one gain and one offset a column, and a residual."""
 
     batch: Float[Tensor, "G N W"]
@@ -22,7 +22,7 @@ class Piece(NamedTuple):
     residual: Float[Tensor, "G N W"] | None = None
 
 
-class Slopes(NamedTuple):
+class TileGradients(NamedTuple):
     """What an activation's gradient leads to."""
 
     activated: Float[Tensor, "G N W"]
@@ -37,7 +37,7 @@ class Slopes(NamedTuple):
     """Column sums of `before` times the batch."""
 
 
-class Correction(NamedTuple):
+class StatisticsGradient(NamedTuple):
     """What batch statistics add to a gradient: offset + slope * batch."""
 
     offset: Tensor
@@ -53,16 +53,21 @@ class Kernels(Protocol):
     def elements(self, device: torch.device) -> int:
         """Numbers to a tile, at which this is fastest."""
 
-    def activate(self, piece: Piece, unit: Coefficients, out: Tensor | None) -> Float[Tensor, "G N W"]:
+    def activate(self, piece: TileInput, unit: Coefficients, out: Tensor | None) -> Float[Tensor, "G N W"]:
         """The Pade unit of what enters, in the batch's precision; `out` if it is given."""
 
     def differentiate(
-        self, piece: Piece, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
-    ) -> Slopes:
+        self, piece: TileInput, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
+    ) -> TileGradients:
         """Undo `activate`: its gradient is the sum of what is given."""
 
-    def bend(
-        self, batch: Tensor, gradient: Tensor, gain: Tensor, correction: Correction | None, out: Tensor
+    def scale_gradient(
+        self,
+        batch: Tensor,
+        gradient: Tensor,
+        gain: Tensor,
+        correction: StatisticsGradient | None,
+        out: Tensor,
     ) -> None:
         """Into `out`, which may be the gradient: `gradient * gain`, and the correction."""
 

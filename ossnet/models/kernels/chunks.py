@@ -9,7 +9,7 @@ _CPU_POINTS = 1 << 12
 _DEVICE_POINTS = 1 << 16
 
 
-def by_points(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+def chunked(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """`function(*inputs)` of tensors [B, N, ...], over slices of N: memory stays that of one slice."""
     size = _CPU_POINTS if inputs[0].device.type == "cpu" else _DEVICE_POINTS
     points = inputs[0].shape[1]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ossnet.models.kernels.base import Correction, Piece, Slopes
+from ossnet.models.kernels.base import StatisticsGradient, TileGradients, TileInput
 from ossnet.models.kernels.pade import Coefficients
 from ossnet.models.kernels.tiles import working_dtype
 
@@ -29,22 +29,27 @@ class CompiledKernels:
         """Enough that the tens of microseconds of a call do not count."""
         return _CPU_ELEMENTS if device.type == "cpu" else _DEVICE_ELEMENTS
 
-    def activate(self, piece: Piece, unit: Coefficients, out: Tensor | None) -> Tensor:
+    def activate(self, piece: TileInput, unit: Coefficients, out: Tensor | None) -> Tensor:
         """As in `Kernels`."""
         activated: Tensor = _compiled(_activate)(*piece, unit.numerator, unit.denominator)
         return activated if out is None else out.copy_(activated)
 
     def differentiate(
-        self, piece: Piece, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
-    ) -> Slopes:
+        self, piece: TileInput, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
+    ) -> TileGradients:
         """As in `Kernels`."""
         activated, before, sums, beta, gamma = _compiled(_differentiate)(
             *piece, unit.numerator, unit.denominator, *gradients
         )
-        return Slopes(activated, before, sums.double().sum((1, 2)), beta, gamma)
+        return TileGradients(activated, before, sums.double().sum((1, 2)), beta, gamma)
 
-    def bend(
-        self, batch: Tensor, gradient: Tensor, gain: Tensor, correction: Correction | None, out: Tensor
+    def scale_gradient(
+        self,
+        batch: Tensor,
+        gradient: Tensor,
+        gain: Tensor,
+        correction: StatisticsGradient | None,
+        out: Tensor,
     ) -> None:
         """As in `Kernels`."""
         out.copy_(_compiled(_bend)(batch, gradient, gain, *(correction or (None, None))))
@@ -121,8 +126,8 @@ def _bend(
 def _moments(batch: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     values = batch.to(working_dtype(batch))
     rough = values.mean(axes, keepdim=True)
-    centred = values - rough
-    return rough, centred.sum(axes, keepdim=True), centred.square().sum(axes, keepdim=True)
+    centered = values - rough
+    return rough, centered.sum(axes, keepdim=True), centered.square().sum(axes, keepdim=True)
 
 
 def _enter(batch: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None) -> Tensor:

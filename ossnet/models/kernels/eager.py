@@ -6,7 +6,7 @@ Letters: N rows, W columns.
 import torch
 from torch import Tensor
 
-from ossnet.models.kernels.base import Correction, Piece, Slopes
+from ossnet.models.kernels.base import StatisticsGradient, TileGradients, TileInput
 from ossnet.models.kernels.pade import Coefficients, differentiate, evaluate
 from ossnet.models.kernels.tiles import load, working_dtype
 
@@ -24,21 +24,21 @@ class EagerKernels:
         """A quarter of a MiB in float32 on CPUs."""
         return _CPU_ELEMENTS if device.type == "cpu" else _DEVICE_ELEMENTS
 
-    def activate(self, piece: Piece, unit: Coefficients, out: Tensor | None) -> Tensor:
+    def activate(self, piece: TileInput, unit: Coefficients, out: Tensor | None) -> Tensor:
         """As in `Kernels`."""
         first, second, *scratch = self._buffers(piece.batch, 4)
         values = evaluate(_enter(piece, first), unit, _target(out, second), scratch)
         return values.to(piece.batch.dtype) if out is None else _store(values, out)
 
     def differentiate(
-        self, piece: Piece, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
-    ) -> Slopes:
+        self, piece: TileInput, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
+    ) -> TileGradients:
         """As in `Kernels`."""
         first, second, out, *scratch = self._buffers(piece.batch, 7)
         gradient = _add(gradients, second)
         before, coefficients = differentiate(_enter(piece, first), gradient, unit, out, scratch)
         products = torch.mul(before, piece.batch, out=scratch[1])
-        return Slopes(
+        return TileGradients(
             scratch[0].to(piece.batch.dtype),
             before,
             coefficients,
@@ -46,8 +46,13 @@ class EagerKernels:
             products.sum(1, keepdim=True),
         )
 
-    def bend(
-        self, batch: Tensor, gradient: Tensor, gain: Tensor, correction: Correction | None, out: Tensor
+    def scale_gradient(
+        self,
+        batch: Tensor,
+        gradient: Tensor,
+        gain: Tensor,
+        correction: StatisticsGradient | None,
+        out: Tensor,
     ) -> None:
         """As in `Kernels`."""
         first, second, third = self._buffers(batch, 3)
@@ -58,11 +63,11 @@ class EagerKernels:
 
     def moments(self, batch: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """As in `Kernels`."""
-        buffer, centred = self._buffers(batch, 2)
+        buffer, centered = self._buffers(batch, 2)
         values = load(batch, buffer)
         rough = values.mean(axes, keepdim=True)
-        total = torch.sub(values, rough, out=centred).sum(axes, keepdim=True)
-        return rough, total, centred.square_().sum(axes, keepdim=True)
+        total = torch.sub(values, rough, out=centered).sum(axes, keepdim=True)
+        return rough, total, centered.square_().sum(axes, keepdim=True)
 
     def _buffers(self, like: Tensor, count: int) -> list[Tensor]:
         """So many tensors of a shape, in the arithmetic precision."""
@@ -72,7 +77,7 @@ class EagerKernels:
         return [each[:size].view(like.shape) for each in self._memory[:count]]
 
 
-def _enter(piece: Piece, buffer: Tensor) -> Tensor:
+def _enter(piece: TileInput, buffer: Tensor) -> Tensor:
     """What enters the activation, perhaps in the buffer."""
     values = load(piece.batch, buffer)
     if piece.scale is not None and piece.shift is not None:

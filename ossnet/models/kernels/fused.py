@@ -1,6 +1,6 @@
-"""Normalise, add a residual, activate, apply a linear layer: one step that keeps only its inputs.
+"""Normalize, add a residual, activate, apply a linear layer: one step that keeps only its inputs.
 
-A plain composition keeps the standardised, modulated and activated tensors for the backward pass; here they
+A plain composition keeps the standardized, modulated and activated tensors for the backward pass; here they
 are recomputed, tile by tile in cache, from the one tensor that came in. Values and gradients are the same.
 
 Letters: B batch, N rows (points, or groups of voxels), W columns (features, or the channels of those voxels),
@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ossnet.models.kernels.base import Correction, Kernels, Piece, Slopes
+from ossnet.models.kernels.base import Kernels, StatisticsGradient, TileGradients, TileInput
 from ossnet.models.kernels.dispatch import kernels
-from ossnet.models.kernels.normalization import Modulation, Standardisation
+from ossnet.models.kernels.normalization import Modulation, Standardization
 from ossnet.models.kernels.pade import Coefficients, Pade
 from ossnet.models.kernels.statistics import fold, sum_over_ranks, unfold
 from ossnet.models.kernels.tiles import Tile, pick, tiles, working_dtype
@@ -32,19 +32,19 @@ class Linear(NamedTuple):
 def fused_activation(
     batch: Float[Tensor, "B N W"],
     activation: Pade,
-    standardisation: Standardisation,
+    standardization: Standardization,
     modulation: Modulation,
     *,
     residual: Float[Tensor, "B N W"] | None = None,
     sole: bool = False,
     spent: bool = False,
 ) -> Float[Tensor, "B N W"]:
-    """`pade(gamma * standardised(batch) + beta + residual)`.
+    """`pade(gamma * standardized(batch) + beta + residual)`.
 
     Args:
         batch: what comes in; kept for the backward pass.
         activation: the Pade unit.
-        standardisation: of the batch's columns; batch statistics are differentiated through.
+        standardization: of the batch's columns; batch statistics are differentiated through.
         modulation: gain and offset of each column, one row for all volumes or one a volume.
         residual: added before the activation; kept too.
         sole: whoever uses the result makes a new tensor of its gradient and leaves that to this step, which
@@ -52,14 +52,14 @@ def fused_activation(
         spent: nobody needs the batch any more, nor gradients: the result takes its place.
     """
     return _apply(
-        batch, activation, standardisation, modulation, residual, None, keep=True, sole=sole, spent=spent
+        batch, activation, standardization, modulation, residual, None, keep=True, sole=sole, spent=spent
     )[0]
 
 
 def fused_linear(
     batch: Float[Tensor, "B N W"],
     activation: Pade,
-    standardisation: Standardisation,
+    standardization: Standardization,
     modulation: Modulation,
     linear: Linear,
     *,
@@ -72,13 +72,13 @@ def fused_linear(
 
     The activated batch is recomputed for the layer's gradient, so that it costs memory only if it is kept.
     """
-    return _apply(batch, activation, standardisation, modulation, residual, linear, keep=keep, sole=sole)
+    return _apply(batch, activation, standardization, modulation, residual, linear, keep=keep, sole=sole)
 
 
 def _apply(
     batch: Tensor,
     activation: Pade,
-    standardisation: Standardisation,
+    standardization: Standardization,
     modulation: Modulation,
     residual: Tensor | None,
     linear: Linear | None,
@@ -98,7 +98,7 @@ def _apply(
             activation.denominator,
             None if linear is None else linear.weight,
             None if linear is None else linear.bias,
-            standardisation,
+            standardization,
             keep,
             sole,
             spent,
@@ -118,17 +118,17 @@ class _FusedActivation(torch.autograd.Function):
         denominator: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        standardisation: Standardisation,
+        standardization: Standardization,
         keep: bool,
         sole: bool,
         spent: bool,
         compiled: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(batch, gamma, beta, residual, numerator, denominator, weight)
-        ctx.standardisation, ctx.keep, ctx.sole, ctx.has_bias = standardisation, keep, sole, bias is not None
+        ctx.standardization, ctx.keep, ctx.sole, ctx.has_bias = standardization, keep, sole, bias is not None
         ctx.compiled = compiled
         ctx.set_materialize_grads(False)
-        entry = _Entry.of(batch, gamma, beta, residual, standardisation)
+        entry = _Entry.of(batch, gamma, beta, residual, standardization)
         coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
         activated = batch if spent else batch.new_empty(batch.shape if keep else 0)
         mapped = batch.new_empty(0 if weight is None else (*batch.shape[:2], len(weight)))
@@ -147,8 +147,8 @@ class _FusedActivation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, activated: Tensor | None, mapped: Tensor | None) -> tuple[Tensor | None, ...]:
         batch, gamma, beta, residual, numerator, denominator, weight = ctx.saved_tensors
-        mean, inverse, statistics, values = ctx.standardisation
-        entry = _Entry.of(batch, gamma, beta, residual, ctx.standardisation)
+        mean, inverse, statistics, values = ctx.standardization
+        entry = _Entry.of(batch, gamma, beta, residual, ctx.standardization)
         coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
         outer = _Outer.of(activated if ctx.keep else None, mapped, weight, batch.dtype)
         spare = outer.spare(batch) if ctx.sole else []
@@ -196,15 +196,15 @@ class _Entry(NamedTuple):
         gamma: Tensor,
         beta: Tensor,
         residual: Tensor | None,
-        standardisation: Standardisation,
+        standardization: Standardization,
     ) -> "_Entry":
-        scale = gamma * standardisation.inverse_deviation
-        return cls(batch, scale, beta - scale * standardisation.mean, residual)
+        scale = gamma * standardization.inverse_deviation
+        return cls(batch, scale, beta - scale * standardization.mean, residual)
 
-    def piece(self, tile: Tile) -> Piece:
+    def piece(self, tile: Tile) -> TileInput:
         """One tile."""
         residual = None if self.residual is None else self.residual[tile]
-        return Piece(self.batch[tile], pick(self.scale, tile), pick(self.shift, tile), residual)
+        return TileInput(self.batch[tile], pick(self.scale, tile), pick(self.shift, tile), residual)
 
 
 class _Outer(NamedTuple):
@@ -264,7 +264,7 @@ class _Sums(NamedTuple):
             None if matrix is None else columns.new_zeros(len(matrix), dtype=dtype),
         )
 
-    def add(self, tile: Tile, slopes: Slopes) -> None:
+    def add(self, tile: Tile, slopes: TileGradients) -> None:
         """Count one tile of the activation."""
         self.coefficients.add_(slopes.coefficients)
         pick(self.beta, tile).add_(slopes.beta)
@@ -306,20 +306,20 @@ def _through_activation(
 def _means(
     gamma: Tensor, gamma_gradient: Tensor, beta_gradient: Tensor, statistics: int, values: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Means over what shares a statistic: of the standardised batch's gradient, of it times that batch."""
+    """Means over what shares a statistic: of the standardized batch's gradient, of it times that batch."""
     sums = torch.stack([fold(gamma * beta_gradient, statistics), fold(gamma * gamma_gradient, statistics)])
     first, second = sum_over_ranks(sums) / values
     return unfold(first, gamma.shape[2]), unfold(second, gamma.shape[2])
 
 
-def _correction(mean: Tensor, inverse: Tensor, first: Tensor, second: Tensor) -> Correction:
-    """How batch statistics bend the gradient d of the standardised batch n: by offset + slope * batch.
+def _correction(mean: Tensor, inverse: Tensor, first: Tensor, second: Tensor) -> StatisticsGradient:
+    """How batch statistics bend the gradient d of the standardized batch n: by offset + slope * batch.
 
     The batch's gradient is inverse * (d - mean(d) - n mean(d n)).
     """
     slope = -inverse.double().square() * second
     offset = -inverse * first - slope * mean
-    return Correction(offset.to(mean.dtype), slope.to(mean.dtype))
+    return StatisticsGradient(offset.to(mean.dtype), slope.to(mean.dtype))
 
 
 def _through_statistics(
@@ -327,10 +327,10 @@ def _through_statistics(
     batch: Tensor,
     gradient: Tensor,
     gain: Tensor,
-    correction: Correction | None,
+    correction: StatisticsGradient | None,
     *,
     out: Tensor,
 ) -> None:
     """Fill `out`, perhaps the gradient itself, with the batch's from the one before the activation."""
     for tile in tiles(batch, arithmetic.elements(batch.device)):
-        arithmetic.bend(batch[tile], gradient[tile], pick(gain, tile), correction, out[tile])
+        arithmetic.scale_gradient(batch[tile], gradient[tile], pick(gain, tile), correction, out[tile])

@@ -1,4 +1,4 @@
-"""Batch normalisation, plain and conditioned on a latent: parameters and running statistics.
+"""Batch normalization, plain and conditioned on a latent: parameters and running statistics.
 
 Letters: B batch, N rows, W columns, L latent length. `fused.py` applies them, with the activation.
 """
@@ -16,14 +16,14 @@ _EPSILON = 1e-5
 
 
 class Modulation(NamedTuple):
-    """Gain and offset of each column after normalisation: one row for all volumes, or one a volume."""
+    """Gain and offset of each column after normalization: one row for all volumes, or one a volume."""
 
     gamma: Float[Tensor, "B 1 W"]
     beta: Float[Tensor, "B 1 W"]
 
 
-class Standardisation(NamedTuple):
-    """What is subtracted and multiplied to standardise a batch: per column, or one value for all columns."""
+class Standardization(NamedTuple):
+    """What is subtracted and multiplied to standardize a batch: per column, or one value for all columns."""
 
     mean: Float[Tensor, "1 1 V"]
     inverse_deviation: Float[Tensor, "1 1 V"]
@@ -50,12 +50,12 @@ class BatchStatistics(nn.Module):
         self.register_buffer("running_var", torch.ones(length))
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
-    def standardisation(self, batch: Float[Tensor, "B N W"]) -> Standardisation:
+    def standardization(self, batch: Float[Tensor, "B N W"]) -> Standardization:
         """Statistics for the columns of a batch; while training this updates the running averages."""
         width, statistics = batch.shape[2], self.running_mean.numel()
         if not self.training:
             deviation = (self.running_var + _EPSILON).rsqrt()
-            return Standardisation(
+            return Standardization(
                 unfold(self.running_mean, width), unfold(deviation, width), statistics, None
             )
         with torch.no_grad():
@@ -63,7 +63,7 @@ class BatchStatistics(nn.Module):
             if self.tracked:
                 self._track(moments)
             deviation = (moments.variance + _EPSILON).rsqrt()
-        return Standardisation(
+        return Standardization(
             unfold(moments.mean, width), unfold(deviation, width), statistics, moments.values
         )
 
@@ -75,7 +75,7 @@ class BatchStatistics(nn.Module):
 
 
 class BatchNorm(BatchStatistics):
-    """Batch normalisation of channels, with learnt gain and offset."""
+    """Batch normalization of channels, with learnt gain and offset."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -90,10 +90,10 @@ class BatchNorm(BatchStatistics):
 
 
 class ConditionalNorm(BatchStatistics):
-    """Batch normalisation whose gain and offset a volume's latent decides.
+    """Batch normalization whose gain and offset a volume's latent decides.
 
     With `per_feature` false there is one mean and one variance over all points and all features together, as
-    in the paper's code: features are not standardised one by one.
+    in the paper's code: features are not standardized one by one.
     """
 
     def __init__(self, latent_length: int, features: int, *, per_feature: bool) -> None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ossnet.models.kernels.base import Kernels, Piece, Slopes
+from ossnet.models.kernels.base import Kernels, TileGradients, TileInput
 from ossnet.models.kernels.dispatch import kernels
 from ossnet.models.kernels.pade import Coefficients
 from ossnet.models.kernels.toeplitz import Transform
@@ -48,11 +48,11 @@ class PlaneLayer(NamedTuple):
 
     def activate(self, planes: Float[Tensor, "P m T"]) -> Float[Tensor, "P m T"]:
         """The activation of what `convolve` gave."""
-        return self.kernels.activate(Piece(planes), self.coefficients, None)
+        return self.kernels.activate(TileInput(planes), self.coefficients, None)
 
-    def deactivate(self, planes: Float[Tensor, "P m T"], gradient: Float[Tensor, "P m T"]) -> Slopes:
+    def deactivate(self, planes: Float[Tensor, "P m T"], gradient: Float[Tensor, "P m T"]) -> TileGradients:
         """What the activation's gradient leads to."""
-        return self.kernels.differentiate(Piece(planes), self.coefficients, (gradient, None))
+        return self.kernels.differentiate(TileInput(planes), self.coefficients, (gradient, None))
 
     def pull(self, gradient: Float[Tensor, "R m T"]) -> Float[Tensor, "P m S"]:
         """The gradient of the planes from that of the products."""

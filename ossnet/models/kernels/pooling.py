@@ -15,7 +15,7 @@ from torch.nn import functional
 from ossnet.models.kernels.tiles import planes, working_dtype
 
 
-def halve(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C x y z"]:
+def avg_pool_2x(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C x y z"]:
     """Average over 2x2x2 voxels; an odd axis of length n becomes (n + 1) / 2 even, overlapping cells.
 
     Cells divide the volume's extent evenly at any shape, so that coarse maps stay aligned with the volume.
@@ -26,7 +26,7 @@ def halve(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C x y z"]:
         return functional.adaptive_avg_pool3d(volume, _shape(-(-edge // 2) for edge in volume.shape[2:]))
 
 
-def regrid(volume: Float[Tensor, "B C X Y Z"], grid: Sequence[int]) -> Float[Tensor, "B C x y z"]:
+def adaptive_max_pool(volume: Float[Tensor, "B C X Y Z"], grid: Sequence[int]) -> Float[Tensor, "B C x y z"]:
     """Greatest value in each cell of a grid that divides the extent evenly; itself on the same grid."""
     if tuple(volume.shape[2:]) == tuple(grid):
         return volume

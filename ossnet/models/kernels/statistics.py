@@ -1,6 +1,6 @@
 """Mean and variance of a batch, over every rank of a distributed run.
 
-torch's own synchronised normalisation refuses to run on CPUs; this one runs on any backend, and is exact: the
+torch's own synchronized normalization refuses to run on CPUs; this one runs on any backend, and is exact: the
 statistics, and their gradients, are those of one process holding the whole batch.
 
 Letters: B batch, N rows, W columns, C statistics (1, or a divisor of W: column w has statistic w mod C).
@@ -51,7 +51,7 @@ def unfold(values: Float[Tensor, "C"], width: int) -> Float[Tensor, "1 1 V"]:
 def batch_moments(batch: Float[Tensor, "B N W"], statistics: int, *, compiled: bool = False) -> Moments:
     """Mean and variance of a batch, of all ranks together.
 
-    Tiles are centred on a rough mean of their own and combined in float64, so that nothing is lost to
+    Tiles are centered on a rough mean of their own and combined in float64, so that nothing is lost to
     cancellation however far the mean lies from zero.
 
     Raises:
@@ -63,8 +63,8 @@ def batch_moments(batch: Float[Tensor, "B N W"], statistics: int, *, compiled: b
     for tile in tiles(batch, arithmetic.elements(batch.device)):
         piece = batch[tile]
         count = piece.numel() / columns
-        rough, centred, about_rough = (each.double() for each in arithmetic.moments(piece, axes))
-        total = centred + count * rough
+        rough, centered, about_rough = (each.double() for each in arithmetic.moments(piece, axes))
+        total = centered + count * rough
         # sum x^2 = sum (x - r)^2 + 2 r sum x - n r^2, for any r
         squares = about_rough + rough * (2 * total - count * rough)
         sums += torch.cat([total, squares]).view(2, columns)

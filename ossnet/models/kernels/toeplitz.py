@@ -50,7 +50,7 @@ class Transform(NamedTuple):
         return cls(analysis, kernel, synthesis.t().contiguous())
 
 
-def links(edge: int) -> Int[Tensor, "PP PP"]:
+def toeplitz_index(edge: int) -> Int[Tensor, "PP PP"]:
     """Which element of a flat P^2 kernel links input (row) to output (column); P^2 where none does."""
     place = torch.arange(edge)
     offset = place[:, None] - place[None, :] + edge // 2
@@ -61,12 +61,12 @@ def links(edge: int) -> Int[Tensor, "PP PP"]:
 
 
 def plane_matrices(
-    weight: Float[Tensor, "O C P P P"], transform: Transform, links: Int[Tensor, "PP PP"]
+    weight: Float[Tensor, "O C P P P"], transform: Transform, toeplitz_index: Int[Tensor, "PP PP"]
 ) -> Float[Tensor, "R S T"]:
     """The kernel, transformed along its first axis, laid out as matrices over the others; differentiable."""
     outputs, inputs, edge = weight.shape[:3]
     plane = edge**2
     transformed = torch.einsum("rp,ocpq->rocq", transform.kernel, weight.flatten(3))
     padded = torch.nn.functional.pad(transformed, (0, 1))
-    entries = padded.index_select(3, links.flatten()).view(-1, outputs, inputs, plane, plane)
+    entries = padded.index_select(3, toeplitz_index.flatten()).view(-1, outputs, inputs, plane, plane)
     return entries.permute(0, 2, 3, 1, 4).reshape(-1, inputs * plane, outputs * plane)

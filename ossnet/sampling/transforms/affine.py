@@ -40,7 +40,7 @@ def warp(
     source = floats(image)[None]
     voxels = torch.from_numpy(label.copy())
     turned, labels = np.empty(image.shape, image.dtype), np.empty(label.shape, label.dtype)
-    x, y, z = (torch.arange(length) - centre for length, centre in zip(shape, middle, strict=True))
+    x, y, z = (torch.arange(length) - center for length, center in zip(shape, middle, strict=True))
     image_out, label_out = torch.from_numpy(turned), torch.from_numpy(labels)
     for first in range(0, shape[0], _SLAB):
         slab = slice(first, first + _SLAB)

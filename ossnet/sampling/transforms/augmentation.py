@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ossnet.sampling.transforms.affine import warp
-from ossnet.sampling.transforms.intensity import Changes, NoisePool, apply_changes
+from ossnet.sampling.transforms.intensity import IntensityParams, NoisePool, apply_changes
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class AugmentationConfig:
 
 
 @dataclass(frozen=True)
-class Augmented:
+class AugmentedCase:
     """A case as a training step sees it; views of the case's memory where nothing but a flip was done."""
 
     image: Float[np.ndarray, "C X Y Z"]
@@ -78,7 +78,7 @@ class Augmenter:
         label: UInt8[np.ndarray, "X Y Z"],
         spacing: Sequence[float],
         generator: torch.Generator,
-    ) -> Augmented:
+    ) -> AugmentedCase:
         """Augment a case; the inputs stay as they are.
 
         Args:
@@ -93,7 +93,7 @@ class Augmenter:
         if changes.any:
             image = apply_changes(image, changes, generator)
         axes = tuple(axis + 1 for axis in mirrored)
-        return Augmented(np.flip(image, axes), np.flip(label, mirrored), mirrored, warped)
+        return AugmentedCase(np.flip(image, axes), np.flip(label, mirrored), mirrored, warped)
 
     def _applies(self, strength: float, generator: torch.Generator) -> bool:
         return bool(strength) and float(torch.rand((), generator=generator)) < self._config.probability
@@ -112,7 +112,7 @@ class Augmenter:
             scale = 1 + self._config.scale * float(_signed((), generator))
         return turn, scale
 
-    def _draw_changes(self, channels: int, generator: torch.Generator) -> Changes:
+    def _draw_changes(self, channels: int, generator: torch.Generator) -> IntensityParams:
         config = self._config
         exponents = bias = brighter = kept = None
         if self._applies(config.gamma, generator):
@@ -126,7 +126,7 @@ class Augmenter:
         if self._applies(config.modality_dropout, generator):
             kept = torch.rand(channels, generator=generator) >= config.modality_dropout
             kept[int(torch.randint(channels, (), generator=generator))] = True
-        return Changes(
+        return IntensityParams(
             exponents=exponents,
             bias=bias,
             brighter=brighter,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ossnet.sampling.transforms.planes import Planes, largest, smallest
+from ossnet.sampling.transforms.planes import PlaneReader, largest, smallest
 
 _POOL = 2**22
 _RUN = 2**18
@@ -19,7 +19,7 @@ _RUN = 2**18
 class NoisePool:
     """Gaussian noise drawn once and read from random places on: tenfold as fast as drawing it anew.
 
-    Every plane begins at a place of its own, so neighbouring voxels are as independent as
+    Every plane begins at a place of its own, so neighboring voxels are as independent as
     ever; that far-away voxels may share a value is the only deviation.
     """
 
@@ -34,7 +34,7 @@ class NoisePool:
 
 
 @dataclass(frozen=True)
-class Changes:
+class IntensityParams:
     """What is done to the values of a volume, in the order of the fields."""
 
     exponents: Float[Tensor, "C"] | None
@@ -58,7 +58,7 @@ class Changes:
 
 
 def apply_changes(
-    image: Float[np.ndarray, "C X Y Z"], changes: Changes, generator: torch.Generator
+    image: Float[np.ndarray, "C X Y Z"], changes: IntensityParams, generator: torch.Generator
 ) -> Float[np.ndarray, "C X Y Z"]:
     """The changed volume in the number format of the given one, which stays."""
     changed = np.empty(image.shape, image.dtype)  # numpy asks for large pages, torch does not
@@ -68,7 +68,7 @@ def apply_changes(
         low = smallest(image)[:, None, None]
     if changes.exponents is not None or changes.brighter is not None:
         high = largest(image)[:, None, None]
-    target, planes = torch.from_numpy(changed), Planes(image)
+    target, planes = torch.from_numpy(changed), PlaneReader(image)
     for x in range(len(planes)):
         plane = planes[x]
         if changes.exponents is not None:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-class Planes:
+class PlaneReader:
     """The planes `[C Y Z]` of a volume along its first axis in float32, each overwriting the one before."""
 
     def __init__(self, volume: Float[np.ndarray, "C X Y Z"]) -> None:

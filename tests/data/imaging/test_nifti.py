@@ -118,7 +118,7 @@ def test_one_brain_in_six_orders_reads_the_same(shared):
         np.testing.assert_allclose(brain, brains[0], err_msg=name)
 
 
-def test_scaling_in_the_header_is_honoured(shared, tmp_path):
+def test_scaling_in_the_header_is_honored(shared, tmp_path):
     for name in ("shear", "orient_RAS"):
         path = shared / "data" / "headers" / f"{name}.nii.gz"
         expected = nibabel.as_closest_canonical(nibabel.load(path)).get_fdata()
@@ -217,7 +217,7 @@ def test_an_affine_without_inverse_is_told(tmp_path):
         read_header(tmp_path / "flat.nii")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("complex", "complex"), ("ct_perfusion", "colour")])
+@pytest.mark.parametrize(("name", "kind"), [("complex", "complex"), ("ct_perfusion", "color")])
 def test_what_is_no_scalar_image_is_refused(shared, name, kind):
     with pytest.raises(UserError, match=f"expected one real number a voxel, found {kind} voxels"):
         read_header(shared / "data" / "headers" / f"{name}.nii.gz")

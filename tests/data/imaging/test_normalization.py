@@ -6,10 +6,10 @@ from hypothesis.extra.numpy import arrays
 
 from ossnet.data.imaging.normalization import (
     CT_WINDOW,
-    default_normalisation,
+    default_normalization,
     foreground,
     intensity,
-    normalise,
+    normalize,
 )
 
 VOLUMES = arrays(np.float32, (4, 3, 5), elements=st.floats(-2000, 2000, width=32))
@@ -18,7 +18,7 @@ VOLUMES = arrays(np.float32, (4, 3, 5), elements=st.floats(-2000, 2000, width=32
 @given(VOLUMES)
 def test_zscore_is_that_of_the_whole_volume_with_unbiased_deviation(volume):
     result = volume.copy()
-    normalise(result, "zscore")
+    normalize(result, "zscore")
     deviation = volume.astype(float).std(ddof=1)
     if deviation > 1e-3:
         np.testing.assert_allclose(
@@ -30,7 +30,7 @@ def test_foreground_zscore_leaves_the_background_at_zero():
     volume = np.zeros((6, 6, 6), np.float32)
     inside = np.random.default_rng(0).uniform(100, 900, (4, 4, 4)).astype(np.float32)
     volume[1:5, 1:5, 1:5] = inside
-    normalise(volume, "zscore-foreground")
+    normalize(volume, "zscore-foreground")
     result = volume[1:5, 1:5, 1:5]
     assert result.mean() == pytest.approx(0, abs=1e-5)
     assert result.std(ddof=1) == pytest.approx(1, abs=1e-5)
@@ -45,8 +45,8 @@ def test_ct_does_not_see_beyond_its_window():
     extreme = volume.copy()
     volume[0, 0, :2] = CT_WINDOW
     extreme[0, 0, :2] = (-3024, 30000)
-    normalise(volume, "ct")
-    normalise(extreme, "ct")
+    normalize(volume, "ct")
+    normalize(extreme, "ct")
     np.testing.assert_array_equal(volume, extreme)
     assert volume.std(ddof=1) == pytest.approx(1, abs=1e-5)
 
@@ -55,7 +55,7 @@ def test_ct_does_not_see_beyond_its_window():
 @pytest.mark.parametrize("value", [0, 7])
 def test_a_constant_volume_becomes_zero(kind, value):
     volume = np.full((3, 3, 3), value, np.float32)
-    normalise(volume, kind)
+    normalize(volume, kind)
     assert not volume.any()
 
 
@@ -78,14 +78,14 @@ def test_intensity_of_nothing_is_zero():
     [("CT", "ct"), ("cbct", "ct"), ("MRI", "zscore-foreground"), ("PET", "zscore-foreground")],
 )
 def test_the_default_follows_the_modality(modality, kind):
-    assert default_normalisation(modality) == kind
+    assert default_normalization(modality) == kind
 
 
 @given(VOLUMES, st.booleans())
-def test_percentiles_are_values_that_occur(volume, labelled):
+def test_percentiles_are_values_that_occur(volume, foreground_intensities):
     label = (np.arange(volume.size).reshape(volume.shape) % 3 == 0).astype(np.uint8)
-    voxels = volume[label > 0] if labelled else volume[volume != 0]
-    result = intensity(volume, label) if labelled else intensity(volume)
+    voxels = volume[label > 0] if foreground_intensities else volume[volume != 0]
+    result = intensity(volume, label) if foreground_intensities else intensity(volume)
     if voxels.size:
         expected = np.quantile(voxels, [0.005, 0.5, 0.995], method="lower")
         assert [result.percentile_0_5, result.median, result.percentile_99_5] == expected.tolist()

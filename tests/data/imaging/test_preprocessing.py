@@ -22,9 +22,9 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Pat
     return path
 
 
-def shifted(millimetres: float) -> np.ndarray:
+def shifted(millimeters: float) -> np.ndarray:
     affine = np.eye(4)
-    affine[0, 3] = millimetres
+    affine[0, 3] = millimeters
     return affine
 
 
@@ -39,7 +39,7 @@ def test_four_files_and_one_4d_file_give_the_same_scan(tmp_path):
     np.testing.assert_array_equal(preprocess([together], TWO).image, preprocess(apart, TWO).image)
 
 
-def test_the_image_is_normalised_channel_by_channel(tmp_path):
+def test_the_image_is_normalized_channel_by_channel(tmp_path):
     scan = preprocess([save(tmp_path / "both.nii.gz", noise(5, 6, 7, 2) * [1, 50])], TWO)
     assert scan.image.dtype == np.float32
     np.testing.assert_allclose(scan.image.mean(axis=(1, 2, 3)), 0, atol=1e-5)
@@ -124,7 +124,7 @@ def test_a_spacing_is_reached_and_undone(tmp_path):
     assert classes.shape == (20, 12, 18)
     assert scan.geometry.spacing == pytest.approx((1, 1, 1))
     np.testing.assert_array_equal(restore(classes, scan.geometry), labels)
-    # The box stays: the outer corner of the first voxel is where it was, half a voxel from the first centre.
+    # The box stays: the outer corner of the first voxel is where it was, half a voxel from the first center.
     first = scan.geometry.working_affine @ [-0.5, -0.5, -0.5, 1]
     np.testing.assert_allclose(first, affine @ [7.5, -0.5, -0.5, 1])
 
@@ -153,12 +153,12 @@ def test_a_real_brats_case(shared):
 def test_a_real_4d_case(shared):
     source = read_source(shared / "data" / "msd_brain_slab")
     (case,) = source.cases
-    scan = preprocess(case.images, Task(source.modalities, source.labels, normalisation="zscore"))
+    scan = preprocess(case.images, Task(source.modalities, source.labels, normalization="zscore"))
     assert scan.image.shape == (4, 147, 141, 54)
     np.testing.assert_allclose(scan.image.std(axis=(1, 2, 3), ddof=1, dtype=float), 1, rtol=1e-4)
 
 
-CT = Task(modalities=("CT",), labels={"lesion": 1}, normalisation="ct")
+CT = Task(modalities=("CT",), labels={"lesion": 1}, normalization="ct")
 
 
 def head(*shape: int) -> np.ndarray:
@@ -244,14 +244,14 @@ def test_labels_that_would_be_cut_off_are_told(tmp_path):
         preprocess_label(label, replace(ONE, crop=0.0), like=file.geometry)
 
 
-def test_modalities_may_be_normalised_each_in_its_way(tmp_path):
+def test_modalities_may_be_normalized_each_in_its_way(tmp_path):
     array = np.stack([head(10, 12, 8), head(10, 12, 8) * 100 - 1000], axis=-1)
-    task = Task(("T1w", "CT"), {"lesion": 1}, normalisation=("zscore-foreground", "ct"))
+    task = Task(("T1w", "CT"), {"lesion": 1}, normalization=("zscore-foreground", "ct"))
     path = save(tmp_path / "both.nii.gz", array)
     scan = preprocess([path], task)
     for channel, kind in zip(range(2), ("zscore-foreground", "ct"), strict=True):
         alone = save(tmp_path / f"{kind}.nii.gz", array[..., channel])
-        expected = preprocess([alone], replace(ONE, normalisation=kind))
+        expected = preprocess([alone], replace(ONE, normalization=kind))
         np.testing.assert_array_equal(scan.image[channel], expected.image[0])
 
 
@@ -268,7 +268,7 @@ def test_thick_slices_are_not_interpolated_between(tmp_path):
     affine = np.diag([1.0, 1.0, 5.0, 1.0])
     image = save(tmp_path / "t1.nii.gz", noise(6, 6, 4), affine)
     label = save(tmp_path / "label.nii.gz", (noise(6, 6, 4) > 50).astype(np.uint8), affine)
-    task = replace(ONE, spacing=(1.0, 1.0, 1.0), interpolation="cubic", normalisation="zscore")
+    task = replace(ONE, spacing=(1.0, 1.0, 1.0), interpolation="cubic", normalization="zscore")
     scan = preprocess([image], task)
     for planes in (scan.image[0], preprocess_label(label, task, like=scan.geometry)):
         np.testing.assert_array_equal(planes, planes[:, :, ::5].repeat(5, axis=2))

@@ -51,8 +51,8 @@ def test_axis_by_axis_equals_the_whole_at_once(kind, order, new):
 
 def test_splines_follow_a_smooth_image_closer_than_lines():
     def wave(size: int) -> np.ndarray:
-        centres = (np.arange(size) + 0.5) / size
-        x, y, z = np.meshgrid(centres, centres, centres, indexing="ij")
+        centers = (np.arange(size) + 0.5) / size
+        x, y, z = np.meshgrid(centers, centers, centers, indexing="ij")
         return (np.sin(7 * x) * np.cos(5 * y) * np.sin(6 * z)).astype(np.float32)
 
     inner = (slice(4, -4),) * 3
@@ -101,8 +101,8 @@ def test_between_far_planes_nothing_is_made_up(coarse, new):
 
 def test_a_ball_keeps_its_volume_and_loses_its_steps():
     def ball(size: int) -> np.ndarray:
-        centres = (np.arange(size) + 0.5) / size - 0.5
-        x, y, z = np.meshgrid(centres, centres, centres, indexing="ij")
+        centers = (np.arange(size) + 0.5) / size - 0.5
+        x, y, z = np.meshgrid(centers, centers, centers, indexing="ij")
         return (x**2 + y**2 + z**2 < 0.3**2).astype(np.uint8)
 
     coarse, fine = ball(20), ball(50)

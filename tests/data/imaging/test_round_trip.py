@@ -86,7 +86,7 @@ def test_every_scalar_header_is_tried(shared):
     assert names == {*HEADERS, "complex", "ct_perfusion"}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("complex", "complex"), ("ct_perfusion", "colour")])
+@pytest.mark.parametrize(("name", "kind"), [("complex", "complex"), ("ct_perfusion", "color")])
 def test_what_is_no_scalar_image_is_refused(shared, tmp_path, name, kind):
     path = shared / "data" / "headers" / f"{name}.nii.gz"
     label = nibabel.Nifti1Image(np.ones(nibabel.load(path).shape[:3], np.uint8), nibabel.load(path).affine)

@@ -82,7 +82,7 @@ def test_whatever_is_decided_of_nested_regions_the_innermost_is_written(chosen: 
     assert chosen.nested
     codes = np.arange(len(members(chosen.classes, overlapping=True)), dtype=np.uint8).reshape(1, 1, -1)
     again = chosen.codes(chosen.encode(chosen.decode(codes)))
-    np.testing.assert_array_equal(chosen.foremost(again), chosen.foremost(codes))
+    np.testing.assert_array_equal(chosen.display_class(again), chosen.display_class(codes))
     assert (chosen.decode(codes)[codes > 0] > 0).all()
 
 

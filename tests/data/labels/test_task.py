@@ -47,7 +47,7 @@ def test_values_above_255_are_exported():
 
 def test_json_keeps_the_task_and_the_order_of_its_labels():
     task = Task(
-        modalities=("CT",), labels={"tumour": 2, "liver": 1}, normalisation="ct", spacing=(1.0, 1.0, 2.5)
+        modalities=("CT",), labels={"tumour": 2, "liver": 1}, normalization="ct", spacing=(1.0, 1.0, 2.5)
     )
     again = Task.from_dict(json.loads(json.dumps(task.to_dict())))
     assert again == task

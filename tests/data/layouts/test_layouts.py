@@ -47,7 +47,7 @@ def test_msd_names_everything(tmp_path):
     assert [case.id for case in source.cases] == ["a", "b"]
     assert source.cases[0].images == (tmp_path / "imagesTr" / "a.nii.gz",)
     assert source.cases[0].label == tmp_path / "labelsTr" / "a.nii.gz"
-    assert not source.left_out
+    assert not source.unmatched
 
 
 def test_msd_pairs_as_listed_and_tells_what_is_not_listed(tmp_path):
@@ -56,8 +56,8 @@ def test_msd_pairs_as_listed_and_tells_what_is_not_listed(tmp_path):
     touch(root / "imagesTr" / "._a.nii.gz")  # what a Mac leaves in an archive
     source = read_source(root)
     assert [case.id for case in source.cases] == ["a", "b"]
-    assert list(source.left_out) == ["c"]
-    assert "c.nii.gz: not listed in dataset.json" in source.left_out["c"]
+    assert list(source.unmatched) == ["c"]
+    assert "c.nii.gz: not listed in dataset.json" in source.unmatched["c"]
 
 
 def test_msd_entry_without_label_and_listed_twice(tmp_path):
@@ -65,7 +65,7 @@ def test_msd_entry_without_label_and_listed_twice(tmp_path):
     source = read_source(msd(tmp_path, [], training=[*entries, entries[1]]))
     assert source.cases[0].label is None
     assert len(source.cases) == 2
-    assert "case b is listed twice" in source.left_out["b (again)"]
+    assert "case b is listed twice" in source.unmatched["b (again)"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_modality_that_one_case_lacks_stays_expected(tmp_path):
 def test_folders_that_are_no_case_are_told(tmp_path):
     brats(tmp_path, "a", OLD)
     touch(tmp_path / "b" / "notes.txt")
-    assert "expected b_flair.nii.gz or the like, found none" in read_source(tmp_path).left_out["b"]
+    assert "expected b_flair.nii.gz or the like, found none" in read_source(tmp_path).unmatched["b"]
 
 
 def test_two_namings_in_one_folder_are_refused(tmp_path):
@@ -183,6 +183,6 @@ def test_the_real_sources(shared):
     assert len(hippocampus.cases) == 200
     assert hippocampus.labels == {"anterior": 1, "posterior": 2}
     assert hippocampus.modalities == ("MRI",)
-    assert not hippocampus.left_out
+    assert not hippocampus.unmatched
     assert read_source(shared / "data" / "brats2021").labels == {"necrosis": 1, "edema": 2, "enhancing": 4}
     assert read_source(shared / "data" / "msd_brain_slab").modalities == ("FLAIR", "T1w", "T1gd", "T2w")

@@ -49,7 +49,7 @@ def test_lits_pairs_by_number_wherever_the_files_are(tmp_path, end):
         "volume-10": [f"media/deep/volume-10{end}", f"media/deep/segmentation-10{end}"],
         "volume-2": [f"Training Batch 1/volume-2{end}", f"Training Batch 2/segmentation-2{end}"],
     }
-    assert not source.left_out
+    assert not source.unmatched
 
 
 def test_lits_tells_what_has_no_partner_or_two(tmp_path):
@@ -57,8 +57,8 @@ def test_lits_tells_what_has_no_partner_or_two(tmp_path):
         touch(tmp_path / name)
     source = read_source(tmp_path, "lits")
     assert [case.id for case in source.cases] == ["volume-1"]
-    assert "segmentation-7.nii: expected volume-7 too, found none" in source.left_out["segmentation-7"]
-    assert "expected one volume 1, found" in source.left_out["volume-1 (again)"]
+    assert "segmentation-7.nii: expected volume-7 too, found none" in source.unmatched["segmentation-7"]
+    assert "expected one volume 1, found" in source.unmatched["volume-1 (again)"]
 
 
 @given(
@@ -77,7 +77,7 @@ def test_lits_pairs_whatever_the_numbers(tmp_path_factory, volumes, segmentation
     assert found == {
         f"volume-{n}.nii": f"segmentation-{n}.nii" if n in segmentations else None for n in volumes
     }
-    assert set(source.left_out) == {f"segmentation-{n}" for n in segmentations - volumes}
+    assert set(source.unmatched) == {f"segmentation-{n}" for n in segmentations - volumes}
 
 
 def nnunet(root: Path, cases: list[str], channels: int, end: str = ".nii.gz", **description: object) -> Path:
@@ -116,7 +116,7 @@ def test_nnunet_of_the_second_version(tmp_path):
         "imagesTr/a_0001_0001.nii.gz",
         "labelsTr/a_0001.nii.gz",
     ]
-    assert not source.left_out
+    assert not source.unmatched
 
 
 def test_nnunet_of_the_first_version_is_told_from_msd_by_its_files(tmp_path):
@@ -124,7 +124,7 @@ def test_nnunet_of_the_first_version_is_told_from_msd_by_its_files(tmp_path):
     source = read_source(root)
     assert (source.layout, source.modalities, source.labels) == ("nnunet", ("FLAIR", "T1w"), {"lesion": 1})
     assert [case.id for case in source.cases] == ["a", "b"]
-    assert "case gone is listed under training, but has no image" in source.left_out["gone"]
+    assert "case gone is listed under training, but has no image" in source.unmatched["gone"]
 
 
 def test_msd_whose_cases_end_in_four_digits_stays_msd(tmp_path):
@@ -145,10 +145,10 @@ def test_nnunet_tells_what_cannot_be_paired(tmp_path):
     source = read_source(root)
     assert [case.id for case in source.cases] == ["a", "b"]
     assert not source.cases[1].images[1].exists()  # the reader tells
-    assert sorted(source.left_out) == ["a_0002.nii.gz", "c.nii.gz", "d_0000.nii", "e"]
+    assert sorted(source.unmatched) == ["a_0002.nii.gz", "c.nii.gz", "d_0000.nii", "e"]
     expected = "expected a name as case_0000.nii.gz to case_0001.nii.gz; rename it"
-    assert expected in source.left_out["a_0002.nii.gz"]
-    assert "e.nii.gz: expected its image" in source.left_out["e"]
+    assert expected in source.unmatched["a_0002.nii.gz"]
+    assert "e.nii.gz: expected its image" in source.unmatched["e"]
 
 
 def test_nnunet_regions_name_the_values_they_can(tmp_path):
@@ -220,7 +220,7 @@ def test_a_table_tells_rows_that_are_no_case(tmp_path):
     file = table(tmp_path, "\n".join(["case,CT,label", *rows]), {"liver": 1})
     source = read_source(file)
     assert [case.id for case in source.cases] == ["a"]
-    assert {name: reason.partition(": ")[2] for name, reason in source.left_out.items()} == {
+    assert {name: reason.partition(": ")[2] for name, reason in source.unmatched.items()} == {
         "a (again)": "row 2: case a is there twice; keep one of the rows",
         "x/y": "row 3: expected a case id without slashes, found 'x/y'; give it one",
         "row 4": "row 4: expected a case id without slashes, found ''; give it one",
@@ -292,7 +292,7 @@ def test_brats_files_of_all_cases_in_one_folder(tmp_path):
     for case in source.cases:
         assert [path.name for path in case.images] == [f"{case.id}{suffix}.nii.gz" for suffix in NEW[:4]]
         assert case.label.name == f"{case.id}-seg.nii.gz"
-    assert list(source.left_out) == ["BraTS-GLI-00003-000-seg.nii.gz"]
+    assert list(source.unmatched) == ["BraTS-GLI-00003-000-seg.nii.gz"]
 
 
 def test_brats_files_beside_case_folders_are_told(tmp_path):
@@ -300,14 +300,14 @@ def test_brats_files_beside_case_folders_are_told(tmp_path):
         for suffix in NEW:
             touch(tmp_path / case / f"{case}{suffix}.nii.gz")
     touch(tmp_path / "c-seg.nii.gz")
-    assert list(read_source(tmp_path).left_out) == ["c-seg.nii.gz"]
+    assert list(read_source(tmp_path).unmatched) == ["c-seg.nii.gz"]
     for suffix in NEW:
         touch(tmp_path / f"b{suffix}.nii.gz")
         touch(tmp_path / f"d{suffix}.nii.gz")
     source = read_source(tmp_path)
     assert [case.id for case in source.cases] == ["a", "b", "d"]
     assert source.cases[1].images[0].parent == tmp_path
-    assert "expected the case once" in source.left_out["b (again)"]
+    assert "expected the case once" in source.unmatched["b (again)"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -319,7 +319,7 @@ def test_a_case_folder_that_may_not_be_read_is_told(tmp_path):
     source = read_source(tmp_path)
     (tmp_path / "b").chmod(0o700)
     assert [case.id for case in source.cases] == ["a"]
-    assert "may not be read; give yourself permission" in source.left_out["b"]
+    assert "may not be read; give yourself permission" in source.unmatched["b"]
 
 
 @pytest.mark.parametrize(
@@ -343,4 +343,4 @@ def test_the_number_of_enhancing_tumour_is_that_of_the_labels(tmp_path, suffix, 
 def test_msd_labels_that_are_not_listed_are_told(tmp_path):
     touch(tmp_path / "labelsTr" / "b.nii.gz")
     (tmp_path / "dataset.json").write_text(json.dumps(first(["a"])))
-    assert "labelsTr/b.nii.gz: not listed" in read_source(tmp_path).left_out["b"]
+    assert "labelsTr/b.nii.gz: not listed" in read_source(tmp_path).unmatched["b"]

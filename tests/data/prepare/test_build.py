@@ -7,7 +7,7 @@ import pytest
 from small_study import contents, label_of, prepare_here, rewrite
 
 from ossnet.data import PrepareConfig, Store
-from ossnet.data.prepare.build import building, make_case, sweep
+from ossnet.data.prepare.build import make_case, open_store_for_writing, remove_stale
 from ossnet.data.prepare.plan import finished, make_plan
 from ossnet.data.store.case_file import write_case
 from ossnet.errors import UserError
@@ -19,9 +19,9 @@ def test_a_loop_makes_a_store(study, tmp_path):
     assert finished(plan) is None
     manifest = prepare_here(plan)
     assert finished(make_plan(config)) == manifest
-    assert not manifest.set_aside
-    assert manifest.configuration["normalisation"] == "auto"
-    assert manifest.task.normalisation == "zscore-foreground"
+    assert not manifest.excluded
+    assert manifest.configuration["normalization"] == "auto"
+    assert manifest.task.normalization == "zscore-foreground"
     assert {path.name for path in config.output.iterdir()} == {"cases", "manifest.json"}
 
 
@@ -29,7 +29,7 @@ def test_only_what_is_missing_is_made(study, tmp_path):
     whole, cut = (PrepareConfig(study, tmp_path / name) for name in ("whole", "cut"))
     prepare_here(make_plan(whole))
     plan = make_plan(cut)
-    with building(plan):
+    with open_store_for_writing(plan):
         for case in plan.missing[:2]:
             write_case(plan.path(case), make_case(case, plan))
     (cut.output / "cases" / ".half-written.arrow").write_bytes(b"ARROW")
@@ -72,5 +72,5 @@ def test_what_a_killed_run_left_is_swept(study, tmp_path):
     (config.output / ".0123-manifest.json").write_text("{")
     (config.output / "cases" / ".half-written.arrow").write_bytes(b"ARROW")
     (config.output / ".cases-0123").mkdir()
-    sweep(config.output, manifest)
+    remove_stale(config.output, manifest)
     assert contents(config.output) == before

@@ -17,11 +17,11 @@ from ossnet.errors import UserError
 def test_odd_values_are_read_as_what_they_are_said_to_mean(scans, tmp_path, target):
     rewrite(label_of(scans), lambda label: np.array([0, 255, 2, 4], np.uint8)[label])
     config = PrepareConfig(scans, tmp_path / "store", target=target)
-    assert "found 4, 255 too" in prepare_here(make_plan(config)).set_aside["phantom_001"]
+    assert "found 4, 255 too" in prepare_here(make_plan(config)).excluded["phantom_001"]
     expected = Store.open(config.output).manifest.cases
     config = replace(config, labels=("enhancing=3,4", "background=0,1,255"))
     manifest = prepare_here(make_plan(config))
-    assert not manifest.set_aside
+    assert not manifest.excluded
     if target == "labels":
         assert manifest.task.labels == {"non-enhancing": 2, "enhancing": 3}
         counts = expected["phantom_000"].class_counts
@@ -96,9 +96,9 @@ def test_a_bad_case_is_set_aside_with_its_reason(scans, tmp_path, fault):
     spoil(scans)
     config = PrepareConfig(scans, tmp_path / "store")
     manifest = prepare_here(make_plan(config))
-    assert list(manifest.set_aside) == ["phantom_001"]
-    assert reason in manifest.set_aside["phantom_001"]
-    assert "\n" not in manifest.set_aside["phantom_001"]
+    assert list(manifest.excluded) == ["phantom_001"]
+    assert reason in manifest.excluded["phantom_001"]
+    assert "\n" not in manifest.excluded["phantom_001"]
     assert len(Store.open(config.output).split("all")) == 4
     assert finished(make_plan(config)) == manifest
 

@@ -17,7 +17,7 @@ from ossnet.errors import UserError
     ("change", "missing"),
     [
         ({"spacing": (2.0, 2.0, 2.0)}, 5),
-        ({"normalisation": "zscore"}, 5),
+        ({"normalization": "zscore"}, 5),
         ({"target": "foreground"}, 5),
         ({"labels": ("core=2,3",)}, 5),
         ({"target": "brats-regions"}, 0),
@@ -27,7 +27,7 @@ from ossnet.errors import UserError
         ({"storage": "int16"}, 5),
         ({"folds": 2}, 0),
         ({"seed": 1}, 0),
-        ({"validation_share": 0.4}, 0),
+        ({"validation_fraction": 0.4}, 0),
         ({"strict": True}, 0),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_spacing_that_is_not_positive(study, tmp_path):
         ({"folds": 9}, "folds 9: expected at most one a group"),
         ({"folds": 2, "splits": Path("splits.json")}, "splits.json: expected no folds beside given splits"),
         ({"crop": -1.0}, "crop -1.0: expected a margin in mm from 0"),
-        ({"normalisation": ("ct", "zscore")}, "expected one, or one for each of FLAIR, T1w, T1gd, T2w"),
+        ({"normalization": ("ct", "zscore")}, "expected one, or one for each of FLAIR, T1w, T1gd, T2w"),
     ],
 )
 def test_options_that_cannot_be(study, tmp_path, options, expected):
@@ -110,11 +110,11 @@ def test_options_that_cannot_be(study, tmp_path, options, expected):
     assert not (tmp_path / "store").exists()
 
 
-def test_the_default_normalisation_is_by_modality(tmp_path):
+def test_the_default_normalization_is_by_modality(tmp_path):
     scans = write_phantom(tmp_path / "scans", cases=2, shape=(12, 12, 12), modalities=["FLAIR", "T1w"])
     document = json.loads((scans / "dataset.json").read_text())
     (scans / "dataset.json").write_text(json.dumps(document | {"modality": {"0": "CT", "1": "PET"}}))
     config = PrepareConfig(scans, tmp_path / "store")
-    assert make_plan(config).task.normalisation == ("ct", "zscore-foreground")
-    asked = replace(config, normalisation=("auto", "zscore"))
-    assert make_plan(asked).task.normalisation == ("ct", "zscore")
+    assert make_plan(config).task.normalization == ("ct", "zscore-foreground")
+    asked = replace(config, normalization=("auto", "zscore"))
+    assert make_plan(asked).task.normalization == ("ct", "zscore")

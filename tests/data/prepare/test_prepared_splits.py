@@ -14,7 +14,7 @@ def test_a_patient_s_classes_and_volume_decide_where_they_go(tmp_path):
     scans = write_phantom(tmp_path / "scans", cases=10, shape=(12, 12, 12), modalities=["FLAIR"])
     for number in (2, 5):  # without enhancing tumour
         rewrite(label_of(scans, number), lambda label: np.minimum(label, 2))
-    config = PrepareConfig(scans, tmp_path / "store", test_share=0.2, validation_share=0.2, folds=2)
+    config = PrepareConfig(scans, tmp_path / "store", test_fraction=0.2, validation_fraction=0.2, folds=2)
     for seed in range(4):
         manifest = prepare_here(make_plan(replace(config, seed=seed)))
         homes = [sum(case in fold for case in ("phantom_002", "phantom_005")) for fold in manifest.folds]

@@ -60,7 +60,7 @@ def test_a_case_too_coarse_for_half_floats_becomes_whole_numbers(scans, tmp_path
         return image
 
     rewrite(image_of(scans), glow)
-    manifest = prepare_here(make_plan(PrepareConfig(scans, tmp_path / "store", normalisation="zscore")))
+    manifest = prepare_here(make_plan(PrepareConfig(scans, tmp_path / "store", normalization="zscore")))
     assert {name: entry.storage for name, entry in manifest.cases.items()} == {
         f"phantom_{number:03d}": "int16" if number == 1 else "float16" for number in range(5)
     }

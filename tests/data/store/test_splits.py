@@ -13,7 +13,7 @@ def singles(count: int) -> dict[str, str]:
 
 
 def test_two_hundred_cases_split_160_to_40():
-    splits = make_splits(singles(200), validation_share=0.2, test_share=0.0, seed=0)
+    splits = make_splits(singles(200), validation_fraction=0.2, test_fraction=0.0, seed=0)
     assert {name: len(cases) for name, cases in splits.items()} == {
         "training": 160,
         "validation": 40,
@@ -23,15 +23,15 @@ def test_two_hundred_cases_split_160_to_40():
 
 def test_the_seed_decides():
     def validation(seed: int) -> tuple[str, ...]:
-        return make_splits(singles(50), validation_share=0.2, test_share=0.2, seed=seed)["validation"]
+        return make_splits(singles(50), validation_fraction=0.2, test_fraction=0.2, seed=seed)["validation"]
 
     assert validation(3) == validation(3)
     assert validation(3) != validation(4)
 
 
 def test_a_new_case_moves_few_others():
-    before = make_splits(singles(100), validation_share=0.2, test_share=0.0, seed=0)["validation"]
-    after = make_splits(singles(101), validation_share=0.2, test_share=0.0, seed=0)["validation"]
+    before = make_splits(singles(100), validation_fraction=0.2, test_fraction=0.0, seed=0)["validation"]
+    after = make_splits(singles(101), validation_fraction=0.2, test_fraction=0.0, seed=0)["validation"]
     assert len(set(before) - set(after)) <= 1
 
 
@@ -45,7 +45,7 @@ def test_groups_stay_together_and_no_case_is_lost(sizes, validation, test, seed)
     groups = {
         f"{group}_{scan}": f"patient_{group}" for group, size in enumerate(sizes) for scan in range(size)
     }
-    splits = make_splits(groups, validation_share=validation, test_share=test, seed=seed)
+    splits = make_splits(groups, validation_fraction=validation, test_fraction=test, seed=seed)
     check_splits(splits, groups)
     assert sorted(case for cases in splits.values() for case in cases) == sorted(groups)
     assert splits["training"]
@@ -57,7 +57,7 @@ def test_groups_stay_together_and_no_case_is_lost(sizes, validation, test, seed)
 
 @given(count=st.integers(3, 120), validation=st.floats(0.01, 0.45), test=st.floats(0.01, 0.45))
 def test_counts_are_exact_where_every_case_is_a_group(count, validation, test):
-    splits = make_splits(singles(count), validation_share=validation, test_share=test, seed=1)
+    splits = make_splits(singles(count), validation_fraction=validation, test_fraction=test, seed=1)
     assert len(splits["test"]) == max(1, min(round(test * count), count - 2))
     assert len(splits["validation"]) == max(
         1, min(round(validation * count), count - len(splits["test"]) - 1)
@@ -73,14 +73,14 @@ def test_a_shared_group_is_refused():
 @pytest.mark.parametrize(("validation", "test"), [(0.6, 0.4), (-0.1, 0.0), (1.0, 0.0)])
 def test_impossible_shares_are_refused(validation, test):
     with pytest.raises(UserError, match="shares from 0 that add to less than 1"):
-        make_splits(singles(4), validation_share=validation, test_share=test, seed=0)
+        make_splits(singles(4), validation_fraction=validation, test_fraction=test, seed=0)
 
 
 def test_rare_cases_come_into_every_split_in_their_share():
     groups = singles(100)
     strata = {group: "rare" if number % 10 == 0 else "common" for number, group in enumerate(groups)}
     for seed in range(20):
-        splits = make_splits(groups, validation_share=0.2, test_share=0.1, seed=seed, strata=strata)
+        splits = make_splits(groups, validation_fraction=0.2, test_fraction=0.1, seed=seed, strata=strata)
         assert {name: len(cases) for name, cases in splits.items()} == {
             "training": 70,
             "validation": 20,
@@ -99,7 +99,7 @@ def test_rare_cases_come_into_every_split_in_their_share():
 def test_each_stratum_is_shared_within_a_case(kinds, validation, test, seed):
     groups = singles(len(kinds))
     strata = {group: str(kind) for group, kind in zip(groups, kinds, strict=True)}
-    splits = make_splits(groups, validation_share=validation, test_share=test, seed=seed, strata=strata)
+    splits = make_splits(groups, validation_fraction=validation, test_fraction=test, seed=seed, strata=strata)
     for kind in set(strata.values()):
         members = [case for case in groups if strata[case] == kind]
         found = sum(case in members for case in splits["test"])
@@ -111,7 +111,7 @@ def test_strata_move_few_cases_when_one_comes():
         groups = singles(count)
         strata = {group: str(number % 7) for number, group in enumerate(groups)}
         return set(
-            make_splits(groups, validation_share=0.2, test_share=0, seed=0, strata=strata)["validation"]
+            make_splits(groups, validation_fraction=0.2, test_fraction=0, seed=0, strata=strata)["validation"]
         )
 
     for count in range(60, 100):

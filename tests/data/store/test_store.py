@@ -25,7 +25,7 @@ def a_case(shape: tuple[int, int, int] = (3, 4, 5)) -> StoredCase:
         label=label,
         geometry=Geometry(shape, rows, rows, 1, None, 0, (1.0, 1.0, 1.0), ("mm", "sec"), shape),
         intensities=(Intensity(1, 2, 3, 4, 5, 6, 7), Intensity(8, 9, 10, 11, 12, 13, 14)),
-        labelled=(Intensity(0, 0, 0, 0, 0, 0, 0), Intensity(1, 1, 1, 1, 1, 1, 1)),
+        foreground_intensities=(Intensity(0, 0, 0, 0, 0, 0, 0), Intensity(1, 1, 1, 1, 1, 1, 1)),
         errors=(0.25, 0.5),
         class_counts=tuple(np.bincount(label.ravel(), minlength=3).tolist()),
     )
@@ -120,11 +120,11 @@ def test_statistics(phantom_store):
     source = nibabel.load(phantom_store.parent / "source" / "imagesTr" / "phantom_004.nii.gz")
     label = nibabel.load(phantom_store.parent / "source" / "labelsTr" / "phantom_004.nii.gz")
     marked = np.asarray(source.dataobj)[..., 2][np.asarray(label.dataobj) > 0].astype(float)
-    found = cases[4].labelled[2]
+    found = cases[4].foreground_intensities[2]
     assert found.mean == pytest.approx(marked.mean())
     assert found.percentile_99_5 == np.quantile(marked, 0.995, method="lower")
-    assert statistics["labelled"]["T1gd"]["mean"] == pytest.approx(
-        np.mean([case.labelled[2].mean for case in cases])
+    assert statistics["labeled"]["T1gd"]["mean"] == pytest.approx(
+        np.mean([case.foreground_intensities[2].mean for case in cases])
     )
     assert statistics["errors"]["T2w"] == max(case.errors[3] for case in cases)
 

@@ -21,7 +21,7 @@ from planted_faults import (
 from ossnet.data import PrepareConfig, verify
 from ossnet.data.prepare.build import make_case
 from ossnet.data.prepare.plan import make_plan
-from ossnet.data.verification import Finding, Verification
+from ossnet.data.verification import Issue, Verification
 from ossnet.errors import UserError
 
 
@@ -35,10 +35,10 @@ def strange(tmp_path_factory) -> Path:
     return plant(tmp_path_factory.mktemp("strange") / "scans", MORE_FAULTS)
 
 
-def set_aside(scans: Path, output: Path) -> dict[str, str]:
+def excluded(scans: Path, output: Path) -> dict[str, str]:
     """What preparing would not use, with the reason."""
     plan = make_plan(PrepareConfig(scans, output))
-    reasons = dict(plan.set_aside)
+    reasons = dict(plan.excluded)
     for case in plan.cases:
         try:
             make_case(case, plan)
@@ -80,7 +80,7 @@ def test_more_faults_that_scanners_and_tools_leave(strange):
 def test_errors_are_what_preparing_sets_aside_for_the_same_reason(folder, tmp_path, request):
     scans = request.getfixturevalue(folder)
     errors = {each.case: each for each in verify(scans).findings if each.severity == "error"}
-    reasons = set_aside(scans, tmp_path / "store")
+    reasons = excluded(scans, tmp_path / "store")
     assert errors.keys() == reasons.keys()
     for case, finding in errors.items():
         assert reasons[case] == f"{finding.file}: {finding.what}; {finding.remedy}"
@@ -145,7 +145,7 @@ def test_one_file_for_two_modalities_is_told(tmp_path):
     assert finding.what == "expected voxels of its own as T1w, found those of FLAIR"
 
 
-def labelled(root: Path, *values: float, labels: dict[str, int]) -> Path:
+def foreground_intensities(root: Path, *values: float, labels: dict[str, int]) -> Path:
     """A CSV study whose cases each hold 0, 1 and one of these values."""
     rng = np.random.default_rng(0)
     root.mkdir()
@@ -175,7 +175,7 @@ def labelled(root: Path, *values: float, labels: dict[str, int]) -> Path:
     ],
 )
 def test_what_odd_labels_probably_mean(tmp_path, values, labels, expected):
-    found = verify(labelled(tmp_path / "scans", *values, labels=labels))
+    found = verify(foreground_intensities(tmp_path / "scans", *values, labels=labels))
     assert {each.value: each.name for each in found.remap} == expected
     assert all(each.cases and each.why for each in found.remap)
     assert found.errors == sum(value not in labels.values() for value in values)
@@ -185,7 +185,7 @@ def test_what_odd_labels_probably_mean(tmp_path, values, labels, expected):
     ("file", "expected"),
     [
         ("complex.nii.gz", "expected one real number a voxel, found complex voxels"),
-        ("ct_perfusion.nii.gz", "expected one real number a voxel, found colour voxels"),
+        ("ct_perfusion.nii.gz", "expected one real number a voxel, found color voxels"),
         ("four.nii.gz", "expected 1 modalities, found 2 (2 in four.nii.gz)"),
     ],
 )
@@ -234,5 +234,5 @@ def test_a_folder_that_is_none_is_an_error(tmp_path):
 
 def test_a_finding_keeps_what_a_check_says():
     text = "/a: b/c.nii: expected x; y, found z; mend it"
-    finding = Finding.error(text, case="c", files=(Path("/a"), Path("/a: b/c.nii")))
-    assert finding == Finding("error", "c", Path("/a: b/c.nii"), "expected x; y, found z", "mend it")
+    finding = Issue.error(text, case="c", files=(Path("/a"), Path("/a: b/c.nii")))
+    assert finding == Issue("error", "c", Path("/a: b/c.nii"), "expected x; y, found z", "mend it")

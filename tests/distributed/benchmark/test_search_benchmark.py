@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.distributed.benchmark.results import OURS, RECIPE, ContestResult, SearchRow, TrialRow, draw, show
-from ossnet.distributed.benchmark.search import ContestSettings
+from ossnet.distributed.benchmark.results import (
+    OURS,
+    RECIPE,
+    SearchBenchmarkResult,
+    SearchRow,
+    TrialRow,
+    draw,
+    show,
+)
+from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
 from ossnet.errors import UserError
 
 BUDGET = 1.0
@@ -22,9 +30,9 @@ def trial_rows(draw: st.DrawFn) -> TrialRow:
     return TrialRow(draw(DICE), draw(st.none() | st.floats(0.5, 1.5)), spent, first)
 
 
-def contest(ours: list[TrialRow], recipe: list[TrialRow]) -> ContestResult:
+def contest(ours: list[TrialRow], recipe: list[TrialRow]) -> SearchBenchmarkResult:
     rows = (SearchRow(OURS, 0, 3, tuple(ours)), SearchRow(RECIPE, 0, 0, tuple(recipe)))
-    return ContestResult("a CPU", {}, "small.py", BUDGET, 1 / 3, 2, "", "", rows)
+    return SearchBenchmarkResult("a CPU", {}, "small.py", BUDGET, 1 / 3, 2, "", "", rows)
 
 
 def test_only_what_fits_counts_and_only_until_the_shorter_study_ends() -> None:
@@ -33,7 +41,7 @@ def test_only_what_fits_counts_and_only_until_the_shorter_study_ends() -> None:
     result = contest(ours, recipe)
     assert result.curve(result.rows[0]) == [(2.0, 0.5), (4.0, 0.75), (12.0, 0.875)]
     assert result.curve(result.rows[1]) == [(4.0, None), (6.0, 0.25)]
-    whole, capped = result.meetings()
+    whole, capped = result.comparisons()
     assert (whole.cpu_s, whole.ours, whole.theirs) == (6.0, 0.75, 0.25)
     assert (capped.cpu_s, capped.ours, capped.theirs) == (3.0, 0.5, 0.25)
 
@@ -55,7 +63,7 @@ def test_a_rival_whose_large_trials_end_at_once_is_never_worse_off(
 def test_it_is_kept_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = contest([TrialRow(0.5, 0.75, 2.0, 1.0)], [TrialRow(None, None, 1.0, 1.0)])
     result.write(tmp_path / "search.json")
-    assert ContestResult.read(tmp_path / "search.json") == result
+    assert SearchBenchmarkResult.read(tmp_path / "search.json") == result
     show(result)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["ossnet", "0", "1", "1", "100%", "3", "2", "0.500"] in lines
@@ -69,4 +77,4 @@ def test_it_is_kept_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 )
 def test_what_cannot_be_compared_is_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        ContestSettings(space=Path("small.py"), **options)  # type: ignore[arg-type]
+        SearchBenchmarkConfig(space=Path("small.py"), **options)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from ossnet.errors import UserError
 def test_a_wrong_address_is_told_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
     with pytest.raises(UserError, match="no cluster to be reached there") as refusal:
-        clusters._knock(address)
+        clusters._probe(address)
     assert address in str(refusal.value)
     assert time.monotonic() - began < 60
 
@@ -25,9 +25,9 @@ def test_a_wrong_address_is_told_at_once(address: str, monkeypatch: pytest.Monke
 def test_relative_outputs_of_a_submitted_job_go_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(clusters.SUBMITTED, raising=False)
-    assert clusters.workplace() == tmp_path
+    assert clusters.output_root() == tmp_path
     monkeypatch.setenv(clusters.SUBMITTED, "{}")
-    assert clusters.workplace() == Path.home() / "ossnet"
+    assert clusters.output_root() == Path.home() / "ossnet"
 
 
 @pytest.mark.usefixtures("cluster")

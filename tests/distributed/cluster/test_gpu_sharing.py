@@ -10,12 +10,12 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.oom_patch import MemoryKills
-from ossnet.distributed.tuning.config import Goals
-from ossnet.distributed.tuning.feasibility import Forecast
+from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
+from ossnet.distributed.tuning.config import OptimizationConfig
+from ossnet.distributed.tuning.feasibility import PeakEstimator
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
-from ossnet.distributed.tuning.storage import Notebook
+from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.planning import predict
 
 PLACED = """
@@ -95,7 +95,7 @@ FIRST = [{"width": 16}, {"width": 32}]
 
 def space(trial):
     width = trial.suggest_categorical("width", [16, 32, 2**10])
-    return {"model.decoder_width": width, "sampling.border_share": trial.suggest_float("border", 0, 0.5)}
+    return {"model.decoder_width": width, "sampling.border_fraction": trial.suggest_float("border", 0, 0.5)}
 """
 
 
@@ -123,19 +123,19 @@ def test_what_no_gpu_has_room_for_is_told_to_the_sampler_and_replaced(
     tiny: Config, store: Store, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(SPACE)
-    small = tiny.for_store(store)
+    small = tiny.resolve_for(store)
     room = predict(small.replace({"model.decoder_width": 32})).allocated_gib
-    study = Notebook.at(tmp_path / "study.db", "mine", Goals())
+    study = TuningStudy.at(tmp_path / "study.db", "mine", OptimizationConfig())
     search = StudySearch(
         Space(tmp_path / "mine.py"),
         base=tiny,
         store=store,
         notebook=study,
-        goals=Goals(),
+        goals=OptimizationConfig(),
         trials=12,
         concurrent=12,
-        forecast=Forecast(1),
-        kills=MemoryKills(),
+        forecast=PeakEstimator(1),
+        kills=HostOOMMonitor(),
         output=tmp_path,
         capacity_gib=room,
     )
@@ -152,7 +152,7 @@ def test_a_study_whose_trials_share_a_gpu(tiny: Config, store: Store, tmp_path: 
     from mlflow import MlflowClient
 
     (tmp_path / "mine.py").write_text(SPACE)
-    script(STUDY, tmp_path, store.root, tiny.for_store(store).to_json())
+    script(STUDY, tmp_path, store.root, tiny.resolve_for(store).to_json())
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("mine")
     assert experiment is not None

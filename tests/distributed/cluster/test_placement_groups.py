@@ -6,7 +6,7 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group
 
-from ossnet.distributed.cluster.placement_groups import free_orphans
+from ossnet.distributed.cluster.placement_groups import remove_orphaned_groups
 
 
 @ray.remote(num_cpus=0)
@@ -25,15 +25,15 @@ def state_of(group: str) -> str:
 def test_only_orphans_are_freed() -> None:
     living, dying = Creator.remote(), Creator.remote()
     kept, orphaned = ray.get([living.take_a_cpu.remote(), dying.take_a_cpu.remote()])
-    assert free_orphans() == 0
+    assert remove_orphaned_groups() == 0
     ray.kill(dying)
     patience = time.monotonic() + 30
-    while free_orphans() == 0:
+    while remove_orphaned_groups() == 0:
         assert time.monotonic() < patience
         time.sleep(0.05)
     assert state_of(orphaned) == "REMOVED"
     assert state_of(kept) == "CREATED"
     ray.kill(living)
-    while free_orphans() == 0:
+    while remove_orphaned_groups() == 0:
         assert time.monotonic() < patience
         time.sleep(0.05)

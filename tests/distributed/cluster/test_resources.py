@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.distributed.cluster.resources import Share, plan_run, plan_trials, room
+from ossnet.distributed.cluster.resources import WorkerResources, plan_run, plan_trials, room
 from ossnet.errors import UserError
 from ossnet.planning.budget import MARGIN
 
@@ -18,7 +18,7 @@ CLUSTERS = st.lists(
 @given(nodes=CLUSTERS, workers=st.integers(1, 20))
 def test_a_run_gets_what_fits_or_is_refused(nodes: list[dict[str, float]], workers: int) -> None:
     gpus = any(node["GPU"] for node in nodes)
-    smallest = Share(1, int(gpus))
+    smallest = WorkerResources(1, int(gpus))
     if room(nodes, smallest) < workers:
         with pytest.raises(UserError, match=f"{workers} workers of {smallest}"):
             plan_run(nodes, workers)
@@ -68,10 +68,10 @@ def test_small_trials_share_a_gpu_and_large_ones_do_not() -> None:
     machine = [{"CPU": 16.0, "GPU": 2.0}]
     plan = plan_trials(machine, 1, gpu_gib=24)
     assert plan.packing is not None
-    assert plan.asks(1.0) == Share(1, 0.1)  # 1.15 GiB and 0.8 GB for its context are 8 % of 24 GiB
-    assert plan.asks(5.0) == Share(2, 0.3)
-    assert plan.asks(20.0) == Share(4, 1)
-    assert plan.asks(None) == Share(4, 1)
+    assert plan.asks(1.0) == WorkerResources(1, 0.1)  # 1.15 GiB and 0.8 GB for its context are 8 % of 24 GiB
+    assert plan.asks(5.0) == WorkerResources(2, 0.3)
+    assert plan.asks(20.0) == WorkerResources(4, 1)
+    assert plan.asks(None) == WorkerResources(4, 1)
     assert [room(machine, plan.asks(gib)) for gib in (1.0, 5.0, 20.0)] == [16, 6, 2]
     assert plan.packing.capacity_gib == pytest.approx(20.2, abs=0.1)
 
@@ -79,8 +79,8 @@ def test_small_trials_share_a_gpu_and_large_ones_do_not() -> None:
 def test_the_workers_of_a_trial_take_whole_gpus_each() -> None:
     machine = [{"CPU": 16.0, "GPU": 4.0}]
     plan = plan_trials(machine, 2, gpu_gib=24)
-    assert (plan.packing, plan.share, plan.concurrent) == (None, Share(4, 1), 2)
-    assert plan.asks(1.0) == Share(4, 1)
+    assert (plan.packing, plan.share, plan.concurrent) == (None, WorkerResources(4, 1), 2)
+    assert plan.asks(1.0) == WorkerResources(4, 1)
 
 
 def test_a_gpu_without_room_for_anything_is_refused() -> None:
@@ -92,17 +92,19 @@ def test_a_gpu_without_room_for_anything_is_refused() -> None:
 
 def test_a_lone_worker_takes_all_cpus_and_trials_one_each() -> None:
     laptop = [{"CPU": 8.0}]
-    assert plan_run(laptop, 1) == Share(8)
-    assert plan_run(laptop, 3) == Share(2)
+    assert plan_run(laptop, 1) == WorkerResources(8)
+    assert plan_run(laptop, 3) == WorkerResources(2)
     assert plan_trials(laptop, 1).concurrent == 8
     assert plan_trials(laptop, 3).concurrent == 2
 
 
 def test_on_gpus_a_worker_takes_one_and_a_few_cpus() -> None:
     cluster = [{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}]
-    assert plan_run(cluster, 4) == Share(4, 1)
-    assert plan_run(cluster, 6) == Share(2, 1)
-    assert plan_trials(cluster, 1).share == Share(2, 1)  # six places, where four CPUs each would leave five
+    assert plan_run(cluster, 4) == WorkerResources(4, 1)
+    assert plan_run(cluster, 6) == WorkerResources(2, 1)
+    assert plan_trials(cluster, 1).share == WorkerResources(
+        2, 1
+    )  # six places, where four CPUs each would leave five
 
 
 def test_the_refusal_says_the_arithmetic() -> None:

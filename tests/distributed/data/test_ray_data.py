@@ -7,9 +7,14 @@ import pytest
 
 from ossnet.data import PrepareConfig, Store, write_phantom
 from ossnet.data.prepare import plan
-from ossnet.distributed.data.prepare import ReferenceSharding, prepare, reference_dataset, shard_references
+from ossnet.distributed.data.prepare import (
+    DeterministicSharding,
+    prepare,
+    reference_dataset,
+    shard_references,
+)
 from ossnet.errors import UserError
-from ossnet.sampling.sampler import training_order
+from ossnet.sampling.sampler import batch_order
 from ossnet.training import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -31,7 +36,7 @@ def spoil_label(path: Path) -> None:
 def test_the_store_is_the_one_a_loop_makes_and_is_made_once(phantom_store, tmp_path):
     config = PrepareConfig(phantom_store.parent / "source", tmp_path / "store")
     report = prepare(config)
-    assert (report.prepared, report.cases, report.set_aside) == (10, 10, {})
+    assert (report.prepared, report.cases, report.excluded) == (10, 10, {})
     assert report.splits == {"training": 8, "validation": 2, "test": 0}
     assert report.voxel_megabytes == pytest.approx(10 * 28 * 26 * 22 * (4 * 2 + 1) / 1e6)
     assert contents(config.output) == contents(phantom_store)
@@ -52,11 +57,11 @@ def test_bad_cases_are_set_aside_or_fatal(tmp_path, capsys):
     assert not strict.output.exists()
     config = PrepareConfig(scans, tmp_path / "store")
     report = prepare(config)
-    assert sorted(report.set_aside) == ["phantom_001", "phantom_002"]
-    assert "found 9 too" in report.set_aside["phantom_001"]
-    assert "truncated or damaged" in report.set_aside["phantom_002"]
-    assert Store.open(config.output).manifest.set_aside == report.set_aside
-    assert prepare(config).set_aside == report.set_aside  # and still told the second time
+    assert sorted(report.excluded) == ["phantom_001", "phantom_002"]
+    assert "found 9 too" in report.excluded["phantom_001"]
+    assert "truncated or damaged" in report.excluded["phantom_002"]
+    assert Store.open(config.output).manifest.excluded == report.excluded
+    assert prepare(config).excluded == report.excluded  # and still told the second time
     with pytest.raises(UserError, match="expected"):
         prepare(PrepareConfig(scans, config.output, strict=True))
     assert len(Store.open(config.output).split("all")) == 2
@@ -94,7 +99,7 @@ def test_a_disk_that_refuses_ends_the_run(tmp_path, monkeypatch):
 def test_two_hundred_real_cases(shared, tmp_path):
     report = prepare(PrepareConfig(shared / "data" / "msd_hippocampus", tmp_path / "store"))
     assert report.splits == {"training": 160, "validation": 40, "test": 0}
-    assert not report.set_aside
+    assert not report.excluded
     store = Store.open(report.output)
     for case in map(store.case, store.split("validation")):
         assert np.isfinite(case.image).all()
@@ -102,18 +107,18 @@ def test_two_hundred_real_cases(shared, tmp_path):
         assert abs(float(case.image.mean(dtype=np.float64))) < 0.1
 
 
-def shards(store: Path, world: int, batch_size: int = 4) -> list[list]:
+def shards(store: Path, world_size: int, batch_size: int = 4) -> list[list]:
     training = replace(TRAINING, batch_size=batch_size)
     datasets = {"references": reference_dataset(Store.open(store), training)}
-    iterators = ReferenceSharding().configure(datasets, world, None, None)
+    iterators = DeterministicSharding().configure(datasets, world_size, None, None)
     return [list(shard_references(iterator["references"])) for iterator in iterators]
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_each_rank_gets_its_share_of_every_batch(phantom_store, world):
+def test_each_rank_gets_its_share_of_every_batch(phantom_store, world_size):
     cases = Store.open(phantom_store).split("training")
-    for rank, steps in enumerate(shards(phantom_store, world)):
-        expected = training_order(cases, epochs=3, batch_size=4, seed=5, rank=rank, world=world)
+    for rank, steps in enumerate(shards(phantom_store, world_size)):
+        expected = batch_order(cases, epochs=3, batch_size=4, seed=5, rank=rank, world_size=world_size)
         assert steps == list(expected)
 
 
@@ -154,9 +159,9 @@ def test_training_workers_get_theirs_while_they_hold_every_cpu(phantom_store, tm
         scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(storage_path=str(tmp_path / "runs"), name="references"),
         datasets={"references": reference_dataset(store, TRAINING)},
-        dataset_config=ReferenceSharding(),
+        dataset_config=DeterministicSharding(),
     ).fit()
     for rank in range(2):
-        order = training_order(store.split("training"), epochs=3, batch_size=4, seed=5, rank=rank, world=2)
+        order = batch_order(store.split("training"), epochs=3, batch_size=4, seed=5, rank=rank, world_size=2)
         expected = [",".join(reference.case for reference in step) for step in order]
         assert (tmp_path / f"{rank}.txt").read_text().splitlines() == expected

@@ -6,22 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.distributed.reports.compute_cost import Ledger, with_gpu_hours
+from ossnet.distributed.reports.compute_cost import ComputeCost, with_gpu_hours
 from ossnet.distributed.reports.figures import pareto
-from ossnet.distributed.reports.report import Row
+from ossnet.distributed.reports.report import RunRow
 
 
-def row(**fields: Any) -> Row:
-    values: dict[str, Any] = dict.fromkeys(Row.__dataclass_fields__)
+def row(**fields: Any) -> RunRow:
+    values: dict[str, Any] = dict.fromkeys(RunRow.__dataclass_fields__)
     values |= {"name": "000 o-net", "network": "o-net", "status": "finished", "varied": ()}
-    return Row(**values | {"params": {"training.epochs": "8", "training.max_time_s": "null"}} | fields)
+    return RunRow(**values | {"params": {"training.epochs": "8", "training.max_time_s": "null"}} | fields)
 
 
 def test_a_study_on_gpus_is_told_in_gpu_hours() -> None:
-    half = row(elapsed_s=3600.0, gpu_hours=0.5, epoch=8.0)
+    half_width = row(elapsed_s=3600.0, gpu_hours=0.5, epoch=8.0)
     stopped = row(status="stopped early", elapsed_s=900.0, gpu_hours=0.25, epoch=2.0)
-    ledger = Ledger.of([half, stopped, row(status="failed")], refused=2)
-    assert ledger == Ledger(True, 0.75, 1, 0.75, 2, 0.75)
+    ledger = ComputeCost.of([half_width, stopped, row(status="failed")], refused=2)
+    assert ledger == ComputeCost(True, 0.75, 1, 0.75, 2, 0.75)
     assert str(ledger) == (
         "45.0 GPU-minutes were spent. Stopping 1 early saved about 45.0 GPU-minutes; "
         "refusing 2 as too large about 45.0 GPU-minutes, at the average of those that started."
@@ -29,9 +29,9 @@ def test_a_study_on_gpus_is_told_in_gpu_hours() -> None:
 
 
 def test_without_a_gpu_it_is_told_in_hours() -> None:
-    ledger = Ledger.of([row(elapsed_s=5400.0, epoch=8.0)], refused=0)
+    ledger = ComputeCost.of([row(elapsed_s=5400.0, epoch=8.0)], refused=0)
     assert str(ledger) == "1.5 hours were spent on training."
-    assert Ledger.of([], refused=3).saved_by_refusing == 0
+    assert ComputeCost.of([], refused=3).saved_by_refusing == 0
 
 
 def test_what_a_stopped_run_had_left_is_bounded_by_its_time_limit() -> None:

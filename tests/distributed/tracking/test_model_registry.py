@@ -15,14 +15,14 @@ from mlflow import MlflowClient
 
 from ossnet.config_tree import to_dict
 from ossnet.data import Task
-from ossnet.distributed.tracking.client import Point, RunSpec, Tracker, Tracking
+from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
 from ossnet.distributed.tracking.model_registry import register
 from ossnet.inference import InferenceConfig, Predictor
 from ossnet.models import OccupancyConfig, network_from_config
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import save_checkpoint
 
-TASK = Task(modalities=("FLAIR", "T1w"), labels={"lesion": 5}, normalisation="zscore")
+TASK = Task(modalities=("FLAIR", "T1w"), labels={"lesion": 5}, normalization="zscore")
 LOAD = """
 import json, sys
 import mlflow, pandas
@@ -56,8 +56,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tracking(tmp_path: Path) -> Tracking:
-    return Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", "mine", (tmp_path / "artefacts").as_uri())
+def tracking(tmp_path: Path) -> TrackingConfig:
+    return TrackingConfig(f"sqlite:///{tmp_path / 'mlflow.db'}", "mine", (tmp_path / "artifacts").as_uri())
 
 
 def scan(path: Path, channels: int | None, seed: int) -> Path:
@@ -67,7 +67,9 @@ def scan(path: Path, channels: int | None, seed: int) -> Path:
     return path
 
 
-def loaded(tracking: Tracking, address: str, rows: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+def loaded(
+    tracking: TrackingConfig, address: str, rows: list[dict[str, Any]], folder: Path
+) -> dict[str, Any]:
     """What the registered model answers in a process that has no other ossnet before it."""
     folder.mkdir()
     argument = json.dumps([tracking.uri, address, rows])
@@ -80,11 +82,11 @@ def loaded(tracking: Tracking, address: str, rows: list[dict[str, Any]], folder:
 
 
 def test_a_registered_network_segments_files_as_its_checkpoint_does(
-    checkpoint: Path, tracking: Tracking, tmp_path: Path
+    checkpoint: Path, tracking: TrackingConfig, tmp_path: Path
 ) -> None:
     tracker = Tracker(tracking)
     tracker.open_run(RunSpec("a", "first", params={"model.decoder_width": 8}))
-    tracker.log("a", [Point("dice/val", 0.5, 1, 1_700_000_000_000)])
+    tracker.log("a", [MetricPoint("dice/val", 0.5, 1, 1_700_000_000_000)])
     address = tracker.register("a", checkpoint, "brains/first: all")
     assert address == "models:/brains-first- all/1"
 
@@ -99,7 +101,7 @@ def test_a_registered_network_segments_files_as_its_checkpoint_does(
         {"image": str(tmp_path / "missing.nii.gz")},
     ]
     answer = loaded(tracking, address, rows, tmp_path / "elsewhere")
-    assert (tmp_path / "artefacts") in Path(answer["package"]).parents
+    assert (tmp_path / "artifacts") in Path(answer["package"]).parents
     first, second, missing = answer["rows"]
     predictor = Predictor.from_checkpoint(checkpoint)
     for row, case, images in ((first, "whole", whole), (second, "case", [parts[1], parts[0]])):
@@ -115,7 +117,7 @@ def test_a_registered_network_segments_files_as_its_checkpoint_does(
 
 
 def test_a_run_is_registered_once_and_without_pickle(
-    checkpoint: Path, tracking: Tracking, tmp_path: Path
+    checkpoint: Path, tracking: TrackingConfig, tmp_path: Path
 ) -> None:
     tracker = Tracker(tracking)
     runs = [tracker.open_run(RunSpec(name, name)) for name in "ab"]
@@ -124,7 +126,7 @@ def test_a_run_is_registered_once_and_without_pickle(
     assert addresses == ["models:/mine/1", "models:/mine/1", "models:/mine/2"]
     versions = client.search_model_versions("name = 'mine'")
     assert {each.run_id for each in versions} == set(runs)
-    files = [path for path in (tmp_path / "artefacts").rglob("*") if path.is_file()]
+    files = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
     assert "model.safetensors" in {path.name for path in files}
     assert "state.pt" not in {path.name for path in files}
     assert {path.suffix for path in files} <= {".py", ".json", ".safetensors", ".yaml", ".txt", ""}

@@ -10,22 +10,22 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from ossnet.config import Config
-from ossnet.distributed.tracking.actor import keep_open, running_tracker
-from ossnet.distributed.tracking.client import Point, RunSpec, Tracker, Tracking
+from ossnet.distributed.tracking.actor import mlflow_run, start_tracker
+from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
 
 
-def point(name: str, value: float, step: int) -> Point:
-    return Point(name, value, step, 1_700_000_000_000 + step)
+def point(name: str, value: float, step: int) -> MetricPoint:
+    return MetricPoint(name, value, step, 1_700_000_000_000 + step)
 
 
 @pytest.fixture
-def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracking:
+def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingConfig:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Tracking.at(tmp_path, "mine")
+    return TrackingConfig.at(tmp_path, "mine")
 
 
 @pytest.fixture
-def runs(tracking: Tracking) -> Callable[[], dict[str, Run]]:
+def runs(tracking: TrackingConfig) -> Callable[[], dict[str, Run]]:
     def read() -> dict[str, Run]:
         client = MlflowClient(tracking.uri)
         experiment = client.get_experiment_by_name("mine")
@@ -37,20 +37,20 @@ def runs(tracking: Tracking) -> Callable[[], dict[str, Run]]:
 
 def test_the_store_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    at_home = Tracking.at(tmp_path, "mine")
+    at_home = TrackingConfig.at(tmp_path, "mine")
     assert at_home.uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert at_home.open_command == f"mlflow ui --backend-store-uri {at_home.uri}"
     assert not at_home.has_experiment()
     assert not (tmp_path / "mlflow.db").exists()  # looking makes no store
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine/runs.db")
-    assert Tracking.at(tmp_path, "mine").uri == f"sqlite:///{tmp_path}/mine/runs.db"
+    assert TrackingConfig.at(tmp_path, "mine").uri == f"sqlite:///{tmp_path}/mine/runs.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    server = Tracking.at(tmp_path, "mine")
-    assert (server.uri, server.artefacts) == ("http://tracking.example:5000", None)
+    server = TrackingConfig.at(tmp_path, "mine")
+    assert (server.uri, server.artifact_location) == ("http://tracking.example:5000", None)
 
 
 def test_a_study_and_its_trials(
-    tracking: Tracking, runs: Callable[[], dict[str, Run]], tiny: Config, tmp_path: Path
+    tracking: TrackingConfig, runs: Callable[[], dict[str, Run]], tiny: Config, tmp_path: Path
 ) -> None:
     (tmp_path / "checkpoint").mkdir()
     for name in ("model.safetensors", "config.json", "state.pt"):
@@ -79,7 +79,7 @@ def test_a_study_and_its_trials(
     assert [file.path for file in files] == ["checkpoint/config.json", "checkpoint/model.safetensors"]
 
 
-def test_nothing_is_written_twice(tracking: Tracking, runs: Callable[[], dict[str, Run]]) -> None:
+def test_nothing_is_written_twice(tracking: TrackingConfig, runs: Callable[[], dict[str, Run]]) -> None:
     spec = RunSpec("a", "first", params={"x": 1})
     first = Tracker(tracking)
     identity = first.open_run(spec)
@@ -98,7 +98,7 @@ def test_nothing_is_written_twice(tracking: Tracking, runs: Callable[[], dict[st
 
 
 def test_what_cannot_be_written_now_is_written_later(
-    tracking: Tracking, runs: Callable[[], dict[str, Run]], tmp_path: Path
+    tracking: TrackingConfig, runs: Callable[[], dict[str, Run]], tmp_path: Path
 ) -> None:
     tracker = Tracker(tracking)
     tracker.open_run(RunSpec("a", "first"))
@@ -123,7 +123,7 @@ def test_what_cannot_be_written_now_is_written_later(
 
 
 def test_what_the_store_refuses_is_said_and_holds_nothing_up(
-    tracking: Tracking, runs: Callable[[], dict[str, Run]]
+    tracking: TrackingConfig, runs: Callable[[], dict[str, Run]]
 ) -> None:
     tracker = Tracker(tracking)
     tracker.open_run(RunSpec("a", "first"))
@@ -135,10 +135,10 @@ def test_what_the_store_refuses_is_said_and_holds_nothing_up(
 
 
 def test_a_tracker_that_is_killed_is_replaced(
-    cluster: None, tracking: Tracking, runs: Callable[[], dict[str, Run]]
+    cluster: None, tracking: TrackingConfig, runs: Callable[[], dict[str, Run]]
 ) -> None:
-    with running_tracker(tracking, study="s") as tracker:
-        with keep_open(tracker, RunSpec("s", "study"), {"config.json": "{}"}):
+    with start_tracker(tracking, study="s") as tracker:
+        with mlflow_run(tracker, RunSpec("s", "study"), {"config.json": "{}"}):
             tracker.log.remote("s", [point("loss/train", 2.0, 1)])
             ray.kill(tracker, no_restart=False)
             tracker.open_run.remote(RunSpec("a", "first"))

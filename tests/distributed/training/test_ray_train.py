@@ -15,13 +15,13 @@ from mlflow.entities import Run
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.launch import launch_training, limited
-from ossnet.distributed.tracking.client import Tracking
+from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import RESUMED
 from ossnet.training.checkpoint import check_checkpoint
 
 
-def only_run(tracking: Tracking) -> tuple[MlflowClient, Run]:
+def only_run(tracking: TrackingConfig) -> tuple[MlflowClient, Run]:
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name(tracking.experiment)
     assert experiment is not None
@@ -29,7 +29,7 @@ def only_run(tracking: Tracking) -> tuple[MlflowClient, Run]:
     return client, run
 
 
-def losses(tracking: Tracking) -> list[tuple[int, float]]:
+def losses(tracking: TrackingConfig) -> list[tuple[int, float]]:
     client, run = only_run(tracking)
     history = client.get_metric_history(run.info.run_id, "loss/train")
     return sorted((metric.step, metric.value) for metric in history)
@@ -43,7 +43,7 @@ def test_two_workers_train_as_one_does(tiny: Config, store: Store, tmp_path: Pat
     )
     curves = []
     for workers in (1, 2):
-        tracking = Tracking.at(tmp_path, f"{workers} workers")
+        tracking = TrackingConfig.at(tmp_path, f"{workers} workers")
         output = tmp_path / str(workers)
         outcome = launch_training(
             config, store, output=output, workers=workers, tracking=tracking, resume=False
@@ -79,7 +79,7 @@ def training_workers() -> Iterator[int]:
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_worker_is_replaced_and_the_run_finishes(tiny: Config, store: Store, tmp_path: Path) -> None:
     config = tiny.replace({"training.epochs": 12, "training.validate_every": 4})
-    tracking, killed = Tracking.at(tmp_path, "killed"), threading.Event()
+    tracking, killed = TrackingConfig.at(tmp_path, "killed"), threading.Event()
 
     def kill_one() -> None:
         while len(list(tmp_path.glob("run/train/checkpoint_*"))) < 2:  # the first is registered by then
@@ -103,7 +103,7 @@ def test_a_killed_worker_is_replaced_and_the_run_finishes(tiny: Config, store: S
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_run_goes_on_where_it_ended(tiny: Config, store: Store, tmp_path: Path) -> None:
-    tracking, output = Tracking.at(tmp_path, "resumed"), tmp_path / "run"
+    tracking, output = TrackingConfig.at(tmp_path, "resumed"), tmp_path / "run"
     options = {"output": output, "workers": 1, "tracking": tracking}
     launch_training(tiny, store, resume=False, **options)
     with pytest.raises(UserError, match="holds a run already"):
@@ -119,7 +119,7 @@ def test_a_run_goes_on_where_it_ended(tiny: Config, store: Store, tmp_path: Path
 def test_nothing_to_resume(tiny: Config, store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run to resume"):
         launch_training(
-            tiny, store, output=tmp_path, workers=1, tracking=Tracking.at(tmp_path, "none"), resume=True
+            tiny, store, output=tmp_path, workers=1, tracking=TrackingConfig.at(tmp_path, "none"), resume=True
         )
 
 
@@ -141,7 +141,7 @@ def test_workers_that_can_never_be_placed_are_refused(tiny: Config, store: Store
             store,
             output=tmp_path / "run",
             workers=8,
-            tracking=Tracking.at(tmp_path, "refused"),
+            tracking=TrackingConfig.at(tmp_path, "refused"),
             resume=False,
         )
     assert not (tmp_path / "run").exists()

@@ -13,16 +13,16 @@ import sqlalchemy
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.launch import launch_study
-from ossnet.distributed.tracking.client import Tracking
+from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning import study as search
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 
 TRIALS = 200
 QUARTER = TRIALS // 4
 MOST_MIB = 40.0
 BODY = """
 def space(trial):
-    return {"optimiser.learning_rate": trial.suggest_float("rate", 1e-4, 1e-2, log=True)}
+    return {"optimizer.learning_rate": trial.suggest_float("rate", 1e-4, 1e-2, log=True)}
 """
 
 
@@ -72,10 +72,10 @@ def test_hundreds_of_trials(
             store,
             name="mine",
             output=tmp_path / "study",
-            tracking=Tracking.at(tmp_path, "mine"),
+            tracking=TrackingConfig.at(tmp_path, "mine"),
             trials=TRIALS,
             workers=1,
-            stopping=StoppingConfig(grace_epochs=1),
+            early_stopping=EarlyStoppingConfig(grace_period=1),
             max_time_s=None,
         )
     finally:

@@ -6,21 +6,33 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from ossnet.distributed.cluster.oom_patch import MemoryKills
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
-from ossnet.distributed.tuning.scheduler import Judge
+from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.metric_names import MEMORY
 
 STOP, ON = TrialScheduler.STOP, TrialScheduler.CONTINUE
 
 
-def judge(rule: Any = "asha", history: dict[int, dict[int, float]] | None = None) -> Judge:
-    return Judge(
-        StoppingConfig(rule=rule), first=2, history=history or {}, budget_gib=1.0, kills=MemoryKills()
+def judge(rule: Any = "asha", history: dict[int, dict[int, float]] | None = None) -> EarlyStoppingScheduler:
+    return EarlyStoppingScheduler(
+        EarlyStoppingConfig(algorithm=rule),
+        first=2,
+        history=history or {},
+        budget_gib=1.0,
+        kills=HostOOMMonitor(),
     )
 
 
-def say(to: Judge, number: int, epoch: int, dice: float | None, *, seed: int = 0, gib: float = 0.5) -> str:
+def say(
+    to: EarlyStoppingScheduler,
+    number: int,
+    epoch: int,
+    dice: float | None,
+    *,
+    seed: int = 0,
+    gib: float = 0.5,
+) -> str:
     trial: Any = SimpleNamespace(config={"number": number, "seed": seed})
     result: dict[str, Any] = {"epoch": epoch, MEMORY: gib} | ({} if dice is None else {"dice/val": dice})
     return to.on_trial_result(None, trial, result)

@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.oom_patch import MemoryKills
-from ossnet.distributed.tuning.config import Goals
-from ossnet.distributed.tuning.feasibility import Forecast
+from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
+from ossnet.distributed.tuning.config import OptimizationConfig
+from ossnet.distributed.tuning.feasibility import PeakEstimator
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
-from ossnet.distributed.tuning.storage import Notebook
+from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, MISTAKE, OUT_OF_MEMORY
 from ossnet.planning import predict
@@ -23,7 +23,7 @@ from ossnet.planning import predict
 BODY = """
 def space(trial):
     width = 2 ** trial.suggest_int("log2_width", 2, 6)
-    return {"model.decoder_width": width, "sampling.border_share": trial.suggest_float("border", 0, 1)}
+    return {"model.decoder_width": width, "sampling.border_fraction": trial.suggest_float("border", 0, 1)}
 """
 
 
@@ -35,7 +35,7 @@ def result(epoch: int, dice: float | None, *, final: float = 0.0) -> dict[str, o
 @pytest.fixture(scope="module")
 def budget(tiny: Config, store: Store) -> float:
     """What a width of 16 needs: 32 and 64 do not fit."""
-    return predict(tiny.for_store(store)).allocated_gib
+    return predict(tiny.resolve_for(store)).allocated_gib
 
 
 Opening = Callable[..., StudySearch]
@@ -51,12 +51,12 @@ def opening(tiny: Config, store: Store, tmp_path: Path) -> Opening:
             Space(tmp_path / "mine.py"),
             base=tiny,
             store=store,
-            notebook=Notebook.at(tmp_path / "study.db", "mine", Goals(**goals)),
-            goals=Goals(**goals),
+            notebook=TuningStudy.at(tmp_path / "study.db", "mine", OptimizationConfig(**goals)),
+            goals=OptimizationConfig(**goals),
             trials=trials,
             concurrent=concurrent,
-            forecast=Forecast(workers=1),
-            kills=MemoryKills(),
+            forecast=PeakEstimator(workers=1),
+            kills=HostOOMMonitor(),
             output=tmp_path,
         )
 
@@ -85,9 +85,9 @@ def test_a_suggestion_is_a_whole_configuration(search: StudySearch, tiny: Config
     found = suggestion(search, "a")
     config = Config.from_json(found["config"])
     assert config.model.decoder_width == 2 ** found["params"]["log2_width"]
-    assert config.sampling.border_share == found["params"]["border"]
+    assert config.sampling.border_fraction == found["params"]["border"]
     assert config.training == tiny.training
-    assert found["varied"] == ["model.decoder_width", "sampling.border_share"]
+    assert found["varied"] == ["model.decoder_width", "sampling.border_fraction"]
     assert search.suggest("a") == found  # the same trial, asked again
 
 

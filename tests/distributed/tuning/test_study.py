@@ -15,11 +15,11 @@ from mlflow.entities import Run
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.placement_groups import free_orphans
+from ossnet.distributed.cluster.placement_groups import remove_orphaned_groups
 from ossnet.distributed.launch import launch_study
-from ossnet.distributed.tracking.client import Tracking
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
-from ossnet.distributed.tuning.study import Findings
+from ossnet.distributed.tracking.client import TrackingConfig
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning.study import StudyResult
 from ossnet.errors import UserError
 from ossnet.training.checkpoint import check_checkpoint
 
@@ -31,19 +31,19 @@ RATES = """
 FIRST = [{"rate": 0.0}, {"rate": 0.02}]
 
 def space(trial):
-    return {"optimiser.learning_rate": trial.suggest_float("rate", 0.0, 0.02)}
+    return {"optimizer.learning_rate": trial.suggest_float("rate", 0.0, 0.02)}
 """
 
 
-def study(folder: Path, body: str, base: Config, store: Store, **options: Any) -> Findings:
+def study(folder: Path, body: str, base: Config, store: Store, **options: Any) -> StudyResult:
     (folder / "mine.py").write_text(body)
     settings = {
         "name": "mine",
         "output": folder / "study",
-        "tracking": Tracking.at(folder, "mine"),
+        "tracking": TrackingConfig.at(folder, "mine"),
         "trials": 3,
         "workers": 1,
-        "stopping": StoppingConfig(),
+        "early_stopping": EarlyStoppingConfig(),
         "max_time_s": None,
     }
     return launch_study(folder / "mine.py", base, store, **(settings | options))
@@ -51,7 +51,7 @@ def study(folder: Path, body: str, base: Config, store: Store, **options: Any) -
 
 def runs(folder: Path) -> tuple[Run, list[Run]]:
     """The study's run and its trials', in their order."""
-    client = MlflowClient(Tracking.at(folder, "mine").uri)
+    client = MlflowClient(TrackingConfig.at(folder, "mine").uri)
     experiment = client.get_experiment_by_name("mine")
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id])
@@ -81,7 +81,7 @@ def test_trials_of_two_workers(tiny: Config, store: Store, tmp_path: Path) -> No
     assert findings.model == "models:/mine/1"
     assert states(tmp_path) == ["COMPLETE", "PRUNED"]
     _, (finished, stopped) = runs(tmp_path)
-    client = MlflowClient(Tracking.at(tmp_path, "mine").uri)
+    client = MlflowClient(TrackingConfig.at(tmp_path, "mine").uri)
     assert client.get_model_version("mine", "1").run_id == finished.info.run_id
     assert (finished.info.status, stopped.info.status) == ("FINISHED", "KILLED")
     for run in (finished, stopped):
@@ -90,7 +90,7 @@ def test_trials_of_two_workers(tiny: Config, store: Store, tmp_path: Path) -> No
     patience = time.monotonic() + 30
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < patience, "the stopped trial still holds its workers' CPUs"
-        free_orphans()
+        remove_orphaned_groups()
         time.sleep(0.2)
 
 
@@ -129,7 +129,7 @@ def test_trials_fail_alone_and_a_study_only_with_all(tiny: Config, store: Store,
     body = (
         "FIRST = [{'r': 0}, {'r': 1}]\n"
         "def space(trial):\n"
-        "    return {'optimiser.learning_rate': [0.01, 1e30][trial.suggest_int('r', 0, 1)]}\n"
+        "    return {'optimizer.learning_rate': [0.01, 1e30][trial.suggest_int('r', 0, 1)]}\n"
     )
     findings = study(tmp_path, body, tiny, store, trials=2)
     assert (findings.finished, findings.failed) == (1, 1)

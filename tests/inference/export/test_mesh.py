@@ -37,8 +37,8 @@ def test_lands_on_the_label_for_every_axis_order(order: np.ndarray) -> None:
     assert mesh.is_watertight
     voxel = abs(np.linalg.det(AFFINE[:3, :3]))
     assert mesh.volume == pytest.approx(mask.sum() * voxel, rel=0.02)  # negative if it were inside out
-    centre = AFFINE[:3, :3] @ np.argwhere(mask).mean(0) + AFFINE[:3, 3]
-    assert np.allclose(mesh.center_mass, centre, atol=0.05)
+    center = AFFINE[:3, :3] @ np.argwhere(mask).mean(0) + AFFINE[:3, 3]
+    assert np.allclose(mesh.center_mass, center, atol=0.05)
     # Half a voxel from the surface's vertices in the file's own indices lies the change of the label.
     back = np.linalg.inv(affine)
     voxels = mesh.vertices @ back[:3, :3].T + back[:3, 3]

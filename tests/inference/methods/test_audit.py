@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.inference.methods.audit import Audit, audit
-from ossnet.inference.methods.lattice import Decided
+from ossnet.inference.methods.lattice import VoxelState
 
 
 class Answers:
@@ -23,8 +23,8 @@ class Answers:
         return [(voxels, self.logits[voxels.unbind(1)][:, None])]
 
 
-def decided(known: np.ndarray, logits: torch.Tensor) -> Decided:
-    state = Decided(Answers(logits), overlapping=False, device=logits.device)
+def decided(known: np.ndarray, logits: torch.Tensor) -> VoxelState:
+    state = VoxelState(Answers(logits), overlapping=False, device=logits.device)
     state.known = torch.from_numpy(known.copy())
     return state
 

@@ -75,7 +75,7 @@ def both(
     """Classes by the dense and by another method, and the share of voxels that the latter asked for."""
     image = torch.zeros(1, *shape)
     sampling = SamplingConfig(working_shape=shape)
-    dense = InferenceConfig("dense", points_per_chunk=chunk, dense_below=0)
+    dense = InferenceConfig("dense", points_per_chunk=chunk, dense_max_voxels=0)
     expected = predict_volume(network, image, sampling=sampling, settings=dense).classes
     network.asked = 0
     found = predict_volume(network, image, sampling=sampling, settings=replace(dense, method=method))
@@ -181,7 +181,7 @@ def test_small_lesions_of_a_taught_network_are_all_found(seed: int, auxiliary: b
             network,
             torch.from_numpy(image),
             sampling=SamplingConfig(working_shape=grid),
-            settings=InferenceConfig(method, dense_below=0),
+            settings=InferenceConfig(method, dense_max_voxels=0),
         )
         for method in ("dense", "hierarchical", "paper")
     }
@@ -207,15 +207,15 @@ def test_small_lesions_of_a_real_scan_are_all_found(shared: Path) -> None:
             network,
             torch.from_numpy(image),
             sampling=SamplingConfig(working_shape=grid),
-            settings=InferenceConfig(method, dense_below=0),
+            settings=InferenceConfig(method, dense_max_voxels=0),
         ).classes.numpy()
-        for method in ("dense", "hierarchical", "paper-prior")
+        for method in ("dense", "hierarchical", "paper-guided")
     }
     dense = found["dense"]
     assert ndimage.label(dense, np.ones((3, 3, 3)))[1] > 5
     assert lost(dense, found["hierarchical"]) == 0
     assert np.count_nonzero(dense != found["hierarchical"]) <= 0.001 * np.count_nonzero(dense)
-    assert lost(dense, found["paper-prior"]) > 2
+    assert lost(dense, found["paper-guided"]) > 2
 
 
 def lost(dense: np.ndarray, found: np.ndarray) -> int:

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ossnet.inference.methods.lattice import Decided
+from ossnet.inference.methods.lattice import VoxelState
 from ossnet.inference.methods.similarity import AGAIN, _seek
 
 
 class Volume:
     """Voxels in a row, known to be in the class or not."""
 
-    sees_voxels = True
+    uses_patches = True
 
     def __init__(self, inside: Tensor) -> None:
         self.shape, self._inside = (1, 1, len(inside)), inside
@@ -36,7 +36,7 @@ def test_the_search_ends_when_it_was_long_in_vain(
     order = torch.randperm(length, generator=torch.Generator().manual_seed(seed))
     ranks = order.argsort()
     inside = torch.isin(ranks, torch.tensor(sorted(hits), dtype=torch.long))
-    decided = Decided(Volume(inside), overlapping=False, device=torch.device("cpu"))  # type: ignore[arg-type]
+    decided = VoxelState(Volume(inside), overlapping=False, device=torch.device("cpu"))  # type: ignore[arg-type]
     every = torch.ones(1, 1, length, dtype=torch.bool)
     _seek(decided, every, -ranks.float().view(1, 1, -1), 0, effort)
     asked = ranks[decided.known[0, 0]].sort().values

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.data.labels.codes import in_class
-from ossnet.inference.query.activation import decide, margins
+from ossnet.inference.query.activation import margins, predict_classes
 
 
 @given(st.integers(1, 5), st.booleans(), st.integers(0, 2**16))
 def test_a_margin_is_positive_where_its_class_is_decided(count: int, overlapping: bool, seed: int) -> None:
     logits = torch.randn(200, count, generator=torch.Generator().manual_seed(seed))
-    codes = decide(logits, overlapping=overlapping)
+    codes = predict_classes(logits, overlapping=overlapping)
     margin = margins(logits, overlapping=overlapping)
     assert margin.shape[1] == (count if overlapping or count == 1 else count - 1)
     for index, of_class in enumerate(margin.T):

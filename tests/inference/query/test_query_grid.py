@@ -14,8 +14,8 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from ossnet.data import Geometry
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig, predict_volume
-from ossnet.inference.query.grid import AskedGrid, with_spacing
-from ossnet.inference.query.interpolation import image_between, patches_between
+from ossnet.inference.query.grid import QueryGrid, with_spacing
+from ossnet.inference.query.interpolation import interpolate_patches, resample_image
 from ossnet.models import build_network
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.patches import PatchSource
@@ -31,7 +31,7 @@ def geometry(
     rows = tuple(tuple(row) for row in affine.tolist())
     sizes = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     whole = Geometry(shape, rows, rows, 1, rows, 1, (sizes[0], sizes[1], sizes[2]), ("mm", "sec"), shape)
-    return whole.at_spacing(None)
+    return whole.resampled_to(None)
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SLA"])
@@ -48,7 +48,7 @@ def test_another_spacing_covers_the_same_space(codes: str) -> None:
 
 
 def test_of_a_cut_file_what_lies_inside_the_cut() -> None:
-    cut = replace(geometry(), box=((2, 7), (3, 9), (1, 5))).at_spacing(None)
+    cut = replace(geometry(), box=((2, 7), (3, 9), (1, 5))).resampled_to(None)
     finer = with_spacing(cut, (0.5, 0.5, 1.0))
     assert finer.box == ((4, 14), (9, 27), (3, 15))
     coarser = with_spacing(cut, (9.0, 18.0, 18.0))
@@ -67,13 +67,13 @@ def test_too_fine_a_spacing_is_refused() -> None:
 )
 def test_places_lie_where_their_voxels_lie(codes: str, working: tuple, asked: tuple) -> None:
     """A voxel's place in the image and its own index are the same point in mm."""
-    image, result = geometry(codes=codes).at_spacing(working), with_spacing(geometry(codes=codes), asked)
-    grid = AskedGrid.over(image, result)
+    image, result = geometry(codes=codes).resampled_to(working), with_spacing(geometry(codes=codes), asked)
+    grid = QueryGrid.over(image, result)
     voxels = torch.cartesian_prod(*(torch.tensor([0, edge - 1]) for edge in grid.shape))
     there = apply_affine(image.working_affine, grid.places(voxels).double().numpy())
     expected = apply_affine(result.working_affine, voxels.numpy())
     np.testing.assert_allclose(there, expected, atol=5.0 / 4096)
-    same = AskedGrid.over(image, image)
+    same = QueryGrid.over(image, image)
     assert same.between == ()
     assert torch.equal(same.places(voxels), voxels.float())
 
@@ -83,14 +83,16 @@ def test_patches_between_voxels_are_linear() -> None:
     image = torch.stack(torch.meshgrid(*(torch.arange(16.0) for _ in range(3)), indexing="ij"))
     source = PatchSource(image, edge=3, local=True, mid_range=True)
     places = torch.tensor([[6.25, 7.0, 8.5], [7.75, 8.125, 7.0]])
-    found = patches_between(source, places, image.shape[1:], (0, 1, 2))
-    centres = found[:, :3, 1, 1, 1]
-    torch.testing.assert_close(centres, places)
+    found = interpolate_patches(source, places, image.shape[1:], (0, 1, 2))
+    centers = found[:, :3, 1, 1, 1]
+    torch.testing.assert_close(centers, places)
     torch.testing.assert_close(found[:, 0, 2, 1, 1], places[:, 0] + 1)
     voxels = torch.tensor([[0, 15, 3], [4, 5, 6]])
-    assert torch.equal(patches_between(source, voxels.float(), image.shape[1:], ()), source.gather(voxels))
-    grid = AskedGrid((2, 3, 4), (6.25, 7.0, 8.5), (1.0, 0.5, 0.25))
-    fine = image_between(image, grid)
+    assert torch.equal(
+        interpolate_patches(source, voxels.float(), image.shape[1:], ()), source.gather(voxels)
+    )
+    grid = QueryGrid((2, 3, 4), (6.25, 7.0, 8.5), (1.0, 0.5, 0.25))
+    fine = resample_image(image, grid)
     assert fine.shape == (3, 2, 3, 4)
     torch.testing.assert_close(fine[:, 1, 2, 3], torch.tensor([7.25, 8.0, 9.25]))
 
@@ -103,9 +105,9 @@ def test_where_voxels_coincide_decisions_do(name: str, method: str) -> None:
     sizes = {"encoder_channels": (4, 8), "latent_grid": (2, 2, 2), "decoder_width": 16, "decoder_blocks": 2}
     network = build_network(name, classes=2, patch_edge=3, **sizes)
     image, working = torch.randn(1, *SHAPE), SamplingConfig(working_shape=(16, 16, 8))
-    settings = InferenceConfig(method, points_per_chunk=700, dense_below=0)
+    settings = InferenceConfig(method, points_per_chunk=700, dense_max_voxels=0)
     plain = predict_volume(network, image, sampling=working, settings=settings)
-    finer = AskedGrid.over(geometry(), with_spacing(geometry(), (1 / 3, 0.5, 1.0)))
+    finer = QueryGrid.over(geometry(), with_spacing(geometry(), (1 / 3, 0.5, 1.0)))
     asked = predict_volume(network, image, sampling=working, settings=settings, asked=finer)
     assert asked.classes.shape == tuple(3 * edge for edge in SHAPE)
     same = asked.classes[1::3, 1::3, 1::3] == plain.classes
@@ -114,7 +116,7 @@ def test_where_voxels_coincide_decisions_do(name: str, method: str) -> None:
 
 def test_unets_decide_their_own_grid_only() -> None:
     network = build_network("unet-3d", channels=(4, 8), residual_units=1)
-    grid = AskedGrid((2, 2, 2), (0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
+    grid = QueryGrid((2, 2, 2), (0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
     sampling = SamplingConfig(working_shape=(16, 16, 8))
     with pytest.raises(ValueError, match="decides anywhere, found UNet"):
         predict_volume(

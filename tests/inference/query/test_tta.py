@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
-from ossnet.inference.query.activation import decide, mean_logits, probabilities
-from ossnet.inference.query.grid import AskedGrid
-from ossnet.inference.query.tta import MirroredVolume, mirrors
+from ossnet.inference.query.activation import mean_logits, predict_classes, probabilities
+from ossnet.inference.query.grid import QueryGrid
+from ossnet.inference.query.tta import FlipEnsemble, mirrors
 from ossnet.models import build_network
 from ossnet.sampling import SamplingConfig
 
@@ -61,23 +61,23 @@ def test_the_mirror_image_gets_the_mirrored_answer() -> None:
 def test_flips_and_another_grid_together() -> None:
     """Between voxels of a mirror image, where the first one's place is the last one's."""
     model, image = network("o-net"), torch.randn(1, *SHAPE)
-    grid = AskedGrid((3, 4, 2), (1.25, 0.5, 2.0), (2.0, 1.25, 3.0))
-    volume = MirroredVolume(model, image, working=SAMPLING.working_shape, chunk=50, asked=grid, flips=("A",))
+    grid = QueryGrid((3, 4, 2), (1.25, 0.5, 2.0), (2.0, 1.25, 3.0))
+    volume = FlipEnsemble(model, image, working=SAMPLING.working_shape, chunk=50, asked=grid, flips=("A",))
     mirrored = grid.mirrored((1,), SHAPE)
     voxels = torch.tensor([[0, 0, 0], [2, 3, 1]])
     expected = grid.places(voxels)
     expected[:, 1] = SHAPE[1] - 1 - expected[:, 1]
     assert torch.equal(mirrored.places(voxels), expected)
     with torch.no_grad():
-        plain = MirroredVolume(model, image, working=SAMPLING.working_shape, chunk=50, asked=grid, flips=())
-        turned = MirroredVolume(
+        plain = FlipEnsemble(model, image, working=SAMPLING.working_shape, chunk=50, asked=grid, flips=())
+        turned = FlipEnsemble(
             model, image.flip(2), working=SAMPLING.working_shape, chunk=50, asked=mirrored, flips=()
         )
-        mean = mean_logits([plain.decide(voxels), turned.decide(voxels)], overlapping=False)
-        torch.testing.assert_close(volume.decide(voxels), mean)
+        mean = mean_logits([plain.predict_classes(voxels), turned.predict_classes(voxels)], overlapping=False)
+        torch.testing.assert_close(volume.predict_classes(voxels), mean)
         whole = tuple(slice(0, edge) for edge in grid.shape)
         every = torch.cartesian_prod(*(torch.arange(edge) for edge in grid.shape))
-        torch.testing.assert_close(volume.box(whole), volume.decide(every))
+        torch.testing.assert_close(volume.box(whole), volume.predict_classes(every))
 
 
 def test_every_combination_of_axes() -> None:
@@ -95,11 +95,11 @@ def test_temperature_and_mean_keep_decisions(logits: int, overlapping: bool) -> 
         atol=1e-3,
         rtol=1e-3,
     )
-    expected = decide(values, overlapping=overlapping)
+    expected = predict_classes(values, overlapping=overlapping)
     for temperature in (0.3, 1.0, 4.0):
         found = probabilities(values, overlapping=overlapping, temperature=temperature)
         if logits == 1 or overlapping:
-            assert torch.equal(decide(found - 0.5, overlapping=overlapping), expected)
+            assert torch.equal(predict_classes(found - 0.5, overlapping=overlapping), expected)
         else:
             whole = torch.cat([1 - found.sum(1, keepdim=True), found], 1)
             assert (whole.argmax(1) == expected).float().mean() > 0.99

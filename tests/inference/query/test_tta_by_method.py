@@ -10,14 +10,14 @@ from scipy import ndimage
 
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
 from ossnet.inference.config import Axis, Method
-from ossnet.inference.query.grid import AskedGrid
-from ossnet.inference.query.tta import MirroredVolume
+from ossnet.inference.query.grid import QueryGrid
+from ossnet.inference.query.tta import FlipEnsemble
 from ossnet.models import OccupancyNetwork
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import Shape
 
 SHAPE = (38, 33, 30)  # odd ones, so that a mirror image lies elsewhere in its frame
-FINER = AskedGrid((47, 33, 40), (0.0, 0.0, -0.125), (0.8, 1.0, 0.75))
+FINER = QueryGrid((47, 33, 40), (0.0, 0.0, -0.125), (0.8, 1.0, 0.75))
 
 
 @cache
@@ -33,10 +33,10 @@ def taught(*, overlapping: bool) -> tuple[OccupancyNetwork, Shape, torch.Tensor]
 
 
 def predict(
-    method: Method, flips: tuple[Axis, ...], *, overlapping: bool, asked: AskedGrid | None
+    method: Method, flips: tuple[Axis, ...], *, overlapping: bool, asked: QueryGrid | None
 ) -> VolumePrediction:
     network, grid, image = taught(overlapping=overlapping)
-    settings = InferenceConfig(method, flips=flips, dense_below=0)
+    settings = InferenceConfig(method, flips=flips, dense_max_voxels=0)
     sampling = SamplingConfig(working_shape=grid)
     return predict_volume(network, image, sampling=sampling, settings=settings, asked=asked)
 
@@ -47,7 +47,7 @@ def predict(
     ids=["R-classes-finer", "R-regions-own", "AS-classes-own", "AS-regions-finer"],
 )
 def test_flips_by_every_method_are_flips_of_the_dense_one(
-    flips: tuple[Axis, ...], overlapping: bool, asked: AskedGrid | None
+    flips: tuple[Axis, ...], overlapping: bool, asked: QueryGrid | None
 ) -> None:
     """The hierarchical one finds all; the paper's find less, but nothing else, and the large shape whole."""
     dense = predict("dense", flips, overlapping=overlapping, asked=asked).classes.numpy()
@@ -59,7 +59,7 @@ def test_flips_by_every_method_are_flips_of_the_dense_one(
     assert set(np.unique(pieces[found > 0])) >= set(range(1, count + 1))
     large = pieces == np.bincount(pieces[pieces > 0]).argmax()
     assert np.count_nonzero(large) > 2000
-    for method in ("paper", "paper-prior"):
+    for method in ("paper", "paper-guided"):
         prediction = predict(method, flips, overlapping=overlapping, asked=asked)
         found = prediction.classes.numpy()
         assert np.count_nonzero((found > 0) & (found != dense)) <= 0.001 * np.count_nonzero(dense)
@@ -68,15 +68,15 @@ def test_flips_by_every_method_are_flips_of_the_dense_one(
 
 
 @pytest.mark.parametrize("asked", [None, FINER], ids=["own", "finer"])
-def test_the_coarse_prediction_is_of_all_mirror_images(asked: AskedGrid | None) -> None:
+def test_the_coarse_prediction_is_of_all_mirror_images(asked: QueryGrid | None) -> None:
     """Where an answer is sought the mean of them, as of the answers; where doubt is, the largest."""
     network, grid, image = taught(overlapping=False)
-    query = asked or AskedGrid.of_image(SHAPE)
+    query = asked or QueryGrid.of_image(SHAPE)
     volumes = [
-        MirroredVolume(network, seen, working=grid, chunk=4096, asked=each, flips=())
+        FlipEnsemble(network, seen, working=grid, chunk=4096, asked=each, flips=())
         for seen, each in ((image, asked), (image.flip(1), query.mirrored((0,), SHAPE)))
     ]
-    both = MirroredVolume(network, image, working=grid, chunk=4096, asked=asked, flips=("R",))
+    both = FlipEnsemble(network, image, working=grid, chunk=4096, asked=asked, flips=("R",))
     voxels = torch.cartesian_prod(*(torch.arange(0, edge, 5) for edge in query.shape))
     between = torch.stack([each.prior_between(voxels) for each in volumes])
     assert (between[0] - between[1]).abs().max() > 0.01

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from ossnet.models.kernels.fused import Linear, fused_activation, fused_linear
 from ossnet.models.kernels.normalization import BatchNorm, ConditionalNorm
 from ossnet.models.kernels.pade import Pade
-from ossnet.models.residual import normalise_activate
+from ossnet.models.residual import normalize_activate
 
 
-def randomise(*modules: nn.Module) -> None:
+def randomize(*modules: nn.Module) -> None:
     for module in modules:
         for tensor in [*module.parameters(), *module.buffers()]:
             if tensor.is_floating_point():
@@ -27,16 +27,16 @@ def gradients(value: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("per_feature", [True, False])
 @pytest.mark.parametrize("ends", ["plain", "residual", "linear", "both"])
-def test_points_are_normalised_activated_and_mapped(training: bool, per_feature: bool, ends: str) -> None:
+def test_points_are_normalized_activated_and_mapped(training: bool, per_feature: bool, ends: str) -> None:
     torch.manual_seed(1)
     norm = ConditionalNorm(6, 5, per_feature=per_feature).double().train(training)
     unit, linear = Pade().double(), nn.Linear(5, 3).double()
-    randomise(norm, unit, linear)
+    randomize(norm, unit, linear)
     x = torch.randn(3, 17, 5, dtype=torch.float64).mul_(2).add_(1).requires_grad_()
     residual = torch.randn_like(x).requires_grad_() if ends in ("residual", "both") else None
     latent = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
     last = linear if ends in ("linear", "both") else None
-    entry = x, unit, norm.standardisation(x), norm.modulation(latent)
+    entry = x, unit, norm.standardization(x), norm.modulation(latent)
     if last is None:
         value = fused_activation(*entry, residual=residual)
     else:
@@ -55,13 +55,13 @@ def test_points_are_normalised_activated_and_mapped(training: bool, per_feature:
 
 @pytest.mark.parametrize("channels", [1, 3, 16])
 @pytest.mark.parametrize("residual", [True, False])
-def test_volumes_are_normalised_and_activated(channels: int, residual: bool) -> None:
+def test_volumes_are_normalized_and_activated(channels: int, residual: bool) -> None:
     torch.manual_seed(2)
     norm, unit = BatchNorm(channels).double(), Pade().double()
-    randomise(norm, unit)
+    randomize(norm, unit)
     x = torch.randn(2, channels, 4, 3, 6, dtype=torch.float64, requires_grad=True)
     other = torch.randn_like(x).requires_grad_() if residual else None
-    value = normalise_activate(x, norm, unit, residual=other)
+    value = normalize_activate(x, norm, unit, residual=other)
     plain = batch_norm(x, norm)
     plain = pade(plain if other is None else plain + other, unit)
     torch.testing.assert_close(value, plain)
@@ -78,7 +78,7 @@ def test_half_precision_stays_near_single() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         batch = x.to(dtype).requires_grad_()
         _, value = fused_linear(
-            batch, unit, norm.standardisation(batch), norm.modulation(4), Linear(linear.weight, None)
+            batch, unit, norm.standardization(batch), norm.modulation(4), Linear(linear.weight, None)
         )
         assert value.dtype == dtype
         grads = torch.autograd.grad(
@@ -94,5 +94,5 @@ def test_what_is_not_kept_is_not_returned() -> None:
     norm, unit, linear = BatchNorm(8), Pade(), nn.Linear(8, 3)
     x = torch.randn(1, 10, 8)
     layer = Linear(linear.weight, linear.bias)
-    activated, mapped = fused_linear(x, unit, norm.standardisation(x), norm.modulation(1), layer)
+    activated, mapped = fused_linear(x, unit, norm.standardization(x), norm.modulation(1), layer)
     assert (activated.numel(), tuple(mapped.shape)) == (0, (1, 10, 3))

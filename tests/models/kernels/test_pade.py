@@ -5,14 +5,14 @@ import torch
 from plain_network import pade
 
 from ossnet.models.kernels.fused import fused_activation
-from ossnet.models.kernels.normalization import Modulation, Standardisation
+from ossnet.models.kernels.normalization import Modulation, Standardization
 from ossnet.models.kernels.pade import Pade
 
 
 def apply(x: torch.Tensor, unit: torch.nn.Module) -> torch.Tensor:
-    """The unit alone: standardised by nothing, modulated by nothing."""
+    """The unit alone: standardized by nothing, modulated by nothing."""
     one, zero = torch.ones(1, 1, 1, dtype=x.dtype), torch.zeros(1, 1, 1, dtype=x.dtype)
-    nothing = Standardisation(zero, one, 1, None), Modulation(one, zero)
+    nothing = Standardization(zero, one, 1, None), Modulation(one, zero)
     return fused_activation(x.view(1, -1, 1), unit, *nothing).view(x.shape)
 
 

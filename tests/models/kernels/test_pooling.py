@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ossnet.models.kernels.pooling import halve, regrid
+from ossnet.models.kernels.pooling import adaptive_max_pool, avg_pool_2x
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 2), (8, 2, 10)])
@@ -14,24 +14,24 @@ def test_even_shapes_are_averaged_as_torch_does(shape: tuple[int, int, int], cha
     if channels_last:
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
     volume.requires_grad_()
-    torch.testing.assert_close(halve(volume), functional.avg_pool3d(volume, 2))
-    assert torch.autograd.gradcheck(halve, (volume,))
+    torch.testing.assert_close(avg_pool_2x(volume), functional.avg_pool3d(volume, 2))
+    assert torch.autograd.gradcheck(avg_pool_2x, (volume,))
 
 
 def test_an_odd_axis_is_spread_evenly_and_one_voxel_stays() -> None:
     volume = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(1, 1, 5, 2, 1)
-    assert halve(volume).flatten().tolist() == [0.5, 2.0, 3.5]
+    assert avg_pool_2x(volume).flatten().tolist() == [0.5, 2.0, 3.5]
 
 
 def test_halving_in_half_precision_rounds_once() -> None:
     volume = torch.randn(1, 2, 4, 4, 4).bfloat16()
     torch.testing.assert_close(
-        halve(volume), functional.avg_pool3d(volume.float(), 2).bfloat16(), rtol=0, atol=0
+        avg_pool_2x(volume), functional.avg_pool3d(volume.float(), 2).bfloat16(), rtol=0, atol=0
     )
 
 
 def test_regrid_takes_maxima_over_even_cells() -> None:
     volume = torch.arange(8.0).view(1, 1, 8, 1, 1)
-    assert regrid(volume, (2, 1, 1)).flatten().tolist() == [3, 7]
-    assert regrid(volume[:, :, :1], (2, 1, 1)).flatten().tolist() == [0, 0]
-    assert regrid(volume, (8, 1, 1)) is volume
+    assert adaptive_max_pool(volume, (2, 1, 1)).flatten().tolist() == [3, 7]
+    assert adaptive_max_pool(volume[:, :, :1], (2, 1, 1)).flatten().tolist() == [0, 0]
+    assert adaptive_max_pool(volume, (8, 1, 1)) is volume

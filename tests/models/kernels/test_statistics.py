@@ -37,9 +37,9 @@ def test_running_statistics_are_those_of_torch() -> None:
         volume = torch.randn(2, 5, 3, 4, 2, generator=torch.Generator().manual_seed(step)) * 2 + 1
         rows = volume.movedim(1, 4).reshape(2, 24, 5)
         theirs(volume)
-        ours.standardisation(rows)
+        ours.standardization(rows)
         scalar_theirs(rows.reshape(-1, 1))
-        scalar_ours.standardisation(rows)
+        scalar_ours.standardization(rows)
     for one, other in ((ours, theirs), (scalar_ours, scalar_theirs)):
         torch.testing.assert_close(one.running_mean, other.running_mean)
         torch.testing.assert_close(one.running_var, other.running_var)
@@ -48,9 +48,9 @@ def test_running_statistics_are_those_of_torch() -> None:
 
 def test_evaluation_uses_running_statistics_and_leaves_them_alone() -> None:
     norm = BatchNorm(2).eval()
-    standardisation = norm.standardisation(torch.randn(1, 9, 2))
-    torch.testing.assert_close(standardisation.mean.flatten(), torch.zeros(2))
-    assert standardisation.values is None
+    standardization = norm.standardization(torch.randn(1, 9, 2))
+    torch.testing.assert_close(standardization.mean.flatten(), torch.zeros(2))
+    assert standardization.values is None
     assert norm.num_batches_tracked == 0
 
 

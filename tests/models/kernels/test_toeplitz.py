@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.models.kernels.toeplitz import Transform, links, plane_matrices
+from ossnet.models.kernels.toeplitz import Transform, plane_matrices, toeplitz_index
 
 
 def convolve(patches: Tensor, weight: Tensor) -> Tensor:
@@ -13,7 +13,7 @@ def convolve(patches: Tensor, weight: Tensor) -> Tensor:
     transform = Transform.of(edge, weight.detach())
     planes = patches.movedim(2, 0).flatten(1)
     mixed = (transform.analysis @ planes).view(len(transform.analysis), len(patches), -1)
-    products = torch.bmm(mixed, plane_matrices(weight, transform, links(edge)))
+    products = torch.bmm(mixed, plane_matrices(weight, transform, toeplitz_index(edge)))
     mapped = (transform.synthesis @ products.flatten(1)).view(edge, len(patches), outputs, edge, edge)
     return mapped.movedim(0, 2)
 

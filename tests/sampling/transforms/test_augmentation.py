@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ossnet.sampling import AugmentationConfig
-from ossnet.sampling.transforms.augmentation import Augmented, Augmenter
+from ossnet.sampling.transforms.augmentation import AugmentedCase, Augmenter
 
 SPACING = (1.0, 1.0, 1.0)
 NONE: dict[str, Any] = {"probability": 1.0, "flip": False, "brightness": 0, "noise": 0}
@@ -18,7 +18,7 @@ def case() -> tuple[np.ndarray, np.ndarray]:
     return np.stack([label, 200 - label]).astype(np.float16), label
 
 
-def augment(image: np.ndarray, label: np.ndarray, seed: int = 0, **fields: Any) -> Augmented:
+def augment(image: np.ndarray, label: np.ndarray, seed: int = 0, **fields: Any) -> AugmentedCase:
     image.setflags(write=False)
     label.setflags(write=False)
     augmenter = Augmenter(AugmentationConfig(**{**NONE, **fields}), seed=3)
