@@ -6,7 +6,9 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 NETWORKS = ["oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d"]
-FIRST = [{"network": name, "decoder_width": 512, "decoder_blocks": 5, "patch_edge": 7} for name in NETWORKS]
+POINTS_TO_EVALUATE = [
+    {"network": name, "decoder_width": 512, "decoder_blocks": 5, "patch_edge": 7} for name in NETWORKS
+]
 
 
 def space(trial: "Trial") -> dict[str, Any]:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 NETWORKS = ["oss-net-c", "o-net", "unet-3d", "unet-2d"]
 CHANNELS = {"s": (8, 16, 32, 64), "m": (16, 32, 64, 128), "l": (32, 64, 128, 256)}
-FIRST = [
+POINTS_TO_EVALUATE = [
     {"network": name} | ({"channels": "l"} if name.startswith("unet") else {"decoder_width": 512})
     for name in NETWORKS
 ]

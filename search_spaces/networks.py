@@ -18,7 +18,7 @@ NETWORKS = [
 ]
 UNET_CHANNELS = {"s": (8, 16, 32, 64), "m": (16, 32, 64, 128), "l": (32, 64, 128, 256)}
 
-FIRST = [
+POINTS_TO_EVALUATE = [
     {"network": name} | ({"channels": "s"} if name.startswith("unet") else {"decoder_width": 64})
     for name in NETWORKS
 ]

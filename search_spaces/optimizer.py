@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optuna import Trial
 
-FIRST = [
+POINTS_TO_EVALUATE = [
     {"optimizer": "lookahead-radam", "learning_rate": 3e-4, "weight_decay": 1e-6, "schedule": "multistep"}
 ]
 

@@ -101,7 +101,7 @@ def test_a_trial_killed_as_its_machine_runs_out_of_memory(
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{(total - available + 3 * 2**20) / total:.3f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     (tmp_path / "mine.py").write_text(
-        'FIRST = [{"log2_points": 20}, {"log2_points": 6}]\n'
+        'POINTS_TO_EVALUATE = [{"log2_points": 20}, {"log2_points": 6}]\n'
         "def space(trial):\n"
         '    return {"sampling.points": 2 ** trial.suggest_int("log2_points", 6, 20)}\n'
     )

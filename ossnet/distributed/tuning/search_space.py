@@ -30,7 +30,7 @@ class Space:
             msg = f"{path}: expected a function space(trial), found none"
             raise UserError(msg)
         self._function = function
-        self.first: list[dict[str, Any]] = list(getattr(module, "FIRST", []))
+        self.first: list[dict[str, Any]] = list(getattr(module, "POINTS_TO_EVALUATE", []))
         """Points to try before the sampler chooses: values by their names in the space."""
 
     def __call__(self, trial: "Trial") -> dict[str, Any]:
@@ -88,7 +88,7 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
 def draws(
     space: Space, *, count: int = _DRAWS, first: bool = False
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """What a space decides and returns: for its `FIRST` if asked, then for random points, always the same."""
+    """What a space decides and returns: for its `POINTS_TO_EVALUATE` if asked, then for random points, always the same."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -110,11 +110,12 @@ def upsample_linear(
 def is_ambiguous(
     logits: Float[Tensor, "L *points"], refine_threshold: float, stride: int, *, overlapping: bool
 ) -> Bool[Tensor, "*points"]:
-    """Where another class may be than what is decided, by logits between points so many voxels apart.
+    """Where another class may be than the one decided, from logits of points `stride` voxels apart.
 
-    The farther apart they are, the more a logit may change in between: up to four voxels `refine_threshold` is
-    the probability that is enough, were there no third class, beyond that its log odds grow with the distance.
-    What is decided for is doubted half as far: a hole costs voxels, where a miss may cost a piece.
+    The farther apart they are, the more a logit may change in between: up to four voxels, `refine_threshold`
+    is the probability that suffices were there no third class; beyond that its log odds grow with the
+    distance. Voxels decided as foreground are queried at half that distance: a hole costs voxels, where a
+    miss may cost a connected component.
     """
     reach = -math.log(refine_threshold / (1 - refine_threshold)) * max(1, stride / NEAR)
     margin = margins(logits.flatten(1).T, overlapping=overlapping)

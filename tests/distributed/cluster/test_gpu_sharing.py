@@ -25,14 +25,14 @@ from pathlib import Path
 import ray
 from ray import tune
 from ossnet.distributed.cluster.connection import connect, nodes
-from ossnet.distributed.cluster.gpu_sharing import Held, Widen, smallest_gpu_gib
+from ossnet.distributed.cluster.gpu_sharing import TrialResources, FullGpuOnRetry, min_gpu_memory_gib
 from ossnet.distributed.cluster.resources import plan_trials
 from ossnet.distributed.tuning.study import _asks
 
 folder = Path(sys.argv[1])
 
 def trial(config):
-    held = Held()
+    held = TrialResources()
     if config["number"] == 4 and held.shares:
         raise MemoryError("its part of the GPU does not suffice")
     (folder / str(config["number"])).touch()
@@ -45,7 +45,7 @@ def trial(config):
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False)
 with connect():
-    unknown = smallest_gpu_gib()  # pretended GPUs have no memory to be asked for
+    unknown = min_gpu_memory_gib()  # pretended GPUs have no memory to be asked for
     plan = plan_trials(nodes(), 1, gpu_gib=8)
     peaks = [2.5, 2.5, 2.5, 2.5, 2.5, 6.0]
     spaces = [{"number": number, "expected_gib": peak} for number, peak in enumerate(peaks)]
@@ -53,7 +53,7 @@ with connect():
         tune.with_resources(trial, partial(_asks, plan)),
         param_space=tune.grid_search(spaces),
         run_config=tune.RunConfig(
-            storage_path=sys.argv[2], verbose=0, callbacks=[Widen(plan)],
+            storage_path=sys.argv[2], verbose=0, callbacks=[FullGpuOnRetry(plan)],
             failure_config=tune.FailureConfig(max_failures=2),
         ),
     ).fit()
@@ -66,32 +66,32 @@ from pathlib import Path
 import ray
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.tuning.feasibility import Forecast
+from ossnet.distributed.tuning.feasibility import PeakEstimator
 from ossnet.distributed.cluster.connection import connect, nodes
-from ossnet.distributed.tuning.storage import Notebook
+from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.distributed.cluster.resources import plan_trials
-from ossnet.distributed.tracking.actor import running_tracker
-from ossnet.distributed.tuning.study import Study, search, write_report
+from ossnet.distributed.tracking.actor import start_tracker
+from ossnet.distributed.tuning.study import StudySpec, search, write_report
 from ossnet.distributed.tuning.search_space import Space
-from ossnet.distributed.tuning.early_stopping import StoppingConfig
-from ossnet.distributed.tracking.client import Tracking
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tracking.client import TrackingConfig
 
 folder, store, config = Path(sys.argv[1]), Store.open(Path(sys.argv[2])), Config.from_json(sys.argv[3])
 ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
 with connect():
-    study = Study(
+    study = StudySpec(
         name="mine", space=Space(folder / "mine.py"), base=config, store=store, output=folder / "study",
-        trials=2, plan=plan_trials(nodes(), 1, gpu_gib=4), stopping=StoppingConfig(),
+        trials=2, plan=plan_trials(nodes(), 1, gpu_gib=4), early_stopping=EarlyStoppingConfig(),
     )
     study.output.mkdir()
-    notebook = Notebook.at(study.database, "mine", study.goals)
-    tracking = Tracking.at(folder, "mine")
-    with running_tracker(tracking, notebook.identity) as tracker:
+    notebook = TuningStudy.at(study.database, "mine", study.goals)
+    tracking = TrackingConfig.at(folder, "mine")
+    with start_tracker(tracking, notebook.identity) as tracker:
         page = lambda: write_report(tracking, study, notebook)
-        search(study, notebook, tracker, forecast=Forecast(1), report=page)
+        search(study, notebook, tracker, forecast=PeakEstimator(1), report=page)
 """
 SPACE = """
-FIRST = [{"width": 16}, {"width": 32}]
+POINTS_TO_EVALUATE = [{"width": 16}, {"width": 32}]
 
 def space(trial):
     width = trial.suggest_categorical("width", [16, 32, 2**10])

@@ -88,7 +88,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_space_survives_plain_pickle(tmp_path: Path) -> None:
-    original = space(tmp_path, "FIRST = [{'w': 8}]\ndef space(t): return {'model.decoder_width': 8}")
+    original = space(
+        tmp_path, "POINTS_TO_EVALUATE = [{'w': 8}]\ndef space(t): return {'model.decoder_width': 8}"
+    )
     copy = pickle.loads(pickle.dumps(original))
     assert copy.path == original.path
     assert copy.first == [{"w": 8}]

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 # A network that learns nothing hits a few voxels; one that begins to learn says background everywhere, has a
 # Dice of 0 and so falls behind.
 RATES = """
-FIRST = [{"rate": 0.0}, {"rate": 0.02}]
+POINTS_TO_EVALUATE = [{"rate": 0.0}, {"rate": 0.02}]
 
 def space(trial):
     return {"optimizer.learning_rate": trial.suggest_float("rate", 0.0, 0.02)}
@@ -127,7 +127,7 @@ def test_a_study_without_time_says_so(tiny: Config, store: Store, tmp_path: Path
 def test_trials_fail_alone_and_a_study_only_with_all(tiny: Config, store: Store, tmp_path: Path) -> None:
     """An infinite learning rate makes the loss not finite."""
     body = (
-        "FIRST = [{'r': 0}, {'r': 1}]\n"
+        "POINTS_TO_EVALUATE = [{'r': 0}, {'r': 1}]\n"
         "def space(trial):\n"
         "    return {'optimizer.learning_rate': [0.01, 1e30][trial.suggest_int('r', 0, 1)]}\n"
     )
