@@ -1,6 +1,7 @@
 """Compare. `models` (also without a word): networks. `input`: ways to prepare samples. `memory`: predicted
 and measured peaks. `inference`: ways to predict volumes. `search`: our search and the usual recipe."""
 
+import logging
 import shlex
 import sys
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from ossnet.benchmarks import (
     NetworksBenchmarkConfig,
 )
 from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
-from ossnet.output.console import say
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Models(Job, NetworksBenchmarkConfig):
         from ossnet.benchmarks import measure_models
         from ossnet.benchmarks.networks import figure, table
 
-        found = measure_models(self, command=command, progress=lambda row: say(table.summary(row)))
+        found = measure_models(self, command=command, progress=lambda row: logger.info(table.summary(row)))
         cli.finish_record(found, path, figure.draw, table.show, json=self.json)
 
 
@@ -49,7 +51,9 @@ class Input(Job, InputBenchmarkConfig):
         from ossnet.benchmarks import measure_input
         from ossnet.benchmarks.input import results as input_results
 
-        found = measure_input(self, command=command, progress=lambda row: say(input_results.summary(row)))
+        found = measure_input(
+            self, command=command, progress=lambda row: logger.info(input_results.summary(row))
+        )
         cli.finish_record(found, path, input_results.draw, input_results.show, json=self.json)
 
 
@@ -62,7 +66,9 @@ class Memory(Job, MemoryBenchmarkConfig):
         from ossnet.benchmarks import measure_memory
         from ossnet.benchmarks.memory import results as memory_results
 
-        found = measure_memory(self, command=command, progress=lambda row: say(memory_results.summary(row)))
+        found = measure_memory(
+            self, command=command, progress=lambda row: logger.info(memory_results.summary(row))
+        )
         cli.finish_record(found, path, memory_results.draw, memory_results.show, json=self.json)
 
 
@@ -75,7 +81,9 @@ class Inference(Job, InferenceBenchmarkConfig):
         from ossnet.benchmarks import measure_inference
         from ossnet.benchmarks.inference import results
 
-        found = measure_inference(self, command=command, progress=lambda row: say(results.summary(row)))
+        found = measure_inference(
+            self, command=command, progress=lambda row: logger.info(results.summary(row))
+        )
         cli.finish_record(found, path, results.draw, results.show, json=self.json)
 
 
@@ -90,7 +98,9 @@ class Search(Job, SearchBenchmarkConfig):
         from ossnet.distributed.benchmark import results as contest_results
         from ossnet.distributed.benchmark import search as contest
 
-        found = contest.compare(self, path.parent, command=command, progress=lambda row: say(row.summary))
+        found = contest.compare(
+            self, path.parent, command=command, progress=lambda row: logger.info(row.summary)
+        )
         cli.finish_record(found, path, contest_results.draw, contest_results.show, json=self.json)
 
 

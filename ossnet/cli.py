@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ossnet.config_tree import did_you_mean
 from ossnet.errors import UserError
+from ossnet.output.logging import configure_logging
 
 if TYPE_CHECKING:
     from ossnet.benchmarks.result import BenchmarkResult
@@ -28,6 +29,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def run(main: Callable[[], None]) -> None:
     """Run a job; a user's mistake becomes one line on the error stream and exit code 2."""
+    configure_logging()
     try:
         main()
     except UserError as error:

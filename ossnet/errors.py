@@ -1,8 +1,37 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can fix this"."""
+
+from pathlib import Path
 
 
 class UserError(ValueError):
-    """A user's mistake, told in one line: what, where, and how to mend it. Jobs exit with code 2."""
+    """A user's mistake, printed as one line: `where: expected X, found Y; remedy`. Jobs exit with code 2.
+
+    Args:
+        where: the file, option or field at fault; or, given alone, the whole sentence.
+        expected: what should be there.
+        found: what is there instead.
+        remedy: how to fix it, in the imperative.
+    """
+
+    def __init__(
+        self,
+        where: str | Path,
+        *,
+        expected: str | None = None,
+        found: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(where)
+        self.where, self.expected, self.found, self.remedy = str(where), expected, found, remedy
+
+    def __str__(self) -> str:
+        facts = [
+            f"{name}{value}"
+            for name, value in (("expected ", self.expected), ("found ", self.found))
+            if value is not None
+        ]
+        line = f"{self.where}: {', '.join(facts)}" if facts else self.where
+        return line if self.remedy is None else f"{line}; {self.remedy}"
 
 
 class OutOfMemory(UserError):  # noqa: N818 - as torch's own is called

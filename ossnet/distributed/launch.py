@@ -1,6 +1,7 @@
 """From a job's options to a run or a study on a cluster: connect, make the store of runs, go, close."""
 
 import json
+import logging
 import threading
 import uuid
 from collections.abc import Iterator
@@ -20,7 +21,6 @@ from ossnet.distributed.tuning.config import OptimizationConfig
 from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import EPOCH, MEMORY, STEP_TIME, VAL_DICE
-from ossnet.output.console import say
 from ossnet.sampling.sampler import check_batch
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ossnet.distributed.tracking.client import Tracker
     from ossnet.distributed.training.trainer import TrainResult
     from ossnet.distributed.tuning.study import StudyResult
+
+logger = logging.getLogger(__name__)
+
 
 _LIMITS = {"training.epochs", "training.max_time_s"}  # may change between a run and its resumption
 _SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
@@ -68,7 +71,9 @@ def launch_training(
 
     with connect():
         share = plan_run(nodes(), workers)
-        say(f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {share}; files in {output}")
+        logger.info(
+            f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {share}; files in {output}"
+        )
         tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
         spec = RunSpec(id=identity, name=config.model.name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json()}
@@ -126,10 +131,10 @@ def launch_study(
     earlier = None if warm_start is None else load_previous_study(replace(tracking, experiment=warm_start))
     forecast = PeakEstimator(workers)
     if goals.budget_gib is not None and not resume:
-        say(str(survey(loaded, base, store, forecast, goals.budget_gib)))
+        logger.info(str(survey(loaded, base, store, forecast, goals.budget_gib)))
     with connect():
         plan = plan_trials(nodes(), workers, gpu_gib=min_gpu_memory_gib())
-        say(f"{trials} trials, {plan}; files in {output}")
+        logger.info(f"{trials} trials, {plan}; files in {output}")
         study = StudySpec(
             name=name,
             space=loaded,
@@ -147,7 +152,9 @@ def launch_study(
         notebook.check_settings(study.settings())
         if earlier is not None and not resume:
             learned, passed_over = transfer_trials(notebook, earlier, loaded, goals)
-            say(f"{learned} trials of {warm_start} are learned from, {passed_over} lie outside the space")
+            logger.info(
+                f"{learned} trials of {warm_start} are learned from, {passed_over} lie outside the space"
+            )
         with start_tracker(tracking, notebook.identity) as tracker:
             return search(
                 study,
@@ -207,4 +214,4 @@ def _tell(tracker: "ActorHandle[Tracker]", run: str, ended: threading.Event) -> 
             told = news[EPOCH]
             shown = {name: news[name] for name in _SHOWN if name in news}
             values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            say(f"epoch {told:.0f}  {values}")
+            logger.info(f"epoch {told:.0f}  {values}")

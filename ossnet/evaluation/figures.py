@@ -3,7 +3,6 @@
 Letters: X Y Z voxel axes in nibabel's order, RAS.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Integer, Real
 
 from ossnet.output.atomic_write import atomic_write
+from ossnet.output.figure import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,9 +67,7 @@ def draw_overlay(
         labelcolor="white",
         frameon=False,
     )
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=100)
-    atomic_write(path, sink.getvalue())
+    atomic_write(path, png_bytes(figure, dpi=100))
 
 
 def _center(label: np.ndarray) -> tuple[int, ...]:

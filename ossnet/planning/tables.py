@@ -1,10 +1,10 @@
 """What configurations will need, in the terminal and as a picture."""
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ossnet.memory.peak import GIB
+from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 from ossnet.planning.budget import COMMON_GPUS, GB
 from ossnet.planning.estimate import MemoryEstimate, ScalingCurve
@@ -62,9 +62,7 @@ def draw(lines: Sequence[ScalingCurve]) -> bytes:
     for line, marker in zip(lines, _MARKERS, strict=False):
         axes.plot(line.edges, line.gib, marker=marker, label=line.network)
     _finish(axes, lines)
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=150)
-    return sink.getvalue()
+    return png_bytes(figure)
 
 
 def _finish(axes: "Axes", lines: Sequence[ScalingCurve]) -> None:

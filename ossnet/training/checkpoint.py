@@ -12,7 +12,7 @@ from torch import nn
 
 from ossnet.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(

@@ -212,7 +212,7 @@ def test_what_is_stored_and_how_it_is_divided(run, study, tmp_path):
 def test_a_store_of_a_newer_version_is_kept(run, study, tmp_path):
     assert run("--source", study, "--output", tmp_path / "store")[0] == 0
     manifest = tmp_path / "store" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema_version": 2', '"schema_version": 3'))
+    manifest.write_text(manifest.read_text().replace('"schema_version": 3', '"schema_version": 4'))
     before = contents(tmp_path)
     outcome = run("--source", study, "--output", tmp_path / "store")
     assert_refused(outcome, "expected store schema version 2, found 3; update ossnet")

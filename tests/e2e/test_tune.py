@@ -20,7 +20,9 @@ Job = Callable[..., CompletedProcess[str]]
 # A network that learns nothing hits a few voxels; one that begins to learn says background everywhere, has a
 # Dice of 0 and falls behind.
 SPACE = """
-POINTS_TO_EVALUATE = [{"width": 8, "rate": 0.0}, {"width": 16, "rate": 0.0}] + 2 * [{"width": 8, "rate": 0.02}]
+POINTS_TO_EVALUATE = [
+    *({"width": width, "rate": 0.0} for width in (8, 16)), *2 * [{"width": 8, "rate": 0.02}]
+]
 
 def space(trial):
     return {

@@ -82,7 +82,7 @@ def test_an_epoch_sees_every_case_once_and_epochs_differ() -> None:
     assert [step[0].step for step in order] == list(range(6))
 
 
-@pytest.mark.parametrize(("cases", "batch", "world"), [(3, 4, 1), (8, 3, 2)])
+@pytest.mark.parametrize(("cases", "batch", "world_size"), [(3, 4, 1), (8, 3, 2)])
 def test_a_batch_that_does_not_fit_is_refused(cases: int, batch: int, world_size: int) -> None:
     with pytest.raises(UserError, match="batch_size"):
         check_batch(cases, batch, world_size)

@@ -1,6 +1,5 @@
 """What a comparison of ways to predict whole volumes gives, and how it is kept and shown."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 from ossnet.benchmarks.config import Arithmetic, shape_name
 from ossnet.benchmarks.machine import rates
 from ossnet.benchmarks.result import BenchmarkResult
+from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 from ossnet.sampling.grid import Shape
 
@@ -139,9 +139,7 @@ def draw(result: InferenceResult) -> bytes:
     axes.xaxis.set_minor_formatter("")
     axes.margins(x=0.15)
     figure.suptitle(f"{result.processor}, threads: {result.threads}")
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=120)
-    return sink.getvalue()
+    return png_bytes(figure, dpi=120)
 
 
 def _bars(result: InferenceResult) -> Iterator[tuple[str, str, float]]:

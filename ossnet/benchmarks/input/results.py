@@ -1,12 +1,12 @@
 """What a comparison of ways to prepare samples gives, and how it is kept and shown."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.config import shape_name
 from ossnet.benchmarks.result import BenchmarkResult
+from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 from ossnet.sampling.grid import Shape
 
@@ -105,6 +105,4 @@ def draw(result: InputResult) -> bytes:
     axes.set(xlabel="seconds a sample (hatched: reading and normalizing files)")
     size = f"{shape_name(result.shapes[0])}x{result.channels}, {result.points} points"
     figure.suptitle(f"{result.processor}, threads: {result.threads}; {size}")
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=150)
-    return sink.getvalue()
+    return png_bytes(figure)

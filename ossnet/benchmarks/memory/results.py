@@ -1,6 +1,5 @@
 """How near predicted peaks of memory come to measured ones."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.result import BenchmarkResult
 from ossnet.memory.peak import GIB
+from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 
 if TYPE_CHECKING:
@@ -100,9 +100,7 @@ def draw(result: MemoryResult) -> bytes:
         errors.scatter(measured, [100 * row.error for row in rows], marker=marker, s=22)
     _finish(peaks, errors)
     figure.suptitle(result.processor if result.device == "cpu" else result.device)
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=150)
-    return sink.getvalue()
+    return png_bytes(figure)
 
 
 def _finish(peaks: "Axes", errors: "Axes") -> None:

@@ -1,11 +1,11 @@
 """A comparison of networks as a picture."""
 
-import io
 from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.config import shape_name
 from ossnet.benchmarks.networks.results import ModelRow, ModelsResult
 from ossnet.memory.peak import GIB
+from ossnet.output.figure import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,9 +38,7 @@ def draw(result: ModelsResult) -> bytes:
     failed = any(row.status == "out of memory" for row in result.rows)
     figure.suptitle(_title(result) + ("\nhollow: out of memory, predicted peak" if failed else ""))
     figure.legend(*memory.get_legend_handles_labels(), loc="outside right upper")
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=150)
-    return sink.getvalue()
+    return png_bytes(figure)
 
 
 def _edge(row: ModelRow) -> float:

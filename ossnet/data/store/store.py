@@ -19,7 +19,7 @@ from ossnet.data.store.splits import SPLITS, check_splits
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_write
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 CASES = "cases"
 

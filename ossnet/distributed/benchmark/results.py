@@ -1,11 +1,11 @@
 """What a comparison of searches gives, and how it is kept and shown."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
 from ossnet.benchmarks.result import BenchmarkResult
+from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 
 OURS, RECIPE = "ossnet", "recipe"
@@ -148,9 +148,7 @@ def draw(result: SearchBenchmarkResult) -> bytes:
     axes.legend()
     budget = f"budget {result.budget_gib * 1024:.3g} MiB, met by {result.fitting_fraction:.0%} of the space"
     figure.suptitle(f"{result.trials} trials a study, {budget}; {result.processor}")
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=150)
-    return sink.getvalue()
+    return png_bytes(figure)
 
 
 def _better(one: float | None, other: float | None) -> float | None:

@@ -1,6 +1,7 @@
 """GPUs that trials share: what memory they have, and what becomes of a trial that took too small a part."""
 
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,15 @@ from ray.tune import Callback
 from ossnet.distributed.cluster.connection import AUTOSCALED
 from ossnet.memory.peak import GIB
 from ossnet.metric_names import GPUS
-from ossnet.output.console import say
 from ossnet.planning.budget import MARGIN
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
     from ossnet.distributed.cluster.resources import TrialPlacement
+
+logger = logging.getLogger(__name__)
+
 
 GPU_GIB = "gpu_gib"
 """Of a kind of node that the autoscaler may add: what each of its GPUs has, where that is known."""
@@ -36,7 +39,9 @@ def min_gpu_memory_gib() -> float | None:
     try:
         found = [min(each, default=None) for each in ray.get(calls, timeout=_TIMEOUT_S)]
     except ray.exceptions.RayError as error:
-        say(f"each trial takes a whole GPU, as their memory is unknown: {str(error).splitlines()[-1]}")
+        logger.info(
+            f"each trial takes a whole GPU, as their memory is unknown: {str(error).splitlines()[-1]}"
+        )
         return None
     kinds = json.loads(os.environ.get(AUTOSCALED, "[]"))
     found += [kind.get(GPU_GIB) for kind in kinds if kind["resources"].get("GPU")]
@@ -99,5 +104,7 @@ class FullGpuOnRetry(Callback):
         """Ask for a whole GPU from now on."""
         gpus = trial.placement_group_factory.required_resources.get("GPU", 0)
         if gpus < self._whole.gpus:
-            say(f"trial {trial.config['number']:03d} was lost on {gpus:g} GPU: it goes on with a whole one")
+            logger.info(
+                f"trial {trial.config['number']:03d} was lost on {gpus:g} GPU: it goes on with a whole one"
+            )
             trial.update_resources(self._whole.as_ray())

@@ -1,12 +1,12 @@
 """What a study found, in pictures: the front of Dice against cost, what mattered, how trials learned."""
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ossnet.distributed.tuning.storage import METRICS, NETWORK_NAME, feasible
 from ossnet.distributed.tuning.trial_counts import dice_of
 from ossnet.metric_names import CASE_TIME, MEMORY
+from ossnet.output.figure import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,6 +138,4 @@ def _figure(*, width: float, height: float = 4.5) -> "Figure":
 
 
 def _png(figure: "Figure") -> bytes:
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=150)
-    return sink.getvalue()
+    return png_bytes(figure)

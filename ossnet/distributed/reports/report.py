@@ -26,6 +26,7 @@ from ossnet.metric_names import (
     VARIED,
 )
 from ossnet.output.atomic_write import atomic_write
+from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 
 if TYPE_CHECKING:
@@ -215,9 +216,7 @@ def draw(rows: Sequence[RunRow], *, title: str) -> bytes:
     axes.set_title(f"{title} (hollow: stopped before the end)")
     axes.grid(alpha=0.3)
     axes.legend()
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=150)
-    return sink.getvalue()
+    return png_bytes(figure)
 
 
 def _row(run: "Run") -> RunRow:

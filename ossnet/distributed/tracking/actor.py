@@ -1,5 +1,6 @@
 """Runs from where training happens: drivers open and close them, workers feed them, none waits."""
 
+import logging
 import os
 import platform
 import subprocess
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.distributed.tracking.client import STOPPED, MetricPoint, RunSpec, Tracker, TrackingConfig
 from ossnet.errors import UserError
-from ossnet.output.console import say
 
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
+
+logger = logging.getLogger(__name__)
+
 
 _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
 _TIMEOUT_S = 60
@@ -110,7 +113,7 @@ def settle(calls: "list[ObjectRef[Any]]", tracker: "ActorHandle[Tracker]") -> No
         except ray.exceptions.RayError as error:
             failures.add(str(error).strip().splitlines()[-1])
     for reason in sorted(failures):
-        say(f"warning: MLflow misses something: {reason}")
+        logger.info(f"warning: MLflow misses something: {reason}")
 
 
 class MetricBuffer:

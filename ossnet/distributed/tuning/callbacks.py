@@ -1,5 +1,6 @@
 """What the driver of a study does as trials come and go: MLflow runs opened and closed, a line for people."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,6 @@ from ossnet.metric_names import (
     VAL_DICE,
     VARIED,
 )
-from ossnet.output.console import say
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
     from ossnet.distributed.tracking.client import Tracker
+
+logger = logging.getLogger(__name__)
+
 
 CHECKPOINT = "checkpoint_path"  # Ray's name in the results of a nested run
 
@@ -195,7 +198,7 @@ class ProgressReporter(Callback):
         if time.monotonic() - self._told > self.every_s:
             running = [each for each in trials if each.status == each.RUNNING]
             self._told = time.monotonic()
-            say("running: " + ", ".join(f"{title(each)} {_epoch(each)}" for each in running))
+            logger.info("running: " + ", ".join(f"{title(each)} {_epoch(each)}" for each in running))
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Say how a trial ended."""
@@ -221,7 +224,9 @@ class ProgressReporter(Callback):
         self._told = time.monotonic()
         params = ", ".join(f"{name}={short(value)}" for name, value in trial.config["params"].items())
         tally = TrialCounts.of(self.notebook)
-        say(f"{tally.ended}/{self.trials}  {title(trial)} ({params})  {text}  | {tally}{self._left(tally)}")
+        logger.info(
+            f"{tally.ended}/{self.trials}  {title(trial)} ({params})  {text}  | {tally}{self._left(tally)}"
+        )
 
     def _left(self, tally: TrialCounts) -> str:
         """How long the rest may take, as the ended ones took."""

@@ -1,10 +1,13 @@
 """Where a trial of an earlier session stood."""
 
+import logging
 from pathlib import Path
 
 from ossnet.errors import UserError
-from ossnet.output.console import say
 from ossnet.training.checkpoint import check_checkpoint, load_state
+
+logger = logging.getLogger(__name__)
+
 
 FOLDER = "trials"
 NESTED = "workers"
@@ -39,6 +42,6 @@ def _whole(folder: Path) -> bool:
         with safe_open(folder / "model.safetensors", framework="pt"):
             pass  # its header tells the file's length
     except (UserError, OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
-        say(f"{folder}: passed over, as it is not whole ({type(error).__name__})")
+        logger.info(f"{folder}: passed over, as it is not whole ({type(error).__name__})")
         return False
     return True

@@ -88,7 +88,11 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
 def draws(
     space: Space, *, count: int = _DRAWS, first: bool = False
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """What a space decides and returns: for its `POINTS_TO_EVALUATE` if asked, then for random points, always the same."""
+    """What a space decides and returns, for random points that are always the same.
+
+    Args:
+        first: begin with the space's `POINTS_TO_EVALUATE`.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

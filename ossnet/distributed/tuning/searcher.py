@@ -1,5 +1,6 @@
 """Optuna behind Ray Tune: what fits is suggested, and the study is told how every trial truly ended."""
 
+import logging
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,8 +40,10 @@ from ossnet.metric_names import (
     STEP_TIME,
     VAL_DICE,
 )
-from ossnet.output.console import say
 from ossnet.planning.estimator import PeakEstimator
+
+logger = logging.getLogger(__name__)
+
 
 _NOTED = (MEMORY, STEP_TIME)
 _REFUSALS = 500  # suggestions in a row that do not fit before the search is called over
@@ -192,9 +195,9 @@ class StudySearch(Searcher):
             elif self._is_feasible(trial):
                 return trial
             if repeats > _REPEATS * 5:
-                say("every suggestion has been tried: no further trial starts")
+                logger.info("every suggestion has been tried: no further trial starts")
                 return None
-        say(f"{_REFUSALS} suggestions in a row need too much memory: no further trial starts")
+        logger.info(f"{_REFUSALS} suggestions in a row need too much memory: no further trial starts")
         return None
 
     def _is_repeated(self, trial: optuna.Trial) -> bool:

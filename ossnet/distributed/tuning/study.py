@@ -1,5 +1,6 @@
 """Ray Tune over a search space: Optuna suggests, what falls behind is stopped, MLflow keeps what happened."""
 
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -46,13 +47,15 @@ from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
 from ossnet.evaluation.intervals import ConfidenceInterval
 from ossnet.metric_names import VAL_DICE, told
-from ossnet.output.console import say
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.tune import Callback, Tuner
 
     from ossnet.distributed.tracking.client import Tracker
+
+logger = logging.getLogger(__name__)
+
 
 _LOST_TRIALS = 2  # how often a trial starts again from its checkpoint when its process is gone
 
@@ -200,7 +203,7 @@ def search(
         try:
             tracker.document.remote(notebook.identity, report().read_text(), "report.html")
         except MlflowException as error:  # what was found does not depend on it
-            say(f"warning: no report was written, jobs/report.py can do so later: {error}")
+            logger.info(f"warning: no report was written, jobs/report.py can do so later: {error}")
         findings = replace(findings, model=_register(tracker, findings, study.name))
         ending.tags = {"best": findings.title, f"best {VAL_DICE}": f"{findings.metrics[VAL_DICE]:.4f}"}
     return findings
@@ -342,6 +345,6 @@ def _register(tracker: "ActorHandle[Tracker]", findings: StudyResult, name: str)
     try:
         address: str = ray.get(tracker.register.remote(findings.run, findings.checkpoint, name))
     except ray.exceptions.RayError as error:  # what was found does not depend on it
-        say(f"warning: the best network was not registered: {str(error).strip().splitlines()[-1]}")
+        logger.info(f"warning: the best network was not registered: {str(error).strip().splitlines()[-1]}")
         return None
     return address

@@ -59,7 +59,7 @@ def test_a_newer_store_is_kept_and_an_older_one_renewed(study, tmp_path, version
     path = config.output / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
     if renewed:
-        assert prepare_here(make_plan(config)).schema_version == 2
+        assert prepare_here(make_plan(config)).schema_version == 3
     else:
         with pytest.raises(UserError, match="update ossnet"):
             make_plan(config)

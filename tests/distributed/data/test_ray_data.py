@@ -114,7 +114,7 @@ def shards(store: Path, world_size: int, batch_size: int = 4) -> list[list]:
     return [list(shard_references(iterator["references"])) for iterator in iterators]
 
 
-@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_each_rank_gets_its_share_of_every_batch(phantom_store, world_size):
     cases = Store.open(phantom_store).split("training")
     for rank, steps in enumerate(shards(phantom_store, world_size)):

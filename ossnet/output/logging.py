@@ -1,0 +1,16 @@
+"""Progress of a job on the error stream; the output stream is left to its result."""
+
+import logging
+import sys
+
+
+def configure_logging() -> None:
+    """Let the package's loggers print their messages as plain lines, at once, on the error stream."""
+    logger = logging.getLogger("ossnet")
+    if logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
