@@ -41,7 +41,7 @@ class PatchEncoder(nn.Module):
         self.activation1 = Pade()
         self.convolution2 = nn.Conv3d(hidden, 1, edge, padding=edge // 2)
         self.activation2 = Pade()
-        self.register_buffer("links", toeplitz_index(edge), persistent=False)
+        self.register_buffer("toeplitz_index", toeplitz_index(edge), persistent=False)
 
     def forward(self, patches: Float[Tensor, "B N C P P P"]) -> Float[Tensor, "B N V"]:
         """Features of each point, in the precision of matrix products."""

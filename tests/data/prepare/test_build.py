@@ -52,7 +52,7 @@ def test_a_changed_input_renews_its_case_only(scans, tmp_path):
     assert len(list((config.output / "cases").iterdir())) == 5
 
 
-@pytest.mark.parametrize(("version", "renewed"), [(3, False), (1, True)])
+@pytest.mark.parametrize(("version", "renewed"), [(4, False), (2, True)])
 def test_a_newer_store_is_kept_and_an_older_one_renewed(study, tmp_path, version, renewed):
     config = PrepareConfig(study, tmp_path / "store")
     prepare_here(make_plan(config))

@@ -206,10 +206,10 @@ def test_unknown_names_get_the_nearest(phantom_store):
         store.case("phantom_0001")
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(3, "update ossnet"), (1, "prepare it again")])
+@pytest.mark.parametrize(("version", "remedy"), [(4, "update ossnet"), (2, "prepare it again")])
 def test_another_schema_version_is_refused(phantom_store, tmp_path, version, remedy):
     path = edit(phantom_store, tmp_path / "store", schema_version=version, something_new=1)
-    with pytest.raises(UserError, match=rf"expected store schema version 2, found {version}; {remedy}"):
+    with pytest.raises(UserError, match=rf"expected store schema version 3, found {version}; {remedy}"):
         Store.open(path)
 
 

@@ -52,7 +52,7 @@ def results(module: torch.nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     return {
         "logits": prediction.logits.detach(),
         **{f"gradient {key}": parameter.grad for key, parameter in inner.named_parameters()},
-        **{f"buffer {key}": buffer for key, buffer in inner.named_buffers() if "links" not in key},
+        **{f"buffer {key}": buffer for key, buffer in inner.named_buffers() if "toeplitz_index" not in key},
     }
 
 
