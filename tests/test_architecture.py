@@ -40,7 +40,7 @@ HEAVY = ONLY_UPSTAIRS | {"monai", "matplotlib", "pandas"}
 OF_MODELS = {"torch", "jaxtyping", "monai", "lazy_loader"}
 
 LONGEST_FILE = 400
-LONGEST_JOB = 100
+LONGEST_JOB = 120
 LONGEST_JOB_FUNCTION = 40
 
 
