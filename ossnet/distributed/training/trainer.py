@@ -67,7 +67,7 @@ def fit(
     output: Path,
     job: TrainSpec,
     workers: int,
-    share: WorkerResources,
+    resources: WorkerResources,
 ) -> TrainResult:
     """Train with Ray Train; a run that is already in `output` goes on from its last checkpoint.
 
@@ -82,7 +82,9 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     (output / "run.json").write_text(json.dumps({"id": job.run}))
     (output / "config.json").write_text(config.to_json())
-    result = trainer(config, store, job=job, workers=workers, share=share, name=_RUN, storage=output).fit()
+    result = trainer(
+        config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output
+    ).fit()
     return _keep_best(result, output / "checkpoint")
 
 
@@ -92,7 +94,7 @@ def trainer(
     *,
     job: TrainSpec,
     workers: int,
-    share: WorkerResources,
+    resources: WorkerResources,
     name: str,
     storage: Path,
     callbacks: Sequence["UserCallback"] = (),
@@ -103,9 +105,9 @@ def trainer(
 
     return TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "cpus": share.cpus, "gpus": workers * share.gpus},
+        train_loop_config={"job": job, "cpus": resources.cpus, "gpus": workers * resources.gpus},
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=share.gpus > 0, resources_per_worker=share.as_ray()
+            num_workers=workers, use_gpu=resources.gpus > 0, resources_per_worker=resources.as_ray()
         ),
         run_config=RunConfig(
             name=name,

@@ -70,7 +70,7 @@ def train_with_ray(config: dict[str, Any], setup: StudyContext) -> dict[str, Any
         Store.open(Path(setup.store)),
         job=TrainSpec(config=config["config"], store=setup.store, run=name, tracker=setup.tracker),
         workers=setup.plan.workers,
-        share=setup.plan.share,
+        resources=setup.plan.resources,
         name=name,
         storage=Path(setup.output) / NESTED,
         callbacks=[TuneReportCallback()],
