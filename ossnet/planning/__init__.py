@@ -1,4 +1,4 @@
-"""What a configuration will need before it is trained: peak memory, by one step or by none."""
+"""What a configuration needs before it is trained: its peak memory, measured or predicted."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ __all__ = ["measure", "predict"]
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is loaded when it is asked for."""
+    """Import what needs torch when it is first used."""
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
