@@ -67,8 +67,10 @@ def format_help(usage: str, text: str, options: Iterable[Option], *notes: str) -
 
 
 def format_rows(rows: Iterable[tuple[str, str]]) -> str:
-    """Names and what they mean, in two columns."""
-    return "\n".join(_two_columns(name, text) for name, text in rows)
+    """Names and what they mean, in two columns, the first as wide as the longest name."""
+    table = list(rows)
+    width = max(len(name) for name, _ in table)
+    return "\n".join(_two_columns(name, text, width) for name, text in table)
 
 
 def _format_option(option: Option) -> str:
@@ -78,10 +80,10 @@ def _format_option(option: Option) -> str:
     return _two_columns(f"{option.name} {option.value}".strip(), text)
 
 
-def _two_columns(left: str, text: str) -> str:
-    lines = textwrap.wrap(text, WIDTH - _LEFT - 4, break_on_hyphens=False) or [""]
-    indent = "\n" + " " * (_LEFT + 4)
-    first = f"  {left:<{_LEFT}}  " if len(left) <= _LEFT else f"  {left}{indent}"
+def _two_columns(left: str, text: str, width: int = _LEFT) -> str:
+    lines = textwrap.wrap(text, WIDTH - width - 4, break_on_hyphens=False) or [""]
+    indent = "\n" + " " * (width + 4)
+    first = f"  {left:<{width}}  " if len(left) <= width else f"  {left}{indent}"
     return (first + indent.join(lines)).rstrip()
 
 

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ossnet.benchmarks import (
     InferenceBenchmarkConfig,
@@ -92,15 +93,16 @@ class InferenceOptions(BenchOptions, InferenceBenchmarkConfig):
 class SearchOptions(BenchOptions, SearchBenchmarkConfig):
     """Search under a memory budget, beside plain Ray Tune with Optuna."""
 
-    space: Path = field(default_factory=lambda: space_file("small"))
-    """Python file with a function space(trial) that returns dotted configuration paths."""
+    space: Path = Path("small")
+    """Python file with a function space(trial), or the name of one of ossnet's spaces."""
 
     def run(self, path: Path, command: str) -> None:
         """Search, write and print."""
         from ossnet.distributed.benchmark import results, search
 
+        settings = replace(self, space=space_file(str(self.space)))
         found = search.compare(
-            self, path.parent, command=command, progress=lambda row: logger.info(row.summary)
+            settings, path.parent, command=command, progress=lambda row: logger.info(row.summary)
         )
         finish_benchmark(found, path, results.draw, results.show, json=self.json)
 
@@ -112,7 +114,9 @@ _KINDS = {
     "inference": InferenceOptions,
     "search": SearchOptions,
 }
-COMMANDS = {name: Command(f"bench {name}", str(kind.__doc__), kind) for name, kind in _KINDS.items()}
+COMMANDS: dict[str, Command[Any]] = {
+    name: Command(f"bench {name}", str(kind.__doc__), kind) for name, kind in _KINDS.items()
+}
 
 
 def main(arguments: Sequence[str]) -> None:

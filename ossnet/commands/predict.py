@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ossnet.commands._output import finish, finish_json, new_folder
 from ossnet.commands._parse import Command
@@ -14,6 +14,8 @@ from ossnet.inference.batch.options import ExportConfig, PredictConfig
 
 if TYPE_CHECKING:
     from ossnet.inference.batch.cache import PredictionResult
+
+Part = TypeVar("Part", PredictConfig, ExportConfig)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.inference.batch.inputs import find_scans
     from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
 
-    manner, exported = extract(PredictConfig, options), extract(ExportConfig, options)
+    manner, exported = _part(PredictConfig, options), _part(ExportConfig, options)
     checkpoint, output = options.checkpoint or _demo().checkpoint(), options.output
     order = PredictionJob(checkpoint, output or new_folder("predict"), manner, exported)
     predictor = order.predictor()
@@ -81,6 +83,10 @@ def _finish(outcomes: "list[PredictionResult]", output: Path, *, as_json: bool) 
         finish({"segmentations": f"{len(outcomes) - failed} in {output}", "failed": failed})
     if failed:
         sys.exit(2)
+
+
+def _part(kind: type[Part], options: PredictOptions) -> Part:
+    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
 
 
 def _demo() -> ModuleType:
