@@ -51,7 +51,7 @@ def main() -> None:
         return
     split = "" if store.split("validation", fold=config.training.fold) else " --split training"
     cli.finish(
-        made=outcome.told() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
+        made=outcome.summary() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
         follow_up=f"python jobs/evaluate.py --checkpoint {outcome.checkpoint} --data {store.root}{split} "
         f"--output {output / 'evaluation'}",
     )
