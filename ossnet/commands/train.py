@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     split = [] if store.split("validation", fold=config.training.fold) else ["--split", "training"]
     follow_up = ["--checkpoint", outcome.checkpoint, "--data", store.root, *split]
     finish(
-        outcome.told() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
+        outcome.summary() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
         follow_up=command_line("evaluate", *follow_up, "--output", output / "evaluation"),
     )
 
