@@ -14,7 +14,7 @@ from ossnet.inference import predict_volume
 from ossnet.inference.methods.similarity import EDGE, MOST
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.memory.device import resolve_device
-from ossnet.models import UNetConfig, network_from_config
+from ossnet.models import DenseConfig, network_from_config
 from ossnet.planning.dummy_batch import require_working_shape
 
 PROTOCOL = (
@@ -66,7 +66,7 @@ def _volume(config: Config, device: torch.device) -> PeakMemory:
     with track_peak(device, resident=parts, modules=network.parts(), precision=settings.precision) as peak:
         predict_volume(network, image, sampling=config.sampling, settings=settings)
     memory = replace(peak.memory, protocol=PROTOCOL)
-    if isinstance(config.model, UNetConfig) or config.inference.method == "dense":
+    if isinstance(config.model, DenseConfig) or config.inference.method == "dense":
         return memory
     voxels, trained_on = math.prod(shape), MOST * EDGE**3 * len(image)
     maps = max(MAP_BYTES * voxels, SIMILARITY_BYTES * (voxels + trained_on))
