@@ -37,10 +37,10 @@ DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 UPPER_FLOOR = {"cli", "distributed"}
 ONLY_UPSTAIRS = {"ray", "optuna", "mlflow"}
 HEAVY = ONLY_UPSTAIRS | {"monai", "matplotlib", "pandas"}
-OF_MODELS = {"torch", "jaxtyping", "monai"}
+OF_MODELS = {"torch", "jaxtyping", "monai", "lazy_loader"}
 
 LONGEST_FILE = 400
-LONGEST_JOB = 100
+LONGEST_JOB = 120
 LONGEST_JOB_FUNCTION = 40
 
 

@@ -12,9 +12,9 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import WorkerResources
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
-from ossnet.distributed.reports.compute_cost import with_gpu_hours
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.failures import permanent_failure
+from ossnet.distributed.training.reporters import TrainReporter
 from ossnet.errors import UserError
 from ossnet.metric_names import EPOCH, MISTAKE, RESUMED, VAL_DICE, told
 from ossnet.sampling.sampler import check_batch
@@ -58,28 +58,6 @@ class TrainResult:
     def to_dict(self) -> dict[str, Any]:
         """For machines."""
         return {"metrics": self.metrics, "checkpoint": self.checkpoint}
-
-
-class TrainReporter:
-    """Reports to Ray Train on every rank and, on rank 0, to the tracker."""
-
-    def __init__(self, log: MetricBuffer | None, *, gpus: float) -> None:
-        self._log, self._gpus = log, gpus
-
-    def step(self, metrics: dict[str, float], step: int) -> None:
-        """Metrics of one optimizer step."""
-        if self._log is not None:
-            self._log.add(metrics, step)
-
-    def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """Metrics of one epoch; a barrier for all ranks."""
-        import ray.train
-
-        metrics = with_gpu_hours(metrics, self._gpus)
-        if self._log is not None:
-            self._log.epoch(metrics)
-        folder = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
-        ray.train.report(dict(metrics), checkpoint=folder)
 
 
 def fit(

@@ -15,7 +15,8 @@ from ossnet.distributed.cluster.gpu_sharing import FullGpuOnRetry
 from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
 from ossnet.distributed.cluster.resources import TrialPlacement
-from ossnet.distributed.reports.report import read_rows, study_summary, write
+from ossnet.distributed.reports.page import summarize_study, write_files
+from ossnet.distributed.reports.runs import read_rows
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.distributed.tuning.callbacks import (
@@ -212,8 +213,8 @@ def search(
 def write_report(tracking: TrackingConfig, study: StudySpec, notebook: TuningStudy) -> Path:
     """Write the report of a study to its folder; the page."""
     rows = read_rows(tracking)
-    pictures, note = study_summary(notebook, rows, budget_gib=study.goals.budget_gib)
-    return write(rows, study.output / "report", title=study.name, pictures=pictures, note=note)["page"]
+    summary = summarize_study(notebook, rows, budget_gib=study.goals.budget_gib)
+    return write_files(rows, study.output / "report", title=study.name, study=summary)["page"]
 
 
 def check_new(output: Path) -> None:
