@@ -191,7 +191,7 @@ def search(
         forecast=forecast,
         kills=kills,
         output=study.output,
-        capacity_gib=None if study.plan.packing is None else study.plan.packing.capacity_gib,
+        capacity_gib=None if study.plan.sharing is None else study.plan.sharing.capacity_gib,
     )
     budget = study.goals.budget_gib
     bookkeeper = MLflowCallback(
@@ -289,7 +289,7 @@ def _tuner(
 
 
 def _asks(plan: TrialPlacement, config: Mapping[str, Any]) -> dict[str, float]:
-    return plan.asks(config["expected_gib"]).as_ray()
+    return plan.resources_for(config["expected_gib"]).as_ray()
 
 
 def _parent(study: StudySpec, notebook: TuningStudy) -> RunSpec:

@@ -12,9 +12,8 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
-from ossnet.distributed.training.failures import permanent_failure
 from ossnet.distributed.training.reporters import TuneReporter
-from ossnet.distributed.training.trainer import TrainSpec, trainer
+from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.checkpoints import NESTED
 from ossnet.metric_names import MISTAKE, OUT_OF_MEMORY, RESUMED
 
@@ -70,7 +69,7 @@ def train_with_ray(config: dict[str, Any], setup: StudyContext) -> dict[str, Any
         Store.open(Path(setup.store)),
         job=TrainSpec(config=config["config"], store=setup.store, run=name, tracker=setup.tracker),
         workers=setup.plan.workers,
-        share=setup.plan.share,
+        resources=setup.plan.resources,
         name=name,
         storage=Path(setup.output) / NESTED,
         callbacks=[TuneReportCallback()],
