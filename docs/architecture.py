@@ -20,7 +20,7 @@ DRAWING = Path(__file__).with_suffix(".svg")
 
 OPEN = ("distributed", "inference", "data", "models")
 """Folders whose rooms are drawn."""
-BOTTOM = ("config_tree", "metric_names", "output", "errors")
+BOTTOM = ("plugins", "config_tree", "metric_names", "output", "errors")
 """Rooms that everything may import."""
 FRONT, BASE = "(front)", "(base)"
 """The files directly in an open folder: those that import its rooms, and those that do not."""
@@ -28,7 +28,6 @@ FRONT, BASE = "(front)", "(base)"
 PHRASES = {
     "jobs": "three lines each, the same as ossnet JOB",
     "commands": "one file a job: its options and what it calls",
-    "cli": "what every job shares",
     "distributed": "upper floor: the only place that imports ray, optuna or mlflow",
     "distributed.(front)": "from options to a running study",
     "distributed.(base)": "the demo's phantom study",
@@ -122,14 +121,15 @@ def room_of(module: str, fronts: frozenset[str]) -> tuple[str, ...]:
 
 def front_modules(graph: Mapping[str, set[str]]) -> frozenset[str]:
     """Modules directly in an open folder that import one of its rooms, themselves or through others."""
-    found = set()
+    found: set[str] = set()
     for folder in OPEN:
-        prefix = f"ossnet.{folder}."
-        reach: dict[str, bool] = {}
-        for module in TopologicalSorter(graph).static_order():
-            inner = [name for name in graph.get(module, ()) if name.startswith(prefix)]
-            reach[module] = any(len(name.split(".")) > 3 or reach.get(name, False) for name in inner)
-        found |= {m for m, yes in reach.items() if yes and m.startswith(prefix) and len(m.split(".")) == 3}
+        depth = {name: len(name.split(".")) for name in graph if name.startswith(f"ossnet.{folder}.")}
+        while new := {
+            name
+            for name in depth.keys() - found
+            if depth[name] == 3 and any(depth.get(each, 0) > 3 or each in found for each in graph[name])
+        }:
+            found |= new
     return frozenset(found)
 
 
@@ -354,7 +354,9 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Arial, 
 .floor { stroke: #b6c3da; stroke-dasharray: 5 5; }
 .arrow { fill: none; stroke: #7d8899; stroke-width: 1.3; marker-end: url(#head); }
 """
-UPPER = ("jobs", "commands", "cli", "distributed")
+GUTTER = 150.0
+"""Room at the left for the names of the floors."""
+UPPER = ("jobs", "commands", "distributed")
 
 
 def draw() -> str:
@@ -367,13 +369,13 @@ def draw() -> str:
         place(inner)
     margin, gap = 24.0, 22.0
     strip = sum(inner.width for inner in bottom.values()) + gap * (len(bottom) - 1)
-    width = max(top.width, strip + 2 * PADDING) + 2 * margin
+    width = max(top.width + GUTTER, strip + 2 * PADDING) + 2 * margin
     floor = margin + max(r.y + r.height for n, r in top.rooms.items() if n in UPPER) + GAP_Y / 2
     parts = [
         f'<path class="floor" d="M{margin} {floor:.1f}H{width - margin:.1f}"/>',
         text("note", margin, floor - 8, "upper floor: Ray, Optuna, MLflow"),
         text("note", margin, floor + 18, "ground floor: PyTorch, NumPy"),
-        *drawn(top, (width - top.width) / 2, margin),
+        *drawn(top, (width + GUTTER - top.width) / 2, margin),
     ]
     y = margin + top.height + 22
     tall = max(inner.height for inner in bottom.values())
