@@ -70,7 +70,7 @@ def test_a_healthy_study_in_words(run_job, tmp_path):
         r"BraTS-GLI-00001-000 +BraTS-GLI-00001 +20 x 18 x 16 +1 x 1 x 1 +LPS +int16", done.stdout
     )
     assert "0 errors, 0 warnings" in done.stdout
-    assert "Next: python jobs/prepare.py --source" in done.stdout
+    assert "Next: ossnet prepare --source" in done.stdout
     (page,) = (tmp_path / "runs").glob("verify-*/verification.html")
     assert "None." in page.read_text()
 
