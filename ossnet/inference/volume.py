@@ -11,7 +11,6 @@ from itertools import islice
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from ossnet.inference.config import InferenceConfig
 from ossnet.inference.methods.audit import Audit
@@ -24,7 +23,8 @@ from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.inference.query.grid import QueryGrid
 from ossnet.inference.query.tta import FlipEnsemble, mirrors
 from ossnet.models import DenseNetwork, OccupancyConfig, OccupancyNetwork
-from ossnet.models.precision import autocast
+from ossnet.models.kernels._torch import is_fake
+from ossnet.models.kernels.precision import autocast
 from ossnet.sampling import SamplingConfig
 
 
@@ -126,7 +126,7 @@ def _dense_parts(
         logits = dense_logits(network, image.flip(places), sampling=sampling, settings=settings)
         seen.append(logits.flip(places))
     every = boxes(image.shape[1:], settings.points_per_chunk)
-    for box in islice(every, 2) if isinstance(image, FakeTensor) else every:
+    for box in islice(every, 2) if is_fake(image) else every:
         parts = [logits[(slice(None), *box)].flatten(1).T for logits in seen]
         mean = mean_logits(parts, overlapping=network.config.overlapping) if settings.flips else parts[0]
         yield box, mean
