@@ -110,7 +110,7 @@ def run_order(
         batch_size=training.batch_size,
         seed=training.seed,
         steps_per_batch=training.steps_per_batch,
-        sizes={case: math.prod(entries[case].shape) for case in cases},
+        sizes={case: math.prod(entries[case].statistics.shape) for case in cases},
         rank=rank,
         world_size=world_size,
     )

@@ -7,12 +7,12 @@ if TYPE_CHECKING:
     from ossnet.data.imaging.geometry import Geometry
     from ossnet.data.imaging.nifti import write_nifti
     from ossnet.data.imaging.preprocessing import Scan, preprocess, preprocess_label
-    from ossnet.data.imaging.restoration import restore
+    from ossnet.data.imaging.resampling import restore
     from ossnet.data.labels.task import Task
     from ossnet.data.layouts import Case, Source, read_source
     from ossnet.data.phantom import write_phantom
     from ossnet.data.prepare.build import PrepareReport
-    from ossnet.data.prepare.plan import PrepareConfig
+    from ossnet.data.prepare.config import PrepareConfig
     from ossnet.data.store.store import Store, StoredCase
     from ossnet.data.verification import Issue, Verification, verify, verify_store
 
@@ -21,7 +21,7 @@ _HOMES = {
     "Case": "layouts",
     "Issue": "verification",
     "Geometry": "imaging.geometry",
-    "PrepareConfig": "prepare.plan",
+    "PrepareConfig": "prepare.config",
     "PrepareReport": "prepare.build",
     "Scan": "imaging.preprocessing",
     "Source": "layouts",
@@ -32,7 +32,7 @@ _HOMES = {
     "preprocess": "imaging.preprocessing",
     "preprocess_label": "imaging.preprocessing",
     "read_source": "layouts",
-    "restore": "imaging.restoration",
+    "restore": "imaging.resampling",
     "verify": "verification",
     "verify_store": "verification",
     "write_nifti": "imaging.nifti",

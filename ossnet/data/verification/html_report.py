@@ -85,7 +85,7 @@ def _findings(findings: Sequence[Issue], root: Path) -> list[str]:
         f"<tr><td class={each.severity}>{each.severity}</td>"
         + "".join(
             f"<td>{html.escape(text)}</td>"
-            for text in (each.case, _below(each.file, root), each.what, each.remedy)
+            for text in (each.case, _below(Path(each.where), root), each.what, each.remedy)
         )
         + "</tr>"
         for each in findings

@@ -21,10 +21,10 @@ def show(verification: Verification) -> None:
     draw(("label", "name", "cases", "share of voxels"), [*words.label_rows(verification)])
     for finding in verification.findings:
         style = "bold red" if finding.severity == "error" else "bold yellow"
-        line = Text.assemble((finding.severity, style), f" {finding.file}: {finding.what}; {finding.remedy}")
+        line = Text.assemble((finding.severity, style), f" {finding.where}: {finding.what}; {finding.remedy}")
         console.print(line, soft_wrap=True)
     for each in verification.remap:
-        told = f"label value {each.value} in {len(each.cases)} cases"
-        console.print(Text(f"{told}: probably {each.name} ({each.to}); {each.why}"), soft_wrap=True)
+        sentence = f"label value {each.value} in {len(each.cases)} cases"
+        console.print(Text(f"{sentence}: probably {each.name} ({each.to}); {each.why}"), soft_wrap=True)
     if (change := option(verification.remap, verification.labels)) is not None:
         console.print(Text(f"to read them so: jobs/prepare.py {change}"), soft_wrap=True)

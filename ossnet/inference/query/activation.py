@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ossnet.data.labels.codes import MOST_REGIONS
+from ossnet.data.labels.codes import MAX_REGIONS
 from ossnet.models import OccupancyNetwork, UNet
 
 
@@ -24,8 +24,8 @@ def check_supported(network: nn.Module) -> bool:
         msg = f"expected an OccupancyNetwork or a UNet of ossnet.models, found {type(network).__name__}"
         raise ValueError(msg)
     config = network.config
-    if config.overlapping and config.classes > MOST_REGIONS:
-        msg = f"expected at most {MOST_REGIONS} overlapping regions, found {config.classes}"
+    if config.overlapping and config.classes > MAX_REGIONS:
+        msg = f"expected at most {MAX_REGIONS} overlapping regions, found {config.classes}"
         raise ValueError(msg)
     return config.overlapping
 
