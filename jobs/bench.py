@@ -95,13 +95,12 @@ class Search(Job, SearchBenchmarkConfig):
 
     def run(self, path: Path, command: str) -> None:
         """Search, write, show."""
-        from ossnet.distributed.benchmark import results as contest_results
-        from ossnet.distributed.benchmark import search as contest
+        from ossnet.distributed.benchmark import results, search
 
-        found = contest.compare(
+        found = search.compare(
             self, path.parent, command=command, progress=lambda row: logger.info(row.summary)
         )
-        cli.finish_record(found, path, contest_results.draw, contest_results.show, json=self.json)
+        cli.finish_record(found, path, results.draw, results.show, json=self.json)
 
 
 def main() -> None:

@@ -24,17 +24,17 @@ def main() -> None:
     """Run the job."""
     options = cli.parse(Report, description=str(__doc__))
     from ossnet.distributed import demo, launch
-    from ossnet.distributed.reports import report
+    from ossnet.distributed.reports import page, runs
 
     name = options.experiment or demo.study(SPACES / "networks.py")
     output, tracking = launch.places(options.output or cli.new_folder("report"), name)
-    rows = report.read_rows(tracking)
-    pictures, note = report.study_part(tracking, rows)
-    files = report.write(rows, output, title=name, pictures=pictures, note=note)
+    rows = runs.read_rows(tracking)
+    study = page.summarize_last_study(tracking, rows)
+    files = page.write_files(rows, output, title=name, study=study)
     if options.json:
         cli.finish_json({"runs": [asdict(row) for row in rows], "files": files})
         return
-    report.show(rows)
+    runs.show(rows)
     cli.finish(
         made={"runs": len(rows), **files, "MLflow": tracking.uri, "open it with": tracking.open_command}
     )

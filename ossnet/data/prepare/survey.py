@@ -1,4 +1,4 @@
-"""Every case's headers, read once, what they say of it, and a digest of its files; nothing is decompressed."""
+"""Every case's headers, read once, what they say of it, and a digest of its files; no voxel is read."""
 
 import hashlib
 import json

@@ -82,7 +82,8 @@ class _CaseInspector:
 
     def run(self) -> None:
         """Headers, then the label, then the images, then what only a case without error can show."""
-        headers = [file for file in map(self._header, self._images) if file is not None]
+        read = {path: self._header(path) for path in self._images}
+        headers = [file for file in map(read.get, self._case.images) if file is not None]
         together = self._on_one_grid(headers)
         values = self._read_label(together[0].geometry if together else None)
         usable = values if not self.findings else None
@@ -103,7 +104,7 @@ class _CaseInspector:
 
     def _on_one_grid(self, headers: Sequence[NiftiFile]) -> list[NiftiFile]:
         """The image files on their common grid; none if they do not make a case."""
-        if len(headers) < len(self._images):
+        if len(headers) < len(self._case.images):
             return []
         try:
             return on_one_grid(headers, len(self._source.modalities))

@@ -17,7 +17,8 @@ from ossnet.data.prepare.progress import progress
 from ossnet.data.prepare.survey import CaseInfo
 from ossnet.data.store.case_file import write_case
 from ossnet.data.store.store import Manifest
-from ossnet.distributed.cluster.connection import connect, nodes, output_root
+from ossnet.distributed.cluster.connection import connect, output_root
+from ossnet.distributed.cluster.nodes import nodes
 from ossnet.errors import UserError
 
 _MAX_RETRIES = 3  # how often a task starts again when its process is gone; Ray Data would do so for ever

@@ -12,9 +12,9 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import WorkerResources
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
-from ossnet.distributed.reports.compute_cost import with_gpu_hours
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.failures import permanent_failure
+from ossnet.distributed.training.reporters import TrainReporter
 from ossnet.errors import UserError
 from ossnet.metric_names import EPOCH, MISTAKE, RESUMED, VAL_DICE, told
 from ossnet.sampling.sampler import check_batch
@@ -60,28 +60,6 @@ class TrainResult:
         return {"metrics": self.metrics, "checkpoint": self.checkpoint}
 
 
-class TrainReporter:
-    """Reports to Ray Train on every rank and, on rank 0, to the tracker."""
-
-    def __init__(self, log: MetricBuffer | None, *, gpus: float) -> None:
-        self._log, self._gpus = log, gpus
-
-    def step(self, metrics: dict[str, float], step: int) -> None:
-        """Metrics of one optimizer step."""
-        if self._log is not None:
-            self._log.add(metrics, step)
-
-    def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """Metrics of one epoch; a barrier for all ranks."""
-        import ray.train
-
-        metrics = with_gpu_hours(metrics, self._gpus)
-        if self._log is not None:
-            self._log.epoch(metrics)
-        folder = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
-        ray.train.report(dict(metrics), checkpoint=folder)
-
-
 def fit(
     config: Config,
     store: Store,
@@ -89,7 +67,7 @@ def fit(
     output: Path,
     job: TrainSpec,
     workers: int,
-    share: WorkerResources,
+    resources: WorkerResources,
 ) -> TrainResult:
     """Train with Ray Train; a run that is already in `output` goes on from its last checkpoint.
 
@@ -104,7 +82,9 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     (output / "run.json").write_text(json.dumps({"id": job.run}))
     (output / "config.json").write_text(config.to_json())
-    result = trainer(config, store, job=job, workers=workers, share=share, name=_RUN, storage=output).fit()
+    result = trainer(
+        config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output
+    ).fit()
     return _keep_best(result, output / "checkpoint")
 
 
@@ -114,7 +94,7 @@ def trainer(
     *,
     job: TrainSpec,
     workers: int,
-    share: WorkerResources,
+    resources: WorkerResources,
     name: str,
     storage: Path,
     callbacks: Sequence["UserCallback"] = (),
@@ -125,9 +105,9 @@ def trainer(
 
     return TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "cpus": share.cpus, "gpus": workers * share.gpus},
+        train_loop_config={"job": job, "cpus": resources.cpus, "gpus": workers * resources.gpus},
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=share.gpus > 0, resources_per_worker=share.as_ray()
+            num_workers=workers, use_gpu=resources.gpus > 0, resources_per_worker=resources.as_ray()
         ),
         run_config=RunConfig(
             name=name,
