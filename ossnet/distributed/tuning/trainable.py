@@ -12,9 +12,8 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
-from ossnet.distributed.training.failures import permanent_failure
 from ossnet.distributed.training.reporters import TuneReporter
-from ossnet.distributed.training.trainer import TrainSpec, trainer
+from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.checkpoints import NESTED
 from ossnet.metric_names import MISTAKE, OUT_OF_MEMORY, RESUMED
 

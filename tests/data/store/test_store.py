@@ -181,7 +181,7 @@ def test_nothing_but_evaluation_opens_a_store_with_its_test_split():
     root = Path(__file__).parents[3]
     files = [path for folder in ("ossnet", "jobs", "search_spaces") for path in (root / folder).rglob("*.py")]
     found = [path.relative_to(root).as_posix() for path in files if "with_test=True" in path.read_text()]
-    assert found == ["jobs/evaluate.py"]
+    assert found == ["ossnet/commands/evaluate.py"]
 
 
 def test_each_fold_validates_what_the_others_train(phantom_store, tmp_path):
@@ -234,7 +234,7 @@ def test_splits_that_share_a_group_are_rejected(phantom_store, tmp_path):
 
 def test_what_is_no_store_is_reported(tmp_path):
     with pytest.raises(
-        UserError, match="nowhere: expected a store, found no such folder; make it with jobs/prepare.py"
+        UserError, match=r"nowhere: expected a store, found no such folder; make it with jobs/prepare.py"
     ):
         Store.open(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"expected a store, found no manifest.json"):
