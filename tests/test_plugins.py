@@ -353,3 +353,10 @@ def test_losses_and_transforms_are_checked_too(
     (line,) = warnings()
     assert line.startswith(f"package broken 1.0, entry point {name} of ossnet.{group}: ")
     assert expected in line
+
+
+def test_the_documented_network_is_the_one_that_is_tested() -> None:
+    root = Path(__file__).parents[1]
+    text = (root / "docs" / "plugins.md").read_text()
+    code = (root / "tests" / "plugin_example" / "example_network.py").read_text()
+    assert f"```python\n{code.rstrip()}\n```" in text

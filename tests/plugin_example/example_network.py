@@ -24,6 +24,8 @@ class PlainStackConfig(DenseConfig):
         """Reject what cannot be built, naming the field."""
         if self.width < 1:
             raise ValueError(f"width: expected at least 1, found {self.width}")
+        if self.spatial_dims != 3:
+            raise ValueError(f"spatial_dims: expected 3, found {self.spatial_dims}")
 
     @property
     def grid_multiple(self) -> int:

@@ -116,7 +116,7 @@ def show(result: SearchBenchmarkResult) -> None:
     studies = sorted(result.rows, key=lambda each: (each.method, each.seed))
     print_table(columns, (_cells(result, row) for row in studies))
     print()
-    columns = ["best feasible Dice at equal training time against", "seed", "CPU s", "ossnet", "recipe"]
+    columns = ["best feasible Dice at equal training time against", "seed", "CPU s", "ossnet", "baseline"]
     print_table(
         columns,
         (
