@@ -1,4 +1,4 @@
-"""A store prepared in parallel through Ray Data."""
+"""Ray Data: a store prepared in parallel, one task a case."""
 
 import logging
 import os
@@ -22,17 +22,17 @@ from ossnet.distributed.cluster.nodes import nodes
 from ossnet.errors import UserError
 
 _MAX_RETRIES = 3  # how often a task starts again when its process is gone; Ray Data would do so for ever
-_TASK_BYTES = 8 << 20  # bytes of voxels that are worth a task's start of about 50 ms
+_MIN_TASK_BYTES = 8 << 20  # bytes of voxels that are worth a task's start of about 50 ms
 
 
 def prepare(config: PrepareConfig) -> PrepareReport:
     """Make a store, one task a case (or some small ones), as many at once as CPUs and RAM allow.
 
-    What is there already is not made again, so a run that was cut short is resumed, and the same command
-    again does nothing. A cluster is started only when there is a case to make.
+    Cases that are in the store already are not made again: a run that was cut short continues, and the same
+    command again does nothing. A cluster is connected to only when there is a case to make.
 
     Raises:
-        UserError: the source or the output cannot be used, no case can, or (strict) one cannot.
+        UserError: the source, the output, every case or (strict) one case cannot be used.
     """
     start = time.monotonic()
     plan = make_plan(config)
@@ -114,7 +114,7 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
 def _tasks(cases: int, size: int) -> int:
     """One a case, but for small cases, which the start of a task would delay."""
     cpus = int(sum(node.get("CPU", 0) for node in nodes()))
-    return min(cases, max(size // _TASK_BYTES, 2 * cpus, 1))
+    return min(cases, max(size // _MIN_TASK_BYTES, 2 * cpus, 1))
 
 
 def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
             path,
             expected="a file that can be written",
             found=os.strerror(error.errno) if error.errno else str(error),
-            remedy="make room or name another --output",
+            remedy="free some space or name another --output",
         )
         return done | {"fatal": pickle.dumps(fatal)}
     return done
@@ -154,7 +154,7 @@ def _lost(left: list[CaseInfo], error: Exception) -> UserError:
         largest.case.images[0],
         expected=f"its process{others} to need at most the {largest.memory / 2**30:.1f} GiB reserved for it",
         found=f"it was lost {_MAX_RETRIES + 1} times ({type(error).__name__}), as happens when RAM runs out",
-        remedy="make room and give the same command again, which continues where this stopped",
+        remedy="free some RAM and give the same command again, which continues where this stopped",
     )
 
 
