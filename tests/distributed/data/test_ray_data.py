@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ossnet.data import PrepareConfig, Store, write_phantom
-from ossnet.data.prepare import plan
+from ossnet.data.prepare import plan, survey
 from ossnet.distributed.data.prepare import prepare
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 from ossnet.errors import UserError
@@ -67,14 +67,16 @@ def test_no_case_at_all_is_an_error(tmp_path):
     scans = write_phantom(tmp_path / "scans", cases=2, shape=(16, 16, 16))
     for label in (scans / "labelsTr").iterdir():
         spoil_label(label)
-    with pytest.raises(UserError, match=r"no usable case: .*found 9 too.* \(and 1 more\)"):
+    with pytest.raises(
+        UserError, match=r"expected a usable case, found none: .*found 9 too.* \(and 1 more\)"
+    ):
         prepare(PrepareConfig(scans, tmp_path / "store"))
     assert {entry.name for entry in tmp_path.iterdir()} == {"scans"}
 
 
 def test_a_case_that_no_node_has_the_memory_for_is_reported_before_it_starts(tmp_path, monkeypatch):
     scans = write_phantom(tmp_path / "scans", cases=1, shape=(16, 16, 16))
-    monkeypatch.setattr(plan, "PROCESS_MEMORY", 1 << 50)
+    monkeypatch.setattr(survey, "PROCESS_MEMORY", 1 << 50)
     with pytest.raises(
         UserError, match=r"expected a node with 1048576.0 GiB of free RAM for the largest case"
     ):
@@ -85,9 +87,12 @@ def test_a_case_that_no_node_has_the_memory_for_is_reported_before_it_starts(tmp
 def test_a_disk_that_cannot_be_written_ends_the_run(tmp_path, monkeypatch):
     scans = write_phantom(tmp_path / "scans", cases=1, shape=(16, 16, 16))
     monkeypatch.setattr(
-        plan.PreparePlan, "path", lambda self, case: self.config.output / "gone" / f"{case.id}.arrow"
+        plan.PreparePlan, "path", lambda self, case: self.output / "gone" / f"{case.id}.arrow"
     )
-    with pytest.raises(UserError, match=r"cannot be written \(No such file or directory\); free some space"):
+    with pytest.raises(
+        UserError,
+        match=r"expected a file that can be written, found No such file or directory; free some space",
+    ):
         prepare(PrepareConfig(scans, tmp_path / "store"))
     assert not (tmp_path / "store").exists()
 
