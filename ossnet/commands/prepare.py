@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _config(options: PrepareOptions, source: Path, output: Path) -> "PrepareConfig":
-    from ossnet.data.prepare.plan import PrepareConfig, parse_spacing
+    from ossnet.data.prepare.config import PrepareConfig, parse_spacing
 
     values = {field.name: getattr(options, field.name) for field in fields(PrepareConfig)}
     spacing = parse_spacing(options.spacing)
