@@ -1,6 +1,6 @@
 """What a network decides of a voxel as one number, its code, whether its classes overlap or not.
 
-Of classes that exclude one another the code is the class index, 0 for the background. Of regions that may
+For classes that exclude one another the code is the class index, 0 for the background. For regions that may
 overlap, region k is bit k, so that eight of them fit into a byte and whatever handles class indices (borders,
 grids, files) handles regions too.
 
@@ -56,7 +56,7 @@ def is_nested(regions: Regions) -> bool:
 
 
 def last_written(regions: Regions) -> UInt8[np.ndarray, " O"]:
-    """Of every code the region that is written last, counted from 1; 0 for the background."""
+    """The region that is written last, counted from 1, for every code; 0 for the background."""
     inside = members(len(regions), overlapping=True)
     last = np.zeros(len(inside), np.uint8)
     for index in writing_order(regions):
@@ -65,7 +65,7 @@ def last_written(regions: Regions) -> UInt8[np.ndarray, " O"]:
 
 
 def written_labels(labels: Sequence[str], regions: Regions) -> UInt8[np.ndarray, " O"]:
-    """Of every code the label it is exported as, counted from 1; 0 for the background.
+    """The label that every code is exported as, counted from 1; 0 for the background.
 
     It is the label that lies in exactly these regions, the first one if there are several. A network may also
     decide what no label means (the core of a tumour outside the tumour): then the regions are written from
@@ -74,8 +74,8 @@ def written_labels(labels: Sequence[str], regions: Regions) -> UInt8[np.ndarray,
     order = writing_order(regions)
     names = list(regions.values())
     own = {}
-    for place, index in enumerate(order):
-        later = {label for other in order[place + 1 :] for label in names[other]}
+    for position, index in enumerate(order):
+        later = {label for other in order[position + 1 :] for label in names[other]}
         mine = [label for label in labels if label in names[index]]
         left = [label for label in mine if label not in later]
         own[index + 1] = 1 + labels.index((left or mine)[0])

@@ -1,4 +1,4 @@
-"""What a configuration must know of a study, where there is no store yet."""
+"""The sizes of a data set that a configuration depends on, where there is no store yet."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class DatasetSpec(Protocol):
 
 @dataclass(frozen=True)
 class DatasetSizes:
-    """A study that is only thought of."""
+    """Sizes of a data set that is not there."""
 
     task: Task
     max_shape: Shape
@@ -35,7 +35,7 @@ class DatasetSizes:
 
     @classmethod
     def of(cls, *, channels: int, classes: int, overlapping: bool, shape: Shape) -> "DatasetSizes":
-        """With nameless modalities and classes."""
+        """A data set whose modalities and classes have numbers for names."""
         labels = {f"class {number}": number for number in range(1, classes + 1)}
         regions: dict[str, tuple[str, ...]] = {}
         if overlapping:
