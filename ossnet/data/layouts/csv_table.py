@@ -1,8 +1,8 @@
 """A CSV table of cases: `case`, a column a modality, `label` and, where patients have several cases, `group`.
 
 Paths are relative to the table. A file `labels.json` in the same folder, such as `{"liver": 1, "tumour": 2}`,
-declares the labels. Without it the values are those that more than a tenth of the label files hold, so that a fault in
-one of many declares no class.
+declares the labels. Without it the values are those that more than a tenth of the label files hold, so
+that a fault in one of many declares no class.
 """
 
 import csv
