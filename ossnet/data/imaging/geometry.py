@@ -1,4 +1,4 @@
-"""Where voxels are: from a file's own grid to the working grid (RAS, if requested cropped and resampled) and back.
+"""Where voxels are: from a file's own grid to the working grid (RAS, perhaps cropped and resampled) and back.
 
 Legend: X Y Z voxel axes in nibabel order. Affines take voxel indices to mm in RAS+ world coordinates.
 """
