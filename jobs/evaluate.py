@@ -1,4 +1,4 @@
-"""Judge a trained network on a store's cases: overlap, surfaces, lesions, a page of overlays."""
+"""Evaluate a trained network on a store's cases: overlap, surfaces, lesions, a page of overlays."""
 
 import sys
 from dataclasses import dataclass
@@ -29,9 +29,11 @@ class Evaluate:
     baseline: Path | None = None
     """Another checkpoint, to be compared case by case."""
     tolerance_mm: float = 1.0
-    """Of the normalized surface distance."""
-    calibration: Literal["measure", "fit"] | None = None
-    """Judge probabilities too (every voxel is then decided); fit: first fit a temperature, kept there."""
+    """Tolerance of the normalized surface distance."""
+    calibrate: bool = False
+    """Measure the calibration error of the probabilities too; every voxel is then decided by the network."""
+    fit_temperature: bool = False
+    """First fit a temperature on the validation cases and store it with the weights; includes --calibrate."""
     method: Literal["dense", "hierarchical", "paper", "paper-guided"] | None = None
     """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
     device: str | None = None
@@ -54,8 +56,8 @@ def main() -> None:
     checkpoint = options.checkpoint or _demo().checkpoint()
     load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
     fold = Config.from_json(checkpoint / "config.json").training.fold
-    predictor = load(checkpoint)
-    if options.calibration == "fit":
+    predictor, measured = load(checkpoint), options.calibrate or options.fit_temperature
+    if options.fit_temperature:
         predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
     evaluation = evaluate(
         predictor,
@@ -65,8 +67,8 @@ def main() -> None:
         output=options.output or cli.new_folder("evaluate"),
         baseline=None if options.baseline is None else load(options.baseline),
         tolerance_mm=options.tolerance_mm,
-        calibration=options.calibration is not None,
-        fitted=read_calibration(checkpoint) if options.calibration else None,
+        calibrate=measured,
+        fitted=read_calibration(checkpoint) if measured else None,
         progress=_tell,
     )
     if options.json:
@@ -84,7 +86,7 @@ def _finish(evaluation: "Evaluation", split: str, checkpoint: Path) -> None:
 
 
 def _demo() -> ModuleType:
-    from ossnet.distributed import demo  # needs Ray, which judging one's own data does not
+    from ossnet.distributed import demo  # needs Ray, which evaluating one's own data does not
 
     return demo
 

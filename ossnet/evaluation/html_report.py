@@ -21,8 +21,8 @@ _MEASURES = {
 }
 _COUNTS = {
     "false_positives_per_case": "false\npositives\na case",
-    "missed": "missed",
-    "invented": "invented",
+    "false_negative_cases": "false\nnegative\ncases",
+    "false_positive_cases": "false\npositive\ncases",
     "ece": "ECE",
 }
 _ECE = {
@@ -68,7 +68,7 @@ def _classes(classes: Mapping[str, Any]) -> str:
         means = [
             f"{s['mean']:.3f}\n{s['mean_low']:.3f} to {s['mean_high']:.3f}" for s in map(found.get, _MEASURES)
         ]
-        lesions = f"{found['lesions_found']} of {found['lesions']}"
+        lesions = f"{found['lesions_detected']} of {found['lesions']}"
         rows.append([name, *means, lesions, *(f"{found[key]:.3g}" for key in counts)])
     return _table(rows)
 

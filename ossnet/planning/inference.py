@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.inference import InferenceConfig, predict_volume
-from ossnet.inference.methods.similarity import EDGE, MOST
+from ossnet.inference.methods.similarity import CUBE_EDGE, MAX_SAMPLES_PER_SIDE
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
 from ossnet.planning.dummy_batch import require_working_shape
@@ -71,7 +71,7 @@ def _volume(config: Applicable, device: torch.device) -> PeakMemory:
     memory = replace(peak.memory, protocol=PROTOCOL)
     if isinstance(config.model, UNetConfig) or config.inference.method == "dense":
         return memory
-    voxels, learnt_from = math.prod(shape), MOST * EDGE**3 * len(image)
+    voxels, learnt_from = math.prod(shape), MAX_SAMPLES_PER_SIDE * CUBE_EDGE**3 * len(image)
     maps = max(MAP_BYTES * voxels, LOOK_BYTES * (voxels + learnt_from))
     return replace(
         memory,

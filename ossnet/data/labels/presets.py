@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ossnet.config_tree import did_you_mean
-from ossnet.data.labels.codes import MOST_REGIONS
+from ossnet.data.labels.scheme import MAX_REGIONS
 from ossnet.data.labels.task import BACKGROUND, BACKGROUND_NAME
 from ossnet.errors import UserError
 
@@ -91,8 +91,8 @@ def _own_regions(texts: Sequence[str], labels: Labels) -> Regions:
     for text, name, parts in _parse(texts, "regions", "core=1,4"):
         chosen = {_label(part, labels, f"regions {text!r}") for part in parts}
         regions[name] = tuple(label for label in labels if label in chosen)
-    if len(regions) > MOST_REGIONS:
-        msg = f"regions: expected at most {MOST_REGIONS}, found {len(regions)}; leave some out"
+    if len(regions) > MAX_REGIONS:
+        msg = f"regions: expected at most {MAX_REGIONS}, found {len(regions)}; leave some out"
         raise UserError(msg)
     return regions
 

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from ossnet.config_tree import from_dict, to_dict
-from ossnet.data.labels.codes import MOST_REGIONS, is_nested, label_codes, last_written, written_labels
+from ossnet.data.labels.codes import is_nested, label_codes, last_written, written_labels
+from ossnet.data.labels.scheme import MAX_REGIONS, ClassScheme
 from ossnet.errors import UserError
 
 Normalization = Literal["zscore", "zscore-foreground", "ct"]
@@ -47,8 +48,8 @@ class Task:
 
     def __post_init__(self) -> None:
         """Refuse regions that cannot be learnt, naming them."""
-        if len(self.regions) > MOST_REGIONS:
-            msg = f"regions: expected at most {MOST_REGIONS}, found {len(self.regions)}"
+        if len(self.regions) > MAX_REGIONS:
+            msg = f"regions: expected at most {MAX_REGIONS}, found {len(self.regions)}"
             raise ValueError(msg)
         for name, members in self.regions.items():
             if not members or not set(members) <= set(self.labels):
@@ -70,6 +71,11 @@ class Task:
     def overlapping(self) -> bool:
         """Whether a voxel may lie in several classes."""
         return len(self.regions) > 1
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """What a network for this task decides."""
+        return ClassScheme(self.classes, overlapping=self.overlapping, names=self.class_names)
 
     @property
     def nested(self) -> bool:
@@ -110,7 +116,7 @@ class Task:
         return indices
 
     def codes(self, indices: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-        """What should be decided where these label indices are (`ossnet.data.labels.codes`)."""
+        """What should be decided where these label indices are (`ossnet.data.labels.scheme`)."""
         return label_codes(list(self.labels), self.regions)[indices] if self.regions else indices
 
     def decode(self, codes: UInt8[np.ndarray, "X Y Z"]) -> Integer[np.ndarray, "X Y Z"]:
