@@ -1,6 +1,9 @@
 """What every test shares: an environment of its own, and the scans that may lie beside the checkout."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,14 @@ def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_case(plan.path(case), make_case(case, plan))
     complete(plan, {})
     return plan.config.output
+
+
+@pytest.fixture(scope="session")
+def plugin_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to put on the path, into which the example package is installed."""
+    folder = tmp_path_factory.mktemp("plugin")
+    source = shutil.copytree(ROOT / "tests" / "plugin_example", folder / "source")  # building writes into it
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", folder / "site", source]
+    subprocess.run(command, check=True)
+    return folder / "site"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.connection import connect, nodes, output_root
+from ossnet.distributed.cluster.connection import connect, output_root
+from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
@@ -70,9 +71,9 @@ def launch_training(
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
     with connect():
-        share = plan_run(nodes(), workers)
+        resources = plan_run(nodes(), workers)
         logger.info(
-            f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {share}; files in {output}"
+            f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
         )
         tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
         spec = RunSpec(id=identity, name=config.model.name, params=config.flatten(), tags=tags)
@@ -85,7 +86,7 @@ def launch_training(
             job = TrainSpec(
                 config=config.to_json(), store=str(store.root.absolute()), run=identity, tracker=tracker
             )
-            outcome = fit(config, store, output=output, job=job, workers=workers, share=share)
+            outcome = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             ending.checkpoint = outcome.checkpoint
     return outcome
 
@@ -116,7 +117,7 @@ def launch_study(
         UserError: a fault in the space file, `output` holds a study already (or, to resume, none or another
             one), a trial can never be placed or fit, or none came to a result.
     """
-    from ossnet.distributed.cluster.gpu_sharing import min_gpu_memory_gib
+    from ossnet.distributed.cluster.nodes import min_gpu_memory_gib
     from ossnet.distributed.tuning.feasibility import survey
     from ossnet.distributed.tuning.search_space import Space, check_space
     from ossnet.distributed.tuning.storage import DATABASE, TuningStudy

@@ -24,7 +24,7 @@ from ossnet.inference.methods.hierarchical import Audit
 from ossnet.inference.query.grid import QueryGrid, with_spacing
 from ossnet.inference.temperature import read_temperature
 from ossnet.inference.volume import predict_volume
-from ossnet.models import NetworkConfig, OccupancyConfig, UNet, UNetConfig, network_from_config
+from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, network_from_config
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
 from ossnet.training.compilation import maybe_compile
@@ -114,7 +114,7 @@ class Predictor:
 
         Raises:
             UserError: there is no checkpoint, it is of another format or damaged, there is no compiler, or
-                another spacing is requested from a U-Net.
+                another spacing is requested from a dense network.
         """
         folder = Path(path)
         check_checkpoint(folder)
@@ -154,8 +154,8 @@ class Predictor:
     def segment(self, scan: Scan, *, with_probabilities: bool = False) -> Segmentation:
         """Segment one preprocessed scan.
 
-        An occupancy network is queried at the voxels of the result; of a U-Net on another working grid each
-        voxel of the scan gets what was decided at the nearest one.
+        An occupancy network is queried at the voxels of the result; of a dense network on another working
+        grid each voxel of the scan gets what was decided at the nearest one.
         """
         geometry, grid = self._requested(scan.geometry)
         prediction = predict_volume(
@@ -185,7 +185,7 @@ class Predictor:
 
     def _requested(self, scan: Geometry) -> tuple[Geometry, QueryGrid | None]:
         """The grid of the result, and where the network is queried if that is not the working grid."""
-        if isinstance(self.network, UNet):
+        if isinstance(self.network, DenseNetwork):
             return scan, None
         requested = scan.resampled_to(None) if self.spacing is None else with_spacing(scan, self.spacing)
         return requested, None if requested == scan else QueryGrid.over(scan, requested)
@@ -203,7 +203,7 @@ class Predictor:
 class _Saved:
     """The parts of a checkpoint's configuration that prediction needs."""
 
-    model: OccupancyConfig | UNetConfig
+    model: NetworkConfig
     sampling: SamplingConfig
     inference: InferenceConfig
 
@@ -234,7 +234,7 @@ def _check_spacing(model: NetworkConfig, spacing: Spacing | None) -> None:
     if spacing is None:
         return
     where = f"spacing {spacing}"
-    if isinstance(model, UNetConfig):
+    if isinstance(model, DenseConfig):
         expected = "an occupancy network"
         raise UserError(where, expected=expected, found=model.name, remedy="leave it out")
     if not min(spacing) > 0:

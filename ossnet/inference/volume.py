@@ -17,12 +17,12 @@ from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.config import InferenceConfig
 from ossnet.inference.methods.hierarchical import Audit, hierarchical_classes
 from ossnet.inference.methods.paper import paper_classes
-from ossnet.inference.methods.sliding_window import unet_logits
+from ossnet.inference.methods.sliding_window import dense_logits
 from ossnet.inference.query.boxes import Box, box_shape, boxes
 from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.inference.query.grid import QueryGrid
 from ossnet.inference.query.tta import FlipEnsemble, mirrors
-from ossnet.models import OccupancyNetwork, UNet
+from ossnet.models import DenseNetwork, OccupancyNetwork
 from ossnet.models.precision import autocast
 from ossnet.sampling import SamplingConfig
 
@@ -64,20 +64,21 @@ def predict_volume(
 
     Raises:
         ValueError: a network of another kind, one of more than eight overlapping regions, or a grid for a
-            U-Net.
+            dense network.
         UserError: the method paper-guided for a network without the auxiliary head.
     """
-    if not isinstance(network, OccupancyNetwork | UNet):
-        msg = f"expected an OccupancyNetwork or a UNet of ossnet.models, found {type(network).__name__}"
+    if not isinstance(network, OccupancyNetwork | DenseNetwork):
+        found = type(network).__name__
+        msg = f"expected an OccupancyNetwork or a DenseNetwork of ossnet.models, found {found}"
         raise ValueError(msg)
     scheme = ClassScheme.of(network.config)
     image = image.to(next(network.parameters()).device, torch.float32)
     with _evaluating(network), autocast(image.device, settings.precision):
-        if isinstance(network, UNet):
+        if isinstance(network, DenseNetwork):
             if grid is not None:
-                msg = "grid: expected an OccupancyNetwork, which decides anywhere, found UNet"
+                msg = "grid: expected an OccupancyNetwork, which decides anywhere, found a dense one"
                 raise ValueError(msg)
-            parts = _unet_parts(network, image, sampling, settings)
+            parts = _dense_parts(network, image, sampling, settings)
         else:
             volume = _encode(network, image, sampling, settings, grid)
             image = volume.image
@@ -111,8 +112,11 @@ def _coarse_to_fine(
     return VolumePrediction(codes, None, volume.n_queried)
 
 
-def _unet_parts(
-    network: UNet, image: Float[Tensor, "C X Y Z"], sampling: SamplingConfig, settings: InferenceConfig
+def _dense_parts(
+    network: DenseNetwork,
+    image: Float[Tensor, "C X Y Z"],
+    sampling: SamplingConfig,
+    settings: InferenceConfig,
 ) -> Iterator[tuple[Box, Float[Tensor, "N L"]]]:
     """Logits of a whole volume a box at a time, so that what is made of them stays small.
 
@@ -121,7 +125,7 @@ def _unet_parts(
     scheme, mirrored = ClassScheme.of(network.config), []
     for axes in mirrors(settings.flips):
         dims = [1 + axis for axis in axes]
-        logits = unet_logits(network, image.flip(dims), sampling=sampling, settings=settings)
+        logits = dense_logits(network, image.flip(dims), sampling=sampling, settings=settings)
         mirrored.append(logits.flip(dims))
     every = boxes(image.shape[1:], settings.points_per_chunk)
     for box in islice(every, 2) if isinstance(image, FakeTensor) else every:

@@ -1,25 +1,5 @@
 """Peak memory, defined once: on CUDA from the allocator, on the CPU by tracking storages, real or fake."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader as lazy
 
-if TYPE_CHECKING:
-    from ossnet.memory.peak import PROTOCOL, PeakMemory
-    from ossnet.memory.storage_tracker import StorageTracker
-    from ossnet.memory.tracker import track_peak
-
-__all__ = ["PROTOCOL", "PeakMemory", "StorageTracker", "track_peak"]
-
-_MODULES = {
-    "PROTOCOL": "peak",
-    "PeakMemory": "peak",
-    "StorageTracker": "storage_tracker",
-    "track_peak": "tracker",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

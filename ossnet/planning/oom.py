@@ -93,15 +93,17 @@ def memory_saving_options(config: Plannable, *, workers: int) -> dict[str, dict[
         }
     if training.precision == "float32":
         found["--training.precision bf16"] = {"training.precision": "bf16"}
-    if not model.checkpoint_activations:
-        found["--model.checkpoint-activations"] = {"model.checkpoint_activations": True}
-    if isinstance(model, OccupancyConfig):
-        points, width = config.sampling.points // 2, model.decoder_width // 2
-        if points:
-            found[f"--sampling.points {points}"] = {"sampling.points": points}
-        if width:
-            found[f"--model.decoder-width {width}"] = {"model.decoder_width": width}
-    else:
-        channels = [max(width // 2, 1) for width in model.channels]
-        found[f"--model.channels {' '.join(map(str, channels))}"] = {"model.channels": channels}
+    points = config.sampling.points // 2
+    if isinstance(model, OccupancyConfig) and points:
+        found[f"--sampling.points {points}"] = {"sampling.points": points}
+    for name, value in model.memory_savings().items():
+        path = f"model.{name}"
+        found[f"--{path.replace('_', '-')}{_argument(value)}"] = {path: value}
     return found
+
+
+def _argument(value: object) -> str:
+    """A value as it follows its option."""
+    if value is True:
+        return ""
+    return f" {' '.join(map(str, value)) if isinstance(value, tuple) else value}"

@@ -137,7 +137,7 @@ def test_other_errors_are_left_alone() -> None:
         pytest.raises(RuntimeError, match=r"^something else$"),
         reraise_oom(configured("unet-2d"), workers=1, measured_gib=lambda: None),
     ):
-        raise RuntimeError("something else")  # noqa: EM101
+        raise RuntimeError("something else")
 
 
 def test_a_report_says_what_fits(tmp_path: Path) -> None:

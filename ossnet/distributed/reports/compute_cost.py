@@ -1,86 +1,67 @@
-"""What training costs: hours spent, and those that a study saved by stopping and refusing trials."""
+"""What training cost, and what a study saved by stopping trials early and by rejecting trials."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Protocol, Self
+from typing import Self
 
-from ossnet.metric_names import ELAPSED, GPU_HOURS
+from ossnet.distributed.reports.runs import RunRow
 
 _HOUR_S = 3600
 
 
-class Charged(Protocol):
-    """What a ledger needs of a run."""
-
-    @property
-    def elapsed_s(self) -> float | None:
-        """Of training and validation."""
-
-    @property
-    def gpu_hours(self) -> float | None:
-        """None of a run without a GPU."""
-
-    @property
-    def left_s(self) -> float | None:
-        """What it would have taken to its end, had it not been stopped early; None where it was not."""
-
-
 @dataclass(frozen=True)
 class ComputeCost:
-    """Hours of training; GPU-hours where there were GPUs."""
+    """Hours of training; GPU-hours where any run had a GPU."""
 
     on_gpus: bool
     spent: float
     stopped: int
+    """Runs that were stopped early."""
     saved_by_stopping: float
-    """As long as each stopped run's epochs took so far."""
-    refused: int
-    saved_by_refusing: float
-    """As much as a started run took on average."""
+    """Estimated by the time that each stopped run took for an epoch."""
+    rejected: int
+    """Trials that were not scheduled, as they were predicted not to fit the budget."""
+    saved_by_rejecting: float
+    """Estimated by the average of the runs that started."""
 
     @classmethod
-    def of(cls, runs: Sequence[Charged], *, refused: int) -> Self:
+    def of(cls, runs: Sequence[RunRow], *, rejected: int) -> Self:
         """Add up the runs of a study.
 
         Args:
-            refused: trials that took no slot.
+            rejected: trials that were not scheduled.
         """
         on_gpus = any(run.gpu_hours for run in runs)
         spent = [_hours(run, run.elapsed_s, on_gpus=on_gpus) for run in runs if run.elapsed_s]
-        stopped = [run for run in runs if run.left_s is not None]
+        stopped = [run for run in runs if run.remaining_s is not None]
         return cls(
             on_gpus=on_gpus,
             spent=sum(spent),
             stopped=len(stopped),
-            saved_by_stopping=sum(_hours(run, run.left_s or 0.0, on_gpus=on_gpus) for run in stopped),
-            refused=refused,
-            saved_by_refusing=refused * fmean(spent or [0.0]),
+            saved_by_stopping=sum(_hours(run, run.remaining_s or 0.0, on_gpus=on_gpus) for run in stopped),
+            rejected=rejected,
+            saved_by_rejecting=rejected * fmean(spent or [0.0]),
         )
 
     def __str__(self) -> str:
-        text = f"{self._told(self.spent)} were spent{'' if self.on_gpus else ' on training'}."
+        text = f"{self._format(self.spent)} were spent{'' if self.on_gpus else ' on training'}."
         saved = []
         if self.stopped:
-            saved.append(f"stopping {self.stopped} early saved about {self._told(self.saved_by_stopping)}")
-        if self.refused:
-            saving = f"{self._told(self.saved_by_refusing)}, at the average of those that started"
-            saved.append(f"refusing {self.refused} as too large about {saving}")
-        told = "; ".join(saved)
-        return f"{text} {told[0].upper()}{told[1:]}." if told else text
+            saved.append(f"stopping {self.stopped} early saved about {self._format(self.saved_by_stopping)}")
+        if self.rejected:
+            saving = f"{self._format(self.saved_by_rejecting)}, at the average of those that started"
+            saved.append(f"rejecting {self.rejected} as too large about {saving}")
+        savings = "; ".join(saved)
+        return f"{text} {savings[0].upper()}{savings[1:]}." if savings else text
 
-    def _told(self, hours: float) -> str:
+    def _format(self, hours: float) -> str:
         unit, amount = ("hours", hours) if hours >= 1 else ("minutes", hours * 60)
         return f"{amount:.1f} {'GPU-' * self.on_gpus}{unit}"
 
 
-def with_gpu_hours(metrics: Mapping[str, float], gpus: float) -> dict[str, float]:
-    """An epoch's metrics with what the run has cost so far; of a run without a GPU as they are."""
-    return {**metrics, **({GPU_HOURS: gpus * metrics[ELAPSED] / _HOUR_S} if gpus else {})}
-
-
-def _hours(run: Charged, seconds: float | None, *, on_gpus: bool) -> float:
-    """Hours of a run's seconds, times its GPUs."""
+def _hours(run: RunRow, seconds: float | None, *, on_gpus: bool) -> float:
+    """Hours of a run's seconds; where `on_gpus`, times the number of its GPUs."""
     hours = (seconds or 0.0) / _HOUR_S
     if not on_gpus:
         return hours

@@ -1,4 +1,4 @@
-"""What a study found, in pictures: the front of Dice against cost, what mattered, how trials learned."""
+"""The figures of a study: the Pareto front of Dice against cost, parameter importances, learning curves."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-_FIRST = "fixed_params"  # Optuna's mark of a trial whose parameters were given
-_FEWEST = 4  # finished trials that importances are worth being estimated from
+_FIXED_PARAMS = "fixed_params"  # Optuna's mark of a trial whose parameters were given
+_MIN_FINISHED = 4  # trials that importances can be estimated from
 _COSTS = {MEMORY: "peak memory of a training step (GiB)", CASE_TIME: "seconds a case (validation)"}
 
 
-def study_pictures(study: "Study", *, budget_gib: float | None) -> dict[str, bytes]:
-    """PNG pictures by name, of all that the study has enough trials for."""
+def study_figures(study: "Study", *, budget_gib: float | None) -> dict[str, bytes]:
+    """Figures as PNG by name: of those there are, the ones that the study has enough trials for."""
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and feasible(trial)]
     stopped = [each for each in trials if each.state == TrialState.PRUNED and each.intermediate_values]
-    pictures = {"front": _front(finished, list(filter(feasible, stopped)), budget_gib)} if finished else {}
-    pictures["curves"] = _curves(trials)
+    figures = {"front": _front(finished, list(filter(feasible, stopped)), budget_gib)} if finished else {}
+    figures["curves"] = _curves(trials)
     varied = {name for trial in finished for name in trial.params}
     spread = len({dice_of(trial) for trial in finished}) > 1
-    if len(finished) >= _FEWEST and varied and spread:
-        pictures["importances"] = _importances(study)
-    return pictures
+    if len(finished) >= _MIN_FINISHED and varied and spread:
+        figures["importances"] = _importances(study)
+    return figures
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The positions of (cost, Dice) that none passes in both, from the cheapest on."""
+    """The positions of the pairs (cost, Dice) that no other pair dominates, the cheapest first."""
     front, best = list[int](), float("-inf")
     for position in sorted(range(len(points)), key=lambda each: (points[each][0], -points[each][1])):
         if points[position][1] > best:
@@ -50,14 +50,14 @@ def _front(
 ) -> bytes:
     figure = _figure(width=9, height=5.5)
     networks = sorted({_network(trial) for trial in [*finished, *stopped]})
-    colors = {network: f"C{place}" for place, network in enumerate(networks)}
+    colors = {network: f"C{position}" for position, network in enumerate(networks)}
     for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), _COSTS.items(), strict=True):
         if budget_gib is not None and cost == MEMORY:
             axes.axvline(budget_gib, color="red", linestyle="--", label="budget")
         points = _points(finished, cost)
         for trial, point in [*points, *_points(stopped, cost)]:
             _mark(axes, trial, point, colors[_network(trial)])
-        front = [points[place][1] for place in pareto([point for _, point in points])]
+        front = [points[position][1] for position in pareto([point for _, point in points])]
         right = axes.get_xlim()[1]
         x, y = zip(*front, (right, front[-1][1]), strict=True) if front else ((), ())
         axes.step(x, y, where="post", color="black", zorder=1)
@@ -70,31 +70,29 @@ def _front(
         left.plot([], [], _shape(network), color=color, label=network)
     left.plot([], [], "o", color="black", markerfacecolor="none", label="stopped early")
     left.plot(
-        [], [], "o", color="black", markersize=12, markerfacecolor="none", label="tried first (presets)"
+        [], [], "o", color="black", markersize=12, markerfacecolor="none", label="evaluated first (presets)"
     )
     left.plot([], [], color="black", label="Pareto front")
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def _points(trials: Sequence["FrozenTrial"], cost: str) -> list[tuple["FrozenTrial", tuple[float, float]]]:
-    """Those of which the cost is known, with the cost and Dice."""
     costs = [(trial, trial.user_attrs.get(METRICS, {}).get(cost)) for trial in trials]
     return [(trial, (float(known), dice_of(trial))) for trial, known in costs if known]
 
 
 def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], color: str) -> None:
-    """Hollow where it was stopped, with a ring where the space asked for it first."""
+    """Draw a trial: hollow where it was stopped, with a ring where the space evaluates it first."""
     from optuna.trial import TrialState
 
     face = color if trial.state == TrialState.COMPLETE else "none"
     axes.plot(*point, _shape(_network(trial)), color=color, markerfacecolor=face)
-    if _FIRST in trial.system_attrs:
+    if _FIXED_PARAMS in trial.system_attrs:
         axes.plot(*point, "o", color="black", markersize=12, markerfacecolor="none")
 
 
 def _shape(network: str) -> str:
-    """U-Nets are squares."""
     return "s" if network.startswith("unet") else "o"
 
 
@@ -112,30 +110,26 @@ def _curves(trials: Sequence["FrozenTrial"]) -> bytes:
             epochs = sorted(trial.intermediate_values)
             color = "tab:blue" if trial.state == TrialState.COMPLETE else "tab:gray"
             axes.plot(epochs, [trial.intermediate_values[at] for at in epochs], ".-", color=color, alpha=0.7)
-    axes.set(xlabel="epoch", ylabel="Dice (validation)", title="blue: came to the end; gray: stopped")
+    axes.set(xlabel="epoch", ylabel="Dice (validation)", title="blue: finished; gray: stopped")
     axes.grid(alpha=0.3)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def _importances(study: "Study") -> bytes:
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    found = get_param_importances(
+    importances = get_param_importances(
         study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
     )
-    figure = _figure(width=7, height=1 + len(found) / 3)
+    figure = _figure(width=7, height=1 + len(importances) / 3)
     axes = figure.subplots()
-    names = list(reversed(found))
-    axes.barh(names, [found[name] for name in names])
-    axes.set(xlabel="share of the variance of Dice (fANOVA)", xlim=(0, 1))
-    return _png(figure)
+    names = list(reversed(importances))
+    axes.barh(names, [importances[name] for name in names])
+    axes.set(xlabel="fraction of the variance of Dice (fANOVA)", xlim=(0, 1))
+    return png_bytes(figure)
 
 
 def _figure(*, width: float, height: float = 4.5) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def _png(figure: "Figure") -> bytes:
-    return png_bytes(figure)

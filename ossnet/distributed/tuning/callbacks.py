@@ -11,7 +11,7 @@ from ray.tune import Callback
 
 from ossnet.config import Config
 from ossnet.distributed.cluster.oom_patch import HOST_MEMORY, HostOOMMonitor
-from ossnet.distributed.tracking.actor import settle
+from ossnet.distributed.tracking.actor import flush
 from ossnet.distributed.tracking.client import STOPPED, MetricPoint, RunSpec
 from ossnet.distributed.tuning.checkpoints import folder_name
 from ossnet.distributed.tuning.search_space import short
@@ -154,7 +154,7 @@ class MLflowCallback(Callback):
 
     def settle(self) -> None:
         """Wait until all is written."""
-        settle(self._calls, self._tracker)
+        flush(self._calls, self._tracker)
 
     def _close(
         self, trial: "Trial", status: str, tags: dict[str, str], checkpoint: Path | None = None

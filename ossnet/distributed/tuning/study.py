@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
@@ -15,7 +16,8 @@ from ossnet.distributed.cluster.gpu_sharing import FullGpuOnRetry
 from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
 from ossnet.distributed.cluster.resources import TrialPlacement
-from ossnet.distributed.reports.report import read_rows, study_summary, write
+from ossnet.distributed.reports.page import summarize_study, write_files
+from ossnet.distributed.reports.runs import read_rows
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.distributed.tuning.callbacks import (
@@ -45,7 +47,7 @@ from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, 
 from ossnet.distributed.tuning.trial_counts import TrialCounts, best_of, dice_of
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
-from ossnet.evaluation.intervals import ConfidenceInterval
+from ossnet.evaluation.intervals import student_interval
 from ossnet.metric_names import VAL_DICE, told
 
 if TYPE_CHECKING:
@@ -103,8 +105,8 @@ class StudyResult:
     title: str
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
-    dice: ConfidenceInterval
-    """Of the best trial, over its seeds."""
+    dice: tuple[float, ...]
+    """The Dice of each seed of the best trial."""
     checkpoint: Path | None
     """Of the best trial, if it came to one; of several seeds the best one's."""
     run: str
@@ -135,8 +137,10 @@ class StudyResult:
         if self.tally.infeasible or self.tally.refused:
             counts += f", {self.tally.infeasible} over budget, {self.tally.refused} refused as too large"
         best = {"best trial": f"{self.title} ({params})", **told(self.metrics)}
-        if self.dice.half_width is not None:
-            best["Dice"] = str(self.dice)
+        interval = student_interval(self.dice)
+        if interval is not None:
+            mean, half = f"{fmean(self.dice):.4f}", f"{interval.half_width:.4f}"
+            best["Dice"] = f"{mean} ± {half} ({len(self.dice)} seeds)"
         registered = {} if self.model is None else {"registered as": self.model}
         return {**best, "checkpoint": self.checkpoint, **registered, "trials": counts}
 
@@ -150,7 +154,9 @@ class StudyResult:
             "refused": self.tally.refused,
         }
         best = {"name": self.title, "params": dict(self.params), "metrics": dict(self.metrics)}
-        seeds = {"mean": self.dice.mean, "half": self.dice.half_width, "count": self.dice.count}
+        interval = student_interval(self.dice)
+        half = None if interval is None else interval.half_width
+        seeds = {"mean": fmean(self.dice), "half": half, "count": len(self.dice)}
         found = {"checkpoint": self.checkpoint, "model": self.model}
         return {"best": best | {"dice": seeds}, **found, "trials": trials}
 
@@ -185,7 +191,7 @@ def search(
         forecast=forecast,
         kills=kills,
         output=study.output,
-        capacity_gib=None if study.plan.packing is None else study.plan.packing.capacity_gib,
+        capacity_gib=None if study.plan.sharing is None else study.plan.sharing.capacity_gib,
     )
     budget = study.goals.budget_gib
     bookkeeper = MLflowCallback(
@@ -212,8 +218,8 @@ def search(
 def write_report(tracking: TrackingConfig, study: StudySpec, notebook: TuningStudy) -> Path:
     """Write the report of a study to its folder; the page."""
     rows = read_rows(tracking)
-    pictures, note = study_summary(notebook, rows, budget_gib=study.goals.budget_gib)
-    return write(rows, study.output / "report", title=study.name, pictures=pictures, note=note)["page"]
+    summary = summarize_study(notebook, rows, budget_gib=study.goals.budget_gib)
+    return write_files(rows, study.output / "report", title=study.name, study=summary)["page"]
 
 
 def check_new(output: Path) -> None:
@@ -283,7 +289,7 @@ def _tuner(
 
 
 def _asks(plan: TrialPlacement, config: Mapping[str, Any]) -> dict[str, float]:
-    return plan.asks(config["expected_gib"]).as_ray()
+    return plan.resources_for(config["expected_gib"]).as_ray()
 
 
 def _parent(study: StudySpec, notebook: TuningStudy) -> RunSpec:
@@ -317,7 +323,7 @@ def _findings(notebook: TuningStudy, output: Path, reasons: list[str]) -> StudyR
         title=name_of(best.number, best.user_attrs[NETWORK_NAME]),
         params=best.params,
         metrics=metrics,
-        dice=ConfidenceInterval.of([each[VAL_DICE] for each in seeds.values()] or [metrics[VAL_DICE]]),
+        dice=tuple(each[VAL_DICE] for each in seeds.values()) or (metrics[VAL_DICE],),
         checkpoint=_keep_checkpoint(latest_checkpoint(output, best.number, seed, run), output / "checkpoint"),
         run=run,
         tally=TrialCounts.of(notebook),

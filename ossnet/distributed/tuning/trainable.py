@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import TrialPlacement
-from ossnet.distributed.reports.compute_cost import with_gpu_hours
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
-from ossnet.distributed.training.failures import permanent_failure
-from ossnet.distributed.training.trainer import TrainSpec, trainer
+from ossnet.distributed.training.reporters import TuneReporter
+from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.checkpoints import NESTED
-from ossnet.metric_names import COST, MISTAKE, OUT_OF_MEMORY, RESUMED
+from ossnet.metric_names import MISTAKE, OUT_OF_MEMORY, RESUMED
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -33,27 +31,6 @@ class StudyContext:
     output: str
     tracker: "ActorHandle[Tracker]"
     plan: TrialPlacement
-
-
-class TuneReporter:
-    """Reports to Ray Tune and the tracker, from the trial's own process."""
-
-    def __init__(self, log: MetricBuffer, *, gpus: float) -> None:
-        self._log, self._gpus = log, gpus
-        self._began = time.process_time()
-
-    def step(self, metrics: dict[str, float], step: int) -> None:
-        """Metrics of one optimizer step."""
-        self._log.add(metrics, step)
-
-    def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """Metrics of one epoch; where the scheduler stops the trial, this does not return."""
-        from ray import tune
-
-        metrics = with_gpu_hours(metrics, self._gpus) | {COST: time.process_time() - self._began}
-        self._log.epoch(metrics)  # first, as a stopped trial has no later
-        folder = None if checkpoint is None else tune.Checkpoint.from_directory(checkpoint)
-        tune.report(metrics, checkpoint=folder)
 
 
 def train_in_process(config: dict[str, Any], setup: StudyContext) -> dict[str, Any] | None:
@@ -92,7 +69,7 @@ def train_with_ray(config: dict[str, Any], setup: StudyContext) -> dict[str, Any
         Store.open(Path(setup.store)),
         job=TrainSpec(config=config["config"], store=setup.store, run=name, tracker=setup.tracker),
         workers=setup.plan.workers,
-        share=setup.plan.share,
+        resources=setup.plan.resources,
         name=name,
         storage=Path(setup.output) / NESTED,
         callbacks=[TuneReportCallback()],

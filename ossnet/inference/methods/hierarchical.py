@@ -153,11 +153,12 @@ class Audit:
     @property
     def error_bound(self) -> float:
         """With 95 % confidence the fraction of wrong voxels among the skipped is below (Clopper, Pearson)."""
-        from scipy.stats import beta
+        from scipy.stats import binomtest
 
         if self.drawn == self.skipped:
             return self.wrong / self.skipped if self.skipped else 0.0
-        return float(beta.ppf(AUDIT_CONFIDENCE, self.wrong + 1, self.drawn - self.wrong))
+        test = binomtest(self.wrong, self.drawn, alternative="less")
+        return float(test.proportion_ci(AUDIT_CONFIDENCE, method="exact").high)
 
 
 def audit(state: VoxelState, points: int, seed: int = 0) -> Audit:

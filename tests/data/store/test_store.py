@@ -173,7 +173,7 @@ def test_nothing_but_evaluation_opens_a_store_with_its_test_split():
     root = Path(__file__).parents[3]
     files = [path for folder in ("ossnet", "jobs", "search_spaces") for path in (root / folder).rglob("*.py")]
     found = [path.relative_to(root).as_posix() for path in files if "with_test=True" in path.read_text()]
-    assert found == ["jobs/evaluate.py"]
+    assert found == ["ossnet/commands/evaluate.py"]
 
 
 def test_each_fold_validates_what_the_others_train(phantom_store, tmp_path):

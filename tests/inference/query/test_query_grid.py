@@ -68,7 +68,7 @@ def test_positions_lie_where_their_voxels_lie(codes: str, working: tuple, finer:
     """A voxel's place in the image and its own index are the same point in mm."""
     image, result = (
         geometry(codes=codes).resampled_to(working),
-        with_spacing(geometry(codes=codes), requested),
+        with_spacing(geometry(codes=codes), finer),
     )
     grid = QueryGrid.over(image, result)
     voxels = torch.cartesian_prod(*(torch.tensor([0, edge - 1]) for edge in grid.shape))

@@ -1,0 +1,14 @@
+from .config import (
+    InferenceBenchmarkConfig as InferenceBenchmarkConfig,
+    InputBenchmarkConfig as InputBenchmarkConfig,
+    MemoryBenchmarkConfig as MemoryBenchmarkConfig,
+    NetworksBenchmarkConfig as NetworksBenchmarkConfig,
+)
+from .inference.measure import measure_inference as measure_inference
+from .inference.results import InferenceResult as InferenceResult, InferenceRow as InferenceRow
+from .input.measure import measure_input as measure_input
+from .input.results import InputResult as InputResult, InputRow as InputRow
+from .memory.measure import measure_memory as measure_memory
+from .memory.results import MemoryResult as MemoryResult, MemoryRow as MemoryRow
+from .networks.measure import measure_models as measure_models
+from .networks.results import ModelRow as ModelRow, ModelsResult as ModelsResult

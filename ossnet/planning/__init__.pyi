@@ -1,0 +1,1 @@
+from .peak import measure as measure, predict as predict

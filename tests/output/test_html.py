@@ -1,0 +1,77 @@
+"""Pages: escaped, whole in themselves, and strict about what a template names."""
+
+import csv
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from ossnet.distributed.reports.page import StudySummary, write_files
+from ossnet.distributed.reports.runs import RunRow
+from ossnet.output.html import render_page
+
+SCRIPT = "<script>alert('x')</script>"
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page and its texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def row(name: str, **fields: object) -> RunRow:
+    values: dict[str, object] = dict.fromkeys(RunRow.__dataclass_fields__)
+    values |= {"name": name, "network": "o-net", "status": "finished", "dice": 0.5, "memory_gib": 1.0}
+    return RunRow(**values | {"params": {}, "varied": ()} | fields)  # type: ignore[arg-type]
+
+
+def test_what_users_name_is_escaped(tmp_path: Path) -> None:
+    rows = [
+        row(SCRIPT, varied=("a",), params={"a": SCRIPT}),
+        row("other", varied=("a",), params={"a": "</td>"}),
+    ]
+    files = write_files(rows, tmp_path, title=SCRIPT, study=StudySummary(f"note {SCRIPT}"))
+    page = Page(files["page"].read_text())
+    assert "script" not in page.tags
+    assert page.texts.count(SCRIPT) == 4  # the title twice, the run and its parameter
+    assert f"note {SCRIPT}" in page.texts
+    with files["table"].open(newline="") as file:
+        assert next(csv.DictReader(file))["run"] == SCRIPT
+
+
+def test_a_page_needs_no_other_file_and_fits_both_color_schemes(tmp_path: Path) -> None:
+    files = write_files([row("one")], tmp_path, title="mine")
+    text = files["page"].read_text()
+    page = Page(text)
+    assert all(
+        value is not None and value.startswith("data:") for name, value in page.attributes if name == "src"
+    )
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert "href" not in dict(page.attributes)
+    assert "url(" not in text
+    assert "@media (prefers-color-scheme: dark)" in text
+    assert "@media print" in text
+
+
+def test_a_template_gets_all_that_it_names() -> None:
+    with pytest.raises(UndefinedError, match="title"):
+        render_page("runs.html", note="", header=[], lines=[], figures={})
+
+
+def test_cells_have_four_digits_and_none_is_empty() -> None:
+    lines = [["a", "b", 0.123456, None, 3]]
+    page = Page(render_page("runs.html", title="t", note="", header=[*"abcde"], lines=lines, figures={}))
+    assert [text for text in page.texts if text.strip()][-4:] == ["a", "b", "0.1235", "3"]
