@@ -120,7 +120,7 @@ def test_unets_decide_their_own_grid_only() -> None:
     network = build_network("unet-3d", channels=(4, 8), residual_units=1)
     grid = QueryGrid((2, 2, 2), (0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
     sampling = SamplingConfig(working_shape=(16, 16, 8))
-    with pytest.raises(ValueError, match="decides anywhere, found UNet"):
+    with pytest.raises(ValueError, match="decides anywhere, found a dense one"):
         predict_volume(
             network, torch.zeros(1, 9, 9, 6), sampling=sampling, settings=InferenceConfig(), grid=grid
         )
