@@ -44,29 +44,29 @@ def main(arguments: Sequence[str]) -> None:
     """Predict, and print tables of what needs how much and what fits."""
     options, config = parse_with_config(COMMAND, arguments, _default)
     from ossnet.memory.parse import parse_memory
-    from ossnet.planning.estimate import outlook, should_measure
+    from ossnet.planning.estimate import estimate_memory, should_measure
     from ossnet.planning.estimator import PeakEstimator
     from ossnet.planning.report import Report, show, show_parts
 
     budget = parse_memory(options.memory_budget)
     configs = _configs(options, config)
-    measured = should_measure(asked=options.measure)
-    forecast, outlooks = PeakEstimator(), []
+    measured = should_measure(requested=options.measure)
+    estimator, estimates = PeakEstimator(), []
     for name, each in configs:
-        outlooks.append(outlook(each, forecast, name=name, measured=measured))
-        print(f"{len(outlooks)}/{len(configs)} {name}", file=sys.stderr)
-    report = Report(budget=budget, outlooks=tuple(outlooks))
+        estimates.append(estimate_memory(each, estimator, name=name, measured=measured))
+        print(f"{len(estimates)}/{len(configs)} {name}", file=sys.stderr)
+    report = Report(budget=budget, estimates=tuple(estimates))
     if not options.json:
-        show(outlooks)
+        show(estimates)
         if options.space is None:
-            show_parts(outlooks[0])
-        print(report.shares(), flush=True)  # what follows takes a while
+            show_parts(estimates[0])
+        print(report.fit_line(), flush=True)  # what follows takes a while
     if options.space is None:
-        report = report.with_growth(configs[0][1], forecast, options.output or new_folder("plan"))
+        report = report.with_scaling(configs[0][1], estimator, options.output or new_folder("plan"))
     if options.json:
         finish_json(report.to_dict())
     else:
-        finish(report.told())
+        finish(report.summary())
 
 
 def _configs(options: PlanOptions, config: "Config") -> list[tuple[str, "Config"]]:
