@@ -96,9 +96,14 @@ class Search(Job, SearchBenchmarkConfig):
     def run(self, path: Path, command: str) -> None:
         """Search, write, show."""
         from ossnet.distributed.benchmark import results, search
+        from ossnet.distributed.launch import launch_study
 
         found = search.compare(
-            self, path.parent, command=command, progress=lambda row: logger.info(row.summary)
+            self,
+            path.parent,
+            command=command,
+            run_study=launch_study,
+            progress=lambda row: logger.info(row.summary),
         )
         cli.finish_record(found, path, results.draw, results.show, json=self.json)
 

@@ -36,10 +36,10 @@ def main() -> None:
 
     options, config = cli.parse_with_config(Train, description=str(__doc__), default=demo.default_config)
     store = demo.open_store(options.data)
-    output, tracking = launch.places(options.output or cli.new_folder("train"), options.experiment)
+    output, tracking = launch.resolve_output(options.output or cli.new_folder("train"), options.experiment)
     max_time_s = None if options.max_time is None else cli.parse_duration(options.max_time)
-    outcome = launch.launch_training(
-        launch.limited(config, store, epochs=options.epochs, max_time_s=max_time_s),
+    result = launch.launch_training(
+        launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
         store,
         output=output,
         workers=options.workers,
@@ -47,12 +47,12 @@ def main() -> None:
         resume=options.resume,
     )
     if options.json:
-        cli.finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})
+        cli.finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
     split = "" if store.split("validation", fold=config.training.fold) else " --split training"
     cli.finish(
-        made=outcome.told() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
-        follow_up=f"python jobs/evaluate.py --checkpoint {outcome.checkpoint} --data {store.root}{split} "
+        made=result.summary() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
+        follow_up=f"python jobs/evaluate.py --checkpoint {result.checkpoint} --data {store.root}{split} "
         f"--output {output / 'evaluation'}",
     )
 

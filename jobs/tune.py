@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ossnet import cli
-from ossnet.distributed.tuning.config import OptimizationConfig, SamplerName
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
 
@@ -52,24 +51,26 @@ class Tune:
 def main() -> None:
     """Run the job."""
     from ossnet.distributed import demo, launch
+    from ossnet.distributed.tuning.search_space import Space
+    from ossnet.distributed.tuning.study import StudySpec
     from ossnet.memory.parse import parse_memory
     from ossnet.memory.peak import GIB
 
     options, config = cli.parse_with_config(Tune, description=str(__doc__), default=demo.default_config)
     name = options.experiment or options.space.stem
-    output, tracking = launch.places(options.output or cli.new_folder("tune"), name)
-    findings = launch.launch_study(
-        options.space,
-        config,
-        demo.open_store(options.data),
+    output, tracking = launch.resolve_output(options.output or cli.new_folder("tune"), name)
+    spec = StudySpec(
         name=name,
+        space=Space(options.space),
+        base=config,
+        store=demo.open_store(options.data),
         output=output,
         tracking=tracking,
         trials=options.trials,
         workers=options.workers_per_trial,
         early_stopping=options.early_stopping,
         max_time_s=None if options.max_time is None else cli.parse_duration(options.max_time),
-        goals=OptimizationConfig(
+        optimization=OptimizationConfig(
             budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
             objectives=tuple(options.objectives.split(",")),
             sampler=options.sampler,
@@ -78,12 +79,13 @@ def main() -> None:
         warm_start=options.warm_start,
         resume=options.resume,
     )
+    result = launch.launch_study(spec)
     if options.json:
-        cli.finish_json(findings.to_dict() | {"output": output, "mlflow": tracking.uri})
+        cli.finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
     store = {"MLflow": tracking.uri, "open it with": tracking.open_command}
     cli.finish(
-        made=findings.told() | {"Optuna study": output / "study.db"} | store,
+        made=result.summary() | {"Optuna study": output / "study.db"} | store,
         follow_up=f"python jobs/report.py --experiment {name} --output {output / 'report'}",
     )
 

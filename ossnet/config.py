@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ossnet import config_tree as tree
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig
-from ossnet.models import OccupancyConfig, UNetConfig, network_config
+from ossnet.models import NetworkConfig, network_config
 from ossnet.sampling import AugmentationConfig, SamplingConfig
 from ossnet.sampling.grid import working_shape
-from ossnet.sizing import grid_multiple, size_network
+from ossnet.sizing import size_network
 from ossnet.training import LossConfig, OptimizerConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Config:
     """Everything that decides a run, but for its data and where it runs."""
 
-    model: OccupancyConfig | UNetConfig
+    model: NetworkConfig
     """The network."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """What is drawn from a case."""
@@ -86,7 +86,7 @@ class Config:
             raise UserError(msg)
         working = self.sampling.working_shape
         if working is None:
-            working = working_shape(store.max_shape, multiple=grid_multiple(self.model))
+            working = working_shape(store.max_shape, multiple=self.model.grid_multiple)
         elif any(edge < needed for edge, needed in zip(working, store.max_shape, strict=True)):
             msg = (
                 f"sampling.working_shape {working} is smaller than the store's largest case {store.max_shape}"

@@ -94,6 +94,8 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
 
 def _convert_dataclass(kind: Any, value: Any, path: str) -> Any:
     _expect(isinstance(value, Mapping), value, path or kind.__name__, "a mapping")
+    if "kinds" in vars(kind):
+        kind = _concrete(kind.kinds(), str(value.get("kind")), _join(path, "kind"))
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in value:
         if name not in fields:
@@ -107,6 +109,18 @@ def _convert_dataclass(kind: Any, value: Any, path: str) -> Any:
     except (TypeError, ValueError) as error:
         msg = f"{path or kind.__name__}: {error}"
         raise UserError(msg) from error
+
+
+def _concrete(kinds: Mapping[str, Any], name: str, path: str) -> Any:
+    """The class of this kind: a base class lists its kinds by `kinds()`, as packages may add some."""
+    if name not in kinds:
+        raise UserError(
+            path,
+            expected=f"one of {', '.join(kinds)}",
+            found=repr(name),
+            remedy="install the package that brings it",
+        )
+    return kinds[name]
 
 
 def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:

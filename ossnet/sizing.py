@@ -26,11 +26,7 @@ def size_network(config: NetworkConfig, largest: Sequence[int]) -> NetworkConfig
     coarsest grid would be thinner than three cells, which would mostly be frame.
     """
     if not isinstance(config, OccupancyConfig):
-        axes = largest[: config.spatial_dims]
-        channels = config.channels
-        while len(channels) > 2 and min(axes) < 2 ** len(channels):
-            channels = channels[:-1]
-        return replace(config, channels=channels)
+        return config.sized_for(largest)
     config = replace(config, encoder_downscale=1 if max(largest) <= FINE else 2)
     while (
         len(config.encoder_channels) > 1 and min(encoder_grid(config, _working(config, largest))) < COARSEST
@@ -40,12 +36,5 @@ def size_network(config: NetworkConfig, largest: Sequence[int]) -> NetworkConfig
     return replace(config, latent_grid=(x, y, z if x * y * z > 1 else 2))
 
 
-def grid_multiple(config: NetworkConfig) -> int:
-    """What the edges of a working grid are multiples of, so that every level halves evenly."""
-    if isinstance(config, OccupancyConfig):
-        return config.encoder_downscale * 2 ** len(config.encoder_channels)
-    return 2 ** (len(config.channels) - 1)
-
-
 def _working(config: OccupancyConfig, largest: Sequence[int]) -> tuple[int, int, int]:
-    return working_shape(largest, multiple=grid_multiple(config))
+    return working_shape(largest, multiple=config.grid_multiple)

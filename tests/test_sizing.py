@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from ossnet.models import network_config, network_from_config
 from ossnet.sampling.grid import working_shape
-from ossnet.sizing import grid_multiple, size_network
+from ossnet.sizing import size_network
 
 
 def test_brats_gets_the_papers_sizes() -> None:
     sized = size_network(network_config("oss-net-c", in_channels=4), (240, 240, 155))
     assert sized == network_config("oss-net-c", dataset="brats")
-    assert working_shape((240, 240, 155), multiple=grid_multiple(sized)) == (256, 256, 160)
+    assert working_shape((240, 240, 155), multiple=sized.grid_multiple) == (256, 256, 160)
 
 
 @pytest.mark.parametrize("name", ["o-net", "oss-net-d", "unet-3d", "unet-2d"])
@@ -22,7 +22,7 @@ def test_brats_gets_the_papers_sizes() -> None:
 def test_any_study_gets_a_network_that_trains(name: str, shape: tuple[int, int, int]) -> None:
     small = {"decoder_width": 8, "decoder_blocks": 2} if name in {"o-net", "oss-net-d"} else {}
     config = size_network(network_config(name, **small), shape)
-    working = working_shape(shape, multiple=grid_multiple(config))
+    working = working_shape(shape, multiple=config.grid_multiple)
     assert all(edge >= needed for edge, needed in zip(working, shape, strict=True))
     network = network_from_config(config).train()
     if name.startswith("unet"):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ Arithmetic = Literal["float32", "float32-compiled", "bf16", "bf16-compiled"]
 class NetworksBenchmarkConfig:
     """Which networks, over which volumes, how."""
 
-    networks: tuple[str, ...] = tuple(PRESETS)
+    networks: tuple[str, ...] = field(default_factory=lambda: tuple(PRESETS))
     """Presets to compare."""
     shapes: tuple[str, ...] = ("32x32x32", "64x64x64", "96x96x96")
     """Sizes of a volume in voxels; each is rounded up to what a network can halve."""
@@ -59,7 +59,7 @@ class NetworksBenchmarkConfig:
 class MemoryBenchmarkConfig:
     """Whose predictions to test, and how often."""
 
-    networks: tuple[str, ...] = tuple(PRESETS)
+    networks: tuple[str, ...] = field(default_factory=lambda: tuple(PRESETS))
     """Presets, in turn."""
     draws: int = 72
     """Configurations to draw at random."""

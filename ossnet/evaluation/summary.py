@@ -6,7 +6,8 @@ from typing import Any
 
 from ossnet.config_tree import to_dict
 from ossnet.evaluation.cases import CaseScore
-from ossnet.evaluation.comparison import bootstrap, compare
+from ossnet.evaluation.comparison import compare
+from ossnet.evaluation.intervals import bootstrap_interval
 from ossnet.evaluation.mask_metrics import MaskMetrics
 
 POLICY = (
@@ -87,7 +88,7 @@ def _class_report(overlaps: Sequence[Any]) -> dict[str, Any]:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
-    interval = bootstrap(values)
+    interval = bootstrap_interval(values)
     return {
         "mean": fmean(values),
         "mean_low": interval.low,

@@ -24,7 +24,7 @@ from ossnet.inference.methods.audit import Audit
 from ossnet.inference.query.grid import QueryGrid, with_spacing
 from ossnet.inference.temperature import read_temperature
 from ossnet.inference.volume import predict_volume
-from ossnet.models import NetworkConfig, OccupancyConfig, UNet, UNetConfig, network_from_config
+from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, network_from_config
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
 from ossnet.training.compilation import maybe_compile
@@ -181,7 +181,7 @@ class Predictor:
 
     def _asked(self, scan: Geometry) -> tuple[Geometry, QueryGrid | None]:
         """The grid of the result, and how the network is asked for it where that is not the working grid."""
-        if isinstance(self.network, UNet):
+        if isinstance(self.network, DenseNetwork):
             return scan, None
         asked = scan.resampled_to(None) if self.spacing is None else with_spacing(scan, self.spacing)
         return asked, None if asked == scan else QueryGrid.over(scan, asked)
@@ -199,7 +199,7 @@ class Predictor:
 class _Saved:
     """The parts of a checkpoint's configuration that prediction needs."""
 
-    model: OccupancyConfig | UNetConfig
+    model: NetworkConfig
     sampling: SamplingConfig
     inference: InferenceConfig
 
@@ -231,7 +231,7 @@ def _check_classes(model: NetworkConfig, task: Task, folder: Path) -> None:
 def _check_spacing(model: NetworkConfig, spacing: Spacing | None) -> None:
     if spacing is None:
         return
-    if isinstance(model, UNetConfig):
+    if isinstance(model, DenseConfig):
         msg = f"spacing {spacing}: expected an occupancy network, found {model.name}: leave it out"
         raise UserError(msg)
     if not min(spacing) > 0:

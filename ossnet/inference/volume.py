@@ -17,13 +17,13 @@ from ossnet.inference.config import InferenceConfig
 from ossnet.inference.methods.audit import Audit
 from ossnet.inference.methods.hierarchical import hierarchical_classes
 from ossnet.inference.methods.paper import paper_classes
-from ossnet.inference.methods.sliding_window import unet_logits
+from ossnet.inference.methods.sliding_window import dense_logits
 from ossnet.inference.query.activation import check_supported, mean_logits, predict_classes, probabilities
 from ossnet.inference.query.boxes import Box, box_shape, boxes
 from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.inference.query.grid import QueryGrid
 from ossnet.inference.query.tta import FlipEnsemble, mirrors
-from ossnet.models import OccupancyConfig, OccupancyNetwork, UNet
+from ossnet.models import DenseNetwork, OccupancyConfig, OccupancyNetwork
 from ossnet.models.precision import autocast
 from ossnet.sampling import SamplingConfig
 
@@ -69,11 +69,11 @@ def predict_volume(
     overlapping = check_supported(network)
     image = image.to(next(network.parameters()).device, torch.float32)
     with _evaluating(network), autocast(image.device, settings.precision):
-        if isinstance(network, UNet):
+        if isinstance(network, DenseNetwork):
             if asked is not None:
-                msg = "asked: expected an OccupancyNetwork, which decides anywhere, found UNet"
+                msg = "asked: expected an OccupancyNetwork, which decides anywhere, found a dense one"
                 raise ValueError(msg)
-            parts = _unet_parts(network, image, sampling, settings)
+            parts = _dense_parts(network, image, sampling, settings)
         else:
             assert isinstance(network, OccupancyNetwork)
             volume = _encode(network, image, sampling, settings, asked)
@@ -110,8 +110,11 @@ def _coarse_to_fine(
     return VolumePrediction(codes, None, volume.asked)
 
 
-def _unet_parts(
-    network: UNet, image: Float[Tensor, "C X Y Z"], sampling: SamplingConfig, settings: InferenceConfig
+def _dense_parts(
+    network: DenseNetwork,
+    image: Float[Tensor, "C X Y Z"],
+    sampling: SamplingConfig,
+    settings: InferenceConfig,
 ) -> Iterator[tuple[Box, Float[Tensor, "N L"]]]:
     """Logits of a whole volume a box at a time, so that what is made of them stays small.
 
@@ -120,7 +123,7 @@ def _unet_parts(
     seen = []
     for axes in mirrors(settings.flips):
         places = [1 + axis for axis in axes]
-        logits = unet_logits(network, image.flip(places), sampling=sampling, settings=settings)
+        logits = dense_logits(network, image.flip(places), sampling=sampling, settings=settings)
         seen.append(logits.flip(places))
     every = boxes(image.shape[1:], settings.points_per_chunk)
     for box in islice(every, 2) if isinstance(image, FakeTensor) else every:

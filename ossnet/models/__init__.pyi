@@ -1,9 +1,11 @@
 from .compilation import compile_arithmetic as compile_arithmetic
 from .configs import (
+    DenseConfig as DenseConfig,
     NetworkConfig as NetworkConfig,
     OccupancyConfig as OccupancyConfig,
     UNetConfig as UNetConfig,
 )
+from .dense import DenseNetwork as DenseNetwork
 from .occupancy import Latent as Latent, OccupancyNetwork as OccupancyNetwork, Prediction as Prediction
 from .presets import PRESETS as PRESETS, network_config as network_config
 from .reference_weights import import_reference_weights as import_reference_weights

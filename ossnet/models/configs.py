@@ -1,19 +1,27 @@
 """What a network is made of, as frozen dataclasses; no torch here, so that a command line loads fast."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Grid = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class OccupancyConfig:
-    """An occupancy network: O-Net and OSS-Net A to D are five choices of its switches."""
+class NetworkConfig:
+    """What every network's configuration has; a plug-in's is a frozen dataclass below `DenseConfig`.
 
-    kind: Literal["occupancy"] = field(default="occupancy", init=False)
-    """Tells the configurations of networks apart."""
-    name: str = "oss-net-c"
+    Every field is an option of the command line, a path of search spaces and a part of checkpoints. Fields
+    are numbers, strings, booleans and tuples of them.
+    """
+
+    kind: str = field(default="", init=False)
+    """Tells the configurations of networks apart; of a plug-in the name of its entry point."""
+    name: str = ""
     """The preset it began as."""
     in_channels: int = 1
     """Modalities of a scan."""
@@ -21,6 +29,63 @@ class OccupancyConfig:
     """Foreground classes (the background is not counted)."""
     overlapping: bool = False
     """Classes are regions that may overlap: one sigmoid each instead of a softmax."""
+
+    @property
+    def logits(self) -> int:
+        """Outputs a voxel: one for a single class, one a region, else the background's and one a class."""
+        return self.classes if self.classes == 1 or self.overlapping else self.classes + 1
+
+    @property
+    def grid_multiple(self) -> int:
+        """What the edges of a working grid are multiples of, so that every level halves evenly."""
+        return 1
+
+    def build(self) -> "nn.Module":
+        """The network with fresh weights, a `DenseNetwork` or an `OccupancyNetwork` with this as `config`."""
+        raise NotImplementedError
+
+    def sized_for(self, largest: Sequence[int]) -> Self:
+        """The same network with a depth that suits volumes of up to `largest` voxels along X, Y and Z."""
+        return self
+
+    def memory_savings(self) -> dict[str, Any]:
+        """Changes that make training take less memory, each by itself: fields and their new values."""
+        return {}
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        """The named networks that a plug-in adds, for one channel and one class; by default one."""
+        kind = str(cls.kind)
+        return {kind: cls(name=kind)}
+
+    @staticmethod
+    def kinds() -> Mapping[str, type["NetworkConfig"]]:
+        """Every kind of network, built in or installed, with its class."""
+        from ossnet.models.presets import network_kinds
+
+        return network_kinds()
+
+
+@dataclass(frozen=True)
+class DenseConfig(NetworkConfig):
+    """A network that decides all voxels of a grid at once: the base of plug-ins and of the U-Nets.
+
+    It trains on whole working volumes, on crops (`sampling.crop_shape`) or on slices, and predicts in sliding
+    windows of the size that it was trained on.
+    """
+
+    spatial_dims: Literal[2, 3] = 3
+    """3 for volumes, 2 for slices."""
+
+
+@dataclass(frozen=True)
+class OccupancyConfig(NetworkConfig):
+    """An occupancy network: O-Net and OSS-Net A to D are five choices of its switches."""
+
+    kind: Literal["occupancy"] = field(default="occupancy", init=False)
+    """Tells the configurations of networks apart."""
+    name: str = "oss-net-c"
+    """The preset it began as."""
     encoder_channels: tuple[int, ...] = (16, 32, 64, 128)
     """Width of each residual block of the encoder; every block halves the grid."""
     encoder_downscale: int = 2
@@ -69,9 +134,20 @@ class OccupancyConfig:
         _require_choice("conditional_norm", self.conditional_norm, ("scalar", "feature"))
 
     @property
-    def logits(self) -> int:
-        """Outputs a point: one for a single class, one a region, else the background's and one a class."""
-        return _logits(self.classes, self.overlapping)
+    def grid_multiple(self) -> int:
+        """The encoder's downscaling and the halving of each of its blocks."""
+        return self.encoder_downscale * 2 ** len(self.encoder_channels)
+
+    def build(self) -> "nn.Module":
+        """An `OccupancyNetwork` with fresh weights."""
+        from ossnet.models.occupancy import OccupancyNetwork
+
+        return OccupancyNetwork(self)
+
+    def memory_savings(self) -> dict[str, Any]:
+        """Recomputed activations, and half the decoder's width."""
+        savings: dict[str, Any] = {} if self.checkpoint_activations else {"checkpoint_activations": True}
+        return savings | ({"decoder_width": self.decoder_width // 2} if self.decoder_width > 1 else {})
 
     @property
     def patch_channels(self) -> int:
@@ -107,21 +183,13 @@ class OccupancyConfig:
 
 
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(DenseConfig):
     """A residual U-Net (MONAI's) on whole volumes or on slices, with instance normalization."""
 
     kind: Literal["unet"] = field(default="unet", init=False)
     """Tells the configurations of networks apart."""
     name: str = "unet-3d"
     """The preset it began as."""
-    in_channels: int = 1
-    """Modalities of a scan."""
-    classes: int = 1
-    """Foreground classes (the background is not counted)."""
-    overlapping: bool = False
-    """Classes are regions that may overlap: one sigmoid each instead of a softmax."""
-    spatial_dims: Literal[2, 3] = 3
-    """3 for volumes, 2 for slices."""
     channels: tuple[int, ...] = (16, 32, 64, 128, 256)
     """Width of each level; the grid is halved between levels."""
     residual_units: int = 2
@@ -138,16 +206,27 @@ class UNetConfig:
         _require_choice("spatial_dims", self.spatial_dims, (2, 3))
 
     @property
-    def logits(self) -> int:
-        """Outputs a voxel: one for a single class, one a region, else the background's and one a class."""
-        return _logits(self.classes, self.overlapping)
+    def grid_multiple(self) -> int:
+        """The halving between each two levels."""
+        return 2 ** (len(self.channels) - 1)
 
+    def build(self) -> "nn.Module":
+        """A `UNet` with fresh weights."""
+        from ossnet.models.unet import UNet
 
-NetworkConfig = OccupancyConfig | UNetConfig
+        return UNet(self)
 
+    def sized_for(self, largest: Sequence[int]) -> Self:
+        """The same network without the levels at which an axis would shrink below one voxel."""
+        axes, channels = largest[: self.spatial_dims], self.channels
+        while len(channels) > 2 and min(axes) < 2 ** len(channels):
+            channels = channels[:-1]
+        return replace(self, channels=channels)
 
-def _logits(classes: int, overlapping: bool) -> int:
-    return classes if classes == 1 or overlapping else classes + 1
+    def memory_savings(self) -> dict[str, Any]:
+        """Recomputed activations, and half the channels."""
+        savings: dict[str, Any] = {} if self.checkpoint_activations else {"checkpoint_activations": True}
+        return savings | {"channels": tuple(max(width // 2, 1) for width in self.channels)}
 
 
 def _require(holds: bool, name: str, found: object, expected: str) -> None:

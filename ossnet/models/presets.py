@@ -2,10 +2,11 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ossnet.models.configs import NetworkConfig, OccupancyConfig, UNetConfig
+from ossnet.models.configs import DenseConfig, NetworkConfig, OccupancyConfig, UNetConfig
+from ossnet.plugins import Group
 
 # Beyond the paper: with what the encoder saw at a point a small decoder is enough.
 _QUERY: dict[str, Any] = {
@@ -26,12 +27,75 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-PRESETS: dict[str, NetworkConfig] = {
+_BUILT_IN: dict[str, NetworkConfig] = {
     **{name: OccupancyConfig(name=name, **switches) for name, switches in _VARIANTS.items()},
     "unet-3d": UNetConfig(name="unet-3d", spatial_dims=3),
     "unet-2d": UNetConfig(name="unet-2d", spatial_dims=2, channels=(24, 48, 96, 192, 384)),
 }
+_BUILT_IN_KINDS: dict[str, type[NetworkConfig]] = {"occupancy": OccupancyConfig, "unet": UNetConfig}
+
+
+def _check_plugin(name: str, value: object) -> type[NetworkConfig]:
+    """The configuration class of an installed network.
+
+    Raises:
+        ValueError: it is something else, or its kind or presets have other names than they should.
+    """
+    if not (isinstance(value, type) and issubclass(value, DenseConfig | OccupancyConfig)):
+        raise ValueError(f"expected a class below ossnet.models.DenseConfig, found {value!r}")
+    parameters = vars(value).get("__dataclass_params__")
+    if parameters is None or not parameters.frozen:
+        raise ValueError(f"expected a frozen dataclass, found {value.__name__}, which is none")
+    if value.kind != name:
+        raise ValueError(f"expected {value.__name__}.kind to be {name!r}, found {value.kind!r}")
+    presets = value.presets()
+    for preset, config in presets.items():
+        if not isinstance(config, value) or config.name != preset:
+            raise ValueError(
+                f"expected presets() to give a {value.__name__} named {preset!r}, found {config!r}"
+            )
+    return value
+
+
+def _claims(kind: str, presets: Iterable[str]) -> list[str]:
+    return [f"kind {kind}", *(f"network {preset}" for preset in presets)]
+
+
+_PLUGINS = Group(
+    "ossnet.networks",
+    check=_check_plugin,
+    built_in=[claim for kind in _BUILT_IN_KINDS for claim in _claims(kind, _BUILT_IN)],
+    claims=lambda kind, config: _claims(kind, config.presets()),
+)
+
+
+class _Presets(Mapping[str, NetworkConfig]):
+    """The built-in networks, then those of installed packages, which are looked for only where needed."""
+
+    def __getitem__(self, name: str) -> NetworkConfig:
+        if name in _BUILT_IN:
+            return _BUILT_IN[name]
+        return self._installed()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*_BUILT_IN, *self._installed())
+
+    def __len__(self) -> int:
+        return len(_BUILT_IN) + len(self._installed())
+
+    def _installed(self) -> dict[str, NetworkConfig]:
+        classes = _PLUGINS.plugins().values()
+        return {name: config for each in classes for name, config in each.presets().items()}
+
+
+PRESETS: Mapping[str, NetworkConfig] = _Presets()
 """Every named network, for one channel and one class."""
+
+
+def network_kinds() -> Mapping[str, type[NetworkConfig]]:
+    """Every kind of network, built in or installed, with the class of its configurations."""
+    return {**_BUILT_IN_KINDS, **_PLUGINS.plugins()}
+
 
 _CHANNELS: dict[str, int] = {"brats": 4, "lits": 1}
 _GRIDS: dict[str, dict[str, Any]] = {

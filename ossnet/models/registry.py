@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import nn
 
-from ossnet.models.configs import NetworkConfig, OccupancyConfig
+from ossnet.models.configs import NetworkConfig
+from ossnet.models.dense import DenseNetwork
 from ossnet.models.occupancy import OccupancyNetwork
 from ossnet.models.presets import network_config
-from ossnet.models.unet import UNet
 
 
 def build_network(name: str, *, dataset: str | None = None, **fields: Any) -> nn.Module:
@@ -19,6 +19,17 @@ def build_network(name: str, *, dataset: str | None = None, **fields: Any) -> nn
     return network_from_config(network_config(name, dataset=dataset, **fields))
 
 
-def network_from_config(config: NetworkConfig) -> OccupancyNetwork | UNet:
-    """A network with fresh weights from its configuration."""
-    return OccupancyNetwork(config) if isinstance(config, OccupancyConfig) else UNet(config)
+def network_from_config(config: NetworkConfig) -> OccupancyNetwork | DenseNetwork:
+    """A network with fresh weights from its configuration.
+
+    Raises:
+        ValueError: a plug-in builds something that is no network of ours.
+    """
+    network = config.build()
+    if not isinstance(network, OccupancyNetwork | DenseNetwork):
+        msg = (
+            f"{type(config).__name__}.build: expected an ossnet.models.DenseNetwork, "
+            f"found {type(network).__name__}"
+        )
+        raise ValueError(msg)
+    return network

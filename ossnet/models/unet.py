@@ -8,20 +8,21 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ossnet.models.configs import UNetConfig
+from ossnet.models.dense import DenseNetwork
 
 
-class UNet(nn.Module):
+class UNet(DenseNetwork):
     """A residual U-Net with instance normalization and PReLU; any size, by zero padding at the far ends."""
 
+    config: UNetConfig
+
     def __init__(self, config: UNetConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         from monai.networks.nets import UNet as MonaiUNet  # costs seconds to import
 
-        self.config = config
         self.network = MonaiUNet(
             spatial_dims=config.spatial_dims,
             in_channels=config.in_channels,
@@ -32,24 +33,13 @@ class UNet(nn.Module):
             norm="instance",
         )
 
-    def forward(self, image: Float[Tensor, "B C *grid"]) -> Float[Tensor, "B K *grid"]:
-        """Logits of every voxel.
-
-        Raises:
-            ValueError: wrong number of axes or channels, or an image too small for the depth.
-        """
-        self._check(image)
-        grid = image.shape[2:]
-        multiple = 2 ** (len(self.config.channels) - 1)
-        widths = [width for edge in reversed(grid) for width in (0, -edge % multiple)]
-        padded = functional.pad(image, widths)
-        if image.device.type == "cpu" and padded.shape[2] <= 2 * multiple:
+    def voxel_logits(self, image: Float[Tensor, "B C *grid"]) -> Float[Tensor, "B K *grid"]:
+        """Logits of every voxel of an image that all levels halve evenly."""
+        if image.device.type == "cpu" and image.shape[2] <= 2 * self.config.grid_multiple:
             # Two planes at the bottom: there bfloat16 weight gradients are wrong on CPUs, see convolution.py.
             with torch.autocast("cpu", enabled=False):
-                logits = self._logits(padded.float())
-        else:
-            logits = self._logits(padded)
-        return logits[(slice(None), slice(None), *(slice(edge) for edge in grid))]
+                return self._logits(image.float())
+        return self._logits(image)
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Its parts by what memory is reported under: the way down; the way up and its joints."""
@@ -66,12 +56,14 @@ class UNet(nn.Module):
             return _by_block(self.network.model, image)
         return self.network(image)
 
-    def _check(self, image: Tensor) -> None:
-        axes, channels = self.config.spatial_dims, self.config.in_channels
-        if image.ndim != axes + 2 or image.shape[1] != channels:
-            msg = f"image: expected [batch, {channels}, {axes} axes], found shape {tuple(image.shape)}"
-            raise ValueError(msg)
-        multiple = 2 ** (len(self.config.channels) - 1)
+    def check(self, image: Tensor) -> None:
+        """Reject an image of other axes or channels, or one that shrinks to a voxel.
+
+        Raises:
+            ValueError: names what was expected.
+        """
+        super().check(image)
+        multiple = self.config.grid_multiple
         if max(image.shape[2:]) <= multiple:
             msg = (
                 f"image: {tuple(image.shape[2:])} shrinks to one voxel over channels={self.config.channels}; "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from ossnet.errors import UserError
-from ossnet.models import NetworkConfig, OccupancyConfig, UNetConfig
+from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
 from ossnet.sampling.grid import Shape, encoder_grid
@@ -26,6 +26,7 @@ def dummy_batch(
     working = require_working_shape(sampling)
     if isinstance(model, OccupancyConfig):
         return _points(model, sampling, working, volumes, device)
+    assert isinstance(model, DenseConfig)
     return _crops(model, sampling, working, volumes, device)
 
 
@@ -64,7 +65,7 @@ def _points(
 
 
 def _crops(
-    model: UNetConfig, sampling: SamplingConfig, working: Shape, volumes: int, device: torch.device
+    model: DenseConfig, sampling: SamplingConfig, working: Shape, volumes: int, device: torch.device
 ) -> DenseBatch:
     crop = sampling.crop_shape or working
     axes: tuple[int, ...] = tuple(min(edge, length) for edge, length in zip(crop, working, strict=True))

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.inference.methods.similarity import EDGE, MOST
 from ossnet.memory import PeakMemory, track_peak
-from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
+from ossnet.models import DenseConfig, NetworkConfig, network_from_config
 from ossnet.planning.dummy_batch import require_working_shape
 from ossnet.sampling import SamplingConfig
 
@@ -32,7 +32,7 @@ class Applicable(Protocol):
     """The parts of `ossnet.config.Config` that decide the memory of inference."""
 
     @property
-    def model(self) -> OccupancyConfig | UNetConfig: ...
+    def model(self) -> NetworkConfig: ...
     @property
     def sampling(self) -> SamplingConfig: ...
     @property
@@ -69,7 +69,7 @@ def _volume(config: Applicable, device: torch.device) -> PeakMemory:
     with track_peak(device, resident=parts, modules=network.parts(), precision=settings.precision) as peak:
         predict_volume(network, image, sampling=config.sampling, settings=settings)
     memory = replace(peak.memory, protocol=PROTOCOL)
-    if isinstance(config.model, UNetConfig) or config.inference.method == "dense":
+    if isinstance(config.model, DenseConfig) or config.inference.method == "dense":
         return memory
     voxels, learnt_from = math.prod(shape), MOST * EDGE**3 * len(image)
     maps = max(MAP_BYTES * voxels, LOOK_BYTES * (voxels + learnt_from))

@@ -16,8 +16,13 @@ from ossnet.planning.peak import Plannable, predict
 _CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory", "Cannot allocate memory")
 
 
-def check_memory(config: Plannable, device: torch.device, *, workers: int) -> float:
-    """Refuse what cannot fit before it begins: a system that is out of main memory kills without a word.
+def check_memory(
+    config: Plannable, device: torch.device, *, workers: int, predicted_gib: float | None = None
+) -> float:
+    """Reject what cannot fit before it begins: a system that is out of main memory kills without a message.
+
+    Args:
+        predicted_gib: the peak, where it has been predicted before.
 
     Returns:
         The predicted peak of a training step of one worker, in GiB.
@@ -25,10 +30,12 @@ def check_memory(config: Plannable, device: torch.device, *, workers: int) -> fl
     Raises:
         OutOfMemory: it is more than the device has for this process.
     """
-    predicted, there = predict(config, workers=workers), available_memory(device)
-    if predicted.allocated > there:
-        raise OutOfMemory(explanation(config, workers=workers, there_gib=there / GIB))
-    return predicted.allocated_gib
+    if predicted_gib is None:
+        predicted_gib = predict(config, workers=workers).allocated_gib
+    there_gib = available_memory(device) / GIB
+    if predicted_gib > there_gib:
+        raise OutOfMemory(explanation(config, workers=workers, there_gib=there_gib))
+    return predicted_gib
 
 
 @contextmanager
@@ -93,15 +100,17 @@ def memory_saving_options(config: Plannable, *, workers: int) -> dict[str, dict[
         }
     if training.precision == "float32":
         found["--training.precision bf16"] = {"training.precision": "bf16"}
-    if not model.checkpoint_activations:
-        found["--model.checkpoint-activations"] = {"model.checkpoint_activations": True}
-    if isinstance(model, OccupancyConfig):
-        points, width = config.sampling.points // 2, model.decoder_width // 2
-        if points:
-            found[f"--sampling.points {points}"] = {"sampling.points": points}
-        if width:
-            found[f"--model.decoder-width {width}"] = {"model.decoder_width": width}
-    else:
-        channels = [max(width // 2, 1) for width in model.channels]
-        found[f"--model.channels {' '.join(map(str, channels))}"] = {"model.channels": channels}
+    points = config.sampling.points // 2
+    if isinstance(model, OccupancyConfig) and points:
+        found[f"--sampling.points {points}"] = {"sampling.points": points}
+    for name, value in model.memory_savings().items():
+        path = f"model.{name}"
+        found[f"--{path.replace('_', '-')}{_argument(value)}"] = {path: value}
     return found
+
+
+def _argument(value: object) -> str:
+    """A value as it follows its option."""
+    if value is True:
+        return ""
+    return f" {' '.join(map(str, value)) if isinstance(value, tuple) else value}"

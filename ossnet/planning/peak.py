@@ -7,7 +7,7 @@ from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.memory import PeakMemory, track_peak
-from ossnet.models import OccupancyConfig, UNetConfig, network_from_config
+from ossnet.models import NetworkConfig, network_from_config
 from ossnet.planning.dummy_batch import dummy_batch
 from ossnet.sampling import SamplingConfig
 from ossnet.training import LossConfig, OptimizerConfig, TrainingConfig
@@ -19,7 +19,7 @@ class Plannable(Protocol):
     """The parts of `ossnet.config.Config` that decide the memory of training."""
 
     @property
-    def model(self) -> OccupancyConfig | UNetConfig: ...
+    def model(self) -> NetworkConfig: ...
     @property
     def sampling(self) -> SamplingConfig: ...
     @property

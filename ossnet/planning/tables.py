@@ -22,6 +22,7 @@ _PARTS = (
     "encoder",
     "patches",
     "decoder",
+    "network",
     "workspace",
     "maps",
 )

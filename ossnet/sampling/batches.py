@@ -16,7 +16,7 @@ from torch import Tensor
 from ossnet.data import Store
 from ossnet.data.imaging.geometry import Spacing
 from ossnet.data.store.case_file import StoredCase
-from ossnet.models import OccupancyConfig, UNetConfig
+from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig
 from ossnet.sampling.candidates import ForegroundCache, find_foreground
 from ossnet.sampling.config import SamplingConfig
 from ossnet.sampling.distance import signed_distances
@@ -102,7 +102,7 @@ BatchMaker = Callable[[Sequence[SampleKey]], Batch]
 def batch_maker(
     store: Store,
     *,
-    model: OccupancyConfig | UNetConfig,
+    model: NetworkConfig,
     sampling: SamplingConfig,
     augmentation: AugmentationConfig,
     seed: int,
@@ -115,8 +115,9 @@ def batch_maker(
         case, generator = store.case(reference.case), _generator(seed, reference)
         augmented = augment(case.image, store.task.codes(case.label), case.spacing, generator)
         label = torch.from_numpy(augmented.label.copy())
-        if isinstance(model, UNetConfig):
+        if isinstance(model, DenseConfig):
             return _crops(floats(augmented.image), label, model, sampling, generator)
+        assert isinstance(model, OccupancyConfig)
         indices = _indices(case, augmented, sampling, foregrounds, generator)
         if patches is not None:
             kinds = {"local": model.local_patch, "mid_range": model.mid_range_patch}
@@ -145,10 +146,10 @@ def _generator(seed: int, reference: SampleKey) -> torch.Generator:
 
 
 def _patches(
-    volumes: int, model: OccupancyConfig | UNetConfig, sampling: SamplingConfig
+    volumes: int, model: NetworkConfig, sampling: SamplingConfig
 ) -> Float[Tensor, "B N C P P P"] | None:
     """Room for the patches of a batch, which are gathered where they stay, as copies cost as much again."""
-    if isinstance(model, UNetConfig) or not model.patch_channels:
+    if not isinstance(model, OccupancyConfig) or not model.patch_channels:
         return None
     return empty((volumes, sampling.drawn, model.patch_channels, *(model.patch_edge,) * 3))
 
@@ -205,7 +206,7 @@ def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
 
 
 def _crops(
-    image: Tensor, label: Tensor, model: UNetConfig, sampling: SamplingConfig, generator: torch.Generator
+    image: Tensor, label: Tensor, model: DenseConfig, sampling: SamplingConfig, generator: torch.Generator
 ) -> dict[str, Tensor | None]:
     working = sampling.working_shape
     assert working is not None
@@ -241,7 +242,7 @@ def _collate(
     cases: tuple[str, ...],
     samples: Sequence[dict[str, Tensor | None]],
     patches: Tensor | None,
-    model: OccupancyConfig | UNetConfig,
+    model: NetworkConfig,
     sampling: SamplingConfig,
 ) -> Batch:
     join = torch.stack if isinstance(model, OccupancyConfig) else torch.cat

@@ -1,8 +1,9 @@
-"""Losses on logits, the same for points, volumes and slices.
+"""Losses on logits, the same for points, volumes and slices; installed packages can add some.
 
 Letters: B batch, K logits, M places (points or voxels, flattened).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,8 +12,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from ossnet.config_tree import did_you_mean
+from ossnet.plugins import Group
+
 _SMOOTH = 1e-5
 """Places added to the numerator and denominator of Dice, which would else be 0 / 0 without a region."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""A loss from a package: of logits `[B K M]` in float32 and a target, `[B M]` the class of each place, or
+`[B K M]` 0 or 1 for a single class and for regions; a scalar. It must not read values of tensors (`item`)."""
+
+
+def _check_plugin(name: str, value: object) -> Loss:
+    if not callable(value):
+        raise ValueError(f"expected a function of logits and target for {name}, found {value!r}")
+    return value
+
+
+_PLUGINS = Group(
+    "ossnet.losses", check=_check_plugin, built_in=("cross_entropy", "dice", "focal", "auxiliary", "distance")
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +46,10 @@ class LossConfig:
     """Focal loss: cross-entropy that counts a place less the surer and righter it is (beyond the paper)."""
     focal_gamma: float = 2.0
     """How much less: the exponent of the focal loss, 0 for plain cross-entropy, else 1 or more."""
+    extra: tuple[str, ...] = ()
+    """Losses of installed packages to add, by name."""
+    extra_weight: float = 1.0
+    """Weight of each of them."""
     auxiliary_weight: float = 0.1
     """Cross-entropy of the auxiliary low-resolution prediction (paper: 0.1)."""
     distance_weight: float = 1.0
@@ -34,12 +57,17 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be minimized, naming the field."""
-        extra = ("auxiliary_weight", "distance_weight")
-        for name in ("cross_entropy_weight", "dice_weight", "focal_weight", *extra):
+        weights = ("cross_entropy_weight", "dice_weight", "focal_weight", "extra_weight")
+        for name in (*weights, "auxiliary_weight", "distance_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 msg = f"{name}: expected 0 or a positive number, found {getattr(self, name)!r}"
                 raise ValueError(msg)
-        if not self.cross_entropy_weight + self.dice_weight + self.focal_weight > 0:
+        for name in self.extra:
+            if name not in _PLUGINS.plugins():
+                msg = f"extra: {did_you_mean('loss', name, _PLUGINS.plugins())}; install the package it is in"
+                raise ValueError(msg)
+        extra = self.extra_weight * len(self.extra)
+        if not self.cross_entropy_weight + self.dice_weight + self.focal_weight + extra > 0:
             msg = "cross_entropy_weight, dice_weight, focal_weight: expected one above 0, found 0 for all"
             raise ValueError(msg)
         # Between 0 and 1 the gradient is infinite where a prediction is certain.
@@ -60,10 +88,12 @@ def segmentation_loss(
     logits = logits.float()
     if target.ndim == 2 and logits.shape[1] == 1:
         target = (target > 0)[:, None].float()  # a single class is a region
-    terms = (
+    extra = [(config.extra_weight, _PLUGINS.plugins()[name]) for name in config.extra]
+    terms: tuple[tuple[float, Loss], ...] = (
         (config.cross_entropy_weight, _cross_entropy),
         (config.dice_weight, _dice),
         (config.focal_weight, partial(_focal, gamma=config.focal_gamma)),
+        *extra,
     )
     return torch.stack([weight * loss(logits, target) for weight, loss in terms if weight]).sum()
 

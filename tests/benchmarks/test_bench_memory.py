@@ -10,7 +10,6 @@ from ossnet.benchmarks.memory.random_configs import draw as draw_config
 from ossnet.benchmarks.memory.results import MemoryRow, draw, show, summary
 from ossnet.errors import UserError
 from ossnet.models import PRESETS
-from ossnet.sizing import grid_multiple
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +66,7 @@ def test_draws_differ_and_can_be_built(network: str) -> None:
     for each in drawn:
         shape = each.config.sampling.working_shape
         assert shape is not None
-        assert all(edge % grid_multiple(each.config.model) == 0 for edge in shape)
+        assert all(edge % each.config.model.grid_multiple == 0 for edge in shape)
         assert each.workers <= each.config.training.batch_size
 
 

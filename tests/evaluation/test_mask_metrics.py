@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from ossnet.evaluation.comparison import bootstrap, compare
+from ossnet.evaluation.comparison import compare
 from ossnet.evaluation.detection import LesionDetection, detect
 from ossnet.evaluation.mask_metrics import score_mask
 from ossnet.evaluation.paper_protocol import SampledOverlap, sampled_overlap
@@ -56,21 +56,6 @@ def test_nothing_scores_zero_by_the_papers_protocol(protocol: Literal["brats", "
     empty = np.zeros((8, 8, 8), bool)
     assert sampled_overlap(empty, empty, protocol=protocol) == SampledOverlap(0.0, 0.0)
     assert sampled_overlap(~empty, ~empty, protocol=protocol).dice == pytest.approx(1)
-
-
-def test_bootstrap_covers_the_mean() -> None:
-    random = np.random.default_rng(0)
-    held = sum(
-        low <= 1.0 <= high
-        for low, high in (
-            (found.low, found.high)
-            for found in (bootstrap(random.normal(1, 2, 40).tolist(), seed) for seed in range(60))
-        )
-    )
-    assert 52 <= held <= 60
-    assert bootstrap([0.5]) == bootstrap([0.5, 0.5])
-    with pytest.raises(ValueError, match="one case"):
-        bootstrap([])
 
 
 def test_paired_comparison_sees_a_small_steady_gain() -> None:

@@ -28,11 +28,10 @@ from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.inference.config import Method, Precision
 from ossnet.inference.query.activation import predict_classes
 from ossnet.inference.query.encoded_volume import EncodedVolume
-from ossnet.models import NetworkConfig, OccupancyConfig, UNetConfig, network_config, network_from_config
+from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig, network_config, network_from_config
 from ossnet.models.precision import autocast
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import pad, working_shape
-from ossnet.sizing import grid_multiple
 from ossnet.training.compilation import maybe_compile
 
 _CPU = torch.device("cpu")
@@ -97,7 +96,7 @@ class _Task:
 
     @property
     def sampling(self) -> SamplingConfig:
-        return SamplingConfig(working_shape=working_shape(self.shape, multiple=grid_multiple(self.model)))
+        return SamplingConfig(working_shape=working_shape(self.shape, multiple=self.model.grid_multiple))
 
 
 class _Timing(NamedTuple):
@@ -113,7 +112,7 @@ class _Timing(NamedTuple):
 def _tasks(settings: InferenceBenchmarkConfig) -> Iterator[_Task]:
     for name in settings.networks:
         model = network_config(name, dataset="brats")
-        methods = (None,) if isinstance(model, UNetConfig) else settings.methods
+        methods = (None,) if isinstance(model, DenseConfig) else settings.methods
         if "paper-guided" in methods and isinstance(model, OccupancyConfig) and not model.auxiliary_head:
             msg = f"methods: expected a network with a coarse prediction for paper-guided, found {name}"
             raise UserError(msg)

@@ -27,7 +27,6 @@ from ossnet.data.store.case_file import write_case
 from ossnet.models import OccupancyConfig
 from ossnet.sampling.batches import batch_maker, batches
 from ossnet.sampling.sampler import SampleKey
-from ossnet.sizing import grid_multiple
 
 
 def measure_input(
@@ -178,14 +177,14 @@ def _nibabel(study: _Study, config: Config) -> _Pipeline:
     began = time.perf_counter()
     write_borders(study.cases, borders)
     once = (time.perf_counter() - began) / len(study.cases)
-    dataset = ReferenceDataset(study.cases, borders, model, study.settings, grid_multiple(model))
+    dataset = ReferenceDataset(study.cases, borders, model, study.settings, model.grid_multiple)
     return _Pipeline("nibabel", _passes(study, dataset), once, dataset.reading)
 
 
 def _monai(study: _Study, config: Config) -> _Pipeline:
     model = _occupancy(config)
     dataset = persistent_dataset(
-        study.cases, study.folder / f"monai-{model.name}", model, study.settings, grid_multiple(model)
+        study.cases, study.folder / f"monai-{model.name}", model, study.settings, model.grid_multiple
     )
     began = time.perf_counter()
     for index in range(len(study.cases)):

@@ -8,7 +8,6 @@ from typing import Any
 from ossnet.config import Config
 from ossnet.models import OccupancyConfig, network_config
 from ossnet.sampling.grid import working_shape
-from ossnet.sizing import grid_multiple
 
 _EDGES = (32, 48, 64, 96)
 
@@ -36,7 +35,7 @@ def draw(network: str, random: Random) -> RandomConfig:
     training = {"batch_size": batch, "precision": random.choice(["float32", "bf16"])}
     parts = {
         "model": model,
-        "sampling": sampling | {"working_shape": list(working_shape(shape, multiple=grid_multiple(sized)))},
+        "sampling": sampling | {"working_shape": list(working_shape(shape, multiple=sized.grid_multiple))},
         "training": training,
         "optimizer": {"name": random.choice(["lookahead-radam", "adamw"])},
         "loss": {"dice_weight": random.choice([0.0, 1.0]), "focal_weight": random.choice([0.0, 1.0])},

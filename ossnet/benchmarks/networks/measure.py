@@ -18,10 +18,10 @@ from ossnet.config import Config
 from ossnet.errors import UserError
 from ossnet.memory import track_peak
 from ossnet.memory.available import available_memory
-from ossnet.models import NetworkConfig, OccupancyConfig, network_config, network_from_config
+from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig, network_config, network_from_config
 from ossnet.planning import measure, predict
 from ossnet.sampling.grid import working_shape
-from ossnet.sizing import grid_multiple, size_network
+from ossnet.sizing import size_network
 
 
 def measure_models(
@@ -77,7 +77,7 @@ def configure(name: str, shape: Shape, settings: NetworksBenchmarkConfig) -> Con
     sized = settings.dataset != "none"
     model = network_config(name, dataset=settings.dataset if sized else None)
     model = model if sized else size_network(model, shape)
-    working = working_shape(shape, multiple=grid_multiple(model))
+    working = working_shape(shape, multiple=model.grid_multiple)
     _refuse_single_cell(model, shape, working)
     return Config(model=model).replace(
         {
@@ -91,8 +91,8 @@ def configure(name: str, shape: Shape, settings: NetworksBenchmarkConfig) -> Con
 
 
 def _refuse_single_cell(model: NetworkConfig, shape: Shape, working: Shape) -> None:
-    axes = 3 if isinstance(model, OccupancyConfig) else model.spatial_dims
-    multiple = grid_multiple(model)
+    axes = model.spatial_dims if isinstance(model, DenseConfig) else 3
+    multiple = model.grid_multiple
     if math.prod(edge // multiple for edge in working[:axes]) < 2:
         msg = (
             f"shape {shape_name(shape)}: too small for {model.name}, which would shrink it to one cell; "

@@ -10,8 +10,8 @@ from torch import nn
 
 from ossnet.benchmarks.timer import DeviceTimer, fastest
 from ossnet.config import Config
-from ossnet.inference.methods.sliding_window import unet_logits
-from ossnet.models import OccupancyNetwork, UNet, network_from_config
+from ossnet.inference.methods.sliding_window import dense_logits
+from ossnet.models import DenseNetwork, OccupancyNetwork, network_from_config
 from ossnet.models.precision import autocast
 from ossnet.planning.dummy_batch import dummy_batch
 from ossnet.sampling.batches import Batch, PointBatch
@@ -118,9 +118,9 @@ def _inference(
         latent = network.encode(batch.encoder_input)
         points = batch.coordinates, batch.patches, batch.grid_shape
         return partial(network.decode, latent, *points), batch.places
-    assert isinstance(network, UNet)
+    assert isinstance(network, DenseNetwork)
     shape = config.sampling.working_shape
     assert shape is not None
     image = torch.rand(config.model.in_channels, *shape, device=device)
-    work = partial(unet_logits, network, image, sampling=config.sampling, settings=config.inference)
+    work = partial(dense_logits, network, image, sampling=config.sampling, settings=config.inference)
     return work, image[0].numel()

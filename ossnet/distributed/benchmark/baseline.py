@@ -12,8 +12,8 @@ from typing import Any
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.benchmark.results import TrialRow
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
-from ossnet.distributed.tuning.search_space import NETWORK, Space, configure
+from ossnet.distributed.tuning.config import EarlyStoppingConfig
+from ossnet.distributed.tuning.search_space import NETWORK, Space, apply_overrides
 from ossnet.metric_names import EPOCH, MEMORY, VAL_DICE
 
 
@@ -91,4 +91,4 @@ def _trial(config: dict[str, Any], kit: BaselineContext) -> None:
     store = Store.open(Path(kit.store))
     changes = {name: value for name, value in config.items() if "." in name or name == NETWORK}
     path = Path(kit.folder) / f"{tune.get_context().get_trial_id()}.json"
-    run_training(configure(Config.from_json(kit.base), changes, store), store, reporter=_Reporter(path))
+    run_training(apply_overrides(Config.from_json(kit.base), changes, store), store, reporter=_Reporter(path))

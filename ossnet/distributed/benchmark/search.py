@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning.config import EarlyStoppingConfig
 from ossnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ossnet.data import Store
     from ossnet.distributed.benchmark.results import SearchBenchmarkResult, SearchRow
     from ossnet.distributed.tuning.search_space import Space
+    from ossnet.distributed.tuning.study import StudySpec
 
 _PHANTOM: dict[str, Any] = {"cases": 16, "shape": (24, 24, 20), "modalities": ("FLAIR",)}
 _BASE: dict[str, Any] = {
@@ -25,7 +26,7 @@ _BASE: dict[str, Any] = {
     "optimizer.name": "adamw",
     "optimizer.schedule": "cosine",
 }
-_DRAWS = 48  # random configurations that the budget is set by
+_SAMPLES = 48  # random configurations that the budget is set by
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,21 @@ class BenchmarkTask:
 
 
 def compare(
-    settings: SearchBenchmarkConfig, output: Path, *, command: str, progress: Callable[["SearchRow"], None]
+    settings: SearchBenchmarkConfig,
+    output: Path,
+    *,
+    command: str,
+    run_study: Callable[["StudySpec"], object],
+    progress: Callable[["SearchRow"], None],
 ) -> "SearchBenchmarkResult":
-    """Search a space in each way with each seed on a small phantom, one trial at a time.
+    """Search a space by each method with each seed on a small phantom, one trial at a time.
 
-    The ways take turns, so that a busy machine slows all of them alike.
+    The methods take turns, so that a busy machine slows all of them equally.
+
+    Args:
+        command: what is recorded as the command of the result.
+        run_study: runs one of our studies.
+        progress: called with each row.
 
     Raises:
         UserError: a fault in the space file, or a study without a result.
@@ -85,23 +96,26 @@ def compare(
     from ossnet.distributed.benchmark.results import STATISTIC, SearchBenchmarkResult
     from ossnet.distributed.cluster.connection import connect
     from ossnet.distributed.tracking.actor import version_tags
-    from ossnet.distributed.tuning.feasibility import PeakEstimator
-    from ossnet.distributed.tuning.search_space import Space, configure, draws
+    from ossnet.distributed.tuning.search_space import Space, apply_overrides, sample_points
+    from ossnet.planning.estimator import PeakEstimator
 
     output = output.absolute()
     with connect(cpus=1):
         store = _phantom(output)
         base = Config.preset("oss-net-c", store).replace(_BASE)
         space = Space(settings.space)
-        forecast = PeakEstimator(workers=1)
-        peaks = [forecast.gib(configure(base, changes, store)) for _, changes in draws(space, count=_DRAWS)]
+        estimator = PeakEstimator(workers=1)
+        peaks = [
+            estimator.gib(apply_overrides(base, changes, store))
+            for _, changes in sample_points(space, count=_SAMPLES)
+        ]
         budget = float(np.quantile(peaks, settings.share))
         rows = []
         for seed in range(settings.seeds):
             entry = BenchmarkTask(
                 space, base.replace({"training.seed": seed}), store, settings.trials, seed, output
             )
-            for search in (partial(_ours, budget_gib=budget), _recipe):
+            for search in (partial(_ours, budget_gib=budget, run_study=run_study), _recipe):
                 rows.append(search(entry))
                 progress(rows[-1])
     return SearchBenchmarkResult(
@@ -121,38 +135,36 @@ def compare(
     )
 
 
-def _ours(entry: BenchmarkTask, budget_gib: float) -> "SearchRow":
+def _ours(entry: BenchmarkTask, budget_gib: float, run_study: Callable[["StudySpec"], object]) -> "SearchRow":
     from ossnet.distributed.benchmark.results import OURS, SearchRow, TrialRow
-    from ossnet.distributed.launch import launch_study
     from ossnet.distributed.tracking.client import TrackingConfig
     from ossnet.distributed.tuning.config import OptimizationConfig
-    from ossnet.distributed.tuning.storage import DATABASE, METRICS, TuningStudy
-    from ossnet.distributed.tuning.trial_counts import dice_of
+    from ossnet.distributed.tuning.result import dice_of
+    from ossnet.distributed.tuning.storage import METRICS, TuningStudy
+    from ossnet.distributed.tuning.study import StudySpec
     from ossnet.metric_names import COST, MEMORY
 
-    name, goals = f"ossnet-{entry.seed}", OptimizationConfig(budget_gib=budget_gib)
-    launch_study(
-        entry.space.path,
-        entry.base,
-        entry.store,
+    name = f"ossnet-{entry.seed}"
+    spec = StudySpec(
         name=name,
+        space=entry.space,
+        base=entry.base,
+        store=entry.store,
         output=entry.output / name,
         tracking=TrackingConfig.at(entry.output, name),
         trials=entry.trials,
-        workers=1,
-        early_stopping=EarlyStoppingConfig(),
-        max_time_s=None,
-        goals=goals,
+        optimization=OptimizationConfig(budget_gib=budget_gib),
     )
-    notebook = TuningStudy.at(entry.output / name / DATABASE, name, goals)
-    started = notebook.started()
+    run_study(spec)
+    study = TuningStudy.open_or_create(spec.database, name, spec.optimization)
+    started = study.started_trials()
     rows = []
     for trial in started:
         known = trial.user_attrs[METRICS]
         dice = dice_of(trial) if trial.intermediate_values else None
         spent = known.get(COST, 0.0)
         rows.append(TrialRow(dice, known.get(MEMORY), spent, spent))
-    return SearchRow(OURS, entry.seed, len(notebook.seen()) - len(started), tuple(rows))
+    return SearchRow(OURS, entry.seed, len(study.suggested_trials()) - len(started), tuple(rows))
 
 
 def _recipe(entry: BenchmarkTask) -> "SearchRow":

@@ -1,6 +1,5 @@
-"""One way to a Ray cluster: the one we are told of, else one of our own that ends with the job."""
+"""The connection to a Ray cluster: that of `RAY_ADDRESS`, else a local one that ends with the job."""
 
-import json
 import logging
 import os
 import socket
@@ -13,20 +12,18 @@ from ossnet.errors import UserError
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a submitted job
 
-AUTOSCALED = "OSSNET_AUTOSCALED_NODES"  # where the head of an autoscaling cluster says what may come
-
 _DEFAULTS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s is paid at every report
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
-    "RAY_AIR_NEW_OUTPUT": "0",  # the other one prints tables whatever it is told
+    "RAY_AIR_NEW_OUTPUT": "0",  # the other one prints tables at any verbosity
     "RAY_USAGE_STATS_ENABLED": "0",
-    "MALLOC_ARENA_MAX": "1",  # or the threads of one trial after another each keep what they had freed
+    "MALLOC_ARENA_MAX": "1",  # or the threads of each trial keep the memory that they have freed
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has it all
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # not every epoch validates
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a failed trial has one line of ours, and its file
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # we print one line for a failed trial; its file has the rest
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-_EMBEDDED = {  # what only a cluster of several nodes has use for: it costs seconds a run
+_EMBEDDED = {  # of use to clusters of several nodes only; costs seconds a run
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
@@ -70,32 +67,17 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
 
 
 def submitted() -> bool:
-    """Whether this process is the driver of a submitted job, in a copy of the working directory."""
+    """Whether this process drives a submitted job, which runs in a copy of the working directory."""
     return SUBMITTED in os.environ
 
 
 def output_root() -> Path:
-    """Where relative outputs go: here; for a submitted job `~/ossnet`, as Ray deletes its folder."""
+    """The folder of relative outputs: here; for a submitted job `~/ossnet`, as Ray deletes its folder."""
     return Path.home() / "ossnet" if submitted() else Path.cwd()
 
 
-def nodes() -> list[dict[str, float]]:
-    """The resources of every living node, and of those that the autoscaler may yet add (`AUTOSCALED`)."""
-    import ray
-
-    living: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    kinds = json.loads(os.environ.get(AUTOSCALED, "[]"))
-    to_come = [kind["resources"] for kind in kinds for _ in range(kind["count"])]
-    for node in living:
-        alike = (each for each in to_come if all(node.get(name) == each.get(name) for name in ("CPU", "GPU")))
-        found = next(alike, None)
-        if found is not None:
-            to_come.remove(found)
-    return living + to_come
-
-
 def _start(cpus: int | None) -> None:
-    """Start a cluster here. Ray gives itself 30 s for that, which a busy machine may need more than once."""
+    """Start a local cluster; Ray gives itself 30 s, which a busy machine may need more than once."""
     import ray
 
     for attempt in range(_ATTEMPTS):
@@ -129,7 +111,7 @@ def _attach(address: str) -> None:
             runtime_env=None if submitted() else package,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(_unreachable(address, error)) from error
+        raise _unreachable(address, error) from error
 
 
 def _probe(address: str) -> None:
@@ -140,11 +122,13 @@ def _probe(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
-        raise UserError(_unreachable(address, error)) from error
+        raise _unreachable(address, error) from error
 
 
-def _unreachable(address: str, error: Exception) -> str:
-    return (
-        f"RAY_ADDRESS {address}: no cluster to be reached there ({str(error).splitlines()[0]}): "
-        "give HOST:6379, and where the cluster asks for a token set RAY_AUTH_MODE=token"
+def _unreachable(address: str, error: Exception) -> UserError:
+    return UserError(
+        f"RAY_ADDRESS {address}",
+        expected="a Ray cluster",
+        found=f"none to be reached there ({str(error).splitlines()[0]})",
+        remedy="give HOST:6379, and where the cluster asks for a token set RAY_AUTH_MODE=token",
     )

@@ -1,4 +1,4 @@
-"""What training workers and trials ask the cluster for, and whether it can ever be given."""
+"""What training workers and trials request from the cluster, and whether it can ever be given."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ class WorkerResources:
 
     cpus: int
     gpus: float = 0
-    """Whole ones, or a part of one."""
+    """A whole number of GPUs, or a fraction of one."""
 
     def as_ray(self) -> dict[str, float]:
         """As Ray's resource request."""
         return {"CPU": float(self.cpus)} | ({"GPU": float(self.gpus)} if self.gpus else {})
 
     def fits(self, node: Node) -> int:
-        """How many such workers a node has room for; a part never lies on two GPUs."""
-        places = int(node.get("CPU", 0)) // self.cpus
+        """How many such workers a node has the capacity for; a fraction never lies on two GPUs."""
+        slots = int(node.get("CPU", 0)) // self.cpus
         gpus = int(node.get("GPU", 0))
         if 0 < self.gpus < 1:
-            return min(places, gpus * int(1 / self.gpus + 1e-9))
-        return min(places, int(gpus // self.gpus)) if self.gpus else places
+            return min(slots, gpus * int(1 / self.gpus + 1e-9))
+        return min(slots, int(gpus // self.gpus)) if self.gpus else slots
 
     def __str__(self) -> str:
         parts = [f"{self.cpus} CPU{'s' * (self.cpus > 1)}"]
@@ -45,18 +45,18 @@ class GpuSharing:
 
     gpu_gib: float
     cpus: float
-    """For each GPU, on the node that has the fewest."""
+    """CPUs for each GPU, on the node that has the fewest."""
 
     @property
     def capacity_gib(self) -> float:
-        """The largest peak of living tensors that a whole GPU suffices for."""
+        """The largest peak of allocated memory that a whole GPU suffices for."""
         return (self.gpu_gib * GIB - MARGIN.fixed) / MARGIN.factor / GIB
 
-    def share(self, peak_gib: float) -> WorkerResources:
-        """What a trial of this predicted peak asks for: a part of a GPU, and as large a part of its CPUs."""
+    def resources_for(self, peak_gib: float) -> WorkerResources:
+        """What a trial of this predicted peak requests: the same fraction of a GPU and of its CPUs."""
         needed = MARGIN.needed(round(peak_gib * GIB)) / (self.gpu_gib * GIB)
-        part = min(ceil(needed * _PARTS) / _PARTS, 1)
-        return WorkerResources(min(_LOADING_CPUS, max(1, int(self.cpus * part))), part)
+        fraction = min(ceil(needed * _PARTS) / _PARTS, 1)
+        return WorkerResources(min(_LOADING_CPUS, max(1, int(self.cpus * fraction))), fraction)
 
 
 @dataclass(frozen=True)
@@ -64,24 +64,27 @@ class TrialPlacement:
     """Trials on a cluster: what each of a trial's workers holds, and how many trials run side by side."""
 
     workers: int
-    share: WorkerResources
-    """At most, where trials share GPUs."""
+    resources: WorkerResources
+    """What each worker holds; where trials share GPUs, at most."""
     concurrent: int
-    packing: GpuSharing | None = None
+    sharing: GpuSharing | None = None
+    """None where each worker has whole GPUs, or none."""
 
-    def asks(self, peak_gib: float | None) -> WorkerResources:
-        """What a worker of a trial with this predicted peak asks for."""
-        return self.share if self.packing is None or peak_gib is None else self.packing.share(peak_gib)
+    def resources_for(self, peak_gib: float | None) -> WorkerResources:
+        """What a worker of a trial with this predicted peak requests."""
+        if self.sharing is None or peak_gib is None:
+            return self.resources
+        return self.sharing.resources_for(peak_gib)
 
     def __str__(self) -> str:
-        if self.packing is not None:
-            return f"sharing GPUs of {self.packing.gpu_gib:.3g} GiB by what each is predicted to need"
-        each = f"{self.workers} workers of {self.share}" if self.workers > 1 else f"{self.share}"
+        if self.sharing is not None:
+            return f"sharing GPUs of {self.sharing.gpu_gib:.3g} GiB by what each is predicted to need"
+        each = f"{self.workers} workers of {self.resources}" if self.workers > 1 else f"{self.resources}"
         return f"{self.concurrent} at a time on {each}"
 
 
 def plan_run(nodes: Sequence[Node], workers: int) -> WorkerResources:
-    """The share of each worker of a run that has the cluster to itself: a GPU each, or all the CPUs.
+    """What each worker of a run that has the cluster to itself holds: a GPU each, or all the CPUs.
 
     Raises:
         UserError: the workers can never all be placed; says the arithmetic.
@@ -89,45 +92,54 @@ def plan_run(nodes: Sequence[Node], workers: int) -> WorkerResources:
     gpus = 1 if total(nodes, "GPU") else 0
     most = int(max((node.get("CPU", 0) for node in nodes), default=0))
     for cpus in range(min(most, _LOADING_CPUS) if gpus else most, 0, -1):
-        share = WorkerResources(cpus, gpus)
-        if room(nodes, share) >= workers:
-            return share
-    raise UserError(_refusal(nodes, workers, WorkerResources(1, gpus)))
+        resources = WorkerResources(cpus, gpus)
+        if capacity(nodes, resources) >= workers:
+            return resources
+    raise _cannot_place(nodes, workers, WorkerResources(1, gpus))
 
 
 def plan_trials(nodes: Sequence[Node], workers: int, *, gpu_gib: float | None = None) -> TrialPlacement:
-    """Many small trials side by side: a GPU or a part of one, or one CPU, a worker.
+    """Place many small trials side by side: a GPU or a fraction of one, or one CPU, a worker.
 
     Args:
         gpu_gib: memory of the smallest GPU, where it is known: then trials of one worker share GPUs. (The
-            workers of one trial cannot: NCCL refuses two ranks on one GPU.)
+            workers of one trial cannot: NCCL rejects two ranks on one GPU.)
 
     Raises:
         UserError: not even one trial can ever be placed; says the arithmetic.
     """
     if total(nodes, "GPU"):
-        shares = [WorkerResources(cpus, 1) for cpus in range(_LOADING_CPUS, 0, -1)]
-        share = max(shares, key=lambda each: room(nodes, each))  # the first of equals has the most CPUs
+        choices = [WorkerResources(cpus, 1) for cpus in range(_LOADING_CPUS, 0, -1)]
+        resources = max(
+            choices, key=lambda each: capacity(nodes, each)
+        )  # the first of equals has the most CPUs
     else:
-        share = WorkerResources(1)
-    places = room(nodes, share)
-    if places < workers:
-        raise UserError(_refusal(nodes, workers, share))
-    if gpu_gib is None or workers > 1 or not share.gpus:
-        return TrialPlacement(workers=workers, share=share, concurrent=places // workers)
+        resources = WorkerResources(1)
+    slots = capacity(nodes, resources)
+    if slots < workers:
+        raise _cannot_place(nodes, workers, resources)
+    if gpu_gib is None or workers > 1 or not resources.gpus:
+        return TrialPlacement(workers=workers, resources=resources, concurrent=slots // workers)
     cpus = min(node["CPU"] / node["GPU"] for node in nodes if node.get("GPU", 0) and node.get("CPU", 0) >= 1)
-    packing = GpuSharing(gpu_gib, cpus)
-    if packing.capacity_gib <= 0:
-        msg = f"a GPU of {gpu_gib:.3g} GiB has no room for any trial: {MARGIN} is more: use a larger one"
-        raise UserError(msg)
+    sharing = GpuSharing(gpu_gib, cpus)
+    if sharing.capacity_gib <= 0:
+        raise UserError(
+            f"a GPU of {gpu_gib:.3g} GiB",
+            expected="room for a trial",
+            found=f"less than the margin alone ({MARGIN})",
+            remedy="use a larger GPU",
+        )
     return TrialPlacement(
-        1, packing.share(packing.capacity_gib), room(nodes, WorkerResources(1, 1 / _PARTS)), packing
+        workers=1,
+        resources=sharing.resources_for(sharing.capacity_gib),
+        concurrent=capacity(nodes, WorkerResources(1, 1 / _PARTS)),
+        sharing=sharing,
     )
 
 
-def room(nodes: Sequence[Node], share: WorkerResources) -> int:
-    """How many workers fit at once; one never spans two nodes."""
-    return sum(share.fits(node) for node in nodes)
+def capacity(nodes: Sequence[Node], resources: WorkerResources) -> int:
+    """How many workers with these resources fit at once; one never spans two nodes."""
+    return sum(resources.fits(node) for node in nodes)
 
 
 def total(nodes: Sequence[Node], resource: str) -> float:
@@ -135,9 +147,11 @@ def total(nodes: Sequence[Node], resource: str) -> float:
     return sum(node.get(resource, 0) for node in nodes)
 
 
-def _refusal(nodes: Sequence[Node], workers: int, share: WorkerResources) -> str:
+def _cannot_place(nodes: Sequence[Node], workers: int, resources: WorkerResources) -> UserError:
     have = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
-    return (
-        f"{workers} workers of {share} each can never be placed: the {len(nodes)} nodes have {have}, "
-        f"room for {room(nodes, share)}: ask for fewer workers or a larger cluster"
+    return UserError(
+        "workers",
+        expected=f"room for {workers} workers of {resources} each",
+        found=f"room for {capacity(nodes, resources)}, as the {len(nodes)} nodes have {have}",
+        remedy="ask for fewer workers or a larger cluster",
     )

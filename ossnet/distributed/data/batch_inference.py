@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ossnet.config_tree import from_dict, to_dict
-from ossnet.distributed.cluster.connection import connect, nodes
+from ossnet.distributed.cluster.connection import connect
+from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import WorkerResources, plan_run
 from ossnet.errors import UserError
 from ossnet.inference.batch.cache import PredictionResult

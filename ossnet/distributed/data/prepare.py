@@ -17,7 +17,8 @@ from ossnet.data.prepare.plan import PrepareConfig, PreparePlan, check_problems,
 from ossnet.data.prepare.progress import progress
 from ossnet.data.store.case_file import write_case
 from ossnet.data.store.store import Manifest
-from ossnet.distributed.cluster.connection import connect, nodes, output_root
+from ossnet.distributed.cluster.connection import connect, output_root
+from ossnet.distributed.cluster.nodes import nodes
 from ossnet.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,20 +1,20 @@
-"""How a training ended that another try would end the same way."""
+"""Failures that another try would repeat."""
 
 import os
 
 from ossnet.errors import OutOfMemory, UserError
-from ossnet.metric_names import MISTAKE, OUT_OF_MEMORY
+from ossnet.metric_names import ERROR, OUT_OF_MEMORY
 
 
 def permanent_failure(error: Exception) -> dict[str, str | float] | None:
-    """The end as a result; None for a loss that another try may mend."""
+    """The last result of a training that failed for good; None for a loss that another try may fix."""
     if isinstance(error, OutOfMemory):
-        return {MISTAKE: str(error), OUT_OF_MEMORY: _capacity_gib()}
-    return {MISTAKE: str(error)} if isinstance(error, UserError | FloatingPointError) else None
+        return {ERROR: str(error), OUT_OF_MEMORY: _capacity_gib()}
+    return {ERROR: str(error)} if isinstance(error, UserError | FloatingPointError) else None
 
 
 def _capacity_gib() -> float:
-    """What this process's device has in all."""
+    """The whole memory of this process's device in GiB."""
     import torch
 
     if torch.cuda.is_available():

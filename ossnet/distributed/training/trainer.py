@@ -16,7 +16,7 @@ from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.failures import permanent_failure
 from ossnet.distributed.training.reporters import TrainReporter
 from ossnet.errors import UserError
-from ossnet.metric_names import EPOCH, MISTAKE, RESUMED, VAL_DICE, told
+from ossnet.metric_names import EPOCH, ERROR, RESUMED, VAL_DICE, metrics_summary
 from ossnet.sampling.sampler import check_batch
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from ossnet.distributed.tracking.client import Tracker
 
+RUN_SCHEMA = 2
+"""Version of what a run's folder holds, in its `run.json`."""
 _RUN = "train"
 _LOST_WORKERS = 3  # how often a run starts again from its checkpoint
 _FAILED_STARTS = 2  # Ray's own default tries to place workers for ever
@@ -41,6 +43,8 @@ class TrainSpec:
     run: str
     """The run's id in the tracker."""
     tracker: "ActorHandle[Tracker]"
+    predicted_gib: float | None = None
+    """Predicted peak of a training step of one worker; None where it has yet to be predicted."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,9 @@ class TrainResult:
     """Of the checkpoint."""
     checkpoint: Path
 
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
-        return {**told(self.metrics), "checkpoint": self.checkpoint}
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows by their names."""
+        return {**metrics_summary(self.metrics), "checkpoint": self.checkpoint}
 
     def to_dict(self) -> dict[str, Any]:
         """For machines."""
@@ -67,7 +71,7 @@ def fit(
     output: Path,
     job: TrainSpec,
     workers: int,
-    share: WorkerResources,
+    resources: WorkerResources,
 ) -> TrainResult:
     """Train with Ray Train; a run that is already in `output` goes on from its last checkpoint.
 
@@ -80,9 +84,11 @@ def fit(
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "run.json").write_text(json.dumps({"id": job.run}))
+    (output / "run.json").write_text(json.dumps({"schema": RUN_SCHEMA, "id": job.run}))
     (output / "config.json").write_text(config.to_json())
-    result = trainer(config, store, job=job, workers=workers, share=share, name=_RUN, storage=output).fit()
+    result = trainer(
+        config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output
+    ).fit()
     return _keep_best(result, output / "checkpoint")
 
 
@@ -92,7 +98,7 @@ def trainer(
     *,
     job: TrainSpec,
     workers: int,
-    share: WorkerResources,
+    resources: WorkerResources,
     name: str,
     storage: Path,
     callbacks: Sequence["UserCallback"] = (),
@@ -103,9 +109,9 @@ def trainer(
 
     return TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "cpus": share.cpus, "gpus": workers * share.gpus},
+        train_loop_config={"job": job, "cpus": resources.cpus, "gpus": workers * resources.gpus},
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=share.gpus > 0, resources_per_worker=share.as_ray()
+            num_workers=workers, use_gpu=resources.gpus > 0, resources_per_worker=resources.as_ray()
         ),
         run_config=RunConfig(
             name=name,
@@ -141,6 +147,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 references=shard_references(get_dataset_shard("references")),
                 resume_from=folder,
                 device=str(get_device()),
+                predicted_gib=job.predicted_gib,
             )
     except Exception as error:
         end = permanent_failure(error)
@@ -164,9 +171,9 @@ def _resumed() -> Iterator[Path | None]:
 
 def _keep_best(result: "Result", target: Path) -> TrainResult:
     """Copy the best checkpoint by validation Dice (without validation, the last) aside, then to its place."""
-    mistake = (result.return_value or {}).get(MISTAKE)
-    if mistake:
-        raise UserError(mistake)
+    error = (result.return_value or {}).get(ERROR)
+    if error:
+        raise UserError(error)
     scored = [kept for kept in result.best_checkpoints if VAL_DICE in kept[1]]
     last = max(result.best_checkpoints, key=lambda kept: kept[1][EPOCH])
     checkpoint, metrics = max(scored, key=lambda kept: kept[1][VAL_DICE], default=last)

@@ -108,7 +108,9 @@ class OptimizationConfig:
         if self.sampler == "gp":
             return samplers.GPSampler(seed=stream, n_startup_trials=1, **constraints)
         if self.sampler == "nsga2":
-            return samplers.NSGAIISampler(seed=stream, population_size=max(4, self.n_startup_trials), **constraints)
+            return samplers.NSGAIISampler(
+                seed=stream, population_size=max(4, self.n_startup_trials), **constraints
+            )
         return samplers.TPESampler(
             seed=stream,
             n_startup_trials=1,

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
@@ -19,7 +20,7 @@ from ossnet.distributed.tuning.storage import (
 )
 from ossnet.distributed.tuning.trial import TrialEnd, trial_title
 from ossnet.errors import UserError
-from ossnet.evaluation.intervals import ConfidenceInterval
+from ossnet.evaluation.intervals import student_interval
 from ossnet.metric_names import ERROR, VAL_DICE, metrics_summary
 from ossnet.output.atomic_write import atomic_folder
 
@@ -85,8 +86,8 @@ class StudyResult:
     """What the sampler chose for the best trial, by the names in the space."""
     metrics: Mapping[str, float]
     """Metrics of the best trial; over several seeds, their means."""
-    dice: ConfidenceInterval
-    """Dice of the best trial over its seeds."""
+    dice: tuple[float, ...]
+    """Dice of each seed of the best trial."""
     checkpoint: Path | None
     """Checkpoint of the best trial, if it came to one; of several seeds the best one's."""
     run: str
@@ -123,7 +124,7 @@ class StudyResult:
             title=trial_title(best.number, best.user_attrs[NETWORK_NAME]),
             params=best.params,
             metrics=metrics,
-            dice=ConfidenceInterval.of([each[VAL_DICE] for each in seeds.values()] or [metrics[VAL_DICE]]),
+            dice=tuple(each[VAL_DICE] for each in seeds.values()) or (metrics[VAL_DICE],),
             checkpoint=_keep_checkpoint(
                 latest_checkpoint(output, best.number, seed, run), output / "checkpoint"
             ),
@@ -139,8 +140,10 @@ class StudyResult:
         if counts.infeasible or counts.rejected:
             trials += f", {counts.infeasible} over budget, {counts.rejected} rejected as too large"
         best = {"best trial": f"{self.title} ({params})", **metrics_summary(self.metrics)}
-        if self.dice.half_width is not None:
-            best["Dice"] = str(self.dice)
+        interval = student_interval(self.dice)
+        if interval is not None:
+            mean, half_width = f"{fmean(self.dice):.4f}", f"{interval.half_width:.4f}"
+            best["Dice"] = f"{mean} ± {half_width} ({len(self.dice)} seeds)"
         registered = {} if self.model is None else {"registered as": self.model}
         return {**best, "checkpoint": self.checkpoint, **registered, "trials": trials}
 
@@ -155,7 +158,9 @@ class StudyResult:
             "rejected": counts.rejected,
         }
         best = {"name": self.title, "params": dict(self.params), "metrics": dict(self.metrics)}
-        dice = {"mean": self.dice.mean, "half_width": self.dice.half_width, "count": self.dice.count}
+        interval = student_interval(self.dice)
+        half_width = None if interval is None else interval.half_width
+        dice = {"mean": fmean(self.dice), "half_width": half_width, "count": len(self.dice)}
         found = {"checkpoint": self.checkpoint, "model": self.model}
         return {"best": best | {"dice": dice}, **found, "trials": trials}
 
@@ -164,7 +169,9 @@ def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """The best Dice among the trials that finished; if none did, among those that were validated."""
     feasible = [trial for trial in trials if is_feasible(trial) and trial.state != TrialState.FAIL]
     finished = [trial for trial in feasible if trial.state == TrialState.COMPLETE]
-    validated = [trial for trial in feasible if trial.state == TrialState.PRUNED and trial.intermediate_values]
+    validated = [
+        trial for trial in feasible if trial.state == TrialState.PRUNED and trial.intermediate_values
+    ]
     return max(finished or validated, key=dice_of, default=None)
 
 

@@ -80,7 +80,7 @@ class StudySearch(Searcher):
         self._store_root = spec.store.root
         self._optimization, self._trials = spec.optimization, spec.trials
         self._concurrent = placement.concurrent
-        capacity_gib = None if placement.packing is None else placement.packing.capacity_gib
+        capacity_gib = None if placement.sharing is None else placement.sharing.capacity_gib
         limits = [each for each in (spec.optimization.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
         self._estimator, self._monitor = estimator, monitor
@@ -276,9 +276,7 @@ class StudySearch(Searcher):
         if len(ended) >= self._optimization.seeds:
             self._tell_complete(seed_run.trial, ended)
         elif seed_run.seed == 0:
-            self._waiting.extend(
-                SeedRun(seed_run.trial, seed) for seed in range(1, self._optimization.seeds)
-            )
+            self._waiting.extend(SeedRun(seed_run.trial, seed) for seed in range(1, self._optimization.seeds))
 
     def _tell_pruned(self, seed_run: SeedRun, outcome: TrialOutcome) -> None:
         """A training was stopped. Optuna takes the last intermediate value for the trial's."""

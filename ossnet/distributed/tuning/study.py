@@ -152,7 +152,7 @@ def run_study(
 
 def resources_for(placement: TrialPlacement, config: Mapping[str, Any]) -> dict[str, float]:
     """Ray's resource request of a trial with this configuration of Ray Tune."""
-    return placement.asks(TrialSpec.from_dict(config).expected_gib).as_ray()
+    return placement.resources_for(TrialSpec.from_dict(config).expected_gib).as_ray()
 
 
 def _tuner(

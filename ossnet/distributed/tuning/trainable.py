@@ -88,7 +88,7 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
             predicted_gib=spec.predicted_gib,
         ),
         workers=context.placement.workers,
-        share=context.placement.share,
+        resources=context.placement.resources,
         name=spec.run,
         storage=Path(context.output) / WORKERS_FOLDER,
         callbacks=[TuneReportCallback()],

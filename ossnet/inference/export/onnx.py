@@ -20,7 +20,7 @@ from ossnet.config_tree import to_dict
 from ossnet.errors import UserError
 from ossnet.inference.predictor import Predictor
 from ossnet.inference.query.grid import prediction_grid
-from ossnet.models import OccupancyNetwork, UNet
+from ossnet.models import DenseNetwork, OccupancyNetwork
 from ossnet.models.exportable import PlainDecoder, PlainEncoder
 from ossnet.output.atomic_write import atomic_write
 from ossnet.sampling.grid import Shape
@@ -53,9 +53,9 @@ def export_onnx(predictor: Predictor, output: Path) -> list[Path]:
         msg = f"onnx: expected the packages onnx and onnxscript, found no {missing[0]}: install ossnet[onnx]"
         raise UserError(msg)
     network = copy.deepcopy(predictor.network).cpu().float().eval()
-    assert isinstance(network, OccupancyNetwork | UNet)
+    assert isinstance(network, OccupancyNetwork | DenseNetwork)
     shape = prediction_grid(network.config, (1, 1, 1), predictor.sampling.working_shape)
-    graphs = _of_unet(network, shape) if isinstance(network, UNet) else _of_occupancy(network, shape)
+    graphs = _of_dense(network, shape) if isinstance(network, DenseNetwork) else _of_occupancy(network, shape)
     written = [_write(output / f"{name}.onnx", graph) for name, graph in graphs.items()]
     written.append(output / "network.json")
     about = {
@@ -70,7 +70,7 @@ def export_onnx(predictor: Predictor, output: Path) -> list[Path]:
     return written
 
 
-def _of_unet(network: UNet, shape: Shape) -> dict[str, _Graph]:
+def _of_dense(network: DenseNetwork, shape: Shape) -> dict[str, _Graph]:
     dims = network.config.spatial_dims
     image = torch.zeros(1, network.config.in_channels, *shape[:dims])
     return {"network": _Graph(network, {"image": image}, ["logits"])}

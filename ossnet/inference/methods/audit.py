@@ -29,11 +29,12 @@ class Audit:
     @property
     def bound(self) -> float:
         """With 95 % confidence the share of wrong ones among the skipped is below (Clopper and Pearson)."""
-        from scipy.stats import beta
+        from scipy.stats import binomtest
 
         if self.drawn == self.skipped:
             return self.wrong / self.skipped if self.skipped else 0.0
-        return float(beta.ppf(CONFIDENCE, self.wrong + 1, self.drawn - self.wrong))
+        test = binomtest(self.wrong, self.drawn, alternative="less")
+        return float(test.proportion_ci(CONFIDENCE, method="exact").high)
 
 
 def audit(decided: VoxelState, points: int, seed: int = 0) -> Audit:

@@ -1,4 +1,4 @@
-"""Dense prediction with a U-Net: the whole grid, or windows of the size it was trained on, or slices.
+"""Prediction with a dense network: the whole grid, or windows of the size it was trained on, or slices.
 
 Letters: B batch, C channels, K logits, X Y Z voxel axes in nibabel's order.
 """
@@ -9,13 +9,17 @@ from torch import Tensor
 
 from ossnet.inference.config import InferenceConfig
 from ossnet.inference.query.grid import prediction_grid
-from ossnet.models import UNet
+from ossnet.models import DenseNetwork
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import offset, pad
 
 
-def unet_logits(
-    network: UNet, image: Float[Tensor, "C X Y Z"], *, sampling: SamplingConfig, settings: InferenceConfig
+def dense_logits(
+    network: DenseNetwork,
+    image: Float[Tensor, "C X Y Z"],
+    *,
+    sampling: SamplingConfig,
+    settings: InferenceConfig,
 ) -> Float[Tensor, "K X Y Z"]:
     """Logits of every voxel; the network sees frame, crops and slices as it did in training."""
     shape = image.shape[1:]
@@ -34,7 +38,7 @@ def unet_logits(
 
 
 def _windowed(
-    network: UNet, image: Float[Tensor, "B C *grid"], window: tuple[int, ...] | None, overlap: float
+    network: DenseNetwork, image: Float[Tensor, "B C *grid"], window: tuple[int, ...] | None, overlap: float
 ) -> Float[Tensor, "B K *grid"]:
     if window is None or all(edge >= length for edge, length in zip(window, image.shape[2:], strict=True)):
         return network(image)

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ossnet.data.labels.codes import MOST_REGIONS
-from ossnet.models import OccupancyNetwork, UNet
+from ossnet.models import DenseNetwork, OccupancyNetwork
 
 
 def check_supported(network: nn.Module) -> bool:
@@ -20,8 +20,10 @@ def check_supported(network: nn.Module) -> bool:
     Raises:
         ValueError: a network of another kind, or one of more regions than a code holds.
     """
-    if not isinstance(network, OccupancyNetwork | UNet):
-        msg = f"expected an OccupancyNetwork or a UNet of ossnet.models, found {type(network).__name__}"
+    if not isinstance(network, OccupancyNetwork | DenseNetwork):
+        msg = (
+            f"expected an OccupancyNetwork or a DenseNetwork of ossnet.models, found {type(network).__name__}"
+        )
         raise ValueError(msg)
     config = network.config
     if config.overlapping and config.classes > MOST_REGIONS:

@@ -65,9 +65,7 @@ class QueryGrid:
 
 def prediction_grid(config: NetworkConfig, shape: Sequence[int], working: Shape | None) -> Shape:
     """The working shape, widened where the volume is larger to a multiple that the encoder halves evenly."""
-    multiple = 1
-    if isinstance(config, OccupancyConfig):
-        multiple = config.encoder_downscale * 2 ** len(config.encoder_channels)
+    multiple = config.grid_multiple if isinstance(config, OccupancyConfig) else 1
     if working is None:
         working = (multiple, multiple, multiple)
     x, y, z = (

@@ -1,9 +1,9 @@
-"""Augmentation of a case before points are drawn: the paper's by default, and others by their strength.
+"""Augmentation of a case before points are drawn: the paper's by default, others by strength or by name.
 
 Letters: C channels, X Y Z voxel axes in nibabel's order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,31 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ossnet.config_tree import did_you_mean
+from ossnet.errors import UserError
+from ossnet.plugins import Group
 from ossnet.sampling.transforms.affine import warp
 from ossnet.sampling.transforms.intensity import IntensityParams, NoisePool, apply_changes
+
+Transform = Callable[
+    [np.ndarray, np.ndarray, Sequence[float], torch.Generator], tuple[np.ndarray, np.ndarray]
+]
+"""A transform from a package: of the image `[C X Y Z]`, the label `[X Y Z]` (codes), the spacing in mm and a
+seeded generator; the new image and label, of the same shapes. The given arrays are read-only, and the label
+is returned as it was given where it stays."""
+
+
+def _check_plugin(_: str, value: object) -> Transform:
+    if not callable(value):
+        raise ValueError(f"expected a function of image, label, spacing and generator, found {value!r}")
+    return value
+
+
+_PLUGINS = Group(
+    "ossnet.transforms",
+    check=_check_plugin,
+    built_in=("flip", "brightness", "noise", "rotation", "scale", "gamma", "bias_field", "modality_dropout"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,12 +63,19 @@ class AugmentationConfig:
     """Multiply a modality, above its smallest value, by a smooth field up to e^bias_field or its inverse."""
     modality_dropout: float = 0.0
     """Chance of each modality to be blanked; one is always left."""
+    extra: tuple[str, ...] = ()
+    """Transforms of installed packages to apply after these, by name."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be applied, naming the field."""
         for name in ("brightness", "noise", "rotation", "gamma", "bias_field"):
             if not 0 <= getattr(self, name) < float("inf"):
                 msg = f"{name}: expected 0 or a positive number, found {getattr(self, name)}"
+                raise ValueError(msg)
+        for name in self.extra:
+            if name not in _PLUGINS.plugins():
+                known = _PLUGINS.plugins()
+                msg = f"extra: {did_you_mean('transform', name, known)}; install the package it is in"
                 raise ValueError(msg)
         for name, below in (("probability", 1.0001), ("scale", 1), ("modality_dropout", 1)):
             if not 0 <= getattr(self, name) < below:
@@ -92,6 +122,10 @@ class Augmenter:
             image, label = warp(image, label, spacing, degrees=turn or (0, 0, 0), scale=scale)
         if changes.any:
             image = apply_changes(image, changes, generator)
+        for name in self._config.extra:
+            if self._applies(1, generator):
+                image, changed = _transform(name, image, label, spacing, generator)
+                warped, label = warped or changed is not label, changed
         axes = tuple(axis + 1 for axis in mirrored)
         return AugmentedCase(np.flip(image, axes), np.flip(label, mirrored), mirrored, warped)
 
@@ -134,6 +168,29 @@ class Augmenter:
             noise_deviation=config.noise,
             kept=kept,
         )
+
+
+def _transform(
+    name: str, image: np.ndarray, label: np.ndarray, spacing: Sequence[float], generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Apply a package's transform; the given label itself where that stays.
+
+    Raises:
+        UserError: it gives other shapes than it was given.
+    """
+    given = image.view(), label.view()
+    for array in given:
+        array.flags.writeable = False
+    new_image, new_label = _PLUGINS.plugins()[name](*given, spacing, generator)
+    if new_image.shape != image.shape or new_label.shape != label.shape:
+        raise UserError(
+            f"transform {name}",
+            expected=f"an image {image.shape} and a label {label.shape}",
+            found=f"{new_image.shape} and {new_label.shape}",
+            remedy="repair it, or leave it out of augmentation.extra",
+        )
+    same = new_label is given[1]
+    return new_image.astype(image.dtype, copy=False), label if same else new_label.astype(label.dtype)
 
 
 def _signed(shape: Sequence[int], generator: torch.Generator) -> Tensor:

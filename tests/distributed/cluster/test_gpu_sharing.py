@@ -1,4 +1,4 @@
-"""Trials that share GPUs, as Ray places them: pretended GPUs on a cluster of its own."""
+"""Trials that share GPUs, as Ray places them: fake GPUs on a cluster of its own."""
 
 import json
 import subprocess
@@ -24,8 +24,9 @@ from functools import partial
 from pathlib import Path
 import ray
 from ray import tune
-from ossnet.distributed.cluster.connection import connect, nodes
-from ossnet.distributed.cluster.gpu_sharing import TrialResources, FullGpuOnRetry, min_gpu_memory_gib
+from ossnet.distributed.cluster.connection import connect
+from ossnet.distributed.cluster.gpu_sharing import TrialResources, FullGpuOnRetry
+from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_trials
 from ossnet.distributed.tuning.study import _asks
 
@@ -40,12 +41,12 @@ def trial(config):
     while config["number"] < 4 and len(list(folder.iterdir())) < 4:  # all four, side by side
         assert time.monotonic() < patience
         time.sleep(0.1)
-    told = {"number": config["number"], "cpus": held.cpus, "gpus": held.gpus}
-    tune.report(told | {"device": os.environ["CUDA_VISIBLE_DEVICES"]})
+    report = {"number": config["number"], "cpus": held.cpus, "gpus": held.gpus}
+    tune.report(report | {"device": os.environ["CUDA_VISIBLE_DEVICES"]})
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False)
 with connect():
-    unknown = min_gpu_memory_gib()  # pretended GPUs have no memory to be asked for
+    unknown = min_gpu_memory_gib()  # fake GPUs have no memory to be asked for
     plan = plan_trials(nodes(), 1, gpu_gib=8)
     peaks = [2.5, 2.5, 2.5, 2.5, 2.5, 6.0]
     spaces = [{"number": number, "expected_gib": peak} for number, peak in enumerate(peaks)]
@@ -67,8 +68,9 @@ import ray
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.tuning.feasibility import PeakEstimator
-from ossnet.distributed.cluster.connection import connect, nodes
+from ossnet.distributed.cluster.connection import connect
 from ossnet.distributed.tuning.storage import TuningStudy
+from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import plan_trials
 from ossnet.distributed.tracking.actor import start_tracker
 from ossnet.distributed.tuning.study import StudySpec, search, write_report
@@ -107,11 +109,11 @@ def script(text: str, *arguments: object) -> str:
 
 
 @pytest.mark.slow
-def test_ray_places_trials_by_parts_of_gpus_and_a_lost_one_goes_on_alone(tmp_path: Path) -> None:
+def test_ray_places_trials_by_parts_of_gpus_and_a_lost_one_continues_alone(tmp_path: Path) -> None:
     (tmp_path / "begun").mkdir()
-    told = json.loads(script(PLACED, tmp_path / "begun", tmp_path / "ray").splitlines()[-1])
-    assert told["unknown"] is None
-    rows: dict[int, dict[str, Any]] = {row.pop("number"): row for row in told["rows"]}
+    placed = json.loads(script(PLACED, tmp_path / "begun", tmp_path / "ray").splitlines()[-1])
+    assert placed["unknown"] is None
+    rows: dict[int, dict[str, Any]] = {row.pop("number"): row for row in placed["rows"]}
     for number in range(4):
         assert (rows[number]["cpus"], rows[number]["gpus"]) == (1, 0.5)  # 2.5 GiB and the margin, of 8 GiB
     assert sorted(rows[number]["device"] for number in range(4)) == ["0", "0", "1", "1"]
@@ -119,7 +121,7 @@ def test_ray_places_trials_by_parts_of_gpus_and_a_lost_one_goes_on_alone(tmp_pat
         assert (rows[number]["cpus"], rows[number]["gpus"]) == (2, 1.0)
 
 
-def test_what_no_gpu_has_room_for_is_told_to_the_sampler_and_replaced(
+def test_what_no_gpu_has_room_for_is_reported_to_the_sampler_and_replaced(
     tiny: Config, store: Store, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(SPACE)
@@ -142,8 +144,8 @@ def test_what_no_gpu_has_room_for_is_told_to_the_sampler_and_replaced(
     begun = [search.suggest(str(number)) for number in range(12)]
     assert {each["params"]["width"] for each in begun if isinstance(each, dict)} == {16, 32}
     assert all(isinstance(each, dict) and each["expected_gib"] <= room for each in begun)
-    refused = [each for each in study.seen() if each.user_attrs.get("infeasible") == "predicted"]
-    assert {each.params["width"] for each in refused} == {2**10}
+    rejected = [each for each in study.seen() if each.user_attrs.get("infeasible") == "predicted"]
+    assert {each.params["width"] for each in rejected} == {2**10}
     assert len(study.started()) == 12
 
 

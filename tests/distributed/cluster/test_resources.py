@@ -1,10 +1,10 @@
-"""What workers and trials ask for: always something that can be given, or a refusal with the arithmetic."""
+"""What workers and trials request: always something that can be given, or an error with the arithmetic."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.distributed.cluster.resources import WorkerResources, plan_run, plan_trials, room
+from ossnet.distributed.cluster.resources import WorkerResources, capacity, plan_run, plan_trials
 from ossnet.errors import UserError
 from ossnet.planning.budget import MARGIN
 
@@ -16,16 +16,16 @@ CLUSTERS = st.lists(
 
 
 @given(nodes=CLUSTERS, workers=st.integers(1, 20))
-def test_a_run_gets_what_fits_or_is_refused(nodes: list[dict[str, float]], workers: int) -> None:
+def test_a_run_gets_what_fits_or_is_rejected(nodes: list[dict[str, float]], workers: int) -> None:
     gpus = any(node["GPU"] for node in nodes)
     smallest = WorkerResources(1, int(gpus))
-    if room(nodes, smallest) < workers:
+    if capacity(nodes, smallest) < workers:
         with pytest.raises(UserError, match=f"{workers} workers of {smallest}"):
             plan_run(nodes, workers)
         return
-    share = plan_run(nodes, workers)
-    assert room(nodes, share) >= workers
-    assert share.gpus == gpus
+    resources = plan_run(nodes, workers)
+    assert capacity(nodes, resources) >= workers
+    assert resources.gpus == gpus
 
 
 @given(nodes=CLUSTERS, workers=st.integers(1, 6))
@@ -35,8 +35,8 @@ def test_trials_side_by_side_fit(nodes: list[dict[str, float]], workers: int) ->
     except UserError:
         return
     assert plan.concurrent >= 1
-    assert plan.concurrent * workers <= room(nodes, plan.share)
-    assert plan.share.gpus == any(node["GPU"] for node in nodes)
+    assert plan.concurrent * workers <= capacity(nodes, plan.resources)
+    assert plan.resources.gpus == any(node["GPU"] for node in nodes)
 
 
 @given(
@@ -51,41 +51,45 @@ def test_a_trial_gets_the_part_of_a_gpu_that_it_needs_and_can_always_be_placed(
         plan = plan_trials(nodes, 1, gpu_gib=gpu_gib)
     except UserError:
         return
-    share = plan.asks(peak_gib)
-    assert 1 <= room(nodes, share) <= plan.concurrent
-    if plan.packing is None:
+    resources = plan.resources_for(peak_gib)
+    assert 1 <= capacity(nodes, resources) <= plan.concurrent
+    if plan.sharing is None:
         assert not any(node["GPU"] for node in nodes)
         return
-    assert 0 < share.gpus <= 1
-    assert share.gpus * 20 == pytest.approx(round(share.gpus * 20))  # processes of like shares are reused
-    if peak_gib <= plan.packing.capacity_gib:
-        assert MARGIN.needed(round(peak_gib * 2**30)) <= share.gpus * gpu_gib * 2**30 * (1 + 1e-9)
+    assert 0 < resources.gpus <= 1
+    assert resources.gpus * 20 == pytest.approx(
+        round(resources.gpus * 20)
+    )  # processes with equal shares are reused
+    if peak_gib <= plan.sharing.capacity_gib:
+        assert MARGIN.needed(round(peak_gib * 2**30)) <= resources.gpus * gpu_gib * 2**30 * (1 + 1e-9)
     else:
-        assert share.gpus == 1
+        assert resources.gpus == 1
 
 
 def test_small_trials_share_a_gpu_and_large_ones_do_not() -> None:
     machine = [{"CPU": 16.0, "GPU": 2.0}]
     plan = plan_trials(machine, 1, gpu_gib=24)
-    assert plan.packing is not None
-    assert plan.asks(1.0) == WorkerResources(1, 0.1)  # 1.15 GiB and 0.8 GB for its context are 8 % of 24 GiB
-    assert plan.asks(5.0) == WorkerResources(2, 0.3)
-    assert plan.asks(20.0) == WorkerResources(4, 1)
-    assert plan.asks(None) == WorkerResources(4, 1)
-    assert [room(machine, plan.asks(gib)) for gib in (1.0, 5.0, 20.0)] == [16, 6, 2]
-    assert plan.packing.capacity_gib == pytest.approx(20.2, abs=0.1)
+    assert plan.sharing is not None
+    assert plan.resources_for(1.0) == WorkerResources(
+        1, 0.1
+    )  # 1.15 GiB and 0.8 GB for its context are 8 % of 24 GiB
+    assert plan.resources_for(5.0) == WorkerResources(2, 0.3)
+    assert plan.resources_for(20.0) == WorkerResources(4, 1)
+    assert plan.resources_for(None) == WorkerResources(4, 1)
+    assert [capacity(machine, plan.resources_for(gib)) for gib in (1.0, 5.0, 20.0)] == [16, 6, 2]
+    assert plan.sharing.capacity_gib == pytest.approx(20.2, abs=0.1)
 
 
 def test_the_workers_of_a_trial_take_whole_gpus_each() -> None:
     machine = [{"CPU": 16.0, "GPU": 4.0}]
     plan = plan_trials(machine, 2, gpu_gib=24)
-    assert (plan.packing, plan.share, plan.concurrent) == (None, WorkerResources(4, 1), 2)
-    assert plan.asks(1.0) == WorkerResources(4, 1)
+    assert (plan.sharing, plan.resources, plan.concurrent) == (None, WorkerResources(4, 1), 2)
+    assert plan.resources_for(1.0) == WorkerResources(4, 1)
 
 
-def test_a_gpu_without_room_for_anything_is_refused() -> None:
+def test_a_gpu_without_room_for_anything_is_rejected() -> None:
     with pytest.raises(
-        UserError, match=r"a GPU of 0\.5 GiB has no room for any trial: 1\.15 x peak \+ 0\.8 GB"
+        UserError, match=r"a GPU of 0\.5 GiB: .* less than the margin alone \(1\.15 x peak \+ 0\.8 GB\)"
     ):
         plan_trials([{"CPU": 2.0, "GPU": 1.0}], 1, gpu_gib=0.5)
 
@@ -102,15 +106,15 @@ def test_on_gpus_a_worker_takes_one_and_a_few_cpus() -> None:
     cluster = [{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}]
     assert plan_run(cluster, 4) == WorkerResources(4, 1)
     assert plan_run(cluster, 6) == WorkerResources(2, 1)
-    assert plan_trials(cluster, 1).share == WorkerResources(
+    assert plan_trials(cluster, 1).resources == WorkerResources(
         2, 1
-    )  # six places, where four CPUs each would leave five
+    )  # six slots, where four CPUs each would leave five
 
 
-def test_the_refusal_says_the_arithmetic() -> None:
-    with pytest.raises(UserError) as refusal:
+def test_the_error_says_the_arithmetic() -> None:
+    with pytest.raises(UserError) as rejected:
         plan_trials([{"CPU": 2.0}, {"CPU": 16.0, "GPU": 1.0}], 2)
-    assert str(refusal.value) == (
-        "2 workers of 4 CPUs and 1 GPU each can never be placed: the 2 nodes have 2 CPUs and 0 GPUs, "
-        "16 CPUs and 1 GPUs, room for 1: ask for fewer workers or a larger cluster"
+    assert str(rejected.value) == (
+        "workers: expected room for 2 workers of 4 CPUs and 1 GPU each, found room for 1, as the 2 nodes "
+        "have 2 CPUs and 0 GPUs, 16 CPUs and 1 GPUs; ask for fewer workers or a larger cluster"
     )

@@ -9,13 +9,13 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.launch import launch_study
 from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning import study as search
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 
 TRIALS = 200
 QUARTER = TRIALS // 4

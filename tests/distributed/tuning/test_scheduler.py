@@ -4,10 +4,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 from ray.tune.schedulers import TrialScheduler
 
 from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.metric_names import MEMORY
 

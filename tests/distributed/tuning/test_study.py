@@ -12,13 +12,13 @@ import pytest
 import ray
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.placement_groups import remove_orphaned_groups
 from ossnet.distributed.launch import launch_study
 from ossnet.distributed.tracking.client import TrackingConfig
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 from ossnet.distributed.tuning.study import StudyResult
 from ossnet.errors import UserError
 from ossnet.training.checkpoint import check_checkpoint
