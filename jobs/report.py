@@ -27,7 +27,7 @@ def main() -> None:
     from ossnet.distributed.reports import page, runs
 
     name = options.experiment or demo.study(SPACES / "networks.py")
-    output, tracking = launch.places(options.output or cli.new_folder("report"), name)
+    output, tracking = launch.resolve_output(options.output or cli.new_folder("report"), name)
     rows = runs.read_rows(tracking)
     study = page.summarize_last_study(tracking, rows)
     files = page.write_files(rows, output, title=name, study=study)

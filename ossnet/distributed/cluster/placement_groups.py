@@ -1,8 +1,9 @@
 """Resources that nested trainers leave behind when their trial is stopped from outside.
 
 Ray keeps a placement group until its creator and the creator's job are gone. A stopped trial's training
-controller dies, but its job is the whole study: unless they are removed its workers' CPUs and GPUs stay taken and the
-next trial waits forever. Ray's own cleaner needs the dashboard and fails beside a second cluster.
+controller dies, but its job is the whole study: unless they are removed its workers' CPUs and GPUs stay
+taken and the next trial waits forever. Ray's own cleaner needs the dashboard and
+fails next to a second cluster.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""What the driver of a study does as trials come and go: MLflow runs are opened and closed, progress is logged."""
+"""What a study's driver does as trials start and end: MLflow runs open and close, progress is logged."""
 
 import logging
 import time

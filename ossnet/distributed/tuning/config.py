@@ -1,4 +1,4 @@
-"""What a study optimizes, within what budget, by which of Optuna's samplers, and which trials it stops early."""
+"""What a study optimizes, within what budget, by which sampler, and which trials it stops early."""
 
 import warnings
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the driver of a study knows of its trainings: the searcher writes it, scheduler and callbacks read it."""
+"""What a study's driver knows of its trainings: the searcher writes it, scheduler and callbacks read it."""
 
 import time
 from collections.abc import Mapping

@@ -167,8 +167,8 @@ class StudyResult:
 
 def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """The best Dice among the trials that finished; if none did, among those that were validated."""
-    feasible = [trial for trial in trials if is_feasible(trial) and trial.state != TrialState.FAIL]
-    finished = [trial for trial in feasible if trial.state == TrialState.COMPLETE]
+    candidates = [trial for trial in trials if is_feasible(trial) and trial.state != TrialState.FAIL]
+    finished = [trial for trial in candidates if trial.state == TrialState.COMPLETE]
     validated = [
         trial for trial in feasible if trial.state == TrialState.PRUNED and trial.intermediate_values
     ]

@@ -58,9 +58,8 @@ class EarlyStoppingScheduler(FIFOScheduler):
             return TrialScheduler.CONTINUE
         epoch = int(result[EPOCH])
         stop = self.should_stop(spec.number, epoch, result[VAL_DICE])
-        self._curves.setdefault(spec.number, {}).setdefault(
-            epoch, result[VAL_DICE]
-        )  # the first report counts
+        # the first report of an epoch counts
+        self._curves.setdefault(spec.number, {}).setdefault(epoch, result[VAL_DICE])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def should_stop(self, number: int, epoch: int, dice: float) -> bool:

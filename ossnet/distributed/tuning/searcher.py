@@ -1,4 +1,4 @@
-"""Optuna behind Ray Tune: what fits the memory is suggested, and the study learns how every trial truly ended."""
+"""Optuna behind Ray Tune: what fits the memory is suggested, and the study learns how every trial ended."""
 
 import logging
 from collections import deque

@@ -49,7 +49,7 @@ class TuningStudy(optuna.Study):
 
     @property
     def direction(self) -> StudyDirection:
-        """Direction of the first objective, by which stopped trials are compared: Optuna has none for several."""
+        """Direction of the first objective, for comparing stopped trials: Optuna has none for several."""
         return self.directions[0]
 
     @classmethod
