@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from ossnet.data import Geometry, Scan, Task
-from ossnet.data.imaging.checks import check_finite
 from ossnet.data.imaging.geometry import to_canonical
+from ossnet.data.imaging.nifti import check_finite
 from ossnet.data.imaging.normalization import foreground, normalize
 from ossnet.data.imaging.preprocessing import crop_geometry, to_spacing
 from ossnet.errors import UserError
@@ -39,7 +39,7 @@ def scan_from_array(
     geometry = geometry.resampled_to(task.spacing)
     image = np.empty((voxels.shape[3], *geometry.working_shape), np.float32)
     for target, values, kind in zip(image, volumes, task.normalizations, strict=True):
-        channel = np.ascontiguousarray(to_canonical(values[geometry.kept], geometry), np.float32)
+        channel = np.ascontiguousarray(to_canonical(values[geometry.crop_slices], geometry), np.float32)
         check_finite(channel[None], path=_IN_MEMORY)
         target[...] = to_spacing(channel, geometry, kind, task)
         normalize(target, kind)

@@ -24,6 +24,7 @@ from ossnet.inference.methods.audit import Audit
 from ossnet.inference.query.grid import QueryGrid, with_spacing
 from ossnet.inference.temperature import read_temperature
 from ossnet.inference.volume import predict_volume
+from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, network_from_config
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
@@ -123,7 +124,7 @@ class Predictor:
         _check_spacing(saved.model, spacing)
         network = network_from_config(saved.model)
         load_weights(folder, network)
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        place = resolve_device(device)
         network.to(place).eval()
         maybe_compile(compiled, network)
         settings = saved.inference

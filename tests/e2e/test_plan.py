@@ -41,8 +41,8 @@ def test_a_space_for_machines(run_job: Job, tmp_path: Path) -> None:
     (line,) = done.stdout.splitlines()
     printed = json.loads(line)
     assert printed["budget"] == 2**30
-    assert len(printed["outlooks"]) == 3
-    assert printed["shares"] == {"8GB": 1.0, "budget": 1.0}
+    assert len(printed["estimates"]) == 3
+    assert printed["fitting_fractions"] == {"8GB": 1.0, "budget": 1.0}
 
 
 @pytest.mark.parametrize(

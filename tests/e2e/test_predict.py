@@ -281,7 +281,7 @@ def test_evaluate(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None
     done = job("evaluate", *options, "--split", "all")
     assert done.returncode == 0, done.stderr
     assert "10 (all)" in done.stdout
-    assert f"jobs/predict.py --checkpoint {checkpoint}" in done.stdout
+    assert f"ossnet predict --checkpoint {checkpoint}" in done.stdout
 
 
 def test_what_evaluate_refuses(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_what_voxels_tell_is_set_aside_or_fatal(run, scans, tmp_path, spoil, exp
     assert result["cases"] == 2
     assert expected in result["set_aside"]["phantom_001"]
     (line,) = errors.splitlines()
-    assert line.startswith("set aside: ")
+    assert line.startswith("excluded: ")
     assert expected in line
 
 
@@ -173,7 +173,7 @@ def test_options_and_closing_words(run, study, tmp_path):
     )
     assert code == 0
     assert "3 (2 training, 1 validation, 0 test)" in output
-    assert f"Next: python jobs/train.py --data {store}" in output
+    assert f"Next: ossnet train --data {store}" in output
     task = Store.open(store).task
     assert (task.spacing, task.labels) == ((2.0, 2.0, 2.0), {"foreground": 1})
     code, output, _ = run(

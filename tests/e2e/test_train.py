@@ -40,7 +40,7 @@ def test_train_go_on_and_judge(
     assert logged["memory/peak_reserved_gib"] == pytest.approx(peak.reserved_gib, rel=0.02)
     assert logged["memory/predicted_gib"] == pytest.approx(peak.allocated_gib, rel=0.02)
     assert logged["memory/allocator_retries"] == logged["memory/allocator_out_of_memory"] == 0
-    for told in ("Dice", "peak memory", "mlflow ui --backend-store-uri", "Next: python jobs/evaluate.py"):
+    for told in ("Dice", "peak memory", "mlflow ui --backend-store-uri", "Next: ossnet evaluate"):
         assert told in done.stdout
     again = run_job("train", *options, "--epochs", "2")
     assert again.returncode == 2
@@ -89,7 +89,7 @@ def test_the_commands_told_for_a_study_of_one_case_work(
     done = run_job("prepare", "--source", "scans", "--output", "store")
     for more in ([*tiny_network, "--epochs", "1", "--sampling.points", "64"], []):
         assert done.returncode == 0, done.stderr
-        told = shlex.split(done.stdout.partition("Next: python jobs/")[2])
-        done = run_job(Path(told[0]).stem, *told[1:], *more)
+        told = shlex.split(done.stdout.partition("Next: ossnet ")[2])
+        done = run_job(told[0], *told[1:], *more)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "runs" / "train" / "evaluation" / "summary.json").read_text())["cases"] == 1

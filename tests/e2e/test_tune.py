@@ -69,7 +69,7 @@ def test_a_study(
         "peak memory",
         f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db",
     )
-    assert all(text in done.stdout for text in (*lines, "Next: python jobs/report.py --experiment rates"))
+    assert all(text in done.stdout for text in (*lines, "Next: ossnet report --experiment rates"))
     check_checkpoint(tmp_path / "study" / "checkpoint")
     config = Config.from_json(tmp_path / "study" / "checkpoint" / "config.json")
 

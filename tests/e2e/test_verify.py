@@ -70,7 +70,7 @@ def test_a_healthy_study_in_words(run_job, tmp_path):
         r"BraTS-GLI-00001-000 +BraTS-GLI-00001 +20 x 18 x 16 +1 x 1 x 1 +LPS +int16", done.stdout
     )
     assert "0 errors, 0 warnings" in done.stdout
-    assert "Next: python jobs/prepare.py --source" in done.stdout
+    assert "Next: ossnet prepare --source" in done.stdout
     (page,) = (tmp_path / "runs").glob("verify-*/verification.html")
     assert "None." in page.read_text()
 
@@ -114,7 +114,7 @@ def test_a_page_that_cannot_be_written_costs_the_page_only(run_job, tmp_path):
     assert done.returncode == 2
     assert "20 x 18 x 16" in done.stdout
     (line,) = done.stderr.splitlines()
-    assert "verification.html: cannot be written" in line
+    assert "verification.html: expected a file that can be written" in line
 
 
 def test_names_that_are_markup_stay_names(run_job, tmp_path):

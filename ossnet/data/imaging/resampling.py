@@ -1,4 +1,5 @@
-"""Resampling between two grids that cover the same box, edge to edge, a plane at a time to spare memory.
+"""Resampling between two grids that cover the same box, edge to edge, a plane at a time to spare memory, and
+from the working grid back to a file's own.
 
 Images are interpolated linearly or by cubic splines; labels class by class, so that no value arises that is
 none of theirs. The through-plane axis of a strongly anisotropic scan is taken from the nearest plane, as in
@@ -13,7 +14,7 @@ from math import prod
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
-from ossnet.data.imaging.geometry import Shape
+from ossnet.data.imaging.geometry import Geometry, Shape, from_canonical
 from ossnet.data.labels.task import Interpolation
 
 ANISOTROPIC = 3.0
@@ -65,7 +66,7 @@ def interpolate(
 
 
 def interpolation_memory(old: Shape, new: Shape, *, coarse: int | None) -> int:
-    """Bytes that `interpolate` takes at most beside the array it is given, the result included."""
+    """Bytes that `interpolate` takes at most in addition to the array it is given, the result included."""
     if old == new:
         return 0
     passes = {_only(coarse, old, new), (_only(coarse, old, new)[0], *new[1:]), new}
@@ -102,6 +103,25 @@ def keep_zeros(image: Float32[np.ndarray, "X Y Z"], before: Float32[np.ndarray, 
     x, y, z = (_nearest_places(old, new) for old, new in zip(before.shape, image.shape, strict=True))
     for target, place in zip(image, x, strict=True):
         target[before[place][np.ix_(y, z)] == 0] = 0
+
+
+def restore(labels: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Shaped[np.ndarray, "X Y Z"]:
+    """Bring labels on the working grid back to the file's grid.
+
+    They are taken from the nearest voxel where the grid was resampled, and are 0 where it was cut off.
+
+    Raises:
+        ValueError: the array does not have the working shape of the geometry.
+    """
+    if labels.shape != geometry.working_shape:
+        msg = f"expected the working shape {geometry.working_shape}, found {labels.shape}"
+        raise ValueError(msg)
+    part = from_canonical(nearest(labels, geometry.canonical_shape), geometry)
+    if geometry.box is None:
+        return np.ascontiguousarray(part)
+    whole = np.zeros(geometry.shape, labels.dtype)
+    whole[geometry.crop_slices] = part
+    return whole
 
 
 def _zoom(plane: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, UInt8
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_REGIONS = 8
+MAX_REGIONS = 8
 
 Voxels = TypeVar("Voxels", np.ndarray, "Tensor")
 Regions = Mapping[str, Sequence[str]]

@@ -1,4 +1,4 @@
-"""Searches side by side: ours under a memory budget, and the usual recipe of Ray's documentation."""
+"""Compare searches: ours under a memory budget, and the usual recipe of Ray's documentation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,27 +39,27 @@ class SearchBenchmarkConfig:
     """Trials of a study."""
     seeds: int = 3
     """Studies of each search."""
-    share: float = 1 / 3
-    """Share of random configurations that the memory budget is set to fit."""
+    feasible_fraction: float = 1 / 3
+    """Fraction of random configurations that the memory budget is set to fit."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be compared, naming the option.
+        """Check the options.
 
         Raises:
-            UserError: a number below 1, or a share that is none.
+            UserError: a number is below 1, or the fraction is none.
         """
         for option in ("trials", "seeds"):
             if getattr(self, option) < 1:
-                msg = f"{option}: expected at least 1, found {getattr(self, option)}"
-                raise UserError(msg)
-        if not 0 < self.share < 1:
-            msg = f"share: expected a share between 0 and 1, found {self.share}"
-            raise UserError(msg)
+                raise UserError(option, expected="at least 1", found=str(getattr(self, option)))
+        if not 0 < self.feasible_fraction < 1:
+            raise UserError(
+                "feasible-fraction", expected="a fraction between 0 and 1", found=str(self.feasible_fraction)
+            )
 
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """What every way searches with one seed."""
+    """What both methods search with one seed."""
 
     space: "Space"
     base: "Config"
@@ -79,7 +79,7 @@ def compare(
 ) -> "SearchBenchmarkResult":
     """Search a space by each method with each seed on a small phantom, one trial at a time.
 
-    The methods take turns, so that a busy machine slows all of them equally.
+    The methods take turns, so that a busy machine slows both of them equally.
 
     Args:
         command: what is recorded as the command of the result.
@@ -87,7 +87,7 @@ def compare(
         progress: called with each row.
 
     Raises:
-        UserError: a fault in the space file, or a study without a result.
+        UserError: the space file has a fault, or a study has no result.
     """
     import numpy as np
 
@@ -109,14 +109,14 @@ def compare(
             estimator.gib(apply_overrides(base, changes, store))
             for _, changes in sample_points(space, count=_SAMPLES)
         ]
-        budget = float(np.quantile(peaks, settings.share))
+        budget = float(np.quantile(peaks, settings.feasible_fraction))
         rows = []
         for seed in range(settings.seeds):
-            entry = BenchmarkTask(
+            task = BenchmarkTask(
                 space, base.replace({"training.seed": seed}), store, settings.trials, seed, output
             )
-            for search in (partial(_ours, budget_gib=budget, run_study=run_study), _recipe):
-                rows.append(search(entry))
+            for search in (partial(_run_candidate, budget_gib=budget, run_study=run_study), _run_baseline):
+                rows.append(search(task))
                 progress(rows[-1])
     return SearchBenchmarkResult(
         processor=processor(),
@@ -135,8 +135,10 @@ def compare(
     )
 
 
-def _ours(entry: BenchmarkTask, budget_gib: float, run_study: Callable[["StudySpec"], object]) -> "SearchRow":
-    from ossnet.distributed.benchmark.results import OURS, SearchRow, TrialRow
+def _run_candidate(
+    task: BenchmarkTask, budget_gib: float, run_study: Callable[["StudySpec"], object]
+) -> "SearchRow":
+    from ossnet.distributed.benchmark.results import CANDIDATE, SearchRow, TrialRow
     from ossnet.distributed.tracking.client import TrackingConfig
     from ossnet.distributed.tuning.config import OptimizationConfig
     from ossnet.distributed.tuning.result import dice_of
@@ -144,15 +146,15 @@ def _ours(entry: BenchmarkTask, budget_gib: float, run_study: Callable[["StudySp
     from ossnet.distributed.tuning.study import StudySpec
     from ossnet.metric_names import COST, MEMORY
 
-    name = f"ossnet-{entry.seed}"
+    name = f"ossnet-{task.seed}"
     spec = StudySpec(
         name=name,
-        space=entry.space,
-        base=entry.base,
-        store=entry.store,
-        output=entry.output / name,
-        tracking=TrackingConfig.at(entry.output, name),
-        trials=entry.trials,
+        space=task.space,
+        base=task.base,
+        store=task.store,
+        output=task.output / name,
+        tracking=TrackingConfig.at(task.output, name),
+        trials=task.trials,
         optimization=OptimizationConfig(budget_gib=budget_gib),
     )
     run_study(spec)
@@ -160,24 +162,24 @@ def _ours(entry: BenchmarkTask, budget_gib: float, run_study: Callable[["StudySp
     started = study.started_trials()
     rows = []
     for trial in started:
-        known = trial.user_attrs[METRICS]
+        metrics = trial.user_attrs[METRICS]
         dice = dice_of(trial) if trial.intermediate_values else None
-        spent = known.get(COST, 0.0)
-        rows.append(TrialRow(dice, known.get(MEMORY), spent, spent))
-    return SearchRow(OURS, entry.seed, len(study.suggested_trials()) - len(started), tuple(rows))
+        spent = metrics.get(COST, 0.0)
+        rows.append(TrialRow(dice, metrics.get(MEMORY), spent, spent))
+    return SearchRow(CANDIDATE, task.seed, len(study.suggested_trials()) - len(started), tuple(rows))
 
 
-def _recipe(entry: BenchmarkTask) -> "SearchRow":
+def _run_baseline(task: BenchmarkTask) -> "SearchRow":
     from ossnet.distributed.benchmark.baseline import BaselineContext, search
-    from ossnet.distributed.benchmark.results import RECIPE, SearchRow
+    from ossnet.distributed.benchmark.results import BASELINE, SearchRow
 
-    folder = entry.output / f"recipe-{entry.seed}"
+    folder = task.output / f"recipe-{task.seed}"
     folder.mkdir(parents=True)
-    kit = BaselineContext(entry.base.to_json(), str(entry.store.root), str(folder))
+    context = BaselineContext(task.base.to_json(), str(task.store.root), str(folder))
     rows = search(
-        entry.space, kit, trials=entry.trials, seed=entry.seed, early_stopping=EarlyStoppingConfig()
+        task.space, context, trials=task.trials, seed=task.seed, early_stopping=EarlyStoppingConfig()
     )
-    return SearchRow(RECIPE, entry.seed, 0, tuple(rows))
+    return SearchRow(BASELINE, task.seed, 0, tuple(rows))
 
 
 def _phantom(output: Path) -> "Store":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from ossnet.distributed._ray import last_result
-from ossnet.distributed.tracking.actor import settle
+from ossnet.distributed.tracking.actor import flush
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.result import TrialCounts
@@ -93,7 +93,7 @@ class MLflowCallback(Callback):
 
     def flush(self) -> None:
         """Wait until all is written."""
-        settle(self._calls, self._tracker)
+        flush(self._calls, self._tracker)
 
     def _close(self, trial: "Trial", outcome: TrialOutcome, tags: Mapping[str, str] | None = None) -> None:
         if trial.trial_id in self._closed:

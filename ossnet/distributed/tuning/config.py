@@ -25,14 +25,13 @@ class EarlyStoppingConfig:
     """Which trials continue."""
 
     algorithm: Literal["asha", "median", "none"] = "asha"
-    """asha: rungs lie at `grace_period` and then `reduction_factor` times as far each, and a trial continues
-    from a rung if it is among the best one in `reduction_factor` that reached it so far (Li et al., 2020).
-    median: a trial continues while its best is not below the median of the others' means so far (Golovin et
-    al., 2017)."""
+    """asha: a trial continues from a rung if it is among the best one in `reduction_factor` that reached it
+    so far (Li et al., 2020). median: a trial continues while its best is not below the median of the others'
+    means so far (Golovin et al., 2017)."""
     grace_period: int | None = None
     """Epochs that every trial gets; by default until its first validation."""
     reduction_factor: int = 2
-    """One trial in so many continues from a rung, and each rung lies so many times as far as the last."""
+    """Of asha: each rung lies so many times as far as the one before, the first at `grace_period`."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
-from ossnet.distributed.training.failures import permanent_failure
 from ossnet.distributed.training.reporters import TuneReporter
-from ossnet.distributed.training.trainer import TrainSpec, trainer
+from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.storage import WORKERS_FOLDER
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.metric_names import ERROR, OUT_OF_MEMORY, RESUMED

@@ -1,20 +1,13 @@
 """Which files are which case: from what a person points at to a list of images a scan, in task order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet.data import Source, Task, read_source
 from ossnet.data.imaging.nifti import SUFFIXES, read_header, stem
+from ossnet.data.layouts.modalities import modality_name
 from ossnet.errors import UserError
-
-_SPELLINGS = {
-    "flair": ("flair", "t2f"),
-    "t1w": ("t1w", "t1", "t1n"),
-    "t1gd": ("t1gd", "t1ce", "t1c"),
-    "t2w": ("t2w", "t2"),
-}
-"""Names of MR modalities as MSD and the generations of BraTS write them."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +117,10 @@ def _recognize(path: Path, task: Task) -> tuple[str, int | None]:
 
 
 def _place(modality: str, modalities: Sequence[str]) -> int | None:
-    names = set(_spellings(modality))
-    return next((place for place, each in enumerate(modalities) if names & set(_spellings(each))), None)
-
-
-def _spellings(modality: str) -> Iterator[str]:
-    lower = modality.lower()
-    yield lower
-    for known in _SPELLINGS.values():
-        if lower in known:
-            yield from known
+    wanted = modality_name(modality).lower()
+    return next(
+        (place for place, each in enumerate(modalities) if modality_name(each).lower() == wanted), None
+    )
 
 
 def _is_image(path: Path) -> bool:

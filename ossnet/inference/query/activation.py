@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ossnet.data.labels.codes import MOST_REGIONS
+from ossnet.data.labels.codes import MAX_REGIONS
 from ossnet.models import DenseNetwork, OccupancyNetwork
 
 
@@ -26,8 +26,8 @@ def check_supported(network: nn.Module) -> bool:
         )
         raise ValueError(msg)
     config = network.config
-    if config.overlapping and config.classes > MOST_REGIONS:
-        msg = f"expected at most {MOST_REGIONS} overlapping regions, found {config.classes}"
+    if config.overlapping and config.classes > MAX_REGIONS:
+        msg = f"expected at most {MAX_REGIONS} overlapping regions, found {config.classes}"
         raise ValueError(msg)
     return config.overlapping
 

@@ -34,7 +34,7 @@ def noise(*shape: int) -> np.ndarray:
         ((0.4, 0.9, 3.0), 2),
     ],
 )
-def test_an_axis_far_coarser_than_the_others_is_told(spacing, axis):
+def test_an_axis_far_coarser_than_the_others_is_found(spacing, axis):
     assert coarse_axis(spacing) == axis
 
 

@@ -71,10 +71,10 @@ def test_a_label_map_comes_back_with_its_regions(chosen: Task) -> None:
     for region in chosen.regions:
         np.testing.assert_array_equal(inside(chosen, back, region), inside(chosen, values, region))
     np.testing.assert_array_equal(chosen.codes(chosen.encode(back)), codes)
-    told_apart = np.array([np.count_nonzero(codes == code) == 1 for code in codes.ravel()]) & (
+    distinct = np.array([np.count_nonzero(codes == code) == 1 for code in codes.ravel()]) & (
         codes.ravel() > 0
     )
-    np.testing.assert_array_equal(back.ravel()[told_apart], values.ravel()[told_apart])
+    np.testing.assert_array_equal(back.ravel()[distinct], values.ravel()[distinct])
 
 
 @given(nested())
@@ -123,7 +123,7 @@ def test_one_region_is_a_class_like_any_other() -> None:
 
 
 @given(st.integers(1, 8), st.booleans())
-def test_every_code_is_told_apart(classes: int, overlapping: bool) -> None:
+def test_every_code_is_distinct(classes: int, overlapping: bool) -> None:
     table = members(classes, overlapping=overlapping)
     assert table.shape == ((2**classes if overlapping else classes + 1), classes)
     assert len(np.unique(table, axis=0)) == len(table)

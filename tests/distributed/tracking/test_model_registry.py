@@ -23,6 +23,7 @@ from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import save_checkpoint
 
 TASK = Task(modalities=("FLAIR", "T1w"), labels={"lesion": 5}, normalization="zscore")
+ALLOWED = {".py", ".pyi", ".typed", ".html", ".json", ".safetensors", ".yaml", ".txt", ""}
 LOAD = """
 import json, sys
 import mlflow, pandas
@@ -129,4 +130,4 @@ def test_a_run_is_registered_once_and_without_pickle(
     files = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
     assert "model.safetensors" in {path.name for path in files}
     assert "state.pt" not in {path.name for path in files}
-    assert {path.suffix for path in files} <= {".py", ".json", ".safetensors", ".yaml", ".txt", ""}
+    assert {path.suffix for path in files} <= ALLOWED

@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.cli import parse_duration
+from ossnet.commands._values import parse_duration, space_file
 from ossnet.errors import UserError
 
 JOB = textwrap.dedent(
     """
+    import sys
     from dataclasses import dataclass
     from pathlib import Path
-    from ossnet.cli import finish_json, parse_with_config, run
+    from ossnet.commands._output import finish_json
+    from ossnet.commands._parse import Command, parse_with_config
     from ossnet.config import Config
+    from ossnet.errors import UserError
 
     @dataclass
     class Options:
@@ -25,13 +28,16 @@ JOB = textwrap.dedent(
         model: str = "oss-net-c"
         resume: bool = False
 
-    def main():
+    try:
         options, config = parse_with_config(
-            Options, description="a job", default=lambda model, data: Config.preset(model or "oss-net-c")
+            Command("job", "A job.", Options, configurable=True),
+            sys.argv[1:],
+            lambda model, data: Config.preset(model),
         )
         finish_json({"model": config.model.name, "resume": options.resume, **config.flatten()})
-
-    run(main)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     """
 )
 
@@ -70,7 +76,7 @@ def test_dotted_options_change_the_chosen_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--sampling.border-shar", "0.5"), ["--sampling.border-shar", "--sampling.border-fraction"]),
+        (("--sampling.border-fractio", "0.5"), ["--sampling.border-fractio", "--sampling.border-fraction"]),
         (("--model", "oss-net-q"), ["oss-net-q", "did you mean"]),
         (("--sampling.border-fraction", "1.5"), ["border_fraction"]),
         (("--model.patch-edge", "4"), ["patch_edge", "4"]),
@@ -87,7 +93,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert all(word in done.stderr for word in words), done.stderr
 
 
-def test_help_shows_the_jobs_options_and_the_configurations(tmp_path: Path) -> None:
-    done = job(tmp_path, "--help")
-    assert done.returncode == 0
-    assert all(option in done.stdout for option in ("--resume", "--model.decoder-width", "--training.epochs"))
+def test_a_space_is_a_file_or_the_name_of_a_shipped_one(tmp_path: Path) -> None:
+    assert "def space(trial" in space_file("networks").read_text()
+    mine = tmp_path / "mine.py"
+    assert space_file(str(mine)) == mine  # whether it is there is seen when it is loaded
+    with pytest.raises(UserError, match="did you mean networks"):
+        space_file("network")
