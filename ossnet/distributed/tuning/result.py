@@ -169,9 +169,8 @@ def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """The best Dice among the trials that finished; if none did, among those that were validated."""
     candidates = [trial for trial in trials if is_feasible(trial) and trial.state != TrialState.FAIL]
     finished = [trial for trial in candidates if trial.state == TrialState.COMPLETE]
-    validated = [
-        trial for trial in feasible if trial.state == TrialState.PRUNED and trial.intermediate_values
-    ]
+    pruned = [trial for trial in candidates if trial.state == TrialState.PRUNED]
+    validated = [trial for trial in pruned if trial.intermediate_values]
     return max(finished or validated, key=dice_of, default=None)
 
 
