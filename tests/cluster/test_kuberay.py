@@ -212,6 +212,6 @@ def test_the_image_holds_what_the_job_needs() -> None:
     dockerfile = (FOLDER / "Dockerfile").read_text()
     assert f"WORKDIR {IN_IMAGE}\n" in dockerfile
     copied = re.findall(r"^COPY --chown=\S+ (.+) \S+$", dockerfile, re.MULTILINE)
-    assert {"ossnet", "jobs", "search_spaces", "pyproject.toml", "constraints.txt"} == set(
+    assert {"ossnet", "jobs", "search_spaces", "pyproject.toml", "setup.py", "constraints.txt"} == set(
         " ".join(copied).split()
     )

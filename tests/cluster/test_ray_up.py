@@ -168,7 +168,14 @@ def test_every_command_is_sound_bash(cluster: dict[str, Any]) -> None:
 
 def test_nodes_install_as_everyone_does(cluster: dict[str, Any]) -> None:
     mounted = {Path(remote).name: local for remote, local in cluster["file_mounts"].items()}
-    assert {"Makefile", "constraints.txt", "pyproject.toml", "ossnet"} <= mounted.keys()
+    assert {
+        "Makefile",
+        "constraints.txt",
+        "pyproject.toml",
+        "setup.py",
+        "ossnet",
+        "search_spaces",
+    } <= mounted.keys()
     assert all((ROOT / local).exists() for local in mounted.values() if not local.startswith("~"))
     assert any("make -C ~/install setup" in command for command in cluster["setup_commands"])
 
