@@ -63,8 +63,6 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.distributed import demo, launch
     from ossnet.distributed.tuning.search_space import Space
     from ossnet.distributed.tuning.study import StudySpec
-    from ossnet.memory.parse import parse_memory
-    from ossnet.memory.peak import GIB
 
     space = space_file(options.space)
     name = options.experiment or space.stem
@@ -80,12 +78,7 @@ def main(arguments: Sequence[str]) -> None:
         workers=options.workers_per_trial,
         early_stopping=options.early_stopping,
         max_time_s=None if options.max_time is None else parse_duration(options.max_time),
-        optimization=OptimizationConfig(
-            budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
-            objectives=tuple(options.objectives.split(",")),
-            sampler=options.sampler,
-            seeds=options.seeds,
-        ),
+        optimization=_optimization(options),
         warm_start=options.warm_start,
         resume=options.resume,
     )
@@ -97,6 +90,18 @@ def main(arguments: Sequence[str]) -> None:
     finish(
         result.summary() | {"Optuna study": output / "study.db"} | store,
         follow_up=command_line("report", "--experiment", name, "--output", output / "report"),
+    )
+
+
+def _optimization(options: TuneOptions) -> OptimizationConfig:
+    from ossnet.memory.parse import parse_memory
+    from ossnet.memory.peak import GIB
+
+    return OptimizationConfig(
+        budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
+        objectives=tuple(options.objectives.split(",")),
+        sampler=options.sampler,
+        seeds=options.seeds,
     )
 
 
