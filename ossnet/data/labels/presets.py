@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ossnet.config_tree import did_you_mean
-from ossnet.data.labels.codes import MAX_REGIONS
+from ossnet.data.labels.scheme import MAX_REGIONS
 from ossnet.data.labels.task import BACKGROUND, BACKGROUND_NAME
 from ossnet.errors import UserError
 

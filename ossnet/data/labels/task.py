@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from ossnet.config_tree import from_dict, to_dict
-from ossnet.data.labels.codes import MAX_REGIONS, is_nested, label_codes, last_written, written_labels
+from ossnet.data.labels.codes import is_nested, label_codes, last_written, written_labels
+from ossnet.data.labels.scheme import MAX_REGIONS, ClassScheme
 from ossnet.errors import UserError
 
 Normalization = Literal["zscore", "zscore-foreground", "ct"]
@@ -71,6 +72,11 @@ class Task:
         return len(self.regions) > 1
 
     @property
+    def scheme(self) -> ClassScheme:
+        """What a network for this task decides."""
+        return ClassScheme(self.classes, overlapping=self.overlapping, names=self.class_names)
+
+    @property
     def nested(self) -> bool:
         """Whether one label map can show everything that may be decided."""
         return is_nested(self.regions)
@@ -113,7 +119,7 @@ class Task:
         return indices
 
     def codes(self, indices: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-        """What should be decided where these label indices are (`ossnet.data.labels.codes`)."""
+        """What should be decided where these label indices are (`ossnet.data.labels.scheme`)."""
         return label_codes(list(self.labels), self.regions)[indices] if self.regions else indices
 
     def decode(self, codes: UInt8[np.ndarray, "X Y Z"]) -> Integer[np.ndarray, "X Y Z"]:

@@ -103,9 +103,9 @@ def _signature(task: Task) -> "ModelSignature":
     alone = len(task.modalities) == 1
     columns = [IMAGE] if alone else [IMAGE, *task.modalities]
     volumes = [ColSpec(DataType.double, f"{name}_ml") for name in task.class_names]
-    case, path, problem = (ColSpec(DataType.string, name) for name in ("case", "segmentation", "problem"))
+    case, path, error = (ColSpec(DataType.string, name) for name in ("case", "segmentation", "error"))
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string, column, required=alone) for column in columns]),
-        outputs=Schema([case, path, *volumes, problem]),
+        outputs=Schema([case, path, *volumes, error]),
         params=ParamSchema([ParamSpec("output", DataType.string, OUTPUT)]),
     )
