@@ -56,7 +56,7 @@ def test_a_table_a_page_and_a_picture(run_job: Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("study")
-def test_for_machines(run_job: Job) -> None:
+def test_the_runs_as_json(run_job: Job) -> None:
     done = run_job("report", "--experiment", "mine", "--output", "report", "--json")
     result = json.loads(done.stdout)
     assert [row["network"] for row in result["runs"]] == ["oss-net-c", "unet-3d", "o-net"]
@@ -70,8 +70,8 @@ def test_an_unknown_experiment_names_the_nearest(run_job: Job) -> None:
     assert "did you mean 'mine'?" in done.stderr
 
 
-def test_no_store_is_made_by_looking(run_job: Job, tmp_path: Path) -> None:
+def test_reading_makes_no_store(run_job: Job, tmp_path: Path) -> None:
     done = run_job("report", "--experiment", "mine")
     assert done.returncode == 2
-    assert "no MLflow store there" in done.stderr
+    assert "expected an MLflow store, found none" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -94,7 +94,7 @@ def read_rows(tracking: TrackingConfig) -> list[RunRow]:
             tracking.uri,
             expected="an MLflow store",
             found="none",
-            remedy="run jobs/tune.py or jobs/train.py here first",
+            remedy="run `ossnet tune` or `ossnet train` here first",
         )
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name(tracking.experiment)
@@ -113,7 +113,7 @@ def read_rows(tracking: TrackingConfig) -> list[RunRow]:
             f"experiment {tracking.experiment!r} in {tracking.uri}",
             expected="a run",
             found="none yet",
-            remedy="run jobs/tune.py or jobs/train.py first",
+            remedy="run `ossnet tune` or `ossnet train` first",
         )
     return sorted(rows, key=lambda row: (row.dice is None, -(row.dice or 0.0), row.name))
 
