@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from ossnet.data import PrepareConfig, write_phantom
-from ossnet.data.prepare.build import complete, make_case
+from ossnet.data.prepare.build import finalize, make_case
 from ossnet.data.prepare.plan import make_plan
 from ossnet.data.store.case_file import write_case
 
@@ -46,11 +46,11 @@ def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
     source = write_phantom(folder / "source", cases=10, shape=(28, 26, 22), seed=1)
     plan = make_plan(PrepareConfig(source, folder / "store"))
-    for case in plan.source.cases:
+    for case in plan.cases:
         plan.path(case).parent.mkdir(parents=True, exist_ok=True)
-        write_case(plan.path(case), make_case(case, plan))
-    complete(plan, {})
-    return plan.config.output
+        write_case(plan.path(case), make_case(case, plan.recipe))
+    finalize(plan, {})
+    return plan.output
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ class BenchmarkResult(ABC):
     """Base of the results of benchmarks: dataclasses of plain values."""
 
     @abstractmethod
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows."""
 
     def write(self, path: Path) -> None:
         """Write as JSON; aside first, then renamed."""

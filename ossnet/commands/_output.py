@@ -60,4 +60,4 @@ def finish_benchmark(
         finish_json({**to_dict(result), "files": files})
         return
     show(result)
-    finish({**result.told(), **files})
+    finish({**result.summary(), **files})

@@ -42,7 +42,7 @@ def test_table_and_picture_show_every_network(
     assert [line.split()[0] for line in printed.splitlines()] == ["network", "unet-2d", "oss-net-b"]
     assert draw(result).startswith(b"\x89PNG")
     assert "predicted" in summary(result.rows[0])
-    assert result.told()["configurations"] == 2
+    assert result.summary()["configurations"] == 2
 
 
 def test_the_kept_result_holds_the_promise() -> None:

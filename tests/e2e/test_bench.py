@@ -67,7 +67,7 @@ def test_searches(run_job: Job, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     kept = json.loads((tmp_path / "bench" / "search.json").read_text())
     ours, recipe = kept["rows"]
-    assert (ours["way"], recipe["way"]) == ("ossnet", "recipe")
+    assert (ours["method"], recipe["method"]) == ("ossnet", "recipe")
     assert len(ours["trials"]) == len(recipe["trials"]) == 3
     assert all(trial["memory_gib"] <= kept["budget_gib"] for trial in ours["trials"])
     assert all(0 < trial["first_s"] <= trial["cpu_s"] for trial in recipe["trials"])

@@ -94,8 +94,8 @@ class InferenceResult(BenchmarkResult):
     """Rate of matrix products by precision, measured in the same run on one thread."""
     rows: tuple[InferenceRow, ...]
 
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows."""
         return {"rows": len(self.rows), "matrix products": rates(self.gflops)}
 
 

@@ -21,8 +21,8 @@ from ossnet.benchmarks.input.results import OURS, STATISTIC, InputResult, InputR
 from ossnet.benchmarks.machine import processor, torch_threads
 from ossnet.config import Config
 from ossnet.data import Case, PrepareConfig, Store, write_phantom
-from ossnet.data.prepare.build import complete, make_case
-from ossnet.data.prepare.plan import check_problems, make_plan
+from ossnet.data.prepare.build import finalize, make_case
+from ossnet.data.prepare.plan import check_excluded, make_plan
 from ossnet.data.store.case_file import write_case
 from ossnet.models import OccupancyConfig
 from ossnet.sampling.batches import batch_maker, batches
@@ -49,7 +49,7 @@ def measure_input(
             for row in _compare(study, study.configure(network)):
                 rows.append(row)
                 progress(row)
-        shapes = tuple(study.store.manifest.cases[case.id].shape for case in study.cases)
+        shapes = tuple(study.store.manifest.cases[case.id].statistics.shape for case in study.cases)
         channels = len(study.store.task.modalities)
     libraries = ("torch", "numpy", "nibabel", "monai")
     return InputResult(
@@ -88,19 +88,23 @@ class _Study:
         began = time.perf_counter()
         plan = make_plan(
             PrepareConfig(
-                source, folder / "store", normalization="zscore", target="foreground", validation_fraction=0
+                source,
+                folder / "store",
+                normalization=("zscore",),
+                target="foreground",
+                validation_fraction=0,
             )
         )
-        check_problems(plan, plan.excluded)
-        usable = [case for case in plan.source.cases if case.id not in plan.excluded]
-        cases = tuple(islice(usable, settings.cases))
-        plan = replace(plan, source=replace(plan.source, cases=cases))
-        for case in cases:
-            plan.path(case).parent.mkdir(parents=True, exist_ok=True)
-            write_case(plan.path(case), make_case(case, plan))
-        complete(plan, {})
+        check_excluded(plan, plan.excluded)
+        surveys = {info.id: info for info in islice(plan.cases, settings.cases)}
+        plan = replace(plan, surveys=surveys)
+        for info in surveys.values():
+            plan.path(info).parent.mkdir(parents=True, exist_ok=True)
+            write_case(plan.path(info), make_case(info, plan.recipe))
+        cases = [info.case for info in surveys.values()]
+        finalize(plan, {})
         once = (time.perf_counter() - began) / len(cases)
-        return cls(settings, folder, cases, Store.open(plan.config.output), once)
+        return cls(settings, folder, cases, Store.open(plan.output), once)
 
     def configure(self, network: str) -> Config:
         return (

@@ -60,8 +60,8 @@ class InputResult(BenchmarkResult):
     command: str
     rows: tuple[InputRow, ...]
 
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows."""
         return {"rows": len(self.rows)}
 
 

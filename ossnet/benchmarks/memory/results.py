@@ -56,8 +56,8 @@ class MemoryResult(BenchmarkResult):
     command: str
     rows: tuple[MemoryRow, ...]
 
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows."""
         errors = [row.error for row in self.rows]
         sizes = [abs(error) for error in errors]
         return {

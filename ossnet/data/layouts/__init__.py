@@ -3,21 +3,30 @@
 Files are paired by case id, never by their place in a listing.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-from ossnet.data.layouts.brats import brats_places, read_brats
-from ossnet.data.layouts.csv_table import is_manifest, read_manifest
+from ossnet.data.layouts.brats import find_brats_cases, read_brats
+from ossnet.data.layouts.csv_table import is_case_table, read_case_table
 from ossnet.data.layouts.lits import is_lits, read_lits
-from ossnet.data.layouts.msd import read_msd
+from ossnet.data.layouts.msd import is_msd, read_msd
 from ossnet.data.layouts.nnunet import is_nnunet, read_nnunet
-from ossnet.data.layouts.source import Case, Source, list_visible
+from ossnet.data.layouts.source import Case, Layout, Source, list_visible
 from ossnet.errors import UserError
 
-__all__ = ["Case", "Layout", "Source", "read_source"]
+__all__ = ["Case", "Layout", "Source", "check_layout", "layouts", "read_source"]
 
-Layout = Literal["auto", "msd", "brats", "lits", "nnunet", "csv"]
+_LAYOUTS = (
+    Layout("nnunet", "dataset.json with imagesTr/case_0000.nii.gz", is_nnunet, read_nnunet),
+    Layout("msd", "dataset.json", is_msd, read_msd),
+    Layout("csv", "a table with a column case", is_case_table, read_case_table),
+    Layout("brats", "case_flair.nii.gz", lambda path: bool(find_brats_cases(path)), read_brats),
+    Layout("lits", "volume-0.nii", is_lits, read_lits),
+)
+
+
+def layouts() -> dict[str, Layout]:
+    """Every layout by name, in the order in which they are tried: the most explicit description first."""
+    return {layout.name: layout for layout in _LAYOUTS}
 
 
 def read_source(path: Path, layout: str = "auto") -> Source:
@@ -33,51 +42,58 @@ def read_source(path: Path, layout: str = "auto") -> Source:
     Raises:
         UserError: no such folder, a layout that cannot be recognized, a broken description, no cases.
     """
-    readers: dict[str, Callable[[Path], Source]] = {
-        "msd": read_msd,
-        "brats": read_brats,
-        "lits": read_lits,
-        "nnunet": read_nnunet,
-        "csv": read_manifest,
-    }
+    check_layout(layout)
+    known = layouts()
     table = path.is_file() and path.suffix.lower() == ".csv"
     if not path.is_dir() and not table:
-        msg = f"{path}: folder not found; give the folder that holds the scans"
-        raise UserError(msg)
+        raise UserError(
+            path,
+            expected="a folder of scans",
+            found="a file" if path.exists() else "no folder",
+            remedy="give the folder that holds the scans",
+        )
     if layout == "auto":
-        layout = "csv" if table else _recognize(path)
-    if layout not in readers:
-        *most, last = readers
-        msg = f"unknown layout {layout!r}: expected auto, {', '.join(most)} or {last}"
-        raise UserError(msg)
+        layout = "csv" if table else _recognize(path, known)
     if table and layout != "csv":
-        msg = f"{path}: expected a folder for the layout {layout}, found a table; leave --layout out"
-        raise UserError(msg)
-    source = readers[layout](path)
+        raise UserError(
+            path, expected=f"a folder for the layout {layout}", found="a table", remedy="leave --layout out"
+        )
+    source = known[layout].read(path)
     if not source.cases:
-        msg = f"{path}: expected cases in the {layout} layout, found none; check the folder or --layout"
-        raise UserError(msg)
+        raise UserError(
+            path,
+            expected=f"cases in the {layout} layout",
+            found="none",
+            remedy="check the folder or --layout",
+        )
     return source
 
 
-def _recognize(path: Path) -> str:
-    """The most explicit description counts: `dataset.json`, then a table, then the names of files."""
-    if (path / "dataset.json").is_file():
-        return "nnunet" if is_nnunet(path) else "msd"
-    recognizers: dict[str, Callable[[Path], object]] = {
-        "csv": is_manifest,
-        "brats": brats_places,
-        "lits": is_lits,
-    }
-    for layout, recognizes in recognizers.items():
-        if recognizes(path):
-            return layout
+def check_layout(name: str) -> None:
+    """Reject a name of no layout.
+
+    Raises:
+        UserError: names those there are.
+    """
+    known = ["auto", *layouts()]
+    if name not in known:
+        raise UserError("--layout", expected=_either(known), found=repr(name), remedy="choose one of them")
+
+
+def _recognize(path: Path, known: dict[str, Layout]) -> str:
+    for layout in known.values():
+        if layout.recognizes(path):
+            return layout.name
     names = sorted(entry.name for entry in list_visible(path))
     found = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "an empty folder"
-    known = (
-        "dataset.json (msd, nnunet), a table with a column case (csv), "
-        "files such as case_flair.nii.gz (brats) or volume-0.nii (lits)"
+    examples = _either([f"{layout.example} ({layout.name})" for layout in known.values()])
+    raise UserError(
+        path,
+        expected=f"a known layout: {examples}",
+        found=found,
+        remedy="give the folder above the cases, or --layout",
     )
-    remedy = "give the folder above the cases, or --layout"
-    msg = f"{path}: unknown layout: expected {known}, found {found}; {remedy}"
-    raise UserError(msg)
+
+
+def _either(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Verification
 
-_MOST_ODD = 32
+_MAX_UNDECLARED = 32
 COLUMNS = (
     "case",
     "group",
@@ -52,7 +52,7 @@ def label_rows(verification: Verification) -> list[tuple[str, str, str, str]]:
     for view in verification.cases:
         cases.update(view.voxels.keys())
         voxels.update(view.voxels)
-    odd = [value for value, _ in cases.most_common() if value not in names][:_MOST_ODD]
+    odd = [value for value, _ in cases.most_common() if value not in names][:_MAX_UNDECLARED]
     total = max(voxels.total(), 1)
     return [
         (value, names.get(value, "not declared"), str(cases[value]), f"{voxels[value] / total:.3%}")

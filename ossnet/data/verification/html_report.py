@@ -37,7 +37,7 @@ def render(verification: Verification) -> str:
         title=f"Verification of {verification.root.name}",
         summary=formatting.summary(verification).items(),
         findings=[
-            (each.severity, each.case, _relative(each.file, verification.root), each.what, each.remedy)
+            (each.severity, each.case, _relative(Path(each.where), verification.root), each.what, each.remedy)
             for each in verification.findings
         ],
         remap=[

@@ -8,11 +8,11 @@ from ossnet.data.verification.issues import CaseSummary, LabelRemap
 
 _BRATS = {"3": "4", "4": "3"}
 _IGNORED = "255"
-_MOST = 32  # more odd values are no label
+_MAX_VALUES = 32  # more odd values are no label
 
 
-def propose(views: Sequence[CaseSummary], labels: Mapping[str, int]) -> tuple[LabelRemap, ...]:
-    """A meaning for each value that is neither background nor declared, as far as one suggests itself."""
+def suggest_remaps(views: Sequence[CaseSummary], labels: Mapping[str, int]) -> tuple[LabelRemap, ...]:
+    """A meaning for each value that is neither background nor declared, where there is a probable one."""
     holders: dict[str, list[str]] = {}
     for view in views:
         for value in view.voxels:
@@ -22,7 +22,7 @@ def propose(views: Sequence[CaseSummary], labels: Mapping[str, int]) -> tuple[La
     meanings = {value: _meaning(value, names, holders) for value in odd}
     by_order = _by_order([value for value in odd if meanings[value] is None], names, holders)
     proposals = []
-    for value in odd if len(odd) <= _MOST else ():
+    for value in odd if len(odd) <= _MAX_VALUES else ():
         meaning = meanings[value] or by_order.get(value)
         if meaning is not None:
             target, why = meaning

@@ -21,7 +21,7 @@ def show(verification: Verification) -> None:
     draw(("label", "name", "cases", "fraction of voxels"), [*formatting.label_rows(verification)])
     for finding in verification.findings:
         style = "bold red" if finding.severity == "error" else "bold yellow"
-        line = Text.assemble((finding.severity, style), f" {finding.file}: {finding.what}; {finding.remedy}")
+        line = Text.assemble((finding.severity, style), f" {finding.where}: {finding.what}; {finding.remedy}")
         console.print(line, soft_wrap=True)
     for each in verification.remap:
         found = f"label value {each.value} in {len(each.cases)} cases"
