@@ -107,7 +107,7 @@ class Config:
         return replace(self, sampling=replace(self.sampling, working_shape=working))
 
     def dummy_dataset(self) -> "DatasetSizes":
-        """A data set that this configuration fits, for planning without a store: one case of the working shape.
+        """A data set that this configuration fits, to plan without a store: one case of the working shape.
 
         Without a working shape it is the size of the paper's BraTS cases.
         """
