@@ -30,8 +30,10 @@ def main(arguments: Sequence[str]) -> None:
     """Prepare, and print what the store holds and how to train on it."""
     with _comma_separated_spacing():
         options = COMMAND.parse(arguments)
+    from ossnet.data.layouts import check_layout
     from ossnet.distributed.data.prepare import phantom_study, prepare
 
+    check_layout(options.layout)  # before a phantom is made
     source, output = phantom_study(options.source, options.output)
     values = {field.name: getattr(options, field.name) for field in fields(PrepareConfig)}
     report = prepare(PrepareConfig(**values | {"source": source, "output": output}))

@@ -20,7 +20,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = Tracker(TrackingConfig.at(tmp_path, "mine"), study="s")
     tracker.open_run(RunSpec("s", "mine"))
     for number, (network, dice) in enumerate([("unet-3d", 0.5), ("oss-net-c", 0.75), ("o-net", None)]):
-        tags = {"network": network, "varied": "model.decoder_width"}
+        tags = {"network": network, "search_params": "model.decoder_width"}
         params = {"model.decoder_width": 64 * (number + 1), "training.seed": number}
         tracker.open_run(RunSpec(network, f"{number} {network}", params, tags))
         values = {"memory/peak_allocated_gib": 0.25 * (number + 1), "time/step_s": 0.5}
@@ -28,7 +28,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tracker.log(
             network, [MetricPoint(name, value, 4, 1_700_000_000_000) for name, value in values.items()]
         )
-    tracker.close("unet-3d", "KILLED", {"stopped": "early"})
+    tracker.close("unet-3d", "KILLED", {"stop_reason": "early_stopped"})
     tracker.close("oss-net-c", "FINISHED")
     tracker.close("o-net", "FAILED")
     tracker.close("s", "FINISHED")

@@ -54,8 +54,8 @@ def written_labels(labels: Sequence[str], regions: Regions) -> UInt8[np.ndarray,
     order = writing_order(regions)
     names = list(regions.values())
     own = {}
-    for place, index in enumerate(order):
-        later = {label for other in order[place + 1 :] for label in names[other]}
+    for position, index in enumerate(order):
+        later = {label for other in order[position + 1 :] for label in names[other]}
         mine = [label for label in labels if label in names[index]]
         left = [label for label in mine if label not in later]
         own[index + 1] = 1 + labels.index((left or mine)[0])

@@ -27,7 +27,7 @@ class LabelMapping:
     labels: dict[str, int]
     """Name and the value that stands for it, by rising value."""
     merged: dict[str, tuple[int, ...]]
-    """Further values by label, or by `background`."""
+    """Further values that mean a label, or `background`."""
 
 
 def map_labels(declared: Sequence[str], labels: Labels) -> LabelMapping:

@@ -41,7 +41,7 @@ class Task:
     target: Target = "labels"
     """`foreground` merges every label above 0 into one class (the paper's binary tasks)."""
     merged: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Further voxel values in files, by the label (or `background`) that they are read as."""
+    """Further voxel values in files that are read as a label, or as `background`."""
     regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Labels of each region. Regions may overlap; where there are some, they are what is trained."""
 
@@ -119,17 +119,17 @@ class Task:
         return indices
 
     def codes(self, indices: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-        """What should be decided where these label indices are (`ossnet.data.labels.scheme`)."""
+        """The codes (`ossnet.data.labels.scheme`) of what is correct where these label indices are."""
         return label_codes(list(self.labels), self.regions)[indices] if self.regions else indices
 
     def decode(self, codes: UInt8[np.ndarray, "X Y Z"]) -> Integer[np.ndarray, "X Y Z"]:
-        """What was decided as voxel values of the labels (uint8 where they fit, else int16)."""
+        """Voxel values of the labels (uint8 where they fit, else int16) that show codes best."""
         values = np.array([BACKGROUND, *self.labels.values()])
         values = values.astype(np.uint8 if values.max() < 256 else np.int16)
         return values[written_labels(list(self.labels), self.regions)[codes] if self.regions else codes]
 
     def display_class(self, codes: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-        """The one class to draw of each code, counted from 1: of regions the innermost."""
+        """The one class to draw for each code, counted from 1; of several regions the innermost."""
         return last_written(self.regions)[codes] if self.regions else codes
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a configuration must know of a study, where there is no store yet."""
+"""The sizes of a data set that a configuration depends on, where there is no store yet."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class DatasetSpec(Protocol):
 
 @dataclass(frozen=True)
 class DatasetSizes:
-    """A study that is only thought of."""
+    """Sizes of a data set that is not there."""
 
     task: Task
     max_shape: Shape
@@ -36,7 +36,7 @@ class DatasetSizes:
 
     @classmethod
     def of(cls, *, channels: int, scheme: ClassScheme, shape: Shape) -> "DatasetSizes":
-        """With nameless modalities and classes."""
+        """A data set whose modalities and classes have numbers for names."""
         labels = {f"class {number}": number for number in range(1, scheme.classes + 1)}
         regions: dict[str, tuple[str, ...]] = {}
         if scheme.overlapping:
