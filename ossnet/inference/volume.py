@@ -11,7 +11,6 @@ from itertools import islice
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.config import InferenceConfig
@@ -23,7 +22,8 @@ from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.inference.query.grid import QueryGrid
 from ossnet.inference.query.tta import FlipEnsemble, mirrors
 from ossnet.models import DenseNetwork, OccupancyNetwork
-from ossnet.models.precision import autocast
+from ossnet.models.kernels._torch import is_fake
+from ossnet.models.kernels.precision import autocast
 from ossnet.sampling import SamplingConfig
 
 
@@ -128,7 +128,7 @@ def _dense_parts(
         logits = dense_logits(network, image.flip(dims), sampling=sampling, settings=settings)
         mirrored.append(logits.flip(dims))
     every = boxes(image.shape[1:], settings.points_per_chunk)
-    for box in islice(every, 2) if isinstance(image, FakeTensor) else every:
+    for box in islice(every, 2) if is_fake(image) else every:
         parts = [logits[(slice(None), *box)].flatten(1).T for logits in mirrored]
         yield box, scheme.mean_logits(parts) if settings.flips else parts[0]
 

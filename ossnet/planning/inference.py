@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.config import Config
 from ossnet.inference import predict_volume
@@ -15,6 +14,7 @@ from ossnet.inference.methods.similarity import CUBE_EDGE, MAX_SAMPLES_PER_SIDE
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, network_from_config
+from ossnet.models.kernels._torch import FakeTensorMode
 from ossnet.planning.dummy_batch import require_working_shape
 
 PROTOCOL = (

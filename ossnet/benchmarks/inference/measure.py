@@ -29,7 +29,7 @@ from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.inference.config import Method, Precision
 from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig, network_config, network_from_config
-from ossnet.models.precision import autocast
+from ossnet.models.kernels.precision import autocast
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import pad, working_shape
 from ossnet.training.compilation import maybe_compile

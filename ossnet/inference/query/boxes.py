@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
+from ossnet.models.kernels._torch import is_fake
 from ossnet.sampling.gather import PatchWindows, fill
 from ossnet.sampling.grid import Shape
 from ossnet.sampling.patches import PatchGrid, PatchSource
@@ -61,7 +61,7 @@ class BoxPatches(PatchSource):
 
         On a CPU this is several times as fast, because rows of a patch are copied whole.
         """
-        if indices.device.type != "cpu" or isinstance(indices, FakeTensor):
+        if indices.device.type != "cpu" or is_fake(indices):
             return super().gather(indices)
         channels = [len(cells.values) for cells in self._cells]
         patches = torch.empty(len(indices), sum(channels), *[self._edge] * 3)

@@ -9,12 +9,12 @@ from itertools import islice
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
 from ossnet.inference.query.boxes import Box, BoxPatches, boxes, indices
 from ossnet.inference.query.grid import QueryGrid, interpolate_patches, prediction_grid, resample_image
 from ossnet.models import OccupancyNetwork
+from ossnet.models.kernels._torch import is_fake
 from ossnet.sampling.downscale import shrink_planes
 from ossnet.sampling.grid import Shape, coordinates, offset
 
@@ -75,7 +75,7 @@ class EncodedVolume:
     def boxes(self) -> Iterator[tuple[Box, Float[Tensor, "N K"]]]:
         """Logits of every voxel, in boxes of at most a chunk; on fake tensors the first two stand for all."""
         every = boxes(self.shape, self._chunk)
-        for box in islice(every, 2) if isinstance(self._offset, FakeTensor) else every:
+        for box in islice(every, 2) if is_fake(self._offset) else every:
             yield box, self.box(box)
 
     def box(self, box: Box) -> Float[Tensor, "N K"]:
