@@ -36,8 +36,10 @@ COMMAND = Command("prepare", str(__doc__), PrepareOptions)
 def main(arguments: Sequence[str]) -> None:
     """Prepare, and print what the store holds and how to train on it."""
     options = COMMAND.parse(arguments)
+    from ossnet.data.layouts import check_layout
     from ossnet.distributed.data.prepare import phantom_study, prepare
 
+    check_layout(options.layout)  # before a phantom is made
     source, output = phantom_study(options.source, options.output)
     report = prepare(replace(extract(PrepareConfig, options), source=source, output=output))
     for reason in report.excluded.values():

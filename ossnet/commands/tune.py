@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
 from ossnet.commands._values import parse_duration, space_file
-from ossnet.distributed.tuning.config import OptimizationConfig, SamplerName
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
 
 if TYPE_CHECKING:
     from ossnet.config import Config
@@ -61,39 +60,47 @@ def main(arguments: Sequence[str]) -> None:
     """Search, and print the best trial and how to report the study."""
     options, config = parse_with_config(COMMAND, arguments, _default)
     from ossnet.distributed import demo, launch
-    from ossnet.memory.parse import parse_memory
-    from ossnet.memory.peak import GIB
+    from ossnet.distributed.tuning.search_space import Space
+    from ossnet.distributed.tuning.study import StudySpec
 
     space = space_file(options.space)
     name = options.experiment or space.stem
-    output, tracking = launch.places(options.output or new_folder("tune"), name)
-    findings = launch.launch_study(
-        space,
-        config,
-        demo.open_store(options.data),
+    output, tracking = launch.resolve_output(options.output or new_folder("tune"), name)
+    spec = StudySpec(
         name=name,
+        space=Space(space),
+        base=config,
+        store=demo.open_store(options.data),
         output=output,
         tracking=tracking,
         trials=options.trials,
         workers=options.workers_per_trial,
         early_stopping=options.early_stopping,
         max_time_s=None if options.max_time is None else parse_duration(options.max_time),
-        goals=OptimizationConfig(
-            budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
-            objectives=tuple(options.objectives.split(",")),
-            sampler=options.sampler,
-            seeds=options.seeds,
-        ),
+        optimization=_optimization(options),
         warm_start=options.warm_start,
         resume=options.resume,
     )
+    result = launch.launch_study(spec)
     if options.json:
-        finish_json(findings.to_dict() | {"output": output, "mlflow": tracking.uri})
+        finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
     store = {"MLflow": tracking.uri, "open it with": tracking.open_command}
     finish(
-        findings.told() | {"Optuna study": output / "study.db"} | store,
+        result.summary() | {"Optuna study": output / "study.db"} | store,
         follow_up=command_line("report", "--experiment", name, "--output", output / "report"),
+    )
+
+
+def _optimization(options: TuneOptions) -> OptimizationConfig:
+    from ossnet.memory.parse import parse_memory
+    from ossnet.memory.peak import GIB
+
+    return OptimizationConfig(
+        budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
+        objectives=tuple(options.objectives.split(",")),
+        sampler=options.sampler,
+        seeds=options.seeds,
     )
 
 

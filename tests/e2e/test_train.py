@@ -44,7 +44,7 @@ def test_train_go_on_and_judge(
         assert told in done.stdout
     again = run_job("train", *options, "--epochs", "2")
     assert again.returncode == 2
-    assert "holds a run already: go on with it by --resume" in again.stderr
+    assert "expected a new folder, found a run (config.json); continue it by --resume" in again.stderr
     more = run_job("train", *options, "--epochs", "4", "--resume", "--workers", "2", "--json")
     assert more.returncode == 0, more.stderr
     result = json.loads(more.stdout.strip().splitlines()[-1])
@@ -63,7 +63,7 @@ def test_train_go_on_and_judge(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--resume"], "no run to resume there"),
+        (["--resume"], "expected a run to resume, found no config.json"),
         (["--workers", "3"], "training.batch_size 4 does not divide among 3 workers"),
         (["--training.batch-size", "40"], "is more than the 8 training cases"),
         (["--optimizer.learning-rate", "1"], "did you mean '--optimizer.learning-rate'?"),

@@ -13,7 +13,7 @@ from ossnet.data.layouts.nnunet import is_nnunet, read_nnunet
 from ossnet.data.layouts.source import Case, Layout, Source, list_visible
 from ossnet.errors import UserError
 
-__all__ = ["Case", "Layout", "Source", "layouts", "read_source"]
+__all__ = ["Case", "Layout", "Source", "check_layout", "layouts", "read_source"]
 
 _LAYOUTS = (
     Layout("nnunet", "dataset.json with imagesTr/case_0000.nii.gz", is_nnunet, read_nnunet),
@@ -42,6 +42,7 @@ def read_source(path: Path, layout: str = "auto") -> Source:
     Raises:
         UserError: no such folder, a layout that cannot be recognized, a broken description, no cases.
     """
+    check_layout(layout)
     known = layouts()
     table = path.is_file() and path.suffix.lower() == ".csv"
     if not path.is_dir() and not table:
@@ -53,13 +54,6 @@ def read_source(path: Path, layout: str = "auto") -> Source:
         )
     if layout == "auto":
         layout = "csv" if table else _recognize(path, known)
-    if layout not in known:
-        raise UserError(
-            "--layout",
-            expected=f"auto, {_either(list(known))}",
-            found=repr(layout),
-            remedy="choose one of them",
-        )
     if table and layout != "csv":
         raise UserError(
             path, expected=f"a folder for the layout {layout}", found="a table", remedy="leave --layout out"
@@ -73,6 +67,17 @@ def read_source(path: Path, layout: str = "auto") -> Source:
             remedy="check the folder or --layout",
         )
     return source
+
+
+def check_layout(name: str) -> None:
+    """Reject a name of no layout.
+
+    Raises:
+        UserError: names those there are.
+    """
+    known = ["auto", *layouts()]
+    if name not in known:
+        raise UserError("--layout", expected=_either(known), found=repr(name), remedy="choose one of them")
 
 
 def _recognize(path: Path, known: dict[str, Layout]) -> str:

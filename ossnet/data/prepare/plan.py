@@ -31,7 +31,7 @@ class CaseRecipe:
     """All that shapes a case's file besides the case itself; what a worker is given."""
 
     task: Task
-    """Without regions, which the manifest holds: others can be chosen in seconds."""
+    """The task without regions, which only the manifest holds: others can be chosen in seconds."""
     labels: dict[str, int]
     """Name and voxel value of the source's labels."""
     storage: Storage

@@ -1,7 +1,7 @@
 """Two bytes a voxel: half floats, or whole numbers with a step and a zero for each channel.
 
-Half floats are read as they are, with an error that grows with the value; whole numbers err alike everywhere,
-by half a step, which is less than half floats at the largest values of a channel.
+Half floats are read as they are, with an error that grows with the value; whole numbers err equally
+everywhere, by half a step, which is less than half floats at the largest values of a channel.
 
 Legend: X Y Z voxel axes in nibabel order.
 """
@@ -15,7 +15,7 @@ from jaxtyping import Float32, Shaped
 Storage = Literal["float16", "int16"]
 
 MAX_ERROR = 2**-6
-"""In units of the normalized intensity, the standard deviation: half floats keep it up to 64 of them."""
+"""Largest error of a stored intensity, in standard deviations; half floats keep it up to 64 of them."""
 _MAX_INT16 = 32767
 
 

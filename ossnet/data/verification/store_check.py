@@ -54,7 +54,7 @@ def verify_store(store: Path | str) -> Verification:
 
 
 def _shared_groups(root: Path, manifest: Manifest) -> Iterator[Issue]:
-    """Each group once, however many splits it is in."""
+    """An issue for each group that is in several splits."""
     homes: dict[str, dict[str, str]] = {}
     for split, cases in manifest.splits.items():
         for case in cases:

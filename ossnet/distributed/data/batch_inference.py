@@ -23,7 +23,7 @@ _TRIES = 2  # a scan that is lost with its worker so often is likely the cause
 
 
 def predict_parallel(
-    order: PredictionJob, workers: int, scans: Sequence[ScanInput]
+    job: PredictionJob, workers: int, scans: Sequence[ScanInput]
 ) -> Iterator[PredictionResult]:
     """Outcomes as they are done, in any order; the output must be a folder that every node sees.
 
@@ -32,7 +32,7 @@ def predict_parallel(
     Raises:
         UserError: so many workers can never be placed, or the cluster was lost.
     """
-    left, losses, records = {scan.case: scan for scan in scans}, Counter[str](), order.records()
+    left, losses = {scan.case: scan for scan in scans}, Counter[str]()
     with connect():
         import ray
 
@@ -42,27 +42,27 @@ def predict_parallel(
             try:
                 # The last worker's death ends the batch; what is lost is looked for below in any case.
                 with suppress(ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
-                    for outcome in _batch(order, size, share, list(left.values())):
+                    for outcome in _batch(job, size, share, list(left.values())):
                         del left[outcome.case]
                         yield outcome
             except ray.exceptions.RayError as error:
-                raise UserError(_missing(order, list(left), error)) from error
+                raise UserError(_missing(job, list(left), error)) from error
             for scan in list(left.values())[:size]:  # each worker holds one at a time, in this order
                 del left[scan.case]
                 losses[scan.case] += 1
-                found = records.find(scan)  # written, but its worker killed before it could say so
+                found = job.cache.get(scan)  # written, but its worker killed before it could say so
                 if found is None and losses[scan.case] < _TRIES:
                     left[scan.case] = scan
                 else:
                     yield (
-                        replace(found, kept=False)
+                        replace(found, cached=False)
                         if found
-                        else PredictionResult(scan.case, problem=_killed(scan))
+                        else PredictionResult(scan.case, error=_killed(scan))
                     )
 
 
 def _batch(
-    order: PredictionJob, size: int, share: WorkerResources, scans: Sequence[ScanInput]
+    job: PredictionJob, size: int, share: WorkerResources, scans: Sequence[ScanInput]
 ) -> Iterator[PredictionResult]:
     """Without those whose worker was killed; no worker starts again, which Ray Data cannot do quietly."""
     import ray.data
@@ -74,7 +74,7 @@ def _batch(
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to say what an actor holds
         done = rows.map(
             _Worker,
-            fn_constructor_args=(order.absolute,),
+            fn_constructor_args=(job.absolute(),),
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
             num_cpus=share.cpus,
             num_gpus=share.gpus,
@@ -91,10 +91,10 @@ def _killed(scan: ScanInput) -> str:
     )
 
 
-def _missing(order: PredictionJob, cases: Sequence[str], error: Exception) -> str:
+def _missing(job: PredictionJob, cases: Sequence[str], error: Exception) -> str:
     names = ", ".join(cases[:3]) + ", ..." * (len(cases) > 3)
     return (
-        f"{order.output}: {len(cases)} scans are missing ({names}): Ray's cluster failed "
+        f"{job.output}: {len(cases)} scans are missing ({names}): Ray's cluster failed "
         f"({type(error).__name__}): give the same command again, which predicts what is missing"
     )
 
@@ -102,19 +102,18 @@ def _missing(order: PredictionJob, cases: Sequence[str], error: Exception) -> st
 class _Worker:
     """One process with the network in it."""
 
-    def __init__(self, order: PredictionJob) -> None:
-        self.order = order
-        self.predictor = order.predictor()
-        self.records = order.records()
+    def __init__(self, job: PredictionJob) -> None:
+        self.job = job
+        self.predictor = job.predictor()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         scan = from_dict(ScanInput, json.loads(row["scan"]))
         try:
-            outcome = predict_scan(self.predictor, self.order, self.records, scan)
+            outcome = predict_scan(self.predictor, self.job, scan)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             problem = f"{scan.images[0]}: the scan could not be predicted ({reason}); look at its files"
-            outcome = PredictionResult(scan.case, problem=problem)
+            outcome = PredictionResult(scan.case, error=problem)
         return {"outcome": json.dumps(to_dict(outcome))}
 
 

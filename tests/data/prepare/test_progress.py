@@ -8,7 +8,7 @@ from ossnet.data.prepare.progress import progress
 
 
 def test_a_log_gets_a_line_now_and_then(capsys, monkeypatch):
-    monkeypatch.setattr(module, "_BACKOFF_S", 0)
+    monkeypatch.setattr(module, "_INTERVAL_S", 0)
     with progress("preparing", cases=3, size=3_000_000) as advance:
         for _ in range(3):
             advance(1_000_000)

@@ -118,8 +118,8 @@ def test_statistics(phantom_store):
     cases = [store.case(case) for case in store.split("all")]
     voxels = np.concatenate([case.label.ravel() for case in cases])
     names = ["background", "edema", "non-enhancing", "enhancing"]
-    shares = np.bincount(voxels, minlength=4) / voxels.size
-    assert statistics["class_frequencies"] == pytest.approx(dict(zip(names, shares, strict=True)))
+    fractions = np.bincount(voxels, minlength=4) / voxels.size
+    assert statistics["class_frequencies"] == pytest.approx(dict(zip(names, fractions, strict=True)))
     assert statistics["intensities"]["T1w"]["maximum"] == max(
         case.statistics.intensities[1].maximum for case in cases
     )
