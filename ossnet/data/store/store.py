@@ -14,7 +14,7 @@ from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
 from ossnet.data.store.case_file import StoredCase, read_case
 from ossnet.data.store.splits import SPLITS, check_splits
-from ossnet.data.store.statistics import CaseStatistics
+from ossnet.data.store.statistics import CaseStatistics, DatasetStatistics
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_write
 
@@ -42,9 +42,7 @@ class Manifest:
     """Digest of the input files' content and of every option that shapes the store."""
     configuration: dict[str, Any]
     task: Task
-    statistics: dict[str, Any]
-    """`max_shape`, `median_shape`, `median_spacing`, `class_frequencies` by label, and by modality
-    `intensities`, `foreground_intensities` and `errors`, as in `CaseStatistics`."""
+    statistics: DatasetStatistics
     splits: dict[str, tuple[str, ...]]
     folds: tuple[tuple[str, ...], ...]
     """The cases outside the test split in parts, of which each may validate what the others train."""

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.config_tree import flatten
 from ossnet.data import Store
-from ossnet.distributed.cluster.gpu_sharing import FullGpuOnRetry
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
-from ossnet.distributed.tuning.callbacks import MLflowCallback, ProgressReporter, trial_folder
+from ossnet.distributed.tuning.callbacks import FullGpuOnRetry, MLflowCallback, ProgressReporter, trial_folder
 from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.result import StudyResult

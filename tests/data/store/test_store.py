@@ -10,7 +10,7 @@ import pytest
 from ossnet.data import Geometry, Store, StoredCase, preprocess, preprocess_label, read_source, restore
 from ossnet.data.imaging.normalization import Intensity
 from ossnet.data.store.case_file import CaseHeader, read_case, read_case_header, write_case
-from ossnet.data.store.quantization import Scale
+from ossnet.data.store.quantization import Quantization
 from ossnet.data.store.statistics import CaseStatistics
 from ossnet.errors import UserError
 
@@ -113,14 +113,14 @@ def test_cases_equal_what_a_new_scan_would_be(phantom_store):
 def test_statistics(phantom_store):
     store = Store.open(phantom_store)
     statistics = store.manifest.statistics
-    assert statistics["max_shape"] == statistics["median_shape"] == [28, 26, 22]
-    assert statistics["median_spacing"] == [1, 1, 1]
+    assert statistics.max_shape == statistics.median_shape == (28, 26, 22)
+    assert statistics.median_spacing == (1, 1, 1)
     cases = [store.case(case) for case in store.split("all")]
     voxels = np.concatenate([case.label.ravel() for case in cases])
     names = ["background", "edema", "non-enhancing", "enhancing"]
     fractions = np.bincount(voxels, minlength=4) / voxels.size
-    assert statistics["class_frequencies"] == pytest.approx(dict(zip(names, fractions, strict=True)))
-    assert statistics["intensities"]["T1w"]["maximum"] == max(
+    assert statistics.class_frequencies == pytest.approx(dict(zip(names, fractions, strict=True)))
+    assert statistics.intensities["T1w"].maximum == max(
         case.statistics.intensities[1].maximum for case in cases
     )
     source = nibabel.load(phantom_store.parent / "source" / "imagesTr" / "phantom_004.nii.gz")
@@ -129,15 +129,15 @@ def test_statistics(phantom_store):
     found = cases[4].statistics.foreground_intensities[2]
     assert found.mean == pytest.approx(marked.mean())
     assert found.percentile_99_5 == np.quantile(marked, 0.995, method="lower")
-    assert statistics["foreground_intensities"]["T1gd"]["mean"] == pytest.approx(
+    assert statistics.foreground_intensities["T1gd"].mean == pytest.approx(
         np.mean([case.statistics.foreground_intensities[2].mean for case in cases])
     )
-    assert statistics["errors"]["T2w"] == max(case.statistics.errors[3] for case in cases)
+    assert statistics.errors["T2w"] == max(case.statistics.errors[3] for case in cases)
 
 
 def test_whole_numbers_are_read_as_intensities(tmp_path):
     half = a_case()
-    scales = (Scale(0.5, 3), Scale(0.25, -7))
+    scales = (Quantization(0.5, 3), Quantization(0.25, -7))
     stored = np.random.default_rng(1).integers(-99, 99, half.voxels.shape).astype(np.int16)
     statistics = replace(half.statistics, storage="int16")
     case = replace(half, voxels=stored, header=replace(half.header, statistics=statistics, scales=scales))
