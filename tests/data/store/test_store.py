@@ -166,7 +166,7 @@ def test_the_test_split_is_read_only_where_it_was_asked_for(phantom_store, tmp_p
     for name in ("test", "all"):
         with pytest.raises(
             UserError,
-            match=f"the {name} split, which is held out for the end; use jobs/evaluate.py, which alone",
+            match=f"the {name} split, which is held out for the end; use ossnet evaluate, which alone",
         ):
             store.split(name)
     with pytest.raises(UserError, match="phantom_001, which is held out"):
@@ -215,7 +215,7 @@ def test_unknown_names_get_the_nearest(phantom_store):
 
 
 @pytest.mark.parametrize(
-    ("version", "remedy"), [(4, "update ossnet"), (2, "make it anew with jobs/prepare.py --output ")]
+    ("version", "remedy"), [(4, "update ossnet"), (2, "make it anew with ossnet prepare --output ")]
 )
 def test_another_schema_version_is_rejected(phantom_store, tmp_path, version, remedy):
     path = edit(phantom_store, tmp_path / "store", schema_version=version, something_new=1)
@@ -234,7 +234,7 @@ def test_splits_that_share_a_group_are_rejected(phantom_store, tmp_path):
 
 def test_what_is_no_store_is_reported(tmp_path):
     with pytest.raises(
-        UserError, match=r"nowhere: expected a store, found no such folder; make it with jobs/prepare.py"
+        UserError, match=r"nowhere: expected a store, found no such folder; make it with ossnet prepare"
     ):
         Store.open(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"expected a store, found no manifest.json"):
