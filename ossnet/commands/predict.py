@@ -2,20 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ossnet.commands._output import finish, finish_json, new_folder
-from ossnet.commands._parse import Command
+from ossnet.commands._parse import Command, extract
 from ossnet.inference.config import ExportConfig, PredictConfig
 
 if TYPE_CHECKING:
     from ossnet.inference.batch.cache import PredictionResult
-
-Part = TypeVar("Part", PredictConfig, ExportConfig)
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.inference.batch.inputs import find_scans
     from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
 
-    config, export = _part(PredictConfig, options), _part(ExportConfig, options)
+    config, export = extract(PredictConfig, options), extract(ExportConfig, options)
     checkpoint, output = options.checkpoint or _demo().checkpoint(), options.output
     job = PredictionJob(checkpoint, output or new_folder("predict"), config, export)
     predictor = job.predictor()
@@ -83,10 +81,6 @@ def _finish(outcomes: "list[PredictionResult]", output: Path, *, as_json: bool) 
         finish({"segmentations": f"{len(outcomes) - failed} in {output}", "failed": failed})
     if failed:
         sys.exit(2)
-
-
-def _part(kind: type[Part], options: PredictOptions) -> Part:
-    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
 
 
 def _demo() -> ModuleType:

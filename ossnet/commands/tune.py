@@ -21,8 +21,7 @@ class TuneOptions:
     data: Path | None = None
     """Store that `prepare` wrote; by default a small phantom that this job makes."""
     space: str = "networks"
-    """Python file with a function space(trial) that returns dotted configuration paths, or the name of one of
-    ossnet's spaces."""
+    """Python file with a function space(trial), or the name of one of ossnet's spaces."""
     model: str = "oss-net-c"
     """Preset of the network, where the space names none; its fields are options of their own."""
     trials: int = 10
@@ -30,12 +29,12 @@ class TuneOptions:
     max_time: str | None = None
     """Stop the study after this time: 90s, 20m, 2h."""
     memory_budget: str | None = None
-    """Peak memory of a training step that no trial may pass, as in 8GiB: what is predicted to need more is
-    reported to the sampler and replaced before it takes a slot."""
+    """Peak memory of a training step that no trial may pass, as in 8GiB: a configuration that is predicted to
+    need more is replaced before it takes a slot."""
     objectives: str = "dice"
     """dice, or dice,memory: the best Dice at every amount of memory."""
     sampler: SamplerName = "tpe"
-    """What suggests trials. gp and nsga2 learn nothing from trials that are stopped early."""
+    """Sampler of trials; gp and nsga2 learn nothing from trials that are stopped early."""
     seeds: int = 1
     """Train each configuration that comes to its end with so many seeds; their mean is its value."""
     warm_start: str | None = None

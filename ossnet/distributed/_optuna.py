@@ -13,7 +13,7 @@ _CONSTRAINT = "constraints:memory"
 
 
 def reopen_trial(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
-    """A running trial of the study as one that can be reported and told, in another session."""
+    """A running trial of the study as one that can be reported and ended, in another session."""
     return optuna.Trial(study, trial._trial_id)
 
 

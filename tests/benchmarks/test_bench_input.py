@@ -133,7 +133,7 @@ def test_json_table_and_picture(
         ({"networks": ("unet-2d",)}, "expected occupancy networks, which train on points, found unet-2d"),
         ({"networks": ()}, "networks: expected one or more, found none"),
         ({"shape": "64x64"}, "shape '64x64': expected three positive edges in voxels"),
-        ({"border_fraction": 1.5}, "border-fraction: expected a share from 0 to 1, found 1.5"),
+        ({"border_fraction": 1.5}, "border-fraction: expected a number from 0 to 1, found 1.5"),
         ({"cases": 0}, "cases: expected at least 1, found 0"),
         ({"threads": 0}, "threads: expected at least 1, found 0"),
     ],

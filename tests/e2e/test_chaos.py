@@ -94,7 +94,7 @@ def test_a_trial_killed_as_its_machine_runs_out_of_memory(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Ray's own watch over memory kills a trial of a million points; the study goes on without it."""
+    """Ray's own watch over memory kills a trial of a million points; the study continues without it."""
     total, available = meminfo("MemTotal"), meminfo("MemAvailable")
     if available < 8 * 2**20:
         pytest.skip("needs 8 GiB of free memory")

@@ -86,7 +86,7 @@ def test_warnings_alone_and_what_odd_labels_mean(run_job, tmp_path):
     done = run_job("verify", "--source", tmp_path / "scans", "--output", tmp_path / "found")
     assert done.returncode == 2, done.stderr
     assert "label value 4 in 1 cases: probably enhancing (3)" in done.stdout
-    assert "jobs/prepare.py --labels enhancing=3,4" in done.stdout
+    assert "ossnet prepare --labels enhancing=3,4" in done.stdout
 
 
 @pytest.mark.parametrize(

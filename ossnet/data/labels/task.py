@@ -46,15 +46,26 @@ class Task:
     """Labels of each region. Regions may overlap; where there are some, they are what is trained."""
 
     def __post_init__(self) -> None:
-        """Reject regions that cannot be trained, naming them."""
+        """Reject regions that cannot be trained.
+
+        Raises:
+            UserError: too many regions, or one of no or unknown labels.
+        """
         if len(self.regions) > MAX_REGIONS:
-            msg = f"regions: expected at most {MAX_REGIONS}, found {len(self.regions)}"
-            raise ValueError(msg)
+            raise UserError(
+                "regions",
+                expected=f"at most {MAX_REGIONS}",
+                found=str(len(self.regions)),
+                remedy="leave some out",
+            )
         for name, members in self.regions.items():
             if not members or not set(members) <= set(self.labels):
-                known, found = ", ".join(self.labels), ", ".join(members) or "none"
-                msg = f"regions.{name}: expected labels among {known}, found {found}"
-                raise ValueError(msg)
+                raise UserError(
+                    f"regions.{name}",
+                    expected=f"labels among {', '.join(self.labels)}",
+                    found=", ".join(members) or "none",
+                    remedy="choose among them",
+                )
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ def check_excluded(plan: PreparePlan, excluded: dict[str, str]) -> None:
             plan.source.root,
             expected="a usable case",
             found=f"none: {reason}",
-            remedy="run jobs/verify.py, which lists every fault",
+            remedy="run ossnet verify, which lists every fault",
         )
 
 

@@ -20,7 +20,7 @@ _MAX_INT16 = 32767
 
 
 @dataclass(frozen=True)
-class Scale:
+class Quantization:
     """Stored numbers are intensities `(number - zero) * step`, so that 0, the background, stays exactly 0."""
 
     step: float
@@ -36,7 +36,7 @@ class Scale:
 
 def encode(
     channel: Float32[np.ndarray, "X Y Z"], target: Shaped[np.ndarray, "X Y Z"]
-) -> tuple[Scale | None, float]:
+) -> tuple[Quantization | None, float]:
     """Store a normalized channel in an array of `Storage` type.
 
     Returns:
@@ -56,9 +56,9 @@ def encode(
     return scale, error
 
 
-def _scale(channel: Float32[np.ndarray, "X Y Z"]) -> Scale:
+def _scale(channel: Float32[np.ndarray, "X Y Z"]) -> Quantization:
     lowest, highest = min(float(channel.min()), 0.0), max(float(channel.max()), 0.0)
     step = float(np.float32((highest - lowest) / (2 * _MAX_INT16 - 1)))
     if step < np.finfo(np.float32).tiny:
         step = 1.0
-    return Scale(step, -_MAX_INT16 - round(lowest / step))
+    return Quantization(step, -_MAX_INT16 - round(lowest / step))

@@ -1,4 +1,4 @@
-"""What a study's driver does as trials start and end: MLflow runs open and close, progress is logged."""
+"""What a study's driver does as trials start, are lost and end: MLflow runs, whole GPUs, a log."""
 
 import logging
 import time
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from ossnet.distributed._ray import last_result
+from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import flush
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec
 from ossnet.distributed.tuning.monitor import TrialMonitor
@@ -35,6 +36,21 @@ def trial_folder(trial: "Trial") -> str:
     """The folder of one of Ray Tune's trials."""
     spec = TrialSpec.from_trial(trial)
     return folder_name(spec.number, spec.seed, trial.trial_id)
+
+
+class FullGpuOnRetry(Callback):
+    """Gives a whole GPU to a trial that was lost while it shared one: its part may have been too small."""
+
+    def __init__(self, placement: TrialPlacement) -> None:
+        self._whole = placement.resources
+
+    def on_trial_recover(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
+        """Request a whole GPU from now on."""
+        gpus = trial.placement_group_factory.required_resources.get("GPU", 0)
+        if gpus < self._whole.gpus:
+            number = TrialSpec.from_trial(trial).number
+            logger.info(f"trial {number:03d} was lost on {gpus:g} GPU: it continues with a whole one")
+            trial.update_resources(self._whole.as_ray())
 
 
 class MLflowCallback(Callback):

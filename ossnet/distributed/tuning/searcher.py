@@ -176,7 +176,7 @@ class StudySearch(Searcher):
             self._tell_pruned(seed_run, outcome)
 
     def _ask_feasible(self) -> optuna.Trial | None:
-        """A new suggestion that is predicted to fit; what does not is told to the sampler and replaced."""
+        """A new suggestion that is predicted to fit; what does not is ended as infeasible and replaced."""
         repeats = 0
         for _ in range(_REJECTIONS):
             startup = self.study.n_feasible() < self._optimization.n_startup_trials or repeats > _REPEATS

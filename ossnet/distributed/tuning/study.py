@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.config_tree import flatten
 from ossnet.data import Store
-from ossnet.distributed.cluster.gpu_sharing import FullGpuOnRetry
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
-from ossnet.distributed.tuning.callbacks import MLflowCallback, ProgressReporter, trial_folder
+from ossnet.distributed.tuning.callbacks import FullGpuOnRetry, MLflowCallback, ProgressReporter, trial_folder
 from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.result import StudyResult
@@ -144,7 +143,7 @@ def run_study(
         try:
             tracker.document.remote(study.parent_run_key, report().read_text(), "report.html")
         except MlflowException as error:  # what was found does not depend on it
-            logger.info(f"warning: no report was written, jobs/report.py can do so later: {error}")
+            logger.info(f"warning: no report was written, ossnet report can do so later: {error}")
         result = replace(result, model=_register(tracker, result, spec.name))
         run.tags = {"best": result.title, f"best {VAL_DICE}": f"{result.metrics[VAL_DICE]:.4f}"}
     return result

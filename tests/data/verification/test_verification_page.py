@@ -31,7 +31,7 @@ class Page(HTMLParser):
 
 
 def verification(name: str = SCRIPT) -> Verification:
-    """A faulty case and a healthy one, called as asked, with a label of that name and an odd value."""
+    """A faulty case and a healthy one, called as given, with a label of that name and an odd value."""
     root = Path("scans") / name.replace("/", "-")
     image = FileSummary(root / "i.nii", (2, 3, 4), (1.0, 1.0, 1.0), "RAS", "int16", (1, 1), 0.0, 23.0)
     cases = tuple(
