@@ -21,8 +21,9 @@ class PrepareOptions:
     """Folder of scans, or a CSV table of them; by default a phantom study."""
     output: Path | None = None
     """Folder of the store: made, completed or, where its inputs changed, renewed."""
-    layout: Literal["auto", "msd", "brats", "lits", "nnunet", "csv"] = "auto"
-    """How the source is laid out; by default recognized."""
+    layout: str = "auto"
+    """How the source is laid out: auto (recognized), msd, brats, lits, nnunet, csv, or the name of an
+    installed layout."""
     spacing: tuple[str, ...] = ()
     """Voxel size in mm along R, A and S to resample to, as 1,1,1 or 1 1 1; by default each scan's own."""
     interpolation: Literal["cubic", "linear"] = "cubic"

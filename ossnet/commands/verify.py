@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command
@@ -23,8 +22,9 @@ class VerifyOptions:
     """Folder of scans, or a CSV table of them; by default a phantom study."""
     data: Path | None = None
     """Store that `prepare` wrote, instead of a source."""
-    layout: Literal["auto", "msd", "brats", "lits", "nnunet", "csv"] = "auto"
-    """How the source is laid out; by default recognized."""
+    layout: str = "auto"
+    """How the source is laid out: auto (recognized), msd, brats, lits, nnunet, csv, or the name of an
+    installed layout."""
     output: Path | None = None
     """Folder for verification.html; by default runs/verify-DATE-TIME."""
     json: bool = False
