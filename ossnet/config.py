@@ -99,12 +99,12 @@ class Config:
 
         Without a working shape it is the size of the paper's BraTS cases.
         """
+        from ossnet.data.labels.scheme import ClassScheme
         from ossnet.data.store.dataset_info import BRATS, DatasetSizes
 
         return DatasetSizes.of(
             channels=self.model.in_channels,
-            classes=self.model.classes,
-            overlapping=self.model.overlapping,
+            scheme=ClassScheme.of(self.model),
             shape=self.sampling.working_shape or BRATS.max_shape,
         )
 

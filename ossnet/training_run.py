@@ -37,6 +37,7 @@ def run_training(
     references: Iterable[list[SampleKey]] | None = None,
     resume_from: Path | None = None,
     device: str | None = None,
+    predicted_gib: float | None = None,
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
 
@@ -44,6 +45,7 @@ def run_training(
         references: this rank's cases a step, for the whole run; by default the order of the seed.
         resume_from: a checkpoint folder to go on from.
         device: where the network lives; by default the current CUDA device, or the CPU.
+        predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
 
     Returns:
         The last epoch's metrics.
@@ -56,7 +58,7 @@ def run_training(
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, world_size())
     place = resolve_device(device)
-    predicted = check_memory(config, place, workers=world_size())
+    predicted = check_memory(config, place, workers=world_size(), predicted_gib=predicted_gib)
     torch.manual_seed(config.training.seed)
     with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
         network = network_from_config(config.model).to(place)

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,12 +37,47 @@ LAYERS = (
     {"plugins"},
 )
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
+
+# The same inside packages that have rooms. OTHERS are the files and folders that the table does not name.
+OTHERS = "all others"
+ROOMS: dict[str, tuple[set[str], ...]] = {
+    "distributed": (
+        {"demo"},
+        {"launch"},
+        {"reports", "benchmark"},
+        {"tuning"},
+        {"training"},
+        {"data"},
+        {"tracking", "cluster"},
+        {"_optuna", "_ray"},
+    ),
+    "data": ({"verification"}, {"prepare"}, {"layouts", "phantom"}, {"store"}, {"imaging"}, {"labels"}),
+    "inference": (
+        {"batch"},
+        {"export"},
+        {"predictor"},
+        {"volume"},
+        {"methods"},
+        {"query"},
+        {"arrays", "config", "temperature"},
+    ),
+    "models": ({OTHERS}, {"kernels"}),
+}
+INSIDE = {
+    package: [
+        path
+        for path in SOURCES
+        if PACKAGE / package in path.parents and path != PACKAGE / package / "__init__.py"
+    ]
+    for package in ROOMS
+}
 UPPER_FLOOR = {"commands", "distributed"}
 ONLY_UPSTAIRS = {"ray", "optuna", "mlflow"}
 HEAVY = ONLY_UPSTAIRS | {"monai", "matplotlib", "pandas"}
 OF_MODELS = {"torch", "jaxtyping", "monai", "lazy_loader"}
 
 LONGEST_FILE = 400
+MOST_FILES = 16  # directly in a folder; a stub counts with its module
 LONGEST_JOB = 8
 LONGEST_COMMAND_FUNCTION = 40
 
@@ -79,6 +115,18 @@ def part(module: str) -> str:
     return inner[0] if inner else ""
 
 
+def room_depth(package: str, module: str) -> int | None:
+    """How far down in its package a module's room lies; None for the package itself, and outside of it."""
+    _, *inner = module.split(".")
+    if len(inner) < 2 or inner[0] != package:
+        return None
+    layers = ROOMS[package]
+    found = [depth for depth, layer in enumerate(layers) if inner[1] in layer]
+    others = [depth for depth, layer in enumerate(layers) if OTHERS in layer]
+    assert found or others, f"give {package}/{inner[1]} its place in ROOMS"
+    return (found or others)[0]
+
+
 def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -92,6 +140,29 @@ def test_imports_point_down(path: Path) -> None:
     ours = {part(module) for module in imports(path) if module.split(".")[0] == "ossnet"} - {"", here}
     upwards = {other for other in ours if DEPTH[other] < DEPTH[here]}
     assert not upwards, f"{relative(path)} imports {', '.join(sorted(upwards))} from above"
+
+
+@pytest.mark.parametrize(
+    ("package", "path"),
+    [(package, path) for package, paths in INSIDE.items() for path in paths],
+    ids=lambda value: relative(value) if isinstance(value, Path) else None,
+)
+def test_imports_point_down_from_room_to_room(package: str, path: Path) -> None:
+    here = room_depth(package, module_name(path))
+    assert here is not None
+    depths = {module: room_depth(package, module) for module in imports(path)}
+    upwards = {module for module, depth in depths.items() if depth is not None and depth < here}
+    assert not upwards, f"{relative(path)} imports {', '.join(sorted(upwards))} from above"
+
+
+def test_no_folder_is_crowded() -> None:
+    files = [
+        path for folder in ("ossnet", "jobs", "search_spaces") for path in (ROOT / folder).rglob("*.py*")
+    ]
+    names = {(path.parent, path.stem) for path in files if path.suffix in {".py", ".pyi"}}
+    counts = Counter(folder for folder, _ in names)
+    crowded = {relative(folder): count for folder, count in counts.items() if count > MOST_FILES}
+    assert not crowded, f"give these folders rooms: {crowded}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)

@@ -26,6 +26,7 @@ FILE = re.compile(r"(?<![\w/.-])(?:ossnet|tests|jobs|search_spaces|cluster|docs)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 OPTION = re.compile(r"(?<![\w-])--([a-z][\w.-]*\w)")
 NAME = re.compile(r"(?<![\w./])ossnet(?:\.\w+)+")
+ENTRY_POINTS = {f"ossnet.{group}" for group in ("networks", "losses", "layouts", "transforms")}
 PRIVATE_WORDS = re.compile(
     r"\b(told|[Jj]udge|Notebook|[Tt]ally|Bookkeeper|[Oo]racle|[Cc]ontest|standin|[Oo]utlook|doubts|alike|taught"
     r"|hungriest)\b"
@@ -69,10 +70,14 @@ def fields_of(config: Any, prefix: str = "") -> Iterator[str]:
 
 @cache
 def config_fields() -> frozenset[str]:
-    """The fields of the configurations of all networks."""
+    """The fields of the configurations of all networks, of the example of a plug-in too."""
     from ossnet.models import PRESETS
 
-    return frozenset(name for network in PRESETS for name in fields_of(Config.preset(network)))
+    example = ast.parse((ROOT / "tests" / "plugin_example" / "example_network.py").read_text())
+    plugin = {
+        f"model.{ast.unparse(node.target)}" for node in ast.walk(example) if isinstance(node, ast.AnnAssign)
+    }
+    return plugin | frozenset(name for network in PRESETS for name in fields_of(Config.preset(network)))
 
 
 @cache
@@ -134,7 +139,7 @@ def test_configuration_fields_that_a_page_names_exist(page: Path) -> None:
 @page
 def test_python_names_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()
-    names = {name for span in CODE.findall(text) for name in NAME.findall(span)}
+    names = {name for span in CODE.findall(text) for name in NAME.findall(span)} - ENTRY_POINTS
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ossnet"):

@@ -1,10 +1,11 @@
 """From a job's arguments to its options; a mistake in them is one line that names the option."""
 
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
@@ -27,7 +28,11 @@ class _OfNetwork(Protocol):
     def data(self) -> Path | None: ...
 
 
+_PREFIX = re.compile(r"^Error parsing ([A-Z]\w*: )?")  # tyro's, and the name of a class that nobody typed
+_TWICE = re.compile(r"^(\S+): (?=\1: )")
+
 Options = TypeVar("Options")
+Part = TypeVar("Part")
 OptionsOfNetwork = TypeVar("OptionsOfNetwork", bound=_OfNetwork)
 
 COMMON_SETTINGS = {
@@ -127,6 +132,12 @@ def choose_command(
     return word, commands[word], rest
 
 
+def extract(kind: type[Part], options: Any) -> Part:
+    """The configuration whose fields a job's options have too."""
+    assert is_dataclass(kind)
+    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
+
+
 def _preset(model: str, data: Path | None = None) -> "Config":
     from ossnet.config import Config
     from ossnet.data import Store
@@ -161,7 +172,8 @@ def _one_line_errors() -> Iterator[None]:
             raise
         lines = [line.strip(" │") for line in box.getvalue().splitlines() if line.startswith("│")]
         message = takewhile(lambda line: not line.startswith("─"), lines)
-        raise UserError(" ".join(filter(None, message)) or box.getvalue().strip()) from None
+        line = " ".join(filter(None, message)) or box.getvalue().strip()
+        raise UserError(_TWICE.sub("", _PREFIX.sub("", line))) from None
 
 
 def _unknown(arguments: Sequence[str], known: Sequence[Option]) -> list[str]:

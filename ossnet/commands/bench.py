@@ -99,10 +99,15 @@ class SearchOptions(BenchOptions, SearchBenchmarkConfig):
     def run(self, path: Path, command: str) -> None:
         """Search, write and print."""
         from ossnet.distributed.benchmark import results, search
+        from ossnet.distributed.launch import launch_study
 
         settings = replace(self, space=space_file(str(self.space)))
         found = search.compare(
-            settings, path.parent, command=command, progress=lambda row: logger.info(row.summary)
+            settings,
+            path.parent,
+            command=command,
+            run_study=launch_study,
+            progress=lambda row: logger.info(row.summary),
         )
         finish_benchmark(found, path, results.draw, results.show, json=self.json)
 

@@ -32,8 +32,10 @@ class EvaluateOptions:
     """Another checkpoint, to compare with case by case."""
     tolerance_mm: float = 1.0
     """Tolerance of the normalized surface distance."""
-    calibration: Literal["measure", "fit"] | None = None
-    """Score probabilities too, at every voxel; fit: first fit a temperature, which the checkpoint keeps."""
+    calibrate: bool = False
+    """Measure the calibration error of the probabilities too, at every voxel."""
+    fit_temperature: bool = False
+    """First fit a temperature and store it with the weights; includes --calibrate."""
     method: Literal["dense", "hierarchical", "paper", "paper-guided"] | None = None
     """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
     device: str | None = None
@@ -59,8 +61,8 @@ def main(arguments: Sequence[str]) -> None:
     checkpoint = options.checkpoint or _demo().checkpoint()
     load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
     fold = Config.from_json(checkpoint / "config.json").training.fold
-    predictor = load(checkpoint)
-    if options.calibration == "fit":
+    predictor, measured = load(checkpoint), options.calibrate or options.fit_temperature
+    if options.fit_temperature:
         predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
     evaluation = evaluate(
         predictor,
@@ -70,8 +72,8 @@ def main(arguments: Sequence[str]) -> None:
         output=options.output or new_folder("evaluate"),
         baseline=None if options.baseline is None else load(options.baseline),
         tolerance_mm=options.tolerance_mm,
-        calibration=options.calibration is not None,
-        fitted=read_calibration(checkpoint) if options.calibration else None,
+        calibrate=measured,
+        fitted=read_calibration(checkpoint) if measured else None,
         progress=_print_case,
     )
     if options.json:

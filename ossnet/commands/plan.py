@@ -77,10 +77,10 @@ def _configs(options: PlanOptions, config: "Config") -> list[tuple[str, "Config"
     if options.space is None:
         return [(config.model.name, config.resolve_for(study))]
     from ossnet.distributed.tuning.search_space import (
-        draw,  # needs Optuna, which planning one network does not
+        sample_configs,  # needs Optuna, which planning one network does not
     )
 
-    return draw(space_file(options.space), config, study, count=options.samples)
+    return sample_configs(space_file(options.space), config, study, count=options.samples)
 
 
 def _study(data: Path | None) -> "DatasetSpec | None":

@@ -2,20 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ossnet.commands._output import finish, finish_json, new_folder
-from ossnet.commands._parse import Command
-from ossnet.inference.batch.options import ExportConfig, PredictConfig
+from ossnet.commands._parse import Command, extract
+from ossnet.inference.config import ExportConfig, PredictConfig
 
 if TYPE_CHECKING:
     from ossnet.inference.batch.cache import PredictionResult
-
-Part = TypeVar("Part", PredictConfig, ExportConfig)
 
 
 @dataclass(frozen=True)
@@ -47,46 +45,42 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.inference.batch.inputs import find_scans
     from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
 
-    manner, exported = _part(PredictConfig, options), _part(ExportConfig, options)
+    config, export = extract(PredictConfig, options), extract(ExportConfig, options)
     checkpoint, output = options.checkpoint or _demo().checkpoint(), options.output
-    order = PredictionJob(checkpoint, output or new_folder("predict"), manner, exported)
-    predictor = order.predictor()
+    job = PredictionJob(checkpoint, output or new_folder("predict"), config, export)
+    predictor = job.predictor()
     paths = options.input or (() if options.onnx else (_demo().scans(),))
     scans, outcomes = find_scans(paths, predictor.task), list["PredictionResult"]()
-    predict = partial(predict_sequential, predictor, order)
+    predict = partial(predict_sequential, predictor, job)
     if options.workers > 1:
         from ossnet.distributed.data.batch_inference import (
             predict_parallel,  # needs Ray, which one process does not
         )
 
-        predict = partial(predict_parallel, order, options.workers)
+        predict = partial(predict_parallel, job, options.workers)
     if options.onnx:
         from ossnet.inference.export.onnx import export_onnx
 
-        export_onnx(predictor, order.output)
-    for outcome in predict_scans(order, scans, predict):
+        export_onnx(predictor, job.output)
+    for outcome in predict_scans(job, scans, predict):
         outcomes.append(outcome)
-        if outcome.problem is not None:
-            print(f"error: {outcome.problem}", file=sys.stderr)
+        if outcome.error is not None:
+            print(f"error: {outcome.error}", file=sys.stderr)
         elif not options.json:
             print(f"{len(outcomes)}/{len(scans)} {outcome}")
-    _finish(outcomes, order.output, as_json=options.json)
+    _finish(outcomes, job.output, as_json=options.json)
 
 
 def _finish(outcomes: "list[PredictionResult]", output: Path, *, as_json: bool) -> None:
     from ossnet.config_tree import to_dict
 
-    failed = sum(outcome.problem is not None for outcome in outcomes)
+    failed = sum(outcome.error is not None for outcome in outcomes)
     if as_json:
         finish_json({"failed": failed, "cases": to_dict(outcomes)})
     else:
         finish({"segmentations": f"{len(outcomes) - failed} in {output}", "failed": failed})
     if failed:
         sys.exit(2)
-
-
-def _part(kind: type[Part], options: PredictOptions) -> Part:
-    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
 
 
 def _demo() -> ModuleType:

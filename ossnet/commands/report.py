@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.distributed.reports import page, runs
 
     name = options.experiment or demo.study(space_file("networks"))
-    output, tracking = launch.places(options.output or new_folder("report"), name)
+    output, tracking = launch.resolve_output(options.output or new_folder("report"), name)
     rows = runs.read_rows(tracking)
     study = page.summarize_last_study(tracking, rows)
     files = page.write_files(rows, output, title=name, study=study)

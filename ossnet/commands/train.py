@@ -46,10 +46,10 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.distributed import demo, launch
 
     store = demo.open_store(options.data)
-    output, tracking = launch.places(options.output or new_folder("train"), options.experiment)
+    output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
     outcome = launch.launch_training(
-        launch.limited(config, store, epochs=options.epochs, max_time_s=max_time_s),
+        launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
         store,
         output=output,
         workers=options.workers,

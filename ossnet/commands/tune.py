@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
 from ossnet.commands._values import parse_duration, space_file
-from ossnet.distributed.tuning.config import OptimizationConfig, SamplerName
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
 
 if TYPE_CHECKING:
     from ossnet.config import Config
@@ -22,8 +21,7 @@ class TuneOptions:
     data: Path | None = None
     """Store that `prepare` wrote; by default a small phantom that this job makes."""
     space: str = "networks"
-    """Python file with a function space(trial) that returns dotted configuration paths, or the name of one of
-    ossnet's spaces."""
+    """Python file with a function space(trial), or the name of one of ossnet's spaces."""
     model: str = "oss-net-c"
     """Preset of the network, where the space names none; its fields are options of their own."""
     trials: int = 10
@@ -31,12 +29,12 @@ class TuneOptions:
     max_time: str | None = None
     """Stop the study after this time: 90s, 20m, 2h."""
     memory_budget: str | None = None
-    """Peak memory of a training step that no trial may pass, as in 8GiB: what is predicted to need more is
-    reported to the sampler and replaced before it takes a slot."""
+    """Peak memory of a training step that no trial may pass, as in 8GiB: a configuration that is predicted to
+    need more is replaced before it takes a slot."""
     objectives: str = "dice"
     """dice, or dice,memory: the best Dice at every amount of memory."""
     sampler: SamplerName = "tpe"
-    """What suggests trials. gp and nsga2 learn nothing from trials that are stopped early."""
+    """Sampler of trials; gp and nsga2 learn nothing from trials that are stopped early."""
     seeds: int = 1
     """Train each configuration that comes to its end with so many seeds; their mean is its value."""
     warm_start: str | None = None
@@ -62,39 +60,47 @@ def main(arguments: Sequence[str]) -> None:
     """Search, and print the best trial and how to report the study."""
     options, config = parse_with_config(COMMAND, arguments, _default)
     from ossnet.distributed import demo, launch
-    from ossnet.memory.parse import parse_memory
-    from ossnet.memory.peak import GIB
+    from ossnet.distributed.tuning.search_space import Space
+    from ossnet.distributed.tuning.study import StudySpec
 
     space = space_file(options.space)
     name = options.experiment or space.stem
-    output, tracking = launch.places(options.output or new_folder("tune"), name)
-    findings = launch.launch_study(
-        space,
-        config,
-        demo.open_store(options.data),
+    output, tracking = launch.resolve_output(options.output or new_folder("tune"), name)
+    spec = StudySpec(
         name=name,
+        space=Space(space),
+        base=config,
+        store=demo.open_store(options.data),
         output=output,
         tracking=tracking,
         trials=options.trials,
         workers=options.workers_per_trial,
         early_stopping=options.early_stopping,
         max_time_s=None if options.max_time is None else parse_duration(options.max_time),
-        goals=OptimizationConfig(
-            budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
-            objectives=tuple(options.objectives.split(",")),
-            sampler=options.sampler,
-            seeds=options.seeds,
-        ),
+        optimization=_optimization(options),
         warm_start=options.warm_start,
         resume=options.resume,
     )
+    result = launch.launch_study(spec)
     if options.json:
-        finish_json(findings.to_dict() | {"output": output, "mlflow": tracking.uri})
+        finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
     store = {"MLflow": tracking.uri, "open it with": tracking.open_command}
     finish(
-        findings.told() | {"Optuna study": output / "study.db"} | store,
+        result.summary() | {"Optuna study": output / "study.db"} | store,
         follow_up=command_line("report", "--experiment", name, "--output", output / "report"),
+    )
+
+
+def _optimization(options: TuneOptions) -> OptimizationConfig:
+    from ossnet.memory.parse import parse_memory
+    from ossnet.memory.peak import GIB
+
+    return OptimizationConfig(
+        budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
+        objectives=tuple(options.objectives.split(",")),
+        sampler=options.sampler,
+        seeds=options.seeds,
     )
 
 

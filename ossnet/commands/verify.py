@@ -23,8 +23,7 @@ class VerifyOptions:
     data: Path | None = None
     """Store that `prepare` wrote, instead of a source."""
     layout: str = "auto"
-    """How the source is laid out: auto (recognized), msd, brats, lits, nnunet, csv, or the name of an
-    installed layout."""
+    """How the source is laid out: auto, msd, brats, lits, nnunet, csv, or the name of an installed layout."""
     output: Path | None = None
     """Folder for verification.html; by default runs/verify-DATE-TIME."""
     json: bool = False
@@ -38,10 +37,12 @@ def main(arguments: Sequence[str]) -> None:
     """Check, print a table, write the page; the exit code says what was found."""
     options = COMMAND.parse(arguments)
     from ossnet.data import verify, verify_store
+    from ossnet.data.layouts import check_layout
     from ossnet.data.verification.formatting import summary
     from ossnet.data.verification.html_report import write_page
     from ossnet.data.verification.table import show
 
+    check_layout(options.layout)  # before a phantom is made
     if options.source is not None and options.data is not None:
         raise UserError("--source and --data", expected="one of them", found="both", remedy="leave one out")
     if options.data is not None:

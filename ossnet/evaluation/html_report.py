@@ -15,8 +15,8 @@ _MEASURES = {
 }
 _COUNTS = {
     "false_positives_per_case": "false\npositives\na case",
-    "missed": "missed",
-    "invented": "invented",
+    "false_negative_cases": "false\nnegative\ncases",
+    "false_positive_cases": "false\npositive\ncases",
     "ece": "ECE",
 }
 _ECE = {
@@ -55,13 +55,13 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
 def _classes(classes: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Columns, and one row a class."""
     counts = {key: name for key, name in _COUNTS.items() if all(key in found for found in classes.values())}
-    columns = ["class", *_MEASURES.values(), "lesions\nfound", *counts.values()]
+    columns = ["class", *_MEASURES.values(), "lesions\ndetected", *counts.values()]
     rows = []
     for name, found in classes.items():
         means = [
             f"{s['mean']:.3f}\n{s['mean_low']:.3f} to {s['mean_high']:.3f}" for s in map(found.get, _MEASURES)
         ]
-        lesions = f"{found['lesions_found']} of {found['lesions']}"
+        lesions = f"{found['lesions_detected']} of {found['lesions']}"
         rows.append([name, *means, lesions, *(f"{found[key]:.3g}" for key in counts)])
     return columns, rows
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from ossnet.models.kernels._torch import TorchDispatchMode, storage_key
 
 BLOCK = 512
 """Bytes to which the CUDA caching allocator rounds up; counting the same way makes figures comparable."""
@@ -85,7 +86,7 @@ class StorageTracker(TorchDispatchMode):
         self._living.clear()
 
     def _see(self, storage: torch.UntypedStorage) -> int:
-        key = storage._cdata
+        key = storage_key(storage)
         size = -(-storage.nbytes() // BLOCK) * BLOCK
         living = self._living.get(key)
         if living is None:

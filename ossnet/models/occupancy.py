@@ -16,8 +16,8 @@ from ossnet.models.decoder import Decoder
 from ossnet.models.encoder import Encoder, Latent
 from ossnet.models.feature_query import query_features
 from ossnet.models.kernels.checkpointing import checkpointed
+from ossnet.models.kernels.precision import compute_dtype
 from ossnet.models.patch_encoder import PatchEncoder
-from ossnet.models.precision import compute_dtype
 
 __all__ = ["Latent", "OccupancyNetwork", "Prediction"]
 

@@ -7,14 +7,14 @@ import math
 from dataclasses import replace
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.config import Config
 from ossnet.inference import predict_volume
-from ossnet.inference.methods.similarity import EDGE, MOST
+from ossnet.inference.methods.similarity import CUBE_EDGE, MAX_SAMPLES_PER_SIDE
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, network_from_config
+from ossnet.models.kernels._torch import FakeTensorMode
 from ossnet.planning.dummy_batch import require_working_shape
 
 PROTOCOL = (
@@ -68,7 +68,7 @@ def _volume(config: Config, device: torch.device) -> PeakMemory:
     memory = replace(peak.memory, protocol=PROTOCOL)
     if isinstance(config.model, DenseConfig) or config.inference.method == "dense":
         return memory
-    voxels, trained_on = math.prod(shape), MOST * EDGE**3 * len(image)
+    voxels, trained_on = math.prod(shape), MAX_SAMPLES_PER_SIDE * CUBE_EDGE**3 * len(image)
     maps = max(MAP_BYTES * voxels, SIMILARITY_BYTES * (voxels + trained_on))
     return replace(
         memory,

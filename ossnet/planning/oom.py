@@ -16,8 +16,13 @@ from ossnet.planning.peak import predict
 _CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory", "Cannot allocate memory")
 
 
-def check_memory(config: Config, device: torch.device, *, workers: int) -> float:
+def check_memory(
+    config: Config, device: torch.device, *, workers: int, predicted_gib: float | None = None
+) -> float:
     """Reject a run that cannot fit before it begins: a system without main memory kills without a message.
+
+    Args:
+        predicted_gib: the peak, where it has been predicted before.
 
     Returns:
         The predicted peak of one worker's training step, in GiB.
@@ -25,10 +30,12 @@ def check_memory(config: Config, device: torch.device, *, workers: int) -> float
     Raises:
         OutOfMemory: the peak is more than the device has for this process.
     """
-    predicted, available = predict(config, workers=workers), available_memory(device)
-    if predicted.allocated > available:
-        raise out_of_memory_error(config, workers=workers, available_gib=available / GIB)
-    return predicted.allocated_gib
+    if predicted_gib is None:
+        predicted_gib = predict(config, workers=workers).allocated_gib
+    available_gib = available_memory(device) / GIB
+    if predicted_gib > available_gib:
+        raise out_of_memory_error(config, workers=workers, available_gib=available_gib)
+    return predicted_gib
 
 
 @contextmanager

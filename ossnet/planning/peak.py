@@ -1,13 +1,12 @@
 """Peak memory of one optimizer step of a configuration: measured by taking it, or predicted without."""
 
 import torch
-from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ossnet.config import Config
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.memory.device import resolve_device
 from ossnet.models import network_from_config
+from ossnet.models.kernels._torch import FakeTensorMode, fake_mode_is_on
 from ossnet.planning.dummy_batch import dummy_batch
 from ossnet.training.optimizer import build_optimizer, state_tensors
 from ossnet.training.step import optimizer_step
@@ -55,7 +54,7 @@ def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemo
     optimizer = build_optimizer(network, config.optimizer)
     volumes = -(-config.training.batch_size // workers)
     batch = dummy_batch(config.model, config.sampling, volumes=volumes, device=device)
-    if detect_fake_mode() is None:
+    if not fake_mode_is_on():
         optimizer_step(network, optimizer, batch, config.loss, precision=precision)
     else:
         for parameter in network.parameters():

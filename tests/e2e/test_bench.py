@@ -12,7 +12,7 @@ Job = Callable[..., CompletedProcess[str]]
 TINY = ("--networks", "o-net", "unet-3d", "--shapes", "16x16x16", "--points", 8, "--repeats", 1)
 
 
-def test_models_for_people(run_job: Job, tmp_path: Path) -> None:
+def test_models_in_a_table(run_job: Job, tmp_path: Path) -> None:
     done = run_job("bench", "models", *TINY, "--device", "cpu", "--output", "bench")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -26,7 +26,7 @@ def test_models_for_people(run_job: Job, tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
-def test_models_for_machines(run_job: Job, tmp_path: Path) -> None:
+def test_models_as_json(run_job: Job, tmp_path: Path) -> None:
     done = run_job("bench", *TINY[3:], "--networks", "unet-2d", "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
@@ -39,7 +39,7 @@ def test_models_for_machines(run_job: Job, tmp_path: Path) -> None:
 INPUT = ("--cases", 1, "--shape", "20x18x16", "--networks", "oss-net-a", "--points", 50, "--repeats", 1)
 
 
-def test_input_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
+def test_input_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
     done = run_job("bench", "input", *INPUT, "--output", "bench")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -75,7 +75,7 @@ def test_searches(run_job: Job, tmp_path: Path) -> None:
     assert "at equal training time" in done.stdout
 
 
-def test_inference_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
+def test_inference_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
     tiny = ("--shapes", "64x48x48", "--methods", "hierarchical", "--arithmetic", "float32")
     done = run_job("bench", "inference", *tiny, "--networks", "oss-net-c", "--output", "bench")
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_inference_for_people_and_machines(run_job: Job, tmp_path: Path) -> None
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
-def test_memory_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
+def test_memory_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
     options = ("--networks", "unet-2d", "--draws", 2, "--device", "cpu")
     done = run_job("bench", "memory", *options, "--output", "bench")
     assert done.returncode == 0, done.stderr

@@ -37,8 +37,8 @@ def figures() -> dict[str, dict[str, float]]:
 
 
 def summary(name: str, **fields: Any) -> dict[str, Any]:
-    found = {**figures(), "lesions": 3, "lesions_found": 2}
-    found |= {"false_positives_per_case": 1.5, "missed": 1, "invented": 4}
+    found = {**figures(), "lesions": 3, "lesions_detected": 2}
+    found |= {"false_positives_per_case": 1.5, "false_negative_cases": 1, "false_positive_cases": 4}
     classes = {name: found}
     return {
         "cases": 2,

@@ -23,13 +23,13 @@ from ossnet.benchmarks.inference.known_shape_network import KnownShapeNetwork, e
 from ossnet.benchmarks.inference.results import REFERENCE, STATISTIC, WINDOWS, InferenceResult, InferenceRow
 from ossnet.benchmarks.machine import processor, reset_peak_rss, resident_memory, torch_threads
 from ossnet.benchmarks.timer import matrix_rate
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.inference.config import Method, Precision
-from ossnet.inference.query.activation import predict_classes
 from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig, network_config, network_from_config
-from ossnet.models.precision import autocast
+from ossnet.models.kernels.precision import autocast
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import pad, working_shape
 from ossnet.training.compilation import maybe_compile
@@ -192,7 +192,7 @@ def _predict(
     began = _now()
     found = predict_volume(network, image, sampling=task.sampling, settings=task.inference)
     cpu, wall = (_now() - began).tolist()
-    return _Timing(cpu, wall, found.asked, found.asked, int((found.classes.bool() != inside).sum()))
+    return _Timing(cpu, wall, found.n_queried, found.n_queried, int((found.classes.bool() != inside).sum()))
 
 
 def _predict_densely(network: KnownShapeNetwork, image: Float[Tensor, "C X Y Z"], task: _Task) -> _Timing:
@@ -200,13 +200,14 @@ def _predict_densely(network: KnownShapeNetwork, image: Float[Tensor, "C X Y Z"]
     began = _now()
     volume = _encoded(network, image, task)
     encoded = _now()
+    scheme = ClassScheme.of(network.config)
     for _, logits in volume.boxes():
-        predict_classes(logits, overlapping=False)
-        if volume.asked >= task.settings.dense_voxels:
+        scheme.decide(logits)
+        if volume.n_queried >= task.settings.dense_voxels:
             break
     voxels = image[0].numel()
-    cpu, wall = (encoded - began + (_now() - encoded) * (voxels / volume.asked)).tolist()
-    return _Timing(cpu, wall, voxels, volume.asked, None)
+    cpu, wall = (encoded - began + (_now() - encoded) * (voxels / volume.n_queried)).tolist()
+    return _Timing(cpu, wall, voxels, volume.n_queried, None)
 
 
 def _predict_window(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -> _Timing:
@@ -220,7 +221,7 @@ def _predict_window(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _
     places = zip(image.shape[1:], window, steps, strict=True)
     windows = math.prod(1 + math.ceil(max(length - edge, 0) / step) for length, edge, step in places)
     cpu, wall = ((_now() - began) * windows).tolist()
-    return _Timing(cpu, wall, image[0].numel(), found.asked, None)
+    return _Timing(cpu, wall, image[0].numel(), found.n_queried, None)
 
 
 def _now() -> np.ndarray:

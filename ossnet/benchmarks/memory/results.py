@@ -25,7 +25,7 @@ class MemoryRow:
 
     network: str
     options: str
-    """What was drawn, as options of `jobs/plan.py`."""
+    """What was drawn, as options of `ossnet plan`."""
     workers: int
     """Among which the batch is shared; the peaks are one worker's."""
     parts: dict[str, int]

@@ -12,7 +12,7 @@ from ossnet.benchmarks.timer import DeviceTimer, fastest
 from ossnet.config import Config
 from ossnet.inference.methods.sliding_window import dense_logits
 from ossnet.models import DenseNetwork, OccupancyNetwork, network_from_config
-from ossnet.models.precision import autocast
+from ossnet.models.kernels.precision import autocast
 from ossnet.planning.dummy_batch import dummy_batch
 from ossnet.sampling.batches import Batch, PointBatch
 from ossnet.training.compilation import maybe_compile

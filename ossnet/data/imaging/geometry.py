@@ -1,4 +1,4 @@
-"""Where voxels are: from a file's own grid to the working grid (RAS, where asked cut and resampled) and back.
+"""Where voxels are: from a file's own grid to the working grid (RAS, perhaps cropped and resampled) and back.
 
 Legend: X Y Z voxel axes in nibabel order. Affines take voxel indices to mm in RAS+ world coordinates.
 """
@@ -20,7 +20,8 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Start and stop along each axis."""
 
 GRID_TOLERANCE = 0.1
-"""In voxels, at the corner where two grids differ most: above rounding in headers, below what matters."""
+"""Largest distance in voxels between corners of grids that count as one: above rounding in headers, below
+what matters."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Geometry:
         return first, second, third
 
     def resampled_to(self, spacing: Spacing | None) -> "Geometry":
-        """The same file with a working grid of about this spacing in mm; None is the file's own spacing.
+        """A copy with a working grid of about this spacing in mm; None is the file's own spacing.
 
         The number of voxels is rounded, so the exact spacing is that of `spacing` afterwards.
         """
@@ -114,7 +115,7 @@ class Geometry:
         return replace(self, working_shape=(first, second, third))
 
     def cropped_to(self, box: Box, margin: float) -> "Geometry":
-        """The same file cut to a box and `margin` mm around it, as far as there are voxels; not resampled."""
+        """A copy cut to a box and `margin` mm around it, as far as there are voxels; not resampled."""
         sizes = np.linalg.norm(np.array(self.affine)[:3, :3], axis=0)
         first, second, third = (
             (max(start - ceil(margin / size), 0), min(stop + ceil(margin / size), length))
@@ -139,7 +140,7 @@ def from_canonical(array: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Sh
 
 
 def check_same_grid(found: Geometry, expected: Geometry, *, path: Path, other: str) -> None:
-    """Reject two files whose voxels are not at the same places.
+    """Reject two files whose voxels are not at the same positions.
 
     Args:
         path: the file with the grid `found`.
@@ -167,7 +168,7 @@ def check_same_grid(found: Geometry, expected: Geometry, *, path: Path, other: s
 
 
 def corner_distance(found: Geometry, expected: Geometry) -> float:
-    """Largest distance in mm between the places of the same corner voxel on two grids of one shape."""
+    """Largest distance in mm between the positions of the same corner voxel on two grids of one shape."""
     ends = [(0, size - 1) for size in expected.shape]
     corners = np.array([[*corner, 1] for corner in product(*ends)])
     apart = corners @ (np.array(found.affine) - np.array(expected.affine)).T

@@ -29,7 +29,7 @@ _BROKEN = (OSError, EOFError, ValueError, zlib.error)
 
 @dataclass(frozen=True)
 class NiftiFile:
-    """What the header says; reading it costs one block of the file."""
+    """What a file's header says; reading it costs one block of the file."""
 
     path: Path
     geometry: Geometry
@@ -40,7 +40,7 @@ class NiftiFile:
     slope: float
     """Factor from stored values to intensities."""
     intercept: float
-    """What is added to the scaled values."""
+    """Added to the scaled values."""
     offset: int
     """Bytes before the first voxel, in the uncompressed stream."""
 

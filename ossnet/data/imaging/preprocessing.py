@@ -95,7 +95,7 @@ def encode_label(
 
 
 def on_working_grid(files: Sequence[NiftiFile], task: Task) -> list[NiftiFile]:
-    """The same files with the working grid that the task asks for; to crop, their voxels are read."""
+    """The files with the working grid that the task describes; to crop, their voxels are read."""
     geometry = files[0].geometry
     if task.crop is not None:
         kinds = iter(task.normalizations)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ossnet.config_tree import did_you_mean
-from ossnet.data.labels.codes import MAX_REGIONS
+from ossnet.data.labels.scheme import MAX_REGIONS
 from ossnet.data.labels.task import BACKGROUND, BACKGROUND_NAME
 from ossnet.errors import UserError
 
@@ -27,7 +27,7 @@ class LabelMapping:
     labels: dict[str, int]
     """Name and the value that stands for it, by rising value."""
     merged: dict[str, tuple[int, ...]]
-    """Further values by label, or by `background`."""
+    """Further values that mean a label, or `background`."""
 
 
 def map_labels(declared: Sequence[str], labels: Labels) -> LabelMapping:

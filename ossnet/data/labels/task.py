@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from ossnet.config_tree import from_dict, to_dict
-from ossnet.data.labels.codes import MAX_REGIONS, is_nested, label_codes, last_written, written_labels
+from ossnet.data.labels.codes import is_nested, label_codes, last_written, written_labels
+from ossnet.data.labels.scheme import MAX_REGIONS, ClassScheme
 from ossnet.errors import UserError
 
 Normalization = Literal["zscore", "zscore-foreground", "ct"]
@@ -40,20 +41,31 @@ class Task:
     target: Target = "labels"
     """`foreground` merges every label above 0 into one class (the paper's binary tasks)."""
     merged: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Further voxel values in files, by the label (or `background`) that they are read as."""
+    """Further voxel values in files that are read as a label, or as `background`."""
     regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Labels of each region. Regions may overlap; where there are some, they are what is trained."""
 
     def __post_init__(self) -> None:
-        """Reject regions that cannot be trained, naming them."""
+        """Reject regions that cannot be trained.
+
+        Raises:
+            UserError: too many regions, or one of no or unknown labels.
+        """
         if len(self.regions) > MAX_REGIONS:
-            msg = f"regions: expected at most {MAX_REGIONS}, found {len(self.regions)}"
-            raise ValueError(msg)
+            raise UserError(
+                "regions",
+                expected=f"at most {MAX_REGIONS}",
+                found=str(len(self.regions)),
+                remedy="leave some out",
+            )
         for name, members in self.regions.items():
             if not members or not set(members) <= set(self.labels):
-                known, found = ", ".join(self.labels), ", ".join(members) or "none"
-                msg = f"regions.{name}: expected labels among {known}, found {found}"
-                raise ValueError(msg)
+                raise UserError(
+                    f"regions.{name}",
+                    expected=f"labels among {', '.join(self.labels)}",
+                    found=", ".join(members) or "none",
+                    remedy="choose among them",
+                )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -69,6 +81,11 @@ class Task:
     def overlapping(self) -> bool:
         """Whether a voxel may lie in several classes."""
         return len(self.regions) > 1
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """What a network for this task decides."""
+        return ClassScheme(self.classes, overlapping=self.overlapping, names=self.class_names)
 
     @property
     def nested(self) -> bool:
@@ -113,17 +130,17 @@ class Task:
         return indices
 
     def codes(self, indices: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-        """What should be decided where these label indices are (`ossnet.data.labels.codes`)."""
+        """The codes (`ossnet.data.labels.scheme`) of what is correct where these label indices are."""
         return label_codes(list(self.labels), self.regions)[indices] if self.regions else indices
 
     def decode(self, codes: UInt8[np.ndarray, "X Y Z"]) -> Integer[np.ndarray, "X Y Z"]:
-        """What was decided as voxel values of the labels (uint8 where they fit, else int16)."""
+        """Voxel values of the labels (uint8 where they fit, else int16) that show codes best."""
         values = np.array([BACKGROUND, *self.labels.values()])
         values = values.astype(np.uint8 if values.max() < 256 else np.int16)
         return values[written_labels(list(self.labels), self.regions)[codes] if self.regions else codes]
 
     def display_class(self, codes: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-        """The one class to draw of each code, counted from 1: of regions the innermost."""
+        """The one class to draw for each code, counted from 1; of several regions the innermost."""
         return last_written(self.regions)[codes] if self.regions else codes
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ossnet.data.layouts.source import Case, Layout, Source, list_visible
 from ossnet.errors import UserError
 from ossnet.plugins import Group
 
-__all__ = ["Case", "Layout", "Source", "layouts", "read_source"]
+__all__ = ["Case", "Layout", "Source", "check_layout", "layouts", "read_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ def read_source(path: Path, layout: str = "auto") -> Source:
     Raises:
         UserError: no such folder, a layout that cannot be recognized, a broken description, no cases.
     """
+    check_layout(layout)
     known = layouts()
     table = path.is_file() and path.suffix.lower() == ".csv"
     if not path.is_dir() and not table:
@@ -71,13 +72,6 @@ def read_source(path: Path, layout: str = "auto") -> Source:
         )
     if layout == "auto":
         layout = "csv" if table else _recognize(path, known)
-    if layout not in known:
-        raise UserError(
-            "--layout",
-            expected=f"auto, {_either(list(known))}",
-            found=repr(layout),
-            remedy="choose one of them",
-        )
     if table and layout != "csv":
         raise UserError(
             path, expected=f"a folder for the layout {layout}", found="a table", remedy="leave --layout out"
@@ -112,6 +106,17 @@ def _read(layout: Layout, path: Path) -> Source:
             remedy="repair the package, or give another --layout",
         )
     return source
+
+
+def check_layout(name: str) -> None:
+    """Reject a name of no layout.
+
+    Raises:
+        UserError: names those there are.
+    """
+    known = ["auto", *layouts()]
+    if name not in known:
+        raise UserError("--layout", expected=_either(known), found=repr(name), remedy="choose one of them")
 
 
 def _recognize(path: Path, known: dict[str, Layout]) -> str:

@@ -39,24 +39,24 @@ _LABELS_READ = 5  # label files that are read to find the number of enhancing tu
 
 def read_brats(path: Path) -> Source:
     """Read case folders, a folder with the files of all cases, or one case folder."""
-    places = {place.case: place for place in reversed(find_brats_cases(path))}
-    naming = _brats_naming(path, list(places.values()))
+    every = {files.case: files for files in reversed(find_brats_cases(path))}
+    naming = _brats_naming(path, list(every.values()))
     found = [
-        {suffix for suffix in naming.suffixes if _brats_file(place, suffix).is_file()}
-        for place in places.values()
+        {suffix for suffix in naming.suffixes if _brats_file(files, suffix).is_file()}
+        for files in every.values()
     ]
     # A modality counts where half the cases have it; a case without it is reported when it is read.
     suffixes = [
-        suffix for suffix in naming.suffixes if sum(suffix in each for each in found) * 2 >= len(places)
+        suffix for suffix in naming.suffixes if sum(suffix in each for each in found) * 2 >= len(every)
     ]
-    cases = [_brats_case(place, suffixes, naming) for place in places.values()]
+    cases = [_brats_case(files, suffixes, naming) for files in every.values()]
     return Source(
         root=path,
         layout="brats",
         modalities=tuple(modality_name(suffix[1:]) for suffix in suffixes),
         labels={"necrosis": 1, "edema": 2, "enhancing": _enhancing(cases, naming)},
         cases=tuple(sorted(cases, key=lambda case: case.id)),
-        unmatched=_unmatched(path, list(places.values()), suffixes[0], naming),
+        unmatched=_unmatched(path, list(every.values()), suffixes[0], naming),
     )
 
 
@@ -74,7 +74,7 @@ def find_brats_cases(path: Path) -> list[_CaseFiles]:
 
 
 def _prefixes(folder: Path) -> list[str]:
-    """What stands before the suffix of a modality in the names of a folder's files."""
+    """The text before the suffix of a modality in the names of a folder's files."""
     names = [stem(file) for file in list_visible(folder) if file.name.endswith(SUFFIXES)]
     found = {name.removesuffix(end) for name in names for end in _IMAGE_SUFFIXES if name.endswith(end)}
     return sorted(found)
@@ -84,14 +84,12 @@ def _may_be_read(folder: Path) -> bool:
     return os.access(folder, os.R_OK | os.X_OK)
 
 
-def _unmatched(
-    path: Path, places: Sequence[_CaseFiles], suffix: str, naming: _Naming
-) -> dict[str, UserError]:
+def _unmatched(path: Path, every: Sequence[_CaseFiles], suffix: str, naming: _Naming) -> dict[str, UserError]:
     """Folders and files that look like cases, but are none."""
-    if [place.folder for place in places] == [path] and not places[0].shared:
+    if [files.folder for files in every] == [path] and not every[0].shared:
         return {}
-    folders = {place.folder for place in places}
-    flat = {place.case for place in places if place.shared}
+    folders = {files.folder for files in every}
+    flat = {files.case for files in every if files.shared}
     ours = {f"{case}{end}" for case in flat for end in (*naming.suffixes, naming.label)}
     unmatched: dict[str, UserError] = {}
     for entry in list_visible(path):
@@ -115,11 +113,11 @@ def _unmatched(
     return unmatched
 
 
-def _brats_naming(path: Path, places: Sequence[_CaseFiles]) -> _Naming:
+def _brats_naming(path: Path, every: Sequence[_CaseFiles]) -> _Naming:
     namings = [
         naming
         for naming in _NAMINGS
-        if any(_brats_file(place, suffix).is_file() for place in places for suffix in naming.suffixes)
+        if any(_brats_file(files, suffix).is_file() for files in every for suffix in naming.suffixes)
     ]
     if len(namings) > 1:
         raise UserError(
@@ -138,13 +136,13 @@ def _brats_naming(path: Path, places: Sequence[_CaseFiles]) -> _Naming:
     return namings[0]
 
 
-def _brats_case(place: _CaseFiles, suffixes: Sequence[str], naming: _Naming) -> Case:
-    label = _brats_file(place, naming.label)
+def _brats_case(files: _CaseFiles, suffixes: Sequence[str], naming: _Naming) -> Case:
+    label = _brats_file(files, naming.label)
     return Case(
-        id=place.case,
-        images=tuple(_brats_file(place, suffix) for suffix in suffixes),
+        id=files.case,
+        images=tuple(_brats_file(files, suffix) for suffix in suffixes),
         label=label if label.is_file() else None,
-        group=_brats_patient(place.case),
+        group=_brats_patient(files.case),
     )
 
 
@@ -154,16 +152,16 @@ def _brats_patient(case: str) -> str:
     return "-".join(parts[:-1]) if len(parts) == 4 else case
 
 
-def _brats_file(place: _CaseFiles, suffix: str) -> Path:
+def _brats_file(files: _CaseFiles, suffix: str) -> Path:
     """The file of this suffix: named as the case, else the only one, else the path where it should be."""
-    folder = place.folder
-    expected = [folder / f"{place.case}{suffix}{end}" for end in SUFFIXES]
+    folder = files.folder
+    expected = [folder / f"{files.case}{suffix}{end}" for end in SUFFIXES]
     if found := [path for path in expected if path.is_file()]:
         return found[0]
     named_otherwise = [
         path for end in SUFFIXES for path in list_visible(folder) if path.name.endswith(suffix + end)
     ]
-    return named_otherwise[0] if len(named_otherwise) == 1 and not place.shared else expected[0]
+    return named_otherwise[0] if len(named_otherwise) == 1 and not files.shared else expected[0]
 
 
 def _enhancing(cases: Sequence[Case], naming: _Naming) -> int:

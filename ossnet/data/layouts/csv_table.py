@@ -1,8 +1,8 @@
 """A CSV table of cases: `case`, a column a modality, `label` and, where patients have several cases, `group`.
 
-Paths are relative to the table. A file `labels.json` beside it, such as `{"liver": 1, "tumour": 2}`, declares
-the labels. Without it the values are those that more than a tenth of the label files hold, so that a fault in
-one of many declares no class.
+Paths are relative to the table. A file `labels.json` in the same folder, such as `{"liver": 1, "tumour": 2}`,
+declares the labels. Without it the values are those that more than a tenth of the label files hold, so
+that a fault in one of many declares no class.
 """
 
 import csv
@@ -37,11 +37,11 @@ class _Table:
     @property
     def modalities(self) -> list[str]:
         """Columns of NIfTI files; others (age, site) are passed over."""
-        places = [place for place, name in enumerate(self.columns) if name.lower() not in _OWN_COLUMNS]
+        others = [index for index, name in enumerate(self.columns) if name.lower() not in _OWN_COLUMNS]
         return [
-            self.columns[place]
-            for place in places
-            if any(row[place].endswith(SUFFIXES) for row in self.rows if place < len(row))
+            self.columns[index]
+            for index in others
+            if any(row[index].endswith(SUFFIXES) for row in self.rows if index < len(row))
         ]
 
 

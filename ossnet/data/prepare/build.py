@@ -26,7 +26,7 @@ from ossnet.data.labels.task import Task
 from ossnet.data.prepare.plan import CaseRecipe, PreparePlan, check_excluded
 from ossnet.data.prepare.survey import CaseInfo, missing_label
 from ossnet.data.store.case_file import CaseHeader, StoredCase, read_case_header
-from ossnet.data.store.quantization import MAX_ERROR, Scale, Storage, encode
+from ossnet.data.store.quantization import MAX_ERROR, Quantization, Storage, encode
 from ossnet.data.store.splits import by_split, find_strata, make_folds, make_splits
 from ossnet.data.store.statistics import CaseStatistics, count_labels, summarize
 from ossnet.data.store.store import CASES, MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, write_manifest
@@ -179,7 +179,7 @@ class _Image:
     intensities: list[Intensity] = field(default_factory=list)
     foreground_intensities: list[Intensity] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
-    scales: list[Scale] = field(default_factory=list)
+    scales: list[Quantization] = field(default_factory=list)
 
 
 def _store_image(

@@ -31,7 +31,7 @@ class CaseRecipe:
     """All that shapes a case's file besides the case itself; what a worker is given."""
 
     task: Task
-    """Without regions, which the manifest holds: others can be chosen in seconds."""
+    """The task without regions, which only the manifest holds: others can be chosen in seconds."""
     labels: dict[str, int]
     """Name and voxel value of the source's labels."""
     storage: Storage
@@ -138,7 +138,7 @@ def check_excluded(plan: PreparePlan, excluded: dict[str, str]) -> None:
             plan.source.root,
             expected="a usable case",
             found=f"none: {reason}",
-            remedy="run jobs/verify.py, which lists every fault",
+            remedy="run ossnet verify, which lists every fault",
         )
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float16, Float32, Int16, UInt8
 
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.data.imaging.geometry import Geometry, Spacing
-from ossnet.data.store.quantization import Scale, Storage
+from ossnet.data.store.quantization import Quantization, Storage
 from ossnet.data.store.statistics import CaseStatistics
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_path
@@ -35,7 +35,7 @@ class CaseHeader:
     group: str
     geometry: Geometry
     statistics: CaseStatistics
-    scales: tuple[Scale, ...] = ()
+    scales: tuple[Quantization, ...] = ()
     """One a channel where the image is stored as whole numbers: turns them into intensities."""
 
 
@@ -63,7 +63,7 @@ class StoredCase:
         return np.stack([scale.decode(channel) for scale, channel in channels])
 
     @property
-    def scales(self) -> tuple[Scale, ...]:
+    def scales(self) -> tuple[Quantization, ...]:
         """One a channel where `voxels` are whole numbers: turns any selection of them into intensities."""
         return self.header.scales
 

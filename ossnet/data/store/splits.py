@@ -1,9 +1,9 @@
 """Training, validation and test: by group, stratified, seeded, exact, and stable when a case comes or goes.
 
 A stratum is the set of classes that a group's labels hold and the power of ten of their volume, so that rare
-classes and small lesions come into every split in their share. It depends on the group alone, not on the
+classes and small lesions come into every split in proportion. It depends on the group alone, not on the
 others, and within a stratum groups come in the order of a hash of the seed and their names; so a case more or
-less moves few others. A stratum's share is rounded to whole cases by largest remainders.
+less moves few others. A stratum's part is rounded to whole cases by largest remainders.
 """
 
 import csv
@@ -205,12 +205,12 @@ def _take(
 def _quotas(
     order: Sequence[str], members: Mapping[str, Sequence[str]], strata: Mapping[str, str], count: int
 ) -> dict[str, int]:
-    """`count` shared among the strata by their numbers of cases; equal remainders by the groups' order."""
+    """`count` divided among the strata by their numbers of cases; equal remainders by the groups' order."""
     sizes: dict[str, int] = {}
     for group in order:
         sizes[strata[group]] = sizes.get(strata[group], 0) + len(members[group])
     exact = {kind: count * size / sum(sizes.values()) for kind, size in sizes.items()}
-    quotas = {kind: floor(share) for kind, share in exact.items()}
+    quotas = {kind: floor(part) for kind, part in exact.items()}
     nearest = sorted(exact, key=lambda kind: quotas[kind] - exact[kind])
     for kind in nearest[: count - sum(quotas.values())]:
         quotas[kind] += 1

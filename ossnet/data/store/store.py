@@ -4,6 +4,7 @@ Legend: X Y Z voxel axes in nibabel order.
 """
 
 import json
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
 from ossnet.data.store.case_file import StoredCase, read_case
 from ossnet.data.store.splits import SPLITS, check_splits
-from ossnet.data.store.statistics import CaseStatistics
+from ossnet.data.store.statistics import CaseStatistics, DatasetStatistics
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_write
 
@@ -42,9 +43,7 @@ class Manifest:
     """Digest of the input files' content and of every option that shapes the store."""
     configuration: dict[str, Any]
     task: Task
-    statistics: dict[str, Any]
-    """`max_shape`, `median_shape`, `median_spacing`, `class_frequencies` by label, and by modality
-    `intensities`, `foreground_intensities` and `errors`, as in `CaseStatistics`."""
+    statistics: DatasetStatistics
     splits: dict[str, tuple[str, ...]]
     folds: tuple[tuple[str, ...], ...]
     """The cases outside the test split in parts, of which each may validate what the others train."""
@@ -142,7 +141,7 @@ class Store:
             self.root,
             expected="training and validation cases",
             found=f"{wanted}, which is held out for the end",
-            remedy="use jobs/evaluate.py, which alone reads the test split",
+            remedy="use ossnet evaluate, which alone reads the test split",
         )
 
 
@@ -180,7 +179,7 @@ def check_version(root: Path) -> None:
     """
     version = read_version(root)
     if version != SCHEMA_VERSION:
-        older = f"make it anew with jobs/prepare.py --output {root}"
+        older = f"make it anew with ossnet prepare --output {shlex.quote(str(root))}"
         raise UserError(
             root / MANIFEST,
             expected=f"store schema version {SCHEMA_VERSION}",
@@ -201,11 +200,11 @@ def read_version(root: Path) -> int:
             root,
             expected="a store",
             found="no such folder",
-            remedy=f"make it with jobs/prepare.py --output {root}",
+            remedy=f"make it with ossnet prepare --output {shlex.quote(str(root))}",
         )
     if not path.is_file():
         raise UserError(
-            root, expected="a store", found=f"no {MANIFEST}", remedy="run jobs/prepare.py to its end"
+            root, expected="a store", found=f"no {MANIFEST}", remedy="run ossnet prepare to its end"
         )
     try:
         return int(json.loads(path.read_text())["schema_version"])

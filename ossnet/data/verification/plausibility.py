@@ -25,7 +25,7 @@ class ImageStats:
     """What a pass over a case's image files has shown."""
 
     channels: list[tuple[NiftiFile, ChannelStats]]
-    """In the order of the modalities."""
+    """Every channel with its file, in the order of the modalities."""
     covered: Bool[np.ndarray, "X Y Z"] | None
     """Where any channel is not 0, on the files' grid; None where it is not needed."""
 

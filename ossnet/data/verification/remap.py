@@ -1,5 +1,6 @@
 """What odd label values probably mean."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
@@ -31,13 +32,13 @@ def suggest_remaps(views: Sequence[CaseSummary], labels: Mapping[str, int]) -> t
 
 
 def option(remap: Sequence[LabelRemap], labels: Mapping[str, int]) -> str | None:
-    """The `--labels` of `jobs/prepare.py` that does it; None where nothing whole is to be changed."""
+    """The `--labels` of `ossnet prepare` that does it; None where nothing whole is to be changed."""
     changes: dict[str, list[str]] = {}
     for each in remap:
         if each.value.lstrip("-").isdigit():
             changes.setdefault(each.name, [str(labels.get(each.name, BACKGROUND))]).append(each.value)
     texts = [f"{name}={','.join(values)}" for name, values in changes.items()]
-    return f"--labels {' '.join(texts)}" if texts else None
+    return f"--labels {shlex.join(texts)}" if texts else None
 
 
 def _meaning(

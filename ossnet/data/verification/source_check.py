@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ossnet.data.imaging.nifti import read_header
 from ossnet.data.layouts import Case, Source, read_source
-from ossnet.data.prepare.progress import progress
 from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.inspection import Inspection, inspect
 from ossnet.data.verification.issues import Issue, Verification, in_order
 from ossnet.data.verification.remap import suggest_remaps
 from ossnet.errors import UserError
+from ossnet.output.progress import progress
 
 _BYTES_PER_VOXEL = 8
 """Bytes of RAM a case takes: its label as stored and encoded, and where its image is not 0."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from ossnet.data.imaging.nifti import not_finite
 from ossnet.data.labels.task import Task
-from ossnet.data.prepare.progress import progress
 from ossnet.data.store.case_file import StoredCase, read_case
 from ossnet.data.store.store import MANIFEST, CaseEntry, Manifest, parse_manifest
 from ossnet.data.verification.duplicates import find_duplicates
@@ -17,9 +16,10 @@ from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue, Ver
 from ossnet.data.verification.thumbnail import draw
 from ossnet.data.verification.voxels import ChannelStats, fullest_plane
 from ossnet.errors import UserError
+from ossnet.output.progress import progress
 
 _PREPARE_AGAIN = "prepare the store again"
-_VERIFY_SOURCE = "look at the source with jobs/verify.py --source"
+_VERIFY_SOURCE = "look at the source with ossnet verify --source"
 
 
 def verify_store(store: Path | str) -> Verification:
@@ -54,7 +54,7 @@ def verify_store(store: Path | str) -> Verification:
 
 
 def _shared_groups(root: Path, manifest: Manifest) -> Iterator[Issue]:
-    """Each group once, however many splits it is in."""
+    """An issue for each group that is in several splits."""
     homes: dict[str, dict[str, str]] = {}
     for split, cases in manifest.splits.items():
         for case in cases:

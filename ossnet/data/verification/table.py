@@ -27,4 +27,4 @@ def show(verification: Verification) -> None:
         found = f"label value {each.value} in {len(each.cases)} cases"
         console.print(Text(f"{found}: probably {each.name} ({each.to}); {each.why}"), soft_wrap=True)
     if (change := option(verification.remap, verification.labels)) is not None:
-        console.print(Text(f"to read them so: jobs/prepare.py {change}"), soft_wrap=True)
+        console.print(Text(f"to read them so: ossnet prepare {change}"), soft_wrap=True)

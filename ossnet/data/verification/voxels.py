@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Integer, Num, Shaped
 from ossnet.data.imaging.geometry import Geometry, to_canonical
 
 _MAX_COUNTED = 1 << 16  # label values up to which voxels are counted in an array
-_MOST_VALUES = 256  # more are no label
+_MAX_VALUES = 256  # more are no label
 
 
 class ChannelStats:
@@ -88,7 +88,7 @@ def count_values(label: Integer[np.ndarray, "X Y Z"]) -> dict[str, int]:
         else:
             values, numbers = np.unique(slab, return_counts=True)
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-    most = dict(counts.most_common(_MOST_VALUES))
+    most = dict(counts.most_common(_MAX_VALUES))
     return {str(value): most[value] for value in sorted(most)}
 
 
@@ -98,7 +98,7 @@ def count_fractions(slabs: Iterable[Float32[np.ndarray, "X Y Z"]]) -> dict[str, 
     for slab in slabs:
         values, numbers = np.unique(slab, return_counts=True)
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-    most = dict(counts.most_common(_MOST_VALUES))
+    most = dict(counts.most_common(_MAX_VALUES))
     return {f"{value:.6g}": most[value] for value in sorted(most)}
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.benchmark.results import TrialRow
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
-from ossnet.distributed.tuning.search_space import NETWORK, Space, configure
+from ossnet.distributed.tuning.config import EarlyStoppingConfig
+from ossnet.distributed.tuning.search_space import NETWORK, Space, apply_overrides
 from ossnet.metric_names import EPOCH, MEMORY, VAL_DICE
 from ossnet.output.atomic_write import atomic_write
 
@@ -95,4 +95,6 @@ def _trial(config: dict[str, Any], context: BaselineContext) -> None:
     store = Store.open(Path(context.store))
     changes = {name: value for name, value in config.items() if "." in name or name == NETWORK}
     path = Path(context.folder) / f"{tune.get_context().get_trial_id()}.json"
-    run_training(configure(Config.from_json(context.base), changes, store), store, reporter=_Reporter(path))
+    run_training(
+        apply_overrides(Config.from_json(context.base), changes, store), store, reporter=_Reporter(path)
+    )

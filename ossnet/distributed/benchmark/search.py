@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning.config import EarlyStoppingConfig
 from ossnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ossnet.data import Store
     from ossnet.distributed.benchmark.results import SearchBenchmarkResult, SearchRow
     from ossnet.distributed.tuning.search_space import Space
+    from ossnet.distributed.tuning.study import StudySpec
 
 _PHANTOM: dict[str, Any] = {"cases": 16, "shape": (24, 24, 20), "modalities": ("FLAIR",)}
 _BASE: dict[str, Any] = {
@@ -69,11 +70,21 @@ class BenchmarkTask:
 
 
 def compare(
-    settings: SearchBenchmarkConfig, output: Path, *, command: str, progress: Callable[["SearchRow"], None]
+    settings: SearchBenchmarkConfig,
+    output: Path,
+    *,
+    command: str,
+    run_study: Callable[["StudySpec"], object],
+    progress: Callable[["SearchRow"], None],
 ) -> "SearchBenchmarkResult":
     """Search a space by each method with each seed on a small phantom, one trial at a time.
 
     The methods take turns, so that a busy machine slows both of them equally.
+
+    Args:
+        command: what is recorded as the command of the result.
+        run_study: runs one of our studies.
+        progress: called with each row.
 
     Raises:
         UserError: the space file has a fault, or a study has no result.
@@ -85,23 +96,26 @@ def compare(
     from ossnet.distributed.benchmark.results import STATISTIC, SearchBenchmarkResult
     from ossnet.distributed.cluster.connection import connect
     from ossnet.distributed.tracking.actor import version_tags
-    from ossnet.distributed.tuning.feasibility import PeakEstimator
-    from ossnet.distributed.tuning.search_space import Space, configure, draws
+    from ossnet.distributed.tuning.search_space import Space, apply_overrides, sample_points
+    from ossnet.planning.estimator import PeakEstimator
 
     output = output.absolute()
     with connect(cpus=1):
         store = _phantom(output)
         base = Config.preset("oss-net-c", store).replace(_BASE)
         space = Space(settings.space)
-        forecast = PeakEstimator(workers=1)
-        peaks = [forecast.gib(configure(base, changes, store)) for _, changes in draws(space, count=_SAMPLES)]
+        estimator = PeakEstimator(workers=1)
+        peaks = [
+            estimator.gib(apply_overrides(base, changes, store))
+            for _, changes in sample_points(space, count=_SAMPLES)
+        ]
         budget = float(np.quantile(peaks, settings.feasible_fraction))
         rows = []
         for seed in range(settings.seeds):
             task = BenchmarkTask(
                 space, base.replace({"training.seed": seed}), store, settings.trials, seed, output
             )
-            for search in (partial(_run_candidate, budget_gib=budget), _run_baseline):
+            for search in (partial(_run_candidate, budget_gib=budget, run_study=run_study), _run_baseline):
                 rows.append(search(task))
                 progress(rows[-1])
     return SearchBenchmarkResult(
@@ -121,38 +135,38 @@ def compare(
     )
 
 
-def _run_candidate(task: BenchmarkTask, budget_gib: float) -> "SearchRow":
+def _run_candidate(
+    task: BenchmarkTask, budget_gib: float, run_study: Callable[["StudySpec"], object]
+) -> "SearchRow":
     from ossnet.distributed.benchmark.results import CANDIDATE, SearchRow, TrialRow
-    from ossnet.distributed.launch import launch_study
     from ossnet.distributed.tracking.client import TrackingConfig
     from ossnet.distributed.tuning.config import OptimizationConfig
-    from ossnet.distributed.tuning.storage import DATABASE, METRICS, TuningStudy
-    from ossnet.distributed.tuning.trial_counts import dice_of
+    from ossnet.distributed.tuning.result import dice_of
+    from ossnet.distributed.tuning.storage import METRICS, TuningStudy
+    from ossnet.distributed.tuning.study import StudySpec
     from ossnet.metric_names import COST, MEMORY
 
-    name, goals = f"ossnet-{task.seed}", OptimizationConfig(budget_gib=budget_gib)
-    launch_study(
-        task.space.path,
-        task.base,
-        task.store,
+    name = f"ossnet-{task.seed}"
+    spec = StudySpec(
         name=name,
+        space=task.space,
+        base=task.base,
+        store=task.store,
         output=task.output / name,
         tracking=TrackingConfig.at(task.output, name),
         trials=task.trials,
-        workers=1,
-        early_stopping=EarlyStoppingConfig(),
-        max_time_s=None,
-        goals=goals,
+        optimization=OptimizationConfig(budget_gib=budget_gib),
     )
-    notebook = TuningStudy.at(task.output / name / DATABASE, name, goals)
-    started = notebook.started()
+    run_study(spec)
+    study = TuningStudy.open_or_create(spec.database, name, spec.optimization)
+    started = study.started_trials()
     rows = []
     for trial in started:
         metrics = trial.user_attrs[METRICS]
         dice = dice_of(trial) if trial.intermediate_values else None
         spent = metrics.get(COST, 0.0)
         rows.append(TrialRow(dice, metrics.get(MEMORY), spent, spent))
-    return SearchRow(CANDIDATE, task.seed, len(notebook.seen()) - len(started), tuple(rows))
+    return SearchRow(CANDIDATE, task.seed, len(study.suggested_trials()) - len(started), tuple(rows))
 
 
 def _run_baseline(task: BenchmarkTask) -> "SearchRow":

@@ -13,13 +13,13 @@ from ossnet.data.phantom import write_phantom
 from ossnet.data.prepare.build import PrepareReport, finalize, make_case, open_store_for_writing, remove_stale
 from ossnet.data.prepare.config import PrepareConfig
 from ossnet.data.prepare.plan import CaseRecipe, PreparePlan, check_excluded, load_if_current, make_plan
-from ossnet.data.prepare.progress import progress
 from ossnet.data.prepare.survey import CaseInfo
 from ossnet.data.store.case_file import write_case
 from ossnet.data.store.store import Manifest
 from ossnet.distributed.cluster.connection import connect, output_root
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.errors import UserError
+from ossnet.output.progress import progress
 
 _MAX_RETRIES = 3  # how often a task starts again when its process is gone; Ray Data would do so for ever
 _MIN_TASK_BYTES = 8 << 20  # bytes of voxels that are worth a task's start of about 50 ms

@@ -13,8 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.tracking.client import STOPPED, MetricPoint, RunSpec, Tracker, TrackingConfig
+from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
 from ossnet.errors import UserError
+from ossnet.metric_names import STOP_REASON
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -88,7 +89,7 @@ def mlflow_run(
     try:
         yield result
     except KeyboardInterrupt:
-        calls.append(tracker.close.remote(spec.id, "KILLED", {STOPPED: "interrupted"}))
+        calls.append(tracker.close.remote(spec.id, "KILLED", {STOP_REASON: "interrupted"}))
         raise
     except BaseException as error:
         calls.append(tracker.close.remote(spec.id, "FAILED", {"error": str(error)}))

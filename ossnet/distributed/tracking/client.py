@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 TRIAL = "trial_id"
-STOPPED = "stopped"
 _SQLITE = "sqlite:///"
 _PARAMS, _METRICS = 100, 1000  # how many MLflow accepts in one request
 _RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later

@@ -16,7 +16,7 @@ from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.reporters import TrainReporter
 from ossnet.errors import OutOfMemory, UserError
 from ossnet.memory.peak import GIB
-from ossnet.metric_names import EPOCH, MISTAKE, OUT_OF_MEMORY, RESUMED, VAL_DICE, told
+from ossnet.metric_names import EPOCH, ERROR, OUT_OF_MEMORY, RESUMED, VAL_DICE, metrics_summary
 from ossnet.output.atomic_write import atomic_folder, atomic_write
 from ossnet.sampling.sampler import check_batch
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from ossnet.distributed.tracking.client import Tracker
 
+RUN_SCHEMA = 2
+"""Version of what a run's folder holds, in its `run.json`."""
 _RUN = "train"
 _MAX_FAILURES = 3  # how often a run starts again from its checkpoint when it has lost a worker
 _MAX_FAILED_STARTS = 2  # Ray's own default tries to place workers forever
@@ -43,6 +45,8 @@ class TrainSpec:
     run: str
     """The run's id in the tracker."""
     tracker: "ActorHandle[Tracker]"
+    predicted_gib: float | None = None
+    """Predicted peak of a training step of one worker; None where it has yet to be predicted."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class TrainResult:
 
     def summary(self) -> dict[str, object]:
         """Human-readable rows."""
-        return {**told(self.metrics), "checkpoint": self.checkpoint}
+        return {**metrics_summary(self.metrics), "checkpoint": self.checkpoint}
 
     def to_dict(self) -> dict[str, Any]:
         """The result as `--json` prints it."""
@@ -81,7 +85,7 @@ def fit(
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
     output.mkdir(parents=True, exist_ok=True)
-    atomic_write(output / "run.json", json.dumps({"id": job.run}))
+    atomic_write(output / "run.json", json.dumps({"schema": RUN_SCHEMA, "id": job.run}))
     atomic_write(output / "config.json", config.to_json())
     result = trainer(
         config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output
@@ -146,6 +150,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 references=shard_references(get_dataset_shard("references")),
                 resume_from=folder,
                 device=str(get_device()),
+                predicted_gib=job.predicted_gib,
             )
     except Exception as error:
         end = permanent_failure(error)
@@ -155,10 +160,10 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def permanent_failure(error: Exception) -> dict[str, str | float] | None:
-    """The last result of a run that every further try would end alike; None where another try may succeed."""
+    """The last result of a run that every further try would repeat; None where another try may succeed."""
     if isinstance(error, OutOfMemory):
-        return {MISTAKE: str(error), OUT_OF_MEMORY: _capacity_gib()}
-    return {MISTAKE: str(error)} if isinstance(error, UserError | FloatingPointError) else None
+        return {ERROR: str(error), OUT_OF_MEMORY: _capacity_gib()}
+    return {ERROR: str(error)} if isinstance(error, UserError | FloatingPointError) else None
 
 
 def _capacity_gib() -> float:
@@ -185,7 +190,7 @@ def _resumed() -> Iterator[Path | None]:
 
 def _keep_best(result: "Result", target: Path) -> TrainResult:
     """Copy the best checkpoint by validation Dice (without validation, the last) to its place."""
-    error = (result.return_value or {}).get(MISTAKE)
+    error = (result.return_value or {}).get(ERROR)
     if error:
         raise UserError(error)
     scored = [each for each in result.best_checkpoints if VAL_DICE in each[1]]

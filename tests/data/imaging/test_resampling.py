@@ -112,7 +112,7 @@ def test_a_ball_keeps_its_volume_and_loses_its_steps():
 
 
 def test_a_tie_goes_to_the_structure():
-    """Halving a grid gives shares of exactly one half, which must not eat a structure away."""
+    """Halving a grid gives weights of exactly one half, which must not eat a structure away."""
     labels = np.zeros((4, 1, 1), np.uint8)
     labels[1:3] = 1
     assert interpolate_labels(labels, (2, 1, 1)).ravel().tolist() == [1, 1]

@@ -50,7 +50,7 @@ def test_what_is_stored_is_within_the_error_that_is_reported(study, tmp_path):
             np.testing.assert_allclose(manifest.cases[case.id].statistics.errors, found, rtol=1e-6)
             assert manifest.cases[case.id].statistics.storage == stored.voxels.dtype == storage
             np.testing.assert_array_equal(stored.image == 0, scan.image == 0)
-        errors = manifest.statistics["errors"]
+        errors = manifest.statistics.errors
         assert set(errors) == set(store.task.modalities)
         assert max(errors.values()) < {"float16": 2**-8, "int16": 2**-12}[storage]
 

@@ -80,7 +80,7 @@ def test_impossible_fractions_are_rejected(validation, test):
         make_splits(singles(4), validation_fraction=validation, test_fraction=test, seed=0)
 
 
-def test_rare_cases_come_into_every_split_in_their_share():
+def test_rare_cases_come_into_every_split_in_proportion():
     groups = singles(100)
     strata = {group: "rare" if number % 10 == 0 else "common" for number, group in enumerate(groups)}
     for seed in range(20):

@@ -10,7 +10,7 @@ import pytest
 from ossnet.data import Geometry, Store, StoredCase, preprocess, preprocess_label, read_source, restore
 from ossnet.data.imaging.normalization import Intensity
 from ossnet.data.store.case_file import CaseHeader, read_case, read_case_header, write_case
-from ossnet.data.store.quantization import Scale
+from ossnet.data.store.quantization import Quantization
 from ossnet.data.store.statistics import CaseStatistics
 from ossnet.errors import UserError
 
@@ -113,14 +113,14 @@ def test_cases_equal_what_a_new_scan_would_be(phantom_store):
 def test_statistics(phantom_store):
     store = Store.open(phantom_store)
     statistics = store.manifest.statistics
-    assert statistics["max_shape"] == statistics["median_shape"] == [28, 26, 22]
-    assert statistics["median_spacing"] == [1, 1, 1]
+    assert statistics.max_shape == statistics.median_shape == (28, 26, 22)
+    assert statistics.median_spacing == (1, 1, 1)
     cases = [store.case(case) for case in store.split("all")]
     voxels = np.concatenate([case.label.ravel() for case in cases])
     names = ["background", "edema", "non-enhancing", "enhancing"]
-    shares = np.bincount(voxels, minlength=4) / voxels.size
-    assert statistics["class_frequencies"] == pytest.approx(dict(zip(names, shares, strict=True)))
-    assert statistics["intensities"]["T1w"]["maximum"] == max(
+    fractions = np.bincount(voxels, minlength=4) / voxels.size
+    assert statistics.class_frequencies == pytest.approx(dict(zip(names, fractions, strict=True)))
+    assert statistics.intensities["T1w"].maximum == max(
         case.statistics.intensities[1].maximum for case in cases
     )
     source = nibabel.load(phantom_store.parent / "source" / "imagesTr" / "phantom_004.nii.gz")
@@ -129,15 +129,15 @@ def test_statistics(phantom_store):
     found = cases[4].statistics.foreground_intensities[2]
     assert found.mean == pytest.approx(marked.mean())
     assert found.percentile_99_5 == np.quantile(marked, 0.995, method="lower")
-    assert statistics["foreground_intensities"]["T1gd"]["mean"] == pytest.approx(
+    assert statistics.foreground_intensities["T1gd"].mean == pytest.approx(
         np.mean([case.statistics.foreground_intensities[2].mean for case in cases])
     )
-    assert statistics["errors"]["T2w"] == max(case.statistics.errors[3] for case in cases)
+    assert statistics.errors["T2w"] == max(case.statistics.errors[3] for case in cases)
 
 
 def test_whole_numbers_are_read_as_intensities(tmp_path):
     half = a_case()
-    scales = (Scale(0.5, 3), Scale(0.25, -7))
+    scales = (Quantization(0.5, 3), Quantization(0.25, -7))
     stored = np.random.default_rng(1).integers(-99, 99, half.voxels.shape).astype(np.int16)
     statistics = replace(half.statistics, storage="int16")
     case = replace(half, voxels=stored, header=replace(half.header, statistics=statistics, scales=scales))
@@ -166,7 +166,7 @@ def test_the_test_split_is_read_only_where_it_was_asked_for(phantom_store, tmp_p
     for name in ("test", "all"):
         with pytest.raises(
             UserError,
-            match=f"the {name} split, which is held out for the end; use jobs/evaluate.py, which alone",
+            match=f"the {name} split, which is held out for the end; use ossnet evaluate, which alone",
         ):
             store.split(name)
     with pytest.raises(UserError, match="phantom_001, which is held out"):
@@ -215,7 +215,7 @@ def test_unknown_names_get_the_nearest(phantom_store):
 
 
 @pytest.mark.parametrize(
-    ("version", "remedy"), [(4, "update ossnet"), (2, "make it anew with jobs/prepare.py --output ")]
+    ("version", "remedy"), [(4, "update ossnet"), (2, "make it anew with ossnet prepare --output ")]
 )
 def test_another_schema_version_is_rejected(phantom_store, tmp_path, version, remedy):
     path = edit(phantom_store, tmp_path / "store", schema_version=version, something_new=1)
@@ -234,7 +234,7 @@ def test_splits_that_share_a_group_are_rejected(phantom_store, tmp_path):
 
 def test_what_is_no_store_is_reported(tmp_path):
     with pytest.raises(
-        UserError, match=r"nowhere: expected a store, found no such folder; make it with jobs/prepare.py"
+        UserError, match=r"nowhere: expected a store, found no such folder; make it with ossnet prepare"
     ):
         Store.open(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"expected a store, found no manifest.json"):

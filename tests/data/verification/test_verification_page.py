@@ -31,7 +31,7 @@ class Page(HTMLParser):
 
 
 def verification(name: str = SCRIPT) -> Verification:
-    """A faulty case and a healthy one, called as asked, with a label of that name and an odd value."""
+    """A faulty case and a healthy one, called as given, with a label of that name and an odd value."""
     root = Path("scans") / name.replace("/", "-")
     image = FileSummary(root / "i.nii", (2, 3, 4), (1.0, 1.0, 1.0), "RAS", "int16", (1, 1), 0.0, 23.0)
     cases = tuple(
@@ -44,7 +44,7 @@ def verification(name: str = SCRIPT) -> Verification:
         modalities=(name,),
         labels={name: 1},
         cases=cases,
-        findings=(Issue("error", name, root / "l.nii", f"expected {name}", f"rename {name}"),),
+        findings=(Issue("error", name, str(root / "l.nii"), name, "none", f"rename {name}"),),
         remap=(LabelRemap("7", name, 1, (name,), f"as {name} says"),),
         seconds=1.0,
     )
@@ -56,7 +56,7 @@ def test_names_of_cases_labels_and_folders_are_escaped() -> None:
     assert (
         page.texts.count(SCRIPT) == 4
     )  # the finding's case, the label in its table and key, the case's heading
-    assert page.texts.count(f"expected {SCRIPT}") == 2
+    assert page.texts.count(f"expected {SCRIPT}, found none") == 2
     assert f"rename {SCRIPT}" in page.texts
     assert f"{SCRIPT} (1)" in page.texts
     assert "Verification of " + SCRIPT.replace("/", "-") in page.texts

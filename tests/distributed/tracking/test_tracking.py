@@ -62,7 +62,7 @@ def test_a_study_and_its_trials(
     tracker.open_run(RunSpec("b", "second"))
     tracker.log("a", [point("dice/val", 0.5, 2), point("dice/val/edema", 0.25, 2)])
     tracker.close("a", "FINISHED", {}, tmp_path / "checkpoint")
-    tracker.close("b", "KILLED", {"stopped": "early"})
+    tracker.close("b", "KILLED", {"stop_reason": "early_stopped"})
     tracker.close("s", "FINISHED", {"best": "first"})
     tracker.flush()
     assert tracking.has_experiment()

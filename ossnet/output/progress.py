@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_BACKOFF_S = 10
+_INTERVAL_S = 10
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def _bar(what: str, cases: int, size: int) -> Iterator[Callable[[int], None]]:
 
 
 class _Lines:
-    """The same for logs: at most a line in `_BACKOFF_S` seconds."""
+    """Prints progress to a log: at most a line in `_INTERVAL_S` seconds."""
 
     def __init__(self, what: str, cases: int, size: int) -> None:
         self._what, self._cases, self._size = what, cases, size
@@ -61,7 +61,7 @@ class _Lines:
         self._done += 1
         self._bytes += amount
         now = time.monotonic()
-        if now - self._last < _BACKOFF_S or self._done == self._cases:
+        if now - self._last < _INTERVAL_S or self._done == self._cases:
             return
         self._last = now
         rate = self._bytes / (now - self._start)

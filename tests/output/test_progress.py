@@ -3,12 +3,12 @@ import pty
 import subprocess
 import sys
 
-from ossnet.data.prepare import progress as module
-from ossnet.data.prepare.progress import progress
+from ossnet.output import progress as module
+from ossnet.output.progress import progress
 
 
 def test_a_log_gets_a_line_now_and_then(capsys, monkeypatch):
-    monkeypatch.setattr(module, "_BACKOFF_S", 0)
+    monkeypatch.setattr(module, "_INTERVAL_S", 0)
     with progress("preparing", cases=3, size=3_000_000) as advance:
         for _ in range(3):
             advance(1_000_000)
@@ -27,7 +27,7 @@ def test_short_work_says_nothing_in_a_log(capsys):
 
 def test_a_terminal_gets_a_bar_that_goes_away():
     script = (
-        "from ossnet.data.prepare.progress import progress\n"
+        "from ossnet.output.progress import progress\n"
         "with progress('preparing', cases=2, size=2000) as advance:\n"
         "    advance(1000)\n"
         "    advance(1000)\n"

@@ -36,24 +36,41 @@ def test_each_kernel_gives_what_eager_torch_gives(dtype: torch.dtype, whole: boo
     torch.manual_seed(0)
     batch, residual, first, second = (torch.randn(1, 33, 20).to(dtype) for _ in range(4))
     scale, shift = torch.randn(1, 1, 20), torch.randn(1, 1, 20)
-    piece = TileInput(batch, scale, shift, residual) if whole else TileInput(batch)
+    tile_input = TileInput(batch, scale, shift, residual) if whole else TileInput(batch)
     given = (first, second) if whole else (None, second)
     correction = StatisticsGradient(shift, scale) if whole else None
 
     def results(kernels: Kernels) -> list[Tensor]:
         unit = coefficients(torch.float32)
-        made = [kernels.activate(piece, unit, None).clone()]
-        made += [kernels.activate(piece, unit, torch.empty_like(batch))]
-        made += [each.clone() for each in kernels.differentiate(piece, unit, given)]
-        bent = first.clone()
-        kernels.scale_gradient(batch, bent, scale, correction, bent)
-        made += [bent]
-        made += [each.clone() for axes in ((1,), (1, 2)) for each in kernels.moments(batch, axes)]
-        return made
+        made = [kernels.activate(tile_input, unit, None).clone()]
+        made += [kernels.activate(tile_input, unit, torch.empty_like(batch))]
+        made += [each.clone() for each in kernels.differentiate(tile_input, unit, given)]
+        scaled = first.clone()
+        kernels.scale_gradient(batch, scaled, scale, correction, scaled)
+        return [*made, scaled]
 
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
-    for ours, theirs in zip(results(CompiledKernels()), results(EagerKernels()), strict=True):
-        torch.testing.assert_close(ours.float(), theirs.float(), rtol=tolerance, atol=tolerance)
+    for compiled, eager in zip(results(CompiledKernels()), results(EagerKernels()), strict=True):
+        torch.testing.assert_close(compiled.float(), eager.float(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("axes", [(1,), (1, 2)])
+def test_moments_are_those_of_eager_torch(dtype: torch.dtype, axes: tuple[int, ...]) -> None:
+    """The sum of n deviations from the rough mean is zero but for rounding: it has no relative accuracy.
+
+    A mean that is off by one float32 rounding of the greatest value, eps max|x|, which is what summing in
+    another order costs, shifts every deviation alike, and so their sum by n eps max|x|.
+    """
+    torch.manual_seed(0)
+    batch = torch.randn(1, 33, 20).to(dtype)
+    count = batch[0].numel() if len(axes) == 2 else batch.shape[1]
+    rounding = count * torch.finfo(torch.float32).eps * float(batch.abs().max())
+    compiled, eager = (kernels.moments(batch, axes) for kernels in (CompiledKernels(), EagerKernels()))
+    for got, expected, absolute in zip(compiled, eager, (1e-5, rounding, 1e-5), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=absolute)
+    mean = compiled[0].double() + compiled[1].double() / count
+    torch.testing.assert_close(mean, batch.double().mean(axes, keepdim=True), rtol=1e-6, atol=1e-6)
 
 
 def training_step(network: OccupancyNetwork, volume: Tensor, points: Tensor, patches: Tensor) -> Tensor:
@@ -85,8 +102,8 @@ def test_a_network_trains_and_decides_as_before_and_takes_the_same_memory() -> N
 
     compile_arithmetic(network.train())
     torch.testing.assert_close(training_step(network, *given), logits, rtol=1e-4, atol=1e-5)
-    for ours, theirs in zip(copies(network), gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    for compiled_gradient, gradient in zip(copies(network), gradients, strict=True):
+        torch.testing.assert_close(compiled_gradient, gradient, rtol=1e-3, atol=1e-5)
     with track_peak("cpu", resident=list(network.parameters())) as compiled:
         training_step(network, *given)
     assert compiled.allocated == eager.allocated
