@@ -147,8 +147,6 @@ def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:
 
 def _run_id(config: Config, output: Path, *, resume: bool) -> str:
     """The id of the run in `output`, made anew unless it is resumed."""
-    from ossnet.distributed.training.trainer import RUN_SCHEMA
-
     path = output / "config.json"
     if not resume:
         if path.exists():
@@ -163,6 +161,8 @@ def _run_id(config: Config, output: Path, *, resume: bool) -> str:
         raise UserError(
             output, expected="a run to resume", found="no config.json", remedy="leave out --resume"
         )
+    from ossnet.distributed.training.trainer import RUN_SCHEMA
+
     run = json.loads((output / "run.json").read_text())
     if run.get("schema") != RUN_SCHEMA:
         raise UserError(

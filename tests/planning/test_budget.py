@@ -112,6 +112,14 @@ def test_what_cannot_fit_is_rejected_before_it_begins(monkeypatch: pytest.Monkey
     assert check_memory(config, torch.device("cpu"), workers=2) < needs / 2**30
 
 
+def test_a_peak_that_is_known_is_not_predicted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, cpu = configured("oss-net-a"), torch.device("cpu")
+    monkeypatch.setattr(oom, "available_memory", lambda _: 2**30)
+    assert check_memory(config, cpu, workers=1, predicted_gib=0.125) == 0.125
+    with pytest.raises(OutOfMemory):
+        check_memory(config, cpu, workers=1, predicted_gib=1.125)
+
+
 def test_what_takes_no_memory_is_predicted_once() -> None:
     estimator, config = PeakEstimator(), configured("oss-net-a")
     other = config.replace({"optimizer.learning_rate": 1e-5, "training.seed": 3, "training.epochs": 7})

@@ -11,7 +11,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ossnet.distributed._optuna import reopen_trial, set_intermediate_value
+from ossnet.distributed._optuna import reopen_trial
 from ossnet.distributed.tracking.client import TRIAL
 from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.trial import TrialEnd
@@ -169,11 +169,6 @@ class TuningStudy(optuna.Study):
                     found="another one" if is_space else f"{value}",
                     remedy="give the same options, or another --output",
                 )
-
-
-def report(trial: optuna.Trial, value: float, step: int) -> None:
-    """Store a trial's value at a step."""
-    set_intermediate_value(trial, step, value)
 
 
 def set_constraint(trial: optuna.Trial, violation_gib: float) -> None:

@@ -106,7 +106,7 @@ def test_a_run_goes_on_where_it_ended(tiny: Config, store: Store, tmp_path: Path
     tracking, output = TrackingConfig.at(tmp_path, "resumed"), tmp_path / "run"
     options = {"output": output, "workers": 1, "tracking": tracking}
     launch_training(tiny, store, resume=False, **options)
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="expected a new folder, found a run"):
         launch_training(tiny, store, resume=False, **options)
     with pytest.raises(UserError, match=r"training.batch_size: expected 4 as the run began, found 2"):
         launch_training(tiny.replace({"training.batch_size": 2}), store, resume=True, **options)
@@ -117,7 +117,7 @@ def test_a_run_goes_on_where_it_ended(tiny: Config, store: Store, tmp_path: Path
 
 
 def test_nothing_to_resume(tiny: Config, store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run to resume"):
+    with pytest.raises(UserError, match="expected a run to resume, found no config"):
         launch_training(
             tiny, store, output=tmp_path, workers=1, tracking=TrackingConfig.at(tmp_path, "none"), resume=True
         )
