@@ -8,29 +8,48 @@ CANDIDATES := python3 python3.11 python3.12 python3.13
 PYTHON ?= $(firstword $(foreach each,$(CANDIDATES),$(shell $(each) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $(each))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint
+.PHONY: help setup demo test test-slow lint docs bench chaos dist clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 setup: $(STAMP) ## make .venv and install the project into it
 
 demo: setup ## search on a small phantom study: the best trial, its Dice and its peak memory
-	$(BIN)/python jobs/tune.py
+	$(BIN)/ossnet tune
 
-test: setup ## run the tests
+test: setup ## run the tests that take seconds each
 	$(BIN)/python -m pytest
+
+test-slow: setup ## run the tests that take minutes each
+	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: setup ## draw docs/architecture.svg from the imports
+	$(BIN)/python docs/architecture.py
+
+bench: setup ## benchmark networks, their input, inference and predicted memory on this machine
+	for each in models input inference memory; do $(BIN)/ossnet bench $$each --output runs/bench || exit; done
+
+chaos: setup ## kill studies at random moments and resume them: nothing may be lost
+	$(BIN)/python -m pytest -m 'not gpu' tests/e2e/test_chaos.py
+
+dist: setup ## build the wheel into dist/
+	rm -rf build
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean: ## remove .venv, builds and caches; what jobs wrote stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
 # torch goes first and alone, so that a CPU build that pip finds at hand is taken and no CUDA wheels come.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml setup.py constraints.txt
 	@"$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { \
 		echo 'error: ossnet needs Python 3.11 or newer, found "$(PYTHON)": make setup PYTHON=/path/to/python3' >&2; exit 2; }
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt torch
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -21,8 +21,8 @@ class UserError(ValueError):
         found: str | None = None,
         remedy: str | None = None,
     ) -> None:
-        super().__init__(where)
         self.where, self.expected, self.found, self.remedy = str(where), expected, found, remedy
+        super().__init__(str(self))  # tyro prints the first argument of what a dataclass raises
 
     def __str__(self) -> str:
         facts = [

@@ -15,6 +15,7 @@ from ossnet import config_tree as tree
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.evaluation import score_cases, summarize
+from ossnet.memory.device import resolve_device
 from ossnet.models import network_from_config
 from ossnet.planning.oom import check_memory, reraise_oom
 from ossnet.sampling.batches import batch_maker, batches
@@ -36,6 +37,7 @@ def run_training(
     references: Iterable[list[SampleKey]] | None = None,
     resume_from: Path | None = None,
     device: str | None = None,
+    predicted_gib: float | None = None,
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
 
@@ -43,6 +45,7 @@ def run_training(
         references: this rank's cases a step, for the whole run; by default the order of the seed.
         resume_from: a checkpoint folder to go on from.
         device: where the network lives; by default the current CUDA device, or the CPU.
+        predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
 
     Returns:
         The last epoch's metrics.
@@ -54,8 +57,8 @@ def run_training(
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, world_size())
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    predicted = check_memory(config, place, workers=world_size())
+    place = resolve_device(device)
+    predicted = check_memory(config, place, workers=world_size(), predicted_gib=predicted_gib)
     torch.manual_seed(config.training.seed)
     with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
         network = network_from_config(config.model).to(place)
@@ -110,7 +113,7 @@ def run_order(
         batch_size=training.batch_size,
         seed=training.seed,
         steps_per_batch=training.steps_per_batch,
-        sizes={case: math.prod(entries[case].shape) for case in cases},
+        sizes={case: math.prod(entries[case].statistics.shape) for case in cases},
         rank=rank,
         world_size=world_size,
     )

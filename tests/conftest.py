@@ -1,13 +1,16 @@
 """What every test shares: an environment of its own, and the scans that may lie beside the checkout."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from ossnet.data import PrepareConfig, write_phantom
-from ossnet.data.prepare.build import complete, make_case
+from ossnet.data.prepare.build import finalize, make_case
 from ossnet.data.prepare.plan import make_plan
 from ossnet.data.store.case_file import write_case
 
@@ -43,8 +46,31 @@ def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
     source = write_phantom(folder / "source", cases=10, shape=(28, 26, 22), seed=1)
     plan = make_plan(PrepareConfig(source, folder / "store"))
-    for case in plan.source.cases:
+    for case in plan.cases:
         plan.path(case).parent.mkdir(parents=True, exist_ok=True)
-        write_case(plan.path(case), make_case(case, plan))
-    complete(plan, {})
-    return plan.config.output
+        write_case(plan.path(case), make_case(case, plan.recipe))
+    finalize(plan, {})
+    return plan.output
+
+
+@pytest.fixture(scope="session")
+def plugin_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to put on the path, into which the example package is installed."""
+    folder = tmp_path_factory.mktemp("plugin")
+    source = shutil.copytree(ROOT / "tests" / "plugin_example", folder / "source")  # building writes into it
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", folder / "site", source]
+    subprocess.run(command, check=True)
+    return folder / "site"
+
+
+@pytest.fixture
+def scans_and_masks(tmp_path: Path) -> Path:
+    """Two cases in the layout of the example package, which no layout of ours recognizes."""
+    source = write_phantom(tmp_path / "source", cases=2, shape=(16, 14, 12), modalities=("FLAIR",))
+    for image in (source / "imagesTr").iterdir():
+        folder = tmp_path / "scans" / image.name.split(".")[0]
+        folder.mkdir(parents=True)
+        image.rename(folder / "scan.nii.gz")
+        (source / "labelsTr" / image.name).rename(folder / "mask.nii.gz")
+    return tmp_path / "scans"

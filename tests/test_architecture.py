@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ossnet"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
+COMMANDS = sorted((PACKAGE / "commands").glob("[!_]*.py"))
 
 # From the top down; names on one line may import one another.
 LAYERS = (
-    {"cli"},
+    {"commands"},
     {"distributed"},
     {"benchmarks"},
     {"training_run"},
@@ -35,14 +37,49 @@ LAYERS = (
     {"plugins"},
 )
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
-UPPER_FLOOR = {"cli", "distributed"}
+
+# The same inside packages that have rooms. OTHERS are the files and folders that the table does not name.
+OTHERS = "all others"
+ROOMS: dict[str, tuple[set[str], ...]] = {
+    "distributed": (
+        {"demo"},
+        {"launch"},
+        {"reports", "benchmark"},
+        {"tuning"},
+        {"training"},
+        {"data"},
+        {"tracking", "cluster"},
+        {"_optuna", "_ray"},
+    ),
+    "data": ({"verification"}, {"prepare"}, {"layouts", "phantom"}, {"store"}, {"imaging"}, {"labels"}),
+    "inference": (
+        {"batch"},
+        {"export"},
+        {"predictor"},
+        {"volume"},
+        {"methods"},
+        {"query"},
+        {"arrays", "config", "temperature"},
+    ),
+    "models": ({OTHERS}, {"kernels"}),
+}
+INSIDE = {
+    package: [
+        path
+        for path in SOURCES
+        if PACKAGE / package in path.parents and path != PACKAGE / package / "__init__.py"
+    ]
+    for package in ROOMS
+}
+UPPER_FLOOR = {"commands", "distributed"}
 ONLY_UPSTAIRS = {"ray", "optuna", "mlflow"}
 HEAVY = ONLY_UPSTAIRS | {"monai", "matplotlib", "pandas"}
 OF_MODELS = {"torch", "jaxtyping", "monai", "lazy_loader"}
 
 LONGEST_FILE = 400
-LONGEST_JOB = 120
-LONGEST_JOB_FUNCTION = 40
+MOST_FILES = 16  # directly in a folder; a stub counts with its module
+LONGEST_JOB = 8
+LONGEST_COMMAND_FUNCTION = 40
 
 
 def module_name(path: Path) -> str:
@@ -78,6 +115,18 @@ def part(module: str) -> str:
     return inner[0] if inner else ""
 
 
+def room_depth(package: str, module: str) -> int | None:
+    """How far down in its package a module's room lies; None for the package itself, and outside of it."""
+    _, *inner = module.split(".")
+    if len(inner) < 2 or inner[0] != package:
+        return None
+    layers = ROOMS[package]
+    found = [depth for depth, layer in enumerate(layers) if inner[1] in layer]
+    others = [depth for depth, layer in enumerate(layers) if OTHERS in layer]
+    assert found or others, f"give {package}/{inner[1]} its place in ROOMS"
+    return (found or others)[0]
+
+
 def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -91,6 +140,29 @@ def test_imports_point_down(path: Path) -> None:
     ours = {part(module) for module in imports(path) if module.split(".")[0] == "ossnet"} - {"", here}
     upwards = {other for other in ours if DEPTH[other] < DEPTH[here]}
     assert not upwards, f"{relative(path)} imports {', '.join(sorted(upwards))} from above"
+
+
+@pytest.mark.parametrize(
+    ("package", "path"),
+    [(package, path) for package, paths in INSIDE.items() for path in paths],
+    ids=lambda value: relative(value) if isinstance(value, Path) else None,
+)
+def test_imports_point_down_from_room_to_room(package: str, path: Path) -> None:
+    here = room_depth(package, module_name(path))
+    assert here is not None
+    depths = {module: room_depth(package, module) for module in imports(path)}
+    upwards = {module for module, depth in depths.items() if depth is not None and depth < here}
+    assert not upwards, f"{relative(path)} imports {', '.join(sorted(upwards))} from above"
+
+
+def test_no_folder_is_crowded() -> None:
+    files = [
+        path for folder in ("ossnet", "jobs", "search_spaces") for path in (ROOT / folder).rglob("*.py*")
+    ]
+    names = {(path.parent, path.stem) for path in files if path.suffix in {".py", ".pyi"}}
+    counts = Counter(folder for folder, _ in names)
+    crowded = {relative(folder): count for folder, count in counts.items() if count > MOST_FILES}
+    assert not crowded, f"give these folders rooms: {crowded}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
@@ -139,14 +211,17 @@ def test_files_own_one_idea(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", JOBS, ids=relative)
-def test_jobs_are_thin(path: Path) -> None:
-    source = path.read_text()
-    assert len(source.splitlines()) < LONGEST_JOB, f"{relative(path)}: its logic belongs into ossnet/"
-    for node in ast.walk(ast.parse(source)):
+def test_jobs_only_name_a_command(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < LONGEST_JOB, f"{relative(path)}: see ossnet/commands"
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=relative)
+def test_commands_are_thin(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None
             lines = node.end_lineno - node.lineno + 1
-            assert lines <= LONGEST_JOB_FUNCTION, f"{relative(path)}: {node.name} has {lines} lines"
+            assert lines <= LONGEST_COMMAND_FUNCTION, f"{relative(path)}: {node.name} has {lines} lines"
 
 
 def tracked() -> list[Path]:

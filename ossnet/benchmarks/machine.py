@@ -8,8 +8,6 @@ from pathlib import Path
 
 import torch
 
-from ossnet.errors import UserError
-
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
@@ -46,24 +44,6 @@ def processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def find_device(name: str | None) -> torch.device:
-    """A device by torch's name for it; without a name a GPU if there is one, else the CPU.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):  # torch built without CUDA asserts
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        found = f"{torch.cuda.device_count()} CUDA devices"
-        msg = f"device {name!r}: expected cpu, or cuda with the number of a device here; torch finds {found}"
-        raise UserError(msg)
-    return device
 
 
 def release_memory(device: torch.device) -> None:

@@ -5,12 +5,12 @@ from .imaging.preprocessing import (
     preprocess as preprocess,
     preprocess_label as preprocess_label,
 )
-from .imaging.restoration import restore as restore
+from .imaging.resampling import restore as restore
 from .labels.task import Task as Task
 from .layouts import Case as Case, Source as Source, read_source as read_source
 from .phantom import write_phantom as write_phantom
 from .prepare.build import PrepareReport as PrepareReport
-from .prepare.plan import PrepareConfig as PrepareConfig
+from .prepare.config import PrepareConfig as PrepareConfig
 from .store.store import Store as Store, StoredCase as StoredCase
 from .verification import (
     Issue as Issue,

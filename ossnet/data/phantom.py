@@ -4,8 +4,6 @@ Legend: X Y Z voxel axes in nibabel order, here along R, A and S.
 """
 
 import json
-import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from jaxtyping import Bool, Float, Int16, UInt8
 
 from ossnet.data.imaging.geometry import Shape
 from ossnet.errors import UserError
+from ossnet.output.atomic_write import atomic_folder
 
 LABELS = {"background": 0, "edema": 1, "non-enhancing": 2, "enhancing": 3}
 
@@ -60,27 +59,33 @@ def write_phantom(
         UserError: an unknown modality, too small a shape, or a folder that holds something else.
     """
     if not modalities or not set(modalities) <= set(MODALITIES):
-        msg = f"phantom modalities {', '.join(modalities)}: expected some of {', '.join(MODALITIES)}"
-        raise UserError(msg)
+        raise UserError(
+            "phantom modalities",
+            expected=f"some of {', '.join(MODALITIES)}",
+            found=", ".join(modalities) or "none",
+            remedy="choose among them",
+        )
     if min(shape) < 8 or cases < 1:
-        msg = f"phantom of {cases} cases of {shape}: expected at least 1 case and 8 voxels along each axis"
-        raise UserError(msg)
+        raise UserError(
+            "phantom",
+            expected="at least 1 case and 8 voxels along each axis",
+            found=f"{cases} cases of {shape}",
+            remedy="give more",
+        )
     made_from = {"cases": cases, "shape": list(shape), "seed": seed, "modalities": list(modalities)}
     if path.exists():
         if _made_from(path) == made_from:
             return path
-        msg = (
-            f"{path}: expected a new folder for the phantom, found something else; remove it or name another"
+        raise UserError(
+            path,
+            expected="a new folder for the phantom",
+            found="something else",
+            remedy="remove it or name another",
         )
-        raise UserError(msg)
-    aside = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
-    try:
+    with atomic_folder(path) as aside:
         for index in range(cases):
             _write_case(aside, index, make_phantom(index, shape=shape, seed=seed, modalities=modalities))
         (aside / "dataset.json").write_text(json.dumps(_description(cases, modalities, made_from), indent=1))
-        aside.replace(path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return path
 
 
@@ -104,13 +109,13 @@ def _grid(shape: Shape) -> Float[np.ndarray, "3 X Y Z"]:
     return np.stack(np.meshgrid(*axes, indexing="ij"))
 
 
-def _smooth(rng: np.random.Generator, shape: Shape, share: float) -> Float[np.ndarray, "X Y Z"]:
-    """Smooth noise of unit deviation: Gaussian bumps on a coarse lattice; `share` is their width."""
-    nodes = np.arange(-2 * share, 1 + 3 * share, share)
+def _smooth(rng: np.random.Generator, shape: Shape, width: float) -> Float[np.ndarray, "X Y Z"]:
+    """Smooth noise of unit deviation: Gaussian bumps of this `width` on a coarse lattice."""
+    nodes = np.arange(-2 * width, 1 + 3 * width, width)
     field = rng.standard_normal((nodes.size,) * 3)
     for size in shape:  # each pass takes the first axis and leaves its voxels last
-        places = np.linspace(0, 1, size)
-        bumps = np.exp(-0.5 * ((nodes[:, None] - places) / share) ** 2)
+        centers = np.linspace(0, 1, size)
+        bumps = np.exp(-0.5 * ((nodes[:, None] - centers) / width) ** 2)
         field = np.tensordot(field, bumps, axes=(0, 0))
     return field / field.std()
 

@@ -1,4 +1,4 @@
-"""What jobs run on when nobody gives them data: a phantom small enough for two cores."""
+"""What jobs run on without `--data`: a phantom small enough for two cores."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,6 @@ from ossnet.config import Config
 from ossnet.data import PrepareConfig, Store, write_phantom
 from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.data.prepare import prepare
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 
 _SMALL: dict[str, Any] = {
     "training.epochs": 12,
@@ -17,7 +16,7 @@ _SMALL: dict[str, Any] = {
     "sampling.border_fraction": 0.3,
     "sampling.border_width": 2,
     "sampling.foreground_fraction": 0.4,
-    "optimizer.name": "adamw",  # the paper's optimizer takes more steps than there are here to get going
+    "optimizer.name": "adamw",  # the paper's optimizer needs more steps than there are here to start learning
     "optimizer.learning_rate": 5e-3,
     "optimizer.schedule": "cosine",
 }
@@ -51,7 +50,7 @@ def checkpoint() -> Path:
             open_store(None),
             output=output,
             workers=1,
-            tracking=launch.places(output, "train")[1],
+            tracking=launch.resolve_output(output, "train")[1],
             resume=(output / "config.json").is_file(),
         )
     return folder
@@ -66,21 +65,21 @@ def scans() -> Path:
 def study(space: Path) -> str:
     """The experiment of a small study of a space on the phantom, which is run where there is none yet."""
     from ossnet.distributed import launch
+    from ossnet.distributed.tuning.search_space import Space
+    from ossnet.distributed.tuning.study import StudySpec
 
-    output, tracking = launch.places(Path("runs") / "demo-study", space.stem)
+    output, tracking = launch.resolve_output(Path("runs") / "demo-study", space.stem)
     if not tracking.has_experiment():
-        launch.launch_study(
-            space,
-            default_config(None, None),
-            open_store(None),
+        spec = StudySpec(
             name=space.stem,
+            space=Space(space),
+            base=default_config(None, None),
+            store=open_store(None),
             output=output,
             tracking=tracking,
             trials=10,
-            workers=1,
-            early_stopping=EarlyStoppingConfig(),
-            max_time_s=None,
         )
+        launch.launch_study(spec)
     return space.stem
 
 

@@ -1,4 +1,4 @@
-"""From a job's options to a run or a study on a cluster: connect, make the store of runs, go, close."""
+"""From a job's options to a run or a study on a cluster: connect, open the store of runs, run, close."""
 
 import json
 import logging
@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.connection import connect, output_root
-from ossnet.distributed.cluster.nodes import nodes
+from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
-from ossnet.distributed.tuning.config import OptimizationConfig
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import EPOCH, MEMORY, STEP_TIME, VAL_DICE
 from ossnet.sampling.sampler import check_batch
@@ -29,7 +27,9 @@ if TYPE_CHECKING:
 
     from ossnet.distributed.tracking.client import Tracker
     from ossnet.distributed.training.trainer import TrainResult
-    from ossnet.distributed.tuning.study import StudyResult
+    from ossnet.distributed.tuning.result import StudyResult
+    from ossnet.distributed.tuning.storage import TuningStudy
+    from ossnet.distributed.tuning.study import StudySpec
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
 _SHORTEST_STEP_S = 0.01  # no network of ours is faster: it bounds the epochs of a run limited by time
 
 
-def limited(config: Config, store: Store, *, epochs: int | None, max_time_s: float | None) -> Config:
+def with_limits(config: Config, store: Store, *, epochs: int | None, max_time_s: float | None) -> Config:
     """The configuration with its end given in epochs, in seconds or both; a time alone lifts the other."""
     if max_time_s is not None and epochs is None:
         cases = store.split("training", fold=config.training.fold)
@@ -49,8 +49,8 @@ def limited(config: Config, store: Store, *, epochs: int | None, max_time_s: flo
     return config.replace({path: value for path, value in changes.items() if value is not None})
 
 
-def places(output: Path, experiment: str) -> tuple[Path, TrackingConfig]:
-    """Where a job writes: its folder and the store of runs, from the workplace where they are relative."""
+def resolve_output(output: Path, experiment: str) -> tuple[Path, TrackingConfig]:
+    """The folder of a job and its store of runs; relative ones lie in `output_root()`."""
     root = output_root()
     return root / output, TrackingConfig.at(root, experiment)
 
@@ -67,7 +67,7 @@ def launch_training(
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
-    identity = _identity(config, output, resume=resume)
+    run_id = _run_id(config, output, resume=resume)
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
     with connect():
@@ -76,123 +76,118 @@ def launch_training(
             f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
         )
         tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
-        spec = RunSpec(id=identity, name=config.model.name, params=config.flatten(), tags=tags)
+        spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json()}
         with (
             start_tracker(tracking) as tracker,
-            mlflow_run(tracker, spec, documents) as ending,
-            _progress(tracker, identity),
+            mlflow_run(tracker, spec, documents) as run,
+            _progress(tracker, run_id),
         ):
             job = TrainSpec(
-                config=config.to_json(), store=str(store.root.absolute()), run=identity, tracker=tracker
+                config=config.to_json(), store=str(store.root.absolute()), run=run_id, tracker=tracker
             )
-            outcome = fit(config, store, output=output, job=job, workers=workers, resources=resources)
-            ending.checkpoint = outcome.checkpoint
-    return outcome
+            result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
+            run.checkpoint = result.checkpoint
+    return result
 
 
-def launch_study(
-    space: Path,
-    base: Config,
-    store: Store,
-    *,
-    name: str,
-    output: Path,
-    tracking: TrackingConfig,
-    trials: int,
-    workers: int,
-    early_stopping: EarlyStoppingConfig,
-    max_time_s: float | None,
-    goals: OptimizationConfig | None = None,
-    warm_start: str | None = None,
-    resume: bool = False,
-) -> "StudyResult":
+def launch_study(spec: "StudySpec") -> "StudyResult":
     """Search a space.
 
-    Args:
-        warm_start: an experiment whose last study the sampler learns from.
-        resume: go on with the study in `output`.
-
     Raises:
-        UserError: a fault in the space file, `output` holds a study already (or, to resume, none or another
-            one), a trial can never be placed or fit, or none came to a result.
+        UserError: a fault in the space file, `spec.output` holds a study already (or, to resume, none or
+            another one), a trial can never be placed or fit, or none came to a result.
     """
-    from ossnet.distributed.cluster.nodes import min_gpu_memory_gib
-    from ossnet.distributed.tuning.feasibility import survey
-    from ossnet.distributed.tuning.search_space import Space, check_space
-    from ossnet.distributed.tuning.storage import DATABASE, TuningStudy
-    from ossnet.distributed.tuning.study import StudySpec, check_new, check_old, search, write_report
+    from ossnet.distributed.tuning.feasibility import estimate_feasibility
+    from ossnet.distributed.tuning.search_space import check_space
+    from ossnet.distributed.tuning.storage import TuningStudy
+    from ossnet.distributed.tuning.study import run_study
     from ossnet.distributed.tuning.warm_start import load_previous_study, transfer_trials
     from ossnet.planning.estimator import PeakEstimator
 
-    goals = goals or OptimizationConfig()
-    (check_old if resume else check_new)(output)
-    loaded = Space(space)
-    check_space(loaded, base, store, workers=workers)
-    earlier = None if warm_start is None else load_previous_study(replace(tracking, experiment=warm_start))
-    forecast = PeakEstimator(workers)
-    if goals.budget_gib is not None and not resume:
-        logger.info(str(survey(loaded, base, store, forecast, goals.budget_gib)))
+    spec.check_output()
+    check_space(spec.space, spec.base, spec.store, workers=spec.workers)
+    earlier = None
+    if spec.warm_start is not None:
+        earlier = load_previous_study(replace(spec.tracking, experiment=spec.warm_start))
+    estimator, budget_gib = PeakEstimator(spec.workers), spec.optimization.budget_gib
+    if budget_gib is not None and not spec.resume:
+        logger.info(str(estimate_feasibility(spec.space, spec.base, spec.store, estimator, budget_gib)))
     with connect():
-        plan = plan_trials(nodes(), workers, gpu_gib=min_gpu_memory_gib())
-        logger.info(f"{trials} trials, {plan}; files in {output}")
-        study = StudySpec(
-            name=name,
-            space=loaded,
-            base=base,
-            store=store,
-            output=output,
-            trials=trials,
-            plan=plan,
-            early_stopping=early_stopping,
-            goals=goals,
-            max_time_s=max_time_s,
-        )
-        output.mkdir(parents=True, exist_ok=True)
-        notebook = TuningStudy.at(output / DATABASE, name, goals)
-        notebook.check_settings(study.settings())
-        if earlier is not None and not resume:
-            learned, passed_over = transfer_trials(notebook, earlier, loaded, goals)
+        placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
+        logger.info(f"{spec.trials} trials, {placement}; files in {spec.output}")
+        spec.output.mkdir(parents=True, exist_ok=True)
+        study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
+        study.check_settings(spec.settings())
+        if earlier is not None and not spec.resume:
+            inside, outside = transfer_trials(study, earlier, spec.space, spec.optimization)
             logger.info(
-                f"{learned} trials of {warm_start} are learned from, {passed_over} lie outside the space"
+                f"{inside} trials of {spec.warm_start} are transferred, {outside} lie outside the space"
             )
-        with start_tracker(tracking, notebook.identity) as tracker:
-            return search(
+        with start_tracker(spec.tracking, study.parent_run_key) as tracker:
+            return run_study(
+                spec,
                 study,
-                notebook,
                 tracker,
-                forecast=forecast,
-                report=lambda: write_report(tracking, study, notebook),
+                placement=placement,
+                estimator=estimator,
+                report=lambda: write_report(spec, study),
             )
 
 
-def _identity(config: Config, output: Path, *, resume: bool) -> str:
+def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:
+    """Write the report of a study to its folder; the path of its page."""
+    from ossnet.distributed.reports.page import summarize_study, write_files
+    from ossnet.distributed.reports.runs import read_rows
+
+    rows = read_rows(spec.tracking)
+    summary = summarize_study(study, rows, budget_gib=spec.optimization.budget_gib)
+    return write_files(rows, spec.output / "report", title=spec.name, study=summary)["page"]
+
+
+def _run_id(config: Config, output: Path, *, resume: bool) -> str:
     """The id of the run in `output`, made anew unless it is resumed."""
     path = output / "config.json"
     if not resume:
         if path.exists():
-            msg = f"{output}: holds a run already: go on with it by --resume, or give another --output"
-            raise UserError(msg)
+            raise UserError(
+                output,
+                expected="a new folder",
+                found="a run (config.json)",
+                remedy="continue it by --resume, or give another --output",
+            )
         return uuid.uuid4().hex
     if not path.is_file():
-        msg = f"{output}: no run to resume there (config.json is missing): leave out --resume"
-        raise UserError(msg)
+        raise UserError(
+            output, expected="a run to resume", found="no config.json", remedy="leave out --resume"
+        )
+    from ossnet.distributed.training.trainer import RUN_SCHEMA
+
+    run = json.loads((output / "run.json").read_text())
+    if run.get("schema") != RUN_SCHEMA:
+        raise UserError(
+            output / "run.json",
+            expected=f"a run of schema {RUN_SCHEMA}",
+            found=f"schema {run['schema']}" if "schema" in run else "one without a schema",
+            remedy="train anew with another --output",
+        )
     before, now = Config.from_json(path).flatten(), config.flatten()
     for name in sorted({*before, *now} - _LIMITS):
         if before.get(name) != now.get(name):
-            msg = (
-                f"{output}: the run has {name} {before.get(name)}, asked to resume with {now.get(name)}: "
-                "give the same options, or another --output"
+            raise UserError(
+                f"{output}, {name}",
+                expected=f"{before.get(name)} as the run began",
+                found=f"{now.get(name)}",
+                remedy="give the same options, or another --output",
             )
-            raise UserError(msg)
-    return str(json.loads((output / "run.json").read_text())["id"])
+    return str(run["id"])
 
 
 @contextmanager
 def _progress(tracker: "ActorHandle[Tracker]", run: str) -> Iterator[None]:
-    """Say each epoch's news while the block runs."""
+    """Log each epoch's metrics while the block runs."""
     ended = threading.Event()
-    thread = threading.Thread(target=_tell, args=(tracker, run, ended), daemon=True)
+    thread = threading.Thread(target=_log_epochs, args=(tracker, run, ended), daemon=True)
     thread.start()
     try:
         yield
@@ -201,18 +196,18 @@ def _progress(tracker: "ActorHandle[Tracker]", run: str) -> Iterator[None]:
         thread.join()
 
 
-def _tell(tracker: "ActorHandle[Tracker]", run: str, ended: threading.Event) -> None:
+def _log_epochs(tracker: "ActorHandle[Tracker]", run: str, ended: threading.Event) -> None:
     import ray
 
-    told, last = 0.0, False
+    logged, last = 0.0, False
     while not last:
         last = ended.wait(1.0)  # and once more after the end
         try:
-            news = ray.get(tracker.latest.remote(run), timeout=10)
+            metrics = ray.get(tracker.latest.remote(run), timeout=10)
         except ray.exceptions.RayError:
             continue
-        if news.get(EPOCH, 0.0) > told:
-            told = news[EPOCH]
-            shown = {name: news[name] for name in _SHOWN if name in news}
+        if metrics.get(EPOCH, 0.0) > logged:
+            logged = metrics[EPOCH]
+            shown = {name: metrics[name] for name in _SHOWN if name in metrics}
             values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            logger.info(f"epoch {told:.0f}  {values}")
+            logger.info(f"epoch {logged:.0f}  {values}")

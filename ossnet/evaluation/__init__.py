@@ -1,4 +1,4 @@
-"""Judging predictions on full volumes: metrics with a stated policy for empty cases, summaries, figures."""
+"""Evaluation on full volumes: metrics with a stated policy for empty cases, summaries, figures."""
 
 import lazy_loader as lazy
 

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the one number that mends most of it.
+"""Whether probabilities come true as often as they say, and the temperature that corrects most of it.
 
 Letters: K logits or classes, N voxels, X Y Z voxel axes in nibabel's order.
 """
@@ -14,35 +14,36 @@ from torch import Tensor
 from torch.nn import functional
 
 from ossnet.data import Store, Task
-from ossnet.data.labels.codes import in_class, members
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.errors import UserError
 from ossnet.evaluation.cases import check_task
 from ossnet.inference import Predictor, predict_volume
 from ossnet.inference.temperature import Calibration
 
 BINS = 15
-REACH = 5
-"""Voxels around foreground, labeled or predicted, that are judged: farther off every network is right."""
-MOST = 2**18
-"""Voxels of all cases together that a temperature is fitted on."""
-_SOFT = 16.0
-"""At this temperature probabilities of float32 still tell large logits apart."""
-_RANGE = (0.05, 20.0)
+NEAR_VOXELS = 5
+"""Voxels around foreground, labeled or predicted, that are evaluated: farther off every network is right."""
+MAX_FIT_VOXELS = 2**18
+"""Voxels of all cases together, at most, that a temperature is fitted on."""
+_SOFT_TEMPERATURE = 16.0
+"""At this temperature probabilities of float32 still distinguish large logits."""
+_TEMPERATURES = (0.05, 20.0)
 
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """The probabilities of a class in equal bins, beside how often it was there; cases add up."""
+    """The probabilities of a class in equal bins, and how often it was present; cases add up."""
 
     voxels: Int[np.ndarray, " bins"]
+    """Voxels of each bin."""
     probability: Float[np.ndarray, " bins"]
-    """Summed over the voxels of a bin."""
+    """Their probabilities, summed."""
     inside: Int[np.ndarray, " bins"]
     """Voxels of a bin that lie in the class."""
 
     @classmethod
     def of(cls, probability: Float[np.ndarray, " N"], inside: Bool[np.ndarray, " N"]) -> "ReliabilityBins":
-        """Of some voxels."""
+        """The bins of some voxels."""
         places = np.minimum((probability * BINS).astype(int), BINS - 1)
         counts, sums, hits = (np.bincount(places, weights, BINS) for weights in (None, probability, inside))
         return cls(counts, sums, hits.astype(int))
@@ -64,52 +65,54 @@ def reliabilities(
     label: UInt8[np.ndarray, "X Y Z"],
     task: Task,
 ) -> dict[str, ReliabilityBins]:
-    """Of every class of a case, near its foreground; prediction and label as codes."""
-    near = near_foreground(prediction, label)
+    """The bins of every class of a case, near its foreground; prediction and label are codes."""
+    near, scheme = near_foreground(prediction, label), task.scheme
     return {
-        name: ReliabilityBins.of(
-            chance.numpy()[near], in_class(label, index, overlapping=task.overlapping)[near]
-        )
-        for index, (name, chance) in enumerate(zip(task.class_names, probabilities, strict=True))
+        name: ReliabilityBins.of(probability.numpy()[near], scheme.in_class(label, index)[near])
+        for index, (name, probability) in enumerate(zip(scheme.names, probabilities, strict=True))
     }
 
 
 def near_foreground(*codes: UInt8[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
-    """Within `REACH` voxels along each axis of what is foreground in any of these."""
+    """Voxels within `NEAR_VOXELS` along each axis of what is foreground in any of these."""
     from scipy.ndimage import maximum_filter
 
     either = np.any([each > 0 for each in codes], axis=0).astype(np.uint8)
-    return maximum_filter(either, 2 * REACH + 1) > 0
+    return maximum_filter(either, 2 * NEAR_VOXELS + 1) > 0
 
 
 def calibrate(predictor: Predictor, store: Store, *, fold: int | None, checkpoint: Path) -> Predictor:
-    """Fit a temperature on the validation cases and keep it beside the weights; the predictor with it.
+    """Fit a temperature on the validation cases and store it next to the weights.
+
+    Returns:
+        The predictor with that temperature.
 
     Raises:
         UserError: a store of another task, no validation cases, or no foreground in them.
     """
     check_task(predictor.task, store)
-    found = fit_temperature(predictor, store, store.split("validation", fold=fold))
-    found.save(checkpoint)
-    return replace(predictor, temperature=found.temperature)
+    calibration = fit_temperature(predictor, store, store.split("validation", fold=fold))
+    calibration.save(checkpoint)
+    return replace(predictor, temperature=calibration.temperature)
 
 
 def fit_temperature(predictor: Predictor, store: Store, cases: Sequence[str]) -> Calibration:
-    """The temperature at which the labels of voxels near foreground are likeliest (Guo et al. 2017), and that
-    of each half of the cases, at which the other half is judged.
+    """Fit the temperature at which the labels of voxels near foreground are likeliest (Guo et al. 2017).
+
+    Each half of the cases also gets a temperature, at which the other half is to be evaluated.
 
     Raises:
         UserError: no cases, or no foreground in them.
     """
-    drawn = {case: _sample(predictor, store, case, MOST // len(cases)) for case in cases}
+    drawn = {case: _sample(predictor, store, case, MAX_FIT_VOXELS // len(cases)) for case in cases}
     useful = [case for case, (_, codes) in drawn.items() if len(codes)]
     if not useful:
-        msg = f"{store.root}: expected foreground in the validation cases, found none: prepare with others"
-        raise UserError(msg)
-    overlapping = predictor.task.overlapping
-    whole = _Fit.of([drawn[case] for case in useful], overlapping=overlapping)
+        expected, remedy = "foreground in the validation cases", "prepare with others"
+        raise UserError(store.root, expected=expected, found="none", remedy=remedy)
+    scheme = predictor.task.scheme
+    whole = _Fit.of([drawn[case] for case in useful], scheme)
     halves = [useful[::2], useful[1::2] or useful]
-    first, second = (_Fit.of([drawn[case] for case in half], overlapping=overlapping) for half in halves)
+    first, second = (_Fit.of([drawn[case] for case in half], scheme) for half in halves)
     return Calibration(
         temperature=whole.temperature,
         split="validation",
@@ -132,30 +135,32 @@ class _Fit:
     after: float
 
     @classmethod
-    def of(cls, drawn: Sequence[tuple[Tensor, Tensor]], *, overlapping: bool) -> "_Fit":
-        """Of the logits and codes of some cases."""
+    def of(cls, drawn: Sequence[tuple[Tensor, Tensor]], scheme: ClassScheme) -> "_Fit":
+        """Fit the logits of some cases to their codes."""
         from scipy.optimize import minimize_scalar
 
         logits, codes = torch.cat([one for one, _ in drawn]), torch.cat([other for _, other in drawn])
 
         def cost(log_temperature: float) -> float:
-            return likelihood(logits / float(np.exp(log_temperature)), codes, overlapping=overlapping)
+            return negative_log_likelihood(logits / float(np.exp(log_temperature)), codes, scheme)
 
-        best = minimize_scalar(cost, bounds=np.log(_RANGE), method="bounded")
+        best = minimize_scalar(cost, bounds=np.log(_TEMPERATURES), method="bounded")
         return cls(float(np.exp(best.x)), len(codes), cost(0.0), float(best.fun))
 
 
-def likelihood(logits: Float[Tensor, "N K"], codes: UInt8[Tensor, " N"], *, overlapping: bool) -> float:
-    """Mean negative log likelihood of codes, in nats; of regions their sum."""
-    if logits.shape[1] > 1 and not overlapping:
+def negative_log_likelihood(
+    logits: Float[Tensor, "N K"], codes: UInt8[Tensor, " N"], scheme: ClassScheme
+) -> float:
+    """Mean negative log likelihood of codes, in nats, summed over regions."""
+    if not scheme.independent:
         return float(functional.cross_entropy(logits, codes.long()))
-    inside = torch.from_numpy(members(logits.shape[1], overlapping=overlapping))[codes.long()]
+    inside = torch.from_numpy(scheme.membership)[codes.long()]
     each = functional.binary_cross_entropy_with_logits(logits, inside.to(logits), reduction="none")
     return float(each.sum(1).mean())
 
 
 def _sample(
-    predictor: Predictor, store: Store, case: str, most: int
+    predictor: Predictor, store: Store, case: str, limit: int
 ) -> tuple[Float[Tensor, "N K"], UInt8[Tensor, " N"]]:
     """Logits and codes of random voxels near the foreground of one case."""
     stored = store.case(case)
@@ -165,27 +170,28 @@ def _sample(
         sampling=predictor.sampling,
         settings=predictor.settings,
         with_probabilities=True,
-        temperature=_SOFT,
+        temperature=_SOFT_TEMPERATURE,
     )
     assert prediction.probabilities is not None
     label = store.task.codes(stored.label)
     near = np.flatnonzero(near_foreground(prediction.classes.cpu().numpy(), label))
-    chosen = np.random.default_rng(0).permutation(near)[:most]
-    chances = prediction.probabilities.cpu().flatten(1)[:, chosen].T.double()
+    chosen = np.random.default_rng(0).permutation(near)[:limit]
+    probabilities = prediction.probabilities.cpu().flatten(1)[:, chosen].T.double()
     codes = torch.from_numpy(label.reshape(-1)[chosen].copy())
-    return _SOFT * _logits(chances, overlapping=store.task.overlapping), codes
+    return _SOFT_TEMPERATURE * _logits(probabilities, store.task.scheme), codes
 
 
-def _logits(chances: Float[Tensor, "N K"], *, overlapping: bool) -> Float[Tensor, "N L"]:
-    """What probabilities came from; of classes that exclude one another up to what all have in common."""
-    if overlapping or chances.shape[1] == 1:
-        return chances.logit(1e-9)
-    return torch.cat([1 - chances.sum(1, keepdim=True), chances], 1).clamp_min(1e-9).log()
+def _logits(probabilities: Float[Tensor, "N K"], scheme: ClassScheme) -> Float[Tensor, "N L"]:
+    """The logits that probabilities came from; of exclusive classes up to a constant that all share."""
+    if scheme.independent:
+        return probabilities.logit(1e-9)
+    background = 1 - probabilities.sum(1, keepdim=True)
+    return torch.cat([background, probabilities], 1).clamp_min(1e-9).log()
 
 
-def pooled(cases: Sequence[Mapping[str, ReliabilityBins]]) -> dict[str, ReliabilityBins]:
-    """Of all cases together."""
+def aggregate(cases: Sequence[Mapping[str, ReliabilityBins]]) -> dict[str, ReliabilityBins]:
+    """The bins of all cases together, by class."""
     total = dict(cases[0])
     for each in cases[1:]:
-        total = {name: total[name] + found for name, found in each.items()}
+        total = {name: total[name] + bins for name, bins in each.items()}
     return total

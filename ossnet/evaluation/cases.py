@@ -10,7 +10,6 @@ from jaxtyping import UInt8
 from torch import nn
 
 from ossnet.data import Store, StoredCase, Task
-from ossnet.data.labels.codes import in_class
 from ossnet.errors import UserError
 from ossnet.evaluation.mask_metrics import MaskMetrics, score_mask
 from ossnet.evaluation.metrics import OverlapMetrics, dice_iou
@@ -23,19 +22,20 @@ class CaseScore:
     """How well one case was segmented."""
 
     case: str
+    """The case's name."""
     overlaps: Mapping[str, OverlapMetrics]
-    """By class (or region), in the task's order."""
+    """Overlap by class (or region), in the task's order."""
     details: Mapping[str, MaskMetrics] = field(default_factory=dict)
-    """Likewise, where they were asked for: they take far longer."""
+    """Further measures by class, where requested; they take far longer."""
 
     @property
     def dice(self) -> float:
-        """Mean over the classes."""
+        """Mean Dice of the classes."""
         return fmean(each.dice for each in self.overlaps.values())
 
     @property
     def iou(self) -> float:
-        """Mean over the classes."""
+        """Mean IoU of the classes."""
         return fmean(each.iou for each in self.overlaps.values())
 
 
@@ -60,10 +60,10 @@ def score_case(
     settings: InferenceConfig,
     temperature: float | None = None,
 ) -> tuple[CaseScore, VolumePrediction]:
-    """Score of one case, and the prediction it was given for, on the CPU.
+    """Score one case, and return the prediction too, on the CPU.
 
     Args:
-        temperature: of the prediction's probabilities; without one there are none.
+        temperature: the temperature of the prediction's probabilities; without one there are none.
     """
     stored, task = store.case(case), store.task
     image = torch.from_numpy(stored.image.astype(np.float32))
@@ -75,22 +75,22 @@ def score_case(
         with_probabilities=temperature is not None,
         temperature=temperature or 1.0,
     )
-    chances = None if prediction.probabilities is None else prediction.probabilities.cpu()
-    prediction = replace(prediction, classes=prediction.classes.cpu(), probabilities=chances)
+    probabilities = None if prediction.probabilities is None else prediction.probabilities.cpu()
+    prediction = replace(prediction, classes=prediction.classes.cpu(), probabilities=probabilities)
     label = torch.from_numpy(task.codes(stored.label).copy())
-    overlaps = dice_iou(prediction.classes, label, task.classes, overlapping=task.overlapping)
+    overlaps = dice_iou(prediction.classes, label, task.scheme)
     return CaseScore(case, dict(zip(task.class_names, overlaps, strict=True))), prediction
 
 
 def score_classes(
     prediction: UInt8[np.ndarray, "X Y Z"], stored: StoredCase, task: Task, *, tolerance_mm: float
 ) -> dict[str, MaskMetrics]:
-    """Details of every class (or region) of predicted codes."""
-    label, overlapping = task.codes(stored.label), task.overlapping
+    """All measures but overlap of every class (or region) of predicted codes."""
+    label, scheme = task.codes(stored.label), task.scheme
     return {
         name: score_mask(
-            in_class(prediction, index, overlapping=overlapping),
-            in_class(label, index, overlapping=overlapping),
+            scheme.in_class(prediction, index),
+            scheme.in_class(label, index),
             stored.spacing,
             tolerance_mm=tolerance_mm,
         )
@@ -99,7 +99,7 @@ def score_classes(
 
 
 def check_task(task: Task, store: Store) -> None:
-    """Refuse a store that was prepared for another task than a checkpoint's.
+    """Reject a store that was prepared for another task than a checkpoint's.
 
     Raises:
         UserError: names what differs.
@@ -108,8 +108,9 @@ def check_task(task: Task, store: Store) -> None:
     for name in (*of_images, "labels", "target", "regions", "class_names"):
         expected, found = getattr(task, name), getattr(store.task, name)
         if expected != found:
-            msg = (
-                f"{store.root}: the checkpoint was trained with {name} {expected}, the store has {found}: "
-                "prepare it alike"
+            raise UserError(
+                store.root,
+                expected=f"{name} {expected}, with which the checkpoint was trained",
+                found=f"{name} {found}",
+                remedy="prepare it equally",
             )
-            raise UserError(msg)

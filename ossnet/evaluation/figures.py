@@ -1,4 +1,4 @@
-"""Overlays for the eye: three planes through a case, image beside label beside prediction.
+"""Overlays: three planes through a case, with image, label and prediction side by side.
 
 Letters: X Y Z voxel axes in nibabel's order, RAS.
 """
@@ -29,7 +29,7 @@ def draw_overlay(
     classes: Sequence[str],
     title: str,
 ) -> None:
-    """Draw a PNG, written aside and then renamed.
+    """Draw a PNG and write it atomically.
 
     The planes go through the middle of the label's foreground, or of the volume where there is none. The
     patient's right is on the left of the picture, as radiologists look at it.

@@ -9,27 +9,35 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ossnet.data.labels.codes import members
+from ossnet.data.labels.scheme import ClassScheme
 
 
 @dataclass(frozen=True)
 class OverlapMetrics:
-    """One class of one case. A class that neither has scores 1, one that only one of them has scores 0."""
+    """The overlap of a prediction and a label, of one class of one case.
+
+    A class that neither has scores 1, one that only one of them has scores 0.
+    """
 
     dice: float
+    """Twice the shared voxels over the sum of both."""
     iou: float
+    """Shared voxels over those of either."""
     label_voxels: int
+    """Voxels of the label."""
     predicted_voxels: int
+    """Voxels of the prediction."""
 
 
 def dice_iou(
-    prediction: UInt8[Tensor, "X Y Z"],
-    label: UInt8[Tensor, "X Y Z"],
-    classes: int,
-    *,
-    overlapping: bool = False,
+    prediction: UInt8[Tensor, "X Y Z"], label: UInt8[Tensor, "X Y Z"], scheme: ClassScheme
 ) -> tuple[OverlapMetrics, ...]:
-    """Overlap of every foreground class, of codes (`data/labels/codes.py`): class indices, or a bit a region.
+    """Overlap of every foreground class.
+
+    Args:
+        prediction: the predicted codes.
+        label: the true codes.
+        scheme: what the codes mean.
 
     Raises:
         ValueError: the shapes differ, or a code beyond the classes occurs.
@@ -39,22 +47,21 @@ def dice_iou(
             f"expected prediction and label of one shape, found {(*prediction.shape,)} and {(*label.shape,)}"
         )
         raise ValueError(msg)
-    inside = torch.from_numpy(members(classes, overlapping=overlapping)).long().T
-    side = inside.shape[1]
-    pairs = torch.bincount((label.long() * side + prediction).flatten(), minlength=side * side)
+    membership = torch.from_numpy(scheme.membership).long().T
+    codes = membership.shape[1]
+    pairs = torch.bincount((label.long() * codes + prediction).flatten(), minlength=codes * codes)
     largest = max(int(label.max()), int(prediction.max())) if label.numel() else 0
-    if largest >= side:
-        msg = f"expected codes from 0 to {side - 1}, found {largest}"
+    if largest >= codes:
+        msg = f"expected codes from 0 to {codes - 1}, found {largest}"
         raise ValueError(msg)
-    table = pairs.reshape(side, side)
-    shared = ((inside @ table) * inside).sum(1).tolist()
-    expected, found = (inside @ table.sum(1)).tolist(), (inside @ table.sum(0)).tolist()
-    return tuple(map(_overlap, shared, expected, found))
+    table = pairs.reshape(codes, codes)  # a row a true code, a column a predicted one
+    shared = ((membership @ table) * membership).sum(1).tolist()
+    labeled, predicted = (membership @ table.sum(1)).tolist(), (membership @ table.sum(0)).tolist()
+    return tuple(map(_overlap, shared, labeled, predicted))
 
 
-def _overlap(shared: int, expected: int, found: int) -> OverlapMetrics:
-    if expected + found == 0:
+def _overlap(shared: int, labeled: int, predicted: int) -> OverlapMetrics:
+    total = labeled + predicted
+    if total == 0:
         return OverlapMetrics(1.0, 1.0, 0, 0)
-    return OverlapMetrics(
-        2 * shared / (expected + found), shared / (expected + found - shared), expected, found
-    )
+    return OverlapMetrics(2 * shared / total, shared / (total - shared), labeled, predicted)

@@ -1,4 +1,4 @@
-"""The paper's validation protocol: Dice and IoU of sampled points, not of volumes. For comparison only.
+"""The paper's validation protocol, for comparison only: Dice and IoU of sampled points, not of volumes.
 
 Letters: N points, X Y Z voxel axes in nibabel's order.
 """
@@ -15,15 +15,15 @@ from ossnet.sampling.candidates import border_within_voxels
 Protocol = Literal["brats", "lits"]
 
 POINTS: dict[Protocol, int] = {"brats": 2**17, "lits": 2**14}
-BORDER_SHARE: dict[Protocol, float] = {"brats": 0.0, "lits": 0.4}
-BAND = 6
+BORDER_FRACTION: dict[Protocol, float] = {"brats": 0.0, "lits": 0.4}
+BORDER_BAND_VOXELS = 6
 """Voxels by which the paper widens the surface to its border band."""
 _EPSILON = 1e-10
 
 
 @dataclass(frozen=True)
 class SampledOverlap:
-    """As the paper's code has it, a mask that neither has scores 0."""
+    """The overlap at sampled points; as in the paper's code a mask that neither has scores 0."""
 
     dice: float
     iou: float
@@ -43,9 +43,9 @@ def sampled_overlap(
     random = np.random.default_rng(seed)
     count = POINTS[protocol]
     points = np.empty((0, 3), int)
-    if BORDER_SHARE[protocol] and label.any():
-        band = border_within_voxels(torch.from_numpy(label.astype(np.uint8)), BAND).numpy()
-        wanted = min(int(count * BORDER_SHARE[protocol]), len(band))
+    if BORDER_FRACTION[protocol] and label.any():
+        band = border_within_voxels(torch.from_numpy(label.astype(np.uint8)), BORDER_BAND_VOXELS).numpy()
+        wanted = min(int(count * BORDER_FRACTION[protocol]), len(band))
         points = np.stack(np.unravel_index(random.choice(band, wanted, replace=False), label.shape), 1)
     uniform = random.random((count - len(points), 3)) * (np.array(label.shape) - 1)
     x, y, z = np.concatenate([points, uniform.astype(int)]).T

@@ -1,5 +1,7 @@
-"""A checkpoint against a store's split: scores of every case, a summary, overlays of the telling cases."""
+"""Evaluation of a checkpoint on a split: scores of every case, a summary, representative overlays."""
 
+import csv
+import io
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -10,9 +12,8 @@ from typing import Any, Literal
 
 from ossnet.data import Store
 from ossnet.errors import UserError
-from ossnet.evaluation.calibration import ReliabilityBins, pooled, reliabilities
+from ossnet.evaluation.calibration import ReliabilityBins, aggregate, reliabilities
 from ossnet.evaluation.cases import CaseScore, check_task, score_case, score_classes
-from ossnet.evaluation.csv import write_cases
 from ossnet.evaluation.figures import draw_overlay
 from ossnet.evaluation.html_report import render
 from ossnet.evaluation.paper_protocol import POINTS, Protocol, SampledOverlap, sampled_overlap
@@ -22,34 +23,37 @@ from ossnet.inference.temperature import Calibration
 from ossnet.output.atomic_write import atomic_write
 
 TOLERANCE_MM = 1.0
-"""Of the normalized surface distance."""
+"""Tolerance of the normalized surface distance."""
 
 EceProtocol = Literal["unseen", "cross-fitted", "in-sample"]
-"""At which temperature probabilities are judged: one fitted on none of the cases, or on none at all; of cases
-that it was fitted on, that fitted on the half of them without the case; of an only case its own."""
+"""At which temperature probabilities are evaluated. unseen: fitted on none of the cases, or on none at all.
+cross-fitted: of a case that it was fitted on, the temperature fitted on the half without the case. in-sample:
+of a single case, the temperature fitted on itself."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found, and the files it wrote."""
+    """The result of `evaluate`, and the files it wrote."""
 
     summary: dict[str, Any]
+    """Statistics of the split."""
     cases: Path
     """CSV, a row a case."""
     report: Path
     """The summary as JSON."""
     page: Path
-    """The telling cases as HTML."""
+    """The summary and the overlays as HTML."""
     overlays: tuple[Path, ...]
+    """Pictures of the best, the median and the worst case."""
 
     @property
     def figures(self) -> dict[str, str]:
-        """The main ones as text, by name."""
+        """The main statistics as text, by name."""
         classes, note = self.summary["classes"], f" ({self.summary.get('ece_protocol')})"
-        told = {"dice": f"{self.summary['dice']['mean']:.4f}"}
-        told |= {f"dice/{name}": f"{each['dice']['mean']:.4f}" for name, each in classes.items()}
-        told |= {"iou": f"{self.summary['iou']['mean']:.4f}"}
-        return told | {
+        figures = {"dice": f"{self.summary['dice']['mean']:.4f}"}
+        figures |= {f"dice/{name}": f"{each['dice']['mean']:.4f}" for name, each in classes.items()}
+        figures |= {"iou": f"{self.summary['iou']['mean']:.4f}"}
+        return figures | {
             f"ece/{name}": f"{each['ece']:.4f}{note}" for name, each in classes.items() if "ece" in each
         }
 
@@ -63,19 +67,19 @@ def evaluate(
     output: Path,
     baseline: Predictor | None = None,
     tolerance_mm: float = TOLERANCE_MM,
-    calibration: bool = False,
+    calibrate: bool = False,
     fitted: Calibration | None = None,
     progress: Callable[[CaseScore, int, int], None] = lambda score, done, of: None,
 ) -> Evaluation:
     """Score every case of a split on full volumes of the working grid.
 
     Args:
-        fold: of the store, where the network was trained on the others.
+        fold: the fold of the store that is validated, where the network was trained on the others.
         baseline: another network, to be compared case by case.
-        tolerance_mm: of the normalized surface distance.
-        calibration: also judge probabilities; every voxel is then decided, whatever the method.
-        fitted: where the predictor's temperature comes from, so that no case is judged at one fitted on it.
-        progress: told of every case with how many are done, and of how many.
+        tolerance_mm: the tolerance of the normalized surface distance.
+        calibrate: whether to measure the calibration error too; every voxel is then decided by the network.
+        fitted: where the predictor's temperature comes from; no case is evaluated at one fitted on it.
+        progress: called after every case with its score, the number of cases done, and of all cases.
 
     Raises:
         UserError: an empty split, or a store prepared for another task than a checkpoint's.
@@ -85,28 +89,28 @@ def evaluate(
         check_task(each.task, store)
     cases = store.split(split, fold=fold)
     if not cases:
-        msg = f"{store.root}: the {split} split has no cases: choose another or prepare anew"
-        raise UserError(msg)
-    judged, began = _Scorer(store, tolerance_mm), time.monotonic()
+        expected, remedy = f"cases in the {split} split", "choose another or prepare anew"
+        raise UserError(store.root, expected=expected, found="none", remedy=remedy)
+    scorer, began = _Scorer(store, tolerance_mm), time.monotonic()
     total = len(cases) * len(predictors)
     for each in predictors:
         for case in cases:
             own = fitted.held_out.get(case) if fitted and each is predictor else None
-            score = judged.add(each, case, (own or each.temperature) if calibration else None)
-            progress(score, len(judged.scores), total)
+            score = scorer.add(each, case, (own or each.temperature) if calibrate else None)
+            progress(score, len(scorer.scores), total)
     seconds = (time.monotonic() - began) / total
-    scores, others = judged.scores[: len(cases)], judged.scores[len(cases) :]
+    scores, others = scorer.scores[: len(cases)], scorer.scores[len(cases) :]
     summary = {"split": split, "fold": fold, **report(scores), "nsd_tolerance_mm": tolerance_mm}
-    summary |= {"paper_protocol": judged.paper_protocol(len(cases)), "seconds_per_case": seconds}
-    if calibration:
+    summary |= {"paper_protocol": scorer.paper_protocol(len(cases)), "seconds_per_case": seconds}
+    if calibrate:
         summary |= {"temperature": predictor.temperature, "ece_protocol": _protocol(cases, fitted)}
-        for name, found in pooled(judged.reliabilities[: len(cases)]).items():
-            summary["classes"][name]["ece"] = found.error
+        for name, bins in aggregate(scorer.reliabilities[: len(cases)]).items():
+            summary["classes"][name]["ece"] = bins.error
     if others:
         summary["baseline"] = {**report(others), "difference": comparison(scores, others)}
-        write_cases(output / "cases_against.csv", others)
+        _write_cases(output / "cases_baseline.csv", others)
     atomic_write(output / "summary.json", json.dumps(summary, indent=2))
-    write_cases(output / "cases.csv", scores)
+    _write_cases(output / "cases.csv", scores)
     overlays = {
         rank: _overlay(predictor, store, score, output / "overlays" / f"{rank}_{score.case}.png", rank)
         for rank, score in _representative_cases(scores).items()
@@ -122,7 +126,7 @@ def evaluate(
 
 
 class _Scorer:
-    """Scores gathered case by case."""
+    """The scores of cases, gathered one by one."""
 
     def __init__(self, store: Store, tolerance_mm: float) -> None:
         self.store = store
@@ -143,22 +147,44 @@ class _Scorer:
         stored, task = self.store.case(case), self.store.task
         codes, label = prediction.classes.numpy(), task.codes(stored.label)
         details = score_classes(codes, stored, task, tolerance_mm=self.tolerance_mm)
-        for protocol, found in self.sampled.items():
-            found.append(sampled_overlap(codes > 0, label > 0, protocol=protocol))
+        for protocol, overlaps in self.sampled.items():
+            overlaps.append(sampled_overlap(codes > 0, label > 0, protocol=protocol))
         if prediction.probabilities is not None:
             self.reliabilities.append(reliabilities(prediction.probabilities, codes, label, task))
         self.scores.append(replace(score, details=details))
         return self.scores[-1]
 
     def paper_protocol(self, cases: int) -> dict[Protocol, dict[str, float]]:
-        """Means over the first so many cases of foreground against background."""
+        """Mean overlap of foreground over the first `cases` cases, by protocol."""
         return {
             protocol: {
-                "dice": fmean(each.dice for each in found[:cases]),
-                "iou": fmean(each.iou for each in found[:cases]),
+                "dice": fmean(each.dice for each in overlaps[:cases]),
+                "iou": fmean(each.iou for each in overlaps[:cases]),
             }
-            for protocol, found in self.sampled.items()
+            for protocol, overlaps in self.sampled.items()
         }
+
+
+def _write_cases(path: Path, scores: Sequence[CaseScore]) -> None:
+    """Write a CSV of a row a case and a column a class and measure."""
+    rows = [_row(score) for score in scores]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue())
+
+
+def _row(score: CaseScore) -> dict[str, Any]:
+    row: dict[str, Any] = {"case": score.case, "dice": score.dice, "iou": score.iou}
+    for name, overlap in score.overlaps.items():
+        row[f"dice/{name}"] = overlap.dice
+        row[f"iou/{name}"] = overlap.iou
+        row[f"label_voxels/{name}"] = overlap.label_voxels
+        row[f"predicted_voxels/{name}"] = overlap.predicted_voxels
+    for name, details in score.details.items():
+        row |= {f"{measure}/{name}": value for measure, value in details.values().items()}
+    return row
 
 
 def _protocol(cases: Sequence[str], fitted: Calibration | None) -> EceProtocol:
@@ -169,9 +195,9 @@ def _protocol(cases: Sequence[str], fitted: Calibration | None) -> EceProtocol:
 
 def _representative_cases(scores: Sequence[CaseScore]) -> dict[str, CaseScore]:
     """The best, the median and the worst case, none of them twice."""
-    order = sorted(scores, key=lambda score: score.dice, reverse=True)
-    places = {(len(order) - 1) // 2: "median", len(order) - 1: "worst", 0: "best"}
-    return {name: order[place] for place, name in sorted(places.items())}
+    ranked = sorted(scores, key=lambda score: score.dice, reverse=True)
+    ranks = {(len(ranked) - 1) // 2: "median", len(ranked) - 1: "worst", 0: "best"}
+    return {name: ranked[rank] for rank, name in sorted(ranks.items())}
 
 
 def _overlay(predictor: Predictor, store: Store, score: CaseScore, path: Path, rank: str) -> Path:

@@ -1,4 +1,4 @@
-"""From cases to figures of a whole split, under the names that tracking uses."""
+"""From the scores of cases to the statistics of a split, under the names that tracking uses."""
 
 from collections.abc import Sequence
 from statistics import fmean, median
@@ -17,7 +17,7 @@ POLICY = (
 
 
 def summarize(scores: Sequence[CaseScore], *, split: str = "val") -> dict[str, float]:
-    """`dice/val` (mean of cases and classes), `dice/val/<class>` (mean of cases), and the same of IoU.
+    """Means of a split: `dice/val` over cases and classes, `dice/val/<class>` over cases, and so for IoU.
 
     Raises:
         ValueError: no scores.
@@ -35,7 +35,7 @@ def summarize(scores: Sequence[CaseScore], *, split: str = "val") -> dict[str, f
 
 
 def report(scores: Sequence[CaseScore]) -> dict[str, Any]:
-    """Mean and its interval, median and extremes over cases, of the classes' mean and of each class."""
+    """Mean with its interval, median and extremes over cases, of each class and of the mean of all."""
     classes = {name: _class_report([score.overlaps[name] for score in scores]) for name in scores[0].overlaps}
     for name in scores[0].details:
         classes[name] |= _details_report([score.details[name] for score in scores])
@@ -49,7 +49,7 @@ def report(scores: Sequence[CaseScore]) -> dict[str, Any]:
 
 
 def comparison(scores: Sequence[CaseScore], others: Sequence[CaseScore]) -> dict[str, Any]:
-    """The first network minus the other on the same cases, of the mean over classes of each measure."""
+    """The first network minus the other on the same cases, by measure, each averaged over the classes."""
     measures = {
         "dice": lambda score: score.dice,
         "iou": lambda score: score.iou,
@@ -67,14 +67,14 @@ def _details_report(details: Sequence[MaskMetrics]) -> dict[str, Any]:
     spread = {
         name: _spread([each[name] for each in values]) for name in ("hd95_mm", "nsd", "volume_error_ml")
     }
-    lesions, found = (sum(int(each[name]) for each in values) for name in ("lesions", "found"))
-    invented = sum(each.detection.false_positives for each in details)
+    lesions, detected = (sum(int(each[name]) for each in values) for name in ("lesions", "detected"))
+    false_positives = sum(each.detection.false_positives for each in details)
     return {
         **spread,
         "lesions": lesions,
-        "lesions_found": found,
-        "sensitivity": found / lesions if lesions else 1.0,
-        "false_positives_per_case": invented / len(details),
+        "lesions_detected": detected,
+        "sensitivity": detected / lesions if lesions else 1.0,
+        "false_positives_per_case": false_positives / len(details),
     }
 
 
@@ -82,8 +82,12 @@ def _class_report(overlaps: Sequence[Any]) -> dict[str, Any]:
     return {
         "dice": _spread([each.dice for each in overlaps]),
         "iou": _spread([each.iou for each in overlaps]),
-        "missed": sum(each.label_voxels > 0 and each.predicted_voxels == 0 for each in overlaps),
-        "invented": sum(each.label_voxels == 0 and each.predicted_voxels > 0 for each in overlaps),
+        "false_negative_cases": sum(
+            each.label_voxels > 0 and each.predicted_voxels == 0 for each in overlaps
+        ),
+        "false_positive_cases": sum(
+            each.label_voxels == 0 and each.predicted_voxels > 0 for each in overlaps
+        ),
     }
 
 

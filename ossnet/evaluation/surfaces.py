@@ -20,9 +20,9 @@ class SurfaceMetrics:
     """Two empty masks are at 0 mm and score 1; one empty mask is an image diagonal away and scores 0."""
 
     hd95_mm: float
-    """95th percentile of the distances from one surface to the other, of both ways the larger."""
+    """95th percentile of the distances from one surface to the other, the larger of both directions."""
     nsd: float
-    """Share of both surfaces that lies within the tolerance of the other."""
+    """Fraction of both surfaces that lies within the tolerance of the other (surface Dice)."""
 
 
 def surface_measures(
@@ -33,6 +33,10 @@ def surface_measures(
     tolerance_mm: float,
 ) -> SurfaceMetrics:
     """HD95 and NSD of two masks on one grid; a surface is the voxels that have a face outside.
+
+    Args:
+        spacing: mm along each axis.
+        tolerance_mm: the distance within which surfaces agree.
 
     Raises:
         ValueError: the shapes differ.
@@ -53,10 +57,10 @@ def surface_measures(
         hausdorff = compute_hausdorff_distance(
             one, other, include_background=True, percentile=PERCENTILE, spacing=sizes
         )
-        share = compute_surface_dice(
+        surface_dice = compute_surface_dice(
             one, other, class_thresholds=[tolerance_mm], include_background=True, spacing=sizes
         )
-    return SurfaceMetrics(float(hausdorff), float(share))
+    return SurfaceMetrics(float(hausdorff), float(surface_dice))
 
 
 def _cut(*masks: Bool[np.ndarray, "X Y Z"]) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""A scan already in memory brought to the working grid, as files are by `ossnet.data.preprocess`.
+"""A scan in memory brought to the working grid, as `ossnet.data.preprocess` does with files.
 
 Letters: C channels, X Y Z voxel axes in nibabel's order.
 """
@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from ossnet.data import Geometry, Scan, Task
-from ossnet.data.imaging.checks import check_finite
 from ossnet.data.imaging.geometry import to_canonical
+from ossnet.data.imaging.nifti import check_finite
 from ossnet.data.imaging.normalization import foreground, normalize
 from ossnet.data.imaging.preprocessing import crop_geometry, to_spacing
 from ossnet.errors import UserError
@@ -29,8 +29,8 @@ def scan_from_array(
     voxels = array[..., None] if array.ndim == 3 else array
     if voxels.ndim != 4 or voxels.shape[3] != len(task.modalities):
         channels = f"{len(task.modalities)} channels ({', '.join(task.modalities)})"
-        msg = f"array: expected three axes and {channels} on a fourth, found shape {array.shape}"
-        raise UserError(msg)
+        expected = f"three axes and {channels} on a fourth"
+        raise UserError(_IN_MEMORY, expected=expected, found=f"shape {array.shape}")
     geometry, volumes = _geometry(voxels.shape[:3], affine), list(np.moveaxis(voxels, -1, 0))
     if task.crop is not None:
         kinds = zip(volumes, task.normalizations, strict=True)
@@ -39,7 +39,7 @@ def scan_from_array(
     geometry = geometry.resampled_to(task.spacing)
     image = np.empty((voxels.shape[3], *geometry.working_shape), np.float32)
     for target, values, kind in zip(image, volumes, task.normalizations, strict=True):
-        channel = np.ascontiguousarray(to_canonical(values[geometry.kept], geometry), np.float32)
+        channel = np.ascontiguousarray(to_canonical(values[geometry.crop_slices], geometry), np.float32)
         check_finite(channel[None], path=_IN_MEMORY)
         target[...] = to_spacing(channel, geometry, kind, task)
         normalize(target, kind)
@@ -49,8 +49,8 @@ def scan_from_array(
 def _geometry(shape: tuple[int, ...], affine: np.ndarray) -> Geometry:
     matrix = np.asarray(affine, float)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) == 0:
-        msg = f"affine: expected a 4 x 4 matrix that can be inverted, found {matrix.tolist()}"
-        raise UserError(msg)
+        where, expected = "affine", "a 4 x 4 matrix that can be inverted"
+        raise UserError(where, expected=expected, found=str(matrix.tolist()))
     x, y, z = shape
     first, second, third = np.linalg.norm(matrix[:3, :3], axis=0).tolist()
     rows = tuple(tuple(row) for row in matrix.tolist())

@@ -16,14 +16,15 @@ from torch import nn
 from ossnet.config_tree import from_dict
 from ossnet.data import Geometry, Scan, Task, preprocess, restore, write_nifti
 from ossnet.data.imaging.geometry import Spacing
-from ossnet.data.labels.codes import in_class, members
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.errors import UserError
 from ossnet.inference.arrays import scan_from_array
 from ossnet.inference.config import Axis, InferenceConfig, Method, Precision
-from ossnet.inference.methods.audit import Audit
+from ossnet.inference.methods.hierarchical import Audit
 from ossnet.inference.query.grid import QueryGrid, with_spacing
 from ossnet.inference.temperature import read_temperature
 from ossnet.inference.volume import predict_volume
+from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, network_from_config
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
@@ -34,39 +35,39 @@ Images = Path | str | Sequence[Path | str] | tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Labels on the grid of the scan they were predicted from, or a finer one that was asked for."""
+    """Labels on the grid of the scan they were predicted from, or on a requested finer one."""
 
     labels: Integer[np.ndarray, "X Y Z"]
     """The task's label values, 0 for the background; of regions as `Task.decode` writes them."""
+    codes: UInt8[np.ndarray, "X Y Z"]
+    """What was decided, in the codes of `scheme`."""
+    scheme: ClassScheme
+    """The task's classes."""
     geometry: Geometry
-    """Shape, affine and header, those of the scan unless another spacing was asked for."""
+    """Shape, affine and header, those of the scan unless another spacing was requested."""
     volumes_ml: Mapping[str, float]
     """Volume of every class in milliliters."""
     probabilities: Mapping[str, Float[np.ndarray, "X Y Z"]] | None = None
-    """Probability of every class, where it was asked for."""
+    """Probability of every class, where requested."""
     regions: Mapping[str, UInt8[np.ndarray, "X Y Z"]] = field(default_factory=dict)
     """Every region, 1 inside it, where one label map cannot show them all."""
-    codes: UInt8[np.ndarray, "X Y Z"] | None = None
-    """What was decided (`ossnet.data.labels.codes`); `mask` tells classes from it."""
-    overlapping: bool = False
     audit: Audit | None = None
-    """Of the voxels that the hierarchical method filled in."""
+    """How the voxels that the hierarchical method interpolated were checked; None of other methods."""
 
     def mask(self, name: str) -> Bool[np.ndarray, "X Y Z"]:
         """Where one class is."""
-        assert self.codes is not None
-        return in_class(self.codes, list(self.volumes_ml).index(name), overlapping=self.overlapping)
+        return self.scheme.in_class(self.codes, self.scheme.names.index(name))
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"]:
-        """From voxel indices to mm in RAS+."""
+        """The matrix from voxel indices to mm in RAS+."""
         return np.array(self.geometry.affine)
 
     def save(self, path: Path) -> None:
-        """Write the labels as NIfTI with the scan's header; aside first, then renamed.
+        """Write the labels as NIfTI with the scan's header, atomically.
 
-        Of regions that one label map cannot show, each also becomes a file beside it: `case_seg.nii.gz` has
-        `case_REGION_seg.nii.gz` beside it.
+        Each region becomes a file of its own too where one label map cannot show them all: `case_seg.nii.gz`
+        has `case_REGION_seg.nii.gz` next to it.
         """
         for name, mask in self.regions.items():
             write_nifti(path.with_name(_with_region(path.name, name)), mask, self.geometry)
@@ -75,16 +76,20 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network with all that it needs to judge a new scan."""
+    """A trained network with all that it needs to segment a new scan."""
 
     network: nn.Module
+    """The network, in evaluation mode on its device."""
     task: Task
+    """What it was trained for."""
     sampling: SamplingConfig
+    """What it was trained with: its working shape and crops."""
     settings: InferenceConfig
+    """How it is queried."""
     spacing: Spacing | None = None
     """Voxel size of the results in mm along R, A and S; None is each scan's own."""
     temperature: float = 1.0
-    """Of the probabilities (`ossnet.inference.temperature`); it changes no decision."""
+    """The divisor of the logits (`ossnet.inference.temperature`); it changes no decision."""
 
     @classmethod
     def from_checkpoint(
@@ -101,16 +106,16 @@ class Predictor:
         """Read what training wrote, and the temperature if one was fitted.
 
         Args:
-            method: of `InferenceConfig`; by default the checkpoint's.
-            precision: likewise.
-            flips: likewise.
+            method: how occupancy networks are queried; by default as the checkpoint says.
+            precision: of matrix products and convolutions; by default as the checkpoint says.
+            flips: the axes to average over; by default as the checkpoint says.
             spacing: voxel size of the results in mm along R, A and S; by default each scan's own.
             compiled: have torch's compiler make the arithmetic between matrix products.
             device: where to predict; by default the current CUDA device, or the CPU.
 
         Raises:
-            UserError: no checkpoint there, one of a later format or a damaged one, or no compiler; or another
-                spacing from a U-Net.
+            UserError: there is no checkpoint, it is of another format or damaged, there is no compiler, or
+                another spacing is requested from a dense network.
         """
         folder = Path(path)
         check_checkpoint(folder)
@@ -123,8 +128,7 @@ class Predictor:
         _check_spacing(saved.model, spacing)
         network = network_from_config(saved.model)
         load_weights(folder, network)
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        network.to(place).eval()
+        network.to(resolve_device(device)).eval()
         maybe_compile(compiled, network)
         settings = saved.inference
         settings = replace(
@@ -141,6 +145,7 @@ class Predictor:
         Args:
             images: a NIfTI file (3-D, or 4-D with the task's modalities as channels), or one file a modality
                 in the task's order, or voxels as nibabel gives them (channels last) and their affine.
+            with_probabilities: whether to return probabilities; every voxel is then decided by the network.
 
         Raises:
             UserError: a file is missing or broken, or the scan has not the task's modalities.
@@ -150,41 +155,41 @@ class Predictor:
     def segment(self, scan: Scan, *, with_probabilities: bool = False) -> Segmentation:
         """Segment one preprocessed scan.
 
-        An occupancy network is asked at the voxels of the result; of a U-Net on another working grid each
-        voxel of the scan gets what was decided at the nearest one.
+        An occupancy network is queried at the voxels of the result; of a dense network on another working
+        grid each voxel of the scan gets what was decided at the nearest one.
         """
-        geometry, grid = self._asked(scan.geometry)
+        geometry, grid = self._requested(scan.geometry)
         prediction = predict_volume(
             self.network,
             torch.from_numpy(scan.image),
             sampling=self.sampling,
             settings=self.settings,
             with_probabilities=with_probabilities,
-            asked=grid,
+            grid=grid,
             temperature=self.temperature,
         )
         task, codes = self.task, restore(prediction.classes.cpu().numpy(), geometry)
-        chances = None
+        probabilities = None
         if prediction.probabilities is not None:
             native = (restore(each, geometry) for each in prediction.probabilities.cpu().numpy())
-            chances = dict(zip(task.class_names, native, strict=True))
+            probabilities = dict(zip(task.class_names, native, strict=True))
         return Segmentation(
             labels=task.decode(codes),
-            geometry=geometry,
-            volumes_ml=_volumes_ml(codes, geometry, task),
-            probabilities=chances,
-            regions={} if task.nested else _masks(codes, task),
             codes=codes,
-            overlapping=task.overlapping,
+            scheme=task.scheme,
+            geometry=geometry,
+            volumes_ml=_volumes_ml(codes, geometry, task.scheme),
+            probabilities=probabilities,
+            regions={} if task.nested else _masks(codes, task.scheme),
             audit=prediction.audit,
         )
 
-    def _asked(self, scan: Geometry) -> tuple[Geometry, QueryGrid | None]:
-        """The grid of the result, and how the network is asked for it where that is not the working grid."""
+    def _requested(self, scan: Geometry) -> tuple[Geometry, QueryGrid | None]:
+        """The grid of the result, and where the network is queried if that is not the working grid."""
         if isinstance(self.network, DenseNetwork):
             return scan, None
-        asked = scan.resampled_to(None) if self.spacing is None else with_spacing(scan, self.spacing)
-        return asked, None if asked == scan else QueryGrid.over(scan, asked)
+        requested = scan.resampled_to(None) if self.spacing is None else with_spacing(scan, self.spacing)
+        return requested, None if requested == scan else QueryGrid.over(scan, requested)
 
     def _scan(self, images: Images) -> Scan:
         if isinstance(images, Path | str):
@@ -205,55 +210,50 @@ class _Saved:
 
 
 def _read_json(path: Path) -> dict[str, object]:
+    remedy = "copy the folder again"
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        msg = (
-            f"{path}: expected a checkpoint's JSON, found {str(error).splitlines()[0]}: copy the folder again"
-        )
-        raise UserError(msg) from error
+        found = str(error).splitlines()[0]
+        raise UserError(path, expected="a checkpoint's JSON", found=found, remedy=remedy) from error
     if not isinstance(values, dict):
-        msg = f"{path}: expected a JSON object, found {type(values).__name__}: copy the folder again"
-        raise UserError(msg)
+        raise UserError(path, expected="a JSON object", found=type(values).__name__, remedy=remedy)
     return values
 
 
 def _check_classes(model: NetworkConfig, task: Task, folder: Path) -> None:
-    alike = model.overlapping == task.overlapping or task.classes == 1
-    if model.classes != task.classes or not alike:
-        msg = (
-            f"{folder}: expected a network of the classes {', '.join(task.class_names)} of task.json, found "
-            f"{model.classes} classes, overlapping {str(model.overlapping).lower()}: copy the folder again"
+    if replace(task.scheme, names=()) != ClassScheme.of(model):
+        raise UserError(
+            folder,
+            expected=f"a network of the classes {', '.join(task.class_names)} of task.json",
+            found=f"{model.classes} classes, overlapping {str(model.overlapping).lower()}",
+            remedy="copy the folder again",
         )
-        raise UserError(msg)
 
 
 def _check_spacing(model: NetworkConfig, spacing: Spacing | None) -> None:
     if spacing is None:
         return
+    where = f"spacing {spacing}"
     if isinstance(model, DenseConfig):
-        msg = f"spacing {spacing}: expected an occupancy network, found {model.name}: leave it out"
-        raise UserError(msg)
+        expected = "an occupancy network"
+        raise UserError(where, expected=expected, found=model.name, remedy="leave it out")
     if not min(spacing) > 0:
-        msg = f"spacing: expected sizes in mm above 0, found {spacing}"
-        raise UserError(msg)
+        raise UserError(where, expected="sizes in mm above 0", found=str(min(spacing)))
 
 
-def _volumes_ml(codes: np.ndarray, geometry: Geometry, task: Task) -> dict[str, float]:
+def _volumes_ml(codes: np.ndarray, geometry: Geometry, scheme: ClassScheme) -> dict[str, float]:
     voxel_ml = abs(float(np.linalg.det(np.array(geometry.affine)[:3, :3]))) / 1000
-    inside = members(task.classes, overlapping=task.overlapping)
-    counts = np.bincount(codes.reshape(-1), minlength=len(inside))
+    membership = scheme.membership
+    counts = np.bincount(codes.reshape(-1), minlength=len(membership))
     return {
         name: float(counts @ column * voxel_ml)
-        for name, column in zip(task.class_names, inside.T, strict=True)
+        for name, column in zip(scheme.names, membership.T, strict=True)
     }
 
 
-def _masks(codes: UInt8[np.ndarray, "X Y Z"], task: Task) -> dict[str, UInt8[np.ndarray, "X Y Z"]]:
-    return {
-        name: in_class(codes, index, overlapping=task.overlapping).astype(np.uint8)
-        for index, name in enumerate(task.class_names)
-    }
+def _masks(codes: UInt8[np.ndarray, "X Y Z"], scheme: ClassScheme) -> dict[str, UInt8[np.ndarray, "X Y Z"]]:
+    return {name: scheme.in_class(codes, index).astype(np.uint8) for index, name in enumerate(scheme.names)}
 
 
 def _with_region(name: str, region: str) -> str:

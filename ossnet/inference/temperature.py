@@ -1,4 +1,4 @@
-"""The temperature of a checkpoint's probabilities, kept as JSON in its folder."""
+"""The temperature of a checkpoint's probabilities, stored as JSON in its folder."""
 
 import json
 from dataclasses import dataclass
@@ -16,21 +16,25 @@ class Calibration:
     """A temperature, and what it was fitted on."""
 
     temperature: float
-    """Logits are divided by it: above 1 the network was too sure. It changes no decision."""
+    """The divisor of the logits: above 1 the network was too certain. It changes no decision."""
     split: str
+    """The split that its cases are from."""
     cases: int
+    """Number of cases."""
     voxels: int
+    """Number of voxels near foreground, of all cases together."""
     nll_before: float
     """Mean negative log likelihood of these voxels' labels at temperature 1, in nats."""
     nll_after: float
+    """The same mean at the fitted temperature, in nats."""
     held_out: dict[str, float]
-    """Of each of these cases the temperature fitted on the half of them that it is not in: what it may be
-    judged at. Of an only case with foreground it is that fitted on itself."""
+    """The temperature to evaluate each case at, fitted on the half of the cases that it is not in. A single
+    case with foreground has the temperature fitted on itself."""
     in_sample: bool
     """Whether there was only one such case."""
 
     def save(self, checkpoint: Path) -> Path:
-        """Write it beside the weights; aside first, then renamed."""
+        """Write it next to the weights, atomically, and return the file."""
         path = checkpoint / FILE
         atomic_write(path, json.dumps(to_dict(self), indent=2))
         return path
@@ -42,12 +46,12 @@ def read_temperature(checkpoint: Path) -> float:
     Raises:
         UserError: the file is damaged.
     """
-    found = read_calibration(checkpoint)
-    return 1.0 if found is None else found.temperature
+    calibration = read_calibration(checkpoint)
+    return 1.0 if calibration is None else calibration.temperature
 
 
 def read_calibration(checkpoint: Path) -> Calibration | None:
-    """What was fitted to a checkpoint, if anything was.
+    """The calibration of a checkpoint; None where no temperature was fitted.
 
     Raises:
         UserError: the file is damaged.
@@ -56,11 +60,11 @@ def read_calibration(checkpoint: Path) -> Calibration | None:
     if not path.is_file():
         return None
     try:
-        found = from_dict(Calibration, json.loads(path.read_text()), FILE)
+        calibration = from_dict(Calibration, json.loads(path.read_text()), FILE)
     except ValueError as error:
-        msg = f"{path}: expected a fitted temperature, found {str(error).splitlines()[0]}: fit it again"
-        raise UserError(msg) from error
-    if not 0 < found.temperature < float("inf"):
-        msg = f"{path}: expected a temperature above 0, found {found.temperature}: fit it again"
-        raise UserError(msg)
-    return found
+        found = str(error).splitlines()[0]
+        raise UserError(path, expected="a fitted temperature", found=found, remedy="fit it again") from error
+    if not 0 < calibration.temperature < float("inf"):
+        found = str(calibration.temperature)
+        raise UserError(path, expected="a temperature above 0", found=found, remedy="fit it again")
+    return calibration

@@ -1,6 +1,6 @@
 """Any network on any whole volume of the working grid.
 
-Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order.
+Letters: C channels, K foreground classes, L logits, N voxels of a box, X Y Z voxel axes in nibabel's order.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,35 +11,34 @@ from itertools import islice
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.config import InferenceConfig
-from ossnet.inference.methods.audit import Audit
-from ossnet.inference.methods.hierarchical import hierarchical_classes
+from ossnet.inference.methods.hierarchical import Audit, hierarchical_classes
 from ossnet.inference.methods.paper import paper_classes
 from ossnet.inference.methods.sliding_window import dense_logits
-from ossnet.inference.query.activation import check_supported, mean_logits, predict_classes, probabilities
 from ossnet.inference.query.boxes import Box, box_shape, boxes
 from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.inference.query.grid import QueryGrid
 from ossnet.inference.query.tta import FlipEnsemble, mirrors
-from ossnet.models import DenseNetwork, OccupancyConfig, OccupancyNetwork
-from ossnet.models.precision import autocast
+from ossnet.models import DenseNetwork, OccupancyNetwork
+from ossnet.models.kernels._torch import is_fake
+from ossnet.models.kernels.precision import autocast
 from ossnet.sampling import SamplingConfig
 
 
 @dataclass(frozen=True)
 class VolumePrediction:
-    """What a network says of every voxel; tensors lie on the network's device."""
+    """What a network decides of every voxel; tensors are on the network's device."""
 
     classes: UInt8[Tensor, "X Y Z"]
-    """Codes (`ossnet.data.labels.codes`): class indices, 0 for the background; or a bit a region."""
+    """Codes (`ossnet.data.labels.scheme`): class indices, 0 for the background; or a bit a region."""
     probabilities: Float[Tensor, "K X Y Z"] | None
-    """Probability of every foreground class, where it was asked for."""
-    asked: int
+    """Probability of every foreground class, where requested."""
+    n_queried: int
     """Voxels that the network decided."""
     audit: Audit | None = None
-    """Of the voxels that the hierarchical method filled in."""
+    """How the voxels that the hierarchical method interpolated were checked; None of other methods."""
 
 
 @torch.inference_mode()
@@ -50,39 +49,43 @@ def predict_volume(
     sampling: SamplingConfig,
     settings: InferenceConfig,
     with_probabilities: bool = False,
-    asked: QueryGrid | None = None,
+    grid: QueryGrid | None = None,
     temperature: float = 1.0,
 ) -> VolumePrediction:
     """Decide every voxel of a preprocessed volume, of any shape, without its frame.
 
     Args:
-        network: of this package, not wrapped; in evaluation mode while this runs, then left as it was.
+        network: one of this package, not wrapped; in evaluation mode while this runs, then left as it was.
         sampling: what the network was trained with: its working shape and crops.
-        with_probabilities: every voxel is then decided, whatever the method.
-        asked: of occupancy networks, the grid whose voxels are decided, where it is not the volume's own.
-        temperature: of the probabilities.
+        with_probabilities: whether to return probabilities; every voxel is then decided by the network,
+            whatever the method.
+        grid: the voxels to decide, where they are not the volume's own; for occupancy networks only.
+        temperature: the divisor of the logits that probabilities are made from.
 
     Raises:
-        ValueError: a network of another kind, one of more than eight overlapping regions, or a grid that a
-            U-Net cannot be asked on.
+        ValueError: a network of another kind, one of more than eight overlapping regions, or a grid for a
+            dense network.
+        UserError: the method paper-guided for a network without the auxiliary head.
     """
-    overlapping = check_supported(network)
+    if not isinstance(network, OccupancyNetwork | DenseNetwork):
+        found = type(network).__name__
+        msg = f"expected an OccupancyNetwork or a DenseNetwork of ossnet.models, found {found}"
+        raise ValueError(msg)
+    scheme = ClassScheme.of(network.config)
     image = image.to(next(network.parameters()).device, torch.float32)
     with _evaluating(network), autocast(image.device, settings.precision):
         if isinstance(network, DenseNetwork):
-            if asked is not None:
-                msg = "asked: expected an OccupancyNetwork, which decides anywhere, found a dense one"
+            if grid is not None:
+                msg = "grid: expected an OccupancyNetwork, which decides anywhere, found a dense one"
                 raise ValueError(msg)
             parts = _dense_parts(network, image, sampling, settings)
         else:
-            assert isinstance(network, OccupancyNetwork)
-            volume = _encode(network, image, sampling, settings, asked)
+            volume = _encode(network, image, sampling, settings, grid)
             image = volume.image
             if settings.method != "dense" and not with_probabilities:
-                return _coarse_to_fine(volume, image, settings, network.config)
+                return _coarse_to_fine(volume, image, settings, scheme)
             parts = volume.boxes()
-        heat = temperature if with_probabilities else None
-        return _gather(parts, image, temperature=heat, overlapping=overlapping)
+        return _gather(parts, image, scheme, temperature=temperature if with_probabilities else None)
 
 
 def _encode(
@@ -90,24 +93,23 @@ def _encode(
     image: Float[Tensor, "C X Y Z"],
     sampling: SamplingConfig,
     settings: InferenceConfig,
-    asked: QueryGrid | None,
+    grid: QueryGrid | None,
 ) -> EncodedVolume:
     working, chunk = sampling.working_shape, settings.points_per_chunk
     if settings.flips:
-        return FlipEnsemble(network, image, working=working, chunk=chunk, asked=asked, flips=settings.flips)
-    return EncodedVolume(network, image, working=working, chunk=chunk, asked=asked)
+        return FlipEnsemble(network, image, working=working, chunk=chunk, grid=grid, flips=settings.flips)
+    return EncodedVolume(network, image, working=working, chunk=chunk, grid=grid)
 
 
 def _coarse_to_fine(
-    volume: EncodedVolume, image: Float[Tensor, "C X Y Z"], settings: InferenceConfig, config: OccupancyConfig
+    volume: EncodedVolume, image: Float[Tensor, "C X Y Z"], settings: InferenceConfig, scheme: ClassScheme
 ) -> VolumePrediction:
-    overlapping = config.overlapping
     if settings.method == "hierarchical":
-        codes, found = hierarchical_classes(volume, image, settings, overlapping=overlapping)
-        return VolumePrediction(codes, None, volume.asked, found)
-    prior = settings.method == "paper-guided"
-    codes = paper_classes(volume, prior=prior, overlapping=overlapping, device=image.device)
-    return VolumePrediction(codes, None, volume.asked)
+        codes, audit = hierarchical_classes(volume, image, settings, scheme)
+        return VolumePrediction(codes, None, volume.n_queried, audit)
+    guided = settings.method == "paper-guided"
+    codes = paper_classes(volume, scheme, guided=guided, device=image.device)
+    return VolumePrediction(codes, None, volume.n_queried)
 
 
 def _dense_parts(
@@ -120,36 +122,35 @@ def _dense_parts(
 
     On fake tensors, which have no values, the first two boxes stand for all.
     """
-    seen = []
+    scheme, mirrored = ClassScheme.of(network.config), []
     for axes in mirrors(settings.flips):
-        places = [1 + axis for axis in axes]
-        logits = dense_logits(network, image.flip(places), sampling=sampling, settings=settings)
-        seen.append(logits.flip(places))
+        dims = [1 + axis for axis in axes]
+        logits = dense_logits(network, image.flip(dims), sampling=sampling, settings=settings)
+        mirrored.append(logits.flip(dims))
     every = boxes(image.shape[1:], settings.points_per_chunk)
-    for box in islice(every, 2) if isinstance(image, FakeTensor) else every:
-        parts = [logits[(slice(None), *box)].flatten(1).T for logits in seen]
-        mean = mean_logits(parts, overlapping=network.config.overlapping) if settings.flips else parts[0]
-        yield box, mean
+    for box in islice(every, 2) if is_fake(image) else every:
+        parts = [logits[(slice(None), *box)].flatten(1).T for logits in mirrored]
+        yield box, scheme.mean_logits(parts) if settings.flips else parts[0]
 
 
 def _gather(
     parts: Iterable[tuple[Box, Tensor]],
     image: Float[Tensor, "C X Y Z"],
+    scheme: ClassScheme,
     *,
     temperature: float | None,
-    overlapping: bool,
 ) -> VolumePrediction:
-    """The whole from its parts; with probabilities where there is a temperature."""
+    """The whole volume from the logits of its boxes; with probabilities where there is a temperature."""
     classes = torch.empty(image.shape[1:], dtype=torch.uint8, device=image.device)
-    chances = None
+    probabilities = None
     for box, logits in parts:
-        classes[box] = predict_classes(logits, overlapping=overlapping).reshape(box_shape(box))
+        classes[box] = scheme.decide(logits).reshape(box_shape(box))
         if temperature is not None:
-            values = probabilities(logits, overlapping=overlapping, temperature=temperature)
-            if chances is None:
-                chances = values.new_empty((values.shape[1], *classes.shape))
-            chances[(slice(None), *box)] = values.T.reshape(-1, *box_shape(box))
-    return VolumePrediction(classes, chances, classes.numel())
+            values = scheme.probabilities(logits, temperature)
+            if probabilities is None:
+                probabilities = values.new_empty((values.shape[1], *classes.shape))
+            probabilities[(slice(None), *box)] = values.T.reshape(-1, *box_shape(box))
+    return VolumePrediction(classes, probabilities, classes.numel())
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from ossnet.models.kernels._torch import TorchDispatchMode, storage_key
 
 BLOCK = 512
 """Bytes to which the CUDA caching allocator rounds up; counting the same way makes figures comparable."""
@@ -19,7 +20,7 @@ WORKSPACE = "workspace"
 class StorageTracker(TorchDispatchMode):
     """Counts the bytes of every storage that operations under it use or make, for as long as it lives.
 
-    Storages are told apart by identity, so views count once, and leave the count when their last tensor (or
+    Storages are identified by address, so views count once, and leave the count when their last tensor (or
     autograd node) lets go, wherever that is. Backward passes are covered: on the CPU autograd runs in the
     calling thread, under the same mode. Memory that a kernel takes and returns within one operation is not
     seen. Under a `FakeTensorMode` enter this mode inside it.
@@ -85,7 +86,7 @@ class StorageTracker(TorchDispatchMode):
         self._living.clear()
 
     def _see(self, storage: torch.UntypedStorage) -> int:
-        key = storage._cdata
+        key = storage_key(storage)
         size = -(-storage.nbytes() // BLOCK) * BLOCK
         living = self._living.get(key)
         if living is None:

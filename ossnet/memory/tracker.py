@@ -7,11 +7,11 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch._guards import detect_fake_mode
 from torch.utils.hooks import RemovableHandle
 
 from ossnet.memory.peak import PeakMemory
 from ossnet.memory.storage_tracker import StorageTracker
+from ossnet.models.kernels._torch import fake_mode_is_on
 
 GRADIENTS = "gradients"
 ACTIVATIONS = "activations"
@@ -108,7 +108,7 @@ class CpuPeak(Peak):
             allocated=self._tracker.peak,
             reserved=self._tracker.peak,
             parts=self._tracker.parts_at_peak(),
-            device="cpu" if detect_fake_mode() is None else "cpu (fake)",
+            device="cpu (fake)" if fake_mode_is_on() else "cpu",
             precision=self._precision,
             versions={"torch": torch.__version__},
         )

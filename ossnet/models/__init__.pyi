@@ -1,4 +1,3 @@
-from .compilation import compile_arithmetic as compile_arithmetic
 from .configs import (
     DenseConfig as DenseConfig,
     NetworkConfig as NetworkConfig,
@@ -6,6 +5,7 @@ from .configs import (
     UNetConfig as UNetConfig,
 )
 from .dense import DenseNetwork as DenseNetwork
+from .kernels.compiled import compile_arithmetic as compile_arithmetic
 from .occupancy import Latent as Latent, OccupancyNetwork as OccupancyNetwork, Prediction as Prediction
 from .presets import PRESETS as PRESETS, network_config as network_config
 from .reference_weights import import_reference_weights as import_reference_weights

@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from ossnet.models.configs import OccupancyConfig
 from ossnet.models.kernels.checkpointing import checkpointed
-from ossnet.models.kernels.chunks import chunked
 from ossnet.models.kernels.fused import Linear, fused_activation, fused_linear
 from ossnet.models.kernels.normalization import ConditionalNorm, Modulation
 from ossnet.models.kernels.pade import Pade
+from ossnet.models.kernels.tiles import chunked
 
 Hidden = Float[Tensor, "B N W"]
 
@@ -67,7 +67,7 @@ class DecoderBlock(nn.Module):
             self.normalization1.standardization(hidden),
             modulation,
             Linear(self.linear2.weight, self.linear2.bias),
-            sole=True,
+            owns_gradient=True,
         )
 
     def forward(
@@ -97,7 +97,7 @@ class DecoderBlock(nn.Module):
             following,
             residual=residual,
             keep=not last,
-            sole=not last,
+            owns_gradient=not last,
         )
 
 

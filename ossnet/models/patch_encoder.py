@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
+from ossnet.models.kernels._torch import is_fake
 from ossnet.models.kernels.base import TileGradients
 from ossnet.models.kernels.pade import Pade
 from ossnet.models.kernels.plane_convolution import PlaneLayer
+from ossnet.models.kernels.precision import compute_dtype
 from ossnet.models.kernels.toeplitz import Transform, plane_matrices, toeplitz_index
-from ossnet.models.precision import compute_dtype
 
 _CPU_ELEMENTS = 1 << 17
 _DEVICE_ELEMENTS = 1 << 23
@@ -160,7 +160,7 @@ def _parts(patches: Float[Tensor, "M C P P P"], plane: int) -> Iterator[slice]:
     points = max(1, size // (plane * patches.shape[2]))
     for start in range(0, len(patches), points):
         yield slice(start, start + points)
-        if start and isinstance(patches, FakeTensor):
+        if start and is_fake(patches):
             return
 
 

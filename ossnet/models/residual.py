@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
             self.normalization2,
             self.activation2,
             residual=self.shortcut(avg_pool_2x(volume)),
-            sole=not exposed,
+            owns_gradient=not exposed,
         )
         return halved, fine if exposed else None
 
@@ -81,9 +81,9 @@ def normalize_activate(
     activation: Pade,
     *,
     residual: Float[Tensor, "B C X Y Z"] | None = None,
-    sole: bool = False,
+    owns_gradient: bool = False,
 ) -> Float[Tensor, "B C X Y Z"]:
-    """Batch normalization, an added residual, the Pade unit; `sole` as in `fused_activation`.
+    """Batch normalization, an added residual, the Pade unit; `owns_gradient` as in `fused_activation`.
 
     Without gradients the result may take the place of the volume.
     """
@@ -94,8 +94,8 @@ def normalize_activate(
         normalization.standardization(rows),
         normalization.modulation(rows.shape[2] // volume.shape[1]),
         residual=None if residual is None else _rows(residual),
-        sole=sole,
-        spent=not torch.is_grad_enabled(),
+        owns_gradient=owns_gradient,
+        donate_input=not torch.is_grad_enabled(),
     )
     channels_last = activated.view(volume.shape[0], *volume.shape[2:], volume.shape[1])
     return channels_last.movedim(4, 1)

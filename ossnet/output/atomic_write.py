@@ -25,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OSError: it cannot be written there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{uuid4().hex[:12]}-{path.name}")  # ends alike: writers go by the suffix
+    aside = path.with_name(f".{uuid4().hex[:12]}-{path.name}")  # the same suffix, which writers go by
     try:
         yield aside
         aside.replace(path)

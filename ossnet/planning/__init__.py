@@ -1,4 +1,4 @@
-"""What a configuration will need before it is trained: peak memory, by one step or by none."""
+"""What a configuration needs before it is trained: its peak memory, measured or predicted."""
 
 import lazy_loader as lazy
 

@@ -2,24 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from ossnet import config_tree as tree
+from ossnet.config import Config
 from ossnet.inference.query.grid import prediction_grid
 from ossnet.models import OccupancyConfig
 from ossnet.planning.dummy_batch import require_working_shape
 from ossnet.planning.estimator import PeakEstimator
-from ossnet.planning.peak import Plannable
-
-Configuration = TypeVar("Configuration", bound=Plannable)
 
 GB = 10**9
 COMMON_GPUS = tuple(size * GB for size in (8, 12, 16, 24, 40, 48, 80, 141))
-"""Memory of the common GPUs, in bytes; the cautious reading of the makers' figures."""
-EDGE = 16
-"""Voxels by which the longest edge is varied."""
-MOST = {"batch": 2**12, "points": 2**24, "edge": 2**11}
-"""Where the search for the largest stops: beyond these other things than memory decide."""
+"""Memory of the common GPUs in bytes, reading the makers' figures as powers of ten."""
+EDGE_STEP = 16
+"""Voxels by which the longest edge of a working grid is varied."""
+_POINTS_STEP = 64
+_MAX_BATCH, _MAX_POINTS, _MAX_EDGE = 2**12, 2**24, 2**11  # beyond these other things than memory decide
 
 
 @dataclass(frozen=True)
@@ -30,10 +26,12 @@ class MemoryOverhead:
     """
 
     factor: float = 1.15
+    """Multiplies the peak."""
     fixed: int = 8 * 10**8
+    """Bytes that are added."""
 
     def needed(self, allocated: int) -> int:
-        """Bytes of a GPU for a peak of living tensors."""
+        """Bytes of a GPU that suffice for a peak of `allocated` bytes of living tensors."""
         return round(allocated * self.factor) + self.fixed
 
     def __str__(self) -> str:
@@ -45,59 +43,69 @@ MARGIN = MemoryOverhead()
 
 @dataclass(frozen=True)
 class MaxSizes:
-    """The largest of each that fits, all else as configured; None where even the smallest does not fit."""
+    """The largest sizes that fit a budget, each with all else as configured; None where no size fits."""
 
     batch: int | None
-    """Volumes a step."""
+    """Volumes per step."""
     points: int | None
-    """Points a volume, to 64; also None for networks without points."""
+    """Points per volume, a multiple of 64; also None for networks without points."""
     shape: tuple[int, int, int] | None
-    """Working shape of the same proportions, its longest edge to 16 voxels."""
+    """Working shape in voxels, of the same proportions; its longest edge is a multiple of 16."""
 
 
 def smallest_gpu(needed: int) -> int | None:
-    """Bytes of the smallest common GPU that suffices."""
+    """Bytes of the smallest common GPU with at least `needed` bytes; None where there is none."""
     return next((size for size in COMMON_GPUS if needed <= size), None)
 
 
-def limits(config: Plannable, budget: int, forecast: PeakEstimator) -> MaxSizes:
-    """The largest batch, points and shape of a configuration that a budget has room for.
+def max_sizes(config: Config, budget: int, estimator: PeakEstimator) -> MaxSizes:
+    """Find the largest batch, points and shape of a configuration that fit a budget in bytes.
 
     Raises:
         UserError: the configuration has no working shape yet.
     """
 
-    def search(change: Callable[[int], Plannable], start: int, most: int) -> int | None:
-        return largest(
-            lambda size: MARGIN.needed(forecast.training(change(size)).allocated), budget, start, most
-        )
+    def search(with_size: Callable[[int], Config], start: int, most: int) -> int | None:
+        def needed(size: int) -> int:
+            return MARGIN.needed(estimator.training(with_size(size)).allocated)
 
-    batch = search(
-        lambda size: changed(config, {"training.batch_size": size}),
-        config.training.batch_size,
-        MOST["batch"],
-    )
+        return max_fitting(needed, budget, start, most)
+
+    def with_batch(size: int) -> Config:
+        return config.replace({"training.batch_size": size})
+
+    def with_points(size: int) -> Config:
+        return config.replace({"sampling.points": _POINTS_STEP * size})
+
+    def with_edge(size: int) -> Config:
+        return resized(config, EDGE_STEP * size)
+
     points = None
     if isinstance(config.model, OccupancyConfig):
-        points = search(
-            lambda size: changed(config, {"sampling.points": 64 * size}),
-            -(-config.sampling.points // 64),
-            MOST["points"] // 64,
-        )
+        points = search(with_points, -(-config.sampling.points // _POINTS_STEP), _MAX_POINTS // _POINTS_STEP)
     longest = max(require_working_shape(config.sampling))
-    edge = search(lambda size: resized(config, EDGE * size), -(-longest // EDGE), MOST["edge"] // EDGE)
+    edge = search(with_edge, -(-longest // EDGE_STEP), _MAX_EDGE // EDGE_STEP)
     return MaxSizes(
-        batch=batch,
-        points=None if points is None else 64 * points,
-        shape=None if edge is None else require_working_shape(resized(config, EDGE * edge).sampling),
+        batch=search(with_batch, config.training.batch_size, _MAX_BATCH),
+        points=None if points is None else _POINTS_STEP * points,
+        shape=None if edge is None else require_working_shape(with_edge(edge).sampling),
     )
 
 
-def largest(peak: Callable[[int], int], budget: int, start: int, most: int) -> int | None:
+def max_fitting(peak: Callable[[int], int], budget: int, start: int, most: int) -> int | None:
     """The greatest whole number from 1 to `most` whose peak, which rises with it, is within a budget.
 
     Most peaks are straight lines, so the next size tried is where a line through the last two meets the
     budget; every fourth is half way. Above 32 it is exact to 3 %, as each try takes seconds.
+
+    Args:
+        peak: bytes that a size needs.
+        budget: bytes that there are.
+        start: the size to try first.
+        most: the largest size to consider.
+
+    Returns:
+        The size, or None where not even 1 fits.
     """
     tried, low, high = [(0, 0)], 0, None
     size = start
@@ -117,13 +125,8 @@ def largest(peak: Callable[[int], int], budget: int, start: int, most: int) -> i
         size = min(max(size, low + step), most if high is None else high - 1)
 
 
-def changed(config: Configuration, values: dict[str, Any]) -> Configuration:
-    """A copy with the values at the given dotted paths changed."""
-    return tree.replace(config, values)
-
-
-def resized(config: Configuration, edge: int) -> Configuration:
-    """The same network on a working grid of the same proportions and another longest edge, in voxels."""
+def resized(config: Config, edge: int) -> Config:
+    """A copy with a working grid of the same proportions whose longest edge is `edge` voxels."""
     shape = require_working_shape(config.sampling)
-    scaled = [max(EDGE, -(-length * edge // max(shape) // EDGE) * EDGE) for length in shape]
-    return changed(config, {"sampling.working_shape": prediction_grid(config.model, scaled, None)})
+    scaled = [max(EDGE_STEP, -(-length * edge // max(shape) // EDGE_STEP) * EDGE_STEP) for length in shape]
+    return config.replace({"sampling.working_shape": prediction_grid(config.model, scaled, None)})

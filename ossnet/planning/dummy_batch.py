@@ -1,4 +1,4 @@
-"""A batch of the shapes that a configuration trains on, with nothing in it.
+"""A batch of zeros of the shapes that a configuration trains on.
 
 Letters: B batch, C channels, N points, P patch edge, K classes, X Y Z voxel axes (x y z: downscaled).
 """
@@ -10,15 +10,15 @@ import torch
 from ossnet.errors import UserError
 from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig
 from ossnet.sampling import SamplingConfig
-from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
+from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
+from ossnet.sampling.batches import targets
 from ossnet.sampling.grid import Shape, encoder_grid
-from ossnet.sampling.regions import targets
 
 
 def dummy_batch(
     model: NetworkConfig, sampling: SamplingConfig, *, volumes: int, device: torch.device
 ) -> Batch:
-    """Zeros in the place of `volumes` volumes.
+    """Make a batch of zeros for `volumes` volumes.
 
     Raises:
         UserError: the configuration has no working shape yet.
@@ -31,14 +31,18 @@ def dummy_batch(
 
 
 def require_working_shape(sampling: SamplingConfig) -> Shape:
-    """The working shape.
+    """The working shape X, Y, Z in voxels.
 
     Raises:
-        UserError: there is none yet.
+        UserError: it is not set yet.
     """
     if sampling.working_shape is None:
-        msg = "sampling.working_shape is not set: memory depends on it, give X Y Z or prepare a store first"
-        raise UserError(msg)
+        raise UserError(
+            "sampling.working_shape",
+            expected="X Y Z in voxels, as memory depends on it",
+            found="none",
+            remedy="set it, or give a store with --data",
+        )
     return sampling.working_shape
 
 
@@ -51,7 +55,7 @@ def _points(
         return torch.zeros((volumes, *shape), device=device)
 
     return PointBatch(
-        cases=("standin",) * volumes,
+        cases=("dummy",) * volumes,
         encoder_input=zeros((model.in_channels, *(axis // factor for axis in working))),
         coordinates=zeros((points, 3)),
         patches=zeros((points, model.patch_channels, edge, edge, edge)) if model.patch_channels else None,
@@ -73,7 +77,7 @@ def _crops(
     if model.spatial_dims == 2:
         images, axes = volumes * sampling.slices, axes[:2]
     return DenseBatch(
-        cases=("standin",) * volumes,
+        cases=("dummy",) * volumes,
         image=torch.zeros((images, model.in_channels, *axes), device=device),
         labels=targets(torch.zeros((images, *axes), dtype=torch.uint8, device=device), model, axis=1),
     )

@@ -1,26 +1,20 @@
-"""What one configuration will need, and how that grows with the resolution."""
+"""The memory that one configuration needs, and how it grows with the resolution."""
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Protocol, cast
 
-import torch
-
+from ossnet.config import Config
 from ossnet.memory import PeakMemory
+from ossnet.memory.device import resolve_device
 from ossnet.models import network_config
-from ossnet.planning.budget import EDGE, MARGIN, resized, smallest_gpu
+from ossnet.planning.budget import EDGE_STEP, MARGIN, resized, smallest_gpu
 from ossnet.planning.dummy_batch import require_working_shape
 from ossnet.planning.estimator import PeakEstimator
-from ossnet.planning.inference import Applicable
-from ossnet.planning.peak import Plannable, measure
+from ossnet.planning.peak import measure
 
-STEPS = (0.25, 0.5, 1.0, 1.5, 2.0)
-"""Edges at which growth is drawn, as shares of the configured one."""
+RELATIVE_EDGES = (0.25, 0.5, 1.0, 1.5, 2.0)
+"""Edges of the working grids in a scaling curve, relative to the configured one."""
 BASELINES = ("unet-3d", "unet-2d")
-
-
-class Whole(Plannable, Applicable, Protocol):
-    """What training and inference need of a configuration."""
 
 
 @dataclass(frozen=True)
@@ -28,36 +22,37 @@ class MemoryEstimate:
     """One configuration's memory."""
 
     name: str
-    """The network, and what a search space decided."""
+    """The network, and what a search space chose."""
     training: PeakMemory
-    """Predicted, of one step."""
+    """Predicted peak of one training step."""
     inference: PeakMemory
-    """Predicted, of one volume."""
+    """Predicted peak of predicting one volume."""
     needed: int
     """Bytes of a GPU for training: the predicted peak with the margin."""
     gpu: int | None
-    """Bytes of the smallest common GPU that suffices."""
+    """Bytes of the smallest common GPU that suffices; None where none does."""
     measured: PeakMemory | None = None
-    """Of one step, where that was asked for."""
+    """Measured peak of one training step, where it was requested."""
 
 
-def should_measure(*, asked: bool) -> bool:
-    """Whether to take real steps: where it was asked for, or there is a GPU."""
-    return asked or torch.cuda.is_available()
+def should_measure(*, requested: bool) -> bool:
+    """Whether to take real steps: where that was requested, or there is a GPU."""
+    return requested or resolve_device().type == "cuda"
 
 
-def outlook(config: Whole, forecast: PeakEstimator, *, name: str, measured: bool) -> MemoryEstimate:
-    """What one configuration will need.
+def estimate_memory(config: Config, estimator: PeakEstimator, *, name: str, measured: bool) -> MemoryEstimate:
+    """Predict, and where `measured` also measure, the memory that a configuration needs.
 
     Raises:
-        UserError: the configuration has no working shape yet, or too little memory to measure it.
+        UserError: the configuration has no working shape yet.
+        torch.OutOfMemoryError: there is too little memory to measure it.
     """
-    training = forecast.training(config)
+    training = estimator.training(config)
     needed = MARGIN.needed(training.allocated)
     return MemoryEstimate(
         name=name,
         training=training,
-        inference=forecast.inference(config),
+        inference=estimator.inference(config),
         needed=needed,
         gpu=smallest_gpu(needed),
         measured=measure(config) if measured else None,
@@ -70,34 +65,36 @@ class ScalingCurve:
 
     network: str
     shapes: tuple[tuple[int, int, int], ...]
-    """Working shapes."""
+    """Working shapes X, Y, Z in voxels."""
     gib: tuple[float, ...]
+    """Predicted peak at each working shape, in GiB."""
 
     @property
     def edges(self) -> list[float]:
-        """Edges of cubes of as many voxels."""
+        """Edges, in voxels, of cubes with as many voxels as the working shapes have."""
         return [prod(shape) ** (1 / 3) for shape in self.shapes]
 
 
-def growth(config: Plannable, forecast: PeakEstimator) -> list[ScalingCurve]:
-    """Of a configuration and of the U-Nets in its place, all else being the same.
+def scaling_curves(config: Config, estimator: PeakEstimator) -> list[ScalingCurve]:
+    """Predict the peaks of a configuration, and of U-Nets in place of its network, at several resolutions.
 
     Raises:
         UserError: the configuration has no working shape yet.
     """
     model = config.model
-    fields: dict[str, Any] = {
-        "in_channels": model.in_channels,
-        "classes": model.classes,
-        "overlapping": model.overlapping,
+    baselines = {
+        name: network_config(
+            name, in_channels=model.in_channels, classes=model.classes, overlapping=model.overlapping
+        )
+        for name in BASELINES
     }
-    models = {name: network_config(name, **fields) for name in BASELINES} | {model.name: model}
-    return [_grown(replace(cast(Any, config), model=each), forecast) for each in models.values()]
+    models = baselines | {model.name: model}
+    return [_scaling_curve(replace(config, model=each), estimator) for each in models.values()]
 
 
-def _grown(config: Plannable, forecast: PeakEstimator) -> ScalingCurve:
+def _scaling_curve(config: Config, estimator: PeakEstimator) -> ScalingCurve:
     longest = max(require_working_shape(config.sampling))
-    edges = sorted({max(4, round(step * longest / EDGE)) * EDGE for step in STEPS})
+    edges = sorted({max(4, round(step * longest / EDGE_STEP)) * EDGE_STEP for step in RELATIVE_EDGES})
     sized = {require_working_shape(each.sampling): each for each in (resized(config, edge) for edge in edges)}
-    peaks = [forecast.training(each).allocated_gib for each in sized.values()]
+    peaks = [estimator.training(each).allocated_gib for each in sized.values()]
     return ScalingCurve(config.model.name, tuple(sized), tuple(peaks))

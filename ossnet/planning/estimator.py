@@ -1,75 +1,73 @@
-"""Predictions that are made once: configurations that differ in what takes no memory share one."""
+"""Predicted peaks, each computed once: configurations that differ only in what takes no memory share one."""
 
-import json
-from typing import Any
+from collections.abc import Hashable
+from dataclasses import fields
 
-from ossnet.config_tree import to_dict
+from ossnet.config import Config
 from ossnet.memory import PeakMemory
-from ossnet.planning.inference import Applicable, predict_inference
-from ossnet.planning.peak import Plannable, predict
+from ossnet.planning.inference import predict_inference
+from ossnet.planning.peak import predict
+from ossnet.training import OptimizerConfig
 
 
 class PeakEstimator:
-    """Predicts peaks and remembers them."""
+    """Predicts peaks of memory and caches them.
+
+    Args:
+        workers: number of workers that share a batch; training peaks are those of one of them.
+    """
 
     def __init__(self, workers: int = 1) -> None:
         self._workers = workers
-        self._training: dict[str, PeakMemory] = {}
-        self._inference: dict[str, PeakMemory] = {}
+        self._training: dict[Hashable, PeakMemory] = {}
+        self._inference: dict[Hashable, PeakMemory] = {}
 
-    def training(self, config: Plannable) -> PeakMemory:
-        """Peak of a training step of one worker.
+    def training(self, config: Config) -> PeakMemory:
+        """Predict the peak of one worker's training step.
 
         Raises:
             UserError: the configuration has no working shape yet.
         """
-        key = _of_training(config)
+        key = _training_key(config)
         if key not in self._training:
             self._training[key] = predict(config, workers=self._workers)
         return self._training[key]
 
-    def inference(self, config: Applicable) -> PeakMemory:
-        """Peak of predicting one volume of the working shape.
+    def inference(self, config: Config) -> PeakMemory:
+        """Predict the peak of predicting one volume of the working shape.
 
         Raises:
             UserError: the configuration has no working shape yet.
         """
-        key = _of_inference(config)
+        key = _inference_key(config)
         if key not in self._inference:
             self._inference[key] = predict_inference(config)
         return self._inference[key]
 
-    def gib(self, config: Plannable) -> float:
-        """Peak of a training step in GiB."""
+    def gib(self, config: Config) -> float:
+        """Predict the peak of one worker's training step, in GiB."""
         return self.training(config).allocated_gib
 
 
-def _of_training(config: Plannable) -> str:
-    """All of a configuration that takes memory in training."""
+def _training_key(config: Config) -> Hashable:
+    """Everything in a configuration that takes memory in training."""
     sampling, training = config.sampling, config.training
-    optimizer = {name: value for name, value in to_dict(config.optimizer).items() if not _is_number(value)}
-    return _text(
-        model=to_dict(config.model),
-        loss=to_dict(config.loss),
-        optimizer=optimizer,
-        points=(sampling.drawn, sampling.candidates, sampling.uncertain_points),
-        voxels=(sampling.working_shape, sampling.crop_shape, sampling.slices),
-        training=(training.batch_size, training.precision),
+    return (
+        config.model,
+        config.loss,
+        _optimizer_key(config.optimizer),
+        (sampling.drawn, sampling.candidates, sampling.uncertain_points),
+        (sampling.working_shape, sampling.crop_shape, sampling.slices),
+        (training.batch_size, training.precision),
     )
 
 
-def _of_inference(config: Applicable) -> str:
-    sampling = config.sampling
-    return _text(
-        model=to_dict(config.model),
-        voxels=(sampling.working_shape, sampling.crop_shape),
-        inference=to_dict(config.inference),
-    )
+def _inference_key(config: Config) -> Hashable:
+    """Everything in a configuration that takes memory in inference."""
+    return config.model, config.inference, config.sampling.working_shape, config.sampling.crop_shape
 
 
-def _text(**kept: Any) -> str:
-    return json.dumps(kept, sort_keys=True)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _optimizer_key(config: OptimizerConfig) -> Hashable:
+    """An optimizer's choices without its numbers: rates and decays take no memory."""
+    values = [getattr(config, field.name) for field in fields(config)]
+    return tuple(value for value in values if isinstance(value, bool) or not isinstance(value, int | float))

@@ -5,17 +5,17 @@ Letters: C channels, X Y Z voxel axes of the working volume.
 
 import math
 from dataclasses import replace
-from typing import Protocol
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ossnet.inference import InferenceConfig, predict_volume
-from ossnet.inference.methods.similarity import EDGE, MOST
+from ossnet.config import Config
+from ossnet.inference import predict_volume
+from ossnet.inference.methods.similarity import CUBE_EDGE, MAX_SAMPLES_PER_SIDE
 from ossnet.memory import PeakMemory, track_peak
-from ossnet.models import DenseConfig, NetworkConfig, network_from_config
+from ossnet.memory.device import resolve_device
+from ossnet.models import DenseConfig, network_from_config
+from ossnet.models.kernels._torch import FakeTensorMode
 from ossnet.planning.dummy_batch import require_working_shape
-from ossnet.sampling import SamplingConfig
 
 PROTOCOL = (
     "bytes of tensor storage living at the peak of predicting one volume of the working shape, in blocks of "
@@ -23,34 +23,31 @@ PROTOCOL = (
 )
 MAPS = "maps"
 MAP_BYTES = 24
-"""What a hierarchical prediction knows of each voxel and looks at, at most, while it decides points."""
-LOOK_BYTES = 16
-"""The same while it learns a look, and of each number that it learns it from."""
+"""Bytes per voxel that a hierarchical prediction keeps at most while it decides points."""
+SIMILARITY_BYTES = 16
+"""Bytes that it keeps per voxel, and per number of the training data, while it trains its similarity."""
 
 
-class Applicable(Protocol):
-    """The parts of `ossnet.config.Config` that decide the memory of inference."""
+def measure_inference(config: Config, *, device: str | None = None) -> PeakMemory:
+    """Measure the peak memory of predicting one volume, by predicting zeros densely.
 
-    @property
-    def model(self) -> NetworkConfig: ...
-    @property
-    def sampling(self) -> SamplingConfig: ...
-    @property
-    def inference(self) -> InferenceConfig: ...
+    The maps of a hierarchical prediction are added by a formula.
 
-
-def measure_inference(config: Applicable, *, device: str | None = None) -> PeakMemory:
-    """Peak of predicting a volume of zeros, really done, densely; a hierarchical one's maps are added.
+    Args:
+        config: the network and how it predicts; its working shape must be set.
+        device: where to predict, as torch names it; by default a GPU if there is one.
 
     Raises:
-        UserError: the configuration has no working shape yet.
+        UserError: the configuration has no working shape yet, or there is no such device.
         torch.OutOfMemoryError: it does not fit.
     """
-    return _volume(config, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    return _volume(config, resolve_device(device))
 
 
-def predict_inference(config: Applicable) -> PeakMemory:
-    """The same quantity without memory or a GPU, on fake tensors; what no tensor shows is not in it.
+def predict_inference(config: Config) -> PeakMemory:
+    """Predict the peak memory of predicting one volume, without memory or a GPU, on fake tensors.
+
+    Memory that is not a tensor's is not included.
 
     Raises:
         UserError: the configuration has no working shape yet.
@@ -59,8 +56,8 @@ def predict_inference(config: Applicable) -> PeakMemory:
         return _volume(config, torch.device("cpu"))
 
 
-def _volume(config: Applicable, device: torch.device) -> PeakMemory:
-    """Which voxels a hierarchical prediction asks about depends on the volume; a dense one asks about all."""
+def _volume(config: Config, device: torch.device) -> PeakMemory:
+    """Predict densely: which voxels a hierarchical prediction queries depends on the volume."""
     shape, settings = require_working_shape(config.sampling), replace(config.inference, method="dense")
     with torch.random.fork_rng(devices=[]), device:
         network = network_from_config(config.model)
@@ -71,8 +68,8 @@ def _volume(config: Applicable, device: torch.device) -> PeakMemory:
     memory = replace(peak.memory, protocol=PROTOCOL)
     if isinstance(config.model, DenseConfig) or config.inference.method == "dense":
         return memory
-    voxels, learnt_from = math.prod(shape), MOST * EDGE**3 * len(image)
-    maps = max(MAP_BYTES * voxels, LOOK_BYTES * (voxels + learnt_from))
+    voxels, trained_on = math.prod(shape), MAX_SAMPLES_PER_SIDE * CUBE_EDGE**3 * len(image)
+    maps = max(MAP_BYTES * voxels, SIMILARITY_BYTES * (voxels + trained_on))
     return replace(
         memory,
         allocated=memory.allocated + maps,

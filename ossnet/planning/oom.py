@@ -1,4 +1,4 @@
-"""Out of memory, foreseen or told: what a step is predicted to need, and the setting that would help most."""
+"""Running out of memory, predicted or real: what a step needs, and the setting that would help most."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,100 +6,109 @@ from typing import Any
 
 import torch
 
+from ossnet.config import Config
 from ossnet.errors import OutOfMemory
 from ossnet.memory.available import available_memory
 from ossnet.memory.peak import GIB
 from ossnet.models import OccupancyConfig
-from ossnet.planning.budget import changed
-from ossnet.planning.peak import Plannable, predict
+from ossnet.planning.peak import predict
 
 _CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory", "Cannot allocate memory")
 
 
-def check_memory(config: Plannable, device: torch.device, *, workers: int) -> float:
-    """Refuse what cannot fit before it begins: a system that is out of main memory kills without a word.
+def check_memory(
+    config: Config, device: torch.device, *, workers: int, predicted_gib: float | None = None
+) -> float:
+    """Reject a run that cannot fit before it begins: a system without main memory kills without a message.
+
+    Args:
+        predicted_gib: the peak, where it has been predicted before.
 
     Returns:
-        The predicted peak of a training step of one worker, in GiB.
+        The predicted peak of one worker's training step, in GiB.
 
     Raises:
-        OutOfMemory: it is more than the device has for this process.
+        OutOfMemory: the peak is more than the device has for this process.
     """
-    predicted, there = predict(config, workers=workers), available_memory(device)
-    if predicted.allocated > there:
-        raise OutOfMemory(explanation(config, workers=workers, there_gib=there / GIB))
-    return predicted.allocated_gib
+    if predicted_gib is None:
+        predicted_gib = predict(config, workers=workers).allocated_gib
+    available_gib = available_memory(device) / GIB
+    if predicted_gib > available_gib:
+        raise out_of_memory_error(config, workers=workers, available_gib=available_gib)
+    return predicted_gib
 
 
 @contextmanager
-def reraise_oom(
-    config: Plannable, *, workers: int, measured_gib: Callable[[], float | None]
-) -> Iterator[None]:
+def reraise_oom(config: Config, *, workers: int, measured_gib: Callable[[], float | None]) -> Iterator[None]:
     """Turn the many ways in which a block can run out of memory into one error of one line.
 
     Args:
-        config: of the run, with its working shape.
-        workers: among which the batch is shared.
-        measured_gib: asked when it happens: the run's measured peak, where there is one.
+        config: the run's configuration, with its working shape.
+        workers: number of workers that share the batch.
+        measured_gib: called when it happens; returns the run's measured peak, or None without one.
 
     Raises:
-        OutOfMemory: the block did.
+        OutOfMemory: the block ran out of memory.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        told = explanation(config, measured_gib=measured_gib(), workers=workers)
-        raise OutOfMemory(told) from error
+        raise out_of_memory_error(config, measured_gib=measured_gib(), workers=workers) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is the GPU's or the main memory's end."""
+    """Whether an error means that the GPU's or the main memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _CPU_ALLOCATOR)
 
 
-def explanation(
-    config: Plannable, *, workers: int, measured_gib: float | None = None, there_gib: float | None = None
-) -> str:
-    """The predicted peak, the measured one or what there is, and what the most helpful change would make of
-    it, in one line."""
+def out_of_memory_error(
+    config: Config, *, workers: int, measured_gib: float | None = None, available_gib: float | None = None
+) -> OutOfMemory:
+    """The error that names the predicted peak, the measured one or what is available, and the best remedy.
+
+    The remedy is the change of one setting that is predicted to save most.
+    """
     now = predict(config, workers=workers).allocated
     peaks = {
-        option: predict(changed(config, values), workers=workers).allocated
+        option: predict(config.replace(values), workers=workers).allocated
         for option, values in memory_saving_options(config, workers=workers).items()
     }
-    measured = "" if measured_gib is None else f" (measured: {measured_gib:.3g} GiB)"
-    there = "" if there_gib is None else f", and {there_gib:.3g} GiB are there"
-    told = (
-        f"out of memory: a training step of {config.model.name} is predicted to take "
-        f"{now / GIB:.3g} GiB{measured} a worker{there}"
-    )
     best = min(peaks, key=lambda option: peaks[option], default=None)
     if best is None or peaks[best] >= now:
-        return f"{told}: use a larger machine or a smaller network"
-    return f"{told}; with {best} it would be {peaks[best] / GIB:.3g} GiB"
+        remedy = "use a larger machine or a smaller network"
+    else:
+        remedy = f"use {best}, which is predicted to take {peaks[best] / GIB:.3g} GiB"
+    measured = "" if measured_gib is None else f" (measured: {measured_gib:.3g} GiB)"
+    return OutOfMemory(
+        f"out of memory: a training step of {config.model.name}",
+        expected=None if available_gib is None else f"at most {available_gib:.3g} GiB a worker",
+        found=f"a predicted peak of {now / GIB:.3g} GiB{measured} a worker",
+        remedy=remedy,
+    )
 
 
-def memory_saving_options(config: Plannable, *, workers: int) -> dict[str, dict[str, Any]]:
-    """Changes that save memory, by how they are written on a command line."""
+def memory_saving_options(config: Config, *, workers: int) -> dict[str, dict[str, Any]]:
+    """Changes of one setting that save memory: from how they are written on a command line to their values
+    by dotted path."""
     model, training = config.model, config.training
-    found: dict[str, dict[str, Any]] = {}
+    options: dict[str, dict[str, Any]] = {}
     if training.batch_size // 2 >= workers:
-        found[f"--training.batch-size {training.batch_size // 2}"] = {
+        options[f"--training.batch-size {training.batch_size // 2}"] = {
             "training.batch_size": training.batch_size // 2
         }
     if training.precision == "float32":
-        found["--training.precision bf16"] = {"training.precision": "bf16"}
+        options["--training.precision bf16"] = {"training.precision": "bf16"}
     points = config.sampling.points // 2
     if isinstance(model, OccupancyConfig) and points:
-        found[f"--sampling.points {points}"] = {"sampling.points": points}
+        options[f"--sampling.points {points}"] = {"sampling.points": points}
     for name, value in model.memory_savings().items():
         path = f"model.{name}"
-        found[f"--{path.replace('_', '-')}{_argument(value)}"] = {path: value}
-    return found
+        options[f"--{path.replace('_', '-')}{_argument(value)}"] = {path: value}
+    return options
 
 
 def _argument(value: object) -> str:

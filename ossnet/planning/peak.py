@@ -1,54 +1,41 @@
 """Peak memory of one optimizer step of a configuration: measured by taking it, or predicted without."""
 
-from typing import Protocol
-
 import torch
-from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ossnet.config import Config
 from ossnet.memory import PeakMemory, track_peak
-from ossnet.models import NetworkConfig, network_from_config
+from ossnet.memory.device import resolve_device
+from ossnet.models import network_from_config
+from ossnet.models.kernels._torch import FakeTensorMode, fake_mode_is_on
 from ossnet.planning.dummy_batch import dummy_batch
-from ossnet.sampling import SamplingConfig
-from ossnet.training import LossConfig, OptimizerConfig, TrainingConfig
 from ossnet.training.optimizer import build_optimizer, state_tensors
 from ossnet.training.step import optimizer_step
 
 
-class Plannable(Protocol):
-    """The parts of `ossnet.config.Config` that decide the memory of training."""
-
-    @property
-    def model(self) -> NetworkConfig: ...
-    @property
-    def sampling(self) -> SamplingConfig: ...
-    @property
-    def loss(self) -> LossConfig: ...
-    @property
-    def optimizer(self) -> OptimizerConfig: ...
-    @property
-    def training(self) -> TrainingConfig: ...
-
-
-def measure(config: Plannable, *, device: str | None = None, workers: int = 1) -> PeakMemory:
-    """Peak of the second step, really taken on a batch of zeros.
+def measure(config: Config, *, device: str | None = None, workers: int = 1) -> PeakMemory:
+    """Measure the peak memory of an optimizer step by taking two on a batch of zeros; the second one counts.
 
     Args:
-        device: by default the current CUDA device, or the CPU.
-        workers: among which the batch is shared; the peak is one worker's.
+        config: what to train; its working shape must be set.
+        device: where to take the steps, as torch names it; by default a GPU if there is one.
+        workers: number of workers that share the batch; the peak is that of one of them.
 
     Raises:
-        UserError: the configuration has no working shape yet.
+        UserError: the configuration has no working shape yet, or there is no such device.
         torch.OutOfMemoryError: it does not fit.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return _second_step(config, place, workers)
+    return _second_step(config, resolve_device(device), workers)
 
 
-def predict(config: Plannable, *, workers: int = 1) -> PeakMemory:
-    """The same quantity without memory or a GPU: the same step on fake tensors.
+def predict(config: Config, *, workers: int = 1) -> PeakMemory:
+    """Predict the peak memory of an optimizer step, without memory or a GPU, by taking it on fake tensors.
 
-    What no tensor shows is not in it: kernels' workspace, the allocator's fragments, a GPU's context.
+    Memory that is not a tensor's is not included: workspace of kernels, fragments of the allocator, a GPU's
+    context.
+
+    Args:
+        config: what to train; its working shape must be set.
+        workers: number of workers that share the batch; the peak is that of one of them.
 
     Raises:
         UserError: the configuration has no working shape yet.
@@ -57,9 +44,9 @@ def predict(config: Plannable, *, workers: int = 1) -> PeakMemory:
         return _second_step(config, torch.device("cpu"), workers)
 
 
-def _second_step(config: Plannable, device: torch.device, workers: int) -> PeakMemory:
-    """The first step makes the optimizer's state, the second is counted; on fake tensors, where nothing warms
-    up, the first is the optimizer's alone."""
+def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemory:
+    """The first step makes the optimizer's state, the second is measured. Fake tensors need no warm-up: there
+    the optimizer alone takes the first step."""
     precision = config.training.precision
     with torch.random.fork_rng(devices=[]), device:  # fake parameters can be made, but not moved
         network = network_from_config(config.model)
@@ -67,7 +54,7 @@ def _second_step(config: Plannable, device: torch.device, workers: int) -> PeakM
     optimizer = build_optimizer(network, config.optimizer)
     volumes = -(-config.training.batch_size // workers)
     batch = dummy_batch(config.model, config.sampling, volumes=volumes, device=device)
-    if detect_fake_mode() is None:
+    if not fake_mode_is_on():
         optimizer_step(network, optimizer, batch, config.loss, precision=precision)
     else:
         for parameter in network.parameters():

@@ -1,67 +1,74 @@
-"""What a plan found, for people and for machines."""
+"""The result of a plan, human-readable and as JSON."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ossnet.config import Config
 from ossnet.config_tree import to_dict
 from ossnet.output.atomic_write import atomic_write
-from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, MaxSizes, limits
-from ossnet.planning.estimate import MemoryEstimate, ScalingCurve, growth
+from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, MaxSizes, max_sizes
+from ossnet.planning.estimate import MemoryEstimate, ScalingCurve, scaling_curves
 from ossnet.planning.estimator import PeakEstimator
-from ossnet.planning.peak import Plannable
-from ossnet.planning.tables import draw, show, show_parts
+from ossnet.planning.tables import plot_scaling, show, show_parts
 
 __all__ = ["Report", "show", "show_parts"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """One configuration, or those that were drawn from a space."""
+    """The memory of one configuration, or of those that were drawn from a search space."""
 
     budget: int
     """Bytes of the GPU to fit."""
-    outlooks: tuple[MemoryEstimate, ...]
-    limits: MaxSizes | None = None
-    """Of one configuration."""
-    growing: tuple[ScalingCurve, ...] = ()
-    picture: Path | None = None
+    estimates: tuple[MemoryEstimate, ...]
+    max_sizes: MaxSizes | None = None
+    """The largest batch, points and shape that fit; of one configuration only."""
+    scaling: tuple[ScalingCurve, ...] = ()
+    figure: Path | None = None
+    """The scaling curves, drawn as PNG."""
 
-    def shares(self) -> str:
-        """How many fit an 8 GB GPU, and the budget, in a line."""
-        count = len(self.outlooks)
-        sizes = {size: self._fitting(size) for size in (COMMON_GPUS[0], self.budget)}
+    def fit_line(self) -> str:
+        """How many configurations fit an 8 GB GPU, and the budget, in a line."""
+        count = len(self.estimates)
+        sizes = {size: self._n_fitting(size) for size in (COMMON_GPUS[0], self.budget)}
         parts = [
             f"{fit} of {count} ({fit / count:.0%}) fit {size / GB:.3g} GB" for size, fit in sizes.items()
         ]
         return ", ".join(parts)
 
-    def with_growth(self, config: Plannable, forecast: PeakEstimator, folder: Path) -> "Report":
-        """The same with what fits the budget, and a picture of growth, renamed when whole."""
-        lines = tuple(growth(config, forecast))
-        picture = folder / "growth.png"
-        atomic_write(picture, draw(lines))
-        return replace(self, limits=limits(config, self.budget, forecast), growing=lines, picture=picture)
+    def with_scaling(self, config: Config, estimator: PeakEstimator, folder: Path) -> "Report":
+        """A copy with the largest sizes that fit the budget and the scaling curves, drawn into `folder`."""
+        curves = tuple(scaling_curves(config, estimator))
+        figure = folder / "growth.png"
+        atomic_write(figure, plot_scaling(curves))
+        return replace(
+            self, max_sizes=max_sizes(config, self.budget, estimator), scaling=curves, figure=figure
+        )
 
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
-        told: dict[str, object] = {}
-        if self.limits is not None:
-            fit = {"batch": self.limits.batch, "points": self.limits.points, "shape": self.limits.shape}
+    def summary(self) -> dict[str, object]:
+        """The result in human-readable rows."""
+        rows: dict[str, object] = {}
+        if self.max_sizes is not None:
+            sizes = self.max_sizes
+            fit = {"batch": sizes.batch, "points": sizes.points, "shape": sizes.shape}
             budget = f"{self.budget / GB:.3g} GB"
-            told |= {f"largest {name} in {budget}": value for name, value in fit.items() if value is not None}
-            if self.limits.batch is None:
-                told |= {f"in {budget}": "not even one volume fits"}
-        if self.picture is not None:
-            told["growth with resolution"] = self.picture
-        return told | {"margin": f"{MARGIN}, a starting guess: not calibrated on a GPU yet"}
+            rows |= {f"largest {name} in {budget}": value for name, value in fit.items() if value is not None}
+            if sizes.batch is None:
+                rows |= {f"in {budget}": "not even one volume fits"}
+        if self.figure is not None:
+            rows["growth with resolution"] = self.figure
+        return rows | {"margin": f"{MARGIN}, a starting guess: not calibrated on a GPU yet"}
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
-        count = len(self.outlooks)
-        shares = {"8GB": self._fitting(COMMON_GPUS[0]) / count, "budget": self._fitting(self.budget) / count}
+        """The result as JSON-able values, with the fraction of configurations that fit and the margin."""
+        count = len(self.estimates)
+        fractions = {
+            "8GB": self._n_fitting(COMMON_GPUS[0]) / count,
+            "budget": self._n_fitting(self.budget) / count,
+        }
         plain: dict[str, Any] = to_dict(self)
-        return plain | {"shares": shares, "margin": to_dict(MARGIN)}
+        return plain | {"fitting_fractions": fractions, "margin": to_dict(MARGIN)}
 
-    def _fitting(self, size: int) -> int:
-        return sum(each.needed <= size for each in self.outlooks)
+    def _n_fitting(self, size: int) -> int:
+        return sum(each.needed <= size for each in self.estimates)

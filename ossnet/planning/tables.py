@@ -1,4 +1,4 @@
-"""What configurations will need, in the terminal and as a picture."""
+"""The memory that configurations need, in the terminal and as a figure."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -28,45 +28,45 @@ _PARTS = (
 )
 
 
-def show(outlooks: Sequence[MemoryEstimate]) -> None:
-    """Print a row a configuration, the hungriest last."""
-    measured = any(each.measured is not None for each in outlooks)
+def show(estimates: Sequence[MemoryEstimate]) -> None:
+    """Print a row per configuration, the largest last."""
+    measured = any(each.measured is not None for each in estimates)
     columns = ["network", "training GiB", "inference GiB", "needs GB", "smallest GPU"]
     if measured:
         columns.insert(3, "measured GiB")
     rows = []
-    for each in sorted(outlooks, key=lambda outlook: outlook.needed):
+    for each in sorted(estimates, key=lambda estimate: estimate.needed):
         cells = _cells(each)
         rows.append([*cells[:3], *([_measured(each)] if measured else []), *cells[3:]])
     print_table(columns, rows)
 
 
-def show_parts(outlook: MemoryEstimate) -> None:
-    """Print what the peaks are made of, in GiB."""
-    peaks = {"training": outlook.training.parts, "inference": outlook.inference.parts}
+def show_parts(estimate: MemoryEstimate) -> None:
+    """Print the parts of the predicted peaks of training and inference, in GiB."""
+    peaks = {"training": estimate.training.parts, "inference": estimate.inference.parts}
     names = [part for part in _PARTS if any(parts.get(part, 0) for parts in peaks.values())]
     rows = [[peak, *(f"{parts.get(name, 0) / GIB:.3f}" for name in names)] for peak, parts in peaks.items()]
     print_table(["of it, GiB", *(name.replace("_", " ") for name in names)], rows)
 
 
 def gpu_name(size: int | None) -> str:
-    """`8 GB`."""
+    """The name of a GPU by its memory in bytes, as in `8 GB`; None means that no common GPU suffices."""
     return f"more than {COMMON_GPUS[-1] // GB} GB" if size is None else f"{size // GB} GB"
 
 
-def draw(lines: Sequence[ScalingCurve]) -> bytes:
-    """Predicted peak of training against the resolution, a line a network, as PNG."""
+def plot_scaling(curves: Sequence[ScalingCurve]) -> bytes:
+    """Plot the predicted peak of training against the resolution, a line per network, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for line, marker in zip(lines, _MARKERS, strict=False):
-        axes.plot(line.edges, line.gib, marker=marker, label=line.network)
-    _finish(axes, lines)
+    for curve, marker in zip(curves, _MARKERS, strict=False):
+        axes.plot(curve.edges, curve.gib, marker=marker, label=curve.network)
+    _finish(axes, curves)
     return png_bytes(figure)
 
 
-def _finish(axes: "Axes", lines: Sequence[ScalingCurve]) -> None:
+def _finish(axes: "Axes", curves: Sequence[ScalingCurve]) -> None:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     axes.set(xscale="log", yscale="log", xlabel="working grid (voxels)")
@@ -84,7 +84,7 @@ def _finish(axes: "Axes", lines: Sequence[ScalingCurve]) -> None:
                 fontsize="x-small",
                 color="0.5",
             )
-    ticks = dict(zip(lines[-1].edges, lines[-1].shapes, strict=True))
+    ticks = dict(zip(curves[-1].edges, curves[-1].shapes, strict=True))
     labels = ["x".join(map(str, shape)) for shape in ticks.values()]
     axes.set_xticks(list(ticks), labels, rotation=30, ha="right")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -93,15 +93,15 @@ def _finish(axes: "Axes", lines: Sequence[ScalingCurve]) -> None:
     axes.legend()
 
 
-def _cells(outlook: MemoryEstimate) -> tuple[str, ...]:
+def _cells(estimate: MemoryEstimate) -> tuple[str, ...]:
     return (
-        outlook.name,
-        f"{outlook.training.allocated_gib:.3f}",
-        f"{outlook.inference.allocated_gib:.3f}",
-        f"{outlook.needed / GB:.2f}",
-        gpu_name(outlook.gpu),
+        estimate.name,
+        f"{estimate.training.allocated_gib:.3f}",
+        f"{estimate.inference.allocated_gib:.3f}",
+        f"{estimate.needed / GB:.2f}",
+        gpu_name(estimate.gpu),
     )
 
 
-def _measured(outlook: MemoryEstimate) -> str:
-    return "" if outlook.measured is None else f"{outlook.measured.allocated_gib:.3f}"
+def _measured(estimate: MemoryEstimate) -> str:
+    return "" if estimate.measured is None else f"{estimate.measured.allocated_gib:.3f}"

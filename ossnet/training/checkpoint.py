@@ -44,21 +44,29 @@ def save_checkpoint(
 
 
 def check_checkpoint(folder: Path) -> None:
-    """Refuse what is no checkpoint of ours, or one of a later format.
+    """Reject what is no checkpoint of ours, or one of another format.
 
     Raises:
-        UserError: names the folder and what is missing.
+        UserError: names the folder, what is missing or of which format it is, and what to do.
     """
     version = folder / "version.json"
     if not version.is_file():
-        msg = f"{folder}: no checkpoint (version.json is missing): give the folder that training wrote"
-        raise UserError(msg)
+        raise UserError(
+            folder,
+            expected="a checkpoint",
+            found="no checkpoint (version.json is missing)",
+            remedy="give the folder that training wrote",
+        )
     found = json.loads(version.read_text()).get("format")
     if found != FORMAT:
-        msg = (
-            f"{folder}: expected a checkpoint of format {FORMAT}, found {found}: use the ossnet that wrote it"
+        older = isinstance(found, int) and found < FORMAT
+        remedy = "train the network again to write a new one" if older else "use the ossnet that wrote it"
+        raise UserError(
+            folder,
+            expected=f"a checkpoint of format {FORMAT}",
+            found=f"one of the {'old ' if older else ''}format {found}",
+            remedy=remedy,
         )
-        raise UserError(msg)
 
 
 def load_weights(folder: Path, network: nn.Module) -> None:

@@ -29,7 +29,7 @@ def result() -> InferenceResult:
         networks=("oss-net-c", "unet-3d"),
         shapes=("64x48x48",),
         methods=("hierarchical", "dense"),
-        arithmetic=("float32",),
+        precision=("float32",),
         dense_voxels=2000,
         points_per_chunk=1024,
         window="32x32x32",
@@ -54,7 +54,7 @@ def test_the_oracle_answers_for_its_shape(method: Method) -> None:
         settings=InferenceConfig(method, dense_max_voxels=0),
     )
     assert torch.equal(found.classes.bool(), inside)
-    assert found.asked == inside.numel() if method == "dense" else found.asked < 0.2 * inside.numel()
+    assert found.n_queried == inside.numel() if method == "dense" else found.n_queried < 0.2 * inside.numel()
 
 
 def test_the_ellipsoid_is_as_large_in_every_volume() -> None:

@@ -78,7 +78,7 @@ def fake_cloud(cluster: dict[str, Any], port: int) -> dict[str, Any]:
 
 
 def config_kinds(cluster: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the head is told, cut to what two cores can bear."""
+    """What the head says, cut to what two cores can bear."""
     types = [cluster["available_node_types"][name] for name in ("gpu_worker", "cpu_worker")]
     return [{"count": 1, "resources": each["resources"]} for each in types]
 

@@ -152,7 +152,7 @@ def test_tokens_are_required_and_stand_in_no_file() -> None:
     assert {variable["name"] for variable in given} == {"OSSNET_AUTOSCALED_NODES"}
 
 
-def test_jobs_are_told_what_the_autoscaler_may_add() -> None:
+def test_jobs_see_what_the_autoscaler_may_add() -> None:
     spec = cluster_spec("raycluster")
 
     def resources(group: Tree) -> dict[str, int]:
@@ -160,8 +160,8 @@ def test_jobs_are_told_what_the_autoscaler_may_add() -> None:
         gpus = {"GPU": int(limits["nvidia.com/gpu"])} if "nvidia.com/gpu" in limits else {}
         return {"CPU": int(limits["cpu"]), **gpus, "memory": int(number(limits["memory"]))}
 
-    (told,) = spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
-    assert json.loads(told["value"]) == [
+    (variable,) = spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
+    assert json.loads(variable["value"]) == [
         {"count": group["maxReplicas"], "resources": resources(group)} for group in spec["workerGroupSpecs"]
     ]
 
@@ -212,6 +212,6 @@ def test_the_image_holds_what_the_job_needs() -> None:
     dockerfile = (FOLDER / "Dockerfile").read_text()
     assert f"WORKDIR {IN_IMAGE}\n" in dockerfile
     copied = re.findall(r"^COPY --chown=\S+ (.+) \S+$", dockerfile, re.MULTILINE)
-    assert {"ossnet", "jobs", "search_spaces", "pyproject.toml", "constraints.txt"} == set(
+    assert {"ossnet", "jobs", "search_spaces", "pyproject.toml", "setup.py", "constraints.txt"} == set(
         " ".join(copied).split()
     )

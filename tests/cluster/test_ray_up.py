@@ -136,9 +136,9 @@ def test_jobs_are_told_what_the_autoscaler_may_add(
     cluster: dict[str, Any], start_commands: list[str]
 ) -> None:
     head = next(command for command in start_commands if "--head" in command)
-    told = re.search(r"OSSNET_AUTOSCALED_NODES='(.+?)'", head)
-    assert told is not None
-    assert json.loads(told[1]) == [
+    listed = re.search(r"OSSNET_AUTOSCALED_NODES='(.+?)'", head)
+    assert listed is not None
+    assert json.loads(listed[1]) == [
         {"count": worker["max_workers"], "resources": worker["resources"]}
         | ({"gpu_gib": 22} if "GPU" in worker["resources"] else {})  # an L4's
         for worker in workers(cluster).values()
@@ -168,7 +168,14 @@ def test_every_command_is_sound_bash(cluster: dict[str, Any]) -> None:
 
 def test_nodes_install_as_everyone_does(cluster: dict[str, Any]) -> None:
     mounted = {Path(remote).name: local for remote, local in cluster["file_mounts"].items()}
-    assert {"Makefile", "constraints.txt", "pyproject.toml", "ossnet"} <= mounted.keys()
+    assert {
+        "Makefile",
+        "constraints.txt",
+        "pyproject.toml",
+        "setup.py",
+        "ossnet",
+        "search_spaces",
+    } <= mounted.keys()
     assert all((ROOT / local).exists() for local in mounted.values() if not local.startswith("~"))
     assert any("make -C ~/install setup" in command for command in cluster["setup_commands"])
 

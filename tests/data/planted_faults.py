@@ -127,7 +127,9 @@ FAULTS = {
     "label-fraction": Fault(
         lambda r, c: rewrite(label_of(r, c), one_voxel(0.5)), "-seg", "expected whole label values, found 0.5"
     ),
-    "missing-modality": Fault(lambda r, c: image_of(r, c, "-t1n").unlink(), "-t1n", "file not found"),
+    "missing-modality": Fault(
+        lambda r, c: image_of(r, c, "-t1n").unlink(), "-t1n", "expected a NIfTI file, found no file"
+    ),
     "missing-label": Fault(lambda r, c: label_of(r, c).unlink(), "-t2f", "expected a label"),
     "orphan-label": Fault(
         lambda r, c: [image_of(r, c, suffix).unlink() for suffix in SUFFIXES.values()], "", "found none"

@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from ossnet.data.prepare.build import complete, make_case, open_store_for_writing
+from ossnet.data.prepare.build import finalize, make_case, open_store_for_writing
 from ossnet.data.prepare.plan import PreparePlan
 from ossnet.data.store.case_file import write_case
 from ossnet.data.store.store import Manifest
@@ -31,10 +31,10 @@ def prepare_here(plan: PreparePlan) -> Manifest:
     with open_store_for_writing(plan):
         for case in plan.missing:
             try:
-                write_case(plan.path(case), make_case(case, plan))
+                write_case(plan.path(case), make_case(case, plan.recipe))
             except UserError as error:
                 excluded[case.id] = str(error)
-        return complete(plan, excluded)
+        return finalize(plan, excluded)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

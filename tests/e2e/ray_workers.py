@@ -1,4 +1,4 @@
-"""Ray's worker processes of a driver, found as a person finds them: by their titles."""
+"""Ray's worker processes of a driver, found by their titles."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def workers_of(driver: int) -> dict[int, str]:
-    """Titles of the processes below a driver that Ray has given a task or keeps for one."""
+    """The titles of a driver's worker processes by process id, idle ones included."""
     parents = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -24,12 +24,12 @@ def workers_of(driver: int) -> dict[int, str]:
 
 
 def busy(driver: int, task: str) -> list[int]:
-    """Those that are in the middle of a task whose title holds a word."""
+    """The process ids of workers that run a task whose title contains a word."""
     return [pid for pid, title in workers_of(driver).items() if task in title]
 
 
 def kill(pids: list[int]) -> list[int]:
-    """Those that were still there to be killed."""
+    """Kill processes; returns the ids of those that still ran."""
     killed = []
     for pid in pids:
         with suppress(ProcessLookupError):

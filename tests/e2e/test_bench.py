@@ -12,7 +12,7 @@ Job = Callable[..., CompletedProcess[str]]
 TINY = ("--networks", "o-net", "unet-3d", "--shapes", "16x16x16", "--points", 8, "--repeats", 1)
 
 
-def test_models_for_people(run_job: Job, tmp_path: Path) -> None:
+def test_models_in_a_table(run_job: Job, tmp_path: Path) -> None:
     done = run_job("bench", "models", *TINY, "--device", "cpu", "--output", "bench")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -26,7 +26,7 @@ def test_models_for_people(run_job: Job, tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
-def test_models_for_machines(run_job: Job, tmp_path: Path) -> None:
+def test_models_as_json(run_job: Job, tmp_path: Path) -> None:
     done = run_job("bench", *TINY[3:], "--networks", "unet-2d", "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
@@ -39,16 +39,16 @@ def test_models_for_machines(run_job: Job, tmp_path: Path) -> None:
 INPUT = ("--cases", 1, "--shape", "20x18x16", "--networks", "oss-net-a", "--points", 50, "--repeats", 1)
 
 
-def test_input_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
+def test_input_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
     done = run_job("bench", "input", *INPUT, "--output", "bench")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split()[:2] == ["network", "way"]
+    assert lines[0].split()[:2] == ["network", "pipeline"]
     assert [line.split()[:2] for line in lines[1:4]] == [
         ["oss-net-a", way] for way in ("ossnet", "nibabel", "monai")
     ]
     kept = json.loads((tmp_path / "bench" / "input.json").read_text())
-    assert [row["way"] for row in kept["rows"]] == ["ossnet", "nibabel", "monai"]
+    assert [row["pipeline"] for row in kept["rows"]] == ["ossnet", "nibabel", "monai"]
     assert kept["command"].endswith("--output bench")
     with Image.open(tmp_path / "bench" / "input.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
@@ -67,7 +67,7 @@ def test_searches(run_job: Job, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     kept = json.loads((tmp_path / "bench" / "search.json").read_text())
     ours, recipe = kept["rows"]
-    assert (ours["way"], recipe["way"]) == ("ossnet", "recipe")
+    assert (ours["method"], recipe["method"]) == ("ossnet", "recipe")
     assert len(ours["trials"]) == len(recipe["trials"]) == 3
     assert all(trial["memory_gib"] <= kept["budget_gib"] for trial in ours["trials"])
     assert all(0 < trial["first_s"] <= trial["cpu_s"] for trial in recipe["trials"])
@@ -75,8 +75,8 @@ def test_searches(run_job: Job, tmp_path: Path) -> None:
     assert "at equal training time" in done.stdout
 
 
-def test_inference_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
-    tiny = ("--shapes", "64x48x48", "--methods", "hierarchical", "--arithmetic", "float32")
+def test_inference_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
+    tiny = ("--shapes", "64x48x48", "--methods", "hierarchical", "--precision", "float32")
     done = run_job("bench", "inference", *tiny, "--networks", "oss-net-c", "--output", "bench")
     assert done.returncode == 0, done.stderr
     header, row, *_ = done.stdout.splitlines()
@@ -88,7 +88,7 @@ def test_inference_for_people_and_machines(run_job: Job, tmp_path: Path) -> None
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
-def test_memory_for_people_and_machines(run_job: Job, tmp_path: Path) -> None:
+def test_memory_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
     options = ("--networks", "unet-2d", "--draws", 2, "--device", "cpu")
     done = run_job("bench", "memory", *options, "--output", "bench")
     assert done.returncode == 0, done.stderr

@@ -94,7 +94,7 @@ def test_a_trial_killed_as_its_machine_runs_out_of_memory(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Ray's own watch over memory kills a trial of a million points; the study goes on without it."""
+    """Ray's own watch over memory kills a trial of a million points; the study continues without it."""
     total, available = meminfo("MemTotal"), meminfo("MemAvailable")
     if available < 8 * 2**20:
         pytest.skip("needs 8 GiB of free memory")
@@ -114,13 +114,13 @@ def test_a_trial_killed_as_its_machine_runs_out_of_memory(
     database = tmp_path / "study" / "study.db"
     large, small = optuna.load_study(study_name="mine", storage=f"sqlite:///{database}").trials
     assert (large.state.name, small.state.name) == ("PRUNED", "COMPLETE")
-    assert large.user_attrs["infeasible"] == "out of host memory"
+    assert large.user_attrs["end"] == "infeasible: out of host memory"
     assert large.constraints["memory"] > 0
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     found = client.get_experiment_by_name("mine")
     assert found is not None
     (run,) = client.search_runs([found.experiment_id], "tags.trial = '0'")
-    assert (run.info.status, run.data.tags["stopped"]) == ("KILLED", "infeasible")
+    assert (run.info.status, run.data.tags["stop_reason"]) == ("KILLED", "infeasible")
 
 
 def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:

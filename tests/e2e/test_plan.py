@@ -12,7 +12,7 @@ Job = Callable[..., CompletedProcess[str]]
 SMALL = ("--sampling.working-shape", 32, 32, 32, "--model.in-channels", 1, "--training.batch-size", 2)
 
 
-def test_one_network_for_people(run_job: Job, tmp_path: Path) -> None:
+def test_one_network_in_tables(run_job: Job, tmp_path: Path) -> None:
     done = run_job("plan", "--model", "unet-2d", *SMALL, "--measure", "--output", "plan")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -30,7 +30,7 @@ def test_one_network_for_people(run_job: Job, tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
-def test_a_space_for_machines(run_job: Job, tmp_path: Path) -> None:
+def test_a_space_as_json(run_job: Job, tmp_path: Path) -> None:
     (tmp_path / "space.py").write_text(
         "def space(trial):\n"
         "    channels = trial.suggest_categorical('channels', [(4, 8), (8, 16)])\n"
@@ -41,8 +41,8 @@ def test_a_space_for_machines(run_job: Job, tmp_path: Path) -> None:
     (line,) = done.stdout.splitlines()
     printed = json.loads(line)
     assert printed["budget"] == 2**30
-    assert len(printed["outlooks"]) == 3
-    assert printed["shares"] == {"8GB": 1.0, "budget": 1.0}
+    assert len(printed["estimates"]) == 3
+    assert printed["fitting_fractions"] == {"8GB": 1.0, "budget": 1.0}
 
 
 @pytest.mark.parametrize(

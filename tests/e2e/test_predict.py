@@ -69,7 +69,7 @@ def scans(phantom_store: Path) -> list[Path]:
 
 
 def results(folder: Path) -> list[Path]:
-    """All but the notes of what made them."""
+    """All but the records of what made them."""
     return sorted(path for path in folder.iterdir() if path.name != "records")
 
 
@@ -123,16 +123,16 @@ def test_the_same_again_does_what_is_missing(checkpoint: Path, scans: list[Path]
     inputs, output = sorted(tmp_path.glob("*.nii*")), tmp_path / "out"
     options = ("--checkpoint", checkpoint, "--output", output, "--volumes", "--json", "--input", *inputs)
     first = cases_of(job("predict", *options))
-    assert not any(case["kept"] for case in first.values())
+    assert not any(case["cached"] for case in first.values())
     lost, exchanged, same = first
     (output / f"{lost}_volumes.json").unlink()
     os.utime(inputs[1], (0, 0))
     again = cases_of(job("predict", *options))
-    assert {name for name, case in again.items() if case["kept"]} == {same}
+    assert {name for name, case in again.items() if case["cached"]} == {same}
     assert again[exchanged]["volumes_ml"] == first[exchanged]["volumes_ml"]
     assert (output / f"{lost}_volumes.json").is_file()
     done = job("predict", *options, "--method", "hierarchical")
-    assert not any(case["kept"] for case in cases_of(done).values())
+    assert not any(case["cached"] for case in cases_of(done).values())
     (output / "records" / f"{same}.json").write_text("{}")
     done = job("predict", *options)
     assert done.returncode == 2
@@ -181,7 +181,7 @@ def test_many_workers_and_one_bad_scan(checkpoint: Path, scans: list[Path], tmp_
     for path, scan in zip(results(output), scans, strict=False):
         assert np.array_equal(np.asarray(nibabel.load(path).dataobj), alone(scan).labels)
     again = job("predict", *options, "--output", output)
-    assert [case["kept"] for case in cases_of(again).values()] == [True] * 4 + [False]
+    assert [case["cached"] for case in cases_of(again).values()] == [True] * 4 + [False]
 
 
 def predict_and_kill(most: int, *options: object) -> tuple[subprocess.CompletedProcess[str], int]:
@@ -212,17 +212,17 @@ def test_killed_workers_cost_no_scan_but_one_that_kills_each(
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"error: {large}: the process that predicts it was killed 2 times")
-    assert {case for case, outcome in cases_of(done).items() if not outcome["kept"]} == {"large"}
+    assert {case for case, outcome in cases_of(done).items() if not outcome["cached"]} == {"large"}
     again = job("predict", *options, large)
     assert again.returncode == 0, again.stderr
-    assert {case for case, outcome in cases_of(again).items() if not outcome["kept"]} == {"large"}
+    assert {case for case, outcome in cases_of(again).items() if not outcome["cached"]} == {"large"}
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [("--checkpoint", "no checkpoint"), ("--input", "no such file"), ("--nonsense", "unknown option")],
 )
-def test_what_predict_refuses(
+def test_what_predict_rejects(
     changed: str, message: str, checkpoint: Path, scans: list[Path], tmp_path: Path
 ) -> None:
     options = {"--checkpoint": checkpoint, "--input": scans[0], "--output": tmp_path / "out"}
@@ -256,7 +256,7 @@ def brats(shared: Path) -> Path:
 
 
 def test_real_brats_folder(brats: Path, tmp_path: Path) -> None:
-    """A block of each modality, its place in the head and its header kept."""
+    """A block of each modality, at its place in the head and with its header."""
     for path in brats.glob("*/*.nii.gz"):
         block = nibabel.load(path).slicer[90:130, 100:132, 60:84]
         (tmp_path / "source" / path.parent.name).mkdir(parents=True, exist_ok=True)
@@ -281,14 +281,14 @@ def test_evaluate(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None
     done = job("evaluate", *options, "--split", "all")
     assert done.returncode == 0, done.stderr
     assert "10 (all)" in done.stdout
-    assert f"jobs/predict.py --checkpoint {checkpoint}" in done.stdout
+    assert f"ossnet predict --checkpoint {checkpoint}" in done.stdout
 
 
-def test_what_evaluate_refuses(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:
+def test_what_evaluate_rejects(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:
     common = ("--output", tmp_path / "out", "--checkpoint", checkpoint)
     for options, message in (
         (("--data", tmp_path), "manifest"),
-        (("--data", phantom_store, "--split", "test"), "no cases"),
+        (("--data", phantom_store, "--split", "test"), "cases in the test split, found none"),
     ):
         done = job("evaluate", *common, *options)
         assert done.returncode == 2

@@ -88,12 +88,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def assert_refused(outcome: tuple[int, str, str], *expected: str) -> None:
+def without_progress(errors: str) -> list[str]:
+    """Lines of the error stream without progress, which is printed where preparing takes long."""
+    return [line for line in errors.splitlines() if not line.startswith("preparing: ")]
+
+
+def assert_rejected(outcome: tuple[int, str, str], *expected: str) -> None:
     """Exit code 2 and one line that says all that is expected."""
     code, output, errors = outcome
     assert code == 2, errors
     assert output == ""
-    (line,) = errors.splitlines()
+    (line,) = without_progress(errors)
     assert line.startswith("error: ")
     for text in expected:
         assert text in line
@@ -101,7 +106,7 @@ def assert_refused(outcome: tuple[int, str, str], *expected: str) -> None:
 
 def test_a_missing_folder(run, tmp_path):
     outcome = run("--source", tmp_path / "nowhere", "--output", tmp_path / "store")
-    assert_refused(outcome, "nowhere: folder not found")
+    assert_rejected(outcome, "nowhere: expected a folder of scans, found no folder")
     assert not (tmp_path / "store").exists()
 
 
@@ -109,23 +114,26 @@ def test_an_unknown_layout(run, tmp_path):
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "scan.dcm").touch()
     outcome = run("--source", tmp_path / "scans", "--output", tmp_path / "store")
-    assert_refused(outcome, "unknown layout", "found scan.dcm", "--layout")
+    assert_rejected(outcome, "expected a known layout", "found scan.dcm", "--layout")
     assert not (tmp_path / "store").exists()
 
 
 def test_a_missing_output(run, study):
-    assert_refused(run("--source", study), "--output: expected the folder of the store")
+    assert_rejected(run("--source", study), "--output: expected the folder of the store")
 
 
 def test_a_misspelt_option(run, study, tmp_path):
     outcome = run("--source", study, "--output", tmp_path / "store", "--spacin", "1,1,1")
-    assert_refused(outcome, "did you mean '--spacing'")
+    assert_rejected(outcome, "did you mean '--spacing'")
 
 
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (lambda scans: label_of(scans, 1).unlink(), "labelsTr/phantom_001.nii.gz: file not found"),
+        (
+            lambda scans: label_of(scans, 1).unlink(),
+            "labelsTr/phantom_001.nii.gz: expected a NIfTI file, found no file",
+        ),
         (
             lambda scans: rewrite(label_of(scans, 1), lambda label: label[1:]),
             "expected the shape (16, 16, 16)",
@@ -136,7 +144,7 @@ def test_a_misspelt_option(run, study, tmp_path):
 def test_what_headers_tell_is_fatal_when_strict(run, scans, tmp_path, spoil, expected):
     spoil(scans)
     outcome = run("--source", scans, "--output", tmp_path / "store", "--strict")
-    assert_refused(outcome, expected)
+    assert_rejected(outcome, expected)
     assert {entry.name for entry in tmp_path.iterdir()} == {"scans"}
 
 
@@ -149,18 +157,18 @@ def test_what_headers_tell_is_fatal_when_strict(run, scans, tmp_path, spoil, exp
     ],
     ids=["truncated", "strange label"],
 )
-def test_what_voxels_tell_is_set_aside_or_fatal(run, scans, tmp_path, spoil, expected):
+def test_what_voxels_tell_is_excluded_or_fatal(run, scans, tmp_path, spoil, expected):
     spoil(scans)
     arguments = ("--source", scans, "--output", tmp_path / "store")
-    assert_refused(run(*arguments, "--strict"), expected)
+    assert_rejected(run(*arguments, "--strict"), expected)
     assert {entry.name for entry in tmp_path.iterdir()} == {"scans"}
     code, output, errors = run(*arguments, "--json")
     assert code == 0
     result = json.loads(output)
     assert result["cases"] == 2
-    assert expected in result["set_aside"]["phantom_001"]
-    (line,) = errors.splitlines()
-    assert line.startswith("set aside: ")
+    assert expected in result["excluded"]["phantom_001"]
+    (line,) = without_progress(errors)
+    assert line.startswith("excluded: ")
     assert expected in line
 
 
@@ -173,7 +181,7 @@ def test_options_and_closing_words(run, study, tmp_path):
     )
     assert code == 0
     assert "3 (2 training, 1 validation, 0 test)" in output
-    assert f"Next: python jobs/train.py --data {store}" in output
+    assert f"Next: ossnet train --data {store}" in output
     task = Store.open(store).task
     assert (task.spacing, task.labels) == ((2.0, 2.0, 2.0), {"foreground": 1})
     code, output, _ = run(
@@ -193,7 +201,7 @@ def test_what_is_stored_and_how_it_is_divided(run, study, tmp_path):
     task = opened.task
     assert (task.interpolation, task.crop) == ("linear", 1.5)
     assert task.normalization == ("zscore", "ct", "zscore-foreground", "zscore")
-    assert {entry.storage for entry in opened.manifest.cases.values()} == {"int16"}
+    assert {entry.statistics.storage for entry in opened.manifest.cases.values()} == {"int16"}
     assert [len(fold) for fold in opened.manifest.folds] == [1, 1, 1]
     mine = tmp_path / "mine.csv"
     mine.write_text("case,split\nphantom_000,test\nphantom_001,training\nphantom_002,validation\n")
@@ -202,7 +210,7 @@ def test_what_is_stored_and_how_it_is_divided(run, study, tmp_path):
     assert "3 (1 training, 1 validation, 1 test)" in output
     assert "0 in " in output  # only the manifest was made again
     mine.write_text("case,split\nphantom_000,test\n")
-    assert_refused(
+    assert_rejected(
         run("--source", study, "--output", store, "--splits", mine),
         "mine.csv: expected a split for every case",
     )
@@ -215,7 +223,7 @@ def test_a_store_of_a_newer_version_is_kept(run, study, tmp_path):
     manifest.write_text(manifest.read_text().replace('"schema_version": 3', '"schema_version": 4'))
     before = contents(tmp_path)
     outcome = run("--source", study, "--output", tmp_path / "store")
-    assert_refused(outcome, "expected store schema version 2, found 3; update ossnet")
+    assert_rejected(outcome, "expected store schema version 3, found version 4; update ossnet")
     assert contents(tmp_path) == before
 
 
@@ -237,7 +245,7 @@ def test_without_arguments_it_prepares_a_phantom_study_once(tmp_path):
 
 
 @pytest.mark.usefixtures("cluster")
-def test_killed_it_goes_on_where_it_stood(run, tmp_path):
+def test_killed_it_continues_where_it_stood(run, tmp_path):
     scans = write_phantom(tmp_path / "scans", cases=24, shape=(40, 40, 40), modalities=["FLAIR"])
     store, arguments = (
         tmp_path / "store",
@@ -280,7 +288,7 @@ def whole(tmp_path_factory) -> tuple[list[object], Path]:
     """Options of a run that takes a while, and the store that it leaves if nobody kills it."""
     folder = tmp_path_factory.mktemp("whole")
     scans = write_phantom(folder / "scans", cases=24, shape=(64, 64, 64), modalities=["FLAIR", "T1w"])
-    truncate(image_of(scans, 7))  # a bad case is told again
+    truncate(image_of(scans, 7))  # a bad case is reported again
     options = ["--source", scans, "--crop", "2", "--spacing", "1.5,1.5,1.5", "--folds", "3", "--json"]
     subprocess.run(command(*options, "--output", folder / "store"), capture_output=True, check=True)
     return options, folder / "store"
@@ -308,7 +316,7 @@ def test_killed_at_any_moment_it_leaves_what_a_run_of_its_own_would(whole, tmp_p
 
 
 @pytest.mark.slow
-def test_workers_that_always_die_end_the_run_with_a_word_and_it_goes_on_later(whole, tmp_path):
+def test_workers_that_always_die_end_the_run_with_a_word_and_it_continues_later(whole, tmp_path):
     options, expected = whole
     store = tmp_path / "store"
     with preparing(*options, "--output", store) as driver:

@@ -50,10 +50,10 @@ def test_from_scans_with_regions_to_segmentations(
     }
 
     of = ("--checkpoint", "run/checkpoint")
-    judged = run_job("evaluate", *of, "--data", "store", "--output", "judged")
-    assert judged.returncode == 0, judged.stderr
-    assert "dice/ET" in judged.stdout
-    (row, *_) = csv.DictReader((tmp_path / "judged" / "cases.csv").open())
+    scored = run_job("evaluate", *of, "--data", "store", "--output", "scored")
+    assert scored.returncode == 0, scored.stderr
+    assert "dice/ET" in scored.stdout
+    (row, *_) = csv.DictReader((tmp_path / "scored" / "cases.csv").open())
     label = Store.open(tmp_path / "store").case(row["case"]).label
     counts = [int(row[f"label_voxels/{region}"]) for region in ("WT", "TC", "ET")]
     assert counts == [np.count_nonzero(np.isin(label, each)) for each in ([1, 2, 3], [2, 3], [3])]

@@ -20,7 +20,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = Tracker(TrackingConfig.at(tmp_path, "mine"), study="s")
     tracker.open_run(RunSpec("s", "mine"))
     for number, (network, dice) in enumerate([("unet-3d", 0.5), ("oss-net-c", 0.75), ("o-net", None)]):
-        tags = {"network": network, "varied": "model.decoder_width"}
+        tags = {"network": network, "search_params": "model.decoder_width"}
         params = {"model.decoder_width": 64 * (number + 1), "training.seed": number}
         tracker.open_run(RunSpec(network, f"{number} {network}", params, tags))
         values = {"memory/peak_allocated_gib": 0.25 * (number + 1), "time/step_s": 0.5}
@@ -28,7 +28,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tracker.log(
             network, [MetricPoint(name, value, 4, 1_700_000_000_000) for name, value in values.items()]
         )
-    tracker.close("unet-3d", "KILLED", {"stopped": "early"})
+    tracker.close("unet-3d", "KILLED", {"stop_reason": "early_stopped"})
     tracker.close("oss-net-c", "FINISHED")
     tracker.close("o-net", "FAILED")
     tracker.close("s", "FINISHED")
@@ -56,7 +56,7 @@ def test_a_table_a_page_and_a_picture(run_job: Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("study")
-def test_for_machines(run_job: Job) -> None:
+def test_the_runs_as_json(run_job: Job) -> None:
     done = run_job("report", "--experiment", "mine", "--output", "report", "--json")
     result = json.loads(done.stdout)
     assert [row["network"] for row in result["runs"]] == ["oss-net-c", "unet-3d", "o-net"]
@@ -70,8 +70,8 @@ def test_an_unknown_experiment_names_the_nearest(run_job: Job) -> None:
     assert "did you mean 'mine'?" in done.stderr
 
 
-def test_no_store_is_made_by_looking(run_job: Job, tmp_path: Path) -> None:
+def test_reading_makes_no_store(run_job: Job, tmp_path: Path) -> None:
     done = run_job("report", "--experiment", "mine")
     assert done.returncode == 2
-    assert "no MLflow store there" in done.stderr
+    assert "expected an MLflow store, found none" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -59,7 +59,7 @@ def test_a_scan_of_7_x_5_x_3_voxels_trains(scans: Path, run_job: Job, tmp_path: 
     assert found.shape == (7, 5, 3)
     np.testing.assert_allclose(found.affine, given.affine)
     done = run_job(
-        "evaluate", "--checkpoint", "run/checkpoint", "--data", "store", "--output", "judged", "--json"
+        "evaluate", "--checkpoint", "run/checkpoint", "--data", "store", "--output", "scores", "--json"
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["fold"] == 2

@@ -25,7 +25,7 @@ class Cluster:
     address: str
     home: Path
     environment: dict[str, str]
-    """Of somebody who holds the token."""
+    """The environment of a user who has the token."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -45,10 +45,10 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a head and all it started; by its own process group, as other clusters may run here."""
-    for how, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 10)):
+    for how, timeout_s in ((signal.SIGTERM, 5), (signal.SIGKILL, 10)):
         os.killpg(process.pid, how)
         try:
-            process.wait(patience)
+            process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             continue
         return
@@ -75,10 +75,10 @@ def cluster() -> Iterator[Cluster]:
             command, env=environment, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        patience = time.monotonic() + 120
+        deadline = time.monotonic() + 120
         while "Ray runtime started" not in log.read_text():
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < patience, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         yield Cluster(f"http://127.0.0.1:{dashboard}", home, environment)
     finally:
@@ -93,7 +93,7 @@ def submit(cluster: Cluster, environment: dict[str, str], *job: object) -> subpr
     )
 
 
-def test_a_study_is_submitted_with_a_token_and_refused_without(
+def test_a_study_is_submitted_with_a_token_and_rejected_without(
     cluster: Cluster, phantom_store: Path, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
 ) -> None:
     job = ["python", "jobs/tune.py", "--data", phantom_store, "--space", "search_spaces/sampling.py"]
@@ -101,9 +101,9 @@ def test_a_study_is_submitted_with_a_token_and_refused_without(
     job += [*tiny_training, *tiny_network]
 
     stranger = clean_environment(tmp_path)
-    refused = submit(cluster, stranger, *job)
-    assert refused.returncode != 0
-    assert "authentication token" in (refused.stdout + refused.stderr).lower()
+    rejected = submit(cluster, stranger, *job)
+    assert rejected.returncode != 0
+    assert "authentication token" in (rejected.stdout + rejected.stderr).lower()
     assert not (tmp_path / "study").exists()
 
     done = submit(cluster, cluster.environment, *job)
@@ -118,9 +118,9 @@ def test_a_study_is_submitted_with_a_token_and_refused_without(
     runs = client.search_runs([experiment.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"] * 3
 
-    mistaken = submit(
+    missing_space = submit(
         cluster, cluster.environment, "python", "jobs/tune.py", "--data", phantom_store, "--space", "none.py"
     )
-    assert mistaken.returncode != 0
-    assert "error: " in mistaken.stdout
-    assert "Traceback" not in mistaken.stdout.split("error: ")[0]
+    assert missing_space.returncode != 0
+    assert "error: " in missing_space.stdout
+    assert "Traceback" not in missing_space.stdout.split("error: ")[0]

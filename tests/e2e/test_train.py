@@ -1,4 +1,4 @@
-"""jobs/train.py as a person runs it."""
+"""jobs/train.py as a user runs it."""
 
 import json
 import shlex
@@ -26,7 +26,7 @@ def memory_metrics(database: Path) -> dict[str, float]:
     return {name: value for name, value in run.data.metrics.items() if name.startswith("memory/")}
 
 
-def test_train_go_on_and_judge(
+def test_a_run_is_trained_resumed_and_evaluated(
     run_job: Job, phantom_store: Path, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
 ) -> None:
     options = ["--data", phantom_store, "--output", "run", *tiny_training, *tiny_network]
@@ -40,11 +40,11 @@ def test_train_go_on_and_judge(
     assert logged["memory/peak_reserved_gib"] == pytest.approx(peak.reserved_gib, rel=0.02)
     assert logged["memory/predicted_gib"] == pytest.approx(peak.allocated_gib, rel=0.02)
     assert logged["memory/allocator_retries"] == logged["memory/allocator_out_of_memory"] == 0
-    for told in ("Dice", "peak memory", "mlflow ui --backend-store-uri", "Next: python jobs/evaluate.py"):
-        assert told in done.stdout
+    for text in ("Dice", "peak memory", "mlflow ui --backend-store-uri", "Next: ossnet evaluate"):
+        assert text in done.stdout
     again = run_job("train", *options, "--epochs", "2")
     assert again.returncode == 2
-    assert "holds a run already: go on with it by --resume" in again.stderr
+    assert "expected a new folder, found a run (config.json); continue it by --resume" in again.stderr
     more = run_job("train", *options, "--epochs", "4", "--resume", "--workers", "2", "--json")
     assert more.returncode == 0, more.stderr
     result = json.loads(more.stdout.strip().splitlines()[-1])
@@ -53,19 +53,26 @@ def test_train_go_on_and_judge(
     assert shared == pytest.approx(measure(config, device="cpu", workers=2).allocated_gib, rel=0.02)
     assert Path(result["checkpoint"]) == tmp_path / "run" / "checkpoint"
     check_checkpoint(tmp_path / "run" / "checkpoint")
-    judged = run_job(
-        "evaluate", "--checkpoint", "run/checkpoint", "--data", phantom_store, "--output", "judged", "--json"
+    evaluated = run_job(
+        "evaluate",
+        "--checkpoint",
+        "run/checkpoint",
+        "--data",
+        phantom_store,
+        "--output",
+        "evaluated",
+        "--json",
     )
-    assert judged.returncode == 0, judged.stderr
-    assert json.loads(judged.stdout)["cases"] == 2
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads(evaluated.stdout)["cases"] == 2
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--resume"], "no run to resume there"),
-        (["--workers", "3"], "training.batch_size 4 does not divide among 3 workers"),
-        (["--training.batch-size", "40"], "is more than the 8 training cases"),
+        (["--resume"], "expected a run to resume, found no config.json"),
+        (["--workers", "3"], "training.batch_size: expected a multiple of the 3 workers, found 4"),
+        (["--training.batch-size", "40"], "expected at most the 8 training cases, found 40"),
         (["--optimizer.learning-rate", "1"], "did you mean '--optimizer.learning-rate'?"),
     ],
 )
@@ -82,14 +89,14 @@ def test_mistakes_leave_nothing_behind(
 
 
 @pytest.mark.slow
-def test_the_commands_told_for_a_study_of_one_case_work(
+def test_the_commands_suggested_for_a_study_of_one_case_work(
     run_job: Job, tiny_network: list[str], tmp_path: Path
 ) -> None:
     write_phantom(tmp_path / "scans", cases=1, shape=(28, 26, 22))
     done = run_job("prepare", "--source", "scans", "--output", "store")
     for more in ([*tiny_network, "--epochs", "1", "--sampling.points", "64"], []):
         assert done.returncode == 0, done.stderr
-        told = shlex.split(done.stdout.partition("Next: python jobs/")[2])
-        done = run_job(Path(told[0]).stem, *told[1:], *more)
+        words = shlex.split(done.stdout.partition("Next: ossnet ")[2])
+        done = run_job(words[0], *words[1:], *more)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "runs" / "train" / "evaluation" / "summary.json").read_text())["cases"] == 1

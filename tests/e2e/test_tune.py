@@ -63,13 +63,13 @@ def test_a_study(
     options = ["--data", phantom_store, "--space", space, "--trials", "5", "--output", "study"]
     done = run_job("tune", *options, *tiny_training, *tiny_network, "--training.epochs", EPOCHS)
     assert done.returncode == 0, done.stderr
-    told = (
+    lines = (
         "best trial",
         "Dice",
         "peak memory",
         f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db",
     )
-    assert all(text in done.stdout for text in (*told, "Next: python jobs/report.py --experiment rates"))
+    assert all(text in done.stdout for text in (*lines, "Next: ossnet report --experiment rates"))
     check_checkpoint(tmp_path / "study" / "checkpoint")
     config = Config.from_json(tmp_path / "study" / "checkpoint" / "config.json")
 
@@ -99,7 +99,7 @@ def test_a_study(
             assert files == {"checkpoint", "config.json"}
         else:
             assert (run.info.status, trial.state.name) == ("KILLED", "PRUNED")
-            assert run.data.tags["stopped"] == "early"
+            assert run.data.tags["stop_reason"] == "early_stopped"
             assert epochs < EPOCHS
             assert files == {"config.json"}
     assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
@@ -142,10 +142,10 @@ def test_seeds_and_what_an_earlier_study_found(
 
     done = run_job("tune", *options, "--output", "second", "--experiment", "more", "--warm-start", "rates")
     assert done.returncode == 0, done.stderr
-    assert "2 trials of rates are learned from, 0 lie outside the space" in done.stderr
+    assert "2 trials of rates are transferred, 0 lie outside the space" in done.stderr
     second = ended(tmp_path / "second" / "study.db", "more")
-    told = [trial for trial in second if trial.user_attrs.get("from an earlier study")]
-    assert [(trial.params, trial.values) for trial in told] == [
+    transferred = [trial for trial in second if trial.user_attrs.get("from an earlier study")]
+    assert [(trial.params, trial.values) for trial in transferred] == [
         (trial.params, trial.values) for trial in first
     ]
     assert len(second) == 4
@@ -156,7 +156,10 @@ def test_seeds_and_what_an_earlier_study_found(
     ("options", "expected"),
     [
         (["--space", "typo.py"], "did you mean 'model.decoder_width'?"),
-        (["--space", "none.py"], "none.py: search space not found"),
+        (
+            ["--space", "none.py"],
+            "none.py: expected a Python file with a function space(trial), found no file",
+        ),
         (["--model.decoder-widht", "8"], "did you mean '--model.decoder-width'?"),
         (["--max-time", "soon"], "duration 'soon': expected a number"),
     ],

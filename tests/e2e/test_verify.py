@@ -35,7 +35,7 @@ def test_twenty_faults_are_found_and_the_rest_is_prepared(run_job, faulty, tmp_p
     assert done.returncode == 2, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert sorted(finding["case"] for finding in found["findings"]) == sorted(FAULTS)
-    assert all(finding["file"] and finding["remedy"] for finding in found["findings"])
+    assert all(finding["where"] and finding["remedy"] for finding in found["findings"])
     assert found["errors"] + found["warnings"] == len(FAULTS) == 20
     page = (tmp_path / "found" / "verification.html").read_text()
     assert {path.name for path in (tmp_path / "found").iterdir()} == {"verification.html"}
@@ -44,11 +44,11 @@ def test_twenty_faults_are_found_and_the_rest_is_prepared(run_job, faulty, tmp_p
     assert len(sources) >= len(HEALTHY)
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     for finding in found["findings"]:
-        assert Path(finding["file"]).name in page
+        assert Path(finding["where"]).name in page
 
     done = run_job("prepare", "--source", faulty, "--output", tmp_path / "store", "--json")
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout.splitlines()[-1])["set_aside"]) == {
+    assert set(json.loads(done.stdout.splitlines()[-1])["excluded"]) == {
         case for case, fault in FAULTS.items() if fault.severity == "error"
     }
     store = Store.open(tmp_path / "store")
@@ -70,7 +70,7 @@ def test_a_healthy_study_in_words(run_job, tmp_path):
         r"BraTS-GLI-00001-000 +BraTS-GLI-00001 +20 x 18 x 16 +1 x 1 x 1 +LPS +int16", done.stdout
     )
     assert "0 errors, 0 warnings" in done.stdout
-    assert "Next: python jobs/prepare.py --source" in done.stdout
+    assert "Next: ossnet prepare --source" in done.stdout
     (page,) = (tmp_path / "runs").glob("verify-*/verification.html")
     assert "None." in page.read_text()
 
@@ -86,16 +86,16 @@ def test_warnings_alone_and_what_odd_labels_mean(run_job, tmp_path):
     done = run_job("verify", "--source", tmp_path / "scans", "--output", tmp_path / "found")
     assert done.returncode == 2, done.stderr
     assert "label value 4 in 1 cases: probably enhancing (3)" in done.stdout
-    assert "jobs/prepare.py --labels enhancing=3,4" in done.stdout
+    assert "ossnet prepare --labels enhancing=3,4" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--source", "nowhere"), "nowhere: folder not found"),
-        (("--data", "nowhere"), "nowhere: store not found"),
+        (("--source", "nowhere"), "nowhere: expected a folder of scans, found no folder"),
+        (("--data", "nowhere"), "nowhere: expected a store, found no such folder"),
         (("--source", "a", "--data", "b"), "--source and --data: expected one of them"),
-        (("--layout", "dicom"), "dicom"),
+        (("--layout", "dicom"), "--layout: expected auto, nnunet, msd, csv, brats or lits, found 'dicom'"),
     ],
 )
 def test_a_mistake_is_one_line(run_job, tmp_path, options, expected):
@@ -114,7 +114,7 @@ def test_a_page_that_cannot_be_written_costs_the_page_only(run_job, tmp_path):
     assert done.returncode == 2
     assert "20 x 18 x 16" in done.stdout
     (line,) = done.stderr.splitlines()
-    assert "verification.html: cannot be written" in line
+    assert "verification.html: expected a file that can be written" in line
 
 
 def test_names_that_are_markup_stay_names(run_job, tmp_path):

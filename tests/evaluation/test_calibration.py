@@ -1,4 +1,4 @@
-"""Probabilities held against labels: the error, and the temperature that mends it."""
+"""Probabilities held against labels: the error, and the temperature that corrects it."""
 
 import json
 import shutil
@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from ossnet.data import Store
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.errors import UserError
 from ossnet.evaluation.calibration import (
     ReliabilityBins,
+    aggregate,
     calibrate,
     fit_temperature,
-    likelihood,
     near_foreground,
-    pooled,
+    negative_log_likelihood,
     reliabilities,
 )
 from ossnet.evaluation.cases import score_case
@@ -39,7 +40,7 @@ def test_error_by_hand_and_over_cases() -> None:
     """Two bins of two voxels each, of two cases."""
     one = ReliabilityBins.of(np.array([0.1, 0.9]), np.array([True, True]))
     two = ReliabilityBins.of(np.array([0.12, 1.0]), np.array([False, True]))
-    together = pooled([{"a": one}, {"a": two}])["a"]
+    together = aggregate([{"a": one}, {"a": two}])["a"]
     assert together.error == pytest.approx((abs(0.22 - 1) + abs(0.9 - 1) + abs(1.0 - 1)) / 4)
     assert together.voxels.sum() == 4
 
@@ -56,15 +57,16 @@ def test_near_is_five_voxels_around_either() -> None:
 @pytest.mark.parametrize("overlapping", [False, True])
 def test_likelihood_of_classes_and_of_regions(overlapping: bool) -> None:
     logits, codes = torch.tensor([[0.0, 1.0, -2.0]]), torch.tensor([2], dtype=torch.uint8)
-    chances = logits.sigmoid()[0] if overlapping else logits.softmax(1)[0]
-    expected = chances[2].log()
+    probabilities = logits.sigmoid()[0] if overlapping else logits.softmax(1)[0]
+    expected = probabilities[2].log()
     if overlapping:  # the second bit
-        expected = (1 - chances[0]).log() + chances[1].log() + (1 - chances[2]).log()
-    assert likelihood(logits, codes, overlapping=overlapping) == pytest.approx(-float(expected))
+        expected = (1 - probabilities[0]).log() + probabilities[1].log() + (1 - probabilities[2]).log()
+    scheme = ClassScheme(3, overlapping=True) if overlapping else ClassScheme(2)
+    assert negative_log_likelihood(logits, codes, scheme) == pytest.approx(-float(expected))
 
 
 @pytest.mark.parametrize("factor", [0.25, 1.0, 2.0])
-def test_a_network_made_too_sure_is_cooled_down(
+def test_a_network_made_too_certain_is_cooled_down(
     factor: float, store: Store, checkpoint: Path, tmp_path: Path
 ) -> None:
     """Logits times a factor need a temperature that much higher; no decision changes."""
@@ -96,18 +98,18 @@ def test_a_network_made_too_sure_is_cooled_down(
     assert factor == 1.0 or not torch.allclose(cold.probabilities, warm.probabilities)
 
 
-def test_the_temperature_is_kept_beside_the_weights(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+def test_the_temperature_is_stored_with_the_weights(store: Store, checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoint, folder)
     assert read_temperature(folder) == 1.0
     fitted = calibrate(Predictor.from_checkpoint(folder), store, fold=None, checkpoint=folder)
     again = Predictor.from_checkpoint(folder)
     assert again.temperature == fitted.temperature != 1.0
-    kept = json.loads((folder / "temperature.json").read_text())
-    assert kept["cases"] == 2
-    assert kept["nll_after"] < kept["nll_before"]
+    stored = json.loads((folder / "temperature.json").read_text())
+    assert stored["cases"] == 2
+    assert stored["nll_after"] < stored["nll_before"]
     before, after = (
-        evaluate(each, store, split="validation", output=tmp_path / str(place), calibration=True).summary
+        evaluate(each, store, split="validation", output=tmp_path / str(place), calibrate=True).summary
         for place, each in enumerate((replace(again, temperature=1.0), again))
     )
     assert before["dice"] == after["dice"]
@@ -117,10 +119,10 @@ def test_the_temperature_is_kept_beside_the_weights(store: Store, checkpoint: Pa
     assert "ECE" in (tmp_path / "1" / "evaluation.html").read_text()
 
 
-def test_each_half_is_judged_at_the_temperature_of_the_other(
+def test_each_half_is_evaluated_at_the_temperature_of_the_other(
     store: Store, checkpoint: Path, tmp_path: Path
 ) -> None:
-    """An error told of the cases that one fitted on would flatter; of two cases each is a half."""
+    """An error measured on the cases that were fitted on would flatter; of two cases each is a half."""
     predictor, cases = Predictor.from_checkpoint(checkpoint), store.split("validation")
     fitted = fit_temperature(predictor, store, cases)
     first, second = (fit_temperature(predictor, store, [case]) for case in cases)
@@ -131,7 +133,7 @@ def test_each_half_is_judged_at_the_temperature_of_the_other(
     assert min(expected.values()) < fitted.temperature < max(expected.values())
 
     warm = replace(predictor, temperature=fitted.temperature)
-    found = evaluate(warm, store, split="validation", output=tmp_path / "a", calibration=True, fitted=fitted)
+    found = evaluate(warm, store, split="validation", output=tmp_path / "a", calibrate=True, fitted=fitted)
     parts = []
     for case, temperature in expected.items():
         _, prediction = score_case(
@@ -145,19 +147,19 @@ def test_each_half_is_judged_at_the_temperature_of_the_other(
         assert prediction.probabilities is not None
         label = store.task.codes(store.case(case).label)
         parts.append(reliabilities(prediction.probabilities, prediction.classes.numpy(), label, store.task))
-    for name, each in pooled(parts).items():
+    for name, each in aggregate(parts).items():
         assert found.summary["classes"][name]["ece"] == pytest.approx(each.error)
     assert found.figures[f"ece/{name}"].endswith(" (cross-fitted)")
     assert "at that fitted on the half of them without it" in found.page.read_text()
 
 
-def test_an_only_case_is_told_to_be_in_sample(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_single_case_is_reported_as_in_sample(store: Store, checkpoint: Path, tmp_path: Path) -> None:
     predictor = Predictor.from_checkpoint(checkpoint)
     protocols = {}
     for split in ("validation", "training"):
         fitted = fit_temperature(predictor, store, store.split(split)[:1])
         found = evaluate(
-            predictor, store, split="validation", output=tmp_path / split, calibration=True, fitted=fitted
+            predictor, store, split="validation", output=tmp_path / split, calibrate=True, fitted=fitted
         )
         protocols[split] = found.summary["ece_protocol"]
     assert protocols == {"validation": "in-sample", "training": "unseen"}
@@ -165,16 +167,16 @@ def test_an_only_case_is_told_to_be_in_sample(store: Store, checkpoint: Path, tm
 
 
 @pytest.mark.parametrize("text", ["{", '{"temperature": 2}', '{"temperature": -1}'])
-def test_a_damaged_temperature_is_told(text: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_damaged_temperature_is_reported(text: str, checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoint, folder)
     (folder / "temperature.json").write_text(text)
-    with pytest.raises(UserError, match=r"temperature\.json: expected .* fit it again"):
+    with pytest.raises(UserError, match=r"temperature\.json: expected .*; fit it again"):
         Predictor.from_checkpoint(folder)
 
 
 def test_no_foreground_to_fit_on(store: Store, checkpoint: Path) -> None:
     predictor = Predictor.from_checkpoint(checkpoint)
     other = replace(predictor.task, labels={"liver": 1})
-    with pytest.raises(UserError, match="prepare it alike"):
+    with pytest.raises(UserError, match="prepare it equally"):
         calibrate(replace(predictor, task=other), store, fold=None, checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""Lesions one by one, volumes, the paper's sampled points, and how sure a difference is."""
+"""Lesions one by one, volumes, the paper's sampled points, and how certain a difference is."""
 
 from typing import Literal
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from ossnet.evaluation.comparison import compare
-from ossnet.evaluation.detection import LesionDetection, detect
-from ossnet.evaluation.mask_metrics import score_mask
+from ossnet.evaluation.mask_metrics import LesionDetection, detect, score_mask
 from ossnet.evaluation.paper_protocol import SampledOverlap, sampled_overlap
 
 
@@ -18,18 +17,18 @@ def boxes(*corners: tuple[int, int, int], edge: int = 3) -> np.ndarray:
     return mask
 
 
-def test_lesions_found_missed_and_invented() -> None:
+def test_lesions_detected_missed_and_false_positives() -> None:
     label = boxes((1, 1, 1), (10, 10, 10), (20, 20, 20))
     prediction = boxes((3, 3, 3), (10, 10, 11), (1, 20, 1), (4, 26, 4))
     found = detect(prediction, label)
-    assert found == LesionDetection(lesions=3, found=2, false_positives=2)
+    assert found == LesionDetection(lesions=3, detected=2, false_positives=2)
     assert found.sensitivity == pytest.approx(2 / 3)
     assert detect(label & False, label) == LesionDetection(3, 0, 0)
     assert detect(label, label & False) == LesionDetection(0, 0, 3)
     assert detect(label & False, label & False).sensitivity == 1.0
 
 
-def test_pieces_connect_over_corners() -> None:
+def test_components_connect_over_corners() -> None:
     assert detect(boxes((0, 0, 0)), boxes((0, 0, 0), (3, 3, 3))) == LesionDetection(1, 1, 0)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint judged on a store: the numbers, the files, and what is refused."""
+"""A checkpoint evaluated on a store: the numbers, the files, and what is rejected."""
 
 import csv
 import json
@@ -64,17 +64,17 @@ def test_scores_of_cases_are_those_of_full_volumes(store: Store, checkpoint: Pat
 
 
 def test_evaluate_writes_cases_summary_and_overlays(store: Store, checkpoint: Path, tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     evaluation = evaluate(
         Predictor.from_checkpoint(checkpoint),
         store,
         split="all",
         output=tmp_path / "out",
-        progress=lambda score, done, of: told.append(f"{score.case} {done}/{of}"),
+        progress=lambda score, done, of: reported.append(f"{score.case} {done}/{of}"),
     )
     rows = list(csv.DictReader(evaluation.cases.open()))
     assert [row["case"] for row in rows] == list(store.split("all"))
-    assert told[-1] == f"{rows[-1]['case']} 10/10"
+    assert reported[-1] == f"{rows[-1]['case']} 10/10"
     dice = [float(row["dice"]) for row in rows]
     assert evaluation.summary == json.loads(evaluation.report.read_text())
     assert evaluation.summary["cases"] == 10
@@ -97,7 +97,7 @@ def test_files_hold_surfaces_lesions_and_what_differs(store: Store, checkpoint: 
     other = replace(predictor, network=network_from_config(predictor.network.config))
     evaluation = evaluate(predictor, store, split="validation", output=tmp_path, baseline=other)
     rows = list(csv.DictReader(evaluation.cases.open()))
-    others = list(csv.DictReader((tmp_path / "cases_against.csv").open()))
+    others = list(csv.DictReader((tmp_path / "cases_baseline.csv").open()))
     assert [row["case"] for row in rows] == [row["case"] for row in others]
     summary = evaluation.summary
     for name, found in summary["classes"].items():
@@ -111,7 +111,7 @@ def test_files_hold_surfaces_lesions_and_what_differs(store: Store, checkpoint: 
     assert set(summary["paper_protocol"]) == {"brats", "lits"}
 
 
-def test_regions_are_scored_drawn_and_told_apart(store: Store, tmp_path: Path) -> None:
+def test_regions_are_scored_drawn_and_distinguished(store: Store, tmp_path: Path) -> None:
     regions = choose_regions("brats-regions", (), store.task.labels)
     chosen = Store(store.root, replace(store.manifest, task=replace(store.task, regions=regions)))
     config = Config.preset("unet-3d", chosen).replace({"model.channels": [2, 4]}).resolve_for(chosen)
@@ -124,7 +124,7 @@ def test_regions_are_scored_drawn_and_told_apart(store: Store, tmp_path: Path) -
     assert int(row["label_voxels/WT"]) == np.count_nonzero(label)
     assert int(row["label_voxels/TC"]) == np.count_nonzero(label) - np.count_nonzero(label == edema)
     assert len(evaluation.overlays) == 2
-    with pytest.raises(UserError, match=r"was trained with regions \{'WT'"):
+    with pytest.raises(UserError, match=r"expected regions \{'WT'"):
         evaluate(predictor, store, split="validation", output=tmp_path / "other")
     task = replace(chosen.task, regions=dict(reversed(regions.items())))
     turned = Store(store.root, replace(store.manifest, task=task))
@@ -139,9 +139,9 @@ def test_one_case_is_the_best_only(store: Store, checkpoint: Path, tmp_path: Pat
     assert [path.name for path in evaluation.overlays] == [f"best_{store.split('validation')[0]}.png"]
 
 
-def test_another_task_and_an_empty_split_are_refused(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+def test_another_task_and_an_empty_split_are_rejected(store: Store, checkpoint: Path, tmp_path: Path) -> None:
     predictor = Predictor.from_checkpoint(checkpoint)
-    with pytest.raises(UserError, match="test split has no cases"):
+    with pytest.raises(UserError, match="expected cases in the test split, found none"):
         evaluate(predictor, store, split="test", output=tmp_path / "out")
     other = replace(predictor, task=replace(predictor.task, labels={"liver": 1}))
     with pytest.raises(UserError, match="labels"):

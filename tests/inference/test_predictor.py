@@ -314,7 +314,7 @@ def test_neither_ray_nor_mlflow_is_imported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codes", ["RAS", "SPL"])
 @pytest.mark.parametrize("working", [None, (2.0, 2.0, 2.0)])
-def test_a_finer_spacing_is_asked_for_directly(
+def test_a_finer_spacing_is_queried_directly(
     codes: str, working: tuple[float, float, float] | None, tmp_path: Path
 ) -> None:
     """A ball of values falling from its center: its border is where it is in mm, at twice the resolution."""
@@ -335,7 +335,7 @@ def test_a_finer_spacing_is_asked_for_directly(
     np.testing.assert_allclose(nibabel.load(tmp_path / "fine.nii.gz").affine, result.affine, atol=1e-5)
 
 
-def test_what_spacings_are_refused(tmp_path: Path) -> None:
+def test_what_spacings_are_rejected(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "checkpoint")
     with pytest.raises(UserError, match="above 0"):
         Predictor.from_checkpoint(folder, spacing=(1.0, 0.0, 1.0))

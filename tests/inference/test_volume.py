@@ -59,7 +59,7 @@ def test_patches_of_a_box_are_those_of_its_voxels(local: bool, mid_range: bool) 
 
 @pytest.mark.parametrize(("local", "mid_range"), [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("shape", [(13, 10, 7), (4, 5, 12), (3, 2, 1)])
-def test_rows_of_patches_are_those_of_the_plain_way(
+def test_rows_of_patches_are_those_of_the_plain_method(
     shape: tuple[int, int, int], local: bool, mid_range: bool
 ) -> None:
     source = BoxPatches(image(shape), edge=5, local=local, mid_range=mid_range)
@@ -69,7 +69,7 @@ def test_rows_of_patches_are_those_of_the_plain_way(
 
 @pytest.mark.parametrize("name", ["o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d"])
 def test_dense_prediction_is_the_network_at_every_voxel(name: str) -> None:
-    """Against points drawn as training draws them, by the plain way."""
+    """Against points drawn as training draws them, by the plain method."""
     network = small(name).eval()
     assert isinstance(network, OccupancyNetwork)
     volume, config = image(), network.config
@@ -125,13 +125,13 @@ def test_classes_and_probabilities(name: str, classes: int) -> None:
     )
     assert prediction.classes.shape == SHAPE
     assert prediction.classes.dtype == torch.uint8
-    chances = prediction.probabilities
-    assert chances is not None
-    assert chances.shape == (classes, *SHAPE)
+    probabilities = prediction.probabilities
+    assert probabilities is not None
+    assert probabilities.shape == (classes, *SHAPE)
     if classes == 1:
-        assert torch.equal(prediction.classes, (chances[0] > 0.5).to(torch.uint8))
+        assert torch.equal(prediction.classes, (probabilities[0] > 0.5).to(torch.uint8))
     else:
-        both = torch.cat([1 - chances.sum(0, keepdim=True), chances])
+        both = torch.cat([1 - probabilities.sum(0, keepdim=True), probabilities])
         assert (prediction.classes == both.argmax(0)).float().mean() > 0.99
 
 
@@ -142,11 +142,11 @@ def test_regions_are_decided_each_by_itself(name: str, regions: int) -> None:
     prediction = predict_volume(
         network, image(), sampling=SAMPLING, settings=InferenceConfig(), with_probabilities=True
     )
-    chances = prediction.probabilities
-    assert chances is not None
-    assert chances.shape == (regions, *SHAPE)
-    for index, chance in enumerate(chances):
-        assert torch.equal(prediction.classes & (1 << index) > 0, chance > 0.5)
+    probabilities = prediction.probabilities
+    assert probabilities is not None
+    assert probabilities.shape == (regions, *SHAPE)
+    for index, probability in enumerate(probabilities):
+        assert torch.equal(prediction.classes & (1 << index) > 0, probability > 0.5)
     if regions > 1:
         assert len(prediction.classes.unique()) > 2
 
@@ -202,7 +202,7 @@ def test_leaves_the_mode_of_the_network() -> None:
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
-def test_refuses_what_it_cannot_decide() -> None:
+def test_rejects_what_it_cannot_decide() -> None:
     regions = small("oss-net-a", overlapping=True, classes=9)
     with pytest.raises(ValueError, match="at most 8 overlapping regions, found 9"):
         predict_volume(regions, image(), sampling=SAMPLING, settings=InferenceConfig())

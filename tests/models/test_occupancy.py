@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from network_inputs import random_inputs
 from plain_network import forward as plain_forward
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from ossnet.models import OccupancyConfig, OccupancyNetwork, build_network
 from ossnet.models.kernels import chunks, eager
+from ossnet.models.kernels._torch import FakeTensorMode
 
 SMALL = {
     "encoder_channels": (4, 6),

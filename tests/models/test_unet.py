@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ossnet.models import UNet, build_network
+from ossnet.models.kernels._torch import TorchDispatchMode
 
 
 @pytest.mark.parametrize(("name", "grid"), [("unet-3d", (33, 20, 17)), ("unet-2d", (50, 37))])

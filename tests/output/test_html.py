@@ -35,13 +35,13 @@ class Page(HTMLParser):
 def row(name: str, **fields: object) -> RunRow:
     values: dict[str, object] = dict.fromkeys(RunRow.__dataclass_fields__)
     values |= {"name": name, "network": "o-net", "status": "finished", "dice": 0.5, "memory_gib": 1.0}
-    return RunRow(**values | {"params": {}, "varied": ()} | fields)  # type: ignore[arg-type]
+    return RunRow(**values | {"params": {}, "search_params": ()} | fields)  # type: ignore[arg-type]
 
 
 def test_what_users_name_is_escaped(tmp_path: Path) -> None:
     rows = [
-        row(SCRIPT, varied=("a",), params={"a": SCRIPT}),
-        row("other", varied=("a",), params={"a": "</td>"}),
+        row(SCRIPT, search_params=("a",), params={"a": SCRIPT}),
+        row("other", search_params=("a",), params={"a": "</td>"}),
     ]
     files = write_files(rows, tmp_path, title=SCRIPT, study=StudySummary(f"note {SCRIPT}"))
     page = Page(files["page"].read_text())

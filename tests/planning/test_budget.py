@@ -1,4 +1,4 @@
-"""What fits a budget, and how it is told."""
+"""What fits a budget, and how running out of memory is reported."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from ossnet.config import Config
 from ossnet.errors import OutOfMemory
 from ossnet.models import network_config
-from ossnet.planning import oom as exhaustion
-from ossnet.planning import predict
-from ossnet.planning.budget import GB, MARGIN, changed, largest, limits, smallest_gpu
-from ossnet.planning.estimate import outlook
+from ossnet.planning import oom, predict
+from ossnet.planning.budget import GB, MARGIN, max_fitting, max_sizes, smallest_gpu
+from ossnet.planning.estimate import estimate_memory
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.inference import measure_inference, predict_inference
-from ossnet.planning.oom import check_memory, explanation, memory_saving_options, reraise_oom
+from ossnet.planning.oom import check_memory, memory_saving_options, out_of_memory_error, reraise_oom
 from ossnet.planning.report import Report
 
 
@@ -48,7 +47,7 @@ def test_the_largest_is_found_in_few_tries(
         tried.append(size)
         return int(fixed + slope * size**power)
 
-    found = largest(peak, budget, start, 4000)
+    found = max_fitting(peak, budget, start, 4000)
     fitting = [size for size in range(1, 4001) if fixed + slope * size**power < budget + 1]
     assert (found is None) == (not fitting)
     if found is not None:
@@ -57,19 +56,19 @@ def test_the_largest_is_found_in_few_tries(
     assert len(tried) <= 30
 
 
-def test_limits_are_what_just_fits() -> None:
+def test_max_sizes_are_what_just_fits() -> None:
     config = configured("oss-net-a")
     budget = MARGIN.needed(2 * predict(config).allocated)
-    found = limits(config, budget, PeakEstimator())
+    found = max_sizes(config, budget, PeakEstimator())
     assert found.batch is not None
     for batch, fits in ((found.batch, True), (found.batch + 1, False)):
-        needed = MARGIN.needed(predict(changed(config, {"training.batch_size": batch})).allocated)
+        needed = MARGIN.needed(predict(config.replace({"training.batch_size": batch})).allocated)
         assert (needed <= budget) == fits
     assert found.points is not None
     assert found.points > 128
     assert found.shape is not None
     assert found.shape >= (32, 32, 16)
-    assert limits(configured("unet-3d"), 1, PeakEstimator()).batch is None
+    assert max_sizes(configured("unet-3d"), 1, PeakEstimator()).batch is None
 
 
 def test_gpus_by_size() -> None:
@@ -88,43 +87,53 @@ def test_inference_is_predicted(name: str) -> None:
 
 def test_out_of_memory_names_peaks_and_the_best_change() -> None:
     config = configured("oss-net-a", training__batch_size=8, sampling__points=4096)
-    text = explanation(config, measured_gib=0.25, workers=1)
+    text = str(out_of_memory_error(config, measured_gib=0.25, workers=1))
     peaks = {
-        key: predict(changed(config, new)).allocated
+        key: predict(config.replace(new)).allocated
         for key, new in memory_saving_options(config, workers=1).items()
     }
     assert len(peaks) == 5
     best = min(peaks, key=lambda option: peaks[option])
-    assert f"with {best} it would be" in text
+    assert f"use {best}, which is predicted to take" in text
     assert "measured: 0.25 GiB" in text
-    assert f"predicted to take {predict(config).allocated / 2**30:.3g} GiB" in text
+    assert f"a predicted peak of {predict(config).allocated / 2**30:.3g} GiB" in text
     assert "\n" not in text
 
 
-def test_what_cannot_fit_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_fit_is_rejected_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     config = configured("oss-net-a", training__batch_size=8, sampling__points=4096)
     needs = predict(config).allocated
     assert check_memory(config, torch.device("cpu"), workers=1) == needs / 2**30
-    monkeypatch.setattr(exhaustion, "available_memory", lambda _: needs - 1)
-    with pytest.raises(OutOfMemory, match=r"is predicted to take .* GiB are there; with --"):
+    monkeypatch.setattr(oom, "available_memory", lambda _: needs - 1)
+    with pytest.raises(
+        OutOfMemory, match=r"at most .* GiB a worker, found a predicted peak of .* GiB a worker; use --"
+    ):
         check_memory(config, torch.device("cpu"), workers=1)
     assert check_memory(config, torch.device("cpu"), workers=2) < needs / 2**30
 
 
+def test_a_peak_that_is_known_is_not_predicted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, cpu = configured("oss-net-a"), torch.device("cpu")
+    monkeypatch.setattr(oom, "available_memory", lambda _: 2**30)
+    assert check_memory(config, cpu, workers=1, predicted_gib=0.125) == 0.125
+    with pytest.raises(OutOfMemory):
+        check_memory(config, cpu, workers=1, predicted_gib=1.125)
+
+
 def test_what_takes_no_memory_is_predicted_once() -> None:
-    forecast, config = PeakEstimator(), configured("oss-net-a")
-    other = changed(config, {"optimizer.learning_rate": 1e-5, "training.seed": 3, "training.epochs": 7})
-    assert forecast.training(config) is forecast.training(other)
-    assert forecast.inference(config) is forecast.inference(other)
-    larger = changed(config, {"training.batch_size": 3})
-    assert forecast.training(larger).allocated > forecast.training(config).allocated
-    assert forecast.gib(larger) == predict(larger).allocated_gib
+    estimator, config = PeakEstimator(), configured("oss-net-a")
+    other = config.replace({"optimizer.learning_rate": 1e-5, "training.seed": 3, "training.epochs": 7})
+    assert estimator.training(config) is estimator.training(other)
+    assert estimator.inference(config) is estimator.inference(other)
+    larger = config.replace({"training.batch_size": 3})
+    assert estimator.training(larger).allocated > estimator.training(config).allocated
+    assert estimator.gib(larger) == predict(larger).allocated_gib
 
 
 @pytest.mark.parametrize(
     "failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_every_way_to_run_out_is_told(failure: Exception) -> None:
+def test_every_way_to_run_out_of_memory_is_reported(failure: Exception) -> None:
     with (
         pytest.raises(OutOfMemory, match="out of memory: a training step of unet-2d"),
         reraise_oom(configured("unet-2d"), workers=1, measured_gib=lambda: None),
@@ -142,12 +151,14 @@ def test_other_errors_are_left_alone() -> None:
 
 def test_a_report_says_what_fits(tmp_path: Path) -> None:
     config = configured("unet-2d")
-    report = Report(budget=GB, outlooks=(outlook(config, PeakEstimator(), name="small", measured=True),))
-    assert report.shares() == "1 of 1 (100%) fit 8 GB, 1 of 1 (100%) fit 1 GB"
-    full = report.with_growth(config, PeakEstimator(), tmp_path / "plan")
-    assert full.picture is not None
-    assert full.picture.read_bytes().startswith(b"\x89PNG")
-    assert [line.network for line in full.growing] == ["unet-3d", "unet-2d"]
-    for line in full.growing:
-        assert list(line.gib) == sorted(line.gib)
-    assert full.to_dict()["shares"] == {"8GB": 1.0, "budget": 1.0}
+    report = Report(
+        budget=GB, estimates=(estimate_memory(config, PeakEstimator(), name="small", measured=True),)
+    )
+    assert report.fit_line() == "1 of 1 (100%) fit 8 GB, 1 of 1 (100%) fit 1 GB"
+    full = report.with_scaling(config, PeakEstimator(), tmp_path / "plan")
+    assert full.figure is not None
+    assert full.figure.read_bytes().startswith(b"\x89PNG")
+    assert [curve.network for curve in full.scaling] == ["unet-3d", "unet-2d"]
+    for curve in full.scaling:
+        assert list(curve.gib) == sorted(curve.gib)
+    assert full.to_dict()["fitting_fractions"] == {"8GB": 1.0, "budget": 1.0}

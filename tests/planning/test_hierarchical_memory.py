@@ -34,7 +34,7 @@ def test_a_hierarchical_prediction_takes_no_more_than_predicted(noise: float, le
     resident = {"parameters": [*network.parameters(), *network.buffers()], "volume": [image]}
     with torch.inference_mode(), track_peak("cpu", resident=resident) as peak:
         found = predict_volume(network.eval(), image, sampling=config.sampling, settings=config.inference)
-    assert (found.asked < 0.1 * image[0].numel()) == (noise == 0)
+    assert (found.n_queried < 0.1 * image[0].numel()) == (noise == 0)
     predicted = predict_inference(config)
     assert predicted.parts[MAPS] == 16 * (image[0].numel() + 2**13 * 27 * MODEL.in_channels)
     assert least * predicted.allocated < peak.allocated <= predicted.allocated

@@ -16,7 +16,7 @@ from ossnet.config import Config
 from ossnet.models import OccupancyConfig, network_config
 from ossnet.planning.estimator import PeakEstimator
 
-FORECAST = PeakEstimator()
+ESTIMATOR = PeakEstimator()
 N, W, FLOAT = 2**14, 512, 4
 SHAPES = {"brats": (256, 256, 160), "lits": (512, 512, 512)}
 PAPER_GB = {
@@ -84,7 +84,7 @@ def test_the_papers_u_net_keeps_sixteen_maps_a_level() -> None:
     maps = sum(16 * 16 * 2**level * prod(SHAPES["brats"]) // 8**level for level in range(5))
     assert maps * FLOAT / 1e9 == pytest.approx(14.41, rel=0.03)
     ours = (
-        FORECAST.training(configured("brats", "unet-3d")).allocated / 1e9
+        ESTIMATOR.training(configured("brats", "unet-3d")).allocated / 1e9
     )  # MONAI's halves in its first convolution
     assert ours == pytest.approx(2.246, rel=0.01)
 
@@ -96,7 +96,7 @@ def test_the_papers_slices_grow_with_their_pixels() -> None:
     assert pixel == pytest.approx(15_920, rel=0.01)
     assert fixed == pytest.approx(0.117e9, rel=0.01)
     one, two = (
-        FORECAST.training(configured("brats", "unet-2d", sampling__slices=n)).allocated for n in (1, 2)
+        ESTIMATOR.training(configured("brats", "unet-2d", sampling__slices=n)).allocated for n in (1, 2)
     )
     assert (two - one) / 256**2 == pytest.approx(670, rel=0.05)  # of ours
     assert 2 * one - two < 0.117e9
@@ -104,7 +104,7 @@ def test_the_papers_slices_grow_with_their_pixels() -> None:
 
 def test_parts_of_ours_are_what_a_step_cannot_make_again() -> None:
     """A block of the decoder keeps three tensors of the reference's ten, the encoder two maps of five."""
-    parts = FORECAST.training(configured("brats", "oss-net-c")).parts
+    parts = ESTIMATOR.training(configured("brats", "oss-net-c")).parts
     reference = reference_lines("brats", "oss-net-c")
     decoder = 15 * N * W * FLOAT
     assert parts["decoder"] == pytest.approx(decoder, rel=0.01)
@@ -134,8 +134,10 @@ def test_distance_to_the_floor() -> None:
     again, once = floors(occupancy("brats", "oss-net-c"), activation=FLOAT)
     assert again == pytest.approx(0.250e9, rel=0.01)
     assert once == pytest.approx(0.860e9, rel=0.01)
-    assert once < FORECAST.training(configured("brats", "oss-net-c")).allocated < 1.3 * once
-    saving = FORECAST.training(configured("brats", "oss-net-c", model__checkpoint_activations=True)).allocated
+    assert once < ESTIMATOR.training(configured("brats", "oss-net-c")).allocated < 1.3 * once
+    saving = ESTIMATOR.training(
+        configured("brats", "oss-net-c", model__checkpoint_activations=True)
+    ).allocated
     assert again < saving < 2.4 * again
 
 
@@ -148,4 +150,4 @@ def test_distance_to_the_floor() -> None:
     ],
 )
 def test_oss_net_c_at_native_size_keeps_its_promise(changes: dict[str, Any], most_gb: float) -> None:
-    assert FORECAST.training(configured("brats", "oss-net-c", **changes)).allocated <= most_gb * 1e9
+    assert ESTIMATOR.training(configured("brats", "oss-net-c", **changes)).allocated <= most_gb * 1e9

@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader
 from ossnet.benchmarks.config import InputBenchmarkConfig, parse_shape
 from ossnet.benchmarks.input.monai_samples import persistent_dataset
 from ossnet.benchmarks.input.reference_samples import BORDER, ReferenceDataset, write_borders
-from ossnet.benchmarks.input.results import OURS, STATISTIC, InputResult, InputRow
+from ossnet.benchmarks.input.results import OSSNET, STATISTIC, InputResult, InputRow
 from ossnet.benchmarks.machine import processor, torch_threads
 from ossnet.config import Config
 from ossnet.data import Case, PrepareConfig, Store, write_phantom
-from ossnet.data.prepare.build import complete, make_case
-from ossnet.data.prepare.plan import check_problems, make_plan
+from ossnet.data.prepare.build import finalize, make_case
+from ossnet.data.prepare.plan import check_excluded, make_plan
 from ossnet.data.store.case_file import write_case
 from ossnet.models import OccupancyConfig
 from ossnet.sampling.batches import batch_maker, batches
@@ -32,12 +32,12 @@ from ossnet.sampling.sampler import SampleKey
 def measure_input(
     settings: InputBenchmarkConfig, *, command: str, progress: Callable[[InputRow], None]
 ) -> InputResult:
-    """Measure all ways for all networks, one after the other, in this process.
+    """Measure all pipelines for all networks, one after the other, in this process.
 
     Args:
-        settings: which, and how.
-        command: noted in the result.
-        progress: told of each row as it is done.
+        settings: the scans and networks to measure.
+        command: the command line, stored in the result.
+        progress: called with each row when it is measured.
 
     Raises:
         UserError: the source cannot be used.
@@ -49,7 +49,7 @@ def measure_input(
             for row in _compare(study, study.configure(network)):
                 rows.append(row)
                 progress(row)
-        shapes = tuple(study.store.manifest.cases[case.id].shape for case in study.cases)
+        shapes = tuple(study.store.manifest.cases[case.id].statistics.shape for case in study.cases)
         channels = len(study.store.task.modalities)
     libraries = ("torch", "numpy", "nibabel", "monai")
     return InputResult(
@@ -88,19 +88,23 @@ class _Study:
         began = time.perf_counter()
         plan = make_plan(
             PrepareConfig(
-                source, folder / "store", normalization="zscore", target="foreground", validation_fraction=0
+                source,
+                folder / "store",
+                normalization=("zscore",),
+                target="foreground",
+                validation_fraction=0,
             )
         )
-        check_problems(plan, plan.excluded)
-        usable = [case for case in plan.source.cases if case.id not in plan.excluded]
-        cases = tuple(islice(usable, settings.cases))
-        plan = replace(plan, source=replace(plan.source, cases=cases))
-        for case in cases:
-            plan.path(case).parent.mkdir(parents=True, exist_ok=True)
-            write_case(plan.path(case), make_case(case, plan))
-        complete(plan, {})
+        check_excluded(plan, plan.excluded)
+        surveys = {info.id: info for info in islice(plan.cases, settings.cases)}
+        plan = replace(plan, surveys=surveys)
+        for info in surveys.values():
+            plan.path(info).parent.mkdir(parents=True, exist_ok=True)
+            write_case(plan.path(info), make_case(info, plan.recipe))
+        cases = [info.case for info in surveys.values()]
+        finalize(plan, {})
         once = (time.perf_counter() - began) / len(cases)
-        return cls(settings, folder, cases, Store.open(plan.config.output), once)
+        return cls(settings, folder, cases, Store.open(plan.output), once)
 
     def configure(self, network: str) -> Config:
         return (
@@ -120,44 +124,44 @@ class _Study:
 
 @dataclass(frozen=True)
 class _Pipeline:
-    """One way to prepare samples, ready to."""
+    """An input pipeline that is ready to produce samples."""
 
     name: str
     samples: Iterator[object]
     once_s: float
     reading: list[float] | None = None
-    """Seconds that reading took, added to at every sample."""
+    """Seconds that reading took, one entry per sample."""
 
 
 def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
-    """One way after the other: in turns, each would pay for the memory that the one before gave back."""
-    ours: float | None = None
-    for build in (_ours, _nibabel, _monai):
-        way, wall, cpu = build(study, config), list[float](), list[float]()
+    """Measure one pipeline after the other: in turns, each would pay for memory that another released."""
+    ossnet_s: float | None = None
+    for build in (_ossnet, _nibabel, _monai):
+        pipeline, wall, cpu = build(study, config), list[float](), list[float]()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             for _ in range((study.settings.repeats + 1) * len(study.cases)):
                 began = time.perf_counter(), time.process_time()
-                next(way.samples)
+                next(pipeline.samples)
                 wall.append(time.perf_counter() - began[0])
                 cpu.append(time.process_time() - began[1])
         warm = len(study.cases)
         seconds = mean(wall[warm:])
-        ours = ours or seconds
+        ossnet_s = ossnet_s or seconds
         yield InputRow(
             network=config.model.name,
-            way=way.name,
+            pipeline=pipeline.name,
             sample_s=seconds,
             sample_cpu_s=mean(cpu[warm:]),
-            reading_s=None if way.reading is None else mean(way.reading[warm:]),
-            once_s=way.once_s,
+            reading_s=None if pipeline.reading is None else mean(pipeline.reading[warm:]),
+            once_s=pipeline.once_s,
             volumes_per_s=1 / seconds,
             points_per_s=study.settings.points / seconds,
-            times_ours=seconds / ours,
+            times_ossnet=seconds / ossnet_s,
         )
 
 
-def _ours(study: _Study, config: Config) -> _Pipeline:
+def _ossnet(study: _Study, config: Config) -> _Pipeline:
     make = batch_maker(
         study.store,
         model=config.model,
@@ -167,7 +171,7 @@ def _ours(study: _Study, config: Config) -> _Pipeline:
     )
     passes = range(study.settings.repeats + 1)
     steps = [[SampleKey(each, each, case.id)] for each in passes for case in study.cases]
-    return _Pipeline(OURS, batches(steps, make), study.once_s)
+    return _Pipeline(OSSNET, batches(steps, make), study.once_s)
 
 
 def _nibabel(study: _Study, config: Config) -> _Pipeline:

@@ -9,10 +9,11 @@ from random import Random
 import torch
 
 from ossnet.benchmarks.config import MemoryBenchmarkConfig
-from ossnet.benchmarks.machine import find_device, processor, release_memory
+from ossnet.benchmarks.machine import processor, release_memory
 from ossnet.benchmarks.memory.random_configs import RandomConfig, draw
 from ossnet.benchmarks.memory.results import STATISTIC, MemoryResult, MemoryRow
 from ossnet.memory import PROTOCOL, PeakMemory
+from ossnet.memory.device import resolve_device
 from ossnet.planning import measure, predict
 
 
@@ -23,13 +24,13 @@ def measure_memory(
 
     Args:
         settings: how many, of which networks.
-        command: noted in the result.
-        progress: told of each row as it is done.
+        command: the command line, stored in the result.
+        progress: called with each row when it is measured.
 
     Raises:
         UserError: no such device; before anything is measured.
     """
-    device, random = find_device(settings.device), Random(settings.seed)
+    device, random = resolve_device(settings.device), Random(settings.seed)
     draws = [draw(settings.networks[i % len(settings.networks)], random) for i in range(settings.draws)]
     predict(draws[0].config)  # the first one loads torch's own tables
     rows, measured = [], None

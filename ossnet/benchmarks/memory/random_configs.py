@@ -19,7 +19,7 @@ class RandomConfig:
     config: Config
     workers: int
     options: str
-    """What was decided, as options of `jobs/plan.py`."""
+    """What was decided, as options of `ossnet plan`."""
 
 
 def draw(network: str, random: Random) -> RandomConfig:

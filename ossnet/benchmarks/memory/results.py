@@ -25,7 +25,7 @@ class MemoryRow:
 
     network: str
     options: str
-    """What was drawn, as options of `jobs/plan.py`."""
+    """What was drawn, as options of `ossnet plan`."""
     workers: int
     """Among which the batch is shared; the peaks are one worker's."""
     parts: dict[str, int]
@@ -56,8 +56,8 @@ class MemoryResult(BenchmarkResult):
     command: str
     rows: tuple[MemoryRow, ...]
 
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows."""
         errors = [row.error for row in self.rows]
         sizes = [abs(error) for error in errors]
         return {

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import torch
 
 from ossnet.benchmarks.config import NetworksBenchmarkConfig, Shape, parse_shape, shape_name
-from ossnet.benchmarks.machine import find_device, processor, release_memory, torch_threads
+from ossnet.benchmarks.machine import processor, release_memory, torch_threads
 from ossnet.benchmarks.networks.macs import training_operations
 from ossnet.benchmarks.networks.results import STATISTIC, ModelRow, ModelsResult
 from ossnet.benchmarks.networks.steps import time_network
@@ -18,6 +18,7 @@ from ossnet.config import Config
 from ossnet.errors import UserError
 from ossnet.memory import track_peak
 from ossnet.memory.available import available_memory
+from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig, network_config, network_from_config
 from ossnet.planning import measure, predict
 from ossnet.sampling.grid import working_shape
@@ -30,14 +31,14 @@ def measure_models(
     """Measure all networks at all shapes, one after the other.
 
     Args:
-        settings: which, and how.
-        command: noted in the result.
-        progress: told of each row as it is done.
+        settings: what to measure, and how often.
+        command: the command line, stored in the result.
+        progress: called with each row when it is measured.
 
     Raises:
         UserError: no such device, or a shape too small for a network; before anything is measured.
     """
-    device = find_device(settings.device)
+    device = resolve_device(settings.device)
     shapes = [parse_shape(text) for text in settings.shapes]
     asked = [(shape, configure(name, shape, settings)) for name in settings.networks for shape in shapes]
     rows = []

@@ -67,6 +67,6 @@ class ModelsResult(BenchmarkResult):
     """Rate of matrix products by precision, measured in the same run."""
     rows: tuple[ModelRow, ...]
 
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows."""
         return {"rows": len(self.rows), "matrix products": rates(self.gflops)}

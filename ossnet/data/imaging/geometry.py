@@ -1,19 +1,27 @@
-"""Where voxels are: from a file's own grid to the working grid (RAS, where asked cut and resampled) and back.
+"""Where voxels are: from a file's own grid to the working grid (RAS, perhaps cropped and resampled) and back.
 
 Legend: X Y Z voxel axes in nibabel order. Affines take voxel indices to mm in RAS+ world coordinates.
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Shaped
+
+from ossnet.errors import UserError
 
 Matrix = tuple[tuple[float, ...], ...]
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Start and stop along each axis."""
+
+GRID_TOLERANCE = 0.1
+"""Largest distance in voxels between corners of grids that count as one: above rounding in headers, below
+what matters."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,10 @@ class Geometry:
     affine: Matrix
     """The file's affine as readers see it (sform, else qform, else the header's voxel sizes)."""
     sform: Matrix | None
-    """None where the code is 0, as for `qform`."""
+    """The affine of the sform; None where its code is 0."""
     sform_code: int
     qform: Matrix | None
+    """The affine of the qform; None where its code is 0."""
     qform_code: int
     zooms: Spacing
     """Voxel sizes as the header states them, along the file's own axes."""
@@ -39,7 +48,7 @@ class Geometry:
     """The part that the working grid covers, in voxels along the file's own axes; None is all of it."""
 
     @property
-    def kept(self) -> tuple[slice, slice, slice]:
+    def crop_slices(self) -> tuple[slice, slice, slice]:
         """The box as an index into an array on the file's grid."""
         first, second, third = self.box or tuple((0, size) for size in self.shape)
         return slice(*first), slice(*second), slice(*third)
@@ -54,7 +63,7 @@ class Geometry:
     @property
     def kept_shape(self) -> Shape:
         """Voxels of the box along the file's own axes."""
-        first, second, third = (part.stop - part.start for part in self.kept)
+        first, second, third = (part.stop - part.start for part in self.crop_slices)
         return first, second, third
 
     @property
@@ -70,7 +79,7 @@ class Geometry:
         from nibabel.orientations import inv_ornt_aff
 
         move = np.eye(4)
-        move[:3, 3] = [part.start for part in self.kept]
+        move[:3, 3] = [part.start for part in self.crop_slices]
         return np.array(self.affine) @ move @ inv_ornt_aff(self.orientation, self.kept_shape)
 
     @property
@@ -94,7 +103,7 @@ class Geometry:
         return first, second, third
 
     def resampled_to(self, spacing: Spacing | None) -> "Geometry":
-        """The same file with a working grid of about this spacing in mm; None is the file's own spacing.
+        """A copy with a working grid of about this spacing in mm; None is the file's own spacing.
 
         The number of voxels is rounded, so the exact spacing is that of `spacing` afterwards.
         """
@@ -105,8 +114,8 @@ class Geometry:
         first, second, third = np.maximum(1, np.rint(sizes / np.array(spacing))).astype(int).tolist()
         return replace(self, working_shape=(first, second, third))
 
-    def around(self, box: Box, margin: float) -> "Geometry":
-        """The same file cut to a box and `margin` mm around it, as far as there are voxels; not resampled."""
+    def cropped_to(self, box: Box, margin: float) -> "Geometry":
+        """A copy cut to a box and `margin` mm around it, as far as there are voxels; not resampled."""
         sizes = np.linalg.norm(np.array(self.affine)[:3, :3], axis=0)
         first, second, third = (
             (max(start - ceil(margin / size), 0), min(stop + ceil(margin / size), length))
@@ -128,3 +137,39 @@ def from_canonical(array: Shaped[np.ndarray, "X Y Z"], geometry: Geometry) -> Sh
 
     ras = np.array([[0, 1], [1, 1], [2, 1]])
     return apply_orientation(array, ornt_transform(ras, geometry.orientation))
+
+
+def check_same_grid(found: Geometry, expected: Geometry, *, path: Path, other: str) -> None:
+    """Reject two files whose voxels are not at the same positions.
+
+    Args:
+        path: the file with the grid `found`.
+        other: what the other file is, for the message.
+
+    Raises:
+        UserError: shapes differ, or the affines put a corner more than `GRID_TOLERANCE` voxels apart.
+    """
+    if found.shape != expected.shape:
+        raise UserError(
+            path,
+            expected=f"the shape {expected.shape} of {other}",
+            found=str(found.shape),
+            remedy="resample it to that grid or remove the case",
+        )
+    apart = corner_distance(found, expected)
+    smallest = min(np.linalg.norm(np.array(expected.affine)[:3, :3], axis=0))
+    if apart > GRID_TOLERANCE * smallest:
+        raise UserError(
+            path,
+            expected=f"the grid of {other}",
+            found=f"its affine up to {apart:.3g} mm away",
+            remedy="resample it to that grid, or copy the header if only that is wrong",
+        )
+
+
+def corner_distance(found: Geometry, expected: Geometry) -> float:
+    """Largest distance in mm between the positions of the same corner voxel on two grids of one shape."""
+    ends = [(0, size - 1) for size in expected.shape]
+    corners = np.array([[*corner, 1] for corner in product(*ends)])
+    apart = corners @ (np.array(found.affine) - np.array(expected.affine)).T
+    return float(np.linalg.norm(apart[:, :3], axis=1).max())

@@ -1,11 +1,10 @@
-"""NIfTI files in and out; every way a file can disappoint ends in one line that names it.
+"""NIfTI files in and out; whatever is wrong with a file ends in one line that names it.
 
 Legend: C channels, X Y Z voxel axes in nibabel order.
 """
 
 import gzip
 import io
-import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from jaxtyping import Float32, Int32, Integer, Num, Shaped, UInt8
 
 from ossnet.data.imaging.geometry import Geometry, Matrix, from_canonical
 from ossnet.errors import UserError
+from ossnet.output.atomic_write import atomic_path
 
 SUFFIXES = (".nii.gz", ".nii")
 SLAB = 2 << 20
@@ -29,16 +29,18 @@ _BROKEN = (OSError, EOFError, ValueError, zlib.error)
 
 @dataclass(frozen=True)
 class NiftiFile:
-    """What the header says; reading it costs one block of the file."""
+    """What a file's header says; reading it costs one block of the file."""
 
     path: Path
     geometry: Geometry
     channels: int
     """1 for a 3-D file, the length of the fourth axis for a 4-D one."""
     dtype: np.dtype
-    """As stored, before the header's scaling."""
+    """Type of the stored numbers, before the header's scaling."""
     slope: float
+    """Factor from stored values to intensities."""
     intercept: float
+    """Added to the scaled values."""
     offset: int
     """Bytes before the first voxel, in the uncompressed stream."""
 
@@ -56,7 +58,7 @@ def stem(path: Path) -> str:
 
 
 def read_header(path: Path) -> NiftiFile:
-    """Read and judge the header.
+    """Read and check the header.
 
     Raises:
         UserError: no such file, not NIfTI, complex or color voxels, not 3-D or 4-D, an affine
@@ -67,31 +69,41 @@ def read_header(path: Path) -> NiftiFile:
     from nibabel.spatialimages import HeaderDataError
 
     if not path.is_file():
-        msg = f"{path}: file not found; put it there or remove the case"
-        raise UserError(msg)
+        raise UserError(
+            path, expected="a NIfTI file", found="no file", remedy="put it there or remove the case"
+        )
     try:
         image = cast(nibabel.Nifti1Image, nibabel.load(path))
         if not isinstance(image, nibabel.Nifti1Image):
-            msg = f"{type(image).__name__} instead"
-            raise ImageFileError(msg)
+            raise _not_nifti(path, f"{type(image).__name__} instead")
     except PermissionError as error:
-        msg = f"{path}: may not be read; give yourself permission to read it"
-        raise UserError(msg) from error
+        raise UserError(
+            path,
+            expected="a file that may be read",
+            found="no permission",
+            remedy="give yourself permission to read it",
+        ) from error
+    except UserError:
+        raise
     except (*_BROKEN, ImageFileError, HeaderDataError) as error:
-        found = f"{path.stat().st_size} bytes that are none ({_reason(error)})"
-        msg = f"{path}: expected a NIfTI file, found {found}; copy it again"
-        raise UserError(msg) from error
+        raise _not_nifti(path, _reason(error)) from error
     proxy: Any = image.dataobj
     dtype, shape = np.dtype(proxy.dtype), _trim(tuple(int(size) for size in proxy.shape))
     if dtype.kind not in "iuf":
         found = "complex" if dtype.kind == "c" else "color" if dtype.fields else str(dtype)
-        msg = f"{path}: expected one real number a voxel, found {found} voxels; convert it to a scalar image"
-        raise UserError(msg)
-    if len(shape) not in (3, 4) or min(shape) < 1:
-        msg = (
-            f"{path}: expected a 3-D image or a 4-D one of channels, found shape {shape}; split or convert it"
+        raise UserError(
+            path,
+            expected="one real number a voxel",
+            found=f"{found} voxels",
+            remedy="convert it to a scalar image",
         )
-        raise UserError(msg)
+    if len(shape) not in (3, 4) or min(shape) < 1:
+        raise UserError(
+            path,
+            expected="a 3-D image or a 4-D one of channels",
+            found=f"shape {shape}",
+            remedy="split or convert it",
+        )
     return NiftiFile(
         path=path,
         geometry=_geometry(path, image, shape),
@@ -125,7 +137,7 @@ def read_channels(file: NiftiFile) -> Iterator[Float32[np.ndarray, "X Y Z"]]:
     Raises:
         UserError: the file ends early or is damaged.
     """
-    x, y, z = file.geometry.kept
+    x, y, z = file.geometry.crop_slices
     for _, slabs in groupby(read_slabs(file), key=itemgetter(0)):
         channel = np.empty(file.geometry.canonical_shape, np.float32)
         grid = from_canonical(channel, file.geometry)
@@ -144,8 +156,12 @@ def read_labels(file: NiftiFile) -> Integer[np.ndarray, "X Y Z"]:
         UserError: the file ends early or is damaged, is 4-D, or holds values that are not whole numbers.
     """
     if file.channels != 1:
-        msg = f"{file.path}: expected a 3-D label, found {file.channels} channels; merge them into one"
-        raise UserError(msg)
+        raise UserError(
+            file.path,
+            expected="a 3-D label",
+            found=f"{file.channels} channels",
+            remedy="merge them into one",
+        )
     whole = file.dtype.kind != "f" and not file.scaled
     geometry = replace(file.geometry, box=None)
     labels = np.empty(geometry.canonical_shape, file.dtype.newbyteorder("=") if whole else np.int32)
@@ -157,7 +173,7 @@ def read_labels(file: NiftiFile) -> Integer[np.ndarray, "X Y Z"]:
 
 
 def write_nifti(path: Path, array: Num[np.ndarray, "X Y Z"], geometry: Geometry) -> None:
-    """Write an array on the file's own grid with the header it came with; aside first, then renamed.
+    """Write an array atomically on the file's own grid, with the header it came with.
 
     Raises:
         ValueError: the array does not have the shape of the geometry.
@@ -177,17 +193,43 @@ def write_nifti(path: Path, array: Num[np.ndarray, "X Y Z"], geometry: Geometry)
     if geometry.sform is not None:
         header.set_sform(np.array(geometry.sform), geometry.sform_code)
     image = nibabel.Nifti1Image(array, header.get_best_affine(), header)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
-    try:
+    with atomic_path(path) as aside:
         nibabel.save(image, aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+
+
+def check_finite(channel: Float32[np.ndarray, "X Y Z"], *, path: Path) -> Float32[np.ndarray, "X Y Z"]:
+    """The channel itself, unless it has NaN or infinite voxels.
+
+    Raises:
+        UserError: with their number.
+    """
+    count = sum(slab.size - int(np.isfinite(slab).sum()) for slab in channel)
+    if count:
+        raise not_finite(count, path)
+    return channel
+
+
+def not_finite(count: int, path: Path) -> UserError:
+    """The error for a file with so many NaN or infinite voxels."""
+    return UserError(
+        path,
+        expected="finite voxels",
+        found=f"{count} that are NaN or infinite",
+        remedy="replace them or remove the case",
+    )
+
+
+def _not_nifti(path: Path, reason: str) -> UserError:
+    return UserError(
+        path,
+        expected="a NIfTI file",
+        found=f"{path.stat().st_size} bytes that are none ({reason})",
+        remedy="copy it again",
+    )
 
 
 def _read_stored(file: NiftiFile) -> Iterator[tuple[int, int, Shaped[np.ndarray, "X Y Z"]]]:
-    """As `read_slabs`, not scaled; a compressed stream is read to its end, so that its checksum counts."""
+    """Stored numbers, otherwise as `read_slabs`; a compressed stream is read to its end for its checksum."""
     x, y, z = file.geometry.shape
     plane, planes = x * y * file.dtype.itemsize, max(1, SLAB // (x * y))
     expected = plane * z * file.channels
@@ -208,11 +250,12 @@ def _read_stored(file: NiftiFile) -> Iterator[tuple[int, int, Shaped[np.ndarray,
             return
     except _BROKEN as error:
         reason = _reason(error)
-    msg = (
-        f"{file.path}: expected {expected} bytes of voxels, found {filled} readable ones ({reason}); "
-        "the file is truncated or damaged, copy it again"
+    raise UserError(
+        file.path,
+        expected=f"{expected} bytes of voxels",
+        found=f"{filled} readable ones ({reason})",
+        remedy="copy the file again, it is truncated or damaged",
     )
-    raise UserError(msg)
 
 
 def _fill(stream: io.BufferedIOBase, buffer: UInt8[np.ndarray, " N"]) -> int:
@@ -229,8 +272,12 @@ def _whole_numbers(values: Shaped[np.ndarray, "X Y Z"], path: Path) -> Int32[np.
         labels[...] = np.rint(values)
     far = ~(np.abs(values - labels) <= 1e-3)  # catches NaN too; scaling leaves rounding errors
     if far.any():
-        msg = f"{path}: expected whole label values, found {values[far][0]:g}; round them or mend the export"
-        raise UserError(msg)
+        raise UserError(
+            path,
+            expected="whole label values",
+            found=f"{values[far][0]:g}",
+            remedy="round them or fix the export",
+        )
     return labels
 
 
@@ -254,15 +301,19 @@ def _trim(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> Geometry:
     header, affine = image.header, np.asarray(image.affine, np.float64)
     if not np.isfinite(affine).all() or _is_flat(affine):
-        rows = affine[:3].tolist()
-        msg = f"{path}: expected an affine that can be inverted, found {rows}; set sform and qform anew"
-        raise UserError(msg)
+        raise UserError(
+            path,
+            expected="an affine that can be inverted",
+            found=str(affine[:3].tolist()),
+            remedy="set sform and qform anew",
+        )
     sform, sform_code = header.get_sform(coded=True)
     try:
         qform, qform_code = header.get_qform(coded=True)
     except ValueError as error:
-        msg = f"{path}: expected a rotation as qform, found none ({_reason(error)}); set it anew"
-        raise UserError(msg) from error
+        raise UserError(
+            path, expected="a rotation as qform", found=f"none ({_reason(error)})", remedy="set it anew"
+        ) from error
     first, second, third = (float(size) for size in header.get_zooms()[:3])
     space, time = header.get_xyzt_units()
     geometry = Geometry(

@@ -89,18 +89,18 @@ def _moments(slabs: Slabs) -> tuple[float, float]:
     return float(mean), float(np.sqrt(squares / (count - 1))) if count > 1 else 0.0
 
 
-def _quantiles(slabs: Slabs, shares: Sequence[float]) -> list[float]:
+def _quantiles(slabs: Slabs, fractions: Sequence[float]) -> list[float]:
     """Exact order statistics in two counts: of the values' upper 16 bits, then of the lower ones."""
     upper = np.zeros(1 << 16, np.int64)
     for slab in slabs():
         upper += np.bincount(_sortable(slab) >> 16, minlength=1 << 16)
     count = int(upper.sum())
     if not count:
-        return [0.0 for _ in shares]
-    ranks = [int(share * (count - 1)) for share in shares]
+        return [0.0 for _ in fractions]
+    ranks = [int(fraction * (count - 1)) for fraction in fractions]
     ends = upper.cumsum()
-    homes = [int(np.searchsorted(ends, rank, side="right")) for rank in ranks]
-    lower = {home: np.zeros(1 << 16, np.int64) for home in homes}
+    bins = [int(np.searchsorted(ends, rank, side="right")) for rank in ranks]
+    lower = {home: np.zeros(1 << 16, np.int64) for home in bins}
     for slab in slabs():
         keys = _sortable(slab)
         for home, counts in lower.items():
@@ -108,7 +108,7 @@ def _quantiles(slabs: Slabs, shares: Sequence[float]) -> list[float]:
     found = [
         home << 16
         | int(np.searchsorted(lower[home].cumsum(), rank - (ends[home] - upper[home]), side="right"))
-        for home, rank in zip(homes, ranks, strict=True)
+        for home, rank in zip(bins, ranks, strict=True)
     ]
     return _from_sortable(np.array(found, np.uint32)).astype(float).tolist()
 

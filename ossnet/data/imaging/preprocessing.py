@@ -12,9 +12,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, UInt8
 
-from ossnet.data.imaging.checks import check_finite, check_same_grid
-from ossnet.data.imaging.geometry import Geometry, from_canonical, to_canonical
-from ossnet.data.imaging.nifti import NiftiFile, read_channels, read_header, read_labels, read_slabs
+from ossnet.data.imaging.geometry import Geometry, check_same_grid, from_canonical, to_canonical
+from ossnet.data.imaging.nifti import (
+    NiftiFile,
+    check_finite,
+    read_channels,
+    read_header,
+    read_labels,
+    read_slabs,
+)
 from ossnet.data.imaging.normalization import foreground, normalize
 from ossnet.data.imaging.resampling import coarse_axis, interpolate, interpolate_labels, keep_zeros
 from ossnet.data.labels.task import Normalization, Task
@@ -38,7 +44,7 @@ def preprocess(images: Sequence[Path], task: Task) -> Scan:
     Raises:
         UserError: a file is missing, broken, of another grid or of other channels than the task's.
     """
-    files = on_working_grid(read_headers(images, len(task.modalities)), task)
+    files = on_working_grid(on_one_grid([read_header(path) for path in images], len(task.modalities)), task)
     geometry = files[0].geometry
     image = np.empty((len(task.modalities), *geometry.working_shape), np.float32)
     for target, channel, kind in zip(image, load_channels(files, task), task.normalizations, strict=True):
@@ -48,7 +54,7 @@ def preprocess(images: Sequence[Path], task: Task) -> Scan:
 
 
 def preprocess_label(label: Path, task: Task, *, like: Geometry | None = None) -> UInt8[np.ndarray, "X Y Z"]:
-    """Class indices of a label file in RAS and at the task's spacing.
+    """Label indices of a file in RAS and at the task's spacing.
 
     Args:
         like: the image's geometry, where the label must lie on the same grid.
@@ -57,14 +63,19 @@ def preprocess_label(label: Path, task: Task, *, like: Geometry | None = None) -
         UserError: the file is missing, broken, of another grid, holds values outside the task's labels, or
             has some where the image is cut off.
     """
-    file = read_header(label)
+    return read_label(read_header(label), task, like=like)
+
+
+def read_label(file: NiftiFile, task: Task, *, like: Geometry | None = None) -> UInt8[np.ndarray, "X Y Z"]:
+    """Label indices of a file whose header is known; otherwise as `preprocess_label`."""
+    path = file.path
     if like is not None:
-        check_same_grid(file.geometry, like, path=label, other="its image")
+        check_same_grid(file.geometry, like, path=path, other="its image")
         file = replace(file, geometry=like)  # one grid, whatever the headers' rounding
-    classes = encode_label(read_labels(file), task, path=label)
+    classes = encode_label(read_labels(file), task, path=path)
     geometry = file.geometry
     if geometry.box is not None:
-        classes = _cut(classes, geometry, label)
+        classes = _crop_label(classes, geometry, path)
     shape = geometry.resampled_to(task.spacing).working_shape
     return interpolate_labels(classes, shape, coarse=working_coarse_axis(geometry, task))
 
@@ -80,12 +91,11 @@ def encode_label(
     try:
         return task.encode(values)
     except UserError as error:
-        msg = f"{path}: {error}; correct the label or declare the value"
-        raise UserError(msg) from error
+        raise UserError(path, expected=error.expected, found=error.found, remedy=error.remedy) from error
 
 
 def on_working_grid(files: Sequence[NiftiFile], task: Task) -> list[NiftiFile]:
-    """The same files with the working grid that the task asks for; to crop, their voxels are read."""
+    """The files with the working grid that the task describes; to crop, their voxels are read."""
     geometry = files[0].geometry
     if task.crop is not None:
         kinds = iter(task.normalizations)
@@ -111,7 +121,7 @@ def crop_geometry(
     if not seen[0].any():
         return geometry
     x, y, z = ((int(np.flatnonzero(axis)[0]), int(np.flatnonzero(axis)[-1]) + 1) for axis in seen)
-    return geometry.around((x, y, z), margin)
+    return geometry.cropped_to((x, y, z), margin)
 
 
 def load_channels(files: Sequence[NiftiFile], task: Task) -> Iterator[Float32[np.ndarray, "X Y Z"]]:
@@ -143,20 +153,21 @@ def working_coarse_axis(geometry: Geometry, task: Task) -> int | None:
     return coarse_axis(task.spacing) if own is None and task.spacing is not None else own
 
 
-def read_headers(images: Sequence[Path], modalities: int) -> list[NiftiFile]:
-    """Headers of a case's image files, which together have this many channels on one grid.
+def on_one_grid(files: Sequence[NiftiFile], modalities: int) -> list[NiftiFile]:
+    """A case's image files with the geometry of the first; together they have this many channels on one grid.
 
     Raises:
-        UserError: as `preprocess`, as far as headers tell.
+        UserError: other channels, or files whose grids differ.
     """
-    files = [read_header(path) for path in images]
     channels = sum(file.channels for file in files)
     if channels != modalities or (len(files) > 1 and len(files) != modalities):
-        found = ", ".join(f"{file.channels} in {file.path.name}" for file in files)
-        msg = (
-            f"{images[0]}: expected {modalities} modalities, found {channels} ({found}); give one a modality"
+        counts = ", ".join(f"{file.channels} in {file.path.name}" for file in files)
+        raise UserError(
+            files[0].path,
+            expected=f"{modalities} modalities",
+            found=f"{channels} ({counts})",
+            remedy="give one a modality",
         )
-        raise UserError(msg)
     geometry = files[0].geometry
     for file in files[1:]:
         check_same_grid(file.geometry, geometry, path=file.path, other=files[0].path.name)
@@ -173,14 +184,18 @@ def _foregrounds(
                 yield first, foreground(slab, kind)
 
 
-def _cut(classes: UInt8[np.ndarray, "X Y Z"], geometry: Geometry, path: Path) -> UInt8[np.ndarray, "x y z"]:
+def _crop_label(
+    classes: UInt8[np.ndarray, "X Y Z"], geometry: Geometry, path: Path
+) -> UInt8[np.ndarray, "x y z"]:
     """The part of a whole label that the geometry keeps, which must be all that is labeled."""
-    kept = to_canonical(from_canonical(classes, replace(geometry, box=None))[geometry.kept], geometry)
-    lost = int(np.count_nonzero(classes)) - int(np.count_nonzero(kept))
+    whole = from_canonical(classes, replace(geometry, box=None))
+    cropped = to_canonical(whole[geometry.crop_slices], geometry)
+    lost = int(np.count_nonzero(classes)) - int(np.count_nonzero(cropped))
     if lost:
-        msg = (
-            f"{path}: expected labels within the image's foreground, found {lost} voxels beyond the margin; "
-            "give a larger --crop, or leave it out"
+        raise UserError(
+            path,
+            expected="labels within the image's foreground",
+            found=f"{lost} voxels beyond the margin",
+            remedy="give a larger --crop, or leave it out",
         )
-        raise UserError(msg)
-    return np.ascontiguousarray(kept)
+    return np.ascontiguousarray(cropped)

@@ -1,37 +1,17 @@
-"""What a network decides of a voxel as one number, its code, whether its classes overlap or not.
+"""From labels to the codes of `ossnet.data.labels.scheme` and back, where the classes are regions.
 
-Of classes that exclude one another the code is the class index, 0 for the background. Of regions that may
-overlap, region k is bit k, so that eight of them fit into a byte and whatever handles class indices (borders,
-grids, files) handles regions too.
-
-Legend: K classes, L labels and the background, O codes.
+Legend: L labels and the background, O codes.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from ossnet.data.labels.scheme import ClassScheme
 
-MOST_REGIONS = 8
-
-Voxels = TypeVar("Voxels", np.ndarray, "Tensor")
 Regions = Mapping[str, Sequence[str]]
 """Names of the labels that each region is made of."""
-
-
-def in_class(codes: Voxels, index: int, *, overlapping: bool) -> Voxels:
-    """Whether each code lies in the class of this index, counted from 0 (without the background)."""
-    return (codes & (1 << index)) != 0 if overlapping else codes == index + 1
-
-
-def members(classes: int, *, overlapping: bool) -> Bool[np.ndarray, "O K"]:
-    """Every code there is, and the classes it lies in."""
-    codes = np.arange(2**classes if overlapping else classes + 1)
-    return np.stack([in_class(codes, index, overlapping=overlapping) for index in range(classes)], axis=1)
 
 
 def label_codes(labels: Sequence[str], regions: Regions) -> UInt8[np.ndarray, " L"]:
@@ -56,8 +36,8 @@ def is_nested(regions: Regions) -> bool:
 
 
 def last_written(regions: Regions) -> UInt8[np.ndarray, " O"]:
-    """Of every code the region that is written last, counted from 1; 0 for the background."""
-    inside = members(len(regions), overlapping=True)
+    """The region that is written last for every code, counted from 1; 0 for the background."""
+    inside = ClassScheme(len(regions), overlapping=True).membership
     last = np.zeros(len(inside), np.uint8)
     for index in writing_order(regions):
         last[inside[:, index]] = index + 1
@@ -65,7 +45,7 @@ def last_written(regions: Regions) -> UInt8[np.ndarray, " O"]:
 
 
 def written_labels(labels: Sequence[str], regions: Regions) -> UInt8[np.ndarray, " O"]:
-    """Of every code the label it is exported as, counted from 1; 0 for the background.
+    """The label that every code is exported as, counted from 1; 0 for the background.
 
     It is the label that lies in exactly these regions, the first one if there are several. A network may also
     decide what no label means (the core of a tumour outside the tumour): then the regions are written from
@@ -74,8 +54,8 @@ def written_labels(labels: Sequence[str], regions: Regions) -> UInt8[np.ndarray,
     order = writing_order(regions)
     names = list(regions.values())
     own = {}
-    for place, index in enumerate(order):
-        later = {label for other in order[place + 1 :] for label in names[other]}
+    for position, index in enumerate(order):
+        later = {label for other in order[position + 1 :] for label in names[other]}
         mine = [label for label in labels if label in names[index]]
         left = [label for label in mine if label not in later]
         own[index + 1] = 1 + labels.index((left or mine)[0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ossnet.config_tree import did_you_mean
-from ossnet.data.labels.codes import MOST_REGIONS
+from ossnet.data.labels.scheme import MAX_REGIONS
 from ossnet.data.labels.task import BACKGROUND, BACKGROUND_NAME
 from ossnet.errors import UserError
 
@@ -14,7 +14,6 @@ Preset = Literal["labels", "foreground", "whole-tumour", "liver", "brats-regions
 Labels = Mapping[str, int]
 Regions = dict[str, tuple[str, ...]]
 
-_OWN = 'choose regions yourself, as in --regions "core=1,4" "all=1,2,4"'
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TUMOUR = re.compile(r"(liver[-_ ]?)?(tumou?r|cancer|lesion)s?")
 _BRATS_VALUES = {1: "core", 2: "edema", 4: "enhancing"}
@@ -28,10 +27,10 @@ class LabelMapping:
     labels: dict[str, int]
     """Name and the value that stands for it, by rising value."""
     merged: dict[str, tuple[int, ...]]
-    """Further values by label, or by `background`."""
+    """Further values that mean a label, or `background`."""
 
 
-def label_table(declared: Sequence[str], labels: Labels) -> LabelMapping:
+def map_labels(declared: Sequence[str], labels: Labels) -> LabelMapping:
     """A source's labels with the user's changes, each `NAME=VALUE[,VALUE...]`.
 
     A name takes its values from whatever had them, so that labels can be renamed (`core=1`), merged
@@ -39,24 +38,26 @@ def label_table(declared: Sequence[str], labels: Labels) -> LabelMapping:
     value is the one that predictions are written with. Values may be given by the name that they had.
 
     Raises:
-        UserError: what is no such text, or an unknown name (names the nearest).
+        UserError: a text of another form, or an unknown name (names the nearest).
     """
+    where = f"--labels {' '.join(declared)}"
     values: dict[str, tuple[int, ...]] = {name: (value,) for name, value in labels.items()}
     changes = {
-        name: tuple(_value(part, labels, f"labels {text!r}") for part in parts)
+        name: tuple(_value(part, labels, f"--labels {text}") for part in parts)
         for text, name, parts in _parse(declared, "labels", "enhancing=4,3")
     }
     taken = {value for members in changes.values() for value in members}
     if sum(map(len, changes.values())) > len(taken):
-        msg = (
-            f"labels {' '.join(declared)!r}: expected each value once, found one twice; give it to one label"
-        )
-        raise UserError(msg)
+        raise UserError(where, expected="each value once", found="one twice", remedy="give it to one label")
     left = {name: tuple(value for value in has if value not in taken) for name, has in values.items()}
     background = tuple(value for value in changes.pop(BACKGROUND_NAME, ()) if value != BACKGROUND)
     if BACKGROUND in {value for members in changes.values() for value in members}:
-        msg = f"labels {' '.join(declared)!r}: expected 0 to stay the background, found it in a label"
-        raise UserError(msg)
+        raise UserError(
+            where,
+            expected="0 to stay the background",
+            found="it in a label",
+            remedy="remove it from the label",
+        )
     named = {name: has for name, has in (left | changes).items() if has}
     named = dict(sorted(named.items(), key=lambda each: each[1][0]))
     merged = {name: has[1:] for name, has in named.items() if len(has) > 1}
@@ -73,8 +74,12 @@ def choose_regions(target: Preset, own: Sequence[str], labels: Labels) -> Region
         UserError: both, an unknown label (names the nearest), or labels that a preset cannot tell apart.
     """
     if own and target != "labels":
-        msg = f"regions {' '.join(own)!r}: expected no target beside them, found {target}; leave one out"
-        raise UserError(msg)
+        raise UserError(
+            f"--regions {' '.join(own)}",
+            expected="no target in addition",
+            found=target,
+            remedy="leave one out",
+        )
     if own:
         return _own_regions(own, labels)
     makers: dict[str, Callable[[Labels], Regions]] = {
@@ -89,11 +94,15 @@ def choose_regions(target: Preset, own: Sequence[str], labels: Labels) -> Region
 def _own_regions(texts: Sequence[str], labels: Labels) -> Regions:
     regions: Regions = {}
     for text, name, parts in _parse(texts, "regions", "core=1,4"):
-        chosen = {_label(part, labels, f"regions {text!r}") for part in parts}
+        chosen = {_label(part, labels, f"--regions {text}") for part in parts}
         regions[name] = tuple(label for label in labels if label in chosen)
-    if len(regions) > MOST_REGIONS:
-        msg = f"regions: expected at most {MOST_REGIONS}, found {len(regions)}; leave some out"
-        raise UserError(msg)
+    if len(regions) > MAX_REGIONS:
+        raise UserError(
+            "--regions",
+            expected=f"at most {MAX_REGIONS}",
+            found=str(len(regions)),
+            remedy="leave some out",
+        )
     return regions
 
 
@@ -104,11 +113,16 @@ def _parse(texts: Sequence[str], option: str, example: str) -> list[tuple[str, s
         name, mark, members = text.partition("=")
         name, parts = name.strip(), [part.strip() for part in members.split(",")]
         if not mark or not _NAME.fullmatch(name) or not all(parts):
-            msg = f"{option} {text!r}: expected a name, = and what it is made of, as in {example}"
-            raise UserError(msg)
+            raise UserError(
+                f"--{option} {text}",
+                expected=f"a name, = and what it is made of, as in {example}",
+                found=repr(text),
+                remedy="correct it",
+            )
         if name in names:
-            msg = f"{option} {text!r}: expected each name once, found {name} twice; join the two"
-            raise UserError(msg)
+            raise UserError(
+                f"--{option} {text}", expected="each name once", found=f"{name} twice", remedy="join the two"
+            )
         names.add(name)
         parsed.append((text, name, parts))
     return parsed
@@ -125,10 +139,13 @@ def _label(part: str, labels: Labels, where: str) -> str:
         return part if part in labels else by_value[part]
     if re.fullmatch(r"-?\d+", part):
         near = min(labels, key=lambda name: abs(labels[name] - int(part)))
-        msg = f"{where}: unknown label {part}: did you mean {labels[near]} ({near})?"
-        raise UserError(msg)
-    msg = f"{where}: {did_you_mean('label', part, labels)}"
-    raise UserError(msg)
+        raise UserError(
+            where,
+            expected=f"one of the labels {_listed(labels)}",
+            found=part,
+            remedy=f"did you mean {labels[near]} ({near})?",
+        )
+    raise UserError(f"{where}: {did_you_mean('label', part, labels)}")
 
 
 def _brats(labels: Labels) -> Regions:
@@ -137,11 +154,9 @@ def _brats(labels: Labels) -> Regions:
     if set(labels.values()) == set(_BRATS_VALUES) and not any(roles.values()):
         roles = {name: _BRATS_VALUES[value] for name, value in labels.items()}
     if set(roles.values()) != {"edema", "core", "enhancing"}:
-        msg = (
-            "target brats-regions: expected labels named edema, necrosis or non-enhancing, and enhancing, "
-            f"found {_told(labels)}; name them by --labels or {_OWN}"
+        raise _wrong_labels(
+            "brats-regions", "labels named edema, necrosis or non-enhancing, and enhancing", labels
         )
-        raise UserError(msg)
     return {
         "WT": tuple(labels),
         "TC": tuple(name for name, role in roles.items() if role != "edema"),
@@ -165,24 +180,25 @@ def _liver(labels: Labels) -> Regions:
     tumours = [name for name in labels if _TUMOUR.fullmatch(name.lower())]
     liver = tuple(name for name in labels if name.lower() == "liver" or name in tumours)
     if len(liver) == len(tumours):
-        msg = (
-            f"target liver: expected a label named liver, found {_told(labels)}; "
-            f"name it by --labels or {_OWN}"
-        )
-        raise UserError(msg)
+        raise _wrong_labels("liver", "a label named liver", labels)
     return {"liver": liver}
 
 
 def _liver_and_tumour(labels: Labels) -> Regions:
     tumours = tuple(name for name in labels if _TUMOUR.fullmatch(name.lower()))
     if not tumours:
-        msg = (
-            f"target liver-and-tumour: expected a label named tumour, cancer or lesion, "
-            f"found {_told(labels)}; name it by --labels or {_OWN}"
-        )
-        raise UserError(msg)
+        raise _wrong_labels("liver-and-tumour", "a label named tumour, cancer or lesion", labels)
     return _liver(labels) | {"tumour": tumours}
 
 
-def _told(labels: Labels) -> str:
+def _wrong_labels(target: Preset, expected: str, labels: Labels) -> UserError:
+    return UserError(
+        f"--target {target}",
+        expected=expected,
+        found=_listed(labels),
+        remedy='name them by --labels, or choose regions yourself, as in --regions "core=1,4" "all=1,2,4"',
+    )
+
+
+def _listed(labels: Labels) -> str:
     return ", ".join(f"{name} ({value})" for name, value in labels.items())

@@ -1,5 +1,4 @@
-"""What a network is asked to do: from which modalities to which labels or regions, on scans brought to which
-state.
+"""What a network is to do: from which modalities to which labels or regions, on scans brought to which state.
 
 Legend: X Y Z voxel axes in nibabel order.
 """
@@ -12,7 +11,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from ossnet.config_tree import from_dict, to_dict
-from ossnet.data.labels.codes import MOST_REGIONS, is_nested, label_codes, last_written, written_labels
+from ossnet.data.labels.codes import is_nested, label_codes, last_written, written_labels
+from ossnet.data.labels.scheme import MAX_REGIONS, ClassScheme
 from ossnet.errors import UserError
 
 Normalization = Literal["zscore", "zscore-foreground", "ct"]
@@ -24,41 +24,52 @@ BACKGROUND_NAME = "background"
 
 @dataclass(frozen=True)
 class Task:
-    """The contract between a store, a checkpoint and the scans predicted later; kept beside each of them."""
+    """The contract between a store, a checkpoint and the scans predicted later; stored with each of them."""
 
     modalities: tuple[str, ...]
     """One name a channel, in channel order."""
     labels: dict[str, int]
     """Name and voxel value of each foreground label, in order: a store's label k is the k-th, from 1."""
     normalization: Normalization | tuple[Normalization, ...] = "zscore-foreground"
-    """One for all channels, or one a channel."""
+    """How intensities are normalized: one for all channels, or one a channel."""
     spacing: tuple[float, float, float] | None = None
     """Voxel size in mm along R, A and S to resample to; None keeps each scan's own."""
     interpolation: Interpolation = "linear"
-    """Of images where they are resampled."""
+    """How images are resampled, where they are."""
     crop: float | None = None
     """Margin in mm around the box of a scan's foreground, beyond which it is cut off; None keeps all."""
     target: Target = "labels"
     """`foreground` merges every label above 0 into one class (the paper's binary tasks)."""
     merged: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Further voxel values in files, by the label (or `background`) that they are read as."""
+    """Further voxel values in files that are read as a label, or as `background`."""
     regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Labels of each region. Regions may overlap; where there are some, they are what is learnt."""
+    """Labels of each region. Regions may overlap; where there are some, they are what is trained."""
 
     def __post_init__(self) -> None:
-        """Refuse regions that cannot be learnt, naming them."""
-        if len(self.regions) > MOST_REGIONS:
-            msg = f"regions: expected at most {MOST_REGIONS}, found {len(self.regions)}"
-            raise ValueError(msg)
+        """Reject regions that cannot be trained.
+
+        Raises:
+            UserError: too many regions, or one of no or unknown labels.
+        """
+        if len(self.regions) > MAX_REGIONS:
+            raise UserError(
+                "regions",
+                expected=f"at most {MAX_REGIONS}",
+                found=str(len(self.regions)),
+                remedy="leave some out",
+            )
         for name, members in self.regions.items():
             if not members or not set(members) <= set(self.labels):
-                known, found = ", ".join(self.labels), ", ".join(members) or "none"
-                msg = f"regions.{name}: expected labels among {known}, found {found}"
-                raise ValueError(msg)
+                raise UserError(
+                    f"regions.{name}",
+                    expected=f"labels among {', '.join(self.labels)}",
+                    found=", ".join(members) or "none",
+                    remedy="choose among them",
+                )
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What is learnt, in class order: the regions, or else the labels."""
+        """What is trained, in class order: the regions, or else the labels."""
         return tuple(self.regions or self.labels)
 
     @property
@@ -72,13 +83,18 @@ class Task:
         return len(self.regions) > 1
 
     @property
+    def scheme(self) -> ClassScheme:
+        """What a network for this task decides."""
+        return ClassScheme(self.classes, overlapping=self.overlapping, names=self.class_names)
+
+    @property
     def nested(self) -> bool:
         """Whether one label map can show everything that may be decided."""
         return is_nested(self.regions)
 
     @property
     def normalizations(self) -> tuple[Normalization, ...]:
-        """One a channel."""
+        """How each channel is normalized."""
         if isinstance(self.normalization, tuple):
             return self.normalization
         return (self.normalization,) * len(self.modalities)
@@ -97,30 +113,34 @@ class Task:
         known, meaning = self._known()
         order = np.argsort(known)
         indices = np.empty(values.shape, np.uint8)
-        strange: set[int] = set()
+        unknown: set[int] = set()
         for target, slab in zip(
             indices, values, strict=True
         ):  # slab by slab, as the search needs 8 bytes a voxel
             slots = order[np.minimum(np.searchsorted(known, slab, sorter=order), known.size - 1)]
             target[...] = meaning[slots]
-            strange.update(slab[known[slots] != slab].tolist())
-        if strange:
-            msg = f"expected label values {sorted(known.tolist())}, found {_listed(strange)} too"
-            raise UserError(msg)
+            unknown.update(slab[known[slots] != slab].tolist())
+        if unknown:
+            raise UserError(
+                "label",
+                expected=f"label values {sorted(known.tolist())}",
+                found=f"{_listed(unknown)} too",
+                remedy="correct the label or declare the value",
+            )
         return indices
 
     def codes(self, indices: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-        """What should be decided where these label indices are (`ossnet.data.labels.codes`)."""
+        """The codes (`ossnet.data.labels.scheme`) of what is correct where these label indices are."""
         return label_codes(list(self.labels), self.regions)[indices] if self.regions else indices
 
     def decode(self, codes: UInt8[np.ndarray, "X Y Z"]) -> Integer[np.ndarray, "X Y Z"]:
-        """What was decided as voxel values of the labels (uint8 where they fit, else int16)."""
+        """Voxel values of the labels (uint8 where they fit, else int16) that show codes best."""
         values = np.array([BACKGROUND, *self.labels.values()])
         values = values.astype(np.uint8 if values.max() < 256 else np.int16)
         return values[written_labels(list(self.labels), self.regions)[codes] if self.regions else codes]
 
     def display_class(self, codes: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-        """The one class to draw of each code, counted from 1: of regions the innermost."""
+        """The one class to draw for each code, counted from 1; of several regions the innermost."""
         return last_written(self.regions)[codes] if self.regions else codes
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A CSV table of cases: `case`, a column a modality, `label` and, where patients have several cases, `group`.
 
-Paths are relative to the table. A file `labels.json` beside it, such as `{"liver": 1, "tumour": 2}`, declares
-the labels. Without it the values are those that more than a tenth of the label files hold, so that a fault in
-one of many declares no class.
+Paths are relative to the table. A file `labels.json` in the same folder, such as `{"liver": 1, "tumour": 2}`,
+declares the labels. Without it the values are those that more than a tenth of the label files hold, so
+that a fault in one of many declares no class.
 """
 
 import csv
@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from ossnet.data.imaging.nifti import SUFFIXES, read_header, read_labels
-from ossnet.data.layouts.dataset_json import label_name, modality_name, read_json, short
+from ossnet.data.layouts.dataset_json import label_name, read_json, short
+from ossnet.data.layouts.modalities import modality_name
 from ossnet.data.layouts.source import Case, Source, list_visible
 from ossnet.errors import UserError
 
 LABELS = "labels.json"
-_OWN = ("case", "label", "group")
-_MOST = 255  # labels that a store can hold
-_COMMON = 10  # a value counts where more than one label file in ten holds it
+_OWN_COLUMNS = ("case", "label", "group")
+_MAX_LABELS = 255  # labels that a store can hold
+_RARE = 10  # a value counts where more than one label file in ten holds it
 
 
 @dataclass(frozen=True)
@@ -36,33 +37,38 @@ class _Table:
     @property
     def modalities(self) -> list[str]:
         """Columns of NIfTI files; others (age, site) are passed over."""
-        places = [place for place, name in enumerate(self.columns) if name.lower() not in _OWN]
+        others = [index for index, name in enumerate(self.columns) if name.lower() not in _OWN_COLUMNS]
         return [
-            self.columns[place]
-            for place in places
-            if any(row[place].endswith(SUFFIXES) for row in self.rows if place < len(row))
+            self.columns[index]
+            for index in others
+            if any(row[index].endswith(SUFFIXES) for row in self.rows if index < len(row))
         ]
 
 
-def read_manifest(path: Path) -> Source:
+def read_case_table(path: Path) -> Source:
     """Read a CSV file, or the one in a folder that has a column `case` and a column of NIfTI files."""
     table = _read(path) if path.is_file() else _find(path)
     if "case" not in map(str.lower, table.columns) or not table.modalities:
         found = ", ".join(table.columns) or "none"
-        msg = (
-            f"{table.file}: expected the columns case, label and one a modality with NIfTI files, "
-            f"found {found}; add them"
+        raise UserError(
+            table.file,
+            expected="the columns case, label and one a modality with NIfTI files",
+            found=found,
+            remedy="add them",
         )
-        raise UserError(msg)
     cases: dict[str, Case] = {}
-    unmatched: dict[str, str] = {}
+    unmatched: dict[str, UserError] = {}
     for number, row in enumerate(table.rows, start=1):
-        case, problem = _case(table, row)
-        name = case.id or f"row {number}"
-        if problem is None and name in cases:
-            name, problem = f"{name} (again)", f"case {name} is there twice; keep one of the rows"
-        if problem is not None:
-            unmatched[name] = f"{table.file}: row {number}: {problem}"
+        where = f"{table.file}: row {number}"
+        case = _case(table, row)
+        name, error = case.id or f"row {number}", _row_error(where, table, row)
+        if error is None and name in cases:
+            error = UserError(
+                where, expected=f"case {name} once", found="it twice", remedy="keep one of the rows"
+            )
+            name = f"{name} (again)"
+        if error is not None:
+            unmatched[name] = error
         else:
             cases[name] = case
     return Source(
@@ -75,8 +81,8 @@ def read_manifest(path: Path) -> Source:
     )
 
 
-def is_manifest(path: Path) -> bool:
-    """Whether a folder holds such a table."""
+def is_case_table(path: Path) -> bool:
+    """Whether a folder holds a table of cases."""
     return bool(_tables(path))
 
 
@@ -84,10 +90,12 @@ def _find(path: Path) -> _Table:
     tables = _tables(path)
     if len(tables) != 1:
         found = ", ".join(table.file.name for table in tables) or "none"
-        msg = (
-            f"{path}: expected one CSV table with a column case and NIfTI files, found {found}; name the file"
+        raise UserError(
+            path,
+            expected="one CSV table with a column case and NIfTI files",
+            found=found,
+            remedy="name the file",
         )
-        raise UserError(msg)
     return tables[0]
 
 
@@ -100,33 +108,55 @@ def _read(file: Path) -> _Table:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"{file}: expected a CSV table in UTF-8, found something else ({error}); export it again"
-        raise UserError(msg) from error
+        raise UserError(
+            file,
+            expected="a CSV table in UTF-8",
+            found=f"something else ({error})",
+            remedy="export it again",
+        ) from error
     mark = max(",;\t", key=lines[0].count) if lines else ","  # spreadsheets write what their country uses
     cells = [tuple(cell.strip() for cell in row) for row in csv.reader(lines, delimiter=mark)]
     columns, *rows = [row for row in cells if any(row)] or [()]
     return _Table(file, columns, tuple(rows))
 
 
-def _case(table: _Table, row: Sequence[str]) -> tuple[Case, str | None]:
-    """A row's case, and what is wrong with the row."""
-    cells = dict(zip(table.columns, [*row, *[""] * len(table.columns)], strict=False))
-    own = {name.lower(): cell for name, cell in cells.items() if name.lower() in _OWN}
+def _cells(table: _Table, row: Sequence[str]) -> dict[str, str]:
+    return dict(zip(table.columns, [*row, *[""] * len(table.columns)], strict=False))
+
+
+def _case(table: _Table, row: Sequence[str]) -> Case:
+    cells = _cells(table, row)
+    own = {name.lower(): cell for name, cell in cells.items() if name.lower() in _OWN_COLUMNS}
     folder, name = table.file.parent, own["case"]
-    case = Case(
+    return Case(
         id=name,
         images=tuple(folder / cells[modality] for modality in table.modalities),
         label=folder / own["label"] if own.get("label") else None,
         group=own.get("group") or name,
     )
+
+
+def _row_error(where: str, table: _Table, row: Sequence[str]) -> UserError | None:
+    """Why a row gives no case; None where it does."""
+    name, cells = _case(table, row).id, _cells(table, row)
     empty = [modality for modality in table.modalities if not cells[modality]]
     if len(row) > len(table.columns):
-        return case, f"expected {len(table.columns)} cells, found {len(row)}; quote paths that hold a comma"
+        return UserError(
+            where,
+            expected=f"{len(table.columns)} cells",
+            found=str(len(row)),
+            remedy="quote paths that hold a comma",
+        )
     if not name or {"/", "\\"} & set(name):
-        return case, f"expected a case id without slashes, found {name!r}; give it one"
+        return UserError(where, expected="a case id without slashes", found=repr(name), remedy="give it one")
     if empty:
-        return case, f"expected a file for {', '.join(empty)}, found none; fill it in or remove the row"
-    return case, None
+        return UserError(
+            where,
+            expected=f"a file for {', '.join(empty)}",
+            found="none",
+            remedy="fill it in or remove the row",
+        )
+    return None
 
 
 def _declared(file: Path) -> dict[str, int]:
@@ -134,8 +164,12 @@ def _declared(file: Path) -> dict[str, int]:
         return {}
     labels = read_json(file, "the csv layout")
     if not all(isinstance(value, int) and not isinstance(value, bool) for value in labels.values()):
-        msg = f'{file}: expected names and values such as {{"liver": 1, "tumour": 2}}, found {short(labels)}'
-        raise UserError(msg)
+        raise UserError(
+            file,
+            expected='names and values such as {"liver": 1, "tumour": 2}',
+            found=short(labels),
+            remedy="correct the file",
+        )
     rising = sorted(labels.items(), key=lambda label: label[1])
     return {label_name(name): value for name, value in rising if value != 0}
 
@@ -150,18 +184,19 @@ def _occurring(cases: Sequence[Case], root: Path) -> dict[str, int]:
     with ThreadPoolExecutor(cpu_count()) as pool:
         found = [values for values in pool.map(_values, files) if values is not None]
     counts = Counter(value for values in found for value in values)
-    common = sorted(value for value, count in counts.items() if count * _COMMON > len(found) and value > 0)
-    if len(common) > _MOST:
-        msg = (
-            f"{root}: expected at most {_MOST} label values, found {len(common)} in the label files; "
-            f"declare the labels in {LABELS}"
+    common = sorted(value for value, count in counts.items() if count * _RARE > len(found) and value > 0)
+    if len(common) > _MAX_LABELS:
+        raise UserError(
+            root,
+            expected=f"at most {_MAX_LABELS} label values",
+            found=f"{len(common)} in the label files",
+            remedy=f"declare the labels in {LABELS}",
         )
-        raise UserError(msg)
     return {"foreground": common[0]} if len(common) == 1 else {f"label-{value}": value for value in common}
 
 
 def _values(file: Path) -> set[int] | None:
-    """None where the file cannot be read: whoever uses the case will tell."""
+    """The values of a label file; None where it cannot be read, which is reported when the case is used."""
     try:
         labels = read_labels(read_header(file))
     except UserError:

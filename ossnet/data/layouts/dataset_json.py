@@ -1,21 +1,10 @@
-"""What layouts with a `dataset.json` share: reading it, and the names of modalities and labels."""
+"""What layouts with a JSON description share: reading it, its tables and the names of labels."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from ossnet.errors import UserError
-
-_SPELLINGS = {
-    "flair": "FLAIR",
-    "t1": "T1w",
-    "t1w": "T1w",
-    "t1gd": "T1gd",
-    "t1ce": "T1gd",
-    "t2": "T2w",
-    "t2w": "T2w",
-    "ct": "CT",
-}
 
 
 def read_json(file: Path, needed_by: str) -> dict[str, Any]:
@@ -27,14 +16,15 @@ def read_json(file: Path, needed_by: str) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text())
     except FileNotFoundError as error:
-        msg = f"{file}: file not found; {needed_by} needs it"
-        raise UserError(msg) from error
+        raise UserError(
+            file, expected=f"the description that {needed_by} needs", found="no file", remedy="put it there"
+        ) from error
     except (OSError, ValueError) as error:
-        msg = f"{file}: expected JSON, found {str(error).splitlines()[0]}"
-        raise UserError(msg) from error
+        raise UserError(
+            file, expected="JSON", found=str(error).splitlines()[0], remedy="correct the file"
+        ) from error
     if not isinstance(values, dict):
-        msg = f"{file}: expected a JSON object, found {short(values)}"
-        raise UserError(msg)
+        raise UserError(file, expected="a JSON object", found=short(values), remedy="correct the file")
     return values
 
 
@@ -49,14 +39,15 @@ def numbered(table: Any, file: Path, key: str, example: str) -> list[tuple[int, 
     except (AttributeError, ValueError, TypeError):
         rows = []
     if not rows:
-        msg = f"{file}: {key}: expected a table such as {example}, found {short(table)}"
-        raise UserError(msg)
+        raise field_error(file, key, f"a table such as {example}", table)
     return rows
 
 
-def modality_name(name: str) -> str:
-    """A modality as every layout here calls it."""
-    return _SPELLINGS.get(name.lower(), name)
+def field_error(
+    file: Path, key: str, expected: str, found: Any, remedy: str = "correct the field"
+) -> UserError:
+    """The error for a field of a description that holds something else."""
+    return UserError(f"{file}: {key}", expected=expected, found=short(found), remedy=remedy)
 
 
 def label_name(name: str) -> str:
@@ -65,6 +56,6 @@ def label_name(name: str) -> str:
 
 
 def short(value: Any) -> str:
-    """JSON for an error message."""
+    """A value as JSON of at most 60 characters, for an error message."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ossnet.data.imaging.nifti import SUFFIXES, stem
 from ossnet.data.layouts.source import Case, Source, list_visible
+from ossnet.errors import UserError
 
 _NAME = re.compile(r"(volume|segmentation)-(\d+)")
 _LABELS = {"liver": 1, "tumour": 2}
@@ -13,18 +14,18 @@ _LABELS = {"liver": 1, "tumour": 2}
 def read_lits(path: Path) -> Source:
     """Read volumes and segmentations; test volumes (`test-volume-N`) are no cases."""
     files: dict[tuple[str, int], Path] = {}
-    unmatched: dict[str, str] = {}
+    unmatched: dict[str, UserError] = {}
     for kind, number, file in _named(path):
         first = files.setdefault((kind, number), file)
         if first != file:
-            unmatched[f"{stem(file)} (again)"] = (
-                f"{file}: expected one {kind} {number}, found {first} too; keep one of them"
+            unmatched[f"{stem(file)} (again)"] = UserError(
+                file, expected=f"one {kind} {number}", found=f"{first} too", remedy="keep one of them"
             )
     volumes = {number: file for (kind, number), file in files.items() if kind == "volume"}
     for (kind, number), file in files.items():
         if kind == "segmentation" and number not in volumes:
-            unmatched[stem(file)] = (
-                f"{file}: expected volume-{number} too, found none; add it or remove the file"
+            unmatched[stem(file)] = UserError(
+                file, expected=f"volume-{number} too", found="none", remedy="add it or remove the file"
             )
     cases = [
         Case(stem(file), (file,), files.get(("segmentation", number)), stem(file))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ossnet.data.imaging.nifti import SUFFIXES, stem
-from ossnet.data.layouts.dataset_json import label_name, modality_name, numbered, read_json, short
+from ossnet.data.layouts.dataset_json import field_error, label_name, numbered, read_json
+from ossnet.data.layouts.modalities import modality_name
 from ossnet.data.layouts.source import Case, Source, list_visible
 from ossnet.errors import UserError
 
@@ -24,11 +25,8 @@ def read_nnunet(path: Path) -> Source:
     channels = [name for _, name in numbered(description.get(key), file, key, '{"0": "CT"}')]
     ending = description.get("file_ending", SUFFIXES[0])
     if ending not in SUFFIXES:
-        msg = (
-            f"{file}: file_ending: expected {' or '.join(SUFFIXES)}, found {short(ending)}; convert the files"
-        )
-        raise UserError(msg)
-    unmatched: dict[str, str] = {}
+        raise field_error(file, "file_ending", " or ".join(SUFFIXES), ending, "convert the files")
+    unmatched: dict[str, UserError] = {}
     if isinstance(description.get("dataset"), dict):
         cases = _listed(path, description["dataset"], file)
     else:
@@ -45,11 +43,13 @@ def read_nnunet(path: Path) -> Source:
 
 
 def is_nnunet(path: Path) -> bool:
-    """Whether a folder with `dataset.json` is nnU-Net's rather than MSD's.
+    """Whether a folder has a `dataset.json` that is nnU-Net's rather than MSD's.
 
     Where the description may be either's, the files decide: those that it lists are there (MSD), or they are
     there with a channel's number in their names.
     """
+    if not (path / "dataset.json").is_file():
+        return False
     description = read_json(path / "dataset.json", "the msd layout")
     if {"channel_names", "file_ending"} & description.keys():
         return True
@@ -76,17 +76,15 @@ def _listed(path: Path, listed: dict[str, Any], file: Path) -> list[Case]:
     cases = []
     for name, entry in listed.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or not entry["images"]:
-            expected = '{"images": [...], "label": ...}'
-            msg = f"{file}: dataset.{name}: expected {expected}, found {short(entry)}"
-            raise UserError(msg)
+            raise field_error(file, f"dataset.{name}", '{"images": [...], "label": ...}', entry)
         label = path / str(entry["label"]) if entry.get("label") else None
         cases.append(Case(name, tuple(path / str(image) for image in entry["images"]), label, name))
     return cases
 
 
-def _on_disk(path: Path, channels: int, ending: str) -> tuple[list[Case], dict[str, str]]:
+def _on_disk(path: Path, channels: int, ending: str) -> tuple[list[Case], dict[str, UserError]]:
     images, labels = path / "imagesTr", path / "labelsTr"
-    found, unmatched = set[str](), dict[str, str]()
+    found, unmatched = set[str](), dict[str, UserError]()
     for file in list_visible(images) if images.is_dir() else []:
         match = _IMAGE.fullmatch(stem(file))
         if match and file.name.endswith(ending) and int(match[2]) < channels:
@@ -94,12 +92,14 @@ def _on_disk(path: Path, channels: int, ending: str) -> tuple[list[Case], dict[s
         elif file.name.endswith(SUFFIXES):
             last = f"case_{channels - 1:04d}{ending}"
             expected = f"case_0000{ending}" + (f" to {last}" if channels > 1 else "")
-            unmatched[file.name] = f"{file}: expected a name as {expected}; rename it or remove the file"
+            unmatched[file.name] = UserError(
+                file, expected=f"a name as {expected}", found=file.name, remedy="rename it or remove the file"
+            )
     for file in list_visible(labels) if labels.is_dir() else []:
         if file.name.endswith(SUFFIXES) and (stem(file) not in found or not file.name.endswith(ending)):
             image = images / f"{stem(file)}_0000{ending}"
-            unmatched[stem(file)] = (
-                f"{file}: expected its image {image}, found none; add it or remove the file"
+            unmatched[stem(file)] = UserError(
+                file, expected=f"its image {image}", found="none", remedy="add it or remove the file"
             )
     cases = [
         Case(
@@ -113,12 +113,17 @@ def _on_disk(path: Path, channels: int, ending: str) -> tuple[list[Case], dict[s
     return cases, unmatched
 
 
-def _absent(description: dict[str, Any], found: set[str], file: Path) -> dict[str, str]:
+def _absent(description: dict[str, Any], found: set[str], file: Path) -> dict[str, UserError]:
     """Cases that the first version lists and of which no image is there."""
     entries = description.get("training")
     listed = [stem(Path(str(entry["image"]))) for entry in entries or [] if _has_image(entry)]
     return {
-        case: f"{file}: case {case} is listed under training, but has no image; add it or remove the entry"
+        case: UserError(
+            file,
+            expected=f"an image of the case {case}, which is listed under training",
+            found="none",
+            remedy="add it or remove the entry",
+        )
         for case in listed
         if case not in found
     }
@@ -133,18 +138,15 @@ def _labels(table: Any, file: Path) -> dict[str, int]:
     for name, value in table.items() if isinstance(table, dict) else []:
         values = value if isinstance(value, list) else [value]
         if not values or not all(isinstance(each, int) and not isinstance(each, bool) for each in values):
-            msg = f"{file}: labels.{name}: expected a whole number or a list of some, found {short(value)}"
-            raise UserError(msg)
+            raise field_error(file, f"labels.{name}", "a whole number or a list of some", value)
         if name == "ignore":
-            msg = f"{file}: labels.ignore: expected labels of every voxel; make the ignored ones background"
-            raise UserError(msg)
+            raise field_error(
+                file, "labels.ignore", "labels of every voxel", value, "make the ignored ones background"
+            )
         if len(values) == 1:
             single.setdefault(values[0], label_name(name))
         parts |= set(values)
     foreground = sorted(parts - {0})
     if not foreground:
-        msg = (
-            f'{file}: labels: expected a table such as {{"background": 0, "liver": 1}}, found {short(table)}'
-        )
-        raise UserError(msg)
+        raise field_error(file, "labels", 'a table such as {"background": 0, "liver": 1}', table)
     return {single.get(value, f"label-{value}"): value for value in foreground}

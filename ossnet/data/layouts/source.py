@@ -1,5 +1,6 @@
-"""A folder of scans, explained."""
+"""What a layout makes of a folder of scans: cases, modalities and labels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,30 @@ class Source:
     """Name and voxel value, without background, by rising value."""
     cases: tuple[Case, ...]
     """By rising id."""
-    unmatched: dict[str, str]
-    """Files that look like cases but are not, with the reason."""
+    unmatched: dict[str, UserError]
+    """Files that look like cases but are not, each with the error that says why."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which people lay out a folder of scans."""
+
+    name: str
+    """As `--layout` takes it."""
+    example: str
+    """What a source of this layout contains, for the message where none is recognized."""
+    recognizes: Callable[[Path], bool]
+    """Whether a folder is laid out so.
+
+    Raises:
+        UserError: the folder has a description of this layout that is broken.
+    """
+    read: Callable[[Path], Source]
+    """Explains a folder or file.
+
+    Raises:
+        UserError: a broken description, or files that make no cases.
+    """
 
 
 def list_visible(folder: Path) -> list[Path]:
@@ -43,5 +66,14 @@ def list_visible(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except PermissionError as error:
-        msg = f"{folder}: may not be read; give yourself permission to read it"
-        raise UserError(msg) from error
+        raise unreadable(folder, "folder") from error
+
+
+def unreadable(path: Path, kind: str) -> UserError:
+    """The error for a file or folder that the user has no permission to read."""
+    return UserError(
+        path,
+        expected=f"a {kind} that may be read",
+        found="no permission",
+        remedy="give yourself permission to read it",
+    )

@@ -21,28 +21,28 @@ from jaxtyping import Shaped, UInt8
 from ossnet.config_tree import to_dict
 from ossnet.data.imaging.nifti import NiftiFile
 from ossnet.data.imaging.normalization import Intensity, intensity, normalize
-from ossnet.data.imaging.preprocessing import load_channels, on_working_grid, preprocess_label, read_headers
+from ossnet.data.imaging.preprocessing import load_channels, on_working_grid, read_label
 from ossnet.data.labels.task import Task
-from ossnet.data.layouts import Case
-from ossnet.data.prepare.plan import PreparePlan, check_problems, no_label
-from ossnet.data.store.case_file import StoredCase, read_facts
-from ossnet.data.store.quantization import MOST_ERROR, Scale, Storage, encode
+from ossnet.data.prepare.plan import CaseRecipe, PreparePlan, check_excluded
+from ossnet.data.prepare.survey import CaseInfo, missing_label
+from ossnet.data.store.case_file import CaseHeader, StoredCase, read_case_header
+from ossnet.data.store.quantization import MAX_ERROR, Quantization, Storage, encode
 from ossnet.data.store.splits import by_split, find_strata, make_folds, make_splits
-from ossnet.data.store.statistics import summarize
+from ossnet.data.store.statistics import CaseStatistics, count_labels, summarize
 from ossnet.data.store.store import CASES, MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, write_manifest
 from ossnet.errors import UserError
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` did."""
+    """What `prepare` made."""
 
     output: Path
     splits: dict[str, int]
     """Cases in each split."""
     excluded: dict[str, str]
     prepared: int
-    """Cases made in this run; the others were there."""
+    """Cases made in this run; the others were there already."""
     seconds: float
     voxel_megabytes: float
     """Uncompressed voxels read in this run."""
@@ -62,55 +62,60 @@ class PrepareReport:
         return {**to_dict(self), "cases": self.cases, "megabytes_per_s": self.megabytes_per_s}
 
 
-def make_case(case: Case, plan: PreparePlan) -> StoredCase:
-    """Read, check and bring one case to its working state; of the plan, only task, labels and storage matter.
+def make_case(info: CaseInfo, recipe: CaseRecipe) -> StoredCase:
+    """Read, check and bring one case to its working state; its headers are those of the survey.
 
     Raises:
         UserError: the case cannot be used; names the file and the remedy.
     """
-    if case.label is None:
-        raise UserError(no_label(case))
-    task = plan.task
-    files = on_working_grid(read_headers(case.images, len(task.modalities)), task)
-    as_stored = replace(task, labels=plan.source.labels, target="labels")
-    label = preprocess_label(case.label, as_stored, like=files[0].geometry)
+    if info.label is None:
+        raise missing_label(info.case)
+    task = recipe.task
+    files = on_working_grid(info.images, task)
+    as_stored = replace(task, labels=recipe.labels, target="labels")
+    label = read_label(info.label, as_stored, like=files[0].geometry)
     if task.target == "foreground":
         label = (label > 0).astype(np.uint8)
-    image = _store_image(files, label, task, plan.config.storage)
-    if plan.config.storage == "float16" and max(image.errors) > MOST_ERROR:
+    image = _store_image(files, label, task, recipe.storage)
+    if recipe.storage == "float16" and max(image.errors) > MAX_ERROR:
         del image  # its memory is needed
         image = _store_image(files, label, task, "int16")
-    if max(image.errors) > MOST_ERROR:
+    if max(image.errors) > MAX_ERROR:
         channel = int(np.argmax(image.errors))
-        msg = (
-            f"{case.images[0]}: expected {task.modalities[channel]} to be stored within {MOST_ERROR:g} "
-            f"deviations, found {max(image.errors):.3g}, as some voxels are far from all others; cut them off"
+        raise UserError(
+            info.images[0].path,
+            expected=f"{task.modalities[channel]} to be stored within {MAX_ERROR:g} deviations",
+            found=f"{max(image.errors):.3g}, as some voxels are far from all others",
+            remedy="cut them off",
         )
-        raise UserError(msg)
-    return StoredCase(
-        id=case.id,
-        group=case.group,
-        voxels=image.voxels,
-        label=label,
-        geometry=files[0].geometry,
+    geometry = files[0].geometry
+    statistics = CaseStatistics(
+        shape=geometry.working_shape,
+        spacing=geometry.spacing,
+        class_counts=count_labels(label, len(task.labels)),
         intensities=tuple(image.intensities),
         foreground_intensities=tuple(image.foreground_intensities),
-        class_counts=_count(label, len(task.labels)),
+        storage="int16" if image.scales else "float16",
         errors=tuple(image.errors),
-        scales=tuple(image.scales),
     )
+    header = CaseHeader(info.id, info.case.group, geometry, statistics, tuple(image.scales))
+    return StoredCase(header, image.voxels, label)
 
 
 @contextmanager
 def open_store_for_writing(plan: PreparePlan) -> Iterator[None]:
     """Open the store's folders; after a user's mistake, take away again what was added."""
-    root, folder = plan.config.output, plan.config.output / CASES
+    root, folder = plan.output, plan.output / CASES
     new, before = not root.exists(), set(folder.iterdir()) if folder.is_dir() else set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"{root}: cannot be made ({error.strerror}); name another --output"
-        raise UserError(msg) from error
+        raise UserError(
+            root,
+            expected="a folder that can be made",
+            found=str(error.strerror),
+            remedy="name another --output",
+        ) from error
     try:
         yield
     except UserError:
@@ -125,27 +130,28 @@ def open_store_for_writing(plan: PreparePlan) -> Iterator[None]:
         raise
 
 
-def complete(plan: PreparePlan, excluded: dict[str, str]) -> Manifest:
+def finalize(plan: PreparePlan, excluded: dict[str, str]) -> Manifest:
     """Write the manifest over the cases made, and remove files that belong to none.
 
     Raises:
-        UserError: as `check_problems`.
+        UserError: as `check_excluded`.
     """
-    check_problems(plan, excluded)
-    root = plan.config.output
-    paths = {case.id: plan.path(case) for case in plan.source.cases if case.id not in excluded}
+    check_excluded(plan, excluded)
+    root = plan.output
+    paths = {info.id: plan.path(info) for info in plan.surveys.values() if info.id not in excluded}
+    headers = {name: read_case_header(path) for name, path in paths.items()}
     cases = {
-        name: CaseEntry.of(read_facts(path), path.relative_to(root).as_posix())
-        for name, path in paths.items()
+        name: CaseEntry(paths[name].relative_to(root).as_posix(), header.group, header.statistics)
+        for name, header in headers.items()
     }
-    splits, folds = _divide(plan, cases)
+    splits, folds = _split_cases(plan, cases)
     hidden = {"output", "strict"}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         fingerprint=plan.fingerprint,
         configuration={name: value for name, value in to_dict(plan.config).items() if name not in hidden},
         task=plan.task,
-        statistics=summarize(list(cases.values()), plan.task),
+        statistics=summarize([entry.statistics for entry in cases.values()], plan.task),
         splits=splits,
         folds=folds,
         cases=cases,
@@ -173,7 +179,7 @@ class _Image:
     intensities: list[Intensity] = field(default_factory=list)
     foreground_intensities: list[Intensity] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
-    scales: list[Scale] = field(default_factory=list)
+    scales: list[Quantization] = field(default_factory=list)
 
 
 def _store_image(
@@ -195,7 +201,7 @@ def _store_image(
     return image
 
 
-def _divide(
+def _split_cases(
     plan: PreparePlan, cases: Mapping[str, CaseEntry]
 ) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[str, ...], ...]]:
     """The splits of the cases that are there, and the folds where there are some."""
@@ -205,7 +211,7 @@ def _divide(
         return by_split(there), ()
     groups = {name: entry.group for name, entry in cases.items()}
     volumes = {
-        name: [count * prod(entry.spacing) for count in entry.class_counts[1:]]
+        name: [count * prod(entry.statistics.spacing) for count in entry.statistics.class_counts[1:]]
         for name, entry in cases.items()
     }
     strata = find_strata(groups, volumes)
@@ -222,9 +228,3 @@ def _divide(
     folds = make_folds(left, folds=config.folds, seed=config.seed, strata=strata)
     training = tuple(sorted(case for fold in folds[1:] for case in fold))
     return {"training": training, "validation": folds[0], "test": splits["test"]}, folds
-
-
-def _count(label: UInt8[np.ndarray, "X Y Z"], labels: int) -> tuple[int, ...]:
-    """Voxels of each label index; slab by slab, as counting takes 8 bytes a voxel."""
-    counts = sum(np.bincount(slab.ravel(), minlength=labels + 1) for slab in label)
-    return tuple(np.asarray(counts).tolist())

@@ -1,1 +1,1 @@
-"""The store of prepared volumes: one Arrow file a case beside a manifest."""
+"""The store of prepared volumes: one Arrow file a case and a manifest."""

@@ -8,8 +8,8 @@ the rest. Equal cases give equal bytes.
 """
 
 import json
-import uuid
 from dataclasses import dataclass
+from errno import ENOENT
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +18,41 @@ from jaxtyping import Float16, Float32, Int16, UInt8
 
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.data.imaging.geometry import Geometry, Spacing
-from ossnet.data.imaging.normalization import Intensity
-from ossnet.data.store.quantization import Scale, Storage
+from ossnet.data.store.quantization import Quantization, Storage
+from ossnet.data.store.statistics import CaseStatistics
 from ossnet.errors import UserError
+from ossnet.output.atomic_write import atomic_path
 
 _METADATA = b"ossnet"
 _STORED: dict[Storage, str] = {"float16": "<f2", "int16": "<i2"}
 
 
 @dataclass(frozen=True)
-class StoredCase:
-    """A prepared case on the working grid; arrays from a store are read-only views of the mapped file."""
+class CaseHeader:
+    """What a case file says of itself without its voxels."""
 
     id: str
     group: str
-    voxels: Float16[np.ndarray, "C X Y Z"] | Int16[np.ndarray, "C X Y Z"]
-    """The image as stored; see `image` and `scales`."""
-    label: UInt8[np.ndarray, "X Y Z"]
-    """Class indices: 0 background, then the task's labels in order."""
     geometry: Geometry
-    intensities: tuple[Intensity, ...]
-    """Of the voxels that are not zero, one a channel."""
-    foreground_intensities: tuple[Intensity, ...]
-    """Of the voxels that bear a label, one a channel."""
-    class_counts: tuple[int, ...]
-    """Voxels of each class index, background first."""
-    errors: tuple[float, ...]
-    """How far a stored intensity is from the normalized one at most, one a channel, in its units."""
-    scales: tuple[Scale, ...] = ()
-    """One a channel where `voxels` are whole numbers: turns any selection of them into intensities."""
+    statistics: CaseStatistics
+    scales: tuple[Quantization, ...] = ()
+    """One a channel where the image is stored as whole numbers: turns them into intensities."""
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """A prepared case on the working grid; arrays from a store are read-only views of the mapped file."""
+
+    header: CaseHeader
+    voxels: Float16[np.ndarray, "C X Y Z"] | Int16[np.ndarray, "C X Y Z"]
+    """The image as stored; see `image`."""
+    label: UInt8[np.ndarray, "X Y Z"]
+    """Label indices: 0 background, then the task's labels in order."""
+
+    @property
+    def id(self) -> str:
+        """The case's id."""
+        return self.header.id
 
     @property
     def image(self) -> Float16[np.ndarray, "C X Y Z"] | Float32[np.ndarray, "C X Y Z"]:
@@ -57,56 +63,48 @@ class StoredCase:
         return np.stack([scale.decode(channel) for scale, channel in channels])
 
     @property
+    def scales(self) -> tuple[Quantization, ...]:
+        """One a channel where `voxels` are whole numbers: turns any selection of them into intensities."""
+        return self.header.scales
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid of the case's files, and the way to it."""
+        return self.header.geometry
+
+    @property
+    def statistics(self) -> CaseStatistics:
+        """Shape, spacing, class counts and intensities."""
+        return self.header.statistics
+
+    @property
     def spacing(self) -> Spacing:
         """Voxel size in mm along R, A and S."""
-        return self.geometry.spacing
-
-
-@dataclass(frozen=True)
-class CaseHeader:
-    """What a case file says of itself without its voxels."""
-
-    id: str
-    group: str
-    shape: tuple[int, int, int, int]
-    """C X Y Z."""
-    geometry: Geometry
-    intensities: tuple[Intensity, ...]
-    foreground_intensities: tuple[Intensity, ...]
-    class_counts: tuple[int, ...]
-    storage: Storage
-    errors: tuple[float, ...]
-    scales: tuple[Scale, ...]
+        return self.statistics.spacing
 
 
 def write_case(path: Path, case: StoredCase) -> None:
-    """Write a case aside, then rename it into place; the folder must be there."""
+    """Write a case atomically.
+
+    Raises:
+        OSError: the folder is not there, or the file cannot be written.
+    """
     import pyarrow as pa
 
-    facts = CaseHeader(
-        id=case.id,
-        group=case.group,
-        shape=case.voxels.shape,
-        geometry=case.geometry,
-        intensities=case.intensities,
-        foreground_intensities=case.foreground_intensities,
-        class_counts=case.class_counts,
-        storage="int16" if case.scales else "float16",
-        errors=case.errors,
-        scales=case.scales,
-    )
-    voxels = case.voxels.astype(_STORED[facts.storage], copy=False)
+    if not path.parent.is_dir():  # taken away after an error elsewhere: it must not come back
+        raise FileNotFoundError(ENOENT, "no such folder", str(path.parent))
+    header = case.header
+    voxels = case.voxels.astype(_STORED[header.statistics.storage], copy=False)
     columns = {"image": _binary(voxels), "label": _binary(case.label)}
-    text = json.dumps(to_dict(facts), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(to_dict(header), sort_keys=True, separators=(",", ":"))
     schema = pa.schema([(name, column.type) for name, column in columns.items()], {_METADATA: text.encode()})
     batch = pa.record_batch(list(columns.values()), schema=schema)
-    aside = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
-    try:
-        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            writer.write_batch(batch)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with (
+        atomic_path(path) as aside,
+        pa.OSFile(str(aside), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        writer.write_batch(batch)
 
 
 def read_case(path: Path) -> StoredCase:
@@ -115,24 +113,22 @@ def read_case(path: Path) -> StoredCase:
     Raises:
         UserError: the file is missing or not one of ours.
     """
-    batch, facts = _open(path)
+    batch, header = _open(path)
     image, label = (batch.column(name).buffers()[2] for name in ("image", "label"))
+    shape = header.statistics.shape
     return StoredCase(
-        id=facts.id,
-        group=facts.group,
-        voxels=np.frombuffer(image, _STORED[facts.storage]).reshape(facts.shape),
-        label=np.frombuffer(label, np.uint8).reshape(facts.shape[1:]),
-        geometry=facts.geometry,
-        intensities=facts.intensities,
-        foreground_intensities=facts.foreground_intensities,
-        class_counts=facts.class_counts,
-        errors=facts.errors,
-        scales=facts.scales,
+        header=header,
+        voxels=np.frombuffer(image, _STORED[header.statistics.storage]).reshape(-1, *shape),
+        label=np.frombuffer(label, np.uint8).reshape(shape),
     )
 
 
-def read_facts(path: Path) -> CaseHeader:
-    """As `read_case`, without the voxels."""
+def read_case_header(path: Path) -> CaseHeader:
+    """What a case file says of itself; its voxels are not read.
+
+    Raises:
+        UserError: the file is missing or not one of ours.
+    """
     return _open(path)[1]
 
 
@@ -145,10 +141,12 @@ def _open(path: Path) -> tuple[Any, CaseHeader]:
             values = json.loads(reader.schema.metadata[_METADATA])
             return reader.get_batch(0), from_dict(CaseHeader, values, str(path))
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        msg = (
-            f"{path}: expected a case of the store, found none ({str(error).splitlines()[0]}); prepare again"
-        )
-        raise UserError(msg) from error
+        raise UserError(
+            path,
+            expected="a case of the store",
+            found=f"none ({str(error).splitlines()[0]})",
+            remedy="prepare the store again",
+        ) from error
 
 
 def _binary(array: np.ndarray) -> Any:

@@ -1,9 +1,10 @@
-"""What a configuration must know of a study, where there is no store yet."""
+"""The sizes of a data set that a configuration depends on, where there is no store yet."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.data.labels.task import Task
 
 Shape = tuple[int, int, int]
@@ -24,7 +25,7 @@ class DatasetSpec(Protocol):
 
 @dataclass(frozen=True)
 class DatasetSizes:
-    """A study that is only thought of."""
+    """Sizes of a data set that is not there."""
 
     task: Task
     max_shape: Shape
@@ -34,15 +35,15 @@ class DatasetSizes:
     """How many cases the training split has, where that is known."""
 
     @classmethod
-    def of(cls, *, channels: int, classes: int, overlapping: bool, shape: Shape) -> "DatasetSizes":
-        """With nameless modalities and classes."""
-        labels = {f"class {number}": number for number in range(1, classes + 1)}
+    def of(cls, *, channels: int, scheme: ClassScheme, shape: Shape) -> "DatasetSizes":
+        """A data set whose modalities and classes have numbers for names."""
+        labels = {f"class {number}": number for number in range(1, scheme.classes + 1)}
         regions: dict[str, tuple[str, ...]] = {}
-        if overlapping:
+        if scheme.overlapping:
             regions = {f"region {name}": (name,) for name in labels}
         modalities = tuple(f"modality {number}" for number in range(1, channels + 1))
         return cls(Task(modalities=modalities, labels=labels, regions=regions), shape)
 
 
-BRATS = DatasetSizes.of(channels=4, classes=1, overlapping=False, shape=(240, 240, 155))
+BRATS = DatasetSizes.of(channels=4, scheme=ClassScheme(1), shape=(240, 240, 155))
 """The paper's brain tumours: four MR images, one region."""

@@ -1,7 +1,7 @@
 """Two bytes a voxel: half floats, or whole numbers with a step and a zero for each channel.
 
-Half floats are read as they are, with an error that grows with the value; whole numbers err alike everywhere,
-by half a step, which is less than half floats at the largest values of a channel.
+Half floats are read as they are, with an error that grows with the value; whole numbers err equally
+everywhere, by half a step, which is less than half floats at the largest values of a channel.
 
 Legend: X Y Z voxel axes in nibabel order.
 """
@@ -14,13 +14,13 @@ from jaxtyping import Float32, Shaped
 
 Storage = Literal["float16", "int16"]
 
-MOST_ERROR = 2**-6
-"""In units of the normalized intensity, the standard deviation: half floats keep it up to 64 of them."""
-_LAST = 32767
+MAX_ERROR = 2**-6
+"""Largest error of a stored intensity, in standard deviations; half floats keep it up to 64 of them."""
+_MAX_INT16 = 32767
 
 
 @dataclass(frozen=True)
-class Scale:
+class Quantization:
     """Stored numbers are intensities `(number - zero) * step`, so that 0, the background, stays exactly 0."""
 
     step: float
@@ -36,7 +36,7 @@ class Scale:
 
 def encode(
     channel: Float32[np.ndarray, "X Y Z"], target: Shaped[np.ndarray, "X Y Z"]
-) -> tuple[Scale | None, float]:
+) -> tuple[Quantization | None, float]:
     """Store a normalized channel in an array of `Storage` type.
 
     Returns:
@@ -46,7 +46,7 @@ def encode(
     error = 0.0
     for slab, stored in zip(channel, target, strict=True):
         if scale is None:
-            with np.errstate(over="ignore"):  # an infinite error tells
+            with np.errstate(over="ignore"):  # the error is infinite then
                 stored[...] = slab
             again = stored.astype(np.float32)
         else:
@@ -56,9 +56,9 @@ def encode(
     return scale, error
 
 
-def _scale(channel: Float32[np.ndarray, "X Y Z"]) -> Scale:
+def _scale(channel: Float32[np.ndarray, "X Y Z"]) -> Quantization:
     lowest, highest = min(float(channel.min()), 0.0), max(float(channel.max()), 0.0)
-    step = float(np.float32((highest - lowest) / (2 * _LAST - 1)))
+    step = float(np.float32((highest - lowest) / (2 * _MAX_INT16 - 1)))
     if step < np.finfo(np.float32).tiny:
         step = 1.0
-    return Scale(step, -_LAST - round(lowest / step))
+    return Quantization(step, -_MAX_INT16 - round(lowest / step))

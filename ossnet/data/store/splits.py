@@ -1,9 +1,9 @@
 """Training, validation and test: by group, stratified, seeded, exact, and stable when a case comes or goes.
 
 A stratum is the set of classes that a group's labels hold and the power of ten of their volume, so that rare
-classes and small lesions come into every split in their share. It depends on the group alone, not on the
+classes and small lesions come into every split in proportion. It depends on the group alone, not on the
 others, and within a stratum groups come in the order of a hash of the seed and their names; so a case more or
-less moves few others. A stratum's share is rounded to whole cases by largest remainders.
+less moves few others. A stratum's part is rounded to whole cases by largest remainders.
 """
 
 import csv
@@ -31,20 +31,23 @@ def make_splits(
 ) -> dict[str, tuple[str, ...]]:
     """Split cases so that no group is in two splits.
 
-    A split gets `round(share * cases)` of the cases, exactly where the groups' sizes allow, and at least one
-    group where there is one to spare; training keeps at least one.
+    A split gets `round(fraction * cases)` of the cases, exactly where the groups' sizes allow, and at
+    least one group where there is one to spare; training keeps at least one.
 
     Args:
         groups: the group (patient) of each case.
-        strata: the stratum of each group; without them all are alike.
+        strata: the stratum of each group; without them all are of one stratum.
 
     Raises:
-        UserError: shares that are negative or add to 1 or more.
+        UserError: fractions that are negative or add to 1 or more.
     """
     if min(validation_fraction, test_fraction) < 0 or validation_fraction + test_fraction >= 1:
-        shares = f"validation share {validation_fraction} and test share {test_fraction}"
-        msg = f"{shares}: expected shares from 0 that add to less than 1"
-        raise UserError(msg)
+        raise UserError(
+            "--validation-fraction and --test-fraction",
+            expected="fractions from 0 that add to less than 1",
+            found=f"{validation_fraction:g} and {test_fraction:g}",
+            remedy="lower them",
+        )
     members, left = _in_order(groups, seed)
     kinds = strata or dict.fromkeys(members, "")
     test: list[str] = []
@@ -73,10 +76,12 @@ def make_folds(
     """
     members, left = _in_order(groups, seed)
     if folds > len(left):
-        msg = (
-            f"folds {folds}: expected at most one a group (patient) outside the test split, found {len(left)}"
+        raise UserError(
+            "--folds",
+            expected=f"at most {len(left)}, one a group (patient) outside the test split",
+            found=str(folds),
+            remedy="give fewer",
         )
-        raise UserError(msg)
     kinds, cases = strata or dict.fromkeys(members, ""), []
     for more in range(folds - 1, 0, -1):
         room = round(sum(len(members[group]) for group in left) / (more + 1))
@@ -105,27 +110,23 @@ def read_splits(path: Path, groups: Mapping[str, str]) -> dict[str, Split]:
     try:
         pairs = _pairs(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        form = '{"case": "training", ...} or a CSV table with the columns case and split'
-        msg = f"{path}: expected {form}, found something else ({error})"
-        raise UserError(msg) from error
+        raise UserError(
+            path,
+            expected='{"case": "training", ...} or a CSV table with the columns case and split',
+            found=f"something else ({error})",
+            remedy="correct the file",
+        ) from error
     splits: dict[str, Split] = {}
     for case, split in pairs:
         for what, name, known in (("case", case, groups), ("split", split, SPLITS)):
             if name not in known:
-                msg = f"{path}: {did_you_mean(what, str(name), known)}"
-                raise UserError(msg)
+                raise UserError(f"{path}: {did_you_mean(what, str(name), known)}")
         if splits.setdefault(case, split) != split:
-            msg = f"{path}: case {case!r} is in the {splits[case]} and in the {split} split; keep it in one"
-            raise UserError(msg)
+            raise _two_splits(path, f"case {case!r}", splits[case], split)
     missing = min(groups.keys() - splits.keys(), default=None)
     if missing is not None:
-        msg = f"{path}: expected a split for every case, found none for {missing}; add it"
-        raise UserError(msg)
-    try:
-        check_splits(by_split(splits), groups)
-    except UserError as error:
-        msg = f"{path}: {error}"
-        raise UserError(msg) from error
+        raise UserError(path, expected="a split for every case", found=f"none for {missing}", remedy="add it")
+    check_splits(by_split(splits), groups, where=path)
     return splits
 
 
@@ -134,8 +135,11 @@ def by_split(splits: Mapping[str, Split]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(case for case, split in splits.items() if split == name)) for name in SPLITS}
 
 
-def check_splits(splits: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> None:
-    """Refuse splits that share a group.
+def check_splits(splits: Mapping[str, Sequence[str]], groups: Mapping[str, str], *, where: Path) -> None:
+    """Reject splits that share a group.
+
+    Args:
+        where: the file that holds the splits.
 
     Raises:
         UserError: names the group and both splits.
@@ -145,15 +149,23 @@ def check_splits(splits: Mapping[str, Sequence[str]], groups: Mapping[str, str])
         for case in cases:
             home = homes.setdefault(groups[case], split)
             if home != split:
-                msg = f"group {groups[case]!r} is in the {home} and in the {split} split; keep it in one"
-                raise UserError(msg)
+                raise _two_splits(where, f"group {groups[case]!r}", home, split)
+
+
+def _two_splits(where: Path, what: str, first: str, second: str) -> UserError:
+    return UserError(
+        where,
+        expected=f"{what} in one split",
+        found=f"it in the {first} and in the {second} split",
+        remedy="keep it in one",
+    )
 
 
 def _pairs(path: Path) -> list[tuple[str, Any]]:
     if path.suffix == ".csv":
         with path.open(newline="") as stream:
             return [(row["case"], row["split"]) for row in csv.DictReader(stream)]
-    pairs = json.loads(path.read_text(), object_pairs_hook=tuple)  # a case named twice is told
+    pairs = json.loads(path.read_text(), object_pairs_hook=tuple)  # a case named twice is an error
     return [(str(case), split) for case, split in pairs]
 
 
@@ -173,8 +185,8 @@ def _take(
     *,
     spare: int,
 ) -> list[str]:
-    """Groups in order as long as they fit into their stratum's share of `count` cases, then into what is left
-    of it; if none does, the smallest one. `spare` groups stay."""
+    """Groups in order as long as they fit into their stratum's part of `count` cases, then into what is left
+    of it; if none does, the smallest one. `spare` groups are not taken."""
     if len(order) <= spare:
         return []
     taken: dict[str, None] = {}
@@ -193,12 +205,12 @@ def _take(
 def _quotas(
     order: Sequence[str], members: Mapping[str, Sequence[str]], strata: Mapping[str, str], count: int
 ) -> dict[str, int]:
-    """`count` shared among the strata by their numbers of cases; equal remainders by the groups' order."""
+    """`count` divided among the strata by their numbers of cases; equal remainders by the groups' order."""
     sizes: dict[str, int] = {}
     for group in order:
         sizes[strata[group]] = sizes.get(strata[group], 0) + len(members[group])
     exact = {kind: count * size / sum(sizes.values()) for kind, size in sizes.items()}
-    quotas = {kind: floor(share) for kind, share in exact.items()}
+    quotas = {kind: floor(part) for kind, part in exact.items()}
     nearest = sorted(exact, key=lambda kind: quotas[kind] - exact[kind])
     for kind in nearest[: count - sum(quotas.values())]:
         quotas[kind] += 1

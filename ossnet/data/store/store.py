@@ -4,18 +4,18 @@ Legend: X Y Z voxel axes in nibabel order.
 """
 
 import json
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ossnet.config_tree import did_you_mean, from_dict, to_dict
-from ossnet.data.imaging.geometry import Shape, Spacing
-from ossnet.data.imaging.normalization import Intensity
+from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
-from ossnet.data.store.case_file import CaseHeader, StoredCase, read_case
-from ossnet.data.store.quantization import Storage
+from ossnet.data.store.case_file import StoredCase, read_case
 from ossnet.data.store.splits import SPLITS, check_splits
+from ossnet.data.store.statistics import CaseStatistics, DatasetStatistics
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_write
 
@@ -31,31 +31,7 @@ class CaseEntry:
     file: str
     """Relative to the store; its name carries the digest of what it was made from."""
     group: str
-    shape: Shape
-    spacing: Spacing
-    class_counts: tuple[int, ...]
-    intensities: tuple[Intensity, ...]
-    """Before normalization, of the voxels that are not zero, one a channel."""
-    foreground_intensities: tuple[Intensity, ...]
-    """The same of the voxels that bear a label."""
-    storage: Storage
-    errors: tuple[float, ...]
-    """How far a stored intensity is from the normalized one at most, one a channel, in its units."""
-
-    @classmethod
-    def of(cls, facts: CaseHeader, file: str) -> "CaseEntry":
-        """From what the case file says of itself."""
-        return cls(
-            file=file,
-            group=facts.group,
-            shape=facts.shape[1:],
-            spacing=facts.geometry.spacing,
-            class_counts=facts.class_counts,
-            intensities=facts.intensities,
-            foreground_intensities=facts.foreground_intensities,
-            storage=facts.storage,
-            errors=facts.errors,
-        )
+    statistics: CaseStatistics
 
 
 @dataclass(frozen=True)
@@ -67,15 +43,13 @@ class Manifest:
     """Digest of the input files' content and of every option that shapes the store."""
     configuration: dict[str, Any]
     task: Task
-    statistics: dict[str, Any]
-    """`max_shape`, `median_shape`, `median_spacing`, `class_frequencies` by label, and by modality
-    `intensities`, `foreground_intensities` and `errors`, as in `CaseEntry`."""
+    statistics: DatasetStatistics
     splits: dict[str, tuple[str, ...]]
     folds: tuple[tuple[str, ...], ...]
-    """What is not in the test split once more, in parts of which each may validate what the others train."""
+    """The cases outside the test split in parts, of which each may validate what the others train."""
     cases: dict[str, CaseEntry]
     excluded: dict[str, str]
-    """Cases (or files) that were left out, each with the reason."""
+    """Cases (or files) that were excluded, each with the reason."""
 
 
 class Store:
@@ -110,9 +84,8 @@ class Store:
     @cached_property
     def max_shape(self) -> Shape:
         """The largest extent along each axis over all cases."""
-        first, second, third = (
-            max(case.shape[axis] for case in self.manifest.cases.values()) for axis in range(3)
-        )
+        shapes = [entry.statistics.shape for entry in self.manifest.cases.values()]
+        first, second, third = (max(axis) for axis in zip(*shapes, strict=True))
         return first, second, third
 
     @property
@@ -136,7 +109,7 @@ class Store:
         else:
             cases = tuple(sorted(self.manifest.cases)) if name == "all" else self.manifest.splits[name]
         if not self._held_out.isdisjoint(cases):
-            raise UserError(self._refusal(f"the {name} split"))
+            raise self._held_out_error(f"the {name} split")
         return cases
 
     def case(self, case_id: str) -> StoredCase:
@@ -149,37 +122,70 @@ class Store:
         if case_id not in self.manifest.cases:
             raise UserError(did_you_mean(f"case of {self.root}", case_id, self.manifest.cases))
         if case_id in self._held_out:
-            raise UserError(self._refusal(case_id))
+            raise self._held_out_error(case_id)
         return read_case(self.root / self.manifest.cases[case_id].file)
 
     def _fold(self, name: str, fold: int) -> tuple[str, ...]:
         folds = self.manifest.folds
         if not 0 <= fold < len(folds):
             found = f"{len(folds)} folds, counted from 0" if folds else "no folds"
-            msg = f"{self.root}: expected the fold {fold}, found {found}; prepare with --folds"
-            raise UserError(msg)
+            raise UserError(
+                self.root, expected=f"the fold {fold}", found=found, remedy="prepare with --folds"
+            )
         if name == "validation":
             return folds[fold]
         return tuple(sorted(case for other, part in enumerate(folds) if other != fold for case in part))
 
-    def _refusal(self, what: str) -> str:
-        return f"{self.root}: {what} is held out for the end: only jobs/evaluate.py reads the test split"
+    def _held_out_error(self, wanted: str) -> UserError:
+        return UserError(
+            self.root,
+            expected="training and validation cases",
+            found=f"{wanted}, which is held out for the end",
+            remedy="use ossnet evaluate, which alone reads the test split",
+        )
 
 
 def read_manifest(root: Path) -> Manifest:
-    """Read and judge `manifest.json`; errors as for `Store.open`."""
-    version = read_version(root)
-    path = root / MANIFEST
-    if version != SCHEMA_VERSION:
-        remedy = "update ossnet" if version > SCHEMA_VERSION else "prepare it again"
-        msg = f"{path}: expected store schema version {SCHEMA_VERSION}, found {version}; {remedy}"
-        raise UserError(msg)
-    manifest = from_dict(Manifest, json.loads(path.read_text()), str(path))
+    """Read and check `manifest.json`.
+
+    Raises:
+        UserError: as `Store.open`.
+    """
+    manifest = parse_manifest(root)
     groups = {case: entry.group for case, entry in manifest.cases.items()}
     folds = {f"fold {number}": fold for number, fold in enumerate(manifest.folds)}
-    check_splits(manifest.splits, groups)
-    check_splits({**folds, "test": manifest.splits["test"]} if folds else {}, groups)
+    where = root / MANIFEST
+    check_splits(manifest.splits, groups, where=where)
+    check_splits({**folds, "test": manifest.splits["test"]} if folds else {}, groups, where=where)
     return manifest
+
+
+def parse_manifest(root: Path) -> Manifest:
+    """Read `manifest.json` as it is, even where a group is in two splits.
+
+    Raises:
+        UserError: no store there, one of another schema version, or a damaged manifest.
+    """
+    check_version(root)
+    path = root / MANIFEST
+    return from_dict(Manifest, json.loads(path.read_text()), str(path))
+
+
+def check_version(root: Path) -> None:
+    """Reject a store of another schema version.
+
+    Raises:
+        UserError: says how to get one of this version.
+    """
+    version = read_version(root)
+    if version != SCHEMA_VERSION:
+        older = f"make it anew with ossnet prepare --output {shlex.quote(str(root))}"
+        raise UserError(
+            root / MANIFEST,
+            expected=f"store schema version {SCHEMA_VERSION}",
+            found=f"version {version}",
+            remedy="update ossnet" if version > SCHEMA_VERSION else older,
+        )
 
 
 def read_version(root: Path) -> int:
@@ -190,18 +196,27 @@ def read_version(root: Path) -> int:
     """
     path = root / MANIFEST
     if not root.is_dir():
-        msg = f"{root}: store not found; make it with jobs/prepare.py --output {root}"
-        raise UserError(msg)
+        raise UserError(
+            root,
+            expected="a store",
+            found="no such folder",
+            remedy=f"make it with ossnet prepare --output {shlex.quote(str(root))}",
+        )
     if not path.is_file():
-        msg = f"{root}: expected a store, found no {MANIFEST}; run jobs/prepare.py to its end"
-        raise UserError(msg)
+        raise UserError(
+            root, expected="a store", found=f"no {MANIFEST}", remedy="run ossnet prepare to its end"
+        )
     try:
         return int(json.loads(path.read_text())["schema_version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: expected a store's manifest, found something else; remove it and prepare again"
-        raise UserError(msg) from error
+        raise UserError(
+            path,
+            expected="a store's manifest",
+            found="something else",
+            remedy="remove it and prepare again",
+        ) from error
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
-    """Write the manifest aside and rename it: with this the store exists."""
+    """Write the manifest atomically: with this the store exists."""
     atomic_write(root / MANIFEST, json.dumps(to_dict(manifest), indent=1))

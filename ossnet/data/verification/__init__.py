@@ -1,6 +1,6 @@
-"""What is wrong with a folder of scans or a store, file by file, with how to mend it.
+"""What is wrong with a folder of scans or a store, file by file, with how to fix it.
 
-What is an error here is what preparing sets aside: both use the same checks.
+Cases with an error here are those that preparing excludes: both use the same checks.
 """
 
 from ossnet.data.verification.issues import Issue, LabelRemap, Verification

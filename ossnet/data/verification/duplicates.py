@@ -1,13 +1,12 @@
-"""What shows only beside other cases: copies, and labels that are another case's."""
+"""What shows only in comparison with other cases: copies, and labels that are another case's."""
 
 from collections.abc import Iterator, Sequence
 
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue
-from ossnet.data.verification.plausibility import warning
 
 
 def find_duplicates(views: Sequence[CaseSummary]) -> Iterator[Issue]:
-    """Files with the voxels of another case's: each is told once, of the later case.
+    """Files with the voxels of another case's: each is reported once, for the later case.
 
     A case whose images are all another's is one finding, whatever its label.
 
@@ -30,11 +29,12 @@ def find_duplicates(views: Sequence[CaseSummary]) -> Iterator[Issue]:
         if view.label is not None and set(view.voxels) - {"0"}:
             origin = _origin(labels, view, view.label)
             if origin is not None and not whole:
-                yield warning(
+                yield Issue.warning(
                     view.case,
                     view.label.path,
-                    f"expected a label of its own, found that of {origin.case} ({_path(origin.label)})",
-                    "find out which of the two it belongs to and put the right one there",
+                    expected="a label of its own",
+                    found=f"that of {origin.case} ({_file_name(origin.label)})",
+                    remedy="find out which of the two it belongs to and put the right one there",
                 )
 
 
@@ -48,13 +48,14 @@ def _origin(known: dict[str, CaseSummary], view: CaseSummary, file: FileSummary)
 
 def _copy(view: CaseSummary, image: FileSummary, origin: CaseSummary, what: str) -> Issue:
     apart = "" if view.group == origin.group else "; they may end in different splits, as their groups differ"
-    return warning(
+    return Issue.warning(
         view.case,
         image.path,
-        f"expected {what} of its own, found those of {origin.case}{apart}",
-        "remove one of the two",
+        expected=f"{what} of its own",
+        found=f"those of {origin.case}{apart}",
+        remedy="remove one of the two",
     )
 
 
-def _path(file: FileSummary | None) -> str:
+def _file_name(file: FileSummary | None) -> str:
     return file.path.name if file else "no file"

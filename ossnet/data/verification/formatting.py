@@ -1,11 +1,11 @@
-"""What is shown of cases and findings, in the terminal and on the page alike."""
+"""Cases and findings as text, for the terminal and for the page."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Verification
 
-_MOST_ODD = 32
+_MAX_UNDECLARED = 32
 COLUMNS = (
     "case",
     "group",
@@ -27,12 +27,12 @@ def row(view: CaseSummary, verification: Verification) -> tuple[str, ...]:
     return (
         view.case,
         "" if view.group == view.case else view.group,
-        _alike([_times(file.shape) for file in files]),
-        _alike([_times(file.spacing) for file in files]),
-        _alike([file.orientation or "" for file in files]),
-        _alike([file.dtype or "" for file in view.images]) + _of_label(view.label),
+        _distinct([_times(file.shape) for file in files]),
+        _distinct([_times(file.spacing) for file in files]),
+        _distinct([file.orientation or "" for file in files]),
+        _distinct([file.dtype or "" for file in view.images]) + _of_label(view.label),
         _range(view.images),
-        _alike([f"s{file.codes[0]} q{file.codes[1]}" if file.codes else "" for file in files]),
+        _distinct([f"s{file.codes[0]} q{file.codes[1]}" if file.codes else "" for file in files]),
         histogram(view),
         ", ".join(f"{mine.count(kind)} {kind}" for kind in ("error", "warning") if kind in mine) or "none",
     )
@@ -46,22 +46,22 @@ def histogram(view: CaseSummary, most: int = 8) -> str:
 
 
 def label_rows(verification: Verification) -> list[tuple[str, str, str, str]]:
-    """Of every declared label value and some others: name, cases that hold it, share of voxels."""
+    """Value, name, number of cases and fraction of voxels of each declared label value and of odd ones."""
     names = {"0": "background", **{str(value): name for name, value in verification.labels.items()}}
     cases, voxels = Counter[str](), Counter[str]()
     for view in verification.cases:
         cases.update(view.voxels.keys())
         voxels.update(view.voxels)
-    odd = [value for value, _ in cases.most_common() if value not in names][:_MOST_ODD]
-    whole = max(voxels.total(), 1)
+    odd = [value for value, _ in cases.most_common() if value not in names][:_MAX_UNDECLARED]
+    total = max(voxels.total(), 1)
     return [
-        (value, names.get(value, "not declared"), str(cases[value]), f"{voxels[value] / whole:.3%}")
-        for value in sorted([*names, *odd], key=_place)
+        (value, names.get(value, "not declared"), str(cases[value]), f"{voxels[value] / total:.3%}")
+        for value in sorted([*names, *odd], key=_numeric_first)
     ]
 
 
 def summary(verification: Verification) -> dict[str, str]:
-    """The whole in a few words."""
+    """Source, number of cases and number of findings as human-readable rows."""
     cases, shown = len(verification.cases), ", ".join(verification.modalities)
     return {
         "source": f"{verification.root} ({verification.layout}; {shown})",
@@ -74,15 +74,15 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _place(value: str) -> tuple[bool, float, str]:
+def _numeric_first(value: str) -> tuple[bool, float, str]:
     try:
         return False, float(value), value
     except ValueError:
         return True, 0.0, value
 
 
-def _alike(texts: Sequence[str]) -> str:
-    """What all files have; each that differs, where they do."""
+def _distinct(texts: Sequence[str]) -> str:
+    """What all files have in common, or the different values in order."""
     different = list(dict.fromkeys(text for text in texts if text))
     return " / ".join(different) or "unreadable"
 

@@ -1,6 +1,6 @@
-"""One case, looked at on its own: every file's header and voxels, and whether they belong together.
+"""One case inspected on its own: every file's header and voxels, and whether they belong together.
 
-Every fault of every file is told, where preparing stops at the first.
+Every fault of every file is reported, where preparing stops at the first.
 
 Legend: X Y Z voxel axes in nibabel order.
 """
@@ -13,22 +13,27 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
-from ossnet.data.imaging.checks import check_same_grid, not_finite
-from ossnet.data.imaging.geometry import Geometry
-from ossnet.data.imaging.nifti import NiftiFile, read_header, read_labels, read_slabs
-from ossnet.data.imaging.preprocessing import encode_label, read_headers
+from ossnet.data.imaging.geometry import Geometry, check_same_grid
+from ossnet.data.imaging.nifti import NiftiFile, not_finite, read_header, read_labels, read_slabs
+from ossnet.data.imaging.preprocessing import encode_label, on_one_grid
 from ossnet.data.labels.task import BACKGROUND, Task
 from ossnet.data.layouts import Case, Source
-from ossnet.data.prepare.plan import no_label
+from ossnet.data.prepare.survey import missing_label
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue
-from ossnet.data.verification.plausibility import ImageStats, doubts
+from ossnet.data.verification.plausibility import ImageStats, plausibility_checks
 from ossnet.data.verification.thumbnail import draw
-from ossnet.data.verification.voxels import Channel, Plane, count_fractions, count_values, fullest_plane
+from ossnet.data.verification.voxels import (
+    ChannelStats,
+    SliceCollector,
+    count_fractions,
+    count_values,
+    fullest_plane,
+)
 from ossnet.errors import UserError
 
 Values = Integer[np.ndarray, "X Y Z"]
 
-_MOST_DRAWN = 16
+_MAX_DRAWN_LABELS = 16
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,19 @@ class Inspection:
 
 def inspect(case: Case, source: Source) -> Inspection:
     """Read all files of a case; whatever is wrong with it becomes findings."""
-    look = _CaseInspector(case, source)
+    inspector = _CaseInspector(case, source)
     try:
-        look.run()
+        inspector.run()
     except Exception as error:  # as preparing does: one strange file must not hide what the others are
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        look.tell(f"{case.images[0]}: the case could not be read ({reason}); look at its files")
-    return Inspection(look.view, tuple(look.findings))
+        inspector.add_error(
+            UserError(
+                case.images[0],
+                expected="a case that can be read",
+                found=f"{type(error).__name__}: {error}".splitlines()[0],
+                remedy="look at its files",
+            )
+        )
+    return Inspection(inspector.view, tuple(inspector.findings))
 
 
 class _CaseInspector:
@@ -66,77 +77,76 @@ class _CaseInspector:
         images = tuple(self._images.values())
         return CaseSummary(self._case.id, self._case.group, images, self._label, self._voxels, self._picture)
 
-    def tell(self, text: str) -> None:
-        """Add an error, worded as checks do."""
-        files = [*self._case.images, *([self._case.label] if self._case.label else [])]
-        self.findings.append(Issue.error(text, case=self._case.id, files=files))
+    def add_error(self, error: UserError) -> None:
+        self.findings.append(Issue.error(error, case=self._case.id))
 
     def run(self) -> None:
-        """Headers, then the label, then the images, then what only whole cases can be asked."""
-        headers = [file for file in map(self._header, self._images) if file is not None]
-        together = self._together(headers)
+        """Headers, then the label, then the images, then what only a case without error can show."""
+        read = {path: self._header(path) for path in self._images}
+        headers = [file for file in map(read.get, self._case.images) if file is not None]
+        together = self._on_one_grid(headers)
         values = self._read_label(together[0].geometry if together else None)
         usable = values if not self.findings else None
         contents = ImageStats([], None if usable is None else np.zeros(headers[0].geometry.shape, bool))
         for file in together or headers:
             self._read_image(file, values, contents)
         if usable is not None and not self.findings:
-            self.findings += doubts(self._case, self._source, contents, usable)
+            self.findings += plausibility_checks(self._case, self._source, contents, usable)
 
     def _header(self, path: Path) -> NiftiFile | None:
         try:
             file = read_header(path)
         except UserError as error:
-            self.tell(str(error))
+            self.add_error(error)
             return None
-        self._images[path] = _view(file)
+        self._images[path] = _file_summary(file)
         return file
 
-    def _together(self, headers: Sequence[NiftiFile]) -> list[NiftiFile]:
+    def _on_one_grid(self, headers: Sequence[NiftiFile]) -> list[NiftiFile]:
         """The image files on their common grid; none if they do not make a case."""
-        if len(headers) < len(self._images):
+        if len(headers) < len(self._case.images):
             return []
         try:
-            return read_headers(self._case.images, len(self._source.modalities))
+            return on_one_grid(headers, len(self._source.modalities))
         except UserError as error:
-            self.tell(str(error))
+            self.add_error(error)
             return []
 
     def _read_label(self, like: Geometry | None) -> Values | None:
         """Values in RAS order, declared or not; None where there are no whole ones."""
         if self._case.label is None:
-            self.tell(no_label(self._case))
+            self.add_error(missing_label(self._case))
             return None
         try:
             file = read_header(self._case.label)
         except UserError as error:
-            self.tell(str(error))
+            self.add_error(error)
             return None
-        self._label = _view(file)
+        self._label = _file_summary(file)
         if like is not None:
             try:
                 check_same_grid(file.geometry, like, path=file.path, other="its image")
                 file = replace(file, geometry=like)
             except UserError as error:
-                self.tell(str(error))
+                self.add_error(error)
         return self._read_values(file)
 
     def _read_values(self, file: NiftiFile) -> Values | None:
         try:
             values = read_labels(file)
         except UserError as error:
-            self.tell(str(error))
+            self.add_error(error)
             self._voxels = _fractions(file)
             return None
-        channel = Channel(values.shape)
+        channel = ChannelStats(values.shape)
         for slab in values:
             channel.add(slab.astype(np.int32)[None])
-        self._label = _seen(self._label or _view(file), [channel])
+        self._label = _with_voxels(self._label or _file_summary(file), [channel])
         self._voxels = count_values(values)
         try:
             encode_label(values, Task(self._source.modalities, self._source.labels), path=file.path)
         except UserError as error:
-            self.tell(str(error))
+            self.add_error(error)
         return values
 
     def _read_image(self, file: NiftiFile, values: Values | None, contents: ImageStats) -> None:
@@ -145,15 +155,15 @@ class _CaseInspector:
         drawn = values if values is not None and values.shape == shape else None
         if self._picture is None:
             index = shape[2] // 2 if drawn is None else fullest_plane(drawn)
-            plane = Plane(file.geometry, index)
+            plane = SliceCollector(file.geometry, index)
         try:
             channels = contents.read(file, plane)
         except UserError as error:
-            self.tell(str(error))
+            self.add_error(error)
             return
-        self._images[file.path] = _seen(self._images[file.path], channels)
+        self._images[file.path] = _with_voxels(self._images[file.path], channels)
         if strange := sum(channel.not_finite for channel in channels):
-            self.tell(not_finite(strange, file.path))
+            self.add_error(not_finite(strange, file.path))
         if plane is not None:
             first, second, _ = file.geometry.spacing
             flat = None if drawn is None else drawn[:, :, index]
@@ -163,11 +173,11 @@ class _CaseInspector:
     def _drawn_values(self) -> list[int]:
         """Declared label values first, so that they have the same colors in all cases."""
         found = [int(value) for value in self._voxels if value.lstrip("-").isdigit()]
-        ordered = dict.fromkeys([*self._source.labels.values(), *found[:_MOST_DRAWN]])
+        ordered = dict.fromkeys([*self._source.labels.values(), *found[:_MAX_DRAWN_LABELS]])
         return [value for value in ordered if value != BACKGROUND]
 
 
-def _view(file: NiftiFile) -> FileSummary:
+def _file_summary(file: NiftiFile) -> FileSummary:
     from nibabel.orientations import ornt2axcodes
 
     geometry = file.geometry
@@ -184,7 +194,7 @@ def _view(file: NiftiFile) -> FileSummary:
     )
 
 
-def _seen(view: FileSummary, channels: Sequence[Channel]) -> FileSummary:
+def _with_voxels(view: FileSummary, channels: Sequence[ChannelStats]) -> FileSummary:
     minima = [channel.minimum for channel in channels if channel.minimum is not None]
     maxima = [channel.maximum for channel in channels if channel.maximum is not None]
     digests = "".join(channel.digest for channel in channels)
@@ -198,7 +208,7 @@ def _seen(view: FileSummary, channels: Sequence[Channel]) -> FileSummary:
 
 
 def _fractions(file: NiftiFile) -> dict[str, int]:
-    """The values of a label that are not whole; nothing where it cannot be read at all, which is told."""
+    """The values of a label that are not whole; none where it cannot be read at all, which is reported."""
     try:
         return count_fractions(slab for _, _, slab in read_slabs(file))
     except UserError:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ossnet.config_tree import to_dict
+from ossnet.errors import UserError
 
 Severity = Literal["error", "warning"]
-"""Preparing sets an error's case aside; a warning it uses as it is."""
+"""Preparing excludes a case with an error and uses one with a warning as it is."""
 
 
 @dataclass(frozen=True)
@@ -17,23 +18,29 @@ class Issue:
 
     severity: Severity
     case: str
-    """Its id, or the file's name where it belongs to no case."""
-    file: Path
-    what: str
-    """What was expected and what was found."""
+    """The case's id, or the file's name where it belongs to no case."""
+    where: str
+    """The file, or a place in it."""
+    expected: str
+    found: str
     remedy: str
 
     @classmethod
-    def error(cls, text: str, *, case: str, files: Iterable[Path]) -> "Issue":
-        """From the line that a check raised: the file, a colon, what is wrong, a semicolon, the remedy.
+    def error(cls, error: UserError, *, case: str) -> "Issue":
+        """An error's fields as an issue of a case."""
+        return cls(
+            "error", case, error.where, error.expected or "", error.found or str(error), error.remedy or ""
+        )
 
-        Args:
-            files: those that the line may name.
-        """
-        named = [str(file) for file in files if text.startswith(f"{file}: ")]
-        name = max(named, key=len) if named else text.partition(": ")[0]
-        what, _, remedy = text[len(name) + 2 :].rpartition("; ")
-        return cls("error", case, Path(name), what, remedy)
+    @classmethod
+    def warning(cls, case: str, where: Path, *, expected: str, found: str, remedy: str) -> "Issue":
+        """An issue for which a case is not excluded."""
+        return cls("warning", case, str(where), expected, found, remedy)
+
+    @property
+    def what(self) -> str:
+        """What was expected and what was found, in one clause."""
+        return f"expected {self.expected}, found {self.found}"
 
 
 @dataclass(frozen=True)
@@ -43,18 +50,19 @@ class FileSummary:
     path: Path
     shape: tuple[int, ...] | None = None
     spacing: tuple[float, ...] | None = None
-    """Of the file's own axes, in mm."""
+    """Voxel size along the file's own axes, in mm."""
     orientation: str | None = None
     """Where the file's axes point, as in RAS."""
     dtype: str | None = None
     codes: tuple[int, int] | None = None
-    """Of sform and qform."""
+    """Codes of sform and qform."""
     minimum: float | None = None
-    """Of the finite voxels, as is `maximum`."""
+    """Smallest finite voxel."""
     maximum: float | None = None
+    """Largest finite voxel."""
     not_finite: int = 0
     digest: str | None = None
-    """Of the voxels, however they are compressed."""
+    """Digest of the voxels, however they are compressed."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,13 @@ class LabelRemap:
     """The label, or `background`."""
     to: int
     cases: tuple[str, ...]
-    """Those that hold the value."""
+    """Cases that hold the value."""
     why: str
 
 
 @dataclass(frozen=True)
 class Verification:
-    """All that was found."""
+    """All that was found in a folder of scans or a store."""
 
     root: Path
     layout: str
@@ -100,12 +108,12 @@ class Verification:
 
     @property
     def errors(self) -> int:
-        """Findings for which preparing sets a case aside."""
+        """Number of findings for which preparing excludes a case."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     @property
     def warnings(self) -> int:
-        """The other findings."""
+        """Number of the other findings."""
         return len(self.findings) - self.errors
 
     @property
@@ -128,4 +136,4 @@ class Verification:
 
 def in_order(findings: Iterable[Issue]) -> tuple[Issue, ...]:
     """Errors first, then by case and file."""
-    return tuple(sorted(findings, key=lambda each: (each.severity, each.case, str(each.file))))
+    return tuple(sorted(findings, key=lambda each: (each.severity, each.case, each.where)))

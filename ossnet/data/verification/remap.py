@@ -1,5 +1,6 @@
 """What odd label values probably mean."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
@@ -8,11 +9,11 @@ from ossnet.data.verification.issues import CaseSummary, LabelRemap
 
 _BRATS = {"3": "4", "4": "3"}
 _IGNORED = "255"
-_MOST = 32  # more odd values are no label
+_MAX_VALUES = 32  # more odd values are no label
 
 
-def propose(views: Sequence[CaseSummary], labels: Mapping[str, int]) -> tuple[LabelRemap, ...]:
-    """A meaning for each value that is neither background nor declared, as far as one suggests itself."""
+def suggest_remaps(views: Sequence[CaseSummary], labels: Mapping[str, int]) -> tuple[LabelRemap, ...]:
+    """A meaning for each value that is neither background nor declared, where there is a probable one."""
     holders: dict[str, list[str]] = {}
     for view in views:
         for value in view.voxels:
@@ -22,7 +23,7 @@ def propose(views: Sequence[CaseSummary], labels: Mapping[str, int]) -> tuple[La
     meanings = {value: _meaning(value, names, holders) for value in odd}
     by_order = _by_order([value for value in odd if meanings[value] is None], names, holders)
     proposals = []
-    for value in odd if len(odd) <= _MOST else ():
+    for value in odd if len(odd) <= _MAX_VALUES else ():
         meaning = meanings[value] or by_order.get(value)
         if meaning is not None:
             target, why = meaning
@@ -31,13 +32,13 @@ def propose(views: Sequence[CaseSummary], labels: Mapping[str, int]) -> tuple[La
 
 
 def option(remap: Sequence[LabelRemap], labels: Mapping[str, int]) -> str | None:
-    """The `--labels` of `jobs/prepare.py` that does it; None where nothing whole is to be changed."""
+    """The `--labels` of `ossnet prepare` that does it; None where nothing whole is to be changed."""
     changes: dict[str, list[str]] = {}
     for each in remap:
         if each.value.lstrip("-").isdigit():
             changes.setdefault(each.name, [str(labels.get(each.name, BACKGROUND))]).append(each.value)
     texts = [f"{name}={','.join(values)}" for name, values in changes.items()]
-    return f"--labels {' '.join(texts)}" if texts else None
+    return f"--labels {shlex.join(texts)}" if texts else None
 
 
 def _meaning(

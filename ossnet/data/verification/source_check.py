@@ -1,4 +1,4 @@
-"""Verifying a folder of scans: each case on its own, in parallel as RAM allows, then all side by side."""
+"""Verifying a folder of scans: each case on its own, in parallel as RAM allows, then all together."""
 
 import os
 import time
@@ -10,32 +10,32 @@ from pathlib import Path
 
 from ossnet.data.imaging.nifti import read_header
 from ossnet.data.layouts import Case, Source, read_source
-from ossnet.data.prepare.progress import progress
 from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.inspection import Inspection, inspect
 from ossnet.data.verification.issues import Issue, Verification, in_order
-from ossnet.data.verification.remap import propose
+from ossnet.data.verification.remap import suggest_remaps
 from ossnet.errors import UserError
+from ossnet.output.progress import progress
 
-_PER_VOXEL = 8
+_BYTES_PER_VOXEL = 8
 """Bytes of RAM a case takes: its label as stored and encoded, and where its image is not 0."""
-_SLABS = 8 << 20
+_SLAB_VOXELS = 8 << 20
 """Voxels in the slabs that are read, converted and counted."""
-_SHARE = 4
-"""That part of the machine's RAM is used at most; others work on it too."""
+_RAM_DIVISOR = 4
+"""One part in so many of the machine's RAM is used at most; others work on it too."""
 
 
 @dataclass(frozen=True)
 class _Size:
     voxels: int
     bytes: int
-    """Uncompressed, of all images."""
+    """Bytes of all uncompressed images."""
 
 
 def verify(source: Path | str, layout: str = "auto") -> Verification:
-    """Read every file of a folder of scans and tell all that is wrong with it.
+    """Read every file of a folder of scans and report all that is wrong with it.
 
-    Files are looked at in slabs, so that RAM does not grow with the number of modalities.
+    Files are read in slabs, so that RAM does not grow with the number of modalities.
 
     Args:
         source: folder of scans, or a CSV table of them.
@@ -52,26 +52,26 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
         for case, inspection in _inspect_all(found, workers=_workers(sizes.values())):
             inspections[case] = inspection
             advance(sizes[case].bytes)
-    looks = [inspections[case.id] for case in found.cases]
-    unmatched = [Issue.error(text, case=name, files=()) for name, text in found.unmatched.items()]
-    alone = [finding for look in looks for finding in look.findings]
+    ordered = [inspections[case.id] for case in found.cases]
+    unmatched = [Issue.error(error, case=name) for name, error in found.unmatched.items()]
+    alone = [finding for inspection in ordered for finding in inspection.findings]
     bad = {finding.case for finding in alone if finding.severity == "error"}
-    views = tuple(look.view for look in looks)
-    beside = find_duplicates([view for view in views if view.case not in bad])
+    views = tuple(inspection.view for inspection in ordered)
+    duplicates = find_duplicates([view for view in views if view.case not in bad])
     return Verification(
         root=Path(source),
         layout=found.layout,
         modalities=found.modalities,
         labels=found.labels,
         cases=views,
-        findings=in_order([*unmatched, *alone, *beside]),
-        remap=propose(views, found.labels),
+        findings=in_order([*unmatched, *alone, *duplicates]),
+        remap=suggest_remaps(views, found.labels),
         seconds=time.monotonic() - start,
     )
 
 
 def _inspect_all(source: Source, *, workers: int) -> Iterator[tuple[str, Inspection]]:
-    """Case ids and what was seen of them, as they are done."""
+    """Case ids with their inspections, as they are done."""
     with ThreadPoolExecutor(workers) as pool:
         running = {pool.submit(inspect, case, source): case.id for case in source.cases}
         for done in as_completed(running):
@@ -81,12 +81,12 @@ def _inspect_all(source: Source, *, workers: int) -> Iterator[tuple[str, Inspect
 def _workers(sizes: Iterable[_Size]) -> int:
     """How many cases are read at once: one a processor, fewer where the largest would fill the RAM."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    each = _PER_VOXEL * (max(size.voxels for size in sizes) + _SLABS)
-    return max(1, min(os.cpu_count() or 1, memory // _SHARE // each))
+    each = _BYTES_PER_VOXEL * (max(size.voxels for size in sizes) + _SLAB_VOXELS)
+    return max(1, min(os.cpu_count() or 1, memory // _RAM_DIVISOR // each))
 
 
 def _size(case: Case) -> _Size:
-    """As the first image's header tells; nothing where it cannot be read, which is told later."""
+    """Size by the first image's header; 0 where it cannot be read, which is reported later."""
     try:
         file = read_header(case.images[0])
     except UserError:

@@ -1,43 +1,41 @@
 """Verifying a store: that its cases are what the manifest says, and that no patient is in two splits."""
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ossnet.config_tree import from_dict
-from ossnet.data.imaging.checks import not_finite
+from ossnet.data.imaging.nifti import not_finite
 from ossnet.data.labels.task import Task
-from ossnet.data.prepare.progress import progress
 from ossnet.data.store.case_file import StoredCase, read_case
-from ossnet.data.store.store import MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, read_manifest, read_version
+from ossnet.data.store.store import MANIFEST, CaseEntry, Manifest, parse_manifest
 from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue, Verification, in_order
-from ossnet.data.verification.plausibility import warning
 from ossnet.data.verification.thumbnail import draw
-from ossnet.data.verification.voxels import Channel, fullest_plane
+from ossnet.data.verification.voxels import ChannelStats, fullest_plane
 from ossnet.errors import UserError
+from ossnet.output.progress import progress
 
-_AGAIN = "prepare it again"
+_PREPARE_AGAIN = "prepare the store again"
+_VERIFY_SOURCE = "look at the source with ossnet verify --source"
 
 
 def verify_store(store: Path | str) -> Verification:
-    """Read every case of a store and tell all that is wrong with it.
+    """Read every case of a store and report all that is wrong with it.
 
     Raises:
         UserError: no store there, one of another schema version, or a damaged manifest.
     """
     start, root = time.monotonic(), Path(store)
-    manifest = _manifest(root)
+    manifest = parse_manifest(root)
     views, findings = list[CaseSummary](), list(_shared_groups(root, manifest))
     with progress(
         "verifying", cases=len(manifest.cases), size=sum(map(_bytes, _files(root, manifest)))
     ) as advance:
         for name, entry in sorted(manifest.cases.items()):
-            view, faults = _look(root / entry.file, name, entry, manifest.task)
+            view, faults = _check_case(root / entry.file, name, entry, manifest.task)
             views.append(view)
             findings += faults
             advance(_bytes(root / entry.file))
@@ -55,16 +53,8 @@ def verify_store(store: Path | str) -> Verification:
     )
 
 
-def _manifest(root: Path) -> Manifest:
-    """As it stands, even where a group is in two splits."""
-    if read_version(root) != SCHEMA_VERSION:
-        read_manifest(root)  # refuses it
-    path = root / MANIFEST
-    return from_dict(Manifest, json.loads(path.read_text()), str(path))
-
-
 def _shared_groups(root: Path, manifest: Manifest) -> Iterator[Issue]:
-    """Each group once, however many splits it is in."""
+    """An issue for each group that is in several splits."""
     homes: dict[str, dict[str, str]] = {}
     for split, cases in manifest.splits.items():
         for case in cases:
@@ -72,19 +62,25 @@ def _shared_groups(root: Path, manifest: Manifest) -> Iterator[Issue]:
     for group, splits in homes.items():
         if len(splits) > 1:
             found = " and ".join(f"{split} ({case})" for split, case in splits.items())
-            what = f"expected the group {group} in one split, found it in {found}"
-            yield Issue("error", next(iter(splits.values())), root / MANIFEST, what, _AGAIN)
+            yield Issue(
+                "error",
+                next(iter(splits.values())),
+                str(root / MANIFEST),
+                f"the group {group} in one split",
+                f"it in {found}",
+                _PREPARE_AGAIN,
+            )
 
 
-def _look(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[CaseSummary, list[Issue]]:
+def _check_case(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[CaseSummary, list[Issue]]:
     try:
         case = read_case(path)
     except UserError as error:
         view = CaseSummary(name, entry.group, (FileSummary(path),), None, {})
-        return view, [Issue.error(str(error), case=name, files=(path,))]
+        return view, [Issue.error(error, case=name)]
     channels = []
     for voxels in case.image:
-        channel = Channel(voxels.shape)
+        channel = ChannelStats(voxels.shape)
         for plane in voxels:
             channel.add(plane.astype(np.float32)[None])
         channels.append(channel)
@@ -93,7 +89,7 @@ def _look(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[CaseSumm
     view = CaseSummary(
         case=name,
         group=entry.group,
-        images=(_view(path, case, channels),),
+        images=(_file_summary(path, case, channels),),
         label=FileSummary(path, shape=case.label.shape, dtype="uint8", digest=_digest(case.label)),
         voxels={
             str(values[index] if index < len(values) else f"index {index}"): count
@@ -106,27 +102,29 @@ def _look(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[CaseSumm
 
 
 def _faults(
-    path: Path, name: str, case: StoredCase, counts: list[int], channels: list[Channel], known: int
+    path: Path, name: str, case: StoredCase, counts: list[int], channels: list[ChannelStats], known: int
 ) -> Iterator[Issue]:
     strange = sum(channel.not_finite for channel in channels)
     if strange:
-        yield Issue.error(not_finite(strange, path), case=name, files=(path,))
-    declared = list(case.class_counts)
+        yield Issue.error(not_finite(strange, path), case=name)
+    declared = list(case.statistics.class_counts)
     if len(counts) > known:
-        what = f"expected label indices up to {known - 1}, found {len(counts) - 1}"
-        yield Issue("error", name, path, what, _AGAIN)
+        expected, found = f"label indices up to {known - 1}", str(len(counts) - 1)
+        yield Issue("error", name, str(path), expected, found, _PREPARE_AGAIN)
     elif (counts + [0] * known)[: len(declared)] != declared:
-        what = f"expected {declared} voxels of the labels as the file says of itself, found {counts}"
-        yield Issue("error", name, path, what, _AGAIN)
+        expected = f"{declared} voxels of the labels as the file says of itself"
+        yield Issue("error", name, str(path), expected, str(counts), _PREPARE_AGAIN)
     elif not sum(declared[1:]):
-        what = "expected labeled voxels, found none"
-        yield warning(name, path, what, "look at the source with jobs/verify.py --source")
+        yield Issue.warning(name, path, expected="labeled voxels", found="none", remedy=_VERIFY_SOURCE)
     for number, channel in enumerate(channels):
         if channel.constant:
-            what = (
-                f"expected a picture in channel {number}, found the value {channel.minimum:g} in every voxel"
+            yield Issue.warning(
+                name,
+                path,
+                expected=f"a picture in channel {number}",
+                found=f"the value {channel.minimum:g} in every voxel",
+                remedy=_VERIFY_SOURCE,
             )
-            yield warning(name, path, what, "look at the source with jobs/verify.py --source")
 
 
 def _count(case: StoredCase) -> list[int]:
@@ -135,7 +133,7 @@ def _count(case: StoredCase) -> list[int]:
     return np.trim_zeros(np.asarray(counts), "b").tolist()
 
 
-def _view(path: Path, case: StoredCase, channels: list[Channel]) -> FileSummary:
+def _file_summary(path: Path, case: StoredCase, channels: list[ChannelStats]) -> FileSummary:
     geometry = case.geometry
     minima = [channel.minimum for channel in channels if channel.minimum is not None]
     maxima = [channel.maximum for channel in channels if channel.maximum is not None]
@@ -157,7 +155,7 @@ def _picture(case: StoredCase) -> str:
     index = fullest_plane(case.label)
     image = case.image[0, :, :, index].astype(np.float32)
     first, second, _ = case.spacing
-    indices = list(range(1, len(case.class_counts)))
+    indices = list(range(1, len(case.statistics.class_counts)))
     return draw(image, case.label[:, :, index], values=indices, spacing=(first, second))
 
 

@@ -1,6 +1,6 @@
-"""Findings in the terminal."""
+"""A verification printed in the terminal."""
 
-from ossnet.data.verification import formatting as words
+from ossnet.data.verification import formatting
 from ossnet.data.verification.issues import Verification
 from ossnet.data.verification.remap import option
 from ossnet.output.tables import print_table
@@ -17,14 +17,14 @@ def show(verification: Verification) -> None:
         print()
 
     console = Console()
-    draw(words.COLUMNS, [words.row(view, verification) for view in verification.cases])
-    draw(("label", "name", "cases", "share of voxels"), [*words.label_rows(verification)])
+    draw(formatting.COLUMNS, [formatting.row(view, verification) for view in verification.cases])
+    draw(("label", "name", "cases", "fraction of voxels"), [*formatting.label_rows(verification)])
     for finding in verification.findings:
         style = "bold red" if finding.severity == "error" else "bold yellow"
-        line = Text.assemble((finding.severity, style), f" {finding.file}: {finding.what}; {finding.remedy}")
+        line = Text.assemble((finding.severity, style), f" {finding.where}: {finding.what}; {finding.remedy}")
         console.print(line, soft_wrap=True)
     for each in verification.remap:
-        told = f"label value {each.value} in {len(each.cases)} cases"
-        console.print(Text(f"{told}: probably {each.name} ({each.to}); {each.why}"), soft_wrap=True)
+        found = f"label value {each.value} in {len(each.cases)} cases"
+        console.print(Text(f"{found}: probably {each.name} ({each.to}); {each.why}"), soft_wrap=True)
     if (change := option(verification.remap, verification.labels)) is not None:
-        console.print(Text(f"to read them so: jobs/prepare.py {change}"), soft_wrap=True)
+        console.print(Text(f"to read them so: ossnet prepare {change}"), soft_wrap=True)

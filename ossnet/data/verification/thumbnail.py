@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 
-EDGE = 176
-"""Pixels of the longer side: about 8 kB, so that hundreds of cases fit on a page."""
+EDGE_PIXELS = 176
+"""Number of pixels of the longer side: about 8 kB a picture, so that hundreds of cases fit on a page."""
 COLORS = ("#ff5c5c", "#5cd65c", "#5c9dff", "#ffd24d", "#d67aff", "#4de1e1", "#ff9e4d", "#c2e04d")
 
 
@@ -31,7 +31,7 @@ def draw(
     from PIL import Image, ImageColor
 
     sizes = np.array(image.shape) * np.array(spacing)
-    width, height = np.maximum(1, np.rint(EDGE * sizes / sizes.max())).astype(int).tolist()
+    width, height = np.maximum(1, np.rint(EDGE_PIXELS * sizes / sizes.max())).astype(int).tolist()
     gray = Image.fromarray(_window(_upright(image))).resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(gray.convert("RGB")).copy()
     for color, value in zip(COLORS * (1 + len(values) // len(COLORS)), values, strict=False):

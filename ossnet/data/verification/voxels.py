@@ -12,22 +12,22 @@ from jaxtyping import Bool, Float32, Integer, Num, Shaped
 
 from ossnet.data.imaging.geometry import Geometry, to_canonical
 
-_FEW = 1 << 16  # label values that are counted by place
-_MOST_VALUES = 256  # more are no label
+_MAX_COUNTED = 1 << 16  # label values up to which voxels are counted in an array
+_MAX_VALUES = 256  # more are no label
 
 
-class Channel:
+class ChannelStats:
     """Range of the finite voxels, number of the others, and a digest of all."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        """Nothing is known yet of a channel of this shape."""
+        """Start with no voxel of a channel of this shape."""
         self.minimum: float | None = None
         self.maximum: float | None = None
         self.not_finite = 0
         self._sum = hashlib.sha256(repr(shape).encode())
 
     def add(self, slab: Num[np.ndarray, "X Y Z"]) -> None:
-        """Take in the next planes of the third axis."""
+        """Count the next planes of the third axis."""
         self._sum.update(np.ascontiguousarray(slab.T).data)
         if slab.dtype.kind == "f" and not np.isfinite(slab).all():
             finite = slab[np.isfinite(slab)]
@@ -46,15 +46,15 @@ class Channel:
 
     @property
     def digest(self) -> str:
-        """Of shape and voxels; equal for a file compressed or converted anew."""
+        """Digest of shape and voxels; equal for a file compressed or converted anew."""
         return self._sum.hexdigest()
 
 
-class Plane:
+class SliceCollector:
     """Collects one axial plane of a volume that comes by in planes of the file's third axis."""
 
     def __init__(self, geometry: Geometry, index: int) -> None:
-        """Take the plane `index` along S."""
+        """Collect the plane `index` along S."""
         self._geometry = geometry
         self._axis = int(np.flatnonzero(geometry.orientation[:, 0] == 2)[0])
         flipped = geometry.orientation[self._axis, 1] < 0
@@ -64,7 +64,7 @@ class Plane:
         self._voxels = np.zeros(shape, np.float32)
 
     def add(self, first: int, slab: Float32[np.ndarray, "X Y Z"]) -> None:
-        """Planes that start at `first`."""
+        """Take what the plane has of these planes of the third axis, which start at `first`."""
         if self._axis < 2:
             part = slab.take([self._index], axis=self._axis)
             self._voxels[:, :, first : first + slab.shape[2]] = part
@@ -73,7 +73,7 @@ class Plane:
 
     @property
     def voxels(self) -> Float32[np.ndarray, "X Y"]:
-        """Along R and A."""
+        """The plane along R and A."""
         return to_canonical(self._voxels, self._geometry)[:, :, 0]
 
 
@@ -81,24 +81,24 @@ def count_values(label: Integer[np.ndarray, "X Y Z"]) -> dict[str, int]:
     """Voxels of each value, by rising value; of an image that was taken for a label, the most frequent."""
     counts: Counter[int] = Counter()
     for slab in label:
-        if slab.size and slab.min() >= 0 and slab.max() < _FEW:
+        if slab.size and slab.min() >= 0 and slab.max() < _MAX_COUNTED:
             numbers = np.bincount(slab.ravel())
             values = np.flatnonzero(numbers)
             numbers = numbers[values]
         else:
             values, numbers = np.unique(slab, return_counts=True)
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-    most = dict(counts.most_common(_MOST_VALUES))
+    most = dict(counts.most_common(_MAX_VALUES))
     return {str(value): most[value] for value in sorted(most)}
 
 
 def count_fractions(slabs: Iterable[Float32[np.ndarray, "X Y Z"]]) -> dict[str, int]:
-    """As `count_values` where values are not whole: those that most voxels have."""
+    """Voxels of each value of a label whose values are not whole; of many values the most frequent."""
     counts: Counter[float] = Counter()
     for slab in slabs:
         values, numbers = np.unique(slab, return_counts=True)
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-    most = dict(counts.most_common(_MOST_VALUES))
+    most = dict(counts.most_common(_MAX_VALUES))
     return {f"{value:.6g}": most[value] for value in sorted(most)}
 
 
@@ -108,8 +108,8 @@ def fullest_plane(label: Shaped[np.ndarray, "X Y Z"]) -> int:
     return int(np.argmax(foreground)) if np.any(foreground) else label.shape[2] // 2
 
 
-def share_outside(label: Shaped[np.ndarray, "X Y Z"], covered: Bool[np.ndarray, "X Y Z"]) -> float:
-    """Share of a label's foreground that is not covered."""
+def fraction_outside(label: Shaped[np.ndarray, "X Y Z"], covered: Bool[np.ndarray, "X Y Z"]) -> float:
+    """Fraction of a label's foreground that is not covered."""
     inside = whole = 0
     for values, cover in zip(label, covered, strict=True):
         whole += int(np.count_nonzero(values))

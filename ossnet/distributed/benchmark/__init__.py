@@ -1,1 +1,1 @@
-"""Our search beside the usual recipe, under one budget."""
+"""Our search and the usual recipe of Ray Tune with Optuna, compared under one memory budget."""

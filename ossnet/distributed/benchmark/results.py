@@ -1,4 +1,4 @@
-"""What a comparison of searches gives, and how it is kept and shown."""
+"""The result of comparing searches: its rows, table and figure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from ossnet.benchmarks.result import BenchmarkResult
 from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 
-OURS, RECIPE = "ossnet", "recipe"
+CANDIDATE, BASELINE = "ossnet", "recipe"
 STATISTIC = (
     "a trial's Dice is its last on the validation split, its seconds are the CPU time of its training "
     "process from the start of the training; searches are compared at the time that the shorter one took"
 )
-_RIVALS = {False: "recipe", True: "recipe, what is over budget ends with its first epoch"}
+_BASELINES = {False: "recipe", True: "recipe, what is over budget ends with its first epoch"}
 
 
 @dataclass(frozen=True)
@@ -25,39 +25,42 @@ class TrialRow:
     memory_gib: float | None
     """Measured peak of a training step."""
     cpu_s: float
+    """CPU seconds of the training."""
     first_s: float
-    """The same at the end of its first epoch, when its memory is known."""
+    """CPU seconds until the end of the first epoch, when its memory is known."""
 
 
 @dataclass(frozen=True)
 class SearchRow:
     """One study, its trials in their order."""
 
-    way: str
+    method: str
     """`ossnet`, or the `recipe`, which knows no budget."""
     seed: int
-    refused: int
+    rejected: int
     """Suggestions that were predicted not to fit, and so never started."""
     trials: tuple[TrialRow, ...]
 
     @property
     def summary(self) -> str:
-        """In a line, for those who wait."""
+        """One line of progress."""
         spent = sum(trial.cpu_s for trial in self.trials)
-        return f"{self.way}, seed {self.seed}: {len(self.trials)} trials, {spent:.0f} CPU s of training"
+        return f"{self.method}, seed {self.seed}: {len(self.trials)} trials, {spent:.0f} CPU s of training"
 
 
 @dataclass(frozen=True)
 class PairedComparison:
     """Both searches of one seed at equal training time."""
 
-    rival: str
+    baseline: str
     """The recipe as it is, or as if its device had no more memory than the budget."""
     seed: int
     cpu_s: float
-    ours: float | None
-    """Best feasible Dice by then."""
-    theirs: float | None
+    """The training time at which they are compared."""
+    candidate_dice: float | None
+    """Best feasible Dice of our search by then."""
+    baseline_dice: float | None
+    """Best feasible Dice of the baseline by then."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +72,18 @@ class SearchBenchmarkResult(BenchmarkResult):
     space: str
     budget_gib: float
     fitting_fraction: float
-    """Share of random configurations that are predicted to fit it."""
+    """Fraction of random configurations that are predicted to fit the budget."""
     trials: int
     statistic: str
     command: str
     rows: tuple[SearchRow, ...]
 
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows."""
         return {"studies": len(self.rows)}
 
     def feasible(self, trial: TrialRow) -> bool:
-        """Whether a trial measured within the budget; what ended before it was measured did not."""
+        """Whether a trial measured within the budget; one that ended before it was measured did not."""
         return trial.memory_gib is not None and trial.memory_gib <= self.budget_gib
 
     def curve(self, row: SearchRow, *, capped: bool = False) -> list[tuple[float, float | None]]:
@@ -89,60 +92,65 @@ class SearchBenchmarkResult(BenchmarkResult):
         Args:
             capped: count a trial over the budget as if it had ended with its first epoch.
         """
-        kept = [self.feasible(trial) for trial in row.trials]
-        pairs = list(zip(row.trials, kept, strict=True))
+        pairs = [(trial, self.feasible(trial)) for trial in row.trials]
         ends = accumulate(trial.first_s if capped and not fits else trial.cpu_s for trial, fits in pairs)
         dice = [trial.dice if fits else None for trial, fits in pairs]
         return list(zip(ends, accumulate(dice, _better), strict=True))
 
     def comparisons(self) -> Iterator[PairedComparison]:
-        """Ours against the recipe of the same seed."""
-        ours = {row.seed: self.curve(row) for row in self.rows if row.way == OURS}
-        for capped, rival in _RIVALS.items():
+        """Compare our search with the recipe of the same seed."""
+        candidates = {row.seed: self.curve(row) for row in self.rows if row.method == CANDIDATE}
+        for capped, name in _BASELINES.items():
             for row in self.rows:
-                if row.way == RECIPE:
-                    own, other = ours[row.seed], self.curve(row, capped=capped)
-                    until = min(own[-1][0], other[-1][0])
+                if row.method == BASELINE:
+                    candidate, baseline = candidates[row.seed], self.curve(row, capped=capped)
+                    until = min(candidate[-1][0], baseline[-1][0])
                     yield PairedComparison(
-                        rival, row.seed, until, _best_by(own, until), _best_by(other, until)
+                        name, row.seed, until, _best_by(candidate, until), _best_by(baseline, until)
                     )
 
 
 def show(result: SearchBenchmarkResult) -> None:
     """Print a row a study, then a row a comparison."""
-    columns = ["search", "seed", "started", "feasible", "share", "refused", "CPU s", "best feasible Dice"]
-    studies = sorted(result.rows, key=lambda each: (each.way, each.seed))
+    columns = ["search", "seed", "started", "feasible", "fraction", "rejected", "CPU s", "best feasible Dice"]
+    studies = sorted(result.rows, key=lambda each: (each.method, each.seed))
     print_table(columns, (_cells(result, row) for row in studies))
     print()
-    columns = ["best feasible Dice at equal training time against", "seed", "CPU s", "ossnet", "rival"]
+    columns = ["best feasible Dice at equal training time against", "seed", "CPU s", "ossnet", "baseline"]
     print_table(
         columns,
         (
-            [met.rival, str(met.seed), f"{met.cpu_s:.0f}", _text(met.ours), _text(met.theirs)]
-            for met in result.comparisons()
+            [
+                each.baseline,
+                str(each.seed),
+                f"{each.cpu_s:.0f}",
+                _text(each.candidate_dice),
+                _text(each.baseline_dice),
+            ]
+            for each in result.comparisons()
         ),
     )
 
 
 def _cells(result: SearchBenchmarkResult, row: SearchRow) -> list[str]:
-    kept = sum(map(result.feasible, row.trials))
+    feasible = sum(map(result.feasible, row.trials))
     spent, best = result.curve(row)[-1]
-    counts = (row.seed, len(row.trials), kept, f"{kept / len(row.trials):.0%}", row.refused)
-    return [row.way, *map(str, counts), f"{spent:.0f}", _text(best)]
+    counts = (row.seed, len(row.trials), feasible, f"{feasible / len(row.trials):.0%}", row.rejected)
+    return [row.method, *map(str, counts), f"{spent:.0f}", _text(best)]
 
 
 def draw(result: SearchBenchmarkResult) -> bytes:
-    """Best feasible Dice against training seconds, a line a study, as PNG."""
+    """Draw the best feasible Dice against training seconds as PNG, a line for each study."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    ways = list(dict.fromkeys(row.way for row in result.rows))
+    methods = list(dict.fromkeys(row.method for row in result.rows))
     for row in result.rows:
         points = [point for point in result.curve(row) if point[1] is not None]
-        label = row.way if row.seed == min(each.seed for each in result.rows) else None
+        label = row.method if row.seed == min(each.seed for each in result.rows) else None
         axes.step(*zip(*points, strict=True) if points else ([], []), where="post", label=label,
-                  color=f"C{ways.index(row.way)}")  # fmt: skip
+                  color=f"C{methods.index(row.method)}")  # fmt: skip
     axes.set(xlabel="training (CPU seconds)", ylabel="best feasible Dice on the validation split")
     axes.grid(alpha=0.3)
     axes.legend()

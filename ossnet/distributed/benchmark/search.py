@@ -1,4 +1,4 @@
-"""Searches side by side: ours under a memory budget, and the usual recipe of Ray's documentation."""
+"""Compare searches: ours under a memory budget, and the usual recipe of Ray's documentation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning.config import EarlyStoppingConfig
 from ossnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ossnet.data import Store
     from ossnet.distributed.benchmark.results import SearchBenchmarkResult, SearchRow
     from ossnet.distributed.tuning.search_space import Space
+    from ossnet.distributed.tuning.study import StudySpec
 
 _PHANTOM: dict[str, Any] = {"cases": 16, "shape": (24, 24, 20), "modalities": ("FLAIR",)}
 _BASE: dict[str, Any] = {
@@ -25,7 +26,7 @@ _BASE: dict[str, Any] = {
     "optimizer.name": "adamw",
     "optimizer.schedule": "cosine",
 }
-_DRAWS = 48  # random configurations that the budget is set by
+_SAMPLES = 48  # random configurations that the budget is set by
 
 
 @dataclass(frozen=True)
@@ -38,27 +39,27 @@ class SearchBenchmarkConfig:
     """Trials of a study."""
     seeds: int = 3
     """Studies of each search."""
-    share: float = 1 / 3
-    """Share of random configurations that the memory budget is set to fit."""
+    feasible_fraction: float = 1 / 3
+    """Fraction of random configurations that the memory budget is set to fit."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be compared, naming the option.
+        """Check the options.
 
         Raises:
-            UserError: a number below 1, or a share that is none.
+            UserError: a number is below 1, or the fraction is none.
         """
         for option in ("trials", "seeds"):
             if getattr(self, option) < 1:
-                msg = f"{option}: expected at least 1, found {getattr(self, option)}"
-                raise UserError(msg)
-        if not 0 < self.share < 1:
-            msg = f"share: expected a share between 0 and 1, found {self.share}"
-            raise UserError(msg)
+                raise UserError(option, expected="at least 1", found=str(getattr(self, option)))
+        if not 0 < self.feasible_fraction < 1:
+            raise UserError(
+                "feasible-fraction", expected="a fraction between 0 and 1", found=str(self.feasible_fraction)
+            )
 
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """What every way searches with one seed."""
+    """What both methods search with one seed."""
 
     space: "Space"
     base: "Config"
@@ -69,14 +70,24 @@ class BenchmarkTask:
 
 
 def compare(
-    settings: SearchBenchmarkConfig, output: Path, *, command: str, progress: Callable[["SearchRow"], None]
+    settings: SearchBenchmarkConfig,
+    output: Path,
+    *,
+    command: str,
+    run_study: Callable[["StudySpec"], object],
+    progress: Callable[["SearchRow"], None],
 ) -> "SearchBenchmarkResult":
-    """Search a space in each way with each seed on a small phantom, one trial at a time.
+    """Search a space by each method with each seed on a small phantom, one trial at a time.
 
-    The ways take turns, so that a busy machine slows all of them alike.
+    The methods take turns, so that a busy machine slows both of them equally.
+
+    Args:
+        command: what is recorded as the command of the result.
+        run_study: runs one of our studies.
+        progress: called with each row.
 
     Raises:
-        UserError: a fault in the space file, or a study without a result.
+        UserError: the space file has a fault, or a study has no result.
     """
     import numpy as np
 
@@ -85,24 +96,27 @@ def compare(
     from ossnet.distributed.benchmark.results import STATISTIC, SearchBenchmarkResult
     from ossnet.distributed.cluster.connection import connect
     from ossnet.distributed.tracking.actor import version_tags
-    from ossnet.distributed.tuning.feasibility import PeakEstimator
-    from ossnet.distributed.tuning.search_space import Space, configure, draws
+    from ossnet.distributed.tuning.search_space import Space, apply_overrides, sample_points
+    from ossnet.planning.estimator import PeakEstimator
 
     output = output.absolute()
     with connect(cpus=1):
         store = _phantom(output)
         base = Config.preset("oss-net-c", store).replace(_BASE)
         space = Space(settings.space)
-        forecast = PeakEstimator(workers=1)
-        peaks = [forecast.gib(configure(base, changes, store)) for _, changes in draws(space, count=_DRAWS)]
-        budget = float(np.quantile(peaks, settings.share))
+        estimator = PeakEstimator(workers=1)
+        peaks = [
+            estimator.gib(apply_overrides(base, changes, store))
+            for _, changes in sample_points(space, count=_SAMPLES)
+        ]
+        budget = float(np.quantile(peaks, settings.feasible_fraction))
         rows = []
         for seed in range(settings.seeds):
-            entry = BenchmarkTask(
+            task = BenchmarkTask(
                 space, base.replace({"training.seed": seed}), store, settings.trials, seed, output
             )
-            for search in (partial(_ours, budget_gib=budget), _recipe):
-                rows.append(search(entry))
+            for search in (partial(_run_candidate, budget_gib=budget, run_study=run_study), _run_baseline):
+                rows.append(search(task))
                 progress(rows[-1])
     return SearchBenchmarkResult(
         processor=processor(),
@@ -121,51 +135,51 @@ def compare(
     )
 
 
-def _ours(entry: BenchmarkTask, budget_gib: float) -> "SearchRow":
-    from ossnet.distributed.benchmark.results import OURS, SearchRow, TrialRow
-    from ossnet.distributed.launch import launch_study
+def _run_candidate(
+    task: BenchmarkTask, budget_gib: float, run_study: Callable[["StudySpec"], object]
+) -> "SearchRow":
+    from ossnet.distributed.benchmark.results import CANDIDATE, SearchRow, TrialRow
     from ossnet.distributed.tracking.client import TrackingConfig
     from ossnet.distributed.tuning.config import OptimizationConfig
-    from ossnet.distributed.tuning.storage import DATABASE, METRICS, TuningStudy
-    from ossnet.distributed.tuning.trial_counts import dice_of
+    from ossnet.distributed.tuning.result import dice_of
+    from ossnet.distributed.tuning.storage import METRICS, TuningStudy
+    from ossnet.distributed.tuning.study import StudySpec
     from ossnet.metric_names import COST, MEMORY
 
-    name, goals = f"ossnet-{entry.seed}", OptimizationConfig(budget_gib=budget_gib)
-    launch_study(
-        entry.space.path,
-        entry.base,
-        entry.store,
+    name = f"ossnet-{task.seed}"
+    spec = StudySpec(
         name=name,
-        output=entry.output / name,
-        tracking=TrackingConfig.at(entry.output, name),
-        trials=entry.trials,
-        workers=1,
-        early_stopping=EarlyStoppingConfig(),
-        max_time_s=None,
-        goals=goals,
+        space=task.space,
+        base=task.base,
+        store=task.store,
+        output=task.output / name,
+        tracking=TrackingConfig.at(task.output, name),
+        trials=task.trials,
+        optimization=OptimizationConfig(budget_gib=budget_gib),
     )
-    notebook = TuningStudy.at(entry.output / name / DATABASE, name, goals)
-    started = notebook.started()
+    run_study(spec)
+    study = TuningStudy.open_or_create(spec.database, name, spec.optimization)
+    started = study.started_trials()
     rows = []
     for trial in started:
-        known = trial.user_attrs[METRICS]
+        metrics = trial.user_attrs[METRICS]
         dice = dice_of(trial) if trial.intermediate_values else None
-        spent = known.get(COST, 0.0)
-        rows.append(TrialRow(dice, known.get(MEMORY), spent, spent))
-    return SearchRow(OURS, entry.seed, len(notebook.seen()) - len(started), tuple(rows))
+        spent = metrics.get(COST, 0.0)
+        rows.append(TrialRow(dice, metrics.get(MEMORY), spent, spent))
+    return SearchRow(CANDIDATE, task.seed, len(study.suggested_trials()) - len(started), tuple(rows))
 
 
-def _recipe(entry: BenchmarkTask) -> "SearchRow":
+def _run_baseline(task: BenchmarkTask) -> "SearchRow":
     from ossnet.distributed.benchmark.baseline import BaselineContext, search
-    from ossnet.distributed.benchmark.results import RECIPE, SearchRow
+    from ossnet.distributed.benchmark.results import BASELINE, SearchRow
 
-    folder = entry.output / f"recipe-{entry.seed}"
+    folder = task.output / f"recipe-{task.seed}"
     folder.mkdir(parents=True)
-    kit = BaselineContext(entry.base.to_json(), str(entry.store.root), str(folder))
+    context = BaselineContext(task.base.to_json(), str(task.store.root), str(folder))
     rows = search(
-        entry.space, kit, trials=entry.trials, seed=entry.seed, early_stopping=EarlyStoppingConfig()
+        task.space, context, trials=task.trials, seed=task.seed, early_stopping=EarlyStoppingConfig()
     )
-    return SearchRow(RECIPE, entry.seed, 0, tuple(rows))
+    return SearchRow(BASELINE, task.seed, 0, tuple(rows))
 
 
 def _phantom(output: Path) -> "Store":

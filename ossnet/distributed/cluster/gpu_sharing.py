@@ -1,19 +1,7 @@
-"""What a trial's process holds while others share its GPU, and what becomes of one that needs more."""
-
-import logging
-from typing import TYPE_CHECKING, Any
-
-from ray.tune import Callback
+"""What a trial's process holds while others share its GPU."""
 
 from ossnet.metric_names import GPUS
 from ossnet.planning.budget import MARGIN
-
-if TYPE_CHECKING:
-    from ray.tune.experiment import Trial
-
-    from ossnet.distributed.cluster.resources import TrialPlacement
-
-logger = logging.getLogger(__name__)
 
 
 class TrialResources:
@@ -44,18 +32,3 @@ class TrialResources:
             whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
             part = self.gpus - MARGIN.fixed / whole if self.shares else 1.0  # the context is not counted
             torch.cuda.set_per_process_memory_fraction(max(part, 0.0))
-
-
-class FullGpuOnRetry(Callback):
-    """Gives a whole GPU to a trial that was lost while it shared one: its part may have been too small."""
-
-    def __init__(self, placement: "TrialPlacement") -> None:
-        self._whole = placement.resources
-
-    def on_trial_recover(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
-        """Request a whole GPU from now on."""
-        gpus = trial.placement_group_factory.required_resources.get("GPU", 0)
-        if gpus < self._whole.gpus:
-            number = trial.config["number"]
-            logger.info(f"trial {number:03d} was lost on {gpus:g} GPU: it continues with a whole one")
-            trial.update_resources(self._whole.as_ray())

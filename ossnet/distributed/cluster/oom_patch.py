@@ -4,19 +4,21 @@ Ray Tune takes such a kill for a fault of its own and ends the whole study (ray 
 """
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ray.exceptions import OutOfMemoryError, RayActorError
 
+from ossnet.distributed._ray import forget_pending_result, intercept_task_failures
+
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
 
-HOST_MEMORY = "out of host memory"
 _USED = re.compile(r"was (\S+) used / (\S+) limit")
 
 
 class HostOOMMonitor:
-    """Which trials ended so at one of their tries."""
+    """The ids of trials that Ray killed for host memory at one of their tries."""
 
     def __init__(self) -> None:
         self._trials: set[str] = set()
@@ -26,27 +28,22 @@ class HostOOMMonitor:
         return trial_id in self._trials
 
     def watch(self, controller: "TuneController") -> None:
-        """Have Ray Tune treat a kill for memory as the loss of a process, and note it."""
-        if controller is self._watched:
-            return
-        self._watched = controller
-        manager = controller._actor_manager
-        handle = manager._actor_task_failed
+        """Have Ray Tune treat a kill for memory as the loss of a process, and remember the trial."""
+        if controller is not self._watched:
+            self._watched = controller
+            intercept_task_failures(controller, self._as_lost_process)
 
-        def failed(tracked_actor_task: Any, exception: Exception) -> None:
-            trial = controller._actor_to_trial.get(tracked_actor_task._tracked_actor)
-            if isinstance(exception, OutOfMemoryError):
-                if trial is not None:
-                    self._trials.add(trial.trial_id)
-                    trial._default_result_or_future = None  # or Ray asks the dead process for it
-                exception = RayActorError(error_msg=told(exception))
-            handle(tracked_actor_task, exception)
-
-        manager._actor_task_failed = failed
+    def _as_lost_process(self, trial: "Trial | None", error: Exception) -> Exception:
+        if not isinstance(error, OutOfMemoryError):
+            return error
+        if trial is not None:
+            self._trials.add(trial.trial_id)
+            forget_pending_result(trial)
+        return RayActorError(error_msg=summarize_kill(error))
 
 
-def told(error: OutOfMemoryError) -> str:
-    """Ray's page about it in a line, with what to do."""
+def summarize_kill(error: OutOfMemoryError) -> str:
+    """Ray's page about a kill for memory as one line that says what to do."""
     found = _USED.search(str(error))
     where = f" ({found[1]} of {found[2]} in use)" if found else ""
     return (

@@ -1,4 +1,4 @@
-"""Ray Data: scans predicted on many workers at once, each of which loads the network once."""
+"""Ray Data: predict scans on many workers at once, each of which loads the network once."""
 
 import json
 import logging
@@ -19,106 +19,114 @@ from ossnet.inference.batch.cache import PredictionResult
 from ossnet.inference.batch.inputs import ScanInput
 from ossnet.inference.batch.runner import PredictionJob, predict_scan
 
-_TRIES = 2  # a scan that is lost with its worker so often is likely the cause
+_MAX_LOSSES = 2  # a scan that is lost with its worker so often is likely the cause
 
 
 def predict_parallel(
-    order: PredictionJob, workers: int, scans: Sequence[ScanInput]
+    job: PredictionJob, workers: int, scans: Sequence[ScanInput]
 ) -> Iterator[PredictionResult]:
-    """Outcomes as they are done, in any order; the output must be a folder that every node sees.
+    """Predict scans; yields results as they are done, in any order.
 
-    The scan of a worker that is killed is tried again after the others; if that is killed too it is given up.
+    The output must be a folder that every node sees. The scan of a worker that is killed is tried again after
+    the others; if that worker is killed too, the scan has an error.
 
     Raises:
-        UserError: so many workers can never be placed, or the cluster was lost.
+        UserError: the workers can never all be placed, or the cluster was lost.
     """
-    left, losses, records = {scan.case: scan for scan in scans}, Counter[str](), order.records()
+    left, losses = {scan.case: scan for scan in scans}, Counter[str]()
     with connect():
         import ray
 
-        share = plan_run(nodes(), workers)
+        resources = plan_run(nodes(), workers)
         while left:
             size = min(workers, len(left))
             try:
-                # The last worker's death ends the batch; what is lost is looked for below in any case.
+                # The last worker's death ends the batch; lost scans are handled below in any case.
                 with suppress(ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
-                    for outcome in _batch(order, size, share, list(left.values())):
-                        del left[outcome.case]
-                        yield outcome
+                    for result in _batch(job, size, resources, list(left.values())):
+                        del left[result.case]
+                        yield result
             except ray.exceptions.RayError as error:
-                raise UserError(_missing(order, list(left), error)) from error
+                raise _missing(job, list(left), error) from error
             for scan in list(left.values())[:size]:  # each worker holds one at a time, in this order
                 del left[scan.case]
                 losses[scan.case] += 1
-                found = records.find(scan)  # written, but its worker killed before it could say so
-                if found is None and losses[scan.case] < _TRIES:
+                cached = job.cache.get(scan)  # written, but its worker was killed before it could report
+                if cached is None and losses[scan.case] < _MAX_LOSSES:
                     left[scan.case] = scan
                 else:
                     yield (
-                        replace(found, kept=False)
-                        if found
-                        else PredictionResult(scan.case, problem=_killed(scan))
+                        replace(cached, cached=False)
+                        if cached
+                        else PredictionResult(scan.case, error=str(_killed(scan)))
                     )
 
 
 def _batch(
-    order: PredictionJob, size: int, share: WorkerResources, scans: Sequence[ScanInput]
+    job: PredictionJob, size: int, resources: WorkerResources, scans: Sequence[ScanInput]
 ) -> Iterator[PredictionResult]:
-    """Without those whose worker was killed; no worker starts again, which Ray Data cannot do quietly."""
+    """Results of all scans whose worker lives; no worker starts again, which Ray Data cannot do quietly."""
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it tells is told by us
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # we report its errors
     rows = ray.data.from_items([_row(scan) for scan in scans], override_num_blocks=len(scans))
     rows.context.enable_progress_bars = False
-    rows.context.max_errored_blocks = size - 1  # without any worker it would wait for ever
+    rows.context.max_errored_blocks = size - 1  # without any worker it would wait forever
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to say what an actor holds
         done = rows.map(
             _Worker,
-            fn_constructor_args=(order.absolute,),
+            fn_constructor_args=(job.absolute(),),
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
             max_restarts=0,
         )
     for row in done.iter_rows():
-        yield from_dict(PredictionResult, json.loads(row["outcome"]))
+        yield from_dict(PredictionResult, json.loads(row["result"]))
 
 
-def _killed(scan: ScanInput) -> str:
-    return (
-        f"{scan.images[0]}: the process that predicts it was killed {_TRIES} times, as happens when RAM runs "
-        "out: ask for fewer --workers and give the same command again, which predicts what is missing"
+def _killed(scan: ScanInput) -> UserError:
+    return UserError(
+        f"{scan.images[0]}: the process that predicts it was killed {_MAX_LOSSES} times, "
+        "as happens when RAM runs out",
+        remedy="ask for fewer --workers and give the same command again, which predicts what is missing",
     )
 
 
-def _missing(order: PredictionJob, cases: Sequence[str], error: Exception) -> str:
+def _missing(job: PredictionJob, cases: Sequence[str], error: Exception) -> UserError:
     names = ", ".join(cases[:3]) + ", ..." * (len(cases) > 3)
-    return (
-        f"{order.output}: {len(cases)} scans are missing ({names}): Ray's cluster failed "
-        f"({type(error).__name__}): give the same command again, which predicts what is missing"
+    return UserError(
+        job.output,
+        expected=f"{len(cases)} more scans ({names})",
+        found=f"none, as Ray's cluster failed ({type(error).__name__})",
+        remedy="give the same command again, which predicts what is missing",
     )
 
 
 class _Worker:
-    """One process with the network in it."""
+    """Predicts scans in one process, which holds the network."""
 
-    def __init__(self, order: PredictionJob) -> None:
-        self.order = order
-        self.predictor = order.predictor()
-        self.records = order.records()
+    def __init__(self, job: PredictionJob) -> None:
+        self.job = job
+        self.predictor = job.predictor()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         scan = from_dict(ScanInput, json.loads(row["scan"]))
         try:
-            outcome = predict_scan(self.predictor, self.order, self.records, scan)
+            result = predict_scan(self.predictor, self.job, scan)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            problem = f"{scan.images[0]}: the scan could not be predicted ({reason}); look at its files"
-            outcome = PredictionResult(scan.case, problem=problem)
-        return {"outcome": json.dumps(to_dict(outcome))}
+            failure = UserError(
+                scan.images[0],
+                expected="a scan that can be predicted",
+                found=reason,
+                remedy="look at its files",
+            )
+            result = PredictionResult(scan.case, error=str(failure))
+        return {"result": json.dumps(to_dict(result))}
 
 
 def _row(scan: ScanInput) -> dict[str, str]:
-    """As text, so that one scan's fields do not shape another's."""
+    """A scan as text, so that Ray Data makes no columns of its fields."""
     images = [str(Path(path).absolute()) for path in scan.images]
     return {"scan": json.dumps({**to_dict(scan), "images": images})}

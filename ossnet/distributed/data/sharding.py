@@ -1,4 +1,4 @@
-"""References to cases, streamed by Ray Data to the workers of a training run.
+"""References to cases, which Ray Data streams to the workers of a training run.
 
 One pipeline serves the whole run: its rows (12 bytes a reference) are made once and lie in the object store,
 so that no task has to start, no CPU is held and nothing can spill while the run goes on. The volumes stay in
@@ -24,30 +24,34 @@ if TYPE_CHECKING:
 
     from ossnet.training import TrainingConfig
 
-_MOST = 100_000_000  # references of a run: more than a gigabyte of them is a slip
-_BLOCK = 1 << 16  # references that travel at once
+_MAX_REFERENCES = 100_000_000  # of a run: more than a gigabyte of them is a slip
+_BLOCK_ROWS = 1 << 16  # references that are sent at once
 
 
 def reference_dataset(store: Store, training: "TrainingConfig") -> "Dataset":
-    """The run's references in the order of training, a row each: epoch, step, place in the batch, case.
+    """The run's references in the order of training, a row each: epoch, step, position in the batch, case.
 
     Raises:
-        UserError: more epochs than can be listed.
+        UserError: there are more epochs than can be listed.
     """
     import pyarrow as pa
 
     cases = store.split("training", fold=training.fold)
     count = run_start(store, training, training.epochs) * training.batch_size
-    if count > _MOST:
-        most = _MOST // (len(cases) * training.steps_per_batch)
-        msg = f"training.epochs {training.epochs}: expected at most {most} for {len(cases)} cases; lower it"
-        raise UserError(msg)
-    index = {case: position for position, case in enumerate(cases)}
+    if count > _MAX_REFERENCES:
+        most = _MAX_REFERENCES // (len(cases) * training.steps_per_batch)
+        raise UserError(
+            "training.epochs",
+            expected=f"at most {most} for {len(cases)} cases",
+            found=str(training.epochs),
+            remedy="lower it",
+        )
+    index = {case: number for number, case in enumerate(cases)}
     rows = np.fromiter(
         (
-            (reference.epoch, reference.step, place, index[reference.case])
+            (reference.epoch, reference.step, position, index[reference.case])
             for batch in run_order(store, training)
-            for place, reference in enumerate(batch)
+            for position, reference in enumerate(batch)
         ),
         dtype=np.dtype((np.int32, 4)),
         count=count,
@@ -56,17 +60,17 @@ def reference_dataset(store: Store, training: "TrainingConfig") -> "Dataset":
         {
             "epoch": rows[:, 0],
             "step": rows[:, 1],
-            "place": rows[:, 2],
+            "position": rows[:, 2],
             "case": pa.DictionaryArray.from_arrays(pa.array(rows[:, 3]), pa.array(cases, pa.string())),
         }
     )
-    return _in_memory([table.slice(start, _BLOCK) for start in range(0, count, _BLOCK)])
+    return _in_memory([table.slice(start, _BLOCK_ROWS) for start in range(0, count, _BLOCK_ROWS)])
 
 
 class DeterministicSharding(DataConfig):
-    """Gives each rank its places of every batch, the same ones at any time.
+    """Gives each rank its positions of every batch, whatever the timing.
 
-    Ray's own sharding hands out blocks as they come, so that a run's order would depend on timing.
+    Ray's own sharding distributes blocks as they come, so that a run's order would depend on timing.
     """
 
     def configure(
@@ -77,7 +81,7 @@ class DeterministicSharding(DataConfig):
         worker_node_ids: list[str] | None,
         **kwargs: Any,
     ) -> list[dict[str, "DataIterator"]]:
-        """One iterator for each rank and data set."""
+        """Make an iterator for each rank and data set, as Ray Train calls it."""
         shards: list[dict[str, DataIterator]] = [{} for _ in range(world_size)]
         for name, dataset in datasets.items():
             for rank, iterator in enumerate(_split(dataset, world_size)):
@@ -86,7 +90,7 @@ class DeterministicSharding(DataConfig):
 
 
 def shard_references(shard: "DataIterator") -> Iterator[list[SampleKey]]:
-    """This rank's references, a list a step."""
+    """Iterate over this rank's references, a list a step."""
     rows = (
         row
         for table in _tables(shard)
@@ -97,11 +101,11 @@ def shard_references(shard: "DataIterator") -> Iterator[list[SampleKey]]:
 
 
 def _split(dataset: "Dataset", world_size: int) -> list["DataIterator"]:
-    """The rows whose place in the batch is a rank's, for each rank; blocks stay in order."""
+    """The rows whose position in the batch is a rank's, for each rank; blocks stay in order."""
     import pyarrow as pa
 
     blocks = list(_tables(dataset.iterator()))
-    ranks = [np.asarray(block["place"]) % world_size for block in blocks]
+    ranks = [np.asarray(block["position"]) % world_size for block in blocks]
     return [
         _in_memory(
             [block.filter(pa.array(own == rank)) for block, own in zip(blocks, ranks, strict=True)]
@@ -111,15 +115,15 @@ def _split(dataset: "Dataset", world_size: int) -> list["DataIterator"]:
 
 
 def _tables(shard: "DataIterator") -> Iterator["pa.Table"]:
-    """Whole blocks, in order."""
-    whole: Any = None
-    return iter(shard.iter_batches(batch_size=whole, batch_format="pyarrow", prefetch_batches=1))
+    """Iterate over whole blocks, in order."""
+    whole_blocks: Any = None
+    return iter(shard.iter_batches(batch_size=whole_blocks, batch_format="pyarrow", prefetch_batches=1))
 
 
 def _in_memory(blocks: list["pa.Table"]) -> "Dataset":
-    """A data set over tables in the object store.
+    """Make a data set over tables in the object store.
 
-    Ray's `from_arrow` starts a task for each table, which would wait for ever where training holds every CPU.
+    Ray's `from_arrow` starts a task for each table, which would wait forever where training holds every CPU.
     """
     from ray.data import from_blocks
 

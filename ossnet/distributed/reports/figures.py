@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ossnet.distributed.tuning.storage import METRICS, NETWORK_NAME, feasible
-from ossnet.distributed.tuning.trial_counts import dice_of
+from ossnet.distributed._optuna import FIXED_PARAMS
+from ossnet.distributed.tuning.result import dice_of
+from ossnet.distributed.tuning.storage import METRICS, NETWORK_NAME, is_feasible
 from ossnet.metric_names import CASE_TIME, MEMORY
 from ossnet.output.figure import png_bytes
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-_FIXED_PARAMS = "fixed_params"  # Optuna's mark of a trial whose parameters were given
 _MIN_FINISHED = 4  # trials that importances can be estimated from
 _COSTS = {MEMORY: "peak memory of a training step (GiB)", CASE_TIME: "seconds a case (validation)"}
 
@@ -24,9 +24,9 @@ def study_figures(study: "Study", *, budget_gib: float | None) -> dict[str, byte
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False)
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and feasible(trial)]
+    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and is_feasible(trial)]
     stopped = [each for each in trials if each.state == TrialState.PRUNED and each.intermediate_values]
-    figures = {"front": _front(finished, list(filter(feasible, stopped)), budget_gib)} if finished else {}
+    figures = {"front": _front(finished, list(filter(is_feasible, stopped)), budget_gib)} if finished else {}
     figures["curves"] = _curves(trials)
     varied = {name for trial in finished for name in trial.params}
     spread = len({dice_of(trial) for trial in finished}) > 1
@@ -88,7 +88,7 @@ def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], color:
 
     face = color if trial.state == TrialState.COMPLETE else "none"
     axes.plot(*point, _shape(_network(trial)), color=color, markerfacecolor=face)
-    if _FIXED_PARAMS in trial.system_attrs:
+    if FIXED_PARAMS in trial.system_attrs:
         axes.plot(*point, "o", color="black", markersize=12, markerfacecolor="none")
 
 

@@ -50,9 +50,9 @@ def summarize_study(
 ) -> StudySummary:
     """The figures of a study, and sentences on what fit the budget and on what training cost."""
     from ossnet.distributed.reports.figures import study_figures
-    from ossnet.distributed.tuning.trial_counts import feasible_fraction
+    from ossnet.distributed.tuning.result import feasible_fraction
 
-    rejected = len(study.seen()) - len(study.started())
+    rejected = len(study.suggested_trials()) - len(study.started_trials())
     note = f"{feasible_fraction(study)} {ComputeCost.of(rows, rejected=rejected)}"
     return StudySummary(note, study_figures(study, budget_gib=budget_gib))
 

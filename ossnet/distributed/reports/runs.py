@@ -5,19 +5,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ossnet.config_tree import did_you_mean
-from ossnet.distributed.tracking.client import STOPPED, TrackingConfig
+from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import (
     CASE_TIME,
-    EARLY,
+    EARLY_STOPPED,
     ELAPSED,
     EPOCH,
     GPU_HOURS,
     INFEASIBLE,
     MEMORY,
+    SEARCH_PARAMS,
     STEP_TIME,
+    STOP_REASON,
     VAL_DICE,
-    VARIED,
 )
 from ossnet.output.tables import print_table
 
@@ -54,7 +55,7 @@ class RunRow:
     epoch: float | None
     """The number of the last epoch."""
     params: Mapping[str, str]
-    varied: tuple[str, ...] = ()
+    search_params: tuple[str, ...] = ()
     """The parameters that a search space decided."""
 
     @property
@@ -93,7 +94,7 @@ def read_rows(tracking: TrackingConfig) -> list[RunRow]:
             tracking.uri,
             expected="an MLflow store",
             found="none",
-            remedy="run jobs/tune.py or jobs/train.py here first",
+            remedy="run `ossnet tune` or `ossnet train` here first",
         )
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name(tracking.experiment)
@@ -112,14 +113,14 @@ def read_rows(tracking: TrackingConfig) -> list[RunRow]:
             f"experiment {tracking.experiment!r} in {tracking.uri}",
             expected="a run",
             found="none yet",
-            remedy="run jobs/tune.py or jobs/train.py first",
+            remedy="run `ossnet tune` or `ossnet train` first",
         )
     return sorted(rows, key=lambda row: (row.dice is None, -(row.dice or 0.0), row.name))
 
 
 def varying(rows: Sequence[RunRow]) -> list[str]:
     """The varying parameters of the search spaces; without a space, the parameters in which runs differ."""
-    decided = {path for row in rows for path in row.varied}
+    decided = {path for row in rows for path in row.search_params}
     names = decided or {name for row in rows for name in row.params} - _NAMED
     return sorted(name for name in names if len({row.params.get(name) for row in rows}) > 1)
 
@@ -138,8 +139,8 @@ def _to_row(run: "Run") -> RunRow:
     if INFEASIBLE in tags:
         status = f"over budget ({tags[INFEASIBLE]})"
     elif status == "killed":
-        reason = tags.get(STOPPED, "killed")
-        status = STOPPED_EARLY if reason == EARLY else reason
+        reason = tags.get(STOP_REASON, "killed")
+        status = STOPPED_EARLY if reason == EARLY_STOPPED else reason
     return RunRow(
         name=run.info.run_name or run.info.run_id,
         network=tags.get("network", "unknown"),
@@ -152,5 +153,5 @@ def _to_row(run: "Run") -> RunRow:
         gpu_hours=metrics.get(GPU_HOURS),
         epoch=metrics.get(EPOCH),
         params=run.data.params,
-        varied=tuple(filter(None, tags.get(VARIED, "").split(","))),
+        search_params=tuple(filter(None, tags.get(SEARCH_PARAMS, "").split(","))),
     )

@@ -1,4 +1,4 @@
-"""Runs from where training happens: drivers open and close them, workers feed them, none waits."""
+"""The tracker as an actor: drivers open and close runs, workers send metrics, and training never waits."""
 
 import logging
 import os
@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.tracking.client import STOPPED, MetricPoint, RunSpec, Tracker, TrackingConfig
+from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
 from ossnet.errors import UserError
+from ossnet.metric_names import STOP_REASON
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -22,15 +23,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
 _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
 _TIMEOUT_S = 60
-_INTERNAL = {"step", "final"}  # of an epoch's metrics: for the scheduler, not for people
+_INTERNAL = {"step", "final"}  # in an epoch's metrics for the scheduler; not logged
 
 
 @dataclass
 class RunResult:
-    """What a run is closed with; its block fills it in."""
+    """The tags and the checkpoint that a run is closed with; the block of `mlflow_run` sets them."""
 
     tags: dict[str, str] = field(default_factory=dict)
     checkpoint: Path | None = None
@@ -38,10 +38,10 @@ class RunResult:
 
 @contextmanager
 def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterator["ActorHandle[Tracker]"]:
-    """A tracker in a process of its own on this node, its store made before any worker starts.
+    """Start a tracker in a process of its own on this node; its store is made before any worker starts.
 
     The process ends with the block; what was opened with `mlflow_run` inside is written by then. Where it is
-    killed, as when memory runs out, another one takes its place and does again what was not done.
+    killed, as when memory runs out, another one replaces it and repeats the calls that were not done.
 
     Args:
         study: the id of the run that is the parent of all others.
@@ -53,10 +53,10 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    settings = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     actor = ray.remote(num_cpus=0)(Tracker).options(
         scheduling_strategy=here,
-        runtime_env={"env_vars": settings} if settings else None,
+        runtime_env={"env_vars": variables} if variables else None,
         max_restarts=-1,
         max_task_retries=-1,
     )
@@ -64,12 +64,10 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
     try:
         ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
     except ray.exceptions.GetTimeoutError as error:
-        msg = f"MLflow store {tracking.uri} does not answer within {_TIMEOUT_S} s: check MLFLOW_TRACKING_URI"
-        raise UserError(msg) from error
+        raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
     except ray.exceptions.RayError as error:
         reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-        msg = f"MLflow store {tracking.uri}: {reason}: check MLFLOW_TRACKING_URI"
-        raise UserError(msg) from error
+        raise _unusable(tracking, reason) from error
     try:
         yield tracker
     finally:
@@ -83,27 +81,27 @@ def mlflow_run(
     """Keep a run open inside the block; it ends as the block does, and leaving waits until all is written.
 
     Args:
-        documents: texts by file name, kept with the run.
+        documents: texts by file name, stored as the run's artifacts.
     """
     calls: list[ObjectRef[Any]] = [tracker.open_run.remote(spec)]
-    calls += [tracker.document.remote(spec.id, text, name) for name, text in documents.items()]
-    ending = RunResult()
+    calls += [tracker.log_text.remote(spec.id, text, name) for name, text in documents.items()]
+    result = RunResult()
     try:
-        yield ending
+        yield result
     except KeyboardInterrupt:
-        calls.append(tracker.close.remote(spec.id, "KILLED", {STOPPED: "interrupted"}))
+        calls.append(tracker.close.remote(spec.id, "KILLED", {STOP_REASON: "interrupted"}))
         raise
     except BaseException as error:
         calls.append(tracker.close.remote(spec.id, "FAILED", {"error": str(error)}))
         raise
     else:
-        calls.append(tracker.close.remote(spec.id, "FINISHED", ending.tags, ending.checkpoint))
+        calls.append(tracker.close.remote(spec.id, "FINISHED", result.tags, result.checkpoint))
     finally:
-        settle(calls, tracker)
+        flush(calls, tracker)
 
 
-def settle(calls: "list[ObjectRef[Any]]", tracker: "ActorHandle[Tracker]") -> None:
-    """Wait until these calls are done and all metrics are written, and say what could not be."""
+def flush(calls: "list[ObjectRef[Any]]", tracker: "ActorHandle[Tracker]") -> None:
+    """Wait until these calls are done and all metrics are written; warn of what could not be written."""
     import ray
 
     failures = set()
@@ -113,11 +111,11 @@ def settle(calls: "list[ObjectRef[Any]]", tracker: "ActorHandle[Tracker]") -> No
         except ray.exceptions.RayError as error:
             failures.add(str(error).strip().splitlines()[-1])
     for reason in sorted(failures):
-        logger.info(f"warning: MLflow misses something: {reason}")
+        logger.warning(f"warning: MLflow has no record of something: {reason}")
 
 
 class MetricBuffer:
-    """One run as its training process sees it: metrics are handed over in batches, without waiting."""
+    """Collects the metrics of one run in its training process and sends them in batches, without waiting."""
 
     def __init__(self, tracker: "ActorHandle[Tracker]", run: str, *, every_s: float = 2.0) -> None:
         self._tracker, self._run, self._every_s = tracker, run, every_s
@@ -125,16 +123,16 @@ class MetricBuffer:
         self._sent = time.monotonic()
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
-        """Note metrics of a step."""
+        """Add the metrics of a step; at most every `every_s` seconds they are sent."""
         now = time.time_ns() // 1_000_000
         self._points += [MetricPoint(name, float(value), step, now) for name, value in metrics.items()]
         if time.monotonic() - self._sent > self._every_s:
             self.send()
 
     def epoch(self, metrics: Mapping[str, float]) -> None:
-        """Note an epoch's metrics at the step it ended with, and hand everything over."""
-        told = {name: value for name, value in metrics.items() if name not in _INTERNAL}
-        self.add(told, int(metrics["step"]))
+        """Add an epoch's metrics at the step it ended with, and send everything."""
+        logged = {name: value for name, value in metrics.items() if name not in _INTERNAL}
+        self.add(logged, int(metrics["step"]))
         self.send()
 
     def tag(self, tags: Mapping[str, str]) -> None:
@@ -142,26 +140,40 @@ class MetricBuffer:
         self._tracker.tag.remote(self._run, dict(tags))
 
     def send(self) -> None:
-        """Hand over what has gathered."""
+        """Send the metrics that were collected since the last time."""
         if self._points:
             self._tracker.log.remote(self._run, self._points)
         self._points, self._sent = [], time.monotonic()
 
 
 def version_tags() -> dict[str, str]:
-    """The git commit, where there is one, and the versions of what results depend on."""
-    tags = {f"version/{name}": version(name) for name in _PACKAGES}
+    """Tags of a run: the git commit, where there is one, and the versions of what results depend on."""
+    tags = {f"version/{name}": version(name) for name in _PACKAGES if _is_installed(name)}
     tags["version/python"] = platform.python_version()
     commit = _git_commit()
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
 
 
 def device_tag() -> dict[str, str]:
-    """The device of this process."""
+    """The tag of a run that names the device of this process."""
     import torch
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"
     return {"device": name}
+
+
+def _unusable(tracking: TrackingConfig, found: str) -> UserError:
+    return UserError(
+        f"MLflow store {tracking.uri}", expected="an answer", found=found, remedy="check MLFLOW_TRACKING_URI"
+    )
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package is installed: a submitted job may run this one from its source."""
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def _git_commit() -> str | None:

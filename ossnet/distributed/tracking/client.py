@@ -1,4 +1,4 @@
-"""MLflow: one experiment, a parent run a study, a run a trial; one process writes for all workers."""
+"""MLflow: an experiment and a parent run for each study, a run for each trial, one writer for all."""
 
 import os
 import time
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 TRIAL = "trial_id"
-STOPPED = "stopped"
 _SQLITE = "sqlite:///"
-_PARAMS, _METRICS = 100, 1000  # what MLflow takes in one request
+_PARAMS, _METRICS = 100, 1000  # how many MLflow accepts in one request
 _RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later
-_BACKOFF_S = 2.0  # before a store that did not answer is asked again
+_BACKOFF_S = 2.0  # before a store that did not answer is tried again
 _TIMEOUT_S = 300.0  # how long the end of a study waits for it
-_KEEP_OUT = {"state.pt"}  # only needed to go on with the training
+_NOT_LOGGED = {"state.pt"}  # only needed to resume the training
 
 
 class MetricPoint(NamedTuple):
@@ -37,16 +36,16 @@ class MetricPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where runs are written."""
+    """The store of runs and the experiment that they are written to."""
 
     uri: str
     experiment: str
     artifact_location: str | None
-    """Where a new experiment keeps its files; None leaves it to the tracking server."""
+    """Where a new experiment stores its files; None leaves it to the tracking server."""
 
     @classmethod
     def at(cls, folder: Path, experiment: str) -> "TrackingConfig":
-        """`MLFLOW_TRACKING_URI` where it is set, else `mlflow.db` and `mlartifacts` in `folder`."""
+        """Use `MLFLOW_TRACKING_URI` where it is set, else `mlflow.db` and `mlartifacts` in `folder`."""
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / 'mlflow.db'}"
         if not uri.startswith(_SQLITE):
             return cls(uri, experiment, None)
@@ -56,11 +55,11 @@ class TrackingConfig:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a store; a local one is made by the first that writes (or reads!) it."""
+        """Whether there is a store; MLflow makes a local one at the first access, even to read."""
         return not self.uri.startswith(_SQLITE) or Path(unquote(self.uri.removeprefix(_SQLITE))).is_file()
 
     def has_experiment(self) -> bool:
-        """Whether anything was written to the experiment yet."""
+        """Whether the experiment exists."""
         from mlflow import MlflowClient
 
         return self.exists and MlflowClient(self.uri).get_experiment_by_name(self.experiment) is not None
@@ -73,11 +72,12 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a run is before it has any metric."""
+    """A run before it has any metric."""
 
     id: str
-    """Ours, kept as a tag: the run is found again by it."""
+    """Our own id, stored as a tag by which the run is found again."""
     name: str
+    """The name that MLflow shows."""
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,8 +85,8 @@ class RunSpec:
 class Tracker:
     """The only writer of a store. Every method may be repeated: runs are found again by their id.
 
-    It lives in an actor (`runs.start_tracker`), so that training never waits for the store. While the store
-    does not answer, all that it is told waits in memory, in order; what the store refuses is raised.
+    It lives in an actor (`start_tracker`), so that training never waits for the store. While the store does
+    not answer, all writes wait in memory, in order; an error that another try would repeat is raised.
 
     Args:
         study: the id of the run that is the parent of all others.
@@ -105,29 +105,29 @@ class Tracker:
         self._last: dict[str, dict[str, int]] = {}
         self._latest: dict[str, dict[str, float]] = {}
         self._outbox: deque[Callable[[], None]] = deque()
-        self._asked_again_at = 0.0
+        self._retry_at = 0.0
         self._study = study
         self._ended: set[str] = set()
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES)
 
     def experiment(self) -> str:
-        """The experiment's number; answering shows that the store works."""
+        """The experiment's MLflow id; answering shows that the store works."""
         return self._experiment
 
     def open_run(self, spec: RunSpec) -> str | None:
-        """Make or find a run and mark it as running; its MLflow run id, None if that waits."""
-        self._tell(partial(self._open, spec))
+        """Make or find a run and mark it as running; its MLflow run id, None while the store is down."""
+        self._write(partial(self._open, spec))
         return self._runs.get(spec.id)
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
-        self._tell(lambda: self._set_tags(self._run_id(run), tags))
+        self._write(lambda: self._set_tags(self._run_id(run), tags))
 
     def log(self, run: str, points: Sequence[MetricPoint]) -> None:
-        """Add metrics; a step that a run has already is left out, as a resumed run repeats some."""
+        """Add metrics; steps that the run has already are left out, as a resumed run repeats some."""
         latest = self._latest.setdefault(run, {})
         latest.update({point.name: point.value for point in points})
-        self._tell(partial(self._log, run, points))
+        self._write(partial(self._log, run, points))
 
     def latest(self, run: str) -> dict[str, float]:
         """The last value of each metric of a run."""
@@ -136,23 +136,27 @@ class Tracker:
     def close(
         self, run: str, status: str, tags: Mapping[str, str] | None = None, checkpoint: Path | None = None
     ) -> None:
-        """End a run: FINISHED, KILLED or FAILED, the reason among the tags, with a checkpoint's files."""
-        self._tell(partial(self._close, run, status, tags or {}, checkpoint))
+        """End a run as FINISHED, KILLED or FAILED; tags and the files of a checkpoint are added before."""
+        self._write(partial(self._close, run, status, tags or {}, checkpoint))
 
-    def document(self, run: str, text: str, name: str) -> None:
-        """Keep a text as a file of a run."""
-        self._tell(lambda: self._client.log_text(self._run_id(run), text, name))
+    def log_text(self, run: str, text: str, name: str) -> None:
+        """Store a text as an artifact of a run."""
+        self._write(lambda: self._client.log_text(self._run_id(run), text, name))
 
     def register(self, run: str, checkpoint: Path, name: str) -> str:
-        """Put a run's network into the Model Registry, after all that still waits; its address there."""
+        """Put a run's network into the Model Registry after all writes; returns its URI there."""
         from ossnet.distributed.tracking.model_registry import register
 
         self.flush()
         return register(self._client, self._run_id(run), checkpoint, name)
 
-    def flush(self, patience_s: float = _TIMEOUT_S) -> None:
-        """Write what is left, and raise if the store does not answer for so long."""
-        until = time.monotonic() + patience_s
+    def flush(self, timeout_s: float = _TIMEOUT_S) -> None:
+        """Write what still waits.
+
+        Raises:
+            MlflowException: the store does not answer within `timeout_s`, or it rejects a request.
+        """
+        until = time.monotonic() + timeout_s
         while self._outbox:
             try:
                 self._outbox[0]()
@@ -165,25 +169,25 @@ class Tracker:
             else:
                 self._outbox.popleft()
 
-    def _tell(self, work: Callable[[], None]) -> None:
-        """Do this after all that still waits, or have it wait as well."""
-        self._outbox.append(work)
-        if time.monotonic() < self._asked_again_at:
+    def _write(self, request: Callable[[], None]) -> None:
+        """Send a request after all that still wait, or have it wait as well."""
+        self._outbox.append(request)
+        if time.monotonic() < self._retry_at:
             return
         try:
-            self.flush(patience_s=0.0)
+            self.flush(timeout_s=0.0)
         except Exception as error:
             if _is_permanent(error):
                 raise
-            self._asked_again_at = time.monotonic() + _BACKOFF_S
+            self._retry_at = time.monotonic() + _BACKOFF_S
 
     def _open(self, spec: RunSpec) -> None:
-        known = self._find_run(spec.id)
-        if known is not None:
-            self._runs[spec.id] = known.info.run_id
-            status = None if spec.id in self._ended else "RUNNING"  # calls done again may change their order
-            self._client.update_run(known.info.run_id, status=status, name=spec.name)
-            self._last[spec.id] = self._last_steps(known)
+        existing = self._find_run(spec.id)
+        if existing is not None:
+            self._runs[spec.id] = existing.info.run_id
+            status = None if spec.id in self._ended else "RUNNING"  # repeated calls may change their order
+            self._client.update_run(existing.info.run_id, status=status, name=spec.name)
+            self._last[spec.id] = self._last_steps(existing)
         run_id = self._run_id(spec.id, spec.name)
         self._log_params(run_id, spec.params)
         self._set_tags(run_id, spec.tags)
@@ -205,7 +209,7 @@ class Tracker:
         run_id = self._run_id(run)
         self._set_tags(run_id, tags)
         for file in sorted(checkpoint.iterdir()) if checkpoint else []:
-            if file.name not in _KEEP_OUT:
+            if file.name not in _NOT_LOGGED:
                 self._client.log_artifact(run_id, str(file), "checkpoint")
         self._client.set_terminated(run_id, status)
         self._ended.add(run)
@@ -250,10 +254,12 @@ class Tracker:
                 tracking.experiment, artifact_location=tracking.artifact_location
             )
         if found.lifecycle_stage != "active":
-            msg = (
-                f"experiment {tracking.experiment!r} is deleted in {tracking.uri}: restore it or name another"
+            raise UserError(
+                f"experiment {tracking.experiment!r} in {tracking.uri}",
+                expected="an active one",
+                found="a deleted one",
+                remedy="restore it or name another",
             )
-            raise UserError(msg)
         return found.experiment_id
 
 
@@ -262,7 +268,7 @@ def _text(value: Any) -> str:
 
 
 def _is_permanent(error: Exception) -> bool:
-    """Whether a request that failed would fail again, whatever becomes of the store."""
+    """Whether a request that failed would fail again once the store answers."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):

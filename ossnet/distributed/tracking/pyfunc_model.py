@@ -20,7 +20,7 @@ from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_
 
 
 class NiftiModel(PythonModel):
-    """A trained network."""
+    """A trained network that segments NIfTI files."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the checkpoint."""
@@ -34,40 +34,45 @@ class NiftiModel(PythonModel):
 
         Returns:
             A row a scan: its `case`; the path of its `segmentation`, on the scan's own grid; every class's
-            milliliters (`CLASS_ml`); and `problem`, the reason where it could not be segmented.
+            milliliters (`CLASS_ml`); and `error`, the reason where it could not be segmented.
 
         Raises:
             UserError: two rows would be written to the same file.
         """
-        order = PredictionJob(self._checkpoint, Path((params or {})["output"]).absolute())
+        job = PredictionJob(self._checkpoint, Path((params or {})["output"]).absolute())
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict("records")
-        scans = [self._scan(place, row) for place, row in enumerate(rows)]
+        scans = [self._scan(index, row) for index, row in enumerate(rows)]
         names = [scan.case for scan in scans]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            msg = f"two rows would both be written as {twice}: predict them into folders of their own"
-            raise UserError(msg)
-        predict = partial(predict_sequential, self._predictor, order)
-        return pd.DataFrame([_told(outcome) for outcome in predict_scans(order, scans, predict)])
+            raise UserError(
+                twice,
+                expected="a name of its own for every row",
+                found="two rows that would be written as it",
+                remedy="predict them into folders of their own",
+            )
+        predict = partial(predict_sequential, self._predictor, job)
+        return pd.DataFrame([_row(result) for result in predict_scans(job, scans, predict)])
 
-    def _scan(self, place: int, row: dict[str, str | None]) -> ScanInput:
+    def _scan(self, index: int, row: dict[str, str | None]) -> ScanInput:
         files = [Path(path) for path in row.values() if path is not None]
-        case = stem(files[0]) if files else f"row {place}"
+        case = stem(files[0]) if files else f"row {index}"
         try:
             found = find_scans(files, self._predictor.task)
         except UserError as error:
-            return ScanInput(case, problem=str(error))
+            return ScanInput(case, error=str(error))
         if len(found) == 1:
             return found[0]
-        modalities = ", ".join(self._predictor.task.modalities)
-        problem = f"row {place}: expected the files of one scan ({modalities}), found {len(found)} scans"
-        return ScanInput(case, problem=problem)
+        expected = f"the files of one scan ({', '.join(self._predictor.task.modalities)})"
+        return ScanInput(
+            case, error=str(UserError(f"row {index}", expected=expected, found=f"{len(found)} scans"))
+        )
 
 
-def _told(outcome: PredictionResult) -> dict[str, Any]:
-    volumes = {f"{name}_ml": volume for name, volume in outcome.volumes_ml.items()}
-    path = None if outcome.output is None else str(outcome.output)
-    return {"case": outcome.case, "segmentation": path, **volumes, "problem": outcome.problem}
+def _row(result: PredictionResult) -> dict[str, Any]:
+    volumes = {f"{name}_ml": volume for name, volume in result.volumes_ml.items()}
+    path = None if result.output is None else str(result.output)
+    return {"case": result.case, "segmentation": path, **volumes, "error": result.error}
 
 
 set_model(NiftiModel())

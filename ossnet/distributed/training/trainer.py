@@ -1,7 +1,7 @@
 """Ray Train around the training loop: a run of one or more workers that outlives the loss of any of them."""
 
 import json
-import shutil
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from ossnet.data import Store
 from ossnet.distributed.cluster.resources import WorkerResources
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
-from ossnet.distributed.training.failures import permanent_failure
 from ossnet.distributed.training.reporters import TrainReporter
-from ossnet.errors import UserError
-from ossnet.metric_names import EPOCH, MISTAKE, RESUMED, VAL_DICE, told
+from ossnet.errors import OutOfMemory, UserError
+from ossnet.memory.peak import GIB
+from ossnet.metric_names import EPOCH, ERROR, OUT_OF_MEMORY, RESUMED, VAL_DICE, metrics_summary
+from ossnet.output.atomic_write import atomic_folder, atomic_write
 from ossnet.sampling.sampler import check_batch
 
 if TYPE_CHECKING:
@@ -26,37 +27,41 @@ if TYPE_CHECKING:
 
     from ossnet.distributed.tracking.client import Tracker
 
+RUN_SCHEMA = 2
+"""Version of what a run's folder holds, in its `run.json`."""
 _RUN = "train"
-_LOST_WORKERS = 3  # how often a run starts again from its checkpoint
-_FAILED_STARTS = 2  # Ray's own default tries to place workers for ever
+_MAX_FAILURES = 3  # how often a run starts again from its checkpoint when it has lost a worker
+_MAX_FAILED_STARTS = 2  # Ray's own default tries to place workers forever
 
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """What a run is, as its workers get it."""
+    """A run as its workers get it."""
 
     config: str
     """The configuration as JSON."""
     store: str
+    """Path of the store."""
     run: str
     """The run's id in the tracker."""
     tracker: "ActorHandle[Tracker]"
+    predicted_gib: float | None = None
+    """Predicted peak of a training step of one worker; None where it has yet to be predicted."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run leaves."""
+    """The best checkpoint of a finished run and its metrics."""
 
     metrics: dict[str, float]
-    """Of the checkpoint."""
     checkpoint: Path
 
-    def told(self) -> dict[str, object]:
-        """For people, a line each."""
-        return {**told(self.metrics), "checkpoint": self.checkpoint}
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows."""
+        return {**metrics_summary(self.metrics), "checkpoint": self.checkpoint}
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """The result as `--json` prints it."""
         return {"metrics": self.metrics, "checkpoint": self.checkpoint}
 
 
@@ -69,7 +74,7 @@ def fit(
     workers: int,
     resources: WorkerResources,
 ) -> TrainResult:
-    """Train with Ray Train; a run that is already in `output` goes on from its last checkpoint.
+    """Train with Ray Train; a run that is already in `output` continues from its last checkpoint.
 
     `output` gets `config.json`, Ray's own run folder and, at the end, `checkpoint`: the best by validation
     Dice of those kept.
@@ -80,8 +85,8 @@ def fit(
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "run.json").write_text(json.dumps({"id": job.run}))
-    (output / "config.json").write_text(config.to_json())
+    atomic_write(output / "run.json", json.dumps({"schema": RUN_SCHEMA, "id": job.run}))
+    atomic_write(output / "config.json", config.to_json())
     result = trainer(
         config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output
     ).fit()
@@ -99,7 +104,7 @@ def trainer(
     storage: Path,
     callbacks: Sequence["UserCallback"] = (),
 ) -> "TorchTrainer":
-    """A trainer for one run; the same `name` and `storage` go on where it stood."""
+    """Make a trainer for one run; with the same `name` and `storage` it continues where it was left."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -113,7 +118,9 @@ def trainer(
             name=name,
             storage_path=str(storage),
             callbacks=list(callbacks),
-            failure_config=FailureConfig(max_failures=_LOST_WORKERS, controller_failure_limit=_FAILED_STARTS),
+            failure_config=FailureConfig(
+                max_failures=_MAX_FAILURES, controller_failure_limit=_MAX_FAILED_STARTS
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=VAL_DICE),
         ),
         datasets={"references": reference_dataset(store, config.training)},
@@ -122,7 +129,7 @@ def trainer(
 
 
 def _worker(settings: dict[str, Any]) -> dict[str, Any]:
-    """One rank of a run. What every try would repeat is returned, not raised."""
+    """Train as one rank of a run. A failure that every try would repeat is returned, not raised."""
     import torch
     from ray.train import get_context, get_dataset_shard
     from ray.train.torch import get_device
@@ -143,12 +150,29 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 references=shard_references(get_dataset_shard("references")),
                 resume_from=folder,
                 device=str(get_device()),
+                predicted_gib=job.predicted_gib,
             )
     except Exception as error:
         end = permanent_failure(error)
         if end is None:
             raise
         return end
+
+
+def permanent_failure(error: Exception) -> dict[str, str | float] | None:
+    """The last result of a run that every further try would repeat; None where another try may succeed."""
+    if isinstance(error, OutOfMemory):
+        return {ERROR: str(error), OUT_OF_MEMORY: _capacity_gib()}
+    return {ERROR: str(error)} if isinstance(error, UserError | FloatingPointError) else None
+
+
+def _capacity_gib() -> float:
+    """All memory of this process's device, free or not."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / GIB
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 @contextmanager
@@ -165,16 +189,13 @@ def _resumed() -> Iterator[Path | None]:
 
 
 def _keep_best(result: "Result", target: Path) -> TrainResult:
-    """Copy the best checkpoint by validation Dice (without validation, the last) aside, then to its place."""
-    mistake = (result.return_value or {}).get(MISTAKE)
-    if mistake:
-        raise UserError(mistake)
-    scored = [kept for kept in result.best_checkpoints if VAL_DICE in kept[1]]
-    last = max(result.best_checkpoints, key=lambda kept: kept[1][EPOCH])
-    checkpoint, metrics = max(scored, key=lambda kept: kept[1][VAL_DICE], default=last)
-    aside = target.with_name(f".{target.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    checkpoint.to_directory(str(aside))
-    shutil.rmtree(target, ignore_errors=True)
-    aside.rename(target)
+    """Copy the best checkpoint by validation Dice (without validation, the last) to its place."""
+    error = (result.return_value or {}).get(ERROR)
+    if error:
+        raise UserError(error)
+    scored = [each for each in result.best_checkpoints if VAL_DICE in each[1]]
+    last = max(result.best_checkpoints, key=lambda each: each[1][EPOCH])
+    checkpoint, metrics = max(scored, key=lambda each: each[1][VAL_DICE], default=last)
+    with atomic_folder(target) as folder:
+        checkpoint.to_directory(str(folder))
     return TrainResult(metrics=metrics, checkpoint=target)

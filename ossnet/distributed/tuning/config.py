@@ -1,8 +1,8 @@
-"""What a study looks for, within what, and by which of Optuna's samplers."""
+"""What a study optimizes, within what budget, by which sampler, and which trials it stops early."""
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ossnet.config_tree import did_you_mean
@@ -15,9 +15,23 @@ if TYPE_CHECKING:
 
 SamplerName = Literal["tpe", "gp", "nsga2"]
 VIOLATION = "violation_gib"
-"""Attribute of a trial: by how much it misses the budget; none or less is feasible."""
+"""Attribute of a trial: by how many GiB it misses the budget; zero or less is feasible."""
 OBJECTIVES = {"dice": (VAL_DICE, "maximize"), "memory": (MEMORY, "minimize")}
 _LEARN_FROM_VALUES = {"gp", "nsga2"}
+
+
+@dataclass(frozen=True)
+class EarlyStoppingConfig:
+    """Which trials continue."""
+
+    algorithm: Literal["asha", "median", "none"] = "asha"
+    """asha: a trial continues from a rung if it is among the best one in `reduction_factor` that reached it
+    so far (Li et al., 2020). median: a trial continues while its best is not below the median of the others'
+    means so far (Golovin et al., 2017)."""
+    grace_period: int | None = None
+    """Epochs that every trial gets; by default until its first validation."""
+    reduction_factor: int = 2
+    """Of asha: each rung lies so many times as far as the one before, the first at `grace_period`."""
 
 
 @dataclass(frozen=True)
@@ -25,30 +39,32 @@ class OptimizationConfig:
     """A study's objectives, its budget and its sampler."""
 
     budget_gib: float | None = None
-    """Peak memory of a training step that no trial may pass."""
+    """Peak memory of a training step, in GiB, that no trial may pass."""
     objectives: tuple[str, ...] = ("dice",)
     """One or two of `OBJECTIVES`, Dice first."""
     sampler: SamplerName = "tpe"
     seeds: int = 1
     """How often each configuration is trained, every time from another seed."""
-    start: int = field(default=8)
-    """Trials that fill the space evenly before the sampler learns from what it was told."""
+    n_startup_trials: int = 8
+    """Trials that fill the space evenly before the sampler learns from their values."""
 
     def __post_init__(self) -> None:
-        """Refuse objectives that nothing can be compared by, and less than one seed."""
+        """Reject objectives that nothing can be compared by, and less than one seed.
+
+        Raises:
+            UserError: names the option.
+        """
         for name in self.objectives:
             if name not in OBJECTIVES:
                 raise UserError(did_you_mean("objective", name, OBJECTIVES))
         if self.objectives not in {("dice",), ("dice", "memory")}:
-            msg = f"objectives {','.join(self.objectives)}: expected dice, or dice,memory"
-            raise UserError(msg)
+            raise UserError("objectives", expected="dice, or dice,memory", found=",".join(self.objectives))
         if self.seeds < 1:
-            msg = f"seeds: expected at least 1, found {self.seeds}"
-            raise UserError(msg)
+            raise UserError("seeds", expected="at least 1", found=str(self.seeds))
 
     @property
     def directions(self) -> list[str]:
-        """Optuna's, one an objective."""
+        """Optuna's direction of each objective."""
         return [OBJECTIVES[name][1] for name in self.objectives]
 
     @property
@@ -57,30 +73,30 @@ class OptimizationConfig:
         return self.sampler in _LEARN_FROM_VALUES
 
     def values(self, dice: float, memory_gib: float) -> list[float]:
-        """A trial's objectives."""
+        """The values of the objectives, in their order."""
         known = {"dice": dice, "memory": memory_gib}
         return [known[name] for name in self.objectives]
 
-    def build_sampler(self, *, seed: int, asked: int, even: bool) -> "BaseSampler":
+    def build_sampler(self, *, seed: int, n_suggested: int, startup: bool) -> "BaseSampler":
         """The sampler of a study's next suggestion.
 
         Args:
             seed: the study's.
-            asked: suggestions so far. Every one has a stream of random numbers of its own, so that a study
-                that goes on after a loss draws as one that never stopped.
-            even: fill the space evenly, without learning.
+            n_suggested: suggestions so far. Every one has a stream of random numbers of its own, so that a
+                study that is resumed after a loss draws as one that never stopped.
+            startup: fill the space evenly, without learning.
         """
         import optuna
 
         with warnings.catch_warnings():  # parts of its samplers may change: a test would tell
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return self._sampler(seed, seed * 1_000_003 + asked, even=even)
+            return self._sampler(seed, seed * 1_000_003 + n_suggested, startup=startup)
 
-    def _sampler(self, seed: int, stream: int, *, even: bool) -> "BaseSampler":
+    def _sampler(self, seed: int, stream: int, *, startup: bool) -> "BaseSampler":
         import optuna
         from optuna import samplers
 
-        if even:
+        if startup:
             spare = samplers.RandomSampler(seed=stream)
             return samplers.QMCSampler(
                 scramble=True, seed=seed, independent_sampler=spare, warn_independent_sampling=False
@@ -91,7 +107,9 @@ class OptimizationConfig:
         if self.sampler == "gp":
             return samplers.GPSampler(seed=stream, n_startup_trials=1, **constraints)
         if self.sampler == "nsga2":
-            return samplers.NSGAIISampler(seed=stream, population_size=max(4, self.start), **constraints)
+            return samplers.NSGAIISampler(
+                seed=stream, population_size=max(4, self.n_startup_trials), **constraints
+            )
         return samplers.TPESampler(
             seed=stream,
             n_startup_trials=1,

@@ -1,59 +1,61 @@
-"""How much of a search space fits the memory budget, told before anything runs."""
+"""How much of a search space fits the memory budget, estimated before anything runs."""
 
 import time
 from dataclasses import dataclass
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.tuning.search_space import Space, configure, draws
+from ossnet.distributed.tuning.search_space import Space, apply_overrides, sample_points
 from ossnet.errors import UserError
 from ossnet.planning.estimator import PeakEstimator
 
-_SURVEY_S = 20.0  # what a look at the whole space may take
+_LONGEST_S = 20.0  # what an estimate for the whole space may take
 _FEWEST = 8
 
 
 @dataclass(frozen=True)
 class FeasibilityEstimate:
-    """How much of a space fits a budget, by random draws."""
+    """How much of a space fits a budget, by random samples."""
 
-    drawn: int
-    fitting: int
+    sampled: int
+    feasible: int
     smallest_gib: float
     largest_gib: float
 
     @property
-    def share(self) -> float:
-        """Of the draws that fit."""
-        return self.fitting / self.drawn
+    def fraction(self) -> float:
+        """The fraction of the samples that fit."""
+        return self.feasible / self.sampled
 
     def __str__(self) -> str:
         return (
-            f"about {self.share:.0%} of the space fits "
-            f"({self.fitting} of {self.drawn} random configurations; "
+            f"about {self.fraction:.0%} of the space fits "
+            f"({self.feasible} of {self.sampled} random configurations; "
             f"predicted {self.smallest_gib:.3g} to {self.largest_gib:.3g} GiB)"
         )
 
 
-def survey(
-    space: Space, base: Config, store: Store, forecast: PeakEstimator, budget_gib: float
+def estimate_feasibility(
+    space: Space, base: Config, store: Store, estimator: PeakEstimator, budget_gib: float
 ) -> FeasibilityEstimate:
-    """Draw from a space at random, for some seconds at most, and predict every draw.
+    """Sample a space at random, for some seconds at most, and predict the peak of every sample.
 
     Raises:
         UserError: nothing fits.
     """
-    began, peaks = time.monotonic(), list[float]()
-    for _, changes in draws(space):
-        peaks.append(forecast.gib(configure(base, changes, store)))
-        if time.monotonic() - began > _SURVEY_S and len(peaks) >= _FEWEST:
+    start_s, peaks = time.monotonic(), list[float]()
+    for _, changes in sample_points(space):
+        peaks.append(estimator.gib(apply_overrides(base, changes, store)))
+        if time.monotonic() - start_s > _LONGEST_S and len(peaks) >= _FEWEST:
             break
-    fitting = sum(peak <= budget_gib for peak in peaks)
-    found = FeasibilityEstimate(len(peaks), fitting, min(peaks), max(peaks))
-    if not fitting:
-        msg = (
-            f"{space.path.name}: none of {found.drawn} random configurations fits {budget_gib:.3g} GiB, the "
-            f"smallest is predicted at {found.smallest_gib:.3g} GiB: raise --memory-budget or widen the space"
+    feasible = sum(peak <= budget_gib for peak in peaks)
+    estimate = FeasibilityEstimate(len(peaks), feasible, min(peaks), max(peaks))
+    if not feasible:
+        raise UserError(
+            space.path.name,
+            expected=f"configurations that fit {budget_gib:.3g} GiB",
+            found=f"none of {estimate.sampled} random ones, "
+            f"the smallest is predicted at {estimate.smallest_gib:.3g} GiB",
+            remedy="raise --memory-budget or widen the space",
         )
-        raise UserError(msg)
-    return found
+    return estimate

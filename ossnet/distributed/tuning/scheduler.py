@@ -1,6 +1,6 @@
-"""Who goes on: trials that fall behind the others are stopped, and those that pass the memory budget.
+"""Early stopping: trials that fall behind the others are stopped, and those that pass the memory budget.
 
-Ray's schedulers forget what they saw when a study is resumed; this one begins with a history.
+Ray's schedulers forget their past when a study is resumed; this one begins with a history.
 """
 
 from collections.abc import Mapping
@@ -9,70 +9,75 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
-from ossnet.metric_names import EPOCH, MEMORY, VAL_DICE
+from ossnet.distributed.tuning.config import EarlyStoppingConfig
+from ossnet.distributed.tuning.monitor import TrialMonitor
+from ossnet.metric_names import EPOCH, VAL_DICE
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial
 
-_FEWEST = 3  # trials whose median says something
+_FEWEST = 3  # trials whose median is meaningful
 Curve = dict[int, float]
+"""Validation Dice by epoch."""
 
 
 class EarlyStoppingScheduler(FIFOScheduler):
-    """Compares validation Dice epoch by epoch; ends as well what measures above the budget."""
+    """Compares validation Dice epoch by epoch, and stops what is measured above the budget.
+
+    Args:
+        first_validation: the epoch of a trial's first validation.
+        history: learning curves of an earlier session, by the trial's number.
+    """
 
     def __init__(
         self,
         config: EarlyStoppingConfig,
+        monitor: TrialMonitor,
         *,
-        first: int,
+        first_validation: int,
         history: Mapping[int, Curve],
-        budget_gib: float | None,
-        kills: HostOOMMonitor,
     ) -> None:
         super().__init__()
-        self._config, self._grace = config, config.grace_period or first
+        self._config, self._monitor = config, monitor
+        self._grace_period = config.grace_period or first_validation
         self._curves = {number: dict(curve) for number, curve in history.items()}
-        self._budget_gib, self._kills = budget_gib, kills
 
     def on_trial_add(self, tune_controller: "TuneController", trial: "Trial") -> None:
-        """Ray Tune shows itself to its scheduler only: have kills for memory noted."""
-        self._kills.watch(tune_controller)
+        """Have kills for memory noticed: Ray Tune gives its controller to its scheduler only."""
+        self._monitor.host_oom.watch(tune_controller)
 
     def on_trial_result(
         self, tune_controller: "TuneController | None", trial: "Trial", result: dict[str, Any]
     ) -> str:
-        """Whether the trial goes on."""
-        if self._budget_gib is not None and result.get(MEMORY, 0.0) > self._budget_gib:
+        """Decide whether the trial continues."""
+        if self._monitor.must_stop(trial.trial_id, result):
             return TrialScheduler.STOP
-        if (
-            VAL_DICE not in result or trial.config["seed"] > 0
-        ):  # further seeds serve to judge a finished trial
+        spec = self._monitor.spec(trial)
+        if VAL_DICE not in result or spec.seed > 0:  # further seeds serve to assess a finished trial
             return TrialScheduler.CONTINUE
-        number, epoch = trial.config["number"], int(result[EPOCH])
-        behind = self.behind(number, epoch, result[VAL_DICE])
-        self._curves.setdefault(number, {}).setdefault(epoch, result[VAL_DICE])  # the first telling counts
-        return TrialScheduler.STOP if behind else TrialScheduler.CONTINUE
+        epoch = int(result[EPOCH])
+        stop = self.should_stop(spec.number, epoch, result[VAL_DICE])
+        # the first report of an epoch counts
+        self._curves.setdefault(spec.number, {}).setdefault(epoch, result[VAL_DICE])
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
-    def behind(self, number: int, epoch: int, score: float) -> bool:
-        """Whether a trial that comes to an epoch with this Dice should end there."""
-        if epoch < self._grace or self._config.algorithm == "none":
+    def should_stop(self, number: int, epoch: int, dice: float) -> bool:
+        """Whether a trial that comes to an epoch with this Dice is behind the others."""
+        if epoch < self._grace_period or self._config.algorithm == "none":
             return False
         own = self._curves.get(number, {})
         others = [curve for other, curve in self._curves.items() if other != number]
         if self._config.algorithm == "median":
             means = [_mean_until(curve, epoch) for curve in others if max(curve) >= epoch]
-            return len(means) >= _FEWEST and max([*own.values(), score]) < median(means)
-        rung = self._grace
+            return len(means) >= _FEWEST and max([*own.values(), dice]) < median(means)
+        rung = self._grace_period
         while rung * self._config.reduction_factor <= epoch:
             rung *= self._config.reduction_factor
-        if any(known >= rung for known in own):  # it was let go on from there
+        if any(known >= rung for known in own):  # it was allowed to continue from there
             return False
-        rivals = [curve[at] for curve in others if (at := _arrival(curve, rung)) is not None]
-        return bool(rivals) and score < _cutoff(rivals, self._config.reduction_factor)
+        competitors = [curve[at] for curve in others if (at := _arrival(curve, rung)) is not None]
+        return bool(competitors) and dice < _cutoff(competitors, self._config.reduction_factor)
 
 
 def _arrival(curve: Curve, rung: int) -> int | None:
@@ -84,7 +89,7 @@ def _mean_until(curve: Curve, epoch: int) -> float:
     return fmean(value for at, value in curve.items() if at <= epoch)
 
 
-def _cutoff(values: list[float], reduction: int) -> float:
+def _cutoff(values: list[float], reduction_factor: int) -> float:
     import numpy as np
 
-    return float(np.percentile(values, (1 - 1 / reduction) * 100))
+    return float(np.percentile(values, (1 - 1 / reduction_factor) * 100))

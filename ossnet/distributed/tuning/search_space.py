@@ -16,21 +16,24 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 NETWORK = "model"  # the one path that is not a value: it names the network
-_DRAWS = 64  # of the dry run: enough to see every branch of a space
+_SAMPLES = 64  # of the dry run: enough to see every branch of a space
 
 
 class Space:
-    """A space file. Pickled as its path, as Ray Tune saves the searcher with plain pickle."""
+    """A space file. Pickled as its path, as Ray Tune saves the searcher with plain pickle.
+
+    Raises:
+        UserError: the file is missing, cannot be loaded, or has no function `space`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         module = _load(self.path)
         function = getattr(module, "space", None)
         if not callable(function):
-            msg = f"{path}: expected a function space(trial), found none"
-            raise UserError(msg)
+            raise UserError(path, expected="a function space(trial)", found="none")
         self._function = function
-        self.first: list[dict[str, Any]] = list(getattr(module, "POINTS_TO_EVALUATE", []))
+        self.points_to_evaluate: list[dict[str, Any]] = list(getattr(module, "POINTS_TO_EVALUATE", []))
         """Points to try before the sampler chooses: values by their names in the space."""
 
     def __call__(self, trial: "Trial") -> dict[str, Any]:
@@ -42,18 +45,24 @@ class Space:
         try:
             changes = self._function(trial)
         except Exception as error:
-            msg = f"{self.path}: space(trial) fails: {type(error).__name__}: {error}"
-            raise UserError(msg) from error
+            raise UserError(
+                self.path,
+                expected="space(trial) to return",
+                found=f"{type(error).__name__}: {error}",
+            ) from error
         if not isinstance(changes, dict) or not all(isinstance(path, str) for path in changes):
-            msg = f"{self.path}: space(trial) returns {changes!r}: expected a dictionary of dotted paths"
-            raise UserError(msg)
+            raise UserError(
+                self.path,
+                expected="space(trial) to return a dictionary of dotted paths",
+                found=repr(changes),
+            )
         return changes
 
     def __reduce__(self) -> tuple[type["Space"], tuple[Path]]:
         return Space, (self.path,)
 
 
-def configure(base: Config, changes: Mapping[str, Any], store: DatasetSpec) -> Config:
+def apply_overrides(base: Config, changes: Mapping[str, Any], store: DatasetSpec) -> Config:
     """A trial's configuration: the network it names, else `base`'s; the rest of `base`; the changes.
 
     Raises:
@@ -70,79 +79,85 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
     """Draw from a space at random and build every configuration, before any trial starts.
 
     Raises:
-        UserError: as for `configure`, naming the space file; or a store with nothing to judge trials by.
+        UserError: as for `apply_overrides`, naming the space file; or a store without validation cases.
     """
     if not store.split("validation", fold=base.training.fold):
-        msg = f"{store.root}: no validation cases, by which trials are judged: prepare with a larger share"
-        raise UserError(msg)
-    for _, changes in draws(space, first=True):
+        raise UserError(
+            store.root,
+            expected="validation cases to compare trials by",
+            found="none",
+            remedy="prepare with a larger --validation-fraction",
+        )
+    for _, changes in sample_points(space, with_first=True):
         try:
-            config = configure(base, changes, store)
+            config = apply_overrides(base, changes, store)
             cases = store.split("training", fold=config.training.fold)
             check_batch(len(cases), config.training.batch_size, workers)
         except UserError as error:
-            msg = f"{space.path.name}: {error}"
-            raise UserError(msg) from error
+            raise _in_file(space.path, error) from error
 
 
-def draws(
-    space: Space, *, count: int = _DRAWS, first: bool = False
+def sample_points(
+    space: Space, *, count: int = _SAMPLES, with_first: bool = False
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """What a space decides and returns, for random points that are always the same.
+    """The parameters that a space decides and what it returns, for random points that are always the same.
 
     Args:
-        first: begin with the space's `POINTS_TO_EVALUATE`.
+        with_first: begin with the space's `POINTS_TO_EVALUATE`.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for point in space.first if first else []:
+    first = space.points_to_evaluate if with_first else []
+    for point in first:
         study.enqueue_trial(point)
-    for _ in range(count + len(space.first) * first):
+    for _ in range(count + len(first)):
         trial = study.ask()
         changes = space(trial)
         yield trial.params, changes
 
 
-def draw(path: Path, base: Config, study: DatasetSpec, *, count: int) -> list[tuple[str, Config]]:
-    """Configurations drawn from a space file at random, each with what it decided in a line.
+def sample_configs(path: Path, base: Config, dataset: DatasetSpec, *, count: int) -> list[tuple[str, Config]]:
+    """Configurations drawn from a space file at random, each with what the space decided in a line.
 
     Raises:
-        UserError: as for `configure`, naming the space file; or a count below 1.
+        UserError: as for `apply_overrides`, naming the space file; or a count below 1.
     """
     if count < 1:
-        msg = f"draws: expected at least 1, found {count}"
-        raise UserError(msg)
-    drawn = []
-    for decided, changes in draws(Space(path), count=count):
+        raise UserError("samples", expected="at least 1", found=str(count))
+    sampled = []
+    for decided, changes in sample_points(Space(path), count=count):
         try:
-            config = configure(base, changes, study)
+            config = apply_overrides(base, changes, dataset)
         except UserError as error:
-            msg = f"{path.name}: {error}"
-            raise UserError(msg) from error
+            raise _in_file(path, error) from error
         choices = (f"{name}={short(value)}" for name, value in decided.items() if name != "network")
-        drawn.append((" ".join([config.model.name, *choices]), config))
-    return drawn
+        sampled.append((" ".join([config.model.name, *choices]), config))
+    return sampled
 
 
 def short(value: object) -> str:
-    """A value for people."""
+    """A value with three digits at most."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def _in_file(path: Path, error: UserError) -> UserError:
+    """The same error, at a place in a space file."""
+    where = f"{path.name}: {error.where}"
+    return UserError(where, expected=error.expected, found=error.found, remedy=error.remedy)
+
+
 def _load(path: Path) -> Any:
+    what = "a Python file with a function space(trial)"
     if not path.is_file():
-        msg = f"{path}: search space not found: give a Python file with a function space(trial)"
-        raise UserError(msg)
+        raise UserError(path, expected=what, found="no file")
     spec = spec_from_file_location(f"search_space_{path.stem}", path)
     if spec is None or spec.loader is None:
-        msg = f"{path}: expected a Python file (.py)"
-        raise UserError(msg)
+        raise UserError(path, expected=what, found=f"a file that ends in {path.suffix!r}")
     module = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        msg = f"{path}: cannot be loaded: {type(error).__name__}: {error}"
-        raise UserError(msg) from error
+        raise UserError(path, expected=what, found=f"{type(error).__name__}: {error}") from error
     return module

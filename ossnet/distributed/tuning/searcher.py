@@ -1,4 +1,4 @@
-"""Optuna behind Ray Tune: what fits is suggested, and the study is told how every trial truly ended."""
+"""Optuna behind Ray Tune: what fits the memory is suggested, and the study learns how every trial ended."""
 
 import logging
 from collections import deque
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -15,42 +15,37 @@ from ray.tune.search import Searcher
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.oom_patch import HOST_MEMORY, HostOOMMonitor
-from ossnet.distributed.tuning.checkpoints import latest_checkpoint
-from ossnet.distributed.tuning.config import OptimizationConfig
-from ossnet.distributed.tuning.search_space import NETWORK, Space, configure
+from ossnet.distributed._optuna import set_intermediate_value
+from ossnet.distributed.cluster.resources import TrialPlacement
+from ossnet.distributed.tuning.monitor import TrialMonitor
+from ossnet.distributed.tuning.search_space import NETWORK, apply_overrides
 from ossnet.distributed.tuning.storage import (
-    ERROR,
+    END,
     METRICS,
     NETWORK_NAME,
     REPEATED,
     SEEDS,
     TuningStudy,
-    report,
+    end_of,
+    latest_checkpoint,
     set_constraint,
 )
-from ossnet.metric_names import (
-    EPOCH,
-    FINAL,
-    INFEASIBLE,
-    MEMORY,
-    MISTAKE,
-    OUT_OF_MEMORY,
-    PREDICTED,
-    STEP_TIME,
-    VAL_DICE,
-)
+from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialOutcome, TrialSpec, decide_outcome
+from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, STEP_TIME, VAL_DICE
 from ossnet.planning.estimator import PeakEstimator
+
+if TYPE_CHECKING:
+    from ossnet.distributed.tuning.study import StudySpec
 
 logger = logging.getLogger(__name__)
 
 
-_NOTED = (MEMORY, STEP_TIME)
-_REFUSALS = 500  # suggestions in a row that do not fit before the search is called over
+_STORED = (MEMORY, STEP_TIME)  # metrics that a trial keeps as attributes while it runs
+_REJECTIONS = 500  # suggestions in a row that do not fit before the search ends
 _REPEATS = (
     10  # of what was tried before, until the sampler looks everywhere; five times as many end the search
 )
-_LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna holds zero for feasible
+_LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna takes zero for feasible
 
 
 @dataclass
@@ -60,50 +55,48 @@ class SeedRun:
     trial: optuna.Trial
     seed: int
     metrics: dict[str, float] = field(default_factory=dict)
+    """What an earlier session left of it."""
     reported: int = 0
+    """The last epoch whose Dice the study has."""
 
 
 class StudySearch(Searcher):
     """Suggests whole configurations. Its study is kept in a SQLite file that optuna-dashboard opens.
 
-    All that it knows it can read there, so a search that was killed goes on by making it anew.
+    Everything it knows can be read there, so a search that was killed is resumed by making it anew.
     """
 
     def __init__(
         self,
-        space: Space,
+        spec: "StudySpec",
+        study: TuningStudy,
+        monitor: TrialMonitor,
         *,
-        base: Config,
-        store: Store,
-        notebook: TuningStudy,
-        goals: OptimizationConfig,
-        trials: int,
-        concurrent: int,
-        forecast: PeakEstimator,
-        kills: HostOOMMonitor,
-        output: Path,
-        capacity_gib: float | None = None,
+        placement: TrialPlacement,
+        estimator: PeakEstimator,
     ) -> None:
         super().__init__(metric=VAL_DICE, mode="max")
-        self._space, self._base, self._store_root = space, base, store.root
-        self._goals, self._trials, self._concurrent = goals, trials, concurrent
-        limits = [each for each in (goals.budget_gib, capacity_gib) if each is not None]
+        self._space, self._base, self._output = spec.space, spec.base, spec.output
+        self._store_root = spec.store.root
+        self._optimization, self._trials = spec.optimization, spec.trials
+        self._concurrent = placement.concurrent
+        capacity_gib = None if placement.sharing is None else placement.sharing.capacity_gib
+        limits = [each for each in (spec.optimization.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
-        self._forecast, self._kills = forecast, kills
-        self._output = output
-        self.study = notebook
+        self._estimator, self._monitor = estimator, monitor
+        self.study = study
         self._live: dict[str, SeedRun] = {}
         self._suggested: dict[str, dict[str, Any]] = {}
-        if not notebook.seen():
-            for point in space.first:
-                notebook.enqueue_trial(point, skip_if_exists=True)
-        self._started = len(notebook.started())
+        if not study.suggested_trials():
+            for point in spec.space.points_to_evaluate:
+                study.enqueue_trial(point, skip_if_exists=True)
+        self._started = len(study.started_trials())
         self._waiting: deque[SeedRun] = deque()
-        for trial in notebook.unfinished():
+        for trial in study.running_trials():
             self._resume(trial)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next training: its configuration as JSON, Optuna's number and parameters, the paths decided."""
+        """The `TrialSpec` of the next training as a dictionary; None while all slots are taken."""
         if trial_id in self._suggested:
             return self._suggested[trial_id]
         if len(self._live) >= self._concurrent:
@@ -117,77 +110,80 @@ class StudySearch(Searcher):
                 return None if self._live else Searcher.FINISHED
             self._started += 1
             self._waiting.append(SeedRun(fitting, 0))
-        member = self._waiting.popleft()
-        self._live[trial_id] = member
-        self._suggested = {trial_id: self._trial_spec(member)}
+        seed_run = self._waiting.popleft()
+        self._live[trial_id] = seed_run
+        spec = self._trial_spec(seed_run)
+        self._monitor.add(trial_id, spec, seed_run.metrics)
+        self._suggested = {trial_id: spec.to_dict()}
         return self._suggested[trial_id]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note an epoch; the study gets those of the first seed that validated."""
-        member = self._live.get(trial_id)
-        if member is None:
+        """Store an epoch; the study gets those of the first seed that validated."""
+        seed_run = self._live.get(trial_id)
+        if seed_run is None:
             return
-        member.metrics |= {name: float(value) for name, value in result.items() if _is_metric(name, value)}
-        for name in _NOTED:
-            if name in member.metrics and name not in member.trial.user_attrs:
-                member.trial.set_user_attr(name, member.metrics[name])
+        self._monitor.update(trial_id, result)
+        metrics = self._monitor.metrics(trial_id)
+        for name in _STORED:
+            if name in metrics and name not in seed_run.trial.user_attrs:
+                seed_run.trial.set_user_attr(name, metrics[name])
         epoch = int(result.get(EPOCH, 0))
-        if VAL_DICE in result and member.seed == 0 and epoch > member.reported:
-            report(member.trial, float(result[VAL_DICE]), epoch)
-            member.reported = epoch
+        if VAL_DICE in result and seed_run.seed == 0 and epoch > seed_run.reported:
+            set_intermediate_value(seed_run.trial, epoch, float(result[VAL_DICE]))
+            seed_run.reported = epoch
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the study how a training ended; the first telling counts."""
-        result = result or {}
-        self.on_trial_result(trial_id, result)
-        member = self._live.pop(trial_id, None)
-        if member is None or self._is_finished(member):
-            return
-        if OUT_OF_MEMORY in result:
-            member.metrics[MEMORY] = float(result[OUT_OF_MEMORY])
-            member.trial.set_user_attr(MEMORY, member.metrics[MEMORY])
-        peak = member.metrics.get(MEMORY)
-        member.trial.set_user_attr(METRICS, member.metrics)
-        if OUT_OF_MEMORY in result:
-            self._tell_infeasible(member.trial, "out of memory", float(result[OUT_OF_MEMORY]))
-        elif error and trial_id in self._kills:
-            expected = member.trial.user_attrs.get(PREDICTED, 0.0)
-            self._tell_infeasible(member.trial, HOST_MEMORY, expected if peak is None else peak)
-        elif error or MISTAKE in result:
-            self._tell_failed(member, str(result.get(MISTAKE, "its process was lost too often")))
-        elif peak is not None and self._goals.budget_gib is not None and peak > self._goals.budget_gib:
-            self._tell_infeasible(member.trial, "measured", peak)
-        elif result.get(FINAL):
-            self._complete_seed(member)
-        else:
-            self._tell_pruned(member)
+        """Tell the study how a training ended; the first call counts."""
+        if trial_id in self._live:
+            self.on_trial_result(trial_id, result or {})
+            self._end(trial_id, self._monitor.end(trial_id, result or {}, lost=error))
 
-    def settle(self) -> None:
-        """End the trials that a time limit or an interruption cut off: Ray Tune tells nobody of them."""
+    def finalize(self) -> None:
+        """End the trials that a time limit or an interruption cut off: Ray Tune does not report them."""
         for trial_id in list(self._live):
-            self.on_trial_complete(trial_id)
+            self._end(trial_id, self._monitor.end(trial_id, {}, cut_off=True))
         while self._waiting:
-            member = self._waiting.popleft()
-            if not self._is_finished(member):
-                self._tell_pruned(member)
+            seed_run = self._waiting.popleft()
+            if not self._is_finished(seed_run):
+                self._tell_pruned(seed_run, self._monitor.cut_off(seed_run.metrics))
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: all is in the study's file."""
+        """Save nothing: all is in the study's file."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a new searcher reads the study's file."""
+        """Restore nothing: a new searcher reads the study's file."""
+
+    def _end(self, trial_id: str, outcome: TrialOutcome) -> None:
+        seed_run = self._live.pop(trial_id)
+        if self._is_finished(seed_run):
+            return
+        trial = seed_run.trial
+        peak_gib = outcome.metrics.get(MEMORY)
+        if outcome.end is TrialEnd.OUT_OF_MEMORY:
+            trial.set_user_attr(MEMORY, peak_gib)
+        trial.set_user_attr(METRICS, dict(outcome.metrics))
+        if outcome.end is TrialEnd.FINISHED:
+            self._complete_seed(seed_run, outcome)
+        elif outcome.end.is_infeasible:
+            expected_gib = trial.user_attrs.get(PREDICTED, 0.0)
+            self._tell_infeasible(trial, outcome.end, expected_gib if peak_gib is None else peak_gib)
+        elif outcome.end is TrialEnd.FAILED:
+            self._tell_failed(trial, outcome)
+        else:
+            self._tell_pruned(seed_run, outcome)
 
     def _ask_feasible(self) -> optuna.Trial | None:
-        """A new suggestion that is predicted to fit; what does not is told to the sampler and replaced."""
+        """A new suggestion that is predicted to fit; what does not is ended as infeasible and replaced."""
         repeats = 0
-        for _ in range(_REFUSALS):
-            seen = self.study.seen()
-            even = self.study.known() < self._goals.start or repeats > _REPEATS
-            self.study.sampler = self._goals.build_sampler(
-                seed=self._base.training.seed, asked=len(seen), even=even
+        for _ in range(_REJECTIONS):
+            startup = self.study.n_feasible() < self._optimization.n_startup_trials or repeats > _REPEATS
+            self.study.sampler = self._optimization.build_sampler(
+                seed=self._base.training.seed,
+                n_suggested=len(self.study.suggested_trials()),
+                startup=startup,
             )
             trial = self.study.ask()
             if self._is_repeated(trial):
@@ -197,13 +193,13 @@ class StudySearch(Searcher):
             if repeats > _REPEATS * 5:
                 logger.info("every suggestion has been tried: no further trial starts")
                 return None
-        logger.info(f"{_REFUSALS} suggestions in a row need too much memory: no further trial starts")
+        logger.info(f"{_REJECTIONS} suggestions in a row need too much memory: no further trial starts")
         return None
 
     def _is_repeated(self, trial: optuna.Trial) -> bool:
-        """Whether a suggestion was tried before; then it ends, and samplers pass it over."""
+        """Whether a suggestion was tried before; then it ends, and samplers ignore it."""
         self._space(trial)
-        before = self.study.tried(trial)
+        before = self.study.find_duplicate(trial)
         if before is None:
             return False
         trial.set_user_attr(REPEATED, before)
@@ -211,86 +207,86 @@ class StudySearch(Searcher):
         return True
 
     def _is_feasible(self, trial: optuna.Trial) -> bool:
-        """Whether a suggestion is predicted to fit; one that is not is told so."""
+        """Whether a suggestion is predicted to fit; one that is not ends."""
         config, _ = self._configuration(trial)
         trial.set_user_attr(NETWORK_NAME, config.model.name)
         if self._limit_gib is None:
             return True
-        predicted = self._forecast.gib(config)
+        predicted = self._estimator.gib(config)
         trial.set_user_attr(PREDICTED, predicted)
         expected = predicted * self._calibration_ratio()
-        if expected > self._limit_gib:
-            self._tell_infeasible(trial, "predicted", expected)
-            return False
-        return True
+        outcome = decide_outcome(TrialFacts(expected_gib=expected, limit_gib=self._limit_gib))
+        if outcome is not None:
+            self._tell_infeasible(trial, outcome.end, expected)
+        return outcome is None
 
     def _calibration_ratio(self) -> float:
         """By how much measured peaks pass predicted ones; a single outlier does not close the whole space."""
         ratios = [
             trial.user_attrs[MEMORY] / trial.user_attrs[PREDICTED]
-            for trial in self.study.started()
-            if trial.user_attrs.keys() >= {MEMORY, PREDICTED}
-            and trial.user_attrs.get(INFEASIBLE) != "out of memory"
+            for trial in self.study.started_trials()
+            if trial.user_attrs.keys() >= {MEMORY, PREDICTED} and end_of(trial) is not TrialEnd.OUT_OF_MEMORY
         ]
         return max(1.0, float(np.percentile(ratios, 75))) if ratios else 1.0
 
     def _resume(self, trial: optuna.Trial) -> None:
-        """Take up a trial that was under way when the study was left."""
+        """Queue a trial that was running when the study was left."""
         attributes = trial.user_attrs
         examined = PREDICTED in attributes or (self._limit_gib is None and NETWORK_NAME in attributes)
         if not examined and (self._is_repeated(trial) or not self._is_feasible(trial)):
             self._started -= 1
             return
         if SEEDS not in attributes:
-            known = {name: attributes[name] for name in _NOTED if name in attributes}
-            told = max(self.study.trials[trial.number].intermediate_values, default=0)
-            self._waiting.append(SeedRun(trial, 0, known, told))
+            known = {name: attributes[name] for name in _STORED if name in attributes}
+            reported = max(self.study.trials[trial.number].intermediate_values, default=0)
+            self._waiting.append(SeedRun(trial, 0, known, reported))
             return
-        left = [seed for seed in range(self._goals.seeds) if str(seed) not in attributes[SEEDS]]
+        left = [seed for seed in range(self._optimization.seeds) if str(seed) not in attributes[SEEDS]]
         self._waiting.extend(SeedRun(trial, seed) for seed in left)
 
     def _configuration(self, trial: optuna.Trial) -> tuple[Config, dict[str, Any]]:
         changes = self._space(trial)
-        return configure(self._base, changes, Store.open(self._store_root)), changes
+        return apply_overrides(self._base, changes, Store.open(self._store_root)), changes
 
-    def _trial_spec(self, member: SeedRun) -> dict[str, Any]:
-        config, changes = self._configuration(member.trial)
-        number = member.trial.number
-        run = self.study.run_id(number, member.seed)
-        member.trial.set_user_attr("trial_id", run)
-        known = latest_checkpoint(self._output, number, member.seed, run)
-        predicted = member.trial.user_attrs.get(PREDICTED)
-        seeded = config.replace({"training.seed": config.training.seed + member.seed})
-        return {
-            "config": seeded.to_json(),
-            "run": run,
-            "number": number,
-            "seed": member.seed,
-            "seeds": self._goals.seeds,
-            "params": member.trial.params,
-            "varied": [path for path in changes if path != NETWORK],
-            "predicted_gib": predicted,
-            "expected_gib": None if predicted is None else predicted * self._calibration_ratio(),
-            "resume_from": None if known is None else str(known),
-        }
+    def _trial_spec(self, seed_run: SeedRun) -> TrialSpec:
+        config, changes = self._configuration(seed_run.trial)
+        number = seed_run.trial.number
+        run = self.study.run_id(number, seed_run.seed)
+        seed_run.trial.set_user_attr("trial_id", run)
+        checkpoint = latest_checkpoint(self._output, number, seed_run.seed, run)
+        predicted = seed_run.trial.user_attrs.get(PREDICTED)
+        seeded = config.replace({"training.seed": config.training.seed + seed_run.seed})
+        return TrialSpec(
+            config_json=seeded.to_json(),
+            run=run,
+            number=number,
+            seed=seed_run.seed,
+            seeds=self._optimization.seeds,
+            params=seed_run.trial.params,
+            search_params=tuple(path for path in changes if path != NETWORK),
+            predicted_gib=predicted,
+            expected_gib=None if predicted is None else predicted * self._calibration_ratio(),
+            resume_from=None if checkpoint is None else str(checkpoint),
+        )
 
-    def _complete_seed(self, member: SeedRun) -> None:
-        """One training came to its end: ask for the other seeds, or tell what all came to."""
-        ended = member.trial.user_attrs.get(SEEDS, {}) | {str(member.seed): member.metrics}
-        member.trial.set_user_attr(SEEDS, ended)
-        if len(ended) >= self._goals.seeds:
-            self._tell_complete(member.trial, ended)
-        elif member.seed == 0:
-            self._waiting.extend(SeedRun(member.trial, seed) for seed in range(1, self._goals.seeds))
+    def _complete_seed(self, seed_run: SeedRun, outcome: TrialOutcome) -> None:
+        """Queue the other seeds of a trial whose first one finished, or tell what all came to."""
+        ended = seed_run.trial.user_attrs.get(SEEDS, {}) | {str(seed_run.seed): dict(outcome.metrics)}
+        seed_run.trial.set_user_attr(SEEDS, ended)
+        if len(ended) >= self._optimization.seeds:
+            self._tell_complete(seed_run.trial, ended)
+        elif seed_run.seed == 0:
+            self._waiting.extend(SeedRun(seed_run.trial, seed) for seed in range(1, self._optimization.seeds))
 
-    def _tell_pruned(self, member: SeedRun) -> None:
+    def _tell_pruned(self, seed_run: SeedRun, outcome: TrialOutcome) -> None:
         """A training was stopped. Optuna takes the last intermediate value for the trial's."""
-        ended = member.trial.user_attrs.get(SEEDS)
+        ended = seed_run.trial.user_attrs.get(SEEDS)
         if ended:
-            self._tell_complete(member.trial, ended)
+            self._tell_complete(seed_run.trial, ended)
             return
-        set_constraint(member.trial, self._violation(member.metrics.get(MEMORY)))
-        self.study.tell(member.trial, state=TrialState.PRUNED)
+        set_constraint(seed_run.trial, self._violation(outcome.metrics.get(MEMORY)))
+        seed_run.trial.set_user_attr(END, outcome.end)
+        self.study.tell(seed_run.trial, state=TrialState.PRUNED)
 
     def _tell_complete(self, trial: optuna.Trial, ended: Mapping[str, Mapping[str, float]]) -> None:
         means = {
@@ -301,33 +297,31 @@ class StudySearch(Searcher):
         peak = max(peaks, default=0.0)
         trial.set_user_attr(METRICS, means | ({MEMORY: peak} if peaks else {}))
         set_constraint(trial, self._violation(peak if peaks else None))
-        self.study.tell(trial, self._goals.values(means[VAL_DICE], peak))
+        trial.set_user_attr(END, TrialEnd.FINISHED)
+        self.study.tell(trial, self._optimization.values(means[VAL_DICE], peak))
 
-    def _tell_failed(self, member: SeedRun, reason: str) -> None:
-        member.trial.set_user_attr(ERROR, reason)
-        self.study.tell(member.trial, state=TrialState.FAIL)
+    def _tell_failed(self, trial: optuna.Trial, outcome: TrialOutcome) -> None:
+        trial.set_user_attr(ERROR, outcome.error)
+        trial.set_user_attr(END, outcome.end)
+        self.study.tell(trial, state=TrialState.FAIL)
 
-    def _tell_infeasible(self, trial: optuna.Trial, how: str, peak_gib: float) -> None:
-        """Pruned; but a sampler that learns from values only is told the worst Dice there is."""
-        trial.set_user_attr(INFEASIBLE, how)
-        margin = self._violation(peak_gib)
-        set_constraint(trial, max(margin, _LEAST_GIB))
-        if self._goals.ignores_pruned:
-            self.study.tell(trial, self._goals.values(0.0, peak_gib))
+    def _tell_infeasible(self, trial: optuna.Trial, end: TrialEnd, peak_gib: float) -> None:
+        """Pruned; but a sampler that learns from values only is given the worst Dice there is."""
+        trial.set_user_attr(END, end)
+        violation = self._violation(peak_gib)
+        set_constraint(trial, max(violation, _LEAST_GIB))
+        if self._optimization.ignores_pruned:
+            self.study.tell(trial, self._optimization.values(0.0, peak_gib))
         else:
             self.study.tell(trial, state=TrialState.PRUNED)
 
     def _violation(self, peak_gib: float | None) -> float:
-        """By how much a peak passes the budget; less than nothing where there is room."""
+        """By how many GiB a peak passes the budget; negative where there is room."""
         if self._limit_gib is None or peak_gib is None:
             return 0.0
         return peak_gib - self._limit_gib
 
-    def _is_finished(self, member: SeedRun) -> bool:
+    def _is_finished(self, seed_run: SeedRun) -> bool:
         """Whether the trial has ended already, as when another of its seeds failed."""
         trials = self.study.get_trials(deepcopy=False)
-        return trials[member.trial.number].state.is_finished()
-
-
-def _is_metric(name: str, value: Any) -> bool:
-    return "/" in name and not name.startswith("config/") and isinstance(value, int | float)
+        return trials[seed_run.trial.number].state.is_finished()

@@ -1,6 +1,7 @@
-"""The Optuna study on disk: the one truth of a search, from which everything else can be rebuilt."""
+"""A study on disk: Optuna's file, from which everything else can be rebuilt, and the trials' checkpoints."""
 
 import json
+import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,22 +11,37 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from ossnet.distributed._optuna import reopen_trial
 from ossnet.distributed.tracking.client import TRIAL
 from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
+from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
-from ossnet.metric_names import INFEASIBLE
+from ossnet.training.checkpoint import check_checkpoint, load_state
+
+logger = logging.getLogger(__name__)
 
 DATABASE = "study.db"
+TRIALS_FOLDER = "trials"
+"""Ray Tune's folder in that of a study."""
+WORKERS_FOLDER = "workers"
+"""The folder of Ray Train's runs in that of a study whose trials have several workers."""
+STUDY_SCHEMA = 2
+"""Version of all names and values that are stored in a study."""
+SCHEMA = "schema"
+"""Attribute of a study: its `STUDY_SCHEMA`."""
+SETTINGS = "settings"
+"""Attribute of a study: what may not change when it is resumed."""
 METRICS = "metrics"
 """Attribute of a trial: the last known value of each metric; over several seeds, their mean."""
 SEEDS = "seeds"
-"""Attribute of a trial: what each seed came to."""
-SETTINGS = "settings"
+"""Attribute of a trial: the metrics of each seed that finished."""
+END = "end"
+"""Attribute of a trial that has ended: its `TrialEnd`."""
 NETWORK_NAME = "network"
 REPEATED = "repeats"
 """Attribute of a trial that took no slot: the number of the one that tried the same before."""
-ERROR = "error"
-WARM = "from an earlier study"
+TRANSFERRED = "from an earlier study"
+"""Attribute of a trial that was taken over from an earlier study."""
 
 
 class TuningStudy(optuna.Study):
@@ -33,29 +49,65 @@ class TuningStudy(optuna.Study):
 
     @property
     def direction(self) -> StudyDirection:
-        """Of the first objective, by which stopped trials are compared: Optuna has none for several."""
+        """Direction of the first objective, for comparing stopped trials: Optuna has none for several."""
         return self.directions[0]
 
     @classmethod
-    def at(cls, database: Path, name: str, goals: OptimizationConfig) -> "TuningStudy":
+    def open_or_create(cls, database: Path, name: str, optimization: OptimizationConfig) -> "TuningStudy":
         """The study in a SQLite file, made where there is none.
 
         Raises:
-            UserError: the file holds another one.
+            UserError: the file holds another study, or one of another schema.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
         others = set(optuna.get_all_study_names(storage)) - {name}
         if others:
-            msg = f"{database}: holds the study {others.pop()!r}, not {name!r}: give its --experiment"
-            raise UserError(msg)
+            raise UserError(
+                database,
+                expected=f"the study {name!r}",
+                found=f"{others.pop()!r}",
+                remedy="give its name by --experiment",
+            )
         optuna.create_study(
-            storage=storage, study_name=name, directions=goals.directions, load_if_exists=True
+            storage=storage, study_name=name, directions=optimization.directions, load_if_exists=True
         )
-        return cls(study_name=name, storage=storage, pruner=optuna.pruners.NopPruner())
+        study = cls(study_name=name, storage=storage, pruner=optuna.pruners.NopPruner())
+        if SCHEMA not in study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(SCHEMA, STUDY_SCHEMA)
+        study.check_schema(database)
+        return study
+
+    @classmethod
+    def load(cls, database: Path) -> "TuningStudy":
+        """The only study in a SQLite file.
+
+        Raises:
+            UserError: it is of another schema.
+        """
+        storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+        (name,) = optuna.get_all_study_names(storage)
+        study = cls(study_name=name, storage=storage)
+        study.check_schema(database)
+        return study
+
+    def check_schema(self, database: Path) -> None:
+        """Reject a study that another version of this package wrote.
+
+        Raises:
+            UserError: names the file and both versions.
+        """
+        found = self.user_attrs.get(SCHEMA)
+        if found != STUDY_SCHEMA:
+            raise UserError(
+                database,
+                expected=f"a study of schema {STUDY_SCHEMA}",
+                found="one without a schema" if found is None else f"schema {found}",
+                remedy="start the study anew with another --output and --experiment",
+            )
 
     @property
-    def identity(self) -> str:
+    def parent_run_key(self) -> str:
         """The id of the study's own run, kept here so that a resumed study finds it again."""
         known: str | None = self.user_attrs.get(TRIAL)
         if known is None:
@@ -65,43 +117,43 @@ class TuningStudy(optuna.Study):
 
     def run_id(self, number: int, seed: int) -> str:
         """The id of one training of a trial, the same in every session."""
-        return f"{self.identity}-{number}-{seed}"
+        return f"{self.parent_run_key}-{number}-{seed}"
 
-    def seen(self) -> list[FrozenTrial]:
+    def suggested_trials(self) -> list[FrozenTrial]:
         """All of this study's own trials that were suggested; not copied, only to read."""
         states = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         trials = self.get_trials(deepcopy=False, states=states)
-        return [trial for trial in trials if WARM not in trial.user_attrs]
+        return [trial for trial in trials if TRANSFERRED not in trial.user_attrs]
 
-    def known(self) -> int:
+    def n_feasible(self) -> int:
         """How many feasible trials there are to learn from, those of an earlier study among them."""
         trials = self.get_trials(deepcopy=False)
-        return sum(feasible(trial) and trial.state != TrialState.WAITING for trial in trials)
+        return sum(is_feasible(trial) and trial.state != TrialState.WAITING for trial in trials)
 
-    def started(self) -> list[FrozenTrial]:
+    def started_trials(self) -> list[FrozenTrial]:
         """The trials that took a slot: all but those predicted to be too large, and repeated ones."""
         return [
             trial
-            for trial in self.seen()
-            if trial.user_attrs.get(INFEASIBLE) != "predicted" and REPEATED not in trial.user_attrs
+            for trial in self.suggested_trials()
+            if end_of(trial) is not TrialEnd.INFEASIBLE_PREDICTED and REPEATED not in trial.user_attrs
         ]
 
-    def tried(self, trial: optuna.Trial) -> int | None:
+    def find_duplicate(self, trial: optuna.Trial) -> int | None:
         """The number of an earlier trial with the same parameters, which would come to the same."""
-        known = (each for each in self.started() if each.state != TrialState.FAIL)
+        known = (each for each in self.started_trials() if each.state != TrialState.FAIL)
         same = (each.number for each in known if each.number < trial.number and each.params == trial.params)
         return next(same, None)
 
-    def unfinished(self) -> Iterator[optuna.Trial]:
-        """The trials under way when the study was left, to go on with."""
+    def running_trials(self) -> Iterator[optuna.Trial]:
+        """The trials that were running when the study was left, to be resumed."""
         for trial in self.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            yield optuna.trial.Trial(self, trial._trial_id)
+            yield reopen_trial(self, trial)
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Note what the study is asked to do; what it began with stays.
+        """Store the settings of a new study; those of a resumed one must be the same.
 
         Raises:
-            UserError: it began with something else; names it.
+            UserError: the study began with other settings; names the first.
         """
         now = json.loads(json.dumps(dict(settings)))
         before = self.user_attrs.get(SETTINGS)
@@ -110,29 +162,68 @@ class TuningStudy(optuna.Study):
             return
         for name, value in now.items():
             if before.get(name) != value:
-                differ = f"has {name} {before.get(name)}, asked to resume with {value}"
-                differ = "has another space file" if name == "space" else differ
-                msg = f"the study {differ}: give the same options, or another --output"
-                raise UserError(msg)
-
-
-def report(trial: optuna.Trial, value: float, step: int) -> None:
-    """Note an intermediate value; Optuna's own method refuses studies of several objectives."""
-    trial.storage.set_trial_intermediate_value(trial._trial_id, step, value)
+                is_space = name == "space"
+                raise UserError(
+                    f"resumed study, {name}",
+                    expected="the space file that it began with" if is_space else f"{before.get(name)}",
+                    found="another one" if is_space else f"{value}",
+                    remedy="give the same options, or another --output",
+                )
 
 
 def set_constraint(trial: optuna.Trial, violation_gib: float) -> None:
-    """Note by how much a trial misses the budget, for samplers of any version."""
+    """Store by how much a trial misses the budget, for samplers of any version."""
     trial.set_user_attr(VIOLATION, violation_gib)
     if hasattr(trial, "set_constraint"):
         trial.set_constraint("memory", violation_gib)
 
 
-def feasible(trial: FrozenTrial) -> bool:
+def end_of(trial: FrozenTrial) -> TrialEnd | None:
+    """How a trial ended; None for one that has not, and for a repeated one."""
+    stored = trial.user_attrs.get(END)
+    return None if stored is None or not trial.state.is_finished() else TrialEnd(stored)
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
     """Whether a trial kept to the budget, as far as is known."""
-    return INFEASIBLE not in trial.user_attrs
+    end = end_of(trial)
+    return end is None or not end.is_infeasible
 
 
 def learning_curves(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, float]]:
     """Validation Dice by epoch, by trial."""
     return {trial.number: dict(trial.intermediate_values) for trial in trials if trial.intermediate_values}
+
+
+def folder_name(number: int, seed: int, trial_id: str) -> str:
+    """The folder of one try of a training; several tries of the same one sort together."""
+    return f"{number:03d}.{seed}-{trial_id}"
+
+
+def latest_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | None:
+    """The last complete checkpoint that a training left; a copy that was cut short is ignored.
+
+    Args:
+        output: the study's folder.
+        run: the training's id, by which one of several workers is stored.
+    """
+    found = [
+        *(output / TRIALS_FOLDER).glob(f"{folder_name(number, seed, '*')}/checkpoint_*/"),
+        *(output / WORKERS_FOLDER / run).glob("checkpoint_*/"),
+    ]
+    found.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+    return next(filter(_is_complete, found), None)
+
+
+def _is_complete(folder: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_checkpoint(folder)
+        load_state(folder)
+        with safe_open(folder / "model.safetensors", framework="pt"):
+            pass  # its header tells the file's length
+    except (UserError, OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
+        logger.info(f"{folder}: ignored, as it is not complete ({type(error).__name__})")
+        return False
+    return True

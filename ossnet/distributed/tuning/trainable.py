@@ -1,4 +1,4 @@
-"""One trial of a study: the training loop in the trial's own process, or a Ray Train run inside it."""
+"""One trial of a study: the training loop in the trial's own process, or a run of Ray Train inside it."""
 
 import ctypes
 import gc
@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
-from ossnet.distributed.training.failures import permanent_failure
 from ossnet.distributed.training.reporters import TuneReporter
-from ossnet.distributed.training.trainer import TrainSpec, trainer
-from ossnet.distributed.tuning.checkpoints import NESTED
-from ossnet.metric_names import MISTAKE, OUT_OF_MEMORY, RESUMED
+from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
+from ossnet.distributed.tuning.storage import WORKERS_FOLDER
+from ossnet.distributed.tuning.trial import TrialSpec
+from ossnet.metric_names import ERROR, OUT_OF_MEMORY, RESUMED
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -29,60 +28,76 @@ class StudyContext:
     """What all trials of a study share."""
 
     store: str
+    """Path of the store."""
     output: str
+    """Path of the study's folder."""
     tracker: "ActorHandle[Tracker]"
-    plan: TrialPlacement
+    placement: TrialPlacement
 
 
-def train_in_process(config: dict[str, Any], setup: StudyContext) -> dict[str, Any] | None:
-    """A trial of one worker. What every try would repeat is reported as its result, not raised."""
+def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str, Any] | None:
+    """Run a trial of one worker. What every try would repeat is returned as its result, not raised.
+
+    Args:
+        config: a `TrialSpec` as Ray Tune carries it.
+    """
     from ossnet.distributed.cluster.gpu_sharing import TrialResources
     from ossnet.training_run import run_training
 
-    held = TrialResources()
+    spec = TrialSpec.from_dict(config)
+    resources = TrialResources()
     _release_memory()
-    held.apply_limits()
-    log = MetricBuffer(setup.tracker, config["run"])
+    resources.apply_limits()
+    log = MetricBuffer(context.tracker, spec.run)
     try:
-        with _resumed(config["resume_from"]) as folder:
-            log.tag(device_tag() | held.tag() | ({RESUMED: folder.name} if folder else {}))
+        with _checkpoint_folder(spec) as folder:
+            log.tag(device_tag() | resources.tag() | ({RESUMED: folder.name} if folder else {}))
             run_training(
-                Config.from_json(config["config"]),
-                Store.open(Path(setup.store)),
-                reporter=TuneReporter(log, gpus=held.gpus),
+                spec.config,
+                Store.open(Path(context.store)),
+                reporter=TuneReporter(log, gpus=resources.gpus),
                 resume_from=folder,
+                predicted_gib=spec.predicted_gib,
             )
     except Exception as error:
-        end = permanent_failure(error)
-        if end is None or (OUT_OF_MEMORY in end and held.shares):  # it goes on with a whole GPU
+        result = permanent_failure(error)
+        if result is None or (OUT_OF_MEMORY in result and resources.shares):  # resumed with a whole GPU
             raise
-        return end
+        return result
     return None
 
 
-def train_with_ray(config: dict[str, Any], setup: StudyContext) -> dict[str, Any] | None:
-    """A trial of several workers; named by the trial, so that it goes on where it stood if started again."""
+def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, Any] | None:
+    """Run a trial of several workers by Ray Train; the run's name lets it resume if it is started again.
+
+    Args:
+        config: a `TrialSpec` as Ray Tune carries it.
+    """
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    name = config["run"]
+    spec = TrialSpec.from_dict(config)
     result = trainer(
-        Config.from_json(config["config"]),
-        Store.open(Path(setup.store)),
-        job=TrainSpec(config=config["config"], store=setup.store, run=name, tracker=setup.tracker),
-        workers=setup.plan.workers,
-        resources=setup.plan.resources,
-        name=name,
-        storage=Path(setup.output) / NESTED,
+        spec.config,
+        Store.open(Path(context.store)),
+        job=TrainSpec(
+            config=spec.config_json,
+            store=context.store,
+            run=spec.run,
+            tracker=context.tracker,
+            predicted_gib=spec.predicted_gib,
+        ),
+        workers=context.placement.workers,
+        resources=context.placement.resources,
+        name=spec.run,
+        storage=Path(context.output) / WORKERS_FOLDER,
         callbacks=[TuneReportCallback()],
     ).fit()
-    end = {
-        name: value for name, value in (result.return_value or {}).items() if name in {MISTAKE, OUT_OF_MEMORY}
-    }
-    return end or None
+    returned = result.return_value or {}
+    return {name: value for name, value in returned.items() if name in {ERROR, OUT_OF_MEMORY}} or None
 
 
 def _release_memory() -> None:
-    """What the process's last trial left: the next one starts with all there is."""
+    """Return to the system what the process's last trial left."""
     import torch
 
     gc.collect()
@@ -93,13 +108,13 @@ def _release_memory() -> None:
 
 
 @contextmanager
-def _resumed(earlier: str | None) -> Iterator[Path | None]:
-    """The folder of the trial's last checkpoint, where it has one; `earlier` is that of a killed session."""
+def _checkpoint_folder(spec: TrialSpec) -> Iterator[Path | None]:
+    """The folder of the trial's last checkpoint, of this session or an earlier one, where it has one."""
     from ray import tune
 
     checkpoint = tune.get_checkpoint()
     if checkpoint is None:
-        yield None if earlier is None else Path(earlier)
+        yield None if spec.resume_from is None else Path(spec.resume_from)
         return
     with checkpoint.as_directory() as folder:
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""What an earlier study found, told to the sampler of a new one."""
+"""Warm start: the trials of an earlier study, transferred to a new one for its sampler to learn from."""
 
 from pathlib import Path
 
@@ -6,20 +6,26 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from ossnet.distributed._optuna import constraint_attributes, contains
 from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.search_space import Space
-from ossnet.distributed.tuning.storage import METRICS, WARM, TuningStudy
+from ossnet.distributed.tuning.storage import END, METRICS, TRANSFERRED, TuningStudy, end_of
+from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
-from ossnet.metric_names import INFEASIBLE, MEMORY
+from ossnet.metric_names import MEMORY
 
 STUDY_FILE = "study/database"
-"""Tag of a study's run: where its Optuna study lies."""
-_DRAWS = 64
+"""Tag of a study's run: the path of its Optuna study."""
+_SAMPLES = 64
 
 
 def find_study(tracking: TrackingConfig) -> TuningStudy | None:
-    """The last study of an experiment whose file is still there."""
+    """The last study of an experiment whose file is still there.
+
+    Raises:
+        UserError: another version of this package wrote it.
+    """
     from mlflow import MlflowClient
 
     if not tracking.has_experiment():
@@ -29,78 +35,78 @@ def find_study(tracking: TrackingConfig) -> TuningStudy | None:
     runs = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_FILE}` != ''")
     files = [Path(run.data.tags[STUDY_FILE]) for run in runs]  # the newest first
     found = next((file for file in files if file.is_file()), None)
-    if found is None:
-        return None
-    storage = optuna.storages.RDBStorage(f"sqlite:///{found}")
-    (name,) = optuna.get_all_study_names(storage)
-    return TuningStudy(study_name=name, storage=storage)
+    return None if found is None else TuningStudy.load(found)
 
 
 def load_previous_study(tracking: TrackingConfig) -> TuningStudy:
-    """The same.
+    """The last study of an experiment, to learn from.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or another version of this package wrote it.
     """
     found = find_study(tracking)
     if found is None:
-        msg = f"experiment {tracking.experiment!r} in {tracking.uri}: found no study.db to learn from"
-        raise UserError(msg)
+        raise UserError(
+            f"experiment {tracking.experiment!r} in {tracking.uri}",
+            expected="a study.db to learn from",
+            found="none",
+            remedy="name another experiment by --warm-start",
+        )
     return found
 
 
 def transfer_trials(
-    notebook: TuningStudy, earlier: optuna.Study, space: Space, goals: OptimizationConfig
+    study: TuningStudy, earlier: optuna.Study, space: Space, optimization: OptimizationConfig
 ) -> tuple[int, int]:
-    """Add the trials of an earlier study that lie in this space; how many were, and how many do not."""
-    known = _distributions(space)
+    """Add the trials of an earlier study that lie in this space.
+
+    Returns:
+        How many were added, and how many lie outside.
+    """
+    distributions = _distributions(space)
     ended = earlier.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
-    fitting = [trial for trial in ended if _in_space(known, trial)]
-    for trial in fitting:
-        notebook.add_trial(_convert_trial(trial, known, goals))
-    return len(fitting), len(ended) - len(fitting)
+    inside = [trial for trial in ended if _in_space(distributions, trial)]
+    for trial in inside:
+        study.add_trial(_convert_trial(trial, distributions, optimization))
+    return len(inside), len(ended) - len(inside)
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    """All that a space asks for, on any of its branches."""
+    """The distributions of all parameters of a space, on any of its branches."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(_DRAWS):
+    for _ in range(_SAMPLES):
         space(study.ask())
     return {name: each for trial in study.trials for name, each in trial.distributions.items()}
 
 
-def _in_space(known: dict[str, BaseDistribution], trial: FrozenTrial) -> bool:
+def _in_space(distributions: dict[str, BaseDistribution], trial: FrozenTrial) -> bool:
     return all(
-        name in known
-        and type(known[name]) is type(trial.distributions[name])
-        and known[name]._contains(_internal(known[name], value))
+        name in distributions
+        and type(distributions[name]) is type(trial.distributions[name])
+        and contains(distributions[name], value)
         for name, value in trial.params.items()
     )
 
 
-def _internal(distribution: BaseDistribution, value: object) -> float:
-    try:
-        return distribution.to_internal_repr(value)
-    except ValueError:  # a choice that this space does not have
-        return float("nan")
-
-
 def _convert_trial(
-    trial: FrozenTrial, known: dict[str, BaseDistribution], goals: OptimizationConfig
+    trial: FrozenTrial, distributions: dict[str, BaseDistribution], optimization: OptimizationConfig
 ) -> FrozenTrial:
     """The same trial under this study's objectives and budget; what does not fit is infeasible now."""
-    peak = float(trial.user_attrs.get(METRICS, {}).get(MEMORY, trial.user_attrs.get(MEMORY, 0.0)))
-    excess = peak - goals.budget_gib if goals.budget_gib is not None else 0.0
-    attributes = {WARM: True, VIOLATION: excess, METRICS: trial.user_attrs.get(METRICS, {})}
-    ran = INFEASIBLE not in trial.user_attrs
-    over = excess > 0 or trial.user_attrs.get(INFEASIBLE) == "out of memory"
-    complete = trial.state == TrialState.COMPLETE and ran
+    metrics = trial.user_attrs.get(METRICS, {})
+    peak = float(metrics.get(MEMORY, trial.user_attrs.get(MEMORY, 0.0)))
+    excess = peak - optimization.budget_gib if optimization.budget_gib is not None else 0.0
+    end = end_of(trial)
+    finished = trial.state == TrialState.COMPLETE and end is TrialEnd.FINISHED
+    if excess > 0 and end is not TrialEnd.OUT_OF_MEMORY:
+        end = TrialEnd.INFEASIBLE_MEASURED
+    elif end is not None and end.is_infeasible and end is not TrialEnd.OUT_OF_MEMORY:
+        end = TrialEnd.STOPPED_EARLY  # it fits the budget of this study
     return create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-        values=goals.values(trial.values[0], peak) if complete else None,
+        state=TrialState.COMPLETE if finished else TrialState.PRUNED,
+        values=optimization.values(trial.values[0], peak) if finished else None,
         params=trial.params,
-        distributions={name: known[name] for name in trial.params},
+        distributions={name: distributions[name] for name in trial.params},
         intermediate_values=trial.intermediate_values,
-        user_attrs=attributes | ({INFEASIBLE: "in an earlier study"} if over else {}),
-        system_attrs={"constraints:memory": excess},
+        user_attrs={TRANSFERRED: True, VIOLATION: excess, METRICS: metrics, END: end},
+        system_attrs=constraint_attributes(excess),
     )

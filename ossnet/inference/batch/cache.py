@@ -1,8 +1,8 @@
-"""What was predicted before: a note beside the results says what made them, so that none is made twice."""
+"""What was predicted before: a record next to the results says what made them, so that none is made twice."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.errors import UserError
 from ossnet.inference.batch.inputs import ScanInput
-from ossnet.inference.batch.options import ExportConfig, PredictConfig
+from ossnet.inference.config import ExportConfig, PredictConfig
 from ossnet.output.atomic_write import atomic_write
 
 FOLDER = "records"
@@ -18,79 +18,86 @@ FOLDER = "records"
 
 @dataclass(frozen=True)
 class PredictionResult:
-    """What became of one scan."""
+    """How the prediction of one scan ended."""
 
     case: str
+    """The case's name."""
     output: Path | None = None
-    """None where it failed."""
+    """The label map; None where the prediction failed."""
     volumes_ml: dict[str, float] = field(default_factory=dict)
+    """Volume of every class in milliliters."""
     seconds: float = 0.0
-    """From reading to writing."""
-    problem: str | None = None
+    """Time from reading to writing."""
+    error: str | None = None
+    """Why the prediction failed; None where it did not."""
     error_bound: float | None = None
-    """hierarchical: at 95 % confidence a smaller share of the voxels that were filled in is wrong. Where one
-    of those drawn was, all were asked."""
-    kept: bool = False
-    """There already, by the same checkpoint and settings from the same files: not predicted again."""
+    """hierarchical: at 95 % confidence a smaller fraction of the interpolated voxels is wrong. Where one of
+    those drawn was, all were queried."""
+    cached: bool = False
+    """Whether the same checkpoint and settings had made it before from the same files."""
 
     def __str__(self) -> str:
         volumes = ", ".join(f"{name} {volume:.1f} ml" for name, volume in self.volumes_ml.items())
-        return f"{self.case}: {volumes} ({'there already' if self.kept else f'{self.seconds:.1f} s'})"
+        return f"{self.case}: {volumes} ({'there already' if self.cached else f'{self.seconds:.1f} s'})"
 
 
 @dataclass(frozen=True)
 class PredictionCache:
-    """The notes of one output folder."""
+    """The records of one output folder."""
 
     output: Path
-    asked: Mapping[str, Any]
-    """What the results depend on beside the scan."""
+    """The folder of the results."""
+    settings: Mapping[str, Any]
+    """What the results depend on in addition to the scan."""
 
     @classmethod
     def of(
-        cls, checkpoint: Path, manner: PredictConfig, exported: ExportConfig, output: Path
+        cls, checkpoint: Path, config: PredictConfig, export: ExportConfig, output: Path
     ) -> "PredictionCache":
-        """For what a checkpoint gives in this manner, on whatever device."""
-        how = {**to_dict(manner), "device": None}
-        return cls(output, {"checkpoint": _digest(checkpoint), "manner": how, "exported": to_dict(exported)})
+        """The cache of what a checkpoint predicts with a configuration, on whatever device.
 
-    def find(self, scan: ScanInput) -> PredictionResult | None:
-        """The outcome of a scan that was predicted alike, if all its files are there and its images are
-        unchanged.
+        It reads all of the checkpoint: make it once a job.
+        """
+        predict = {**to_dict(config), "device": None}
+        settings = {"checkpoint": _digest(checkpoint), "predict": predict, "export": to_dict(export)}
+        return cls(output, settings)
+
+    def get(self, scan: ScanInput) -> PredictionResult | None:
+        """The stored result of a scan, if all its files exist and its images and the settings are unchanged.
 
         Raises:
-            UserError: the note is damaged.
+            UserError: the record is damaged.
         """
         path = self._path(scan)
-        if scan.problem is not None or not path.is_file():
+        if scan.error is not None or not path.is_file():
             return None
         try:
-            note = json.loads(path.read_text())
-            alike = note["asked"] == self.asked and note["images"] == _state(scan)
-            there = all((self.output / name).is_file() for name in note["files"])
-            return (
-                replace(from_dict(PredictionResult, note["outcome"]), kept=True) if alike and there else None
-            )
+            record = json.loads(path.read_text())
+            unchanged = record["settings"] == self.settings and record["images"] == _image_states(scan)
+            if not unchanged or not all((self.output / name).is_file() for name in record["files"]):
+                return None
+            return replace(from_dict(PredictionResult, record["result"]), cached=True)
         except (ValueError, KeyError, TypeError) as error:
-            msg = f"{path}: expected the note of a prediction, found {type(error).__name__}: remove it"
-            raise UserError(msg) from error
+            raise UserError(
+                path, expected="the record of a prediction", found=type(error).__name__, remedy="remove it"
+            ) from error
 
-    def keep(self, scan: ScanInput, outcome: PredictionResult, files: list[Path]) -> None:
-        """Note what was written for a scan, once all of it is."""
-        note = {
-            "asked": self.asked,
-            "images": _state(scan),
+    def put(self, scan: ScanInput, result: PredictionResult, files: Sequence[Path]) -> None:
+        """Store the result of a scan, once all of its files are written."""
+        record = {
+            "settings": self.settings,
+            "images": _image_states(scan),
             "files": [path.name for path in files],
-            "outcome": to_dict(outcome),
+            "result": to_dict(result),
         }
-        atomic_write(self._path(scan), json.dumps(note, indent=2))
+        atomic_write(self._path(scan), json.dumps(record, indent=2))
 
     def _path(self, scan: ScanInput) -> Path:
         return self.output / FOLDER / f"{scan.case}.json"
 
 
 def _digest(checkpoint: Path) -> str:
-    """Of all that prediction reads there; what training keeps to go on is not part of it."""
+    """The digest of all that prediction reads, which the state that training resumes from is not."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(path for path in checkpoint.iterdir() if path.suffix in (".json", ".safetensors")):
         digest.update(path.name.encode())
@@ -98,7 +105,7 @@ def _digest(checkpoint: Path) -> str:
     return digest.hexdigest()
 
 
-def _state(scan: ScanInput) -> list[list[Any]]:
+def _image_states(scan: ScanInput) -> list[list[Any]]:
     """Names, sizes and times of the images: enough to see that one was exchanged."""
     states = ((path, path.stat()) for path in scan.images)
     return [[str(path.absolute()), state.st_size, state.st_mtime_ns] for path, state in states]

@@ -1,20 +1,13 @@
-"""Which files are which case: from what a person points at to a list of images a scan, in task order."""
+"""Which files are which case: from the paths a user gives to the images of each scan, in task order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet.data import Source, Task, read_source
 from ossnet.data.imaging.nifti import SUFFIXES, read_header, stem
+from ossnet.data.layouts.modalities import modality_name
 from ossnet.errors import UserError
-
-_SPELLINGS = {
-    "flair": ("flair", "t2f"),
-    "t1w": ("t1w", "t1", "t1n"),
-    "t1gd": ("t1gd", "t1ce", "t1c"),
-    "t2w": ("t2w", "t2"),
-}
-"""Names of MR modalities as MSD and the generations of BraTS write them."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +15,11 @@ class ScanInput:
     """One case to predict, or the reason why it cannot be."""
 
     case: str
+    """The case's name, which the names of its results begin with."""
     images: tuple[Path, ...] = ()
-    problem: str | None = None
+    """One file with all modalities, or one a modality in the task's order."""
+    error: str | None = None
+    """Why it cannot be predicted; None where it can."""
 
 
 def find_scans(paths: Sequence[Path], task: Task) -> list[ScanInput]:
@@ -39,16 +35,19 @@ def find_scans(paths: Sequence[Path], task: Task) -> list[ScanInput]:
     scans: list[ScanInput] = []
     for path in paths:
         if not path.exists():
-            msg = f"{path}: no such file or folder"
-            raise UserError(msg)
+            raise UserError(path, expected="a file or folder", found="no such file")
     for folder in (path for path in paths if path.is_dir()):
         scans += _from_folder(folder, task)
     scans += _from_files([path for path in paths if not path.is_dir()], task)
     names = [scan.case for scan in scans]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        msg = f"two inputs would both be written as {twice}: predict them into folders of their own"
-        raise UserError(msg)
+        raise UserError(
+            twice,
+            expected="a name of its own for every case",
+            found="two inputs that would be written as it",
+            remedy="predict them into folders of their own",
+        )
     return scans
 
 
@@ -58,28 +57,29 @@ def _from_folder(folder: Path, task: Task) -> list[ScanInput]:
     except UserError:
         files = sorted(path for path in folder.iterdir() if _is_image(path))
         if not files:
-            msg = f"{folder}: expected NIfTI files, a case's folder or a data set, found none of them"
-            raise UserError(msg) from None
+            expected = "NIfTI files, a case's folder or a data set"
+            raise UserError(folder, expected=expected, found="none of them") from None
         return _from_files(files, task)
-    problem = _mismatch(source, task)
-    if problem is not None:
-        return [ScanInput(case.id, problem=f"{folder}: {problem}") for case in source.cases]
+    mismatch = _mismatch(source, task, folder)
+    if mismatch is not None:
+        return [ScanInput(case.id, error=str(mismatch)) for case in source.cases]
     if len(source.cases[0].images) == 1:
         return [ScanInput(case.id, case.images) for case in source.cases]
-    places = [_place(name, source.modalities) or 0 for name in task.modalities]
-    return [ScanInput(case.id, tuple(case.images[place] for place in places)) for case in source.cases]
+    order = [_index(name, source.modalities) or 0 for name in task.modalities]
+    return [ScanInput(case.id, tuple(case.images[index] for index in order)) for case in source.cases]
 
 
-def _mismatch(source: Source, task: Task) -> str | None:
+def _mismatch(source: Source, task: Task, folder: Path) -> UserError | None:
     """Why a data set's images do not serve the task; a single modality serves whatever its name."""
     if len(source.modalities) == len(task.modalities) == 1:
         return None
-    places = [_place(name, source.modalities) for name in task.modalities]
+    order = [_index(name, source.modalities) for name in task.modalities]
     expected, found = ", ".join(task.modalities), ", ".join(source.modalities)
-    if None in places:
-        return f"expected the modalities {expected}, found {found}"
-    if len(source.cases[0].images) == 1 and places != list(range(len(source.modalities))):
-        return f"expected 4-D images with the channels {expected}, found {found}: reorder them"
+    if None in order:
+        return UserError(folder, expected=f"the modalities {expected}", found=found)
+    if len(source.cases[0].images) == 1 and order != list(range(len(source.modalities))):
+        expected = f"4-D images with the channels {expected}"
+        return UserError(folder, expected=expected, found=found, remedy="reorder them")
     return None
 
 
@@ -87,56 +87,51 @@ def _from_files(files: Sequence[Path], task: Task) -> list[ScanInput]:
     scans: list[ScanInput] = []
     groups: dict[str, dict[int, Path]] = {}
     for path in files:
-        prefix, place = _recognize(path, task)
+        prefix, index = _recognize(path, task)
         try:
-            whole = len(task.modalities) == 1 or read_header(path).channels > 1
+            complete = len(task.modalities) == 1 or read_header(path).channels > 1
         except UserError as error:
-            scans.append(ScanInput(stem(path), problem=str(error)))
+            scans.append(ScanInput(stem(path), error=str(error)))
             continue
-        if whole or place is None:
+        if complete or index is None:
             scans.append(ScanInput(stem(path), (path,)))
         else:
-            groups.setdefault(prefix, {})[place] = path
-    return scans + [_together(prefix, found, task) for prefix, found in groups.items()]
+            groups.setdefault(prefix, {})[index] = path
+    return scans + [_together(prefix, by_modality, task) for prefix, by_modality in groups.items()]
 
 
-def _together(prefix: str, found: dict[int, Path], task: Task) -> ScanInput:
-    missing = [name for place, name in enumerate(task.modalities) if place not in found]
+def _together(prefix: str, files: dict[int, Path], task: Task) -> ScanInput:
+    missing = [name for index, name in enumerate(task.modalities) if index not in files]
     if missing:
-        names = ", ".join(path.name for path in found.values())
-        return ScanInput(prefix, problem=f"{prefix}: no file for {', '.join(missing)} beside {names}")
-    return ScanInput(prefix, tuple(found[place] for place in range(len(task.modalities))))
+        names = ", ".join(path.name for path in files.values())
+        error = UserError(prefix, expected=f"a file for {', '.join(missing)}", found=f"only {names}")
+        return ScanInput(prefix, error=str(error))
+    return ScanInput(prefix, tuple(files[index] for index in range(len(task.modalities))))
 
 
 def _recognize(path: Path, task: Task) -> tuple[str, int | None]:
-    """What stands before the modality in a file's name, and the place of that modality in the task."""
+    """What precedes the modality in a file's name, and the index of that modality in the task."""
     name = stem(path)
     for mark in "_-":
-        prefix, found, modality = name.rpartition(mark)
-        if not found:
+        prefix, separator, modality = name.rpartition(mark)
+        if not separator:
             continue
         if len(modality) == 4 and modality.isdigit() and int(modality) < len(task.modalities):
             return prefix, int(modality)
-        place = _place(modality, task.modalities)
-        if place is not None:
-            return prefix, place
+        index = _index(modality, task.modalities)
+        if index is not None:
+            return prefix, index
     return name, None
 
 
-def _place(modality: str, modalities: Sequence[str]) -> int | None:
-    names = set(_spellings(modality))
-    return next((place for place, each in enumerate(modalities) if names & set(_spellings(each))), None)
-
-
-def _spellings(modality: str) -> Iterator[str]:
-    lower = modality.lower()
-    yield lower
-    for known in _SPELLINGS.values():
-        if lower in known:
-            yield from known
+def _index(modality: str, modalities: Sequence[str]) -> int | None:
+    wanted = modality_name(modality).lower()
+    return next(
+        (index for index, each in enumerate(modalities) if modality_name(each).lower() == wanted), None
+    )
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a folder's entry is a scan; labels are told by how every layout names them."""
+    """Whether a folder's entry is a scan; labels are recognized by the names that every layout gives them."""
     label = stem(path).lower().endswith(("_seg", "-seg"))
     return path.is_file() and path.name.endswith(SUFFIXES) and not path.name.startswith(".") and not label

@@ -1,14 +1,15 @@
-"""Predicting scan after scan: a bad one is told and passed over, what is there already is kept."""
+"""Prediction of scan after scan: a bad one is reported and skipped, a cached one is not repeated."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from ossnet.errors import UserError
 from ossnet.inference.batch.cache import PredictionCache, PredictionResult
 from ossnet.inference.batch.inputs import ScanInput
-from ossnet.inference.batch.options import ExportConfig, PredictConfig
+from ossnet.inference.config import ExportConfig, PredictConfig
 from ossnet.inference.export.outputs import export
 from ossnet.inference.predictor import Predictor
 
@@ -18,90 +19,96 @@ class PredictionJob:
     """What to do with every scan, and where the results go."""
 
     checkpoint: Path
+    """The folder that training wrote."""
     output: Path
-    manner: PredictConfig = field(default_factory=PredictConfig)
-    exported: ExportConfig = field(default_factory=ExportConfig)
+    """The folder of the results."""
+    config: PredictConfig = field(default_factory=PredictConfig)
+    """How to predict."""
+    export: ExportConfig = field(default_factory=ExportConfig)
+    """What to write in addition to the label maps."""
 
-    @property
+    @cached_property
+    def cache(self) -> PredictionCache:
+        """The records of the output; the checkpoint is read for them once a job."""
+        return PredictionCache.of(self.checkpoint, self.config, self.export, self.output)
+
     def absolute(self) -> "PredictionJob":
-        """The same seen from any folder."""
-        return replace(self, checkpoint=self.checkpoint.absolute(), output=self.output.absolute())
+        """This job with absolute paths, and the cache that it has already."""
+        checkpoint, output = self.checkpoint.absolute(), self.output.absolute()
+        job = replace(self, checkpoint=checkpoint, output=output)
+        vars(job)["cache"] = replace(self.cache, output=output)  # where cached_property looks for it
+        return job
 
     def predictor(self) -> Predictor:
-        """Read from the checkpoint.
+        """Read the checkpoint.
 
         Raises:
-            UserError: as `Predictor.from_checkpoint`.
+            UserError: the reasons of `Predictor.from_checkpoint`.
         """
-        how, spacing = self.manner, self.manner.spacing
+        config, spacing = self.config, self.config.spacing
         first, second, third = spacing * 3 if len(spacing) == 1 else spacing or (0.0, 0.0, 0.0)
         return Predictor.from_checkpoint(
             self.checkpoint,
-            method=how.method,
-            precision=how.precision,
-            flips=how.flips,
+            method=config.method,
+            precision=config.precision,
+            flips=config.flips,
             spacing=(first, second, third) if spacing else None,
-            compiled=how.compile,
-            device=how.device,
+            compiled=config.compile,
+            device=config.device,
         )
-
-    def records(self) -> PredictionCache:
-        """Of the output."""
-        return PredictionCache.of(self.checkpoint, self.manner, self.exported, self.output)
 
 
 Predict = Callable[[Sequence[ScanInput]], Iterable[PredictionResult]]
 
 
 def predict_scans(
-    order: PredictionJob, scans: Sequence[ScanInput], predict: Predict
+    job: PredictionJob, scans: Sequence[ScanInput], predict: Predict
 ) -> Iterator[PredictionResult]:
-    """Outcomes of every scan as they are asked for: first of those that are there already.
+    """Results of every scan as they are consumed: first the cached ones.
 
     Args:
-        predict: outcomes of the others, as `predict_sequential` gives them.
+        predict: what gives the results of the other scans, such as `predict_sequential`.
 
     Raises:
-        UserError: a note of an earlier prediction is damaged.
+        UserError: a record of an earlier prediction is damaged.
     """
-    records = order.records()
-    found = {scan.case: records.find(scan) for scan in scans}
-    yield from (outcome for outcome in found.values() if outcome is not None)
-    missing = [scan for scan in scans if found[scan.case] is None]
+    cached = {scan.case: job.cache.get(scan) for scan in scans}
+    yield from (result for result in cached.values() if result is not None)
+    missing = [scan for scan in scans if cached[scan.case] is None]
     if missing:
         yield from predict(missing)
 
 
 def predict_sequential(
-    predictor: Predictor, order: PredictionJob, scans: Sequence[ScanInput]
+    predictor: Predictor, job: PredictionJob, scans: Sequence[ScanInput]
 ) -> Iterator[PredictionResult]:
-    """Write `<case>_seg.nii.gz`, what is to be exported and a note for every scan."""
-    records = order.records()
+    """Predict scans one after the other, as `predict_scan` does."""
     for scan in scans:
-        yield predict_scan(predictor, order, records, scan)
+        yield predict_scan(predictor, job, scan)
 
 
-def predict_scan(
-    predictor: Predictor, order: PredictionJob, records: PredictionCache, scan: ScanInput
-) -> PredictionResult:
-    """The same for one scan; of a bad one, why it is bad."""
+def predict_scan(predictor: Predictor, job: PredictionJob, scan: ScanInput) -> PredictionResult:
+    """Write `<case>_seg.nii.gz`, what is to be exported and a record of one scan.
+
+    A bad scan raises nothing: its result says why it is bad.
+    """
     began = time.monotonic()
     try:
-        if scan.problem is not None:
-            raise UserError(scan.problem)
-        segmentation = predictor(scan.images, with_probabilities=order.exported.of_probabilities)
-        path = order.output / f"{scan.case}_seg.nii.gz"
+        if scan.error is not None:
+            raise UserError(scan.error)
+        segmentation = predictor(scan.images, with_probabilities=job.export.needs_probabilities)
+        path = job.output / f"{scan.case}_seg.nii.gz"
         segmentation.save(path)
-        files = [path, *export(segmentation, scan.case, order.output, order.exported)]
+        files = [path, *export(segmentation, scan.case, job.output, job.export)]
     except UserError as error:
-        return PredictionResult(scan.case, problem=str(error))
-    found = segmentation.audit
-    outcome = PredictionResult(
+        return PredictionResult(scan.case, error=str(error))
+    audit = segmentation.audit
+    result = PredictionResult(
         scan.case,
         path,
         dict(segmentation.volumes_ml),
         time.monotonic() - began,
-        error_bound=None if found is None else found.bound,
+        error_bound=None if audit is None else audit.error_bound,
     )
-    records.keep(scan, outcome, files)
-    return outcome
+    job.cache.put(scan, result, files)
+    return result

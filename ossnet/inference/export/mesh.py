@@ -34,13 +34,13 @@ def mesh_of(
     """The closed surface around a mask, its normals pointing outwards; empty for an empty mask.
 
     Marching cubes of Lewiner, with a rim of background, so that it is closed at the border too. The surface
-    of each piece passes between voxels inside and outside where it holds the piece's volume, which halfway it
-    does not: it cuts the corners off, five sixths of a single voxel.
+    of each connected component passes between voxels inside and outside where it holds the component's
+    volume, which halfway it does not: it cuts the corners off, five sixths of a single voxel.
 
     Args:
         affine: from voxel indices to mm in RAS+.
-        smoothing: rounds of Taubin's smoothing, which takes the steps off; 10 is a good number. Every piece
-            is brought back to its volume after each.
+        smoothing: rounds of Taubin's smoothing, which removes the steps of the voxels; 10 is a good number.
+            Every component is brought back to its volume after each.
     """
     from skimage.measure import marching_cubes
     from trimesh import Trimesh
@@ -53,8 +53,8 @@ def mesh_of(
     # Inside is the higher value, so that the gradient ascends inwards and the normals point out.
     corners, faces, _, _ = marching_cubes(padded, 0.5, gradient_direction="ascent")
     faces = faces[group_rows(np.sort(faces, axis=1), require_count=1)]  # not walls of two opposed triangles
-    pieces = Components.of(faces, len(corners))
-    voxels = _to_volume(corners, pieces, padded > 0) + [each[0] - 1 for each in held]
+    components = Components.of(faces, len(corners))
+    voxels = _to_volume(corners, components, padded > 0) + [each[0] - 1 for each in held]
     places = voxels @ affine[:3, :3].T + affine[:3, 3]
     if np.linalg.det(affine[:3, :3]) < 0:
         faces = faces[:, ::-1]  # a mirror turns surfaces inside out
@@ -64,7 +64,10 @@ def mesh_of(
 
 @dataclass(frozen=True)
 class Components:
-    """Closed surfaces that share no vertex, and the volume of each; that of a hole is negative."""
+    """The connected components of a mesh: closed surfaces that share no vertex.
+
+    The volume of a hole is negative.
+    """
 
     faces: Int[np.ndarray, "F 3"]
     of_vertices: Int[np.ndarray, " V"]
@@ -72,7 +75,7 @@ class Components:
 
     @classmethod
     def of(cls, faces: Int[np.ndarray, "F 3"], vertices: int) -> "Components":
-        """Of triangles that name so many vertices."""
+        """The components of triangles over so many vertices."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -81,80 +84,83 @@ class Components:
         count, of_vertices = connected_components(graph, directed=False)
         return cls(faces, of_vertices, count)
 
-    def total(self, values: Float[np.ndarray, " V"]) -> Float[np.ndarray, " pieces"]:
-        """Sums over the vertices of each."""
+    def total(self, values: Float[np.ndarray, " V"]) -> Float[np.ndarray, " components"]:
+        """Sums of a value over the vertices of each component."""
         return np.bincount(self.of_vertices, values, self.count)
 
     def growth(self, places: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"]:
-        """How the volume grows as a vertex moves: a third of the area around it, outwards."""
+        """The gradient of the volume by each vertex: a third of the area around it, pointing outwards."""
         first, second, third = (places[self.faces[:, corner]] for corner in range(3))
         areas = np.cross(second - first, third - first) / 6
         return np.stack(
             [np.bincount(self.faces.ravel(), np.repeat(each, 3), len(places)) for each in areas.T], 1
         )
 
-    def volumes(self, places: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, " pieces"]:
-        """With the vertices at these places."""
+    def volumes(self, places: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, " components"]:
+        """Volumes of the components with the vertices at these places."""
         near = places - places.mean(0)  # far from the origin digits would be lost
         return self.total((near * self.growth(near)).sum(1)) / 3
 
 
 def _to_volume(
-    corners: Float[np.ndarray, "V 3"], pieces: Components, inside: Bool[np.ndarray, "X Y Z"]
+    corners: Float[np.ndarray, "V 3"], components: Components, inside: Bool[np.ndarray, "X Y Z"]
 ) -> Float[np.ndarray, "V 3"]:
-    """Vertices halfway between two voxels moved towards one of them, all of a piece as far, to its volume."""
+    """Move vertices halfway between two voxels towards one of them, until each component has its volume.
+
+    All vertices of a component move equally far.
+    """
     middles = corners.astype(float)
     low, high = np.floor(middles).astype(int), np.ceil(middles).astype(int)
     between = (high - low).sum(1) == 1  # in ambiguous cubes there is a vertex inside
     sides = inside[tuple(low.T)].astype(int) - inside[tuple(high.T)]
     outwards = (high - low) * (sides * between)[:, None]
     # Each of these vertices is a voxel's face, whose flux along the first axis adds up to the voxels' volume.
-    wanted = pieces.total(outwards[:, 0] * middles[:, 0])
+    wanted = components.total(outwards[:, 0] * middles[:, 0])
     shares = np.linspace(-_FARTHEST, _FARTHEST, 4)
-    volumes = [pieces.volumes(middles + share * outwards) for share in shares]
+    volumes = [components.volumes(middles + share * outwards) for share in shares]
     excess = np.polyfit(shares, np.stack(volumes) - wanted, 3)  # a volume is a cubic in how far vertices move
-    least, most = np.full((2, pieces.count), _FARTHEST) * [[-1], [1]]
+    least, most = np.full((2, components.count), _FARTHEST) * [[-1], [1]]
     for _ in range(_HALVINGS):
         share = (least + most) / 2
         above = np.polyval(excess, share) > 0
         least, most = np.where(above, least, share), np.where(above, share, most)
-    return middles + least[pieces.of_vertices, None] * outwards
+    return middles + least[components.of_vertices, None] * outwards
 
 
 def _smooth(mesh: "Trimesh", rounds: int) -> "Trimesh":
     from trimesh.smoothing import laplacian_calculation
 
-    pieces = Components.of(mesh.faces, len(mesh.vertices))
+    components = Components.of(mesh.faces, len(mesh.vertices))
     wanted, means, places = (
-        pieces.volumes(mesh.vertices),
+        components.volumes(mesh.vertices),
         laplacian_calculation(mesh),
         np.array(mesh.vertices),
     )
     for turn in range(rounds):
         places += _STEPS[turn % 2] * (means @ places - places)
-        places = _restored(places, pieces, wanted)
+        places = _restored(places, components, wanted)
     mesh.vertices = places
     return mesh
 
 
 def _restored(
-    places: Float[np.ndarray, "V 3"], pieces: Components, wanted: Float[np.ndarray, " pieces"]
+    places: Float[np.ndarray, "V 3"], components: Components, wanted: Float[np.ndarray, " components"]
 ) -> Float[np.ndarray, "V 3"]:
-    """Each piece blown up along its normals to its volume: thin ones get thicker, not longer."""
+    """Inflate each component along its normals to its volume: thin ones get thicker, not longer."""
     for _ in range(_NEWTON):
-        lacking = wanted - pieces.volumes(places)
+        lacking = wanted - components.volumes(places)
         if (abs(lacking) < _EXACT * abs(wanted)).all():
             break
-        growth = pieces.growth(places)
+        growth = components.growth(places)
         speed = np.linalg.norm(growth, axis=1)
         normals = growth / np.maximum(speed, _TINY)[:, None]
-        steps = lacking / np.maximum(pieces.total(speed), _TINY)
-        places = places + steps[pieces.of_vertices, None] * normals
+        steps = lacking / np.maximum(components.total(speed), _TINY)
+        places = places + steps[components.of_vertices, None] * normals
     return places
 
 
 def write_mesh(path: Path, mesh: "Trimesh", kind: MeshFormat) -> None:
-    """Write PLY, STL (both binary) or OBJ; aside first, then renamed."""
+    """Write PLY, STL (both binary) or OBJ, atomically."""
     content = mesh.export(file_type=kind)
     assert isinstance(content, bytes | str)
     atomic_write(path, content)

@@ -6,7 +6,6 @@ Letters: C channels, N points, P patch edge, K logits, X Y Z voxel axes of the w
 import copy
 import json
 import logging
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,7 +21,7 @@ from ossnet.inference.predictor import Predictor
 from ossnet.inference.query.grid import prediction_grid
 from ossnet.models import DenseNetwork, OccupancyNetwork
 from ossnet.models.exportable import PlainDecoder, PlainEncoder
-from ossnet.output.atomic_write import atomic_write
+from ossnet.output.atomic_write import atomic_path, atomic_write
 from ossnet.sampling.grid import Shape
 
 _SOME_POINTS = 3
@@ -39,19 +38,23 @@ class _Graph:
 
 
 def export_onnx(predictor: Predictor, output: Path) -> list[Path]:
-    """Write `encoder.onnx` and `decoder.onnx` (a U-Net: `network.onnx`) and `network.json`; the files.
+    """Write `encoder.onnx` and `decoder.onnx` (of a U-Net `network.onnx`) and `network.json`.
 
-    They take one preprocessed volume in the frame of the working shape and, at once, any number of its
+    The graphs take one preprocessed volume in the frame of the working shape and, at once, any number of its
     points: `coordinates` `[1 N 3]` from -1 at the first voxel's center to 1 at the last one's, and `patches`
-    `[1 N C P P P]` around them. What else there is to know stands in the JSON.
+    `[1 N C P P P]` around them. The JSON holds the configuration, the task, and the names of inputs and
+    outputs.
+
+    Returns:
+        The files written.
 
     Raises:
         UserError: the packages for it are not installed.
     """
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
-        msg = f"onnx: expected the packages onnx and onnxscript, found no {missing[0]}: install ossnet[onnx]"
-        raise UserError(msg)
+        where, expected, found = "onnx", "the packages onnx and onnxscript", f"no {missing[0]}"
+        raise UserError(where, expected=expected, found=found, remedy="install ossnet[onnx]")
     network = copy.deepcopy(predictor.network).cpu().float().eval()
     assert isinstance(network, OccupancyNetwork | DenseNetwork)
     shape = prediction_grid(network.config, (1, 1, 1), predictor.sampling.working_shape)
@@ -101,7 +104,7 @@ def _of_occupancy(network: OccupancyNetwork, shape: Shape) -> dict[str, _Graph]:
 
 
 class _Flat(nn.Module):
-    """The decoder with its inputs side by side, as a graph has them."""
+    """The decoder with its inputs as one flat list, as a graph has them."""
 
     def __init__(self, decoder: PlainDecoder, *, with_patches: bool) -> None:
         super().__init__()
@@ -114,8 +117,7 @@ class _Flat(nn.Module):
 
 
 def _write(path: Path, graph: _Graph) -> Path:
-    """Write one graph; aside first, then renamed."""
-    given = list(graph.inputs.values())
+    """Write one graph, atomically."""
     shapes = None
     if graph.dynamic is not None:
         first, second, *others = graph.dynamic.values()
@@ -124,7 +126,7 @@ def _write(path: Path, graph: _Graph) -> Path:
     with torch.no_grad():
         program = torch.onnx.export(
             graph.module.eval(),
-            tuple(given),
+            tuple(graph.inputs.values()),
             dynamo=True,
             verbose=False,
             input_names=list(graph.inputs),
@@ -132,11 +134,6 @@ def _write(path: Path, graph: _Graph) -> Path:
             dynamic_shapes=shapes,
         )
     assert program is not None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
-    try:
-        program.save(aside, external_data=False)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_path(path) as partial:
+        program.save(partial, external_data=False)
     return path

@@ -1,32 +1,43 @@
-"""What else a clinic reads: probabilities and doubts as NIfTI, meshes, volumes as JSON, beside the label map.
+"""What is written in addition to the label map: probabilities and uncertainty, meshes, volumes.
 
 Letters: X Y Z voxel axes in nibabel's order.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float
+
 from ossnet.data import write_nifti
-from ossnet.inference.batch.options import ExportConfig
-from ossnet.inference.export.entropy import entropy
+from ossnet.data.labels.scheme import ClassScheme
+from ossnet.inference.config import ExportConfig
 from ossnet.inference.export.mesh import mesh_of, write_mesh
 from ossnet.inference.predictor import Segmentation
 from ossnet.output.atomic_write import atomic_write
 
 
 def export(segmentation: Segmentation, case: str, output: Path, config: ExportConfig) -> list[Path]:
-    """Write what was asked for; the files."""
-    written = []
+    """Write what is requested of one case.
+
+    Args:
+        case: what file names begin with.
+
+    Returns:
+        The files written.
+    """
+    written, geometry = [], segmentation.geometry
     if config.probabilities:
         assert segmentation.probabilities is not None
         for name, values in segmentation.probabilities.items():
             written.append(output / f"{case}_{name}_prob.nii.gz")
-            write_nifti(written[-1], values, segmentation.geometry)
+            write_nifti(written[-1], values, geometry)
     if config.uncertainty:
         assert segmentation.probabilities is not None
-        chances, overlapping = list(segmentation.probabilities.values()), segmentation.overlapping
+        values = entropy(list(segmentation.probabilities.values()), segmentation.scheme)
         written.append(output / f"{case}_uncertainty.nii.gz")
-        write_nifti(written[-1], entropy(chances, overlapping=overlapping), segmentation.geometry)
+        write_nifti(written[-1], values, geometry)
     if config.mesh is not None:
         for name in segmentation.volumes_ml:
             mesh = mesh_of(segmentation.mask(name), segmentation.affine, smoothing=config.smoothing)
@@ -38,3 +49,27 @@ def export(segmentation: Segmentation, case: str, output: Path, config: ExportCo
         volumes = {"case": case, "unit": "ml", "volumes": dict(segmentation.volumes_ml)}
         atomic_write(written[-1], json.dumps(volumes))
     return written
+
+
+def entropy(
+    probabilities: Sequence[Float[np.ndarray, "X Y Z"]], scheme: ClassScheme
+) -> Float[np.ndarray, "X Y Z"]:
+    """The entropy of each voxel's probabilities, from 0 (certain) to 1 (undecided between all classes).
+
+    Regions are decided each by itself; a voxel's entropy is that of its most uncertain region. Of
+    probabilities averaged over flips it includes what the mirror images disagree about.
+    """
+    if scheme.independent:
+        return np.max([_bits(each) + _bits(1 - each) for each in probabilities], axis=0)
+    background, total = np.ones_like(probabilities[0]), np.zeros_like(probabilities[0])
+    for each in probabilities:
+        background -= each
+        total += _bits(each)
+    total += _bits(background)
+    return np.clip(total / np.float32(np.log2(len(probabilities) + 1)), 0, 1)
+
+
+def _bits(probability: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
+    from scipy.special import entr
+
+    return entr(np.clip(probability, 0, 1)) / np.float32(np.log(2))

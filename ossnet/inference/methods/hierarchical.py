@@ -1,19 +1,19 @@
-"""Coarse to fine without losing anything: lattices, every voxel in doubt, an audit of the rest.
+"""Coarse to fine without losing anything: lattices, every ambiguous voxel, an audit of the rest.
 
-Letters: C channels, K foreground classes, L logits, N points, X Y Z voxel axes in nibabel's order; x y z
-points or cells of a lattice.
+Letters: C channels, K foreground classes, L logits, N points, V voxels, X Y Z voxel axes in nibabel's order;
+x y z points or cells of a lattice.
 """
 
 from dataclasses import dataclass
 from functools import reduce
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ossnet.data.labels.codes import in_class
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.config import InferenceConfig
-from ossnet.inference.methods.audit import Audit, audit
 from ossnet.inference.methods.lattice import (
     VoxelState,
     cell_reduce,
@@ -24,120 +24,164 @@ from ossnet.inference.methods.lattice import (
     upsample_nearest,
 )
 from ossnet.inference.methods.similarity import query_similar
-from ossnet.inference.query.activation import predict_classes
 from ossnet.inference.query.encoded_volume import EncodedVolume
 
-FIRST_BY_SIGHT = 16
-"""Voxels between points of the first lattice, at most, where the encoder tells where to look closer, and
-patches show what looks like foreground."""
-FIRST = 4
-"""The same for networks that see no patches."""
-FINEST = 2
-"""The same for networks without a coarse prediction: every voxel then has a point beside it."""
-FEWEST = 8
+MAX_STRIDE_WITH_PATCHES = 16
+"""Voxels between points of the first lattice, at most, where the encoder says where to refine, and patches
+show what resembles foreground."""
+MAX_STRIDE = 4
+"""The largest first stride of networks that see no patches."""
+MIN_STRIDE = 2
+"""The stride of the last lattice: every voxel then has a point next to it."""
+MIN_POINTS_PER_AXIS = 8
 """Points along the shortest axis of a volume, at least, if that leaves enough between them."""
-FOLLOWED_BY_SIGHT = 8
-"""Between points of different codes so near one another, the change is guessed and then followed; so near
-they are wherever the encoder foresees another class."""
-FOLLOWED = 2
-"""The same for networks that see no patches: what is lost there, nothing else finds."""
+TRACED_STRIDE_WITH_PATCHES = 8
+"""At this stride or a finer one a change between points of different codes is interpolated and then traced,
+and what the encoder predicts is no longer looked up."""
+TRACED_STRIDE = 2
+"""The same stride of networks that see no patches: what is lost there, nothing else finds."""
+AUDIT_CONFIDENCE = 0.95
 
 
 def hierarchical_classes(
-    volume: EncodedVolume,
-    image: Float[Tensor, "C X Y Z"],
-    settings: InferenceConfig,
-    *,
-    overlapping: bool,
-) -> tuple[UInt8[Tensor, "X Y Z"], Audit]:
-    """Codes, as `predict_classes` gives them, most of them without asking the network.
+    volume: EncodedVolume, image: Float[Tensor, "C X Y Z"], settings: InferenceConfig, scheme: ClassScheme
+) -> tuple[UInt8[Tensor, "X Y Z"], "Audit"]:
+    """Codes of a volume, most of them without querying the network, and how that was checked.
 
-    A lattice is asked, then of lattices twice as fine the points that may be of another class, be it by what
-    those around say (`is_ambiguous`) or, as long as these are far apart, because corners of their cell differ
-    or the encoder foresees another class there; at last voxels by the same rule. All others are filled by
-    the logits around them. Then whatever touches a change of code is asked, so that pieces are followed to
-    where they end. Where the network sees patches, so is what looks like what was found, as long as some of
-    it is. Then voxels drawn from those never asked are asked; if one was wrong, all are.
+    A lattice is queried, then of lattices twice as fine the points that may be of another class: by what the
+    points around say (`is_ambiguous`) or, as long as these are far apart, because corners of their cell
+    differ or the encoder predicts another class there. Single voxels follow by the same rule; all others are
+    interpolated from the logits around them. Then whatever touches a change of code is queried, so that
+    connected components are followed to where they end. Where the network sees patches, so is what resembles
+    the components found, as long as some of it belongs to them. Finally voxels drawn from those never queried
+    are queried; if one of them was wrong, all are.
     """
-    decided = VoxelState(volume, overlapping=overlapping, device=image.device)
-    if decided.known.numel() < settings.dense_max_voxels:
-        decided.query(~decided.known)
-        return decided.codes, Audit(skipped=0, drawn=0, wrong=0)
-    lattices = [_first_lattice(decided, settings.refine_threshold)]
-    while lattices[-1].stride > FINEST:
-        lattices.append(_finer_lattice(decided, lattices[-1], settings.refine_threshold))
-    decided.query(decided.fill(lattices[-1].logits, FINEST, settings.refine_threshold))
-    decided.trace_boundary()
+    state = VoxelState(volume, scheme, device=image.device)
+    if state.evaluated.numel() < settings.dense_max_voxels:
+        state.query(~state.evaluated)
+        return state.codes, Audit(skipped=0, drawn=0, wrong=0)
+    lattices = [_first_lattice(state, settings.refine_threshold)]
+    while lattices[-1].stride > MIN_STRIDE:
+        lattices.append(_finer_lattice(state, lattices[-1], settings.refine_threshold))
+    state.query(state.interpolate_rest(lattices[-1].logits, MIN_STRIDE, settings.refine_threshold))
+    state.trace_boundary()
     if volume.uses_patches:
-        query_similar(
-            decided, image, [each.logits for each in lattices[-2:]], share=settings.similarity_budget
-        )
-    found = audit(decided, settings.audit_points)
-    if found.wrong:
-        decided.query(~decided.known)
-    return decided.codes, found
+        finest = [each.logits for each in lattices[-2:]]
+        query_similar(state, image, finest, budget=settings.similarity_budget)
+    result = audit(state, settings.audit_points)
+    if result.wrong:
+        state.query(~state.evaluated)
+    return state.codes, result
 
 
 @dataclass(frozen=True)
 class _Level:
-    """Points of every so many voxels; what was not asked lies between points of a coarser one."""
+    """Points of every so many voxels; those not queried are interpolated from a coarser lattice."""
 
     stride: int
     logits: Float[Tensor, "L x y z"]
     refine_mask: Bool[Tensor, "x y z"]
-    """Cells that a finer lattice must look into everywhere."""
+    """Cells in which a finer lattice queries every point."""
 
 
 def _first_stride(volume: EncodedVolume) -> int:
     """A power of two, so small that no coarse cell lies between points."""
-    farthest = FIRST_BY_SIGHT if volume.uses_patches else FIRST
-    most = min(farthest, volume.prior_edge, min(volume.shape) // FEWEST)
-    return max(FINEST, 1 << max(most, 1).bit_length() - 1)
+    farthest = MAX_STRIDE_WITH_PATCHES if volume.uses_patches else MAX_STRIDE
+    largest = min(farthest, volume.prior_edge, min(volume.shape) // MIN_POINTS_PER_AXIS)
+    return max(MIN_STRIDE, 1 << max(largest, 1).bit_length() - 1)
 
 
-def _first_lattice(decided: VoxelState, refine_threshold: float) -> _Level:
-    """Ask a whole lattice."""
-    stride = _first_stride(decided.volume)
-    todo = torch.zeros_like(decided.known)
+def _first_lattice(state: VoxelState, refine_threshold: float) -> _Level:
+    """Query a whole lattice."""
+    stride = _first_stride(state.volume)
+    todo = torch.zeros_like(state.evaluated)
     points = subgrid(todo, stride)
     points[...] = True
-    logits = decided.ask_points(todo).T.reshape(-1, *points.shape)
-    return _Level(stride, logits, _doubtful(decided, logits, stride, refine_threshold))
+    logits = state.query_logits(todo).T.reshape(-1, *points.shape)
+    return _Level(stride, logits, _refine_mask(state, logits, stride, refine_threshold))
 
 
-def _finer_lattice(decided: VoxelState, coarse: _Level, refine_threshold: float) -> _Level:
-    """Ask the points in between that may be of another class by what is around them, or in doubtful cells."""
+def _finer_lattice(state: VoxelState, coarse: _Level, refine_threshold: float) -> _Level:
+    """Query the points in between that are ambiguous by those around them, or lie in cells to refine."""
     stride = coarse.stride // 2
-    todo = torch.zeros_like(decided.known)
+    todo = torch.zeros_like(state.evaluated)
     points = subgrid(todo, stride)
     logits = upsample_linear(coarse.logits, 2, points.shape)
-    points[...] = is_ambiguous(logits, refine_threshold, coarse.stride, overlapping=decided.overlapping)
+    points[...] = is_ambiguous(logits, refine_threshold, coarse.stride, state.scheme)
     points |= corner_mask(upsample_nearest(coarse.refine_mask, 2, points.shape))
-    points &= ~subgrid(decided.known, stride)
-    logits[:, points] = decided.ask_points(todo).T
-    return _Level(stride, logits, _doubtful(decided, logits, stride, refine_threshold))
+    points &= ~subgrid(state.evaluated, stride)
+    logits[:, points] = state.query_logits(todo).T
+    return _Level(stride, logits, _refine_mask(state, logits, stride, refine_threshold))
 
 
-def _doubtful(
-    decided: VoxelState, logits: Float[Tensor, "L x y z"], stride: int, refine_threshold: float
+def _refine_mask(
+    state: VoxelState, logits: Float[Tensor, "L x y z"], stride: int, refine_threshold: float
 ) -> Bool[Tensor, "x y z"]:
-    """Cells whose corners are far apart and of several codes, or where the encoder foresees another class."""
-    shape, overlapping = logits.shape[1:], decided.overlapping
-    codes = predict_classes(logits.flatten(1).T, overlapping=overlapping).view(shape)
-    if stride <= (FOLLOWED_BY_SIGHT if decided.volume.uses_patches else FOLLOWED):
+    """Cells whose corners are far apart and of several codes, or where the encoder predicts another class."""
+    shape, scheme = logits.shape[1:], state.scheme
+    codes = scheme.decide(logits.flatten(1).T).view(shape)
+    if stride <= (TRACED_STRIDE_WITH_PATCHES if state.volume.uses_patches else TRACED_STRIDE):
         return torch.zeros_like(codes, dtype=torch.bool)
     refine_mask = cell_reduce(codes, torch.maximum) != cell_reduce(codes, torch.minimum)
-    if decided.volume.prior is None:
+    if state.volume.prior is None:
         return refine_mask
-    chances = _foreseen(decided.volume, torch.ones_like(codes).nonzero() * stride, stride)
-    for index, chance in enumerate(chances.T):
-        inside = in_class(codes, index, overlapping=overlapping)
-        refine_mask |= (chance.view(shape) > refine_threshold) & ~inside
+    prior = _coarse_prior(state.volume, torch.ones_like(codes).nonzero() * stride, stride)
+    for index, probability in enumerate(prior.T):
+        inside = scheme.in_class(codes, index)
+        refine_mask |= (probability.view(shape) > refine_threshold) & ~inside
     return refine_mask
 
 
-def _foreseen(volume: EncodedVolume, points: Int[Tensor, "N 3"], stride: int) -> Float[Tensor, "N K"]:
+def _coarse_prior(volume: EncodedVolume, points: Int[Tensor, "N 3"], stride: int) -> Float[Tensor, "N K"]:
     """The largest coarse prediction for a voxel of the cells that begin at these points."""
     ends = torch.tensor([0, stride - 1], device=points.device)
     predictions = (volume.prior_at(points + corner) for corner in torch.cartesian_prod(ends, ends, ends))
     return reduce(torch.maximum, predictions)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a random sample says of the voxels that were never queried."""
+
+    skipped: int
+    """Voxels that were interpolated before the audit."""
+    drawn: int
+    """How many of them were queried by the audit."""
+    wrong: int
+    """How many of these the network decides otherwise."""
+
+    @property
+    def error_bound(self) -> float:
+        """With 95 % confidence the fraction of wrong voxels among the skipped is below (Clopper, Pearson)."""
+        from scipy.stats import binomtest
+
+        if self.drawn == self.skipped:
+            return self.wrong / self.skipped if self.skipped else 0.0
+        test = binomtest(self.wrong, self.drawn, alternative="less")
+        return float(test.proportion_ci(AUDIT_CONFIDENCE, method="exact").high)
+
+
+def audit(state: VoxelState, points: int, seed: int = 0) -> Audit:
+    """Query so many of the voxels that are not evaluated, drawn without replacement."""
+    skipped = state.evaluated.numel() - int(state.evaluated.count_nonzero())
+    drawn = _draw(state.evaluated.flatten(), skipped, min(points, skipped), np.random.default_rng(seed))
+    todo = torch.zeros_like(state.evaluated)
+    todo.view(-1)[drawn] = True
+    interpolated = state.codes.view(-1)[drawn].clone()
+    state.query(todo)
+    wrong = int((state.codes.view(-1)[drawn] != interpolated).count_nonzero())
+    return Audit(skipped, len(drawn), wrong)
+
+
+def _draw(
+    evaluated: Bool[Tensor, " V"], skipped: int, points: int, random: np.random.Generator
+) -> Int[Tensor, " N"]:
+    """The first voxels in random order that are not evaluated; no list of all of them is made."""
+    voxels = evaluated.numel()
+
+    def first_skipped(candidates: int) -> Int[Tensor, " N"]:
+        places = torch.from_numpy(random.choice(voxels, candidates, replace=False)).to(evaluated.device)
+        return places[~evaluated[places]][:points]
+
+    drawn = first_skipped(min(voxels, 2 * points * -(-voxels // max(skipped, 1))))
+    return drawn if len(drawn) == points else first_skipped(voxels)

@@ -1,6 +1,6 @@
-"""Voxels decided one after another, and what lies between the points of a lattice.
+"""What is decided of each voxel so far, and what lies between the points of a lattice.
 
-Letters: L logits, N points, X Y Z voxel axes in nibabel's order; x y z points or cells of a lattice.
+Letters: L logits, M N points, X Y Z voxel axes in nibabel's order; x y z points or cells of a lattice.
 """
 
 import math
@@ -11,69 +11,69 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.inference.query.activation import margins, predict_classes
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.query.encoded_volume import EncodedVolume
 
-NEAR = 4
+SMOOTH_DISTANCE = 4
 """Voxels between points within which a logit hardly changes more than between neighbors."""
 _BACKGROUND_LAST = 255
-_PLANES = 16  # that are filled at once
-_PART = 1 << 16  # places whose three indices are held at once
+_PLANES_AT_ONCE = 16
+_PLACES_AT_ONCE = 1 << 16  # whose three indices are held at once
 
 
 class VoxelState:
-    """What is known of each voxel, and the way to ask for more."""
+    """What is decided of each voxel so far, whether the network decided it, and the way to query more."""
 
-    def __init__(self, volume: EncodedVolume, *, overlapping: bool, device: torch.device) -> None:
+    def __init__(self, volume: EncodedVolume, scheme: ClassScheme, *, device: torch.device) -> None:
         self.volume = volume
-        self.overlapping = overlapping
+        self.scheme = scheme
         self.codes = torch.zeros(volume.shape, dtype=torch.uint8, device=device)
-        self.known = torch.zeros(volume.shape, dtype=torch.bool, device=device)
+        """The code of each voxel (`ossnet.data.labels.scheme`), evaluated or interpolated."""
+        self.evaluated = torch.zeros(volume.shape, dtype=torch.bool, device=device)
+        """Voxels that the network decided."""
 
     def query(self, todo: Bool[Tensor, "X Y Z"]) -> None:
         """Let the network decide these voxels."""
-        for _ in self._answers(todo):
+        for _ in self._evaluate(todo):
             pass
 
-    def ask_points(self, todo: Bool[Tensor, "X Y Z"]) -> Float[Tensor, "N L"]:
-        """The same; also the logits it gives, the last axis running fastest."""
-        return torch.cat([*self._answers(todo)])
+    def query_logits(self, todo: Bool[Tensor, "X Y Z"]) -> Float[Tensor, "N L"]:
+        """Let the network decide these voxels, and return their logits, the last axis running fastest."""
+        return torch.cat([*self._evaluate(todo)])
 
-    def _answers(self, todo: Bool[Tensor, "X Y Z"]) -> Iterator[Float[Tensor, "M L"]]:
-        for part in todo.flatten().nonzero()[:, 0].split(_PART):
+    def _evaluate(self, todo: Bool[Tensor, "X Y Z"]) -> Iterator[Float[Tensor, "M L"]]:
+        for part in todo.flatten().nonzero()[:, 0].split(_PLACES_AT_ONCE):
             places = unravel(part, todo.shape)
             for voxels, logits in self.volume.points(places):
-                self.codes[voxels.unbind(1)] = predict_classes(logits, overlapping=self.overlapping)
+                self.codes[voxels.unbind(1)] = self.scheme.decide(logits)
                 yield logits
-        self.known |= todo
+        self.evaluated |= todo
 
-    def fill(
+    def interpolate_rest(
         self, logits: Float[Tensor, "L x y z"], stride: int, refine_threshold: float
     ) -> Bool[Tensor, "X Y Z"]:
-        """Decide what was not asked by what the points of a lattice around it say.
+        """Decide what was not evaluated by interpolating the logits of a lattice.
 
         Returns:
-            Which of these are `is_ambiguous`.
+            The voxels among these that are ambiguous (`is_ambiguous`).
         """
-        refine_mask, planes = torch.zeros_like(self.known), max(1, _PLANES // stride)
+        refine_mask, planes = torch.zeros_like(self.evaluated), max(1, _PLANES_AT_ONCE // stride)
         for first in range(0, logits.shape[1], planes):
             x = slice(first * stride, (first + planes) * stride)
             shape = self.codes[x].shape
             between = upsample_linear(logits[:, first : first + planes + 1], stride, shape)
-            codes = predict_classes(between.flatten(1).T, overlapping=self.overlapping).view(shape)
-            self.codes[x] = torch.where(self.known[x], self.codes[x], codes)
-            refine_mask[x] = (
-                is_ambiguous(between, refine_threshold, stride, overlapping=self.overlapping) & ~self.known[x]
-            )
+            codes = self.scheme.decide(between.flatten(1).T).view(shape)
+            self.codes[x] = torch.where(self.evaluated[x], self.codes[x], codes)
+            refine_mask[x] = is_ambiguous(between, refine_threshold, stride, self.scheme) & ~self.evaluated[x]
         return refine_mask
 
     def trace_boundary(self) -> None:
-        """Ask beside every change of code until all changes lie between voxels that were asked.
+        """Query next to every change of code until all changes lie between evaluated voxels.
 
-        What hangs together by corners is followed where `query_similar` does not look for it.
+        Components connected by corners only are followed where `query_similar` does not look for them.
         """
         corners = not self.volume.uses_patches
-        while (todo := boundary_mask(self.codes, corners=corners) & ~self.known).any():
+        while (todo := boundary_mask(self.codes, corners=corners) & ~self.evaluated).any():
             self.query(todo)
 
 
@@ -100,7 +100,10 @@ def upsample_nearest(
 def upsample_linear(
     logits: Float[Tensor, "L x y z"], stride: int, shape: Sequence[int]
 ) -> Float[Tensor, "L X Y Z"]:
-    """Of a lattice's points and those between them, linear in the eight around; beyond the last as there."""
+    """Values at a lattice's points and between them, linear in the eight points around.
+
+    Beyond the last point of an axis they are those of the last point.
+    """
     padded = functional.pad(logits[None], (0, 1) * 3, mode="replicate")
     size = [edge * stride + 1 for edge in logits.shape[1:]]
     fine = functional.interpolate(padded, size=size, mode="trilinear", align_corners=True)[0]
@@ -108,17 +111,17 @@ def upsample_linear(
 
 
 def is_ambiguous(
-    logits: Float[Tensor, "L *points"], refine_threshold: float, stride: int, *, overlapping: bool
+    logits: Float[Tensor, "L *points"], refine_threshold: float, stride: int, scheme: ClassScheme
 ) -> Bool[Tensor, "*points"]:
-    """Where another class may be than the one decided, from logits of points `stride` voxels apart.
+    """Where another class is possible than the one decided, from logits of points `stride` voxels apart.
 
     The farther apart they are, the more a logit may change in between: up to four voxels, `refine_threshold`
     is the probability that suffices were there no third class; beyond that its log odds grow with the
     distance. Voxels decided as foreground are queried at half that distance: a hole costs voxels, where a
     miss may cost a connected component.
     """
-    reach = -math.log(refine_threshold / (1 - refine_threshold)) * max(1, stride / NEAR)
-    margin = margins(logits.flatten(1).T, overlapping=overlapping)
+    reach = -math.log(refine_threshold / (1 - refine_threshold)) * max(1, stride / SMOOTH_DISTANCE)
+    margin = scheme.margins(logits.flatten(1).T)
     return ((margin > -reach) & (margin < reach / 2)).any(1).view(logits.shape[1:])
 
 
@@ -133,22 +136,22 @@ def corner_mask(cells: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
 
 
 def boundary_mask(codes: UInt8[Tensor, "X Y Z"], *, corners: bool) -> Bool[Tensor, "X Y Z"]:
-    """Where one of the six voxels beside it has another code, or (`corners`) one of the 26 another class.
+    """Where one of the six neighbors has another code, or (`corners`) one of the 26 another class.
 
-    Pieces that hang together by corners only are followed so; of holes in them the faces do.
+    Components that are connected by corners only are followed that way; of holes in them the faces suffice.
     """
-    beside = torch.zeros_like(codes, dtype=torch.bool)
+    boundary = torch.zeros_like(codes, dtype=torch.bool)
     for axis in range(3):
         length = codes.shape[axis] - 1
         before, after = codes.narrow(axis, 0, length), codes.narrow(axis, 1, length)
         change = before != after
-        beside.narrow(axis, 0, length).logical_or_(change)
-        beside.narrow(axis, 1, length).logical_or_(change)
+        boundary.narrow(axis, 0, length).logical_or_(change)
+        boundary.narrow(axis, 1, length).logical_or_(change)
     if corners:
         classes = torch.where(codes == 0, _BACKGROUND_LAST, codes)
-        beside |= _over(codes, torch.maximum) != codes
-        beside |= _over(classes, torch.minimum) < codes
-    return beside
+        boundary |= _over(codes, torch.maximum) != codes
+        boundary |= _over(classes, torch.minimum) < codes
+    return boundary
 
 
 def _over(

@@ -21,7 +21,7 @@ def dense_logits(
     sampling: SamplingConfig,
     settings: InferenceConfig,
 ) -> Float[Tensor, "K X Y Z"]:
-    """Logits of every voxel; the network sees frame, crops and slices as it did in training."""
+    """Logits of every voxel; the network sees the frame, crops and slices that it saw in training."""
     shape = image.shape[1:]
     grid = prediction_grid(network.config, shape, sampling.working_shape)
     padded = pad(image, grid)

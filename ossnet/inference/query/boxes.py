@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
+from ossnet.models.kernels._torch import is_fake
 from ossnet.sampling.gather import PatchWindows, fill
 from ossnet.sampling.grid import Shape
 from ossnet.sampling.patches import PatchGrid, PatchSource
@@ -38,16 +38,16 @@ def indices(box: Box, device: torch.device) -> Int[Tensor, "N 3"]:
 
 
 def box_shape(box: Box) -> Shape:
-    """Voxels along each axis."""
+    """Voxels of a box along each axis."""
     x, y, z = (edge.stop - edge.start for edge in box)
     return x, y, z
 
 
 class BoxPatches(PatchSource):
-    """Gathers the patches of whole boxes too, where neighbors share most of what is read."""
+    """A source of patches that also gathers those of whole boxes, where neighbors share most voxels."""
 
     def gather_box(self, box: Box) -> Float[Tensor, "N C P P P"]:
-        """Patches of every voxel of a box, in the order of `indices`: `gather`, some three times as fast."""
+        """Patches of every voxel of a box, ordered as by `indices`; some three times as fast as `gather`."""
         patches = [_windows(cells, box, self._edge) for cells in self._cells]
         # One copy straight into place: joining first and reshaping after would make two.
         shape = patches[0].shape
@@ -57,8 +57,11 @@ class BoxPatches(PatchSource):
         return joined.flatten(0, 2)
 
     def gather(self, indices: Int[Tensor, "N 3"]) -> Float[Tensor, "N C P P P"]:
-        """As in `PatchSource`; on a CPU several times as fast, as rows of a patch are copied whole."""
-        if indices.device.type != "cpu" or isinstance(indices, FakeTensor):
+        """Patches around voxels, equal to those of `PatchSource`.
+
+        On a CPU this is several times as fast, because rows of a patch are copied whole.
+        """
+        if indices.device.type != "cpu" or is_fake(indices):
             return super().gather(indices)
         channels = [len(cells.values) for cells in self._cells]
         patches = torch.empty(len(indices), sum(channels), *[self._edge] * 3)
@@ -72,7 +75,7 @@ class BoxPatches(PatchSource):
 
 
 def _windows(cells: PatchGrid, box: Box, edge: int) -> Float[Tensor, "X Y Z C P P P"]:
-    """A view of the patches of a box, in a copy of just the cells that they need."""
+    """A view of the patches of a box, into a copy of only the cells that they need."""
     values, step, before = cells
     reach, widths = (edge - 1) * step, []
     for axis, (part, length) in enumerate(zip(box, values.shape[1:], strict=True), 1):

@@ -1,10 +1,11 @@
-"""The grid a volume is seen on, and the grid its voxels are decided on, which need not be the same.
+"""The grid an image is on, the grid its voxels are queried on, and what lies between the voxels of either.
 
-Letters: C channels, N points, X Y Z voxel axes in nibabel's order.
+Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order; x y z those of another grid.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -16,19 +17,23 @@ from ossnet.data.imaging.geometry import Box, Matrix, Spacing
 from ossnet.errors import UserError
 from ossnet.models import NetworkConfig, OccupancyConfig
 from ossnet.sampling.grid import Shape
+from ossnet.sampling.patches import PatchSource
 
-_STEPS = 4096
-"""Places are told this many times finer than voxels, so that rounding makes no voxel a place between two."""
-_MOST_VOXELS = 2**32
+_STEPS_PER_VOXEL = 4096
+"""Positions are rounded to this fraction of a voxel, so that rounding errors put no voxel between two."""
+_MAX_VOXELS = 2**32
 
 
 @dataclass(frozen=True)
 class QueryGrid:
-    """Where the voxels to decide lie in an image: voxel i of an axis at `first + i * step`, in its own."""
+    """The voxels to decide, within an image: voxel i of an axis lies at `first + i * step` image voxels."""
 
     shape: Shape
+    """Voxels to decide along each axis."""
     first: tuple[float, float, float]
+    """Position of the first of them, in voxels of the image."""
     step: tuple[float, float, float]
+    """Distance between neighbors, in voxels of the image; negative where an axis is flipped."""
 
     @classmethod
     def of_image(cls, shape: Sequence[int]) -> "QueryGrid":
@@ -37,14 +42,14 @@ class QueryGrid:
         return cls((x, y, z), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     @classmethod
-    def over(cls, image: Geometry, asked: Geometry) -> "QueryGrid":
-        """The working grid of `asked` as it lies in that of `image`; both are of one file."""
-        move = np.linalg.inv(image.working_affine) @ asked.working_affine
+    def over(cls, image: Geometry, requested: Geometry) -> "QueryGrid":
+        """The working grid of `requested` as it lies in that of `image`; both belong to one file."""
+        move = np.linalg.inv(image.working_affine) @ requested.working_affine
         (a, b, c), (u, v, w) = move[:3, 3].tolist(), np.diag(move)[:3].tolist()
-        return cls(asked.working_shape, (a, b, c), (u, v, w))
+        return cls(requested.working_shape, (a, b, c), (u, v, w))
 
     def mirrored(self, axes: Sequence[int], shape: Sequence[int]) -> "QueryGrid":
-        """The same voxels in an image of this shape that was flipped along axes."""
+        """These voxels in an image of the given shape that was flipped along axes."""
         first, step = list(self.first), list(self.step)
         for axis in axes:
             first[axis], step[axis] = shape[axis] - 1 - first[axis], -step[axis]
@@ -54,13 +59,14 @@ class QueryGrid:
     @property
     def between(self) -> tuple[int, ...]:
         """The axes along which voxels lie between those of the image."""
-        ends = ((self.first[axis] * _STEPS, self.step[axis] * _STEPS) for axis in range(3))
-        return tuple(axis for axis, end in enumerate(ends) if any(round(each) % _STEPS for each in end))
+        steps = _STEPS_PER_VOXEL
+        ends = ((self.first[axis] * steps, self.step[axis] * steps) for axis in range(3))
+        return tuple(axis for axis, end in enumerate(ends) if any(round(each) % steps for each in end))
 
-    def places(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """In voxels of the image."""
+    def positions(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Where voxels of this grid lie, in voxels of the image."""
         first, step = voxels.new_tensor([self.first, self.step], dtype=torch.float64).unbind()
-        return ((first + voxels * step) * _STEPS).round().div_(_STEPS).float()
+        return ((first + voxels * step) * _STEPS_PER_VOXEL).round().div_(_STEPS_PER_VOXEL).float()
 
 
 def prediction_grid(config: NetworkConfig, shape: Sequence[int], working: Shape | None) -> Shape:
@@ -75,9 +81,55 @@ def prediction_grid(config: NetworkConfig, shape: Sequence[int], working: Shape 
     return x, y, z
 
 
+def interpolate_patches(
+    source: PatchSource, positions: Float[Tensor, "N 3"], shape: Sequence[int], axes: Sequence[int]
+) -> Float[Tensor, "N C P P P"]:
+    """Patches around positions in an image of this shape, linear in the eight voxels around each.
+
+    Beyond the outermost voxels of the image the patches are those of these voxels.
+
+    Args:
+        axes: the axes along which positions lie between voxels.
+    """
+    low, high, fraction = _neighbors(positions, shape)
+    total: Tensor | None = None
+    for corner in product((False, True), repeat=len(axes)):
+        voxels, weight = low.clone(), torch.ones_like(fraction[:, 0])
+        for axis, upper in zip(axes, corner, strict=True):
+            weight = weight * (fraction[:, axis] if upper else 1 - fraction[:, axis])
+            if upper:
+                voxels[:, axis] = high[:, axis]
+        patches, weight = source.gather(voxels), weight.view(-1, 1, 1, 1, 1)
+        total = patches.mul_(weight) if total is None else total.addcmul_(patches, weight)
+    assert total is not None
+    return total
+
+
+def resample_image(image: Float[Tensor, "C X Y Z"], grid: QueryGrid) -> Float[Tensor, "C x y z"]:
+    """The image on another grid, by linear interpolation."""
+    for axis, edge in enumerate(grid.shape):
+        voxels = torch.arange(edge, device=image.device)[:, None].expand(-1, 3)
+        positions = grid.positions(voxels)[:, axis : axis + 1]
+        low, high, fraction = _neighbors(positions, image.shape[1 + axis : 2 + axis])
+        before, after = (image.index_select(1 + axis, ends[:, 0]) for ends in (low, high))
+        image = torch.lerp(before, after, fraction[:, 0].view(-1, *[1] * (2 - axis)))
+    return image
+
+
+def _neighbors(
+    positions: Float[Tensor, "N D"], shape: Sequence[int]
+) -> tuple[Int[Tensor, "N D"], Int[Tensor, "N D"], Float[Tensor, "N D"]]:
+    """The voxels before and after positions along each axis, and how far towards the latter they lie."""
+    last = torch.tensor(shape, device=positions.device) - 1
+    inside = torch.minimum(positions.clamp(min=0), last)
+    low = inside.long()
+    return low, torch.minimum(low + 1, last), inside - low
+
+
 def with_spacing(geometry: Geometry, spacing: Spacing) -> Geometry:
-    """A file of another voxel size that covers the same space with the same axes, not resampled; of a cut
-    one, what lies inside the cut.
+    """A file of another voxel size that covers the same space with the same axes, not resampled.
+
+    Of a cropped file the crop keeps the voxels whose centers lie inside it.
 
     Args:
         spacing: mm along R, A and S; the number of voxels is rounded.
@@ -88,10 +140,10 @@ def with_spacing(geometry: Geometry, spacing: Spacing) -> Geometry:
     axes = geometry.orientation[:, 0].astype(int)
     extents = np.array(geometry.shape) * np.linalg.norm(np.array(geometry.affine)[:3, :3], axis=0)
     shape = np.maximum(1, np.rint(extents / np.array(spacing)[axes])).astype(int)
-    if np.prod(shape.astype(float)) > _MOST_VOXELS:
-        found = " x ".join(map(str, shape.tolist()))
-        msg = f"spacing {spacing}: expected at most {_MOST_VOXELS} voxels, found {found}: take a larger one"
-        raise UserError(msg)
+    if np.prod(shape.astype(float)) > _MAX_VOXELS:
+        where, found = f"spacing {spacing}", " x ".join(map(str, shape.tolist()))
+        expected = f"at most {_MAX_VOXELS} voxels"
+        raise UserError(where, expected=expected, found=found, remedy="take a larger one")
     factor = np.array(geometry.shape) / shape
     step = np.diag([*factor, 1.0])
     step[:3, 3] = (factor - 1) / 2  # edge to edge: the first voxel's center moves with its size

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.config import Axis
-from ossnet.inference.query.activation import mean_logits
 from ossnet.inference.query.boxes import Box, indices
 from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.inference.query.grid import QueryGrid
@@ -28,7 +28,14 @@ def mirrors(axes: Sequence[Axis]) -> list[tuple[int, ...]]:
 
 
 class FlipEnsemble(EncodedVolume):
-    """A volume and its mirror images, decided together: logits are of the mean probability."""
+    """A volume and its mirror images, queried together: logits are those of the mean probability.
+
+    Args:
+        working: the working shape of the training.
+        chunk: points to decode at once, at most.
+        grid: the voxels to decide, where they are not the image's own.
+        flips: the axes to flip, in every combination.
+    """
 
     def __init__(
         self,
@@ -37,45 +44,40 @@ class FlipEnsemble(EncodedVolume):
         *,
         working: Shape | None,
         chunk: int,
-        asked: QueryGrid | None = None,
+        grid: QueryGrid | None = None,
         flips: Sequence[Axis],
     ) -> None:
-        super().__init__(network, image, working=working, chunk=chunk, asked=asked)
-        self._overlapping = network.config.overlapping
+        super().__init__(network, image, working=working, chunk=chunk, grid=grid)
+        self._scheme = ClassScheme.of(network.config)
         shape = image.shape[1:]
-        grid = asked or QueryGrid.of_image(shape)
+        grid = grid or QueryGrid.of_image(shape)
         self._mirrored = [
             EncodedVolume(
                 network,
                 image.flip([1 + axis for axis in axes]),
                 working=working,
                 chunk=chunk,
-                asked=grid.mirrored(axes, shape),
+                grid=grid.mirrored(axes, shape),
             )
             for axes in mirrors(flips)[1:]
         ]
 
     def box(self, box: Box) -> Float[Tensor, "N K"]:
-        """As of the volume itself."""
-        return self.predict_classes(
-            indices(box, self._frame.device)
-        )  # its own box would ask `predict_classes`, mirrors and all
+        """Mean logits of the voxels of a box, in the order of `indices`."""
+        # The volume's own `box` may bypass `logits`, and so the mirror images.
+        return self.logits(indices(box, self._offset.device))
 
-    def predict_classes(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
-        """As of the volume itself."""
-        return self._mean(
-            [super().predict_classes(voxels), *(each.predict_classes(voxels) for each in self._mirrored)]
-        )
+    def logits(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
+        """Mean logits of some voxels, all at once."""
+        parts = [super().logits(voxels), *(each.logits(voxels) for each in self._mirrored)]
+        return self._scheme.mean_logits(parts)
 
     def prior_at(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
-        """The largest of all."""
+        """The largest of the coarse predictions for the cells that voxels lie in."""
         priors = [super().prior_at(voxels), *(each.prior_at(voxels) for each in self._mirrored)]
         return torch.stack(priors).amax(0)
 
     def prior_between(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
-        """The mean of all, as of the decisions."""
+        """The mean of the interpolated coarse predictions, as decisions are made by the mean."""
         priors = [super().prior_between(voxels), *(each.prior_between(voxels) for each in self._mirrored)]
         return torch.stack(priors).mean(0)
-
-    def _mean(self, logits: Sequence[Tensor]) -> Tensor:
-        return mean_logits(logits, overlapping=self._overlapping)

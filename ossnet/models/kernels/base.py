@@ -1,6 +1,6 @@
-"""What is computed of one tile, by eager torch (`eager.py`) or by compiled loops (`compiled.py`).
+"""The arithmetic of one tile: its interface, and the choice of eager torch or compiled loops.
 
-Letters: N rows, W columns.
+Letters: G volumes of a tile (1) or planes, N rows, W columns.
 """
 
 from typing import NamedTuple, Protocol
@@ -9,28 +9,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ossnet.models.kernels._torch import operations_are_watched
 from ossnet.models.kernels.pade import Coefficients
 
 
 class TileInput(NamedTuple):
-    """What enters an activation: a batch, by one gain and one offset a column, and a residual."""
+    """The input of an activation: `batch * scale + shift + residual`."""
 
     batch: Float[Tensor, "G N W"]
     scale: Float[Tensor, "1 1 W"] | None = None
-    """With `shift`; None leaves the batch as it is."""
+    """None, with `shift`, leaves the batch as it is."""
     shift: Float[Tensor, "1 1 W"] | None = None
     residual: Float[Tensor, "G N W"] | None = None
 
 
 class TileGradients(NamedTuple):
-    """What an activation's gradient leads to."""
+    """The gradients of an activation's input and parameters, and the activation computed again."""
 
     activated: Float[Tensor, "G N W"]
-    """The activation again, in the batch's precision."""
+    """The activation, in the batch's precision."""
     before: Float[Tensor, "G N W"]
-    """Gradient before the activation."""
+    """The gradient of the activation's input."""
     coefficients: Float[Tensor, "10"]
-    """Gradient of the Pade coefficients, of |b| for b."""
+    """The gradient of the Pade coefficients, of |b| for b."""
     beta: Float[Tensor, "G 1 W"]
     """Column sums of `before`."""
     gamma: Float[Tensor, "G 1 W"]
@@ -38,7 +39,7 @@ class TileGradients(NamedTuple):
 
 
 class StatisticsGradient(NamedTuple):
-    """What batch statistics add to a gradient: offset + slope * batch."""
+    """The term that batch statistics add to a batch's gradient: `offset + slope * batch`."""
 
     offset: Tensor
     slope: Tensor
@@ -51,15 +52,20 @@ class Kernels(Protocol):
     """
 
     def elements(self, device: torch.device) -> int:
-        """Numbers to a tile, at which this is fastest."""
+        """The number of values in a tile at which this is fastest on a device."""
 
-    def activate(self, piece: TileInput, unit: Coefficients, out: Tensor | None) -> Float[Tensor, "G N W"]:
-        """The Pade unit of what enters, in the batch's precision; `out` if it is given."""
+    def activate(
+        self, tile_input: TileInput, coefficients: Coefficients, out: Tensor | None
+    ) -> Float[Tensor, "G N W"]:
+        """Apply the Pade unit, into `out` if that is given; the result has the batch's precision."""
 
     def differentiate(
-        self, piece: TileInput, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
+        self,
+        tile_input: TileInput,
+        coefficients: Coefficients,
+        gradients: tuple[Tensor | None, Tensor | None],
     ) -> TileGradients:
-        """Undo `activate`: its gradient is the sum of what is given."""
+        """Differentiate `activate`; the gradient of its result is the sum of `gradients`."""
 
     def scale_gradient(
         self,
@@ -69,8 +75,21 @@ class Kernels(Protocol):
         correction: StatisticsGradient | None,
         out: Tensor,
     ) -> None:
-        """Into `out`, which may be the gradient: `gradient * gain`, and the correction."""
+        """Compute `gradient * gain` plus the correction into `out`, which may be the gradient itself."""
 
     def moments(self, batch: Float[Tensor, "1 N W"], axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """Over some axes, which stay with length 1: a rough mean, and sums of what is left without it and of
-        its square."""
+        """A rough mean over some axes, and the sums of the deviations from it and of their squares.
+
+        The axes stay, with length 1.
+        """
+
+
+def kernels(*, compiled: bool) -> Kernels:
+    """Compiled kernels where they are requested and no dispatch mode must see each operation, else eager."""
+    if compiled and not operations_are_watched():
+        from ossnet.models.kernels.compiled import CompiledKernels
+
+        return CompiledKernels()
+    from ossnet.models.kernels.eager import EagerKernels
+
+    return EagerKernels()

@@ -1,7 +1,7 @@
 """Arithmetic of tiles as loops that torch's compiler makes: one pass over memory for a chain of operations.
 
-On CPUs the compiler needs a C++ compiler, on GPUs Triton. Its modules take seconds to import, so that is left
-until a first tile comes.
+On CPUs the compiler needs a C++ compiler, on GPUs Triton. Its modules take seconds to import, so they are
+imported when a first tile comes.
 
 Letters: N rows, W columns.
 """
@@ -11,35 +11,62 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ossnet.models.kernels._torch import allow_recompilations
 from ossnet.models.kernels.base import StatisticsGradient, TileGradients, TileInput
-from ossnet.models.kernels.pade import Coefficients
-from ossnet.models.kernels.tiles import working_dtype
+from ossnet.models.kernels.normalization import BatchStatistics
+from ossnet.models.kernels.pade import Coefficients, Pade
+from ossnet.models.kernels.precision import working_dtype
 
 _CPU_ELEMENTS = 1 << 18
 _DEVICE_ELEMENTS = 1 << 21
 _VARIANTS = 64  # kinds of call a function is compiled for: precisions, residuals, shapes of one row, ...
 
 
+def compile_arithmetic(network: nn.Module) -> None:
+    """Switch a network's normalization and activation to compiled loops, in place.
+
+    A network without such units stays as it is. Values and gradients are the same up to rounding. Loops are
+    compiled when they are first needed, in some seconds each, and kept on disk by torch for later processes.
+
+    Raises:
+        RuntimeError: the compiler does not work here; says what it lacks.
+    """
+    units = [module for module in network.modules() if isinstance(module, Pade | BatchStatistics)]
+    if not units:
+        return
+    device = next(network.parameters()).device
+    try:
+        CompiledKernels().moments(torch.zeros(1, 2, 3, device=device), (1,))
+    except Exception as error:  # torch's compiler fails in many ways
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        needed = "a C++ compiler" if device.type == "cpu" else "Triton"
+        msg = f"torch.compile does not work here ({reason}): install {needed}, or leave compile out"
+        raise RuntimeError(msg) from error
+    for unit in units:
+        unit.compiled = True
+
+
 class CompiledKernels:
-    """Each kind of call is compiled when it first comes."""
+    """Kernels that compile each kind of call when it first comes."""
 
     def elements(self, device: torch.device) -> int:
-        """Enough that the tens of microseconds of a call do not count."""
+        """Enough values that the tens of microseconds of a call do not count."""
         return _CPU_ELEMENTS if device.type == "cpu" else _DEVICE_ELEMENTS
 
-    def activate(self, piece: TileInput, unit: Coefficients, out: Tensor | None) -> Tensor:
-        """As in `Kernels`."""
-        activated: Tensor = _compiled(_activate)(*piece, unit.numerator, unit.denominator)
+    def activate(self, tile_input: TileInput, coefficients: Coefficients, out: Tensor | None) -> Tensor:
+        activated: Tensor = _compiled(_activate)(*tile_input, *coefficients)
         return activated if out is None else out.copy_(activated)
 
     def differentiate(
-        self, piece: TileInput, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
+        self,
+        tile_input: TileInput,
+        coefficients: Coefficients,
+        gradients: tuple[Tensor | None, Tensor | None],
     ) -> TileGradients:
-        """As in `Kernels`."""
         activated, before, sums, beta, gamma = _compiled(_differentiate)(
-            *piece, unit.numerator, unit.denominator, *gradients
+            *tile_input, *coefficients, *gradients
         )
         return TileGradients(activated, before, sums.double().sum((1, 2)), beta, gamma)
 
@@ -51,21 +78,16 @@ class CompiledKernels:
         correction: StatisticsGradient | None,
         out: Tensor,
     ) -> None:
-        """As in `Kernels`."""
-        out.copy_(_compiled(_bend)(batch, gradient, gain, *(correction or (None, None))))
+        out.copy_(_compiled(_scale_gradient)(batch, gradient, gain, *(correction or (None, None))))
 
     def moments(self, batch: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """As in `Kernels`."""
         rough, total, squares = _compiled(_moments)(batch, axes)
         return rough, total, squares
 
 
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    import torch._dynamo
-
-    limit = torch._dynamo.config.recompile_limit
-    torch._dynamo.config.recompile_limit = max(limit, _VARIANTS)
+    allow_recompilations(_VARIANTS)
     return torch.compile(function, dynamic=True, fullgraph=True)
 
 
@@ -77,7 +99,7 @@ def _activate(
     numerator: Tensor,
     denominator: Tensor,
 ) -> Tensor:
-    x = _enter(batch, scale, shift, residual)
+    x = _activation_input(batch, scale, shift, residual)
     above, _ = _horner(x, numerator.unbind())
     below, _ = _horner(x.abs(), (torch.ones_like(numerator[0]), *denominator.unbind()))
     return (above / below).to(batch.dtype)
@@ -93,7 +115,7 @@ def _differentiate(
     first: Tensor | None,
     second: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    x = _enter(batch, scale, shift, residual)
+    x = _activation_input(batch, scale, shift, residual)
     size, square = x.abs(), x * x
     above, above_slope = _horner(x, numerator.unbind())
     below, below_slope = _horner(size, (torch.ones_like(numerator[0]), *denominator.unbind()))
@@ -114,13 +136,13 @@ def _differentiate(
     )
 
 
-def _bend(
+def _scale_gradient(
     batch: Tensor, gradient: Tensor, gain: Tensor, offset: Tensor | None, slope: Tensor | None
 ) -> Tensor:
-    bent = gradient * gain
+    scaled = gradient * gain
     if offset is not None and slope is not None:
-        bent = bent + offset + batch * slope
-    return bent.to(batch.dtype)
+        scaled = scaled + offset + batch * slope
+    return scaled.to(batch.dtype)
 
 
 def _moments(batch: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,7 +152,9 @@ def _moments(batch: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tens
     return rough, centered.sum(axes, keepdim=True), centered.square().sum(axes, keepdim=True)
 
 
-def _enter(batch: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None) -> Tensor:
+def _activation_input(
+    batch: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None
+) -> Tensor:
     x = batch.to(working_dtype(batch))
     if scale is not None and shift is not None:
         x = x * scale + shift
@@ -145,7 +169,7 @@ def _sum(first: Tensor | None, second: Tensor | None, like: Tensor) -> Tensor:
 
 
 def _horner(x: Tensor, coefficients: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """c0 + c1 x + c2 x^2 + ..., and its derivative."""
+    """The polynomial c0 + c1 x + c2 x^2 + ... and its derivative."""
     *lower, second, highest = coefficients
     value = x * highest + second
     slope = x * highest + value

@@ -8,40 +8,44 @@ from torch import Tensor
 
 from ossnet.models.kernels.base import StatisticsGradient, TileGradients, TileInput
 from ossnet.models.kernels.pade import Coefficients, differentiate, evaluate
-from ossnet.models.kernels.tiles import load, working_dtype
+from ossnet.models.kernels.precision import working_dtype
+from ossnet.models.kernels.tiles import load
 
 _CPU_ELEMENTS = 1 << 16
 _DEVICE_ELEMENTS = 1 << 21
 
 
 class EagerKernels:
-    """Reuses its buffers from call to call."""
+    """Kernels that reuse their buffers from call to call."""
 
     def __init__(self) -> None:
         self._memory = torch.empty(0, 0)
 
     def elements(self, device: torch.device) -> int:
-        """A quarter of a MiB in float32 on CPUs."""
+        """A quarter of a MiB of float32 values on CPUs, 8 MiB elsewhere."""
         return _CPU_ELEMENTS if device.type == "cpu" else _DEVICE_ELEMENTS
 
-    def activate(self, piece: TileInput, unit: Coefficients, out: Tensor | None) -> Tensor:
-        """As in `Kernels`."""
-        first, second, *scratch = self._buffers(piece.batch, 4)
-        values = evaluate(_enter(piece, first), unit, _target(out, second), scratch)
-        return values.to(piece.batch.dtype) if out is None else _store(values, out)
+    def activate(self, tile_input: TileInput, coefficients: Coefficients, out: Tensor | None) -> Tensor:
+        first, second, *scratch = self._buffers(tile_input.batch, 4)
+        values = evaluate(_activation_input(tile_input, first), coefficients, _target(out, second), scratch)
+        return values.to(tile_input.batch.dtype) if out is None else _store(values, out)
 
     def differentiate(
-        self, piece: TileInput, unit: Coefficients, gradients: tuple[Tensor | None, Tensor | None]
+        self,
+        tile_input: TileInput,
+        coefficients: Coefficients,
+        gradients: tuple[Tensor | None, Tensor | None],
     ) -> TileGradients:
-        """As in `Kernels`."""
-        first, second, out, *scratch = self._buffers(piece.batch, 7)
+        first, second, out, *scratch = self._buffers(tile_input.batch, 7)
         gradient = _add(gradients, second)
-        before, coefficients = differentiate(_enter(piece, first), gradient, unit, out, scratch)
-        products = torch.mul(before, piece.batch, out=scratch[1])
+        before, coefficient_gradients = differentiate(
+            _activation_input(tile_input, first), gradient, coefficients, out, scratch
+        )
+        products = torch.mul(before, tile_input.batch, out=scratch[1])
         return TileGradients(
-            scratch[0].to(piece.batch.dtype),
+            scratch[0].to(tile_input.batch.dtype),
             before,
-            coefficients,
+            coefficient_gradients,
             before.sum(1, keepdim=True),
             products.sum(1, keepdim=True),
         )
@@ -54,7 +58,6 @@ class EagerKernels:
         correction: StatisticsGradient | None,
         out: Tensor,
     ) -> None:
-        """As in `Kernels`."""
         first, second, third = self._buffers(batch, 3)
         values = torch.mul(load(gradient, first), gain, out=_target(out, second))
         if correction is not None:
@@ -62,7 +65,6 @@ class EagerKernels:
         _store(values, out)
 
     def moments(self, batch: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """As in `Kernels`."""
         buffer, centered = self._buffers(batch, 2)
         values = load(batch, buffer)
         rough = values.mean(axes, keepdim=True)
@@ -70,28 +72,28 @@ class EagerKernels:
         return rough, total, centered.square_().sum(axes, keepdim=True)
 
     def _buffers(self, like: Tensor, count: int) -> list[Tensor]:
-        """So many tensors of a shape, in the arithmetic precision."""
+        """Views of `count` tensors shaped like one, in the precision of arithmetic."""
         size = like.numel()
         if self._memory.shape[0] < count or self._memory.shape[1] < size:
             self._memory = torch.empty(count, size, dtype=working_dtype(like), device=like.device)
         return [each[:size].view(like.shape) for each in self._memory[:count]]
 
 
-def _enter(piece: TileInput, buffer: Tensor) -> Tensor:
-    """What enters the activation, perhaps in the buffer."""
-    values = load(piece.batch, buffer)
-    if piece.scale is not None and piece.shift is not None:
-        values = torch.addcmul(piece.shift, values, piece.scale, out=buffer)
-    return values if piece.residual is None else torch.add(values, piece.residual, out=buffer)
+def _activation_input(tile_input: TileInput, buffer: Tensor) -> Tensor:
+    """The activation's input, in the buffer unless it is the batch itself."""
+    values = load(tile_input.batch, buffer)
+    if tile_input.scale is not None and tile_input.shift is not None:
+        values = torch.addcmul(tile_input.shift, values, tile_input.scale, out=buffer)
+    return values if tile_input.residual is None else torch.add(values, tile_input.residual, out=buffer)
 
 
 def _target(out: Tensor | None, buffer: Tensor) -> Tensor:
-    """Where to compute: in place if the precision allows, else in the buffer."""
+    """The tensor to compute into: `out` if its precision allows, else the buffer."""
     return buffer if out is None or out.dtype != buffer.dtype else out
 
 
 def _store(values: Tensor, out: Tensor) -> Tensor:
-    """What `_target` made to be computed elsewhere, in its place."""
+    """Copy what was computed in a buffer into `out`."""
     return out if values is out else out.copy_(values)
 
 

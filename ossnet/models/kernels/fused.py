@@ -1,7 +1,7 @@
-"""Normalize, add a residual, activate, apply a linear layer: one step that keeps only its inputs.
+"""Normalize, add a residual, activate, apply a linear layer: one operation that saves only its inputs.
 
-A plain composition keeps the standardized, modulated and activated tensors for the backward pass; here they
-are recomputed, tile by tile in cache, from the one tensor that came in. Values and gradients are the same.
+A plain composition saves the standardized, modulated and activated tensors for the backward pass; here they
+are recomputed, tile by tile in cache, from the input. Values and gradients are the same.
 
 Letters: B batch, N rows (points, or groups of voxels), W columns (features, or the channels of those voxels),
 O outputs of the linear layer.
@@ -14,16 +14,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ossnet.models.kernels.base import Kernels, StatisticsGradient, TileGradients, TileInput
-from ossnet.models.kernels.dispatch import kernels
+from ossnet.models.kernels.base import Kernels, StatisticsGradient, TileGradients, TileInput, kernels
 from ossnet.models.kernels.normalization import Modulation, Standardization
 from ossnet.models.kernels.pade import Coefficients, Pade
+from ossnet.models.kernels.precision import working_dtype
 from ossnet.models.kernels.statistics import fold, sum_over_ranks, unfold
-from ossnet.models.kernels.tiles import Tile, pick, tiles, working_dtype
+from ossnet.models.kernels.tiles import Tile, pick, tiles
 
 
 class Linear(NamedTuple):
-    """Matrix and bias of a linear layer."""
+    """The matrix and bias of a linear layer."""
 
     weight: Float[Tensor, "O W"]
     bias: Float[Tensor, "O"] | None
@@ -36,23 +36,32 @@ def fused_activation(
     modulation: Modulation,
     *,
     residual: Float[Tensor, "B N W"] | None = None,
-    sole: bool = False,
-    spent: bool = False,
+    owns_gradient: bool = False,
+    donate_input: bool = False,
 ) -> Float[Tensor, "B N W"]:
-    """`pade(gamma * standardized(batch) + beta + residual)`.
+    """Compute `pade(gamma * standardized(batch) + beta + residual)`.
 
     Args:
-        batch: what comes in; kept for the backward pass.
+        batch: the input; saved for the backward pass.
         activation: the Pade unit.
-        standardization: of the batch's columns; batch statistics are differentiated through.
-        modulation: gain and offset of each column, one row for all volumes or one a volume.
-        residual: added before the activation; kept too.
-        sole: whoever uses the result makes a new tensor of its gradient and leaves that to this step, which
-            may then overwrite it. Never true of what a caller of the network sees.
-        spent: nobody needs the batch any more, nor gradients: the result takes its place.
+        standardization: mean and deviation of the batch's columns; the gradient includes that of batch
+            statistics.
+        modulation: gain and offset of each column, one row for all volumes or one per volume.
+        residual: added before the activation; saved too.
+        owns_gradient: the result's gradient is a tensor that nobody else uses, so that the backward pass may
+            overwrite it. Never true of what a caller of the network sees.
+        donate_input: nobody needs the batch any more, nor gradients: the result overwrites it.
     """
     return _apply(
-        batch, activation, standardization, modulation, residual, None, keep=True, sole=sole, spent=spent
+        batch,
+        activation,
+        standardization,
+        modulation,
+        residual,
+        None,
+        keep=True,
+        owns_gradient=owns_gradient,
+        donate_input=donate_input,
     )[0]
 
 
@@ -65,14 +74,25 @@ def fused_linear(
     *,
     residual: Float[Tensor, "B N W"] | None = None,
     keep: bool = False,
-    sole: bool = False,
+    owns_gradient: bool = False,
 ) -> tuple[Float[Tensor, "B N W"], Float[Tensor, "B N O"]]:
-    """`fused_activation` and the linear layer that follows: the activated batch (empty unless to `keep`), and
-    the layer's output.
+    """Compute `fused_activation` and the linear layer that follows.
 
-    The activated batch is recomputed for the layer's gradient, so that it costs memory only if it is kept.
+    The activated batch is recomputed for the layer's gradient, so that it takes memory only if it is kept.
+
+    Returns:
+        The activated batch, empty unless `keep`, and the layer's output.
     """
-    return _apply(batch, activation, standardization, modulation, residual, linear, keep=keep, sole=sole)
+    return _apply(
+        batch,
+        activation,
+        standardization,
+        modulation,
+        residual,
+        linear,
+        keep=keep,
+        owns_gradient=owns_gradient,
+    )
 
 
 def _apply(
@@ -84,8 +104,8 @@ def _apply(
     linear: Linear | None,
     *,
     keep: bool,
-    sole: bool,
-    spent: bool = False,
+    owns_gradient: bool,
+    donate_input: bool = False,
 ) -> tuple[Tensor, Tensor]:
     dtype = working_dtype(batch)
     with torch.autocast(batch.device.type, enabled=False):
@@ -100,8 +120,8 @@ def _apply(
             None if linear is None else linear.bias,
             standardization,
             keep,
-            sole,
-            spent,
+            owns_gradient,
+            donate_input,
             activation.compiled,
         )
 
@@ -120,27 +140,32 @@ class _FusedActivation(torch.autograd.Function):
         bias: Tensor | None,
         standardization: Standardization,
         keep: bool,
-        sole: bool,
-        spent: bool,
+        owns_gradient: bool,
+        donate_input: bool,
         compiled: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(batch, gamma, beta, residual, numerator, denominator, weight)
-        ctx.standardization, ctx.keep, ctx.sole, ctx.has_bias = standardization, keep, sole, bias is not None
+        ctx.standardization, ctx.keep, ctx.owns_gradient, ctx.has_bias = (
+            standardization,
+            keep,
+            owns_gradient,
+            bias is not None,
+        )
         ctx.compiled = compiled
         ctx.set_materialize_grads(False)
         entry = _Entry.of(batch, gamma, beta, residual, standardization)
         coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
-        activated = batch if spent else batch.new_empty(batch.shape if keep else 0)
+        activated = batch if donate_input else batch.new_empty(batch.shape if keep else 0)
         mapped = batch.new_empty(0 if weight is None else (*batch.shape[:2], len(weight)))
         matrix = None if weight is None else weight.to(batch.dtype).t()
         offset = None if bias is None else bias.to(batch.dtype)
         arithmetic = kernels(compiled=compiled)
         for tile in tiles(batch, arithmetic.elements(batch.device)):
             out = activated[tile] if keep else None
-            values = arithmetic.activate(entry.piece(tile), coefficients, out)
+            values = arithmetic.activate(entry.tile_input(tile), coefficients, out)
             if matrix is not None:
                 _linear(values[0], matrix, offset, mapped[tile][0])
-            del values  # no tile lives beside the next
+            del values  # no two tiles live at once
         return activated, mapped
 
     @staticmethod
@@ -151,7 +176,7 @@ class _FusedActivation(torch.autograd.Function):
         entry = _Entry.of(batch, gamma, beta, residual, ctx.standardization)
         coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
         outer = _Outer.of(activated if ctx.keep else None, mapped, weight, batch.dtype)
-        spare = outer.spare(batch) if ctx.sole else []
+        spare = outer.spare(batch) if ctx.owns_gradient else []
         slope = spare.pop() if spare else torch.empty_like(batch)
         arithmetic = kernels(compiled=ctx.compiled)
         sums = _through_activation(arithmetic, entry, coefficients, outer, slope)
@@ -182,7 +207,7 @@ class _FusedActivation(torch.autograd.Function):
 
 
 class _Entry(NamedTuple):
-    """What enters the activation: the batch by one gain and one offset a column, and the residual."""
+    """The input of the activation: the batch with one gain and one offset per column, and the residual."""
 
     batch: Tensor
     scale: Tensor
@@ -201,14 +226,13 @@ class _Entry(NamedTuple):
         scale = gamma * standardization.inverse_deviation
         return cls(batch, scale, beta - scale * standardization.mean, residual)
 
-    def piece(self, tile: Tile) -> TileInput:
-        """One tile."""
+    def tile_input(self, tile: Tile) -> TileInput:
         residual = None if self.residual is None else self.residual[tile]
         return TileInput(self.batch[tile], pick(self.scale, tile), pick(self.shift, tile), residual)
 
 
 class _Outer(NamedTuple):
-    """The gradient after the activation: its own, that through the linear layer, or both."""
+    """The gradient of the activation's result: its own, that through the linear layer, or both."""
 
     activated: Tensor | None
     mapped: Tensor | None
@@ -231,7 +255,7 @@ class _Outer(NamedTuple):
         return [each for each in given if each.shape == like.shape and each.dtype == like.dtype]
 
     def terms(self, tile: Tile) -> tuple[Tensor | None, Tensor | None]:
-        """Of one tile, what there is: the activation's own gradient, that through the linear layer."""
+        """One tile's own gradient and that through the linear layer; None for one that does not exist."""
         own = None if self.activated is None else self.activated[tile]
         if self.mapped is None or self.matrix is None:
             return own, None
@@ -242,11 +266,11 @@ class _Sums(NamedTuple):
     """Sums over the batch for the gradients of parameters, in float64 where they nearly cancel."""
 
     coefficients: Tensor
-    """Of the ten Pade coefficients."""
+    """Gradient of the ten Pade coefficients."""
     beta: Tensor
-    """The gradient before the activation, a column."""
+    """Column sums of the gradient before the activation."""
     gamma: Tensor
-    """The same times the batch, a column."""
+    """Column sums of the gradient before the activation times the batch."""
     weight: Tensor | None
     """Gradient of the linear layer's matrix."""
     bias: Tensor | None
@@ -264,14 +288,14 @@ class _Sums(NamedTuple):
             None if matrix is None else columns.new_zeros(len(matrix), dtype=dtype),
         )
 
-    def add(self, tile: Tile, slopes: TileGradients) -> None:
-        """Count one tile of the activation."""
-        self.coefficients.add_(slopes.coefficients)
-        pick(self.beta, tile).add_(slopes.beta)
-        pick(self.gamma, tile).add_(slopes.gamma)
+    def add(self, tile: Tile, gradients: TileGradients) -> None:
+        """Add one tile of the activation."""
+        self.coefficients.add_(gradients.coefficients)
+        pick(self.beta, tile).add_(gradients.beta)
+        pick(self.gamma, tile).add_(gradients.gamma)
 
     def add_linear(self, mapped: Float[Tensor, "N O"], activated: Float[Tensor, "N W"]) -> None:
-        """Count one tile of the linear layer, in the precision of its products."""
+        """Add one tile of the linear layer, in the precision of its products."""
         assert self.weight is not None
         assert self.bias is not None
         if mapped.dtype == self.weight.dtype:
@@ -291,29 +315,29 @@ def _linear(values: Tensor, matrix: Tensor, offset: Tensor | None, out: Tensor) 
 def _through_activation(
     arithmetic: Kernels, entry: _Entry, coefficients: Coefficients, outer: _Outer, slope: Tensor
 ) -> _Sums:
-    """Fill `slope` with the gradient before the activation; sums for the gradients of parameters."""
+    """Fill `slope` with the gradient before the activation; return the sums for parameters' gradients."""
     sums = _Sums.zeros(entry, outer)
     for tile in tiles(entry.batch, arithmetic.elements(entry.batch.device)):
-        slopes = arithmetic.differentiate(entry.piece(tile), coefficients, outer.terms(tile))
-        sums.add(tile, slopes)
+        gradients = arithmetic.differentiate(entry.tile_input(tile), coefficients, outer.terms(tile))
+        sums.add(tile, gradients)
         if outer.mapped is not None:
-            sums.add_linear(outer.mapped[tile][0], slopes.activated[0])
-        slope[tile] = slopes.before  # may be where the gradient was
-        del slopes  # no tile lives beside the next
+            sums.add_linear(outer.mapped[tile][0], gradients.activated[0])
+        slope[tile] = gradients.before  # may overwrite the gradient
+        del gradients  # no two tiles live at once
     return sums
 
 
 def _means(
     gamma: Tensor, gamma_gradient: Tensor, beta_gradient: Tensor, statistics: int, values: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Means over what shares a statistic: of the standardized batch's gradient, of it times that batch."""
+    """Means over what shares a statistic: of the standardized gradient, and of it times the batch."""
     sums = torch.stack([fold(gamma * beta_gradient, statistics), fold(gamma * gamma_gradient, statistics)])
     first, second = sum_over_ranks(sums) / values
     return unfold(first, gamma.shape[2]), unfold(second, gamma.shape[2])
 
 
 def _correction(mean: Tensor, inverse: Tensor, first: Tensor, second: Tensor) -> StatisticsGradient:
-    """How batch statistics bend the gradient d of the standardized batch n: by offset + slope * batch.
+    """The term that batch statistics add to the batch's gradient, from d, that of the standardized batch n.
 
     The batch's gradient is inverse * (d - mean(d) - n mean(d n)).
     """
@@ -331,6 +355,6 @@ def _through_statistics(
     *,
     out: Tensor,
 ) -> None:
-    """Fill `out`, perhaps the gradient itself, with the batch's from the one before the activation."""
+    """Fill `out`, perhaps the gradient itself, with the batch's from that before the activation."""
     for tile in tiles(batch, arithmetic.elements(batch.device)):
         arithmetic.scale_gradient(batch[tile], gradient[tile], pick(gain, tile), correction, out[tile])

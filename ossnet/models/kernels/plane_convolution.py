@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ossnet.models.kernels.base import Kernels, TileGradients, TileInput
-from ossnet.models.kernels.dispatch import kernels
+from ossnet.models.kernels.base import Kernels, TileGradients, TileInput, kernels
 from ossnet.models.kernels.pade import Coefficients
 from ossnet.models.kernels.toeplitz import Transform
 

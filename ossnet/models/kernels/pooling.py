@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ossnet.models.kernels.tiles import planes, working_dtype
+from ossnet.models.kernels.precision import working_dtype
+from ossnet.models.kernels.tiles import planes
 
 
 def avg_pool_2x(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C x y z"]:

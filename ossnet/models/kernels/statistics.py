@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
 
-from ossnet.models.kernels.dispatch import kernels
-from ossnet.models.kernels.tiles import tiles, working_dtype
+from ossnet.models.kernels.base import kernels
+from ossnet.models.kernels.precision import working_dtype
+from ossnet.models.kernels.tiles import tiles
 
 
 class Moments(NamedTuple):

@@ -232,7 +232,7 @@ def test_cut_and_resampled_labels_come_back(tmp_path):
     assert not restored[:3].any()
 
 
-def test_labels_that_would_be_cut_off_are_told(tmp_path):
+def test_labels_that_would_be_cut_off_are_reported(tmp_path):
     image = read_header(save(tmp_path / "t1.nii.gz", head(10, 12, 8)))
     labels = np.zeros((10, 12, 8), np.uint8)
     labels[4, 4, 4] = labels[0, 0, 0] = 1

@@ -34,7 +34,7 @@ def noise(*shape: int) -> np.ndarray:
         ((0.4, 0.9, 3.0), 2),
     ],
 )
-def test_an_axis_far_coarser_than_the_others_is_told(spacing, axis):
+def test_an_axis_far_coarser_than_the_others_is_found(spacing, axis):
     assert coarse_axis(spacing) == axis
 
 
@@ -112,7 +112,7 @@ def test_a_ball_keeps_its_volume_and_loses_its_steps():
 
 
 def test_a_tie_goes_to_the_structure():
-    """Halving a grid gives shares of exactly one half, which must not eat a structure away."""
+    """Halving a grid gives weights of exactly one half, which must not eat a structure away."""
     labels = np.zeros((4, 1, 1), np.uint8)
     labels[1:3] = 1
     assert interpolate_labels(labels, (2, 1, 1)).ravel().tolist() == [1, 1]

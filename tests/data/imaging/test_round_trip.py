@@ -50,7 +50,7 @@ def assert_comes_back(source: Path, output: Path, **options: object) -> None:
     plan = make_plan(PrepareConfig(source, output, **options))
     (case,) = plan.cases
     plan.path(case).parent.mkdir(parents=True)
-    write_case(plan.path(case), make_case(case, plan))
+    write_case(plan.path(case), make_case(case, plan.recipe))
     stored = read_case(plan.path(case))
     write_nifti(
         output / "prediction.nii.gz",

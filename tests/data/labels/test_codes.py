@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.data import Task, read_source
-from ossnet.data.labels.codes import in_class, members
 from ossnet.data.labels.presets import choose_regions
+from ossnet.data.labels.scheme import ClassScheme
 
 BRATS = {"necrosis": 1, "edema": 2, "enhancing": 4}
 REGIONS = {"WT": ("necrosis", "edema", "enhancing"), "TC": ("necrosis", "enhancing"), "ET": ("enhancing",)}
@@ -59,7 +59,7 @@ def test_codes_say_of_every_label_in_which_regions_it_lies(chosen: Task) -> None
     values = label_map(chosen)
     codes = chosen.codes(chosen.encode(values))
     for index, region in enumerate(chosen.class_names):
-        found = in_class(codes, index, overlapping=chosen.overlapping)
+        found = chosen.scheme.in_class(codes, index)
         np.testing.assert_array_equal(found, inside(chosen, values, region))
 
 
@@ -71,16 +71,18 @@ def test_a_label_map_comes_back_with_its_regions(chosen: Task) -> None:
     for region in chosen.regions:
         np.testing.assert_array_equal(inside(chosen, back, region), inside(chosen, values, region))
     np.testing.assert_array_equal(chosen.codes(chosen.encode(back)), codes)
-    told_apart = np.array([np.count_nonzero(codes == code) == 1 for code in codes.ravel()]) & (
+    distinct = np.array([np.count_nonzero(codes == code) == 1 for code in codes.ravel()]) & (
         codes.ravel() > 0
     )
-    np.testing.assert_array_equal(back.ravel()[told_apart], values.ravel()[told_apart])
+    np.testing.assert_array_equal(back.ravel()[distinct], values.ravel()[distinct])
 
 
 @given(nested())
 def test_whatever_is_decided_of_nested_regions_the_innermost_is_written(chosen: Task) -> None:
     assert chosen.nested
-    codes = np.arange(len(members(chosen.classes, overlapping=True)), dtype=np.uint8).reshape(1, 1, -1)
+    codes = np.arange(len(ClassScheme(chosen.classes, overlapping=True).membership), dtype=np.uint8).reshape(
+        1, 1, -1
+    )
     again = chosen.codes(chosen.encode(chosen.decode(codes)))
     np.testing.assert_array_equal(chosen.display_class(again), chosen.display_class(codes))
     assert (chosen.decode(codes)[codes > 0] > 0).all()
@@ -123,8 +125,8 @@ def test_one_region_is_a_class_like_any_other() -> None:
 
 
 @given(st.integers(1, 8), st.booleans())
-def test_every_code_is_told_apart(classes: int, overlapping: bool) -> None:
-    table = members(classes, overlapping=overlapping)
+def test_every_code_is_distinct(classes: int, overlapping: bool) -> None:
+    table = ClassScheme(classes, overlapping).membership
     assert table.shape == ((2**classes if overlapping else classes + 1), classes)
     assert len(np.unique(table, axis=0)) == len(table)
     assert not table[0].any()
@@ -142,6 +144,6 @@ def test_real_tumours_come_back_voxel_by_voxel(folder: str, label: str, shared: 
     values = np.asarray(nibabel.load(next(path.glob(label))).dataobj).astype(np.int16)
     codes = chosen.codes(chosen.encode(values))
     np.testing.assert_array_equal(chosen.decode(codes), values)
-    voxels = [np.count_nonzero(in_class(codes, index, overlapping=True)) for index in range(3)]
+    voxels = [np.count_nonzero(chosen.scheme.in_class(codes, index)) for index in range(3)]
     assert voxels[0] == np.count_nonzero(values)
     assert voxels[0] > voxels[1] > voxels[2] == np.count_nonzero(values == values.max()) > 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ossnet.data.labels.presets import choose_regions, label_table
+from ossnet.data.labels.presets import choose_regions, map_labels
 from ossnet.errors import UserError
 
 BRATS_2021 = {"necrosis": 1, "edema": 2, "enhancing": 4}
@@ -58,7 +58,7 @@ def test_presets(target, labels, expected):
 
 
 @pytest.mark.parametrize(
-    ("target", "labels", "told"),
+    ("target", "labels", "expected"),
     [
         ("brats-regions", {"label-1": 1, "label-2": 2, "label-3": 3}, "label-3 (3)"),
         ("brats-regions", {**BRATS_2023, "cavity": 4}, "cavity (4)"),
@@ -69,10 +69,10 @@ def test_presets(target, labels, expected):
         ("liver-and-tumour", {"tumour": 1}, "a label named liver"),
     ],
 )
-def test_labels_that_a_preset_cannot_tell_apart(target, labels, told):
-    with pytest.raises(UserError, match=r"^target ") as caught:
+def test_labels_that_a_preset_cannot_distinguish(target, labels, expected):
+    with pytest.raises(UserError, match=r"^--target ") as caught:
         choose_regions(target, (), labels)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert "--regions" in str(caught.value)
 
 
@@ -87,27 +87,30 @@ def test_own_regions_by_name_and_by_value():
 
 
 @pytest.mark.parametrize(
-    ("own", "told"),
+    ("own", "expected"),
     [
-        (("WT=1,2,4", "ET=3"), "regions 'ET=3': unknown label 3: did you mean 2 (edema)?"),
-        (("WT=necrosys",), "regions 'WT=necrosys': unknown label 'necrosys': did you mean 'necrosis'?"),
-        (("WT=",), "regions 'WT=': expected a name, = and what it is made of, as in core=1,4"),
-        (("WT",), "regions 'WT': expected a name"),
-        (("a/b=1",), "regions 'a/b=1': expected a name"),
-        (("WT=1,,2",), "regions 'WT=1,,2': expected a name"),
-        (("WT=1", "WT=2"), "regions 'WT=2': expected each name once, found WT twice"),
-        (tuple(f"r{index}=1" for index in range(9)), "regions: expected at most 8, found 9"),
+        (
+            ("WT=1", "ET=3"),
+            "--regions ET=3: expected one of the labels necrosis (1), edema (2), enhancing (4), found 3",
+        ),
+        (("WT=necrosys",), "--regions WT=necrosys: unknown label 'necrosys': did you mean 'necrosis'?"),
+        (("WT=",), "--regions WT=: expected a name, = and what it is made of, as in core=1,4"),
+        (("WT",), "--regions WT: expected a name"),
+        (("a/b=1",), "--regions a/b=1: expected a name"),
+        (("WT=1,,2",), "--regions WT=1,,2: expected a name"),
+        (("WT=1", "WT=2"), "--regions WT=2: expected each name once, found WT twice"),
+        (tuple(f"r{index}=1" for index in range(9)), "--regions: expected at most 8, found 9"),
     ],
 )
-def test_own_regions_that_cannot_be(own, told):
+def test_own_regions_that_cannot_be(own, expected):
     with pytest.raises(UserError) as caught:
         choose_regions("labels", own, BRATS_2021)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(expected)
     assert "\n" not in str(caught.value)
 
 
-def test_own_regions_beside_a_target():
-    with pytest.raises(UserError, match="expected no target beside them, found liver; leave one out"):
+def test_own_regions_in_addition_to_a_target():
+    with pytest.raises(UserError, match="expected no target in addition, found liver; leave one out"):
         choose_regions("liver", ("a=1",), BRATS_2021)
 
 
@@ -126,22 +129,22 @@ def test_own_regions_beside_a_target():
         (("cyst=7",), {**BRATS_2021, "cyst": 7}, {}),
     ],
 )
-def test_labels_renamed_merged_and_mended(declared, labels, merged):
-    table = label_table(declared, BRATS_2021)
+def test_labels_renamed_merged_and_fixed(declared, labels, merged):
+    table = map_labels(declared, BRATS_2021)
     assert (table.labels, table.merged) == (labels, merged)
     assert list(table.labels.values()) == sorted(table.labels.values())
 
 
 @pytest.mark.parametrize(
-    ("declared", "told"),
+    ("declared", "expected"),
     [
         (("tumour=1,2", "core=2"), "expected each value once"),
         (("tumour=0,1",), "expected 0 to stay the background"),
         (("tumour=odema",), "unknown label 'odema': did you mean 'edema'?"),
-        (("tumour",), "labels 'tumour': expected a name, = and what it is made of, as in enhancing=4,3"),
+        (("tumour",), "--labels tumour: expected a name, = and what it is made of, as in enhancing=4,3"),
     ],
 )
-def test_labels_that_cannot_be(declared, told):
-    with pytest.raises(UserError, match=r"^labels ") as caught:
-        label_table(declared, BRATS_2021)
-    assert told in str(caught.value)
+def test_labels_that_cannot_be(declared, expected):
+    with pytest.raises(UserError, match=r"^--labels ") as caught:
+        map_labels(declared, BRATS_2021)
+    assert expected in str(caught.value)

@@ -83,15 +83,15 @@ def test_json_keeps_regions_and_their_order():
 
 
 @pytest.mark.parametrize(
-    ("regions", "told"),
+    ("regions", "expected"),
     [
         ({"core": ["c"]}, "regions.core: expected labels among a, b, found c"),
         ({"core": []}, "regions.core: expected labels among a, b, found none"),
         ({f"r{index}": ["a"] for index in range(9)}, "regions: expected at most 8, found 9"),
     ],
 )
-def test_regions_that_cannot_be_learnt(regions, told):
+def test_regions_that_cannot_be_trained(regions, expected):
     values = Task(("MR",), {"a": 1, "b": 2}).to_dict()
     with pytest.raises(UserError, match=r"^task\.json: ") as caught:
         Task.from_dict(values | {"regions": regions}, "task.json")
-    assert told in str(caught.value)
+    assert expected in str(caught.value)

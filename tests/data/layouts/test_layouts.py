@@ -50,14 +50,14 @@ def test_msd_names_everything(tmp_path):
     assert not source.unmatched
 
 
-def test_msd_pairs_as_listed_and_tells_what_is_not_listed(tmp_path):
+def test_msd_pairs_as_listed_and_reports_what_is_not_listed(tmp_path):
     root = msd(tmp_path, ["a", "b"])
     touch(root / "imagesTr" / "c.nii.gz")
     touch(root / "imagesTr" / "._a.nii.gz")  # what a Mac leaves in an archive
     source = read_source(root)
     assert [case.id for case in source.cases] == ["a", "b"]
     assert list(source.unmatched) == ["c"]
-    assert "c.nii.gz: not listed in dataset.json" in source.unmatched["c"]
+    assert "c.nii.gz: expected the file to be listed in dataset.json" in str(source.unmatched["c"])
 
 
 def test_msd_entry_without_label_and_listed_twice(tmp_path):
@@ -65,7 +65,7 @@ def test_msd_entry_without_label_and_listed_twice(tmp_path):
     source = read_source(msd(tmp_path, [], training=[*entries, entries[1]]))
     assert source.cases[0].label is None
     assert len(source.cases) == 2
-    assert "case b is listed twice" in source.unmatched["b (again)"]
+    assert "expected case b once under training, found it twice" in str(source.unmatched["b (again)"])
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_a_modality_that_one_case_lacks_stays_expected(tmp_path):
     assert not source.cases[1].images[2].exists()
 
 
-def test_folders_that_are_no_case_are_told(tmp_path):
+def test_folders_that_are_no_case_are_reported(tmp_path):
     brats(tmp_path, "a", OLD)
     touch(tmp_path / "b" / "notes.txt")
-    assert "expected b_flair.nii.gz or the like, found none" in read_source(tmp_path).unmatched["b"]
+    assert "expected b_flair.nii.gz or the like, found none" in str(read_source(tmp_path).unmatched["b"])
 
 
-def test_two_namings_in_one_folder_are_refused(tmp_path):
+def test_two_namings_in_one_folder_are_rejected(tmp_path):
     brats(tmp_path, "a", OLD)
     brats(tmp_path, "b", NEW)
     with pytest.raises(UserError, match="expected one BraTS naming"):
@@ -156,23 +156,25 @@ def test_two_namings_in_one_folder_are_refused(tmp_path):
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(UserError, match="nowhere: folder not found"):
+    with pytest.raises(UserError, match="nowhere: expected a folder of scans, found no folder"):
         read_source(tmp_path / "nowhere")
 
 
 def test_an_unknown_layout(tmp_path):
     with pytest.raises(
-        UserError, match=r"unknown layout: expected dataset.json \(msd, nnunet\).*found an empty folder"
+        UserError, match=r"expected a known layout: .*dataset.json \(msd\).*found an empty folder"
     ):
         read_source(tmp_path)
     touch(tmp_path / "scan.nii.gz")
     with pytest.raises(UserError, match=r"found scan.nii.gz;"):
         read_source(tmp_path)
     with pytest.raises(
-        UserError, match="unknown layout 'dicom': expected auto, msd, brats, lits, nnunet or csv"
+        UserError, match="--layout: expected auto, nnunet, msd, csv, brats or lits, found 'dicom'"
     ):
         read_source(tmp_path, "dicom")
-    with pytest.raises(UserError, match=r"dataset.json: file not found; the msd layout needs it"):
+    with pytest.raises(
+        UserError, match=r"dataset.json: expected the description that the msd layout needs, found no file"
+    ):
         read_source(tmp_path, "msd")
     with pytest.raises(UserError, match=r"expected folders with files such as case_flair.nii.gz, found none"):
         read_source(tmp_path, "brats")

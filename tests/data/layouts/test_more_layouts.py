@@ -52,13 +52,13 @@ def test_lits_pairs_by_number_wherever_the_files_are(tmp_path, end):
     assert not source.unmatched
 
 
-def test_lits_tells_what_has_no_partner_or_two(tmp_path):
+def test_lits_reports_what_has_no_partner_or_two(tmp_path):
     for name in ("volume-1.nii", "segmentation-1.nii", "segmentation-7.nii", "b/volume-1.nii"):
         touch(tmp_path / name)
     source = read_source(tmp_path, "lits")
     assert [case.id for case in source.cases] == ["volume-1"]
-    assert "segmentation-7.nii: expected volume-7 too, found none" in source.unmatched["segmentation-7"]
-    assert "expected one volume 1, found" in source.unmatched["volume-1 (again)"]
+    assert "segmentation-7.nii: expected volume-7 too, found none" in str(source.unmatched["segmentation-7"])
+    assert "expected one volume 1, found" in str(source.unmatched["volume-1 (again)"])
 
 
 @given(
@@ -119,12 +119,14 @@ def test_nnunet_of_the_second_version(tmp_path):
     assert not source.unmatched
 
 
-def test_nnunet_of_the_first_version_is_told_from_msd_by_its_files(tmp_path):
+def test_nnunet_of_the_first_version_is_distinguished_from_msd_by_its_files(tmp_path):
     root = nnunet(tmp_path, ["a", "b"], 2, **first(["a", "b", "gone"]))
     source = read_source(root)
     assert (source.layout, source.modalities, source.labels) == ("nnunet", ("FLAIR", "T1w"), {"lesion": 1})
     assert [case.id for case in source.cases] == ["a", "b"]
-    assert "case gone is listed under training, but has no image" in source.unmatched["gone"]
+    assert "expected an image of the case gone, which is listed under training, found none" in str(
+        source.unmatched["gone"]
+    )
 
 
 def test_msd_whose_cases_end_in_four_digits_stays_msd(tmp_path):
@@ -137,18 +139,18 @@ def test_msd_whose_cases_end_in_four_digits_stays_msd(tmp_path):
     assert (source.layout, [case.id for case in source.cases]) == ("msd", cases)
 
 
-def test_nnunet_tells_what_cannot_be_paired(tmp_path):
+def test_nnunet_reports_what_cannot_be_paired(tmp_path):
     root = nnunet(tmp_path, ["a", "b"], 2, **SECOND)
     for stray in ("imagesTr/c.nii.gz", "imagesTr/a_0002.nii.gz", "imagesTr/d_0000.nii", "labelsTr/e.nii.gz"):
         touch(root / stray)
     (root / "imagesTr" / "b_0001.nii.gz").unlink()
     source = read_source(root)
     assert [case.id for case in source.cases] == ["a", "b"]
-    assert not source.cases[1].images[1].exists()  # the reader tells
+    assert not source.cases[1].images[1].exists()  # reported by the reader
     assert sorted(source.unmatched) == ["a_0002.nii.gz", "c.nii.gz", "d_0000.nii", "e"]
-    expected = "expected a name as case_0000.nii.gz to case_0001.nii.gz; rename it"
-    assert expected in source.unmatched["a_0002.nii.gz"]
-    assert "e.nii.gz: expected its image" in source.unmatched["e"]
+    expected = "expected a name as case_0000.nii.gz to case_0001.nii.gz, found a_0002.nii.gz; rename it"
+    assert expected in str(source.unmatched["a_0002.nii.gz"])
+    assert "e.nii.gz: expected its image" in str(source.unmatched["e"])
 
 
 def test_nnunet_regions_name_the_values_they_can(tmp_path):
@@ -208,7 +210,7 @@ def test_a_table_says_what_belongs_together(tmp_path, named):
     assert source.cases[2].label is None
 
 
-def test_a_table_tells_rows_that_are_no_case(tmp_path):
+def test_a_table_reports_rows_that_are_no_case(tmp_path):
     rows = [
         "a,a.nii,la.nii",
         "a,b.nii,la.nii",
@@ -220,8 +222,8 @@ def test_a_table_tells_rows_that_are_no_case(tmp_path):
     file = table(tmp_path, "\n".join(["case,CT,label", *rows]), {"liver": 1})
     source = read_source(file)
     assert [case.id for case in source.cases] == ["a"]
-    assert {name: reason.partition(": ")[2] for name, reason in source.unmatched.items()} == {
-        "a (again)": "row 2: case a is there twice; keep one of the rows",
+    assert {name: str(error).partition(": ")[2] for name, error in source.unmatched.items()} == {
+        "a (again)": "row 2: expected case a once, found it twice; keep one of the rows",
         "x/y": "row 3: expected a case id without slashes, found 'x/y'; give it one",
         "row 4": "row 4: expected a case id without slashes, found ''; give it one",
         "e": "row 5: expected a file for CT, found none; fill it in or remove the row",
@@ -234,7 +236,7 @@ def test_without_names_the_labels_are_those_that_files_hold(tmp_path):
     for number in range(12):
         save(tmp_path / f"l{number}.nii", *((1, 4) if number % 2 else (1,)), *([255] if number == 3 else []))
         lines.append(f"{number:02d},i{number}.nii,l{number}.nii")
-    touch(tmp_path / "l5.nii")  # unreadable, which is told when it is used
+    touch(tmp_path / "l5.nii")  # unreadable, which is reported when it is used
     assert read_source(table(tmp_path, "\n".join(lines))).labels == {"label-1": 1, "label-4": 4}
 
 
@@ -267,7 +269,7 @@ def test_a_table_that_is_none(tmp_path, text, labels, expected):
         read_source(table(tmp_path, text, labels))
 
 
-def test_two_tables_have_to_be_told_apart(tmp_path):
+def test_two_tables_have_to_be_distinguished(tmp_path):
     table(tmp_path, "case,CT\na,a.nii")
     table(tmp_path, "case,CT\na,a.nii", name="more.csv")
     table(tmp_path, "ID,Age\na,60", name="survival.csv")
@@ -295,7 +297,7 @@ def test_brats_files_of_all_cases_in_one_folder(tmp_path):
     assert list(source.unmatched) == ["BraTS-GLI-00003-000-seg.nii.gz"]
 
 
-def test_brats_files_beside_case_folders_are_told(tmp_path):
+def test_brats_files_next_to_case_folders_are_reported(tmp_path):
     for case in ("a", "b"):
         for suffix in NEW:
             touch(tmp_path / case / f"{case}{suffix}.nii.gz")
@@ -307,11 +309,11 @@ def test_brats_files_beside_case_folders_are_told(tmp_path):
     source = read_source(tmp_path)
     assert [case.id for case in source.cases] == ["a", "b", "d"]
     assert source.cases[1].images[0].parent == tmp_path
-    assert "expected the case once" in source.unmatched["b (again)"]
+    assert "expected the case once" in str(source.unmatched["b (again)"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_case_folder_that_may_not_be_read_is_told(tmp_path):
+def test_a_case_folder_that_may_not_be_read_is_reported(tmp_path):
     for case in ("a", "b"):
         for suffix in NEW:
             touch(tmp_path / case / f"{case}{suffix}.nii.gz")
@@ -319,7 +321,9 @@ def test_a_case_folder_that_may_not_be_read_is_told(tmp_path):
     source = read_source(tmp_path)
     (tmp_path / "b").chmod(0o700)
     assert [case.id for case in source.cases] == ["a"]
-    assert "may not be read; give yourself permission" in source.unmatched["b"]
+    assert "expected a folder that may be read, found no permission; give yourself permission" in str(
+        source.unmatched["b"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -340,7 +344,7 @@ def test_the_number_of_enhancing_tumour_is_that_of_the_labels(tmp_path, suffix, 
     assert read_source(tmp_path).labels["enhancing"] == enhancing
 
 
-def test_msd_labels_that_are_not_listed_are_told(tmp_path):
+def test_msd_labels_that_are_not_listed_are_reported(tmp_path):
     touch(tmp_path / "labelsTr" / "b.nii.gz")
     (tmp_path / "dataset.json").write_text(json.dumps(first(["a"])))
-    assert "labelsTr/b.nii.gz: not listed" in read_source(tmp_path).unmatched["b"]
+    assert "labelsTr/b.nii.gz: expected the file to be listed" in str(read_source(tmp_path).unmatched["b"])

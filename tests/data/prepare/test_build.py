@@ -8,7 +8,7 @@ from small_study import contents, label_of, prepare_here, rewrite
 
 from ossnet.data import PrepareConfig, Store
 from ossnet.data.prepare.build import make_case, open_store_for_writing, remove_stale
-from ossnet.data.prepare.plan import finished, make_plan
+from ossnet.data.prepare.plan import load_if_current, make_plan
 from ossnet.data.store.case_file import write_case
 from ossnet.errors import UserError
 
@@ -16,11 +16,11 @@ from ossnet.errors import UserError
 def test_a_loop_makes_a_store(study, tmp_path):
     config = PrepareConfig(study, tmp_path / "store")
     plan = make_plan(config)
-    assert finished(plan) is None
+    assert load_if_current(plan) is None
     manifest = prepare_here(plan)
-    assert finished(make_plan(config)) == manifest
+    assert load_if_current(make_plan(config)) == manifest
     assert not manifest.excluded
-    assert manifest.configuration["normalization"] == "auto"
+    assert manifest.configuration["normalization"] == ["auto"]
     assert manifest.task.normalization == "zscore-foreground"
     assert {path.name for path in config.output.iterdir()} == {"cases", "manifest.json"}
 
@@ -31,7 +31,7 @@ def test_only_what_is_missing_is_made(study, tmp_path):
     plan = make_plan(cut)
     with open_store_for_writing(plan):
         for case in plan.missing[:2]:
-            write_case(plan.path(case), make_case(case, plan))
+            write_case(plan.path(case), make_case(case, plan.recipe))
     (cut.output / "cases" / ".half-written.arrow").write_bytes(b"ARROW")
     plan = make_plan(cut)
     assert [case.id for case in plan.missing] == ["phantom_002", "phantom_003", "phantom_004"]
@@ -44,11 +44,11 @@ def test_a_changed_input_renews_its_case_only(scans, tmp_path):
     before = prepare_here(make_plan(config))
     rewrite(label_of(scans), lambda label: np.minimum(label, 1))
     plan = make_plan(config)
-    assert finished(plan) is None
+    assert load_if_current(plan) is None
     assert [case.id for case in plan.missing] == ["phantom_001"]
     assert Store.open(config.output).manifest == before  # whole until the new manifest is there
     after = prepare_here(plan)
-    assert after.cases["phantom_001"].class_counts[2:] == (0, 0)
+    assert after.cases["phantom_001"].statistics.class_counts[2:] == (0, 0)
     assert len(list((config.output / "cases").iterdir())) == 5
 
 
@@ -65,7 +65,7 @@ def test_a_newer_store_is_kept_and_an_older_one_renewed(study, tmp_path, version
             make_plan(config)
 
 
-def test_what_a_killed_run_left_is_swept(study, tmp_path):
+def test_what_a_killed_run_left_is_removed(study, tmp_path):
     config = PrepareConfig(study, tmp_path / "store")
     manifest = prepare_here(make_plan(config))
     before = contents(config.output)

@@ -1,4 +1,4 @@
-"""What is wrong with a case, told with its reason; what cannot be a study or a store."""
+"""What is wrong with a case, reported with its reason; what cannot be a study or a store."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from small_study import contents, image_of, label_of, prepare_here, rewrite
 
 from ossnet.data import PrepareConfig, Store
-from ossnet.data.prepare.plan import finished, make_plan
+from ossnet.data.prepare.plan import load_if_current, make_plan
 from ossnet.errors import UserError
 
 
@@ -24,13 +24,13 @@ def test_odd_values_are_read_as_what_they_are_said_to_mean(scans, tmp_path, targ
     assert not manifest.excluded
     if target == "labels":
         assert manifest.task.labels == {"non-enhancing": 2, "enhancing": 3}
-        counts = expected["phantom_000"].class_counts
-        assert manifest.cases["phantom_000"].class_counts == (counts[0] + counts[1], *counts[2:])
-        assert min(manifest.cases["phantom_001"].class_counts) > 0
+        counts = expected["phantom_000"].statistics.class_counts
+        assert manifest.cases["phantom_000"].statistics.class_counts == (counts[0] + counts[1], *counts[2:])
+        assert min(manifest.cases["phantom_001"].statistics.class_counts) > 0
     else:
         label = nibabel.load(label_of(scans)).get_fdata()
         inside = np.isin(label, [2, 4]).sum()
-        assert manifest.cases["phantom_001"].class_counts[1] == inside > 0
+        assert manifest.cases["phantom_001"].statistics.class_counts[1] == inside > 0
 
 
 def shorten(path: Path) -> None:
@@ -55,11 +55,11 @@ def move(path: Path) -> None:
 FAULTS = {
     "image without label": (
         lambda scans: label_of(scans).unlink(),
-        "labelsTr/phantom_001.nii.gz: file not found",
+        "labelsTr/phantom_001.nii.gz: expected a NIfTI file, found no file",
     ),
     "label without image": (
         lambda scans: image_of(scans).unlink(),
-        "imagesTr/phantom_001.nii.gz: file not found",
+        "imagesTr/phantom_001.nii.gz: expected a NIfTI file, found no file",
     ),
     "truncated image": (
         lambda scans: shorten(image_of(scans)),
@@ -91,7 +91,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bad_case_is_set_aside_with_its_reason(scans, tmp_path, fault):
+def test_a_bad_case_is_excluded_with_its_reason(scans, tmp_path, fault):
     spoil, reason = FAULTS[fault]
     spoil(scans)
     config = PrepareConfig(scans, tmp_path / "store")
@@ -100,7 +100,7 @@ def test_a_bad_case_is_set_aside_with_its_reason(scans, tmp_path, fault):
     assert reason in manifest.excluded["phantom_001"]
     assert "\n" not in manifest.excluded["phantom_001"]
     assert len(Store.open(config.output).split("all")) == 4
-    assert finished(make_plan(config)) == manifest
+    assert load_if_current(make_plan(config)) == manifest
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -122,7 +122,9 @@ def test_strict_makes_it_fatal_and_leaves_nothing_new(scans, tmp_path, fault, th
 def test_nothing_usable_is_an_error(scans, tmp_path):
     for number in range(5):
         label_of(scans, number).unlink()
-    with pytest.raises(UserError, match=r"scans: no usable case: .*file not found.* \(and 4 more\)"):
+    with pytest.raises(
+        UserError, match=r"scans: expected a usable case, found none: .*found no file.* \(and 4 more\)"
+    ):
         make_plan(PrepareConfig(scans, tmp_path / "store"))
     assert not (tmp_path / "store").exists()
 

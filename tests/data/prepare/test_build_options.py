@@ -9,7 +9,8 @@ import pytest
 from small_study import prepare_here
 
 from ossnet.data import PrepareConfig, Store, write_phantom
-from ossnet.data.prepare.plan import finished, make_plan, parse_spacing
+from ossnet.data.prepare.config import parse_spacing
+from ossnet.data.prepare.plan import load_if_current, make_plan
 from ossnet.errors import UserError
 
 
@@ -17,7 +18,7 @@ from ossnet.errors import UserError
     ("change", "missing"),
     [
         ({"spacing": (2.0, 2.0, 2.0)}, 5),
-        ({"normalization": "zscore"}, 5),
+        ({"normalization": ("zscore",)}, 5),
         ({"target": "foreground"}, 5),
         ({"labels": ("core=2,3",)}, 5),
         ({"target": "brats-regions"}, 0),
@@ -36,7 +37,7 @@ def test_what_an_option_touches(study, tmp_path, change, missing):
     prepare_here(make_plan(config))
     plan = make_plan(replace(config, **change))
     assert len(plan.missing) == missing
-    assert (finished(plan) is not None) == bool({"strict", "interpolation"} & change.keys())
+    assert (load_if_current(plan) is not None) == bool({"strict", "interpolation"} & change.keys())
 
 
 def test_options_reach_the_voxels(study, tmp_path):
@@ -48,7 +49,7 @@ def test_options_reach_the_voxels(study, tmp_path):
     for case in map(store.case, store.split("all")):
         assert np.unique(case.label).tolist() == [0, 1]
         assert case.spacing == pytest.approx((2, 2, 2))
-        assert len(case.class_counts) == 2
+        assert len(case.statistics.class_counts) == 2
 
 
 def test_regions_are_chosen_without_making_a_case_again(study, tmp_path):
@@ -97,10 +98,13 @@ def test_a_spacing_that_is_not_positive(study, tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"folds": 1}, "folds 1: expected 2 or more"),
-        ({"folds": 9}, "folds 9: expected at most one a group"),
-        ({"folds": 2, "splits": Path("splits.json")}, "splits.json: expected no folds beside given splits"),
-        ({"crop": -1.0}, "crop -1.0: expected a margin in mm from 0"),
+        ({"folds": 1}, "--folds: expected 2 or more, found 1"),
+        ({"folds": 9}, "--folds: expected at most 5, one a group .*found 9"),
+        (
+            {"folds": 2, "splits": Path("splits.json")},
+            "splits.json: expected no folds together with given splits, found 2 folds",
+        ),
+        ({"crop": -1.0}, "--crop: expected a margin in mm from 0, found -1"),
         ({"normalization": ("ct", "zscore")}, "expected one, or one for each of FLAIR, T1w, T1gd, T2w"),
     ],
 )
@@ -116,5 +120,5 @@ def test_the_default_normalization_is_by_modality(tmp_path):
     (scans / "dataset.json").write_text(json.dumps(document | {"modality": {"0": "CT", "1": "PET"}}))
     config = PrepareConfig(scans, tmp_path / "store")
     assert make_plan(config).task.normalization == ("ct", "zscore-foreground")
-    asked = replace(config, normalization=("auto", "zscore"))
-    assert make_plan(asked).task.normalization == ("ct", "zscore")
+    requested = replace(config, normalization=("auto", "zscore"))
+    assert make_plan(requested).task.normalization == ("ct", "zscore")

@@ -7,7 +7,7 @@ import numpy as np
 from small_study import label_of, prepare_here, rewrite
 
 from ossnet.data import PrepareConfig, write_phantom
-from ossnet.data.prepare.plan import finished, make_plan
+from ossnet.data.prepare.plan import load_if_current, make_plan
 
 
 def test_a_patient_s_classes_and_volume_decide_where_they_go(tmp_path):
@@ -33,15 +33,15 @@ def test_given_splits_are_kept(study, tmp_path):
     manifest = prepare_here(make_plan(config))
     assert manifest.splits["test"] == ("phantom_003",)
     assert manifest.splits["validation"] == ()
-    assert finished(make_plan(config)) == manifest
+    assert load_if_current(make_plan(config)) == manifest
     path.write_text(json.dumps(given | {"phantom_004": "validation"}))
     plan = make_plan(config)
-    assert finished(plan) is None
+    assert load_if_current(plan) is None
     assert not plan.missing
     assert prepare_here(plan).splits["validation"] == ("phantom_004",)
 
 
-def test_a_case_set_aside_leaves_its_given_split(scans, tmp_path):
+def test_an_excluded_case_leaves_its_given_split(scans, tmp_path):
     label_of(scans).unlink()
     path = tmp_path / "splits.json"
     path.write_text(json.dumps({f"phantom_{number:03d}": "training" for number in range(5)}))

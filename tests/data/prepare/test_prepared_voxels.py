@@ -8,7 +8,8 @@ from small_study import image_of, prepare_here, rewrite
 
 from ossnet.data import PrepareConfig, Store, preprocess, write_phantom
 from ossnet.data.prepare.build import make_case
-from ossnet.data.prepare.plan import PROCESS_MEMORY, make_plan
+from ossnet.data.prepare.plan import make_plan
+from ossnet.data.prepare.survey import PROCESS_MEMORY
 from ossnet.data.store.case_file import write_case
 
 
@@ -29,27 +30,27 @@ def test_the_memory_of_a_case_is_bounded_by_its_headers(tmp_path, modalities, op
     plan = make_plan(PrepareConfig(scans, tmp_path / "store", **options))
     (case,) = plan.cases
     (tmp_path / "store" / "cases").mkdir(parents=True)
-    make_case(case, plan)  # imports
+    make_case(case, plan.recipe)  # imports
     tracemalloc.start()
-    write_case(plan.path(case), make_case(case, plan))
+    write_case(plan.path(case), make_case(case, plan.recipe))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     promised = plan.surveys[case.id].memory - PROCESS_MEMORY
     assert peak < promised < 2 * peak
 
 
-def test_what_is_stored_is_within_the_error_that_is_told(study, tmp_path):
+def test_what_is_stored_is_within_the_error_that_is_reported(study, tmp_path):
     for storage in ("float16", "int16"):
         config = PrepareConfig(study, tmp_path / storage, storage=storage)
         manifest = prepare_here(make_plan(config))
         store = Store.open(config.output)
         for case in make_plan(config).cases:
-            scan, stored = preprocess(case.images, store.task), store.case(case.id)
+            scan, stored = preprocess(case.case.images, store.task), store.case(case.id)
             found = np.abs(stored.image.astype(np.float32) - scan.image).max(axis=(1, 2, 3))
-            np.testing.assert_allclose(manifest.cases[case.id].errors, found, rtol=1e-6)
-            assert manifest.cases[case.id].storage == stored.voxels.dtype == storage
+            np.testing.assert_allclose(manifest.cases[case.id].statistics.errors, found, rtol=1e-6)
+            assert manifest.cases[case.id].statistics.storage == stored.voxels.dtype == storage
             np.testing.assert_array_equal(stored.image == 0, scan.image == 0)
-        errors = manifest.statistics["errors"]
+        errors = manifest.statistics.errors
         assert set(errors) == set(store.task.modalities)
         assert max(errors.values()) < {"float16": 2**-8, "int16": 2**-12}[storage]
 
@@ -60,11 +61,11 @@ def test_a_case_too_coarse_for_half_floats_becomes_whole_numbers(scans, tmp_path
         return image
 
     rewrite(image_of(scans), glow)
-    manifest = prepare_here(make_plan(PrepareConfig(scans, tmp_path / "store", normalization="zscore")))
-    assert {name: entry.storage for name, entry in manifest.cases.items()} == {
+    manifest = prepare_here(make_plan(PrepareConfig(scans, tmp_path / "store", normalization=("zscore",))))
+    assert {name: entry.statistics.storage for name, entry in manifest.cases.items()} == {
         f"phantom_{number:03d}": "int16" if number == 1 else "float16" for number in range(5)
     }
-    assert max(manifest.cases["phantom_001"].errors) < 0.001
+    assert max(manifest.cases["phantom_001"].statistics.errors) < 0.001
     image = Store.open(tmp_path / "store").case("phantom_001").image
     assert (image.dtype, image.shape) == (np.float32, (4, 20, 18, 16))
     assert image.max() > 64

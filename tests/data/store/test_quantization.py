@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ossnet.data.store.quantization import MOST_ERROR, encode
+from ossnet.data.store.quantization import MAX_ERROR, encode
 
 VOLUMES = arrays(np.float32, (3, 4, 5), elements=st.floats(-100, 1000, width=32))
 
@@ -40,7 +40,7 @@ def test_what_half_floats_cannot_hold_is_an_infinite_error():
 
 def test_half_floats_are_fine_up_to_64_deviations():
     volume = np.linspace(-63.9, 63.9, 6**3, dtype=np.float32).reshape(6, 6, 6)
-    assert encode(volume, np.empty(volume.shape, np.float16))[1] <= MOST_ERROR
+    assert encode(volume, np.empty(volume.shape, np.float16))[1] <= MAX_ERROR
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0])

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ def test_groups_stay_together_and_no_case_is_lost(sizes, validation, test, seed)
         f"{group}_{scan}": f"patient_{group}" for group, size in enumerate(sizes) for scan in range(size)
     }
     splits = make_splits(groups, validation_fraction=validation, test_fraction=test, seed=seed)
-    check_splits(splits, groups)
+    check_splits(splits, groups, where=Path("splits.json"))
     assert sorted(case for cases in splits.values() for case in cases) == sorted(groups)
     assert splits["training"]
     wanted = 1 + (validation > 0) + (test > 0)
@@ -64,19 +65,22 @@ def test_counts_are_exact_where_every_case_is_a_group(count, validation, test):
     )
 
 
-def test_a_shared_group_is_refused():
+def test_a_shared_group_is_rejected():
     groups = {"a_1": "a", "a_2": "a", "b": "b"}
-    with pytest.raises(UserError, match="group 'a' is in the training and in the validation split"):
-        check_splits({"training": ("a_1", "b"), "validation": ("a_2",)}, groups)
+    with pytest.raises(
+        UserError,
+        match="expected group 'a' in one split, found it in the training and in the validation split",
+    ):
+        check_splits({"training": ("a_1", "b"), "validation": ("a_2",)}, groups, where=Path("splits.json"))
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.6, 0.4), (-0.1, 0.0), (1.0, 0.0)])
-def test_impossible_shares_are_refused(validation, test):
-    with pytest.raises(UserError, match="shares from 0 that add to less than 1"):
+def test_impossible_fractions_are_rejected(validation, test):
+    with pytest.raises(UserError, match="expected fractions from 0 that add to less than 1"):
         make_splits(singles(4), validation_fraction=validation, test_fraction=test, seed=0)
 
 
-def test_rare_cases_come_into_every_split_in_their_share():
+def test_rare_cases_come_into_every_split_in_proportion():
     groups = singles(100)
     strata = {group: "rare" if number % 10 == 0 else "common" for number, group in enumerate(groups)}
     for seed in range(20):
@@ -136,14 +140,14 @@ def test_folds_keep_groups_and_hold_every_case_once(sizes, folds, seed):
     }
     strata = {f"patient_{group}": str(group % 3) for group in range(len(sizes))}
     if folds > len(sizes):
-        with pytest.raises(UserError, match="expected at most one a group"):
+        with pytest.raises(UserError, match=r"expected at most \d+, one a group"):
             make_folds(groups, folds=folds, seed=seed, strata=strata)
         return
     parts = make_folds(groups, folds=folds, seed=seed, strata=strata)
     assert len(parts) == folds
     assert all(parts)
     assert sorted(case for part in parts for case in part) == sorted(groups)
-    check_splits({str(number): part for number, part in enumerate(parts)}, groups)
+    check_splits({str(number): part for number, part in enumerate(parts)}, groups, where=Path("splits.json"))
 
 
 @given(count=st.integers(5, 60), folds=st.integers(2, 5))
@@ -169,7 +173,7 @@ def test_splits_are_read_as_given(tmp_path, form):
     [
         (
             '{"a_1": "training", "a_2": "test", "b": "test", "c": "test"}',
-            "group 'a' is in the training and in the",
+            "expected group 'a' in one split, found it in the training and in the",
         ),
         (
             '{"a_1": "training", "a_2": "training", "b": "test"}',
@@ -177,12 +181,15 @@ def test_splits_are_read_as_given(tmp_path, form):
         ),
         ('{"a_3": "training"}', "unknown case 'a_3': did you mean 'a_2'"),
         ('{"a_1": "trainin"}', "unknown split 'trainin': did you mean 'training'"),
-        ('{"a_1": "training", "a_1": "test"}', "case 'a_1' is in the training and in the test split"),
+        (
+            '{"a_1": "training", "a_1": "test"}',
+            "expected case 'a_1' in one split, found it in the training and in the test split",
+        ),
         ('["a_1"]', 'expected {"case": "training", ...} or a CSV table'),
         ("case", 'expected {"case": "training", ...} or a CSV table'),
     ],
 )
-def test_splits_that_cannot_be_are_told(tmp_path, text, expected):
+def test_splits_that_cannot_be_are_reported(tmp_path, text, expected):
     path = tmp_path / "splits.json"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -191,7 +198,7 @@ def test_splits_that_cannot_be_are_told(tmp_path, text, expected):
     assert expected in str(caught.value)
 
 
-def test_a_table_without_its_columns_is_told(tmp_path):
+def test_a_table_without_its_columns_is_reported(tmp_path):
     (tmp_path / "splits.csv").write_text("id,fold\na_1,training\n")
     with pytest.raises(UserError, match="a CSV table with the columns case and split"):
         read_splits(tmp_path / "splits.csv", GROUPS)

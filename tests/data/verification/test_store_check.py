@@ -35,19 +35,19 @@ def test_a_store_as_prepared_gives_nothing(store):
     for view in found.cases:
         case = opened.case(view.case)
         assert sum(view.voxels.values()) == case.label.size
-        assert list(view.voxels.values()) == [count for count in case.class_counts if count]
+        assert list(view.voxels.values()) == [count for count in case.statistics.class_counts if count]
         assert view.images[0].maximum == case.image.max()
         assert view.picture.startswith("data:image/jpeg;base64,")
 
 
-def test_a_group_in_two_splits_is_told_for_each_group(store):
+def test_a_group_in_two_splits_is_reported_for_each_group(store):
     path = store / "manifest.json"
     manifest = json.loads(path.read_text())
     training, validation = manifest["splits"]["training"], manifest["splits"]["validation"]
     for number, (one, other) in enumerate(zip(training, validation, strict=False)):
         manifest["cases"][one]["group"] = manifest["cases"][other]["group"] = f"patient-{number}"
     path.write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="is in the training and in the validation split"):
+    with pytest.raises(UserError, match="found it in the training and in the validation split"):
         Store.open(store)
     found = verify_store(store)
     assert [finding.severity for finding in found.findings] == ["error"] * len(validation)
@@ -56,10 +56,10 @@ def test_a_group_in_two_splits_is_told_for_each_group(store):
         f"expected the group patient-0 in one split, found it in training ({training[0]}) "
         f"and validation ({validation[0]})"
     )
-    assert first.file == path
+    assert first.where == str(path)
 
 
-def test_what_is_not_whole_is_told(store):
+def test_what_is_not_whole_is_reported(store):
     case_file(store, 1).unlink()
     case_file(store, 2).write_bytes(case_file(store, 2).read_bytes()[:5000])
     label = Store.open(store).case("phantom_003").label.copy()
@@ -80,8 +80,10 @@ def test_what_is_not_whole_is_told(store):
 def test_copies_and_empty_labels_are_warnings(store):
     other = Store.open(store).case("phantom_004")
     shutil.copy(case_file(store, 4), case_file(store, 5))
-    empty = np.zeros_like(Store.open(store).case("phantom_006").label)
-    change(store, 6, label=empty, class_counts=(empty.size, 0, 0, 0))
+    sixth = Store.open(store).case("phantom_006")
+    empty = np.zeros_like(sixth.label)
+    statistics = replace(sixth.statistics, class_counts=(empty.size, 0, 0, 0))
+    change(store, 6, label=empty, header=replace(sixth.header, statistics=statistics))
     found = verify_store(store)
     assert [(finding.case, finding.severity) for finding in found.findings] == [
         ("phantom_005", "warning"),
@@ -92,7 +94,7 @@ def test_copies_and_empty_labels_are_warnings(store):
 
 
 def test_what_is_no_store_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="store not found"):
+    with pytest.raises(UserError, match="nowhere: expected a store, found no such folder"):
         verify_store(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"found no manifest\.json"):
         verify_store(tmp_path)

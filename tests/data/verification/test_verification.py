@@ -41,7 +41,7 @@ def excluded(scans: Path, output: Path) -> dict[str, str]:
     reasons = dict(plan.excluded)
     for case in plan.cases:
         try:
-            make_case(case, plan)
+            make_case(case, plan.recipe)
         except UserError as error:
             reasons[case.id] = str(error)
     return reasons
@@ -55,7 +55,7 @@ def assert_found(found: Verification, faults: dict, root: Path) -> None:
     for case, fault in faults.items():
         finding = by_case[case]
         expected = image_of(root, case, fault.file) if fault.file else root / case
-        assert (finding.file, finding.severity) == (expected, fault.severity), case
+        assert (finding.where, finding.severity) == (str(expected), fault.severity), case
         assert re.search(
             fault.what if "|" in fault.what else re.escape(fault.what), finding.what + finding.remedy
         ), finding
@@ -77,21 +77,22 @@ def test_more_faults_that_scanners_and_tools_leave(strange):
 
 
 @pytest.mark.parametrize("folder", ["faulty", "strange"])
-def test_errors_are_what_preparing_sets_aside_for_the_same_reason(folder, tmp_path, request):
+def test_errors_are_what_preparing_excludes_for_the_same_reason(folder, tmp_path, request):
     scans = request.getfixturevalue(folder)
     errors = {each.case: each for each in verify(scans).findings if each.severity == "error"}
     reasons = excluded(scans, tmp_path / "store")
     assert errors.keys() == reasons.keys()
     for case, finding in errors.items():
-        assert reasons[case] == f"{finding.file}: {finding.what}; {finding.remedy}"
+        assert reasons[case] == f"{finding.where}: {finding.what}; {finding.remedy}"
 
 
-def test_two_faults_of_a_case_are_both_told(tmp_path):
+def test_two_faults_of_a_case_are_both_reported(tmp_path):
     write_case(tmp_path, "a", 0)
     rewrite(image_of(tmp_path, "a"), one_voxel(np.nan))
     rewrite(label_of(tmp_path, "a"), one_voxel(9))
     found = verify(tmp_path)
-    assert [finding.file for finding in found.findings] == [label_of(tmp_path, "a"), image_of(tmp_path, "a")]
+    paths = [label_of(tmp_path, "a"), image_of(tmp_path, "a")]
+    assert [finding.where for finding in found.findings] == list(map(str, paths))
 
 
 def test_healthy_cases_give_nothing_but_facts(tmp_path):
@@ -137,7 +138,7 @@ def test_copies_of_a_patient_stay_together_and_of_two_may_part(tmp_path):
     assert "different splits" in apart.what
 
 
-def test_one_file_for_two_modalities_is_told(tmp_path):
+def test_one_file_for_two_modalities_is_reported(tmp_path):
     write_case(tmp_path, "a", 0)
     image, label = (path(tmp_path, "a").relative_to(tmp_path) for path in (image_of, label_of))
     (tmp_path / "cases.csv").write_text(f"case,FLAIR,T1,label\na,{image},{image},{label}\n")
@@ -189,7 +190,7 @@ def test_what_odd_labels_probably_mean(tmp_path, values, labels, expected):
         ("four.nii.gz", "expected 1 modalities, found 2 (2 in four.nii.gz)"),
     ],
 )
-def test_what_is_no_scalar_volume_is_refused(shared, tmp_path, file, expected):
+def test_what_is_no_scalar_volume_is_rejected(shared, tmp_path, file, expected):
     if file == "four.nii.gz":
         nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4, 2), np.int16), np.eye(4)), tmp_path / file)
     else:
@@ -197,7 +198,7 @@ def test_what_is_no_scalar_volume_is_refused(shared, tmp_path, file, expected):
     nibabel.save(nibabel.Nifti1Image(np.eye(4, dtype=np.uint8)[..., None], np.eye(4)), tmp_path / "label.nii")
     (tmp_path / "cases.csv").write_text(f"case,CT,label\na,{file},label.nii\n")
     (finding,) = verify(tmp_path).findings
-    assert (finding.severity, finding.file, finding.what) == ("error", tmp_path / file, expected)
+    assert (finding.severity, finding.where, finding.what) == ("error", str(tmp_path / file), expected)
     with pytest.raises(UserError, match=re.escape(expected)):
         make_plan(PrepareConfig(tmp_path, tmp_path / "store"))
 
@@ -228,11 +229,12 @@ def test_the_real_sources_give_nothing(shared, folder):
 
 
 def test_a_folder_that_is_none_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="folder not found"):
+    with pytest.raises(UserError, match="nowhere: expected a folder of scans, found no folder"):
         verify(tmp_path / "nowhere")
 
 
-def test_a_finding_keeps_what_a_check_says():
-    text = "/a: b/c.nii: expected x; y, found z; mend it"
-    finding = Issue.error(text, case="c", files=(Path("/a"), Path("/a: b/c.nii")))
-    assert finding == Issue("error", "c", Path("/a: b/c.nii"), "expected x; y, found z", "mend it")
+def test_an_issue_has_the_fields_of_the_error():
+    error = UserError("/a: b/c.nii", expected="x; y", found="z", remedy="fix it")
+    issue = Issue.error(error, case="c")
+    assert issue == Issue("error", "c", "/a: b/c.nii", "x; y", "z", "fix it")
+    assert f"{issue.where}: {issue.what}; {issue.remedy}" == str(error)

@@ -10,13 +10,18 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
-from ossnet.distributed.tuning.config import OptimizationConfig
-from ossnet.distributed.tuning.feasibility import PeakEstimator
+from ossnet.distributed.cluster.resources import GpuSharing, TrialPlacement, WorkerResources
+from ossnet.distributed.tracking.client import TrackingConfig
+from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
-from ossnet.distributed.tuning.storage import TuningStudy
+from ossnet.distributed.tuning.storage import TuningStudy, end_of
+from ossnet.distributed.tuning.study import StudySpec
+from ossnet.distributed.tuning.trial import TrialEnd
+from ossnet.memory.peak import GIB
 from ossnet.planning import predict
+from ossnet.planning.budget import MARGIN
+from ossnet.planning.estimator import PeakEstimator
 
 PLACED = """
 import json, os, sys, time
@@ -25,10 +30,12 @@ from pathlib import Path
 import ray
 from ray import tune
 from ossnet.distributed.cluster.connection import connect
-from ossnet.distributed.cluster.gpu_sharing import TrialResources, FullGpuOnRetry
+from ossnet.distributed.cluster.gpu_sharing import TrialResources
+from ossnet.distributed.tuning.callbacks import FullGpuOnRetry
 from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_trials
-from ossnet.distributed.tuning.study import _asks
+from ossnet.distributed.tuning.study import resources_for
+from ossnet.distributed.tuning.trial import TrialSpec
 
 folder = Path(sys.argv[1])
 
@@ -49,10 +56,13 @@ with connect():
     unknown = min_gpu_memory_gib()  # fake GPUs have no memory to be asked for
     plan = plan_trials(nodes(), 1, gpu_gib=8)
     peaks = [2.5, 2.5, 2.5, 2.5, 2.5, 6.0]
-    spaces = [{"number": number, "expected_gib": peak} for number, peak in enumerate(peaks)]
+    specs = [
+        TrialSpec("{}", str(number), number, seed=0, seeds=1, params={}, expected_gib=peak).to_dict()
+        for number, peak in enumerate(peaks)
+    ]
     found = tune.Tuner(
-        tune.with_resources(trial, partial(_asks, plan)),
-        param_space=tune.grid_search(spaces),
+        tune.with_resources(trial, partial(resources_for, plan)),
+        param_space=tune.grid_search(specs),
         run_config=tune.RunConfig(
             storage_path=sys.argv[2], verbose=0, callbacks=[FullGpuOnRetry(plan)],
             failure_config=tune.FailureConfig(max_failures=2),
@@ -67,30 +77,30 @@ from pathlib import Path
 import ray
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.tuning.feasibility import PeakEstimator
+from ossnet.planning.estimator import PeakEstimator
 from ossnet.distributed.cluster.connection import connect
 from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import plan_trials
 from ossnet.distributed.tracking.actor import start_tracker
-from ossnet.distributed.tuning.study import StudySpec, search, write_report
+from ossnet.distributed.launch import write_report
+from ossnet.distributed.tuning.study import StudySpec, run_study
 from ossnet.distributed.tuning.search_space import Space
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
 from ossnet.distributed.tracking.client import TrackingConfig
 
 folder, store, config = Path(sys.argv[1]), Store.open(Path(sys.argv[2])), Config.from_json(sys.argv[3])
 ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
 with connect():
-    study = StudySpec(
+    spec = StudySpec(
         name="mine", space=Space(folder / "mine.py"), base=config, store=store, output=folder / "study",
-        trials=2, plan=plan_trials(nodes(), 1, gpu_gib=4), early_stopping=EarlyStoppingConfig(),
+        tracking=TrackingConfig.at(folder, "mine"), trials=2,
     )
-    study.output.mkdir()
-    notebook = TuningStudy.at(study.database, "mine", study.goals)
-    tracking = TrackingConfig.at(folder, "mine")
-    with start_tracker(tracking, notebook.identity) as tracker:
-        page = lambda: write_report(tracking, study, notebook)
-        search(study, notebook, tracker, forecast=PeakEstimator(1), report=page)
+    spec.output.mkdir()
+    study = TuningStudy.open_or_create(spec.database, "mine", spec.optimization)
+    placement = plan_trials(nodes(), 1, gpu_gib=4)
+    with start_tracker(spec.tracking, study.parent_run_key) as tracker:
+        report = lambda: write_report(spec, study)
+        run_study(spec, study, tracker, placement=placement, estimator=PeakEstimator(1), report=report)
 """
 SPACE = """
 POINTS_TO_EVALUATE = [{"width": 16}, {"width": 32}]
@@ -127,26 +137,31 @@ def test_what_no_gpu_has_room_for_is_reported_to_the_sampler_and_replaced(
     (tmp_path / "mine.py").write_text(SPACE)
     small = tiny.resolve_for(store)
     room = predict(small.replace({"model.decoder_width": 32})).allocated_gib
-    study = TuningStudy.at(tmp_path / "study.db", "mine", OptimizationConfig())
-    search = StudySearch(
-        Space(tmp_path / "mine.py"),
+    gpu_gib = (room * (1 + 1e-9) * MARGIN.factor * GIB + MARGIN.fixed) / GIB
+    sharing = GpuSharing(gpu_gib, cpus=12)
+    spec = StudySpec(
+        name="mine",
+        space=Space(tmp_path / "mine.py"),
         base=tiny,
         store=store,
-        notebook=study,
-        goals=OptimizationConfig(),
-        trials=12,
-        concurrent=12,
-        forecast=PeakEstimator(1),
-        kills=HostOOMMonitor(),
         output=tmp_path,
-        capacity_gib=room,
+        tracking=TrackingConfig.at(tmp_path, "mine"),
+        trials=12,
+    )
+    study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
+    search = StudySearch(
+        spec,
+        study,
+        TrialMonitor(),
+        placement=TrialPlacement(1, WorkerResources(1, 1), concurrent=12, sharing=sharing),
+        estimator=PeakEstimator(1),
     )
     begun = [search.suggest(str(number)) for number in range(12)]
     assert {each["params"]["width"] for each in begun if isinstance(each, dict)} == {16, 32}
     assert all(isinstance(each, dict) and each["expected_gib"] <= room for each in begun)
-    rejected = [each for each in study.seen() if each.user_attrs.get("infeasible") == "predicted"]
+    rejected = [trial for trial in study.suggested_trials() if end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED]
     assert {each.params["width"] for each in rejected} == {2**10}
-    assert len(study.started()) == 12
+    assert len(study.started_trials()) == 12
 
 
 @pytest.mark.slow

@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 
 from ossnet.data import PrepareConfig, Store, write_phantom
-from ossnet.data.prepare import plan
-from ossnet.distributed.data.prepare import (
-    DeterministicSharding,
-    prepare,
-    reference_dataset,
-    shard_references,
-)
+from ossnet.data.prepare import plan, survey
+from ossnet.distributed.data.prepare import prepare
+from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 from ossnet.errors import UserError
 from ossnet.sampling.sampler import batch_order
 from ossnet.training import TrainingConfig
@@ -46,7 +42,7 @@ def test_the_store_is_the_one_a_loop_makes_and_is_made_once(phantom_store, tmp_p
     assert {path: path.stat().st_mtime_ns for path in config.output.rglob("*")} == files
 
 
-def test_bad_cases_are_set_aside_or_fatal(tmp_path, capsys):
+def test_bad_cases_are_excluded_or_fatal(tmp_path, capsys):
     scans = write_phantom(tmp_path / "scans", cases=4, shape=(16, 16, 16))
     spoil_label(scans / "labelsTr" / "phantom_001.nii.gz")
     image = scans / "imagesTr" / "phantom_002.nii.gz"
@@ -61,7 +57,7 @@ def test_bad_cases_are_set_aside_or_fatal(tmp_path, capsys):
     assert "found 9 too" in report.excluded["phantom_001"]
     assert "truncated or damaged" in report.excluded["phantom_002"]
     assert Store.open(config.output).manifest.excluded == report.excluded
-    assert prepare(config).excluded == report.excluded  # and still told the second time
+    assert prepare(config).excluded == report.excluded  # and still reported the second time
     with pytest.raises(UserError, match="expected"):
         prepare(PrepareConfig(scans, config.output, strict=True))
     assert len(Store.open(config.output).split("all")) == 2
@@ -71,14 +67,16 @@ def test_no_case_at_all_is_an_error(tmp_path):
     scans = write_phantom(tmp_path / "scans", cases=2, shape=(16, 16, 16))
     for label in (scans / "labelsTr").iterdir():
         spoil_label(label)
-    with pytest.raises(UserError, match=r"no usable case: .*found 9 too.* \(and 1 more\)"):
+    with pytest.raises(
+        UserError, match=r"expected a usable case, found none: .*found 9 too.* \(and 1 more\)"
+    ):
         prepare(PrepareConfig(scans, tmp_path / "store"))
     assert {entry.name for entry in tmp_path.iterdir()} == {"scans"}
 
 
-def test_a_case_that_no_node_has_the_memory_for_is_told_before_it_starts(tmp_path, monkeypatch):
+def test_a_case_that_no_node_has_the_memory_for_is_reported_before_it_starts(tmp_path, monkeypatch):
     scans = write_phantom(tmp_path / "scans", cases=1, shape=(16, 16, 16))
-    monkeypatch.setattr(plan, "PROCESS_MEMORY", 1 << 50)
+    monkeypatch.setattr(survey, "PROCESS_MEMORY", 1 << 50)
     with pytest.raises(
         UserError, match=r"expected a node with 1048576.0 GiB of free RAM for the largest case"
     ):
@@ -86,12 +84,15 @@ def test_a_case_that_no_node_has_the_memory_for_is_told_before_it_starts(tmp_pat
     assert not (tmp_path / "store").exists()
 
 
-def test_a_disk_that_refuses_ends_the_run(tmp_path, monkeypatch):
+def test_a_disk_that_cannot_be_written_ends_the_run(tmp_path, monkeypatch):
     scans = write_phantom(tmp_path / "scans", cases=1, shape=(16, 16, 16))
     monkeypatch.setattr(
-        plan.Plan, "path", lambda self, case: self.config.output / "gone" / f"{case.id}.arrow"
+        plan.PreparePlan, "path", lambda self, case: self.output / "gone" / f"{case.id}.arrow"
     )
-    with pytest.raises(UserError, match=r"cannot be written \(No such file or directory\); make room"):
+    with pytest.raises(
+        UserError,
+        match=r"expected a file that can be written, found No such file or directory; free some space",
+    ):
         prepare(PrepareConfig(scans, tmp_path / "store"))
     assert not (tmp_path / "store").exists()
 
@@ -135,8 +136,10 @@ def test_ranks_are_disjoint_and_together_complete_each_epoch(phantom_store, batc
         assert seen[0] | seen[1] == set(cases)
 
 
-def test_a_run_too_long_to_list_is_refused(phantom_store):
-    with pytest.raises(UserError, match=r"training.epochs 1000000000: expected at most 12500000 for 8 cases"):
+def test_a_run_too_long_to_list_is_rejected(phantom_store):
+    with pytest.raises(
+        UserError, match=r"training.epochs: expected at most 12500000 for 8 cases, found 1000000000"
+    ):
         reference_dataset(Store.open(phantom_store), TrainingConfig(epochs=10**9, batch_size=4))
 
 

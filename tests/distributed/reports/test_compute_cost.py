@@ -14,7 +14,7 @@ from ossnet.distributed.training.reporters import with_gpu_hours
 
 def row(**fields: Any) -> RunRow:
     values: dict[str, Any] = dict.fromkeys(RunRow.__dataclass_fields__)
-    values |= {"name": "000 o-net", "network": "o-net", "status": "finished", "varied": ()}
+    values |= {"name": "000 o-net", "network": "o-net", "status": "finished", "search_params": ()}
     return RunRow(**values | {"params": {"training.epochs": "8", "training.max_time_s": "null"}} | fields)
 
 

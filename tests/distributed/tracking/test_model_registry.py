@@ -23,6 +23,7 @@ from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import save_checkpoint
 
 TASK = Task(modalities=("FLAIR", "T1w"), labels={"lesion": 5}, normalization="zscore")
+ALLOWED = {".py", ".pyi", ".typed", ".html", ".json", ".safetensors", ".yaml", ".txt", ""}
 LOAD = """
 import json, sys
 import mlflow, pandas
@@ -113,7 +114,7 @@ def test_a_registered_network_segments_files_as_its_checkpoint_does(
         np.testing.assert_array_equal(image.affine, np.diag([1.0, 2.0, 3.0, 1.0]))
         assert row["lesion_ml"] == pytest.approx(expected.volumes_ml["lesion"])
     assert missing["segmentation"] is None
-    assert "missing.nii.gz: no such file" in missing["problem"]
+    assert "missing.nii.gz: expected a file or folder, found no such file" in missing["error"]
 
 
 def test_a_run_is_registered_once_and_without_pickle(
@@ -129,4 +130,4 @@ def test_a_run_is_registered_once_and_without_pickle(
     files = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
     assert "model.safetensors" in {path.name for path in files}
     assert "state.pt" not in {path.name for path in files}
-    assert {path.suffix for path in files} <= {".py", ".json", ".safetensors", ".yaml", ".txt", ""}
+    assert {path.suffix for path in files} <= ALLOWED

@@ -1,4 +1,4 @@
-"""The writer of runs: names, kinds and ends as agreed, and nothing twice however often it is told."""
+"""The writer of runs: names, kinds and ends as agreed, and nothing twice however often it is called."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def runs(tracking: TrackingConfig) -> Callable[[], dict[str, Run]]:
     return read
 
 
-def test_the_store_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     at_home = TrackingConfig.at(tmp_path, "mine")
     assert at_home.uri == f"sqlite:///{tmp_path}/mlflow.db"
@@ -62,7 +62,7 @@ def test_a_study_and_its_trials(
     tracker.open_run(RunSpec("b", "second"))
     tracker.log("a", [point("dice/val", 0.5, 2), point("dice/val/edema", 0.25, 2)])
     tracker.close("a", "FINISHED", {}, tmp_path / "checkpoint")
-    tracker.close("b", "KILLED", {"stopped": "early"})
+    tracker.close("b", "KILLED", {"stop_reason": "early_stopped"})
     tracker.close("s", "FINISHED", {"best": "first"})
     tracker.flush()
     assert tracking.has_experiment()
@@ -85,7 +85,7 @@ def test_nothing_is_written_twice(tracking: TrackingConfig, runs: Callable[[], d
     identity = first.open_run(spec)
     first.log("a", [point("loss/train", 4.0 / step, step) for step in range(1, 5)])
     first.close("a", "KILLED")
-    second = Tracker(tracking)  # the driver was killed, and a new one goes on from step 2
+    second = Tracker(tracking)  # the driver was killed, and a new one continues from step 2
     assert second.open_run(spec) == identity
     assert runs()["first"].info.status == "RUNNING"
     second.log("a", [point("loss/train", 4.0 / step, step) for step in range(3, 7)])
@@ -107,7 +107,7 @@ def test_what_cannot_be_written_now_is_written_later(
     store.mkdir()
     tracker.log("a", [point("loss/train", 2.0, 1)])
     with pytest.raises(MlflowException):
-        tracker.flush(patience_s=0.0)
+        tracker.flush(timeout_s=0.0)
     tracker.open_run(RunSpec("b", "second", params={"x": 1}))
     tracker.close("b", "FINISHED", {"network": "o-net"})
     store.rmdir()
@@ -122,7 +122,7 @@ def test_what_cannot_be_written_now_is_written_later(
     assert second.data.tags["network"] == "o-net"
 
 
-def test_what_the_store_refuses_is_said_and_holds_nothing_up(
+def test_what_the_store_rejects_is_raised_and_holds_nothing_up(
     tracking: TrackingConfig, runs: Callable[[], dict[str, Run]]
 ) -> None:
     tracker = Tracker(tracking)

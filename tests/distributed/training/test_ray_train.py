@@ -14,7 +14,7 @@ from mlflow.entities import Run
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.launch import launch_training, limited
+from ossnet.distributed.launch import launch_training, with_limits
 from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import RESUMED
@@ -106,9 +106,9 @@ def test_a_run_goes_on_where_it_ended(tiny: Config, store: Store, tmp_path: Path
     tracking, output = TrackingConfig.at(tmp_path, "resumed"), tmp_path / "run"
     options = {"output": output, "workers": 1, "tracking": tracking}
     launch_training(tiny, store, resume=False, **options)
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="expected a new folder, found a run"):
         launch_training(tiny, store, resume=False, **options)
-    with pytest.raises(UserError, match=r"training.batch_size 4, asked to resume with 2"):
+    with pytest.raises(UserError, match=r"training.batch_size: expected 4 as the run began, found 2"):
         launch_training(tiny.replace({"training.batch_size": 2}), store, resume=True, **options)
     launch_training(tiny.replace({"training.epochs": 6}), store, resume=True, **options)
     _, run = only_run(tracking)
@@ -117,17 +117,17 @@ def test_a_run_goes_on_where_it_ended(tiny: Config, store: Store, tmp_path: Path
 
 
 def test_nothing_to_resume(tiny: Config, store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run to resume"):
+    with pytest.raises(UserError, match="expected a run to resume, found no config"):
         launch_training(
             tiny, store, output=tmp_path, workers=1, tracking=TrackingConfig.at(tmp_path, "none"), resume=True
         )
 
 
 def test_a_time_limit_lifts_the_limit_of_epochs(tiny: Config, store: Store) -> None:
-    config = limited(tiny, store, epochs=None, max_time_s=60.0)
+    config = with_limits(tiny, store, epochs=None, max_time_s=60.0)
     assert config.training.max_time_s == 60
     assert config.training.epochs == 3000  # two steps an epoch, none shorter than 10 ms
-    assert limited(tiny, store, epochs=7, max_time_s=None).training.epochs == 7
+    assert with_limits(tiny, store, epochs=7, max_time_s=None).training.epochs == 7
 
 
 @pytest.mark.usefixtures("cluster")

@@ -14,8 +14,9 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.launch import launch_study
 from ossnet.distributed.tracking.client import TrackingConfig
-from ossnet.distributed.tuning import study as search
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
+from ossnet.distributed.tuning import study as tuning
+from ossnet.distributed.tuning.config import EarlyStoppingConfig
+from ossnet.distributed.tuning.search_space import Space
 
 TRIALS = 200
 QUARTER = TRIALS // 4
@@ -29,7 +30,7 @@ def space(trial):
 def objective() -> Callable[..., None]:
     """A trial that trains nothing; made here, as workers cannot import this file."""
 
-    def run(config: dict[str, Any], setup: Any) -> None:
+    def run(config: dict[str, Any], context: Any) -> None:
         from ray import tune
 
         rate = config["params"]["rate"]
@@ -49,35 +50,34 @@ def test_hundreds_of_trials(
     cluster: None, tiny: Config, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text(BODY)
-    monkeypatch.setattr(search, "run_here", objective())
-    sizes, queries, asked = list[float](), [0], 0
+    monkeypatch.setattr(tuning, "train_in_process", objective())
+    sizes, counts, queries = list[float](), [0], 0
 
     def count(*_: object) -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal queries
+        queries += 1
 
-    class Watched(search.Progress):
+    class Watched(tuning.ProgressReporter):
         def on_trial_complete(self, *rest: Any, **named: Any) -> None:
             super().on_trial_complete(*rest, **named)
-            queries.append(asked)
-            if (len(queries) - 1) % QUARTER == 0:
+            counts.append(queries)
+            if (len(counts) - 1) % QUARTER == 0:
                 sizes.append(resident_mib())
 
-    monkeypatch.setattr(search, "Progress", Watched)
+    monkeypatch.setattr(tuning, "ProgressReporter", Watched)
     sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
     try:
-        launch_study(
-            tmp_path / "mine.py",
-            tiny,
-            store,
+        spec = tuning.StudySpec(
             name="mine",
+            space=Space(tmp_path / "mine.py"),
+            base=tiny,
+            store=store,
             output=tmp_path / "study",
             tracking=TrackingConfig.at(tmp_path, "mine"),
             trials=TRIALS,
-            workers=1,
             early_stopping=EarlyStoppingConfig(grace_period=1),
-            max_time_s=None,
         )
+        launch_study(spec)
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", count)
     ended = optuna.load_study(
@@ -86,5 +86,5 @@ def test_hundreds_of_trials(
     assert len(ended) == TRIALS
     assert {trial.state.name for trial in ended} == {"COMPLETE", "PRUNED"}
     assert sizes[-1] - sizes[0] < MOST_MIB, sizes
-    work = [queries[end] - queries[end - QUARTER] for end in range(QUARTER, TRIALS + 1, QUARTER)]
+    work = [counts[end] - counts[end - QUARTER] for end in range(QUARTER, TRIALS + 1, QUARTER)]
     assert work[-1] <= 1.1 * work[0], work

@@ -8,7 +8,7 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.tuning.search_space import Space, check_space, configure
+from ossnet.distributed.tuning.search_space import Space, apply_overrides, check_space
 from ossnet.errors import UserError
 from ossnet.models import PRESETS, OccupancyConfig, UNetConfig
 
@@ -26,23 +26,23 @@ def test_our_own_spaces_hold_for_the_paper_s_settings(path: Path, store: Store) 
     base = Config.preset("oss-net-c", store)
     check_space(Space(path), base, store, workers=1)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    found = {configure(base, Space(path)(study.ask()), store).to_json() for _ in range(8)}
+    found = {apply_overrides(base, Space(path)(study.ask()), store).to_json() for _ in range(8)}
     assert len(found) > 4
 
 
 def test_the_space_of_networks_tries_each_first(store: Store) -> None:
     networks = Space(SPACES[0].with_name("networks.py"))
-    assert {point["network"] for point in networks.first} == set(PRESETS)
+    assert {point["network"] for point in networks.points_to_evaluate} == set(PRESETS)
     assert store.root.exists()
 
 
 def test_a_space_may_choose_the_network(tiny: Config, store: Store) -> None:
-    config = configure(tiny, {"model": "unet-3d", "model.channels": (2, 4)}, store)
+    config = apply_overrides(tiny, {"model": "unet-3d", "model.channels": (2, 4)}, store)
     assert isinstance(config.model, UNetConfig)
     assert config.model.channels == (2, 4)
     assert (config.model.in_channels, config.model.classes) == (4, 3)
     assert config.training == tiny.training
-    assert isinstance(configure(tiny, {"model.decoder_width": 8}, store).model, OccupancyConfig)
+    assert isinstance(apply_overrides(tiny, {"model.decoder_width": 8}, store).model, OccupancyConfig)
 
 
 @pytest.mark.parametrize(
@@ -54,16 +54,22 @@ def test_a_space_may_choose_the_network(tiny: Config, store: Store) -> None:
             "def space(t): return {'model.patch_edge': t.suggest_int('p', 3, 10)}",
             "patch_edge: expected an odd",
         ),
-        ("def space(t): return {'training.batch_size': 64}", "more than the 8 training cases"),
+        ("def space(t): return {'training.batch_size': 64}", "at most the 8 training cases"),
         (
             "def space(t): return {'model.decoder_width': 'wide'}",
             "model.decoder_width: expected a whole number",
         ),
-        ("def space(t): return t.suggest_int('x', 0, 'y')", "space(trial) fails: TypeError"),
-        ("def space(t): return None", "returns None: expected a dictionary"),
+        (
+            "def space(t): return t.suggest_int('x', 0, 'y')",
+            "expected space(trial) to return, found TypeError",
+        ),
+        (
+            "def space(t): return None",
+            "expected space(trial) to return a dictionary of dotted paths, found None",
+        ),
         ("def spaces(t): return {}", "expected a function space(trial), found none"),
-        ("import nothing_of_that_name", "cannot be loaded: ModuleNotFoundError"),
-        ("def space(t:", "cannot be loaded: SyntaxError"),
+        ("import nothing_of_that_name", "found ModuleNotFoundError"),
+        ("def space(t:", "found SyntaxError"),
         (
             # hidden behind a choice that comes one time in eight
             "def space(t): return {'model.nonsense': 1} if t.suggest_int('x', 1, 8) == 5 else {}",
@@ -83,7 +89,7 @@ def test_faults_are_told_in_one_line(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.py: search space not found"):
+    with pytest.raises(UserError, match=r"none\.py: expected a Python file .* found no file"):
         Space(tmp_path / "none.py")
 
 
@@ -93,5 +99,5 @@ def test_a_space_survives_plain_pickle(tmp_path: Path) -> None:
     )
     copy = pickle.loads(pickle.dumps(original))
     assert copy.path == original.path
-    assert copy.first == [{"w": 8}]
+    assert copy.points_to_evaluate == [{"w": 8}]
     assert copy(optuna.create_study().ask()) == {"model.decoder_width": 8}

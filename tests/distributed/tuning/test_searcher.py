@@ -1,5 +1,6 @@
-"""What the Optuna study is told of trials, however they end."""
+"""What the Optuna study learns of trials, however they end."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,19 @@ from optuna.trial import TrialState
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
+from ossnet.distributed.cluster.resources import TrialPlacement, WorkerResources
+from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.config import OptimizationConfig
-from ossnet.distributed.tuning.feasibility import PeakEstimator
+from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
-from ossnet.distributed.tuning.storage import TuningStudy
+from ossnet.distributed.tuning.storage import SCHEMA, TuningStudy
+from ossnet.distributed.tuning.study import StudySpec
+from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.errors import UserError
-from ossnet.metric_names import MEMORY, MISTAKE, OUT_OF_MEMORY
+from ossnet.metric_names import ERROR, MEMORY, OUT_OF_MEMORY
 from ossnet.planning import predict
+from ossnet.planning.estimator import PeakEstimator
 
 BODY = """
 def space(trial):
@@ -46,18 +51,23 @@ def opening(tiny: Config, store: Store, tmp_path: Path) -> Opening:
     """Open the study in `tmp_path`, as a new driver does, whatever became of the last one."""
     (tmp_path / "mine.py").write_text(BODY)
 
-    def make(*, trials: int = 20, concurrent: int = 20, **goals: Any) -> StudySearch:
-        return StudySearch(
-            Space(tmp_path / "mine.py"),
+    def make(*, trials: int = 20, concurrent: int = 20, **optimization: Any) -> StudySearch:
+        spec = StudySpec(
+            name="mine",
+            space=Space(tmp_path / "mine.py"),
             base=tiny,
             store=store,
-            notebook=TuningStudy.at(tmp_path / "study.db", "mine", OptimizationConfig(**goals)),
-            goals=OptimizationConfig(**goals),
-            trials=trials,
-            concurrent=concurrent,
-            forecast=PeakEstimator(workers=1),
-            kills=HostOOMMonitor(),
             output=tmp_path,
+            tracking=TrackingConfig.at(tmp_path, "mine"),
+            trials=trials,
+            optimization=OptimizationConfig(**optimization),
+        )
+        return StudySearch(
+            spec,
+            TuningStudy.open_or_create(spec.database, spec.name, spec.optimization),
+            TrialMonitor(budget_gib=spec.optimization.budget_gib),
+            placement=TrialPlacement(workers=1, resources=WorkerResources(1), concurrent=concurrent),
+            estimator=PeakEstimator(workers=1),
         )
 
     return make
@@ -68,10 +78,10 @@ def search(opening: Opening) -> StudySearch:
     return opening()
 
 
-def suggestion(search: StudySearch, name: str) -> dict[str, Any]:
+def suggestion(search: StudySearch, name: str) -> TrialSpec:
     found = search.suggest(name)
     assert isinstance(found, dict)
-    return found
+    return TrialSpec.from_dict(json.loads(json.dumps(found)))
 
 
 def stored(search: StudySearch, tmp_path: Path) -> list[optuna.trial.FrozenTrial]:
@@ -83,12 +93,12 @@ def stored(search: StudySearch, tmp_path: Path) -> list[optuna.trial.FrozenTrial
 
 def test_a_suggestion_is_a_whole_configuration(search: StudySearch, tiny: Config) -> None:
     found = suggestion(search, "a")
-    config = Config.from_json(found["config"])
-    assert config.model.decoder_width == 2 ** found["params"]["log2_width"]
-    assert config.sampling.border_fraction == found["params"]["border"]
+    config = found.config
+    assert config.model.decoder_width == 2 ** found.params["log2_width"]
+    assert config.sampling.border_fraction == found.params["border"]
     assert config.training == tiny.training
-    assert found["varied"] == ["model.decoder_width", "sampling.border_fraction"]
-    assert search.suggest("a") == found  # the same trial, asked again
+    assert found.search_params == ("model.decoder_width", "sampling.border_fraction")
+    assert suggestion(search, "a") == found  # the same trial, requested again
 
 
 def test_nothing_is_tried_twice(opening: Opening, tmp_path: Path) -> None:
@@ -99,7 +109,7 @@ def test_nothing_is_tried_twice(opening: Opening, tmp_path: Path) -> None:
     search = opening(trials=9, concurrent=1)
     widths = []
     for name in "abc":
-        widths.append(suggestion(search, name)["params"]["width"])
+        widths.append(suggestion(search, name).params["width"])
         search.on_trial_complete(name, result(1, 0.5, final=1.0))
     assert sorted(widths) == [4, 8, 16]
     assert search.suggest("d") == StudySearch.FINISHED
@@ -112,7 +122,7 @@ def test_nothing_is_tried_twice(opening: Opening, tmp_path: Path) -> None:
         assert trials[trial.user_attrs["repeats"]].params == trial.params
 
 
-def test_every_end_is_told_as_what_it_is(search: StudySearch, tmp_path: Path) -> None:
+def test_every_end_is_stored_as_what_it_is(search: StudySearch, tmp_path: Path) -> None:
     for name in "abcdef":
         search.suggest(name)
     for epoch, dice in ((1, None), (2, 0.25), (3, None)):
@@ -122,36 +132,39 @@ def test_every_end_is_told_as_what_it_is(search: StudySearch, tmp_path: Path) ->
     search.on_trial_result("b", result(2, 0.5))
     search.on_trial_complete(
         "b", result(4, 0.25)
-    )  # Ray Tune does not tell the result that a trial is stopped at
+    )  # Ray Tune does not report the result that a trial is stopped at
     search.on_trial_complete("c", error=True)
-    search.on_trial_complete("d", {MISTAKE: "the loss is nan"})
+    search.on_trial_complete("d", {ERROR: "the loss is nan"})
     search.on_trial_result("e", result(2, 0.125))
-    search.settle()  # a time limit cut e and f off
-    search.on_trial_complete("a", error=True)  # told already
-    finished, stopped, failed, mistaken, cut, unborn = stored(search, tmp_path)
+    search.finalize()  # an interruption cut e and f off
+    search.on_trial_complete("a", error=True)  # its end is known already
+    finished, stopped, lost, failed, cut, unborn = stored(search, tmp_path)
     assert (finished.state, finished.value) == (TrialState.COMPLETE, 0.75)
     assert finished.intermediate_values == {2: 0.25, 4: 0.75}
     assert finished.user_attrs[MEMORY] == 0.5
     assert (stopped.state, stopped.intermediate_values) == (TrialState.PRUNED, {2: 0.5, 4: 0.25})
-    assert [failed.state, mistaken.state] == [TrialState.FAIL, TrialState.FAIL]
+    assert [lost.state, failed.state] == [TrialState.FAIL, TrialState.FAIL]
     assert (cut.state, cut.intermediate_values) == (TrialState.PRUNED, {2: 0.125})
     assert (unborn.state, unborn.intermediate_values) == (TrialState.PRUNED, {})
+    ends = [trial.user_attrs["end"] for trial in (finished, stopped, lost, failed, cut, unborn)]
+    assert ends == ["finished", "early_stopped", "failed", "failed", "interrupted", "interrupted"]
 
 
-def test_what_would_not_fit_is_told_and_replaced(opening: Opening, budget: float, tmp_path: Path) -> None:
+def test_what_would_not_fit_is_rejected_and_replaced(opening: Opening, budget: float, tmp_path: Path) -> None:
     search = opening(trials=6, concurrent=1, budget_gib=budget)
     for name in "abcdef":
         found = suggestion(search, name)
-        assert found["predicted_gib"] <= budget
+        assert found.predicted_gib is not None
+        assert found.predicted_gib <= budget
         assert search.suggest("z") is None  # one at a time
-        search.on_trial_complete(name, result(4, 0.5, final=1.0) | {MEMORY: found["predicted_gib"]})
+        search.on_trial_complete(name, result(4, 0.5, final=1.0) | {MEMORY: found.predicted_gib})
     assert search.suggest("g") == StudySearch.FINISHED
     trials = stored(search, tmp_path)
-    refused = [trial for trial in trials if trial.user_attrs.get("infeasible") == "predicted"]
-    assert refused
-    assert len(trials) == 6 + len(refused)
+    rejected = [trial for trial in trials if trial.user_attrs.get("end") == "infeasible: predicted"]
+    assert rejected
+    assert len(trials) == 6 + len(rejected)
     for trial in trials:
-        too_large = trial in refused
+        too_large = trial in rejected
         assert (trial.params["log2_width"] > 4) == too_large
         assert (trial.constraints["memory"] > 0) == too_large
         assert trial.state == (TrialState.PRUNED if too_large else TrialState.COMPLETE)
@@ -161,11 +174,11 @@ def test_what_would_not_fit_is_told_and_replaced(opening: Opening, budget: float
 def test_two_objectives_under_a_budget(opening: Opening, budget: float, tmp_path: Path, sampler: str) -> None:
     """Some trials end early, one has more memory than was predicted, one is given none."""
     objectives = ("dice", "memory")
-    search = opening(trials=14, budget_gib=budget, sampler=sampler, objectives=objectives, start=4)
+    search = opening(trials=14, budget_gib=budget, sampler=sampler, objectives=objectives, n_startup_trials=4)
     for number, name in enumerate("abcdefghijklmn"):
-        peak = suggestion(search, name)["predicted_gib"]
+        peak = suggestion(search, name).predicted_gib
         if number == 5:
-            search.on_trial_complete(name, {MISTAKE: "out of memory", OUT_OF_MEMORY: 2 * budget})
+            search.on_trial_complete(name, {ERROR: "out of memory", OUT_OF_MEMORY: 2 * budget})
         elif number == 6:
             search.on_trial_complete(name, result(1, None) | {MEMORY: 1.01 * budget})
         elif number % 3 == 2:
@@ -175,12 +188,12 @@ def test_two_objectives_under_a_budget(opening: Opening, budget: float, tmp_path
     trials = [
         trial
         for trial in stored(search, tmp_path)
-        if trial.user_attrs.get("infeasible") != "predicted" and "repeats" not in trial.user_attrs
+        if trial.user_attrs.get("end") != "infeasible: predicted" and "repeats" not in trial.user_attrs
     ]
     assert len(trials) == 14
-    assert trials[5].user_attrs["infeasible"] == "out of memory"
+    assert trials[5].user_attrs["end"] == "infeasible: out of memory"
     assert trials[5].constraints["memory"] == pytest.approx(budget)
-    assert trials[6].user_attrs["infeasible"] == "measured"
+    assert trials[6].user_attrs["end"] == "infeasible: measured"
     early = trials[2::3]
     assert all(
         each.state == TrialState.PRUNED and each.intermediate_values == {2: 0.25}
@@ -196,8 +209,8 @@ def test_a_finished_trial_is_trained_with_further_seeds(opening: Opening, tmp_pa
     runs = set()
     for name, dice in (("a", 0.25), ("b", 0.5), ("c", 0.75)):
         found = suggestion(search, name)
-        runs.add(found["run"])
-        assert Config.from_json(found["config"]).training.seed == found["seed"] == len(runs) - 1
+        runs.add(found.run)
+        assert found.config.training.seed == found.seed == len(runs) - 1
         search.on_trial_result(name, result(4, dice, final=1.0))
         search.on_trial_complete(name, result(4, dice, final=1.0))
     assert len(runs) == 3
@@ -210,15 +223,15 @@ def test_a_finished_trial_is_trained_with_further_seeds(opening: Opening, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_as_if_nothing_had_been(
+def test_a_killed_search_resumes_as_if_nothing_had_happened(
     opening: Opening, budget: float, tmp_path: Path
 ) -> None:
     """Twelve trials in a row by a search that is left at any time, and by one that never is."""
 
     def play(search: StudySearch, name: str) -> None:
         found = suggestion(search, name)
-        dice = 1 - (found["params"]["border"] - 0.3) ** 2
-        search.on_trial_complete(name, result(4, dice, final=1.0) | {MEMORY: found["predicted_gib"]})
+        dice = 1 - (found.params["border"] - 0.3) ** 2
+        search.on_trial_complete(name, result(4, dice, final=1.0) | {MEMORY: found.predicted_gib})
 
     search = opening(trials=12, concurrent=1, budget_gib=budget)
     for number in range(12):
@@ -236,9 +249,27 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(
     assert [(trial.params, trial.state) for trial in stored(whole, tmp_path)] == cut
 
 
-def test_an_option_that_changed_is_refused(opening: Opening) -> None:
-    notebook = opening().study
-    notebook.check_settings({"seeds": 1, "model.decoder_width": 16})
-    notebook.check_settings({"seeds": 1, "model.decoder_width": 16})
-    with pytest.raises(UserError, match="has seeds 1, asked to resume with 2"):
-        notebook.check_settings({"seeds": 2, "model.decoder_width": 16})
+def test_an_option_that_changed_is_rejected(opening: Opening) -> None:
+    study = opening().study
+    study.check_settings({"seeds": 1, "model.decoder_width": 16})
+    study.check_settings({"seeds": 1, "model.decoder_width": 16})
+    with pytest.raises(UserError, match="resumed study, seeds: expected 1, found 2"):
+        study.check_settings({"seeds": 2, "model.decoder_width": 16})
+
+
+@pytest.mark.parametrize(
+    ("schema", "found"), [(None, "one without a schema"), (1, "schema 1"), (3, "schema 3")]
+)
+def test_a_study_of_another_schema_is_rejected(
+    opening: Opening, tmp_path: Path, schema: int | None, found: str
+) -> None:
+    search = opening()
+    search.suggest("a")
+    search.study.set_user_attr(SCHEMA, schema)
+    line = (
+        rf"study\.db: expected a study of schema 2, found {found}; start the study anew with another --output"
+    )
+    with pytest.raises(UserError, match=line):
+        opening()
+    with pytest.raises(UserError, match=line):
+        TuningStudy.load(tmp_path / "study.db")

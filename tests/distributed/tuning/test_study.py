@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from ossnet.data import Store
 from ossnet.distributed.cluster.placement_groups import remove_orphaned_groups
 from ossnet.distributed.launch import launch_study
 from ossnet.distributed.tracking.client import TrackingConfig
-from ossnet.distributed.tuning.early_stopping import EarlyStoppingConfig
-from ossnet.distributed.tuning.study import StudyResult
+from ossnet.distributed.tuning.result import StudyResult
+from ossnet.distributed.tuning.search_space import Space
+from ossnet.distributed.tuning.study import StudySpec
 from ossnet.errors import UserError
 from ossnet.training.checkpoint import check_checkpoint
 
@@ -37,16 +39,16 @@ def space(trial):
 
 def study(folder: Path, body: str, base: Config, store: Store, **options: Any) -> StudyResult:
     (folder / "mine.py").write_text(body)
-    settings = {
-        "name": "mine",
-        "output": folder / "study",
-        "tracking": TrackingConfig.at(folder, "mine"),
-        "trials": 3,
-        "workers": 1,
-        "early_stopping": EarlyStoppingConfig(),
-        "max_time_s": None,
-    }
-    return launch_study(folder / "mine.py", base, store, **(settings | options))
+    spec = StudySpec(
+        name="mine",
+        space=Space(folder / "mine.py"),
+        base=base,
+        store=store,
+        output=folder / "study",
+        tracking=TrackingConfig.at(folder, "mine"),
+        trials=3,
+    )
+    return launch_study(replace(spec, **options))
 
 
 def runs(folder: Path) -> tuple[Run, list[Run]]:
@@ -74,11 +76,11 @@ def states(folder: Path) -> list[str]:
 def test_trials_of_two_workers(tiny: Config, store: Store, tmp_path: Path) -> None:
     """The second trial is stopped, which kills its trainer from outside: its workers' CPUs must come back."""
     base = tiny.replace({"training.validate_every": 1, "training.epochs": 2, "training.validation_cases": 2})
-    findings = study(tmp_path, RATES, base, store, trials=2, workers=2)
-    assert (findings.finished, findings.stopped, findings.failed) == (1, 1, 0)
-    assert findings.checkpoint is not None
-    check_checkpoint(findings.checkpoint)
-    assert findings.model == "models:/mine/1"
+    result = study(tmp_path, RATES, base, store, trials=2, workers=2)
+    assert (result.counts.finished, result.counts.stopped, result.counts.failed) == (1, 1, 0)
+    assert result.checkpoint is not None
+    check_checkpoint(result.checkpoint)
+    assert result.model == "models:/mine/1"
     assert states(tmp_path) == ["COMPLETE", "PRUNED"]
     _, (finished, stopped) = runs(tmp_path)
     client = MlflowClient(TrackingConfig.at(tmp_path, "mine").uri)
@@ -87,9 +89,9 @@ def test_trials_of_two_workers(tiny: Config, store: Store, tmp_path: Path) -> No
     for run in (finished, stopped):
         assert run.data.metrics["memory/peak_allocated_gib"] > 0
         assert "dice/val" in run.data.metrics
-    patience = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
-        assert time.monotonic() < patience, "the stopped trial still holds its workers' CPUs"
+        assert time.monotonic() < deadline, "the stopped trial still holds its workers' CPUs"
         remove_orphaned_groups()
         time.sleep(0.2)
 
@@ -98,22 +100,22 @@ def test_an_interruption_ends_a_study_in_order(tiny: Config, store: Store, tmp_p
     base = tiny.replace({"training.epochs": 10_000, "training.validate_every": 2})
 
     def interrupt() -> None:
-        patience = time.monotonic() + 300
+        deadline = time.monotonic() + 300
         while not (tmp_path / "study" / "trials").exists() or not any(
             trial.intermediate_values for trial in trials(tmp_path)
         ):
-            assert time.monotonic() < patience
+            assert time.monotonic() < deadline
             time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    findings = study(tmp_path, RATES, base, store)
-    assert (findings.finished, findings.failed) == (0, 0)
+    result = study(tmp_path, RATES, base, store)
+    assert (result.counts.finished, result.counts.failed) == (0, 0)
     assert set(states(tmp_path)) == {"PRUNED"}
     parent, children = runs(tmp_path)
     assert parent.info.status == "FINISHED"
     assert {run.info.status for run in children} == {"KILLED"}
-    assert "interrupted" in {run.data.tags["stopped"] for run in children}
+    assert "interrupted" in {run.data.tags["stop_reason"] for run in children}
 
 
 def test_a_study_without_time_says_so(tiny: Config, store: Store, tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_a_study_without_time_says_so(tiny: Config, store: Store, tmp_path: Path
         study(tmp_path, RATES, tiny, store, max_time_s=0.1)
     parent, children = runs(tmp_path)
     assert parent.info.status == "FAILED"
-    assert all(run.data.tags["stopped"] == "time limit" for run in children)
+    assert all(run.data.tags["stop_reason"] == "time limit" for run in children)
 
 
 def test_trials_fail_alone_and_a_study_only_with_all(tiny: Config, store: Store, tmp_path: Path) -> None:
@@ -131,14 +133,14 @@ def test_trials_fail_alone_and_a_study_only_with_all(tiny: Config, store: Store,
         "def space(trial):\n"
         "    return {'optimizer.learning_rate': [0.01, 1e30][trial.suggest_int('r', 0, 1)]}\n"
     )
-    findings = study(tmp_path, body, tiny, store, trials=2)
-    assert (findings.finished, findings.failed) == (1, 1)
+    result = study(tmp_path, body, tiny, store, trials=2)
+    assert (result.counts.finished, result.counts.failed) == (1, 1)
     _, (good, bad) = runs(tmp_path)
     assert (good.info.status, bad.info.status) == ("FINISHED", "FAILED")
     assert "lower the learning rate" in bad.data.tags["error"]
     assert states(tmp_path) == ["COMPLETE", "FAIL"]
-    with pytest.raises(UserError, match="holds a study already"):
+    with pytest.raises(UserError, match="expected a new folder, found a study"):
         study(tmp_path, body, tiny, store)
     body = body.replace("[0.01, 1e30]", "[1e30, 1e30]")
-    with pytest.raises(UserError, match="no trial came to a result: the loss is"):
+    with pytest.raises(UserError, match="expected a trial that comes to a result, found none: the loss"):
         study(tmp_path, body, tiny, store, trials=1, output=tmp_path / "hopeless")

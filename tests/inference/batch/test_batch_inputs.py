@@ -41,7 +41,7 @@ def test_single_modality_files_are_a_case_each(tmp_path: Path) -> None:
         ("_FLAIR", "_T1w", "_T1gd", "_T2w"),
     ],
 )
-def test_modalities_are_told_by_their_names_not_their_order(
+def test_modalities_are_recognized_by_their_names_not_their_order(
     suffixes: tuple[str, ...], tmp_path: Path
 ) -> None:
     files = [write(tmp_path / f"case-01{suffix}.nii.gz") for suffix in suffixes]
@@ -95,24 +95,24 @@ def test_msd_folder(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps(description))
     (scan,) = find_scans([tmp_path], BRATS)
     assert scan.case == "a"
-    assert scan.problem is None
+    assert scan.error is None
     description["modality"] = {"0": "T1w", "1": "FLAIR", "2": "t1gd", "3": "T2w"}
     (tmp_path / "dataset.json").write_text(json.dumps(description))
     (scan,) = find_scans([tmp_path], BRATS)
-    assert scan.problem is not None
-    assert "reorder" in scan.problem
+    assert scan.error is not None
+    assert "reorder" in scan.error
 
 
-def test_problems_are_told_case_by_case(tmp_path: Path) -> None:
+def test_errors_are_reported_case_by_case(tmp_path: Path) -> None:
     files = [write(tmp_path / f"a_{m}.nii.gz") for m in ("t1", "flair", "t2")]
     broken = tmp_path / "b_t1.nii.gz"
     broken.write_bytes(b"nothing")
     stray = write(tmp_path / "c.nii.gz")
     scans = {scan.case: scan for scan in find_scans([*files, broken, stray], BRATS)}
-    assert scans["a"].problem is not None
-    assert "T1gd" in scans["a"].problem
-    assert scans["b_t1"].problem is not None
-    assert str(broken) in scans["b_t1"].problem
+    assert scans["a"].error is not None
+    assert "T1gd" in scans["a"].error
+    assert scans["b_t1"].error is not None
+    assert str(broken) in scans["b_t1"].error
     assert scans["c"].images == (stray,)  # its channels are judged when it is read
 
 

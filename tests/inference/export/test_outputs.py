@@ -1,4 +1,4 @@
-"""What is written beside the label map, on the scan's own grid; and what predicting does not import."""
+"""What is written in addition to the label map, on the scan's grid; and what predicting does not import."""
 
 import json
 import subprocess
@@ -12,9 +12,9 @@ import pytest
 import trimesh
 
 from ossnet.data import Geometry
-from ossnet.inference.batch.options import ExportConfig
-from ossnet.inference.export.entropy import entropy
-from ossnet.inference.export.outputs import export
+from ossnet.data.labels.scheme import ClassScheme
+from ossnet.inference.config import ExportConfig
+from ossnet.inference.export.outputs import entropy, export
 from ossnet.inference.predictor import Segmentation
 
 AFFINE = np.array([[0, 0, 2.0, -10], [-1.5, 0, 0, 30], [0, 1.0, 0, 5], [0, 0, 0, 1]])
@@ -38,18 +38,18 @@ def segmentation() -> Segmentation:
         units=("mm", "sec"),
         working_shape=(16, 20, 18),
     )
-    chances = {name: np.full(codes.shape, 0.25, np.float32) for name in ("whole", "core", "none")}
+    probabilities = {name: np.full(codes.shape, 0.25, np.float32) for name in ("whole", "core", "none")}
     return Segmentation(
         labels=codes,
         geometry=geometry,
         volumes_ml={"whole": 12 * 12 * 10 * 3 / 1000, "core": 10 * 10 * 8 * 3 / 1000, "none": 0.0},
-        probabilities=chances,
+        probabilities=probabilities,
         codes=codes,
-        overlapping=True,
+        scheme=ClassScheme(3, overlapping=True, names=tuple(probabilities)),
     )
 
 
-def test_writes_what_was_asked_for(segmentation: Segmentation, tmp_path: Path) -> None:
+def test_writes_what_was_requested(segmentation: Segmentation, tmp_path: Path) -> None:
     written = export(segmentation, "a", tmp_path, ExportConfig(probabilities=True, mesh="ply", volumes=True))
     names = ["a_whole_prob.nii.gz", "a_core_prob.nii.gz", "a_none_prob.nii.gz", "a_whole.ply", "a_core.ply"]
     assert [path.name for path in written] == [*names, "a_volumes.json"]
@@ -65,13 +65,13 @@ def test_writes_what_was_asked_for(segmentation: Segmentation, tmp_path: Path) -
         assert mesh.volume / 1000 == pytest.approx(volumes[name], rel=0.02)
 
 
-def test_uncertainty_is_the_entropy_of_the_least_sure_region(
+def test_uncertainty_is_the_entropy_of_the_most_uncertain_region(
     segmentation: Segmentation, tmp_path: Path
 ) -> None:
-    sure = np.where(np.indices(segmentation.labels.shape)[0] < 10, 0.5, 1.0).astype(np.float32)
-    chances = {"whole": sure, "core": sure * 0, "none": sure * 0 + 0.1}
-    unsure = replace(segmentation, probabilities=chances)
-    (path,) = export(unsure, "a", tmp_path, ExportConfig(uncertainty=True))
+    certain = np.where(np.indices(segmentation.labels.shape)[0] < 10, 0.5, 1.0).astype(np.float32)
+    probabilities = {"whole": certain, "core": certain * 0, "none": certain * 0 + 0.1}
+    uncertain = replace(segmentation, probabilities=probabilities)
+    (path,) = export(uncertain, "a", tmp_path, ExportConfig(uncertainty=True))
     assert path.name == "a_uncertainty.nii.gz"
     values, tenth = nib.load(path).get_fdata(), -0.1 * np.log2(0.1) - 0.9 * np.log2(0.9)
     np.testing.assert_allclose(values[:10], 1.0, atol=1e-6)
@@ -80,13 +80,13 @@ def test_uncertainty_is_the_entropy_of_the_least_sure_region(
 
 def test_uncertainty_of_classes_that_exclude_one_another() -> None:
     even = [np.full((2, 2, 2), 1 / 3, np.float32)] * 2
-    np.testing.assert_allclose(entropy(even, overlapping=False), 1.0, atol=1e-6)
+    np.testing.assert_allclose(entropy(even, ClassScheme(2)), 1.0, atol=1e-6)
     one = [np.full((2, 2, 2), share, np.float32) for share in (0.5, 0.5)]
-    np.testing.assert_allclose(entropy(one, overlapping=False), 1 / np.log2(3), atol=1e-6)
-    assert (entropy([one[0] * 0, one[0] * 2], overlapping=False) == 0).all()
+    np.testing.assert_allclose(entropy(one, ClassScheme(2)), 1 / np.log2(3), atol=1e-6)
+    assert (entropy([one[0] * 0, one[0] * 2], ClassScheme(2)) == 0).all()
 
 
-def test_nothing_is_written_unasked(segmentation: Segmentation, tmp_path: Path) -> None:
+def test_nothing_is_written_unrequested(segmentation: Segmentation, tmp_path: Path) -> None:
     assert export(segmentation, "a", tmp_path, ExportConfig()) == []
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="smoothing"):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.inference.config import Method
-from ossnet.inference.methods.audit import Audit
+from ossnet.inference.methods.hierarchical import Audit
 from ossnet.models import OccupancyConfig, OccupancyNetwork
 from ossnet.sampling import SamplingConfig
 
@@ -33,17 +33,17 @@ CONFIG = OccupancyConfig(
 
 
 class Known(OccupancyNetwork):
-    """Class logits from voxel indices of the working grid; counts the points it was asked for."""
+    """Class logits from voxel indices of the working grid; counts the points it was queried."""
 
     def __init__(self, classes_of: Callable[[Tensor], Tensor]) -> None:
         super().__init__(CONFIG)
         self.classes_of = classes_of
-        self.asked = 0
+        self.n_queried = 0
 
     def decode(
         self, latent: object, coordinates: Tensor, patches: Tensor | None, grid_shape: Sequence[int]
     ) -> Tensor:
-        self.asked += coordinates.shape[1]
+        self.n_queried += coordinates.shape[1]
         edges = torch.tensor(grid_shape) - 1
         voxels = ((coordinates[0] + 1) / 2 * edges).round().long()
         return 20 * torch.nn.functional.one_hot(self.classes_of(voxels), 4).float()[None]
@@ -72,15 +72,15 @@ def of_volume(classes: np.ndarray) -> Known:
 def both(
     network: Known, shape: tuple[int, int, int], chunk: int = 1000, method: Method = "hierarchical"
 ) -> tuple[Tensor, Tensor, float]:
-    """Classes by the dense and by another method, and the share of voxels that the latter asked for."""
+    """Classes by the dense and by another method, and the share of voxels that the latter queried."""
     image = torch.zeros(1, *shape)
     sampling = SamplingConfig(working_shape=shape)
     dense = InferenceConfig("dense", points_per_chunk=chunk, dense_max_voxels=0)
     expected = predict_volume(network, image, sampling=sampling, settings=dense).classes
-    network.asked = 0
+    network.n_queried = 0
     found = predict_volume(network, image, sampling=sampling, settings=replace(dense, method=method))
-    assert found.asked == network.asked
-    return expected, found.classes, network.asked / expected.numel()
+    assert found.n_queried == network.n_queried
+    return expected, found.classes, network.n_queried / expected.numel()
 
 
 def blobs(shape: tuple[int, int, int], sigma: float, seed: int, threshold: float = 0.5) -> np.ndarray:
@@ -90,13 +90,13 @@ def blobs(shape: tuple[int, int, int], sigma: float, seed: int, threshold: float
     return (noise > threshold).astype(np.uint8) + (noise > threshold + 0.6)
 
 
-def hidden_pieces(dense: np.ndarray) -> np.ndarray:
-    """Connected pieces of one class that hold no point of the lattice."""
+def hidden_components(dense: np.ndarray) -> np.ndarray:
+    """Connected components of one class that hold no point of the lattice."""
     hidden = np.zeros(dense.shape, bool)
     for index in range(4):
-        pieces, count = ndimage.label(dense == index, np.ones((3, 3, 3)))
-        seen = np.unique(pieces[::2, ::2, ::2])
-        hidden |= np.isin(pieces, np.setdiff1d(np.arange(1, count + 1), seen))
+        components, count = ndimage.label(dense == index, np.ones((3, 3, 3)))
+        seen = np.unique(components[::2, ::2, ::2])
+        hidden |= np.isin(components, np.setdiff1d(np.arange(1, count + 1), seen))
     return hidden
 
 
@@ -112,15 +112,15 @@ def test_nested_balls_of_any_size_are_exact(shape: tuple[int, int, int]) -> None
 
 @settings(max_examples=15)
 @given(st.integers(0, 10**6), st.floats(0.7, 6.0), st.integers(500, 20000))
-def test_differs_from_dense_only_by_hidden_pieces(seed: int, sigma: float, chunk: int) -> None:
+def test_differs_from_dense_only_by_hidden_components(seed: int, sigma: float, chunk: int) -> None:
     expected, found, _ = both(of_volume(blobs((26, 31, 22), sigma, seed)), (26, 31, 22), chunk)
     wrong = (expected != found).numpy()
-    assert not (wrong & ~hidden_pieces(expected.numpy())).any()
+    assert not (wrong & ~hidden_components(expected.numpy())).any()
 
 
 @settings(max_examples=15)
 @given(st.integers(0, 10**6), st.floats(0.7, 6.0), st.integers(500, 20000))
-def test_regions_differ_from_dense_only_by_hidden_pieces(seed: int, sigma: float, chunk: int) -> None:
+def test_regions_differ_from_dense_only_by_hidden_components(seed: int, sigma: float, chunk: int) -> None:
     """Two regions that overlap in part, nested in neither way."""
     shape = (26, 31, 22)
     first, second = (blobs(shape, sigma, each) > 0 for each in (seed, seed + 1))
@@ -128,10 +128,10 @@ def test_regions_differ_from_dense_only_by_hidden_pieces(seed: int, sigma: float
     expected, found, _ = both(KnownRegions(codes), shape, chunk)
     assert torch.equal(expected, torch.from_numpy(codes))
     wrong = (expected != found).numpy()
-    assert not (wrong & ~hidden_pieces(codes)).any()
+    assert not (wrong & ~hidden_components(codes)).any()
 
 
-def test_asks_a_fraction_of_the_voxels() -> None:
+def test_queries_a_fraction_of_the_voxels() -> None:
     expected, found, share = both(of_volume(blobs((64, 64, 64), 9.0, 1, 1.0)), (64, 64, 64), 2**14)
     assert torch.equal(expected, found)
     assert share < 0.45
@@ -172,7 +172,7 @@ def test_a_wrong_voxel_in_the_audit_makes_it_dense() -> None:
 
 @pytest.mark.parametrize("auxiliary", [True, False])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_small_lesions_of_a_taught_network_are_all_found(seed: int, auxiliary: bool) -> None:
+def test_small_lesions_of_a_trained_network_are_all_found(seed: int, auxiliary: bool) -> None:
     """Lesions of 2 to 40 voxels; the paper's algorithms lose most of them."""
     image, mask = lesions((48, 48, 40), 12, seed)
     network, grid = teach(small_config(auxiliary_head=auxiliary), image, mask, steps=50)
@@ -191,11 +191,11 @@ def test_small_lesions_of_a_taught_network_are_all_found(seed: int, auxiliary: b
     assert lost(dense, found["paper"].classes.numpy()) > 5
     audit = found["hierarchical"].audit
     assert audit is not None
-    assert audit.bound < 0.002 or found["hierarchical"].asked == dense.size
+    assert audit.error_bound < 0.002 or found["hierarchical"].n_queried == dense.size
 
 
 def test_small_lesions_of_a_real_scan_are_all_found(shared: Path) -> None:
-    """Lesions of multiple sclerosis, by a network that has hardly learnt them."""
+    """Lesions of multiple sclerosis, by a network that was hardly trained on them."""
     folder = shared / "data" / "ms_lesion" / "patient19"
     box = (slice(60, 124), slice(80, 144), slice(70, 118))
     mask = np.asarray(nibabel.load(folder / "GOLD_STANDARD.nii.gz").dataobj)[box].astype(np.uint8)
@@ -219,9 +219,9 @@ def test_small_lesions_of_a_real_scan_are_all_found(shared: Path) -> None:
 
 
 def lost(dense: np.ndarray, found: np.ndarray) -> int:
-    """Pieces of which nothing is left."""
-    pieces, count = ndimage.label(dense, np.ones((3, 3, 3)))
-    return count - len(np.unique(pieces[(dense > 0) & (found > 0)]))
+    """The number of connected components of which nothing is left."""
+    components, count = ndimage.label(dense, np.ones((3, 3, 3)))
+    return count - len(np.unique(components[(dense > 0) & (found > 0)]))
 
 
 def test_small_volumes_are_decided_densely() -> None:
@@ -231,9 +231,9 @@ def test_small_volumes_are_decided_densely() -> None:
     image, sampling = torch.zeros(1, *classes.shape), SamplingConfig(working_shape=classes.shape)
     found = predict_volume(of_volume(classes), image, sampling=sampling, settings=InferenceConfig())
     assert torch.equal(found.classes, torch.from_numpy(classes))
-    assert found.asked == classes.size
+    assert found.n_queried == classes.size
     assert found.audit == Audit(skipped=0, drawn=0, wrong=0)
-    assert found.audit.bound == 0.0
+    assert found.audit.error_bound == 0.0
 
 
 def test_probabilities_are_dense() -> None:
@@ -245,4 +245,4 @@ def test_probabilities_are_dense() -> None:
         settings=InferenceConfig(method="hierarchical"),
         with_probabilities=True,
     )
-    assert network.asked == 16**3
+    assert network.n_queried == 16**3

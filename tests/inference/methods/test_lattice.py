@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.methods.lattice import (
     boundary_mask,
     cell_reduce,
@@ -42,7 +43,7 @@ def test_points_touch_the_cells_that_begin_at_or_before_them(cells: np.ndarray) 
 
 
 @given(CODES)
-def test_beside_a_change(codes: np.ndarray) -> None:
+def test_next_to_a_change(codes: np.ndarray) -> None:
     """Faces of any code; corners of another class, which the background is not."""
     cross = ndimage.generate_binary_structure(3, 1)
     faces = np.zeros(codes.shape, bool)
@@ -57,7 +58,7 @@ def test_beside_a_change(codes: np.ndarray) -> None:
 
 
 @given(SHAPES, st.integers(1, 4))
-def test_a_lattice_enlarged_keeps_its_points(shape: tuple[int, int, int], stride: int) -> None:
+def test_an_upsampled_lattice_keeps_its_points(shape: tuple[int, int, int], stride: int) -> None:
     voxels = torch.rand(shape)
     filled = upsample_nearest(subgrid(voxels, stride), stride, shape)
     assert filled.shape == shape
@@ -77,10 +78,10 @@ def test_between_points_of_a_lattice_logits_are_linear(
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_farther_apart_points_are_suspicious_from_farther() -> None:
-    """0.02 is a logit of -3.89; what is decided for is doubted half as far."""
+def test_farther_apart_points_are_ambiguous_from_farther() -> None:
+    """0.02 is a logit of -3.89; what is decided for is queried half as far."""
     logits = torch.tensor([[-16.0, -8.0, -7.0, -4.0, -3.8, 0.0, 1.9, 2.0, 3.8, 4.0, 7.7, 8.0]])
     for stride, lowest, highest in ((1, -3.8, 1.9), (4, -3.8, 1.9), (8, -7.0, 3.8), (16, -8.0, 7.7)):
-        found = is_ambiguous(logits, 0.02, stride, overlapping=False)
+        found = is_ambiguous(logits, 0.02, stride, ClassScheme(1))
         expected = (logits[0] >= lowest) & (logits[0] <= highest)
         assert torch.equal(found, expected), stride

@@ -1,4 +1,4 @@
-"""How long to go on looking for what looks alike."""
+"""How long to continue the search for similar voxels."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.methods.lattice import VoxelState
-from ossnet.inference.methods.similarity import AGAIN, _seek
+from ossnet.inference.methods.similarity import EXTRA_QUERIES_FRACTION, _query_by_score
 
 
 class Volume:
-    """Voxels in a row, known to be in the class or not."""
+    """Voxels in a row, which are in the class or not."""
 
     uses_patches = True
 
@@ -25,25 +26,25 @@ class Volume:
 
 @given(
     length=st.integers(1, 400),
-    effort=st.integers(1, 60),
+    extra=st.integers(1, 60),
     hits=st.sets(st.integers(0, 399), max_size=12),
     seed=st.integers(0, 99),
 )
-def test_the_search_ends_when_it_was_long_in_vain(
-    length: int, effort: int, hits: set[int], seed: int
+def test_the_search_ends_when_it_was_long_without_a_hit(
+    length: int, extra: int, hits: set[int], seed: int
 ) -> None:
-    """The likeliest are asked, up to `AGAIN` times the rank of the last find and the effort after it."""
+    """The likeliest are queried, up to the rank of the last hit, its fraction more and the extra."""
     order = torch.randperm(length, generator=torch.Generator().manual_seed(seed))
     ranks = order.argsort()
     inside = torch.isin(ranks, torch.tensor(sorted(hits), dtype=torch.long))
-    decided = VoxelState(Volume(inside), overlapping=False, device=torch.device("cpu"))  # type: ignore[arg-type]
+    state = VoxelState(Volume(inside), ClassScheme(1), device=torch.device("cpu"))  # type: ignore[arg-type]
     every = torch.ones(1, 1, length, dtype=torch.bool)
-    _seek(decided, every, -ranks.float().view(1, 1, -1), 0, effort)
-    asked = ranks[decided.known[0, 0]].sort().values
-    assert asked.tolist() == list(range(len(asked)))
-    last, enough = 0, effort
+    _query_by_score(state, every, -ranks.float().view(1, 1, -1), 0, extra)
+    queried = ranks[state.evaluated[0, 0]].sort().values
+    assert queried.tolist() == list(range(len(queried)))
+    last, enough = 0, extra
     for rank in sorted(hit + 1 for hit in hits if hit < length):
         if rank <= enough:
-            last, enough = rank, int((1 + AGAIN) * rank) + effort
-    assert len(asked) == min(enough, length)
-    assert int(decided.codes.sum()) == sum(hit < last for hit in hits)
+            last, enough = rank, int((1 + EXTRA_QUERIES_FRACTION) * rank) + extra
+    assert len(queried) == min(enough, length)
+    assert int(state.codes.sum()) == sum(hit < last for hit in hits)

@@ -1,4 +1,4 @@
-"""Voxels of another grid than the network's: where they lie, and that the network is asked right there."""
+"""Voxels of another grid than the network's: where they lie, and that the network is queried right there."""
 
 from dataclasses import replace
 
@@ -14,8 +14,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from ossnet.data import Geometry
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig, predict_volume
-from ossnet.inference.query.grid import QueryGrid, with_spacing
-from ossnet.inference.query.interpolation import interpolate_patches, resample_image
+from ossnet.inference.query.grid import QueryGrid, interpolate_patches, resample_image, with_spacing
 from ossnet.models import build_network
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.patches import PatchSource
@@ -55,7 +54,7 @@ def test_of_a_cut_file_what_lies_inside_the_cut() -> None:
     assert coarser.shape == coarser.canonical_shape == (1, 1, 1)
 
 
-def test_too_fine_a_spacing_is_refused() -> None:
+def test_too_fine_a_spacing_is_rejected() -> None:
     with pytest.raises(UserError, match=r"at most 4294967296 voxels, found 9000 x 18000 x 18000"):
         with_spacing(geometry(), (0.001, 0.001, 0.001))
 
@@ -65,21 +64,24 @@ def test_too_fine_a_spacing_is_refused() -> None:
     st.tuples(*[st.sampled_from([0.4, 1.0, 1.7, 5.0])] * 3),
     st.tuples(*[st.sampled_from([0.7, 1.0, 2.0])] * 3),
 )
-def test_places_lie_where_their_voxels_lie(codes: str, working: tuple, asked: tuple) -> None:
+def test_positions_lie_where_their_voxels_lie(codes: str, working: tuple, finer: tuple) -> None:
     """A voxel's place in the image and its own index are the same point in mm."""
-    image, result = geometry(codes=codes).resampled_to(working), with_spacing(geometry(codes=codes), asked)
+    image, result = (
+        geometry(codes=codes).resampled_to(working),
+        with_spacing(geometry(codes=codes), finer),
+    )
     grid = QueryGrid.over(image, result)
     voxels = torch.cartesian_prod(*(torch.tensor([0, edge - 1]) for edge in grid.shape))
-    there = apply_affine(image.working_affine, grid.places(voxels).double().numpy())
+    there = apply_affine(image.working_affine, grid.positions(voxels).double().numpy())
     expected = apply_affine(result.working_affine, voxels.numpy())
     np.testing.assert_allclose(there, expected, atol=5.0 / 4096)
     same = QueryGrid.over(image, image)
     assert same.between == ()
-    assert torch.equal(same.places(voxels), voxels.float())
+    assert torch.equal(same.positions(voxels), voxels.float())
 
 
 def test_patches_between_voxels_are_linear() -> None:
-    """Of an image that rises evenly, whatever is asked is on the slope; at voxels they are the plain ones."""
+    """Of an evenly rising image whatever is queried is on the slope; at voxels they are the plain ones."""
     image = torch.stack(torch.meshgrid(*(torch.arange(16.0) for _ in range(3)), indexing="ij"))
     source = PatchSource(image, edge=3, local=True, mid_range=True)
     places = torch.tensor([[6.25, 7.0, 8.5], [7.75, 8.125, 7.0]])
@@ -108,9 +110,9 @@ def test_where_voxels_coincide_decisions_do(name: str, method: str) -> None:
     settings = InferenceConfig(method, points_per_chunk=700, dense_max_voxels=0)
     plain = predict_volume(network, image, sampling=working, settings=settings)
     finer = QueryGrid.over(geometry(), with_spacing(geometry(), (1 / 3, 0.5, 1.0)))
-    asked = predict_volume(network, image, sampling=working, settings=settings, asked=finer)
-    assert asked.classes.shape == tuple(3 * edge for edge in SHAPE)
-    same = asked.classes[1::3, 1::3, 1::3] == plain.classes
+    fine = predict_volume(network, image, sampling=working, settings=settings, grid=finer)
+    assert fine.classes.shape == tuple(3 * edge for edge in SHAPE)
+    same = fine.classes[1::3, 1::3, 1::3] == plain.classes
     assert same.float().mean() > 0.99  # matrix products of other sizes round otherwise
 
 
@@ -118,7 +120,7 @@ def test_unets_decide_their_own_grid_only() -> None:
     network = build_network("unet-3d", channels=(4, 8), residual_units=1)
     grid = QueryGrid((2, 2, 2), (0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
     sampling = SamplingConfig(working_shape=(16, 16, 8))
-    with pytest.raises(ValueError, match="decides anywhere, found UNet"):
+    with pytest.raises(ValueError, match="decides anywhere, found a dense one"):
         predict_volume(
-            network, torch.zeros(1, 9, 9, 6), sampling=sampling, settings=InferenceConfig(), asked=grid
+            network, torch.zeros(1, 9, 9, 6), sampling=sampling, settings=InferenceConfig(), grid=grid
         )

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
-from ossnet.inference.query.activation import mean_logits, predict_classes, probabilities
 from ossnet.inference.query.grid import QueryGrid
 from ossnet.inference.query.tta import FlipEnsemble, mirrors
 from ossnet.models import build_network
@@ -32,7 +32,7 @@ def predict(model: nn.Module, image: Tensor, **settings: object) -> VolumePredic
     )
 
 
-def chances(found: VolumePrediction) -> Tensor:
+def probabilities_of(found: VolumePrediction) -> Tensor:
     assert found.probabilities is not None
     return found.probabilities
 
@@ -43,18 +43,20 @@ def chances(found: VolumePrediction) -> Tensor:
 )
 def test_probabilities_are_the_mean_over_mirror_images(name: str, overlapping: bool) -> None:
     model, image = network(name, overlapping=overlapping), torch.randn(1, *SHAPE)
-    parts = [chances(predict(model, image.flip(axes))).flip(axes) for axes in ((), (1,), (3,), (1, 3))]
+    parts = [
+        probabilities_of(predict(model, image.flip(axes))).flip(axes) for axes in ((), (1,), (3,), (1, 3))
+    ]
     assert (parts[0] - parts[1]).abs().max() > 1e-4
     found = predict(model, image, flips=("R", "S"))
-    torch.testing.assert_close(chances(found), torch.stack(parts).mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(probabilities_of(found), torch.stack(parts).mean(0), atol=1e-5, rtol=1e-4)
     if overlapping:
-        expected = (chances(found) > 0.5).to(torch.uint8)
+        expected = (probabilities_of(found) > 0.5).to(torch.uint8)
         assert torch.equal(found.classes, expected[0] + 2 * expected[1])
 
 
 def test_the_mirror_image_gets_the_mirrored_answer() -> None:
     model, image = network("oss-net-d"), torch.randn(1, *SHAPE)
-    one, other = (chances(predict(model, each, flips=("R",))) for each in (image, image.flip(1)))
+    one, other = (probabilities_of(predict(model, each, flips=("R",))) for each in (image, image.flip(1)))
     torch.testing.assert_close(one, other.flip(1), atol=1e-5, rtol=1e-4)
 
 
@@ -62,22 +64,22 @@ def test_flips_and_another_grid_together() -> None:
     """Between voxels of a mirror image, where the first one's place is the last one's."""
     model, image = network("o-net"), torch.randn(1, *SHAPE)
     grid = QueryGrid((3, 4, 2), (1.25, 0.5, 2.0), (2.0, 1.25, 3.0))
-    volume = FlipEnsemble(model, image, working=SAMPLING.working_shape, chunk=50, asked=grid, flips=("A",))
+    volume = FlipEnsemble(model, image, working=SAMPLING.working_shape, chunk=50, grid=grid, flips=("A",))
     mirrored = grid.mirrored((1,), SHAPE)
     voxels = torch.tensor([[0, 0, 0], [2, 3, 1]])
-    expected = grid.places(voxels)
+    expected = grid.positions(voxels)
     expected[:, 1] = SHAPE[1] - 1 - expected[:, 1]
-    assert torch.equal(mirrored.places(voxels), expected)
+    assert torch.equal(mirrored.positions(voxels), expected)
     with torch.no_grad():
-        plain = FlipEnsemble(model, image, working=SAMPLING.working_shape, chunk=50, asked=grid, flips=())
+        plain = FlipEnsemble(model, image, working=SAMPLING.working_shape, chunk=50, grid=grid, flips=())
         turned = FlipEnsemble(
-            model, image.flip(2), working=SAMPLING.working_shape, chunk=50, asked=mirrored, flips=()
+            model, image.flip(2), working=SAMPLING.working_shape, chunk=50, grid=mirrored, flips=()
         )
-        mean = mean_logits([plain.predict_classes(voxels), turned.predict_classes(voxels)], overlapping=False)
-        torch.testing.assert_close(volume.predict_classes(voxels), mean)
+        mean = ClassScheme(2).mean_logits([plain.logits(voxels), turned.logits(voxels)])
+        torch.testing.assert_close(volume.logits(voxels), mean)
         whole = tuple(slice(0, edge) for edge in grid.shape)
         every = torch.cartesian_prod(*(torch.arange(edge) for edge in grid.shape))
-        torch.testing.assert_close(volume.box(whole), volume.predict_classes(every))
+        torch.testing.assert_close(volume.box(whole), volume.logits(every))
 
 
 def test_every_combination_of_axes() -> None:
@@ -89,17 +91,18 @@ def test_every_combination_of_axes() -> None:
 @pytest.mark.parametrize(("logits", "overlapping"), [(1, False), (3, False), (3, True)])
 def test_temperature_and_mean_keep_decisions(logits: int, overlapping: bool) -> None:
     values = 8 * torch.randn(500, logits)
+    scheme = ClassScheme(logits, overlapping) if logits == 1 or overlapping else ClassScheme(logits - 1)
     torch.testing.assert_close(
-        mean_logits([values, values], overlapping=overlapping),
+        scheme.mean_logits([values, values]),
         values - (0 if logits == 1 or overlapping else values.logsumexp(1, keepdim=True)),
         atol=1e-3,
         rtol=1e-3,
     )
-    expected = predict_classes(values, overlapping=overlapping)
+    expected = scheme.decide(values)
     for temperature in (0.3, 1.0, 4.0):
-        found = probabilities(values, overlapping=overlapping, temperature=temperature)
+        found = scheme.probabilities(values, temperature)
         if logits == 1 or overlapping:
-            assert torch.equal(predict_classes(found - 0.5, overlapping=overlapping), expected)
+            assert torch.equal(scheme.decide(found - 0.5), expected)
         else:
             whole = torch.cat([1 - found.sum(1, keepdim=True), found], 1)
             assert (whole.argmax(1) == expected).float().mean() > 0.99

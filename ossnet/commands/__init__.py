@@ -1,0 +1,1 @@
+"""The jobs: one file each, with the options that it takes and what it calls; no logic."""

@@ -1,0 +1,63 @@
+"""How a job ends: what it made, where, and the next command; or one JSON object."""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ossnet.benchmarks.result import BenchmarkResult
+
+Result = TypeVar("Result", bound="BenchmarkResult")
+
+
+def new_folder(job: str) -> Path:
+    """The folder of a job without --output: a name in `runs` that no earlier run has."""
+    return Path("runs") / f"{job}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+def command_line(job: str, *arguments: object) -> str:
+    """A command to copy into a shell: a job of `ossnet` with its arguments."""
+    return shlex.join(["ossnet", job, *map(str, arguments)])
+
+
+def finish(outputs: Mapping[str, object], *, follow_up: str | None = None) -> None:
+    """Print what a job made, and the next command."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    width = max(map(len, outputs), default=0)
+    console.print()
+    for name, value in outputs.items():
+        console.print(f"  {name:<{width}}  {value}", markup=False)
+    if follow_up:
+        console.print(f"\nNext: {follow_up}", markup=False)
+
+
+def finish_json(result: Mapping[str, Any]) -> None:
+    """Print a result as one JSON object, last and alone on its line."""
+    print(json.dumps(result, default=str))
+
+
+def finish_benchmark(
+    result: Result,
+    path: Path,
+    draw: Callable[[Result], bytes],
+    show: Callable[[Result], None],
+    *,
+    json: bool,
+) -> None:
+    """Write a benchmark's result and its figure (`path` with .json and .png), and print it."""
+    from ossnet.config_tree import to_dict
+    from ossnet.output.atomic_write import atomic_write
+
+    files = {"result": path.with_suffix(".json"), "figure": path.with_suffix(".png")}
+    result.write(files["result"])
+    atomic_write(files["figure"], draw(result))
+    if json:
+        finish_json({**to_dict(result), "files": files})
+        return
+    show(result)
+    finish({**result.summary(), **files})

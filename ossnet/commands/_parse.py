@@ -1,0 +1,188 @@
+"""From a job's arguments to its options; a mistake in them is one line that names the option."""
+
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+
+from ossnet.commands._help import Option, format_help, format_rows, list_options
+from ossnet.config_tree import did_you_mean
+from ossnet.errors import UserError
+
+if TYPE_CHECKING:
+    from ossnet.config import Config
+
+
+class _OfNetwork(Protocol):
+    """Options that choose a network and a store, on which the configuration's defaults depend."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def data(self) -> Path | None: ...
+
+
+_PREFIX = re.compile(r"^Error parsing ([A-Z]\w*: )?")  # tyro's, and the name of a class that nobody typed
+_TWICE = re.compile(r"^(\S+): (?=\1: )")
+
+Options = TypeVar("Options")
+Part = TypeVar("Part")
+OptionsOfNetwork = TypeVar("OptionsOfNetwork", bound=_OfNetwork)
+
+COMMON_SETTINGS = {
+    "--model.decoder-width INT": "features of the decoder's residual blocks",
+    "--model.patch-edge INT": "voxels along an edge of the patch that the decoder sees around a point",
+    "--sampling.points INT": "points drawn from a case in a step",
+    "--sampling.border-fraction FLOAT": "part of them drawn near the label's surface",
+    "--training.batch-size INT": "cases in a step",
+    "--training.precision NAME": "float32 or bf16",
+    "--training.seed INT": "seed of every random choice",
+    "--optimizer.name NAME": "which optimizer",
+    "--optimizer.learning-rate FLOAT": "its learning rate",
+}
+"""The settings that are changed most, as `--help` shows them; their classes would load torch."""
+
+
+@dataclass(frozen=True)
+class Command(Generic[Options]):
+    """The command line of a job."""
+
+    name: str
+    """What follows `ossnet`."""
+    text: str
+    """What the job does."""
+    kind: type[Options]
+    """The dataclass of its own options."""
+    configurable: bool = False
+    """Whether every field of the configuration is a dotted option too."""
+
+    def parse(self, arguments: Sequence[str], *notes: str) -> Options:
+        """The job's options from its arguments.
+
+        Raises:
+            UserError: an unknown option (names the nearest), or a value that does not fit.
+            SystemExit: help was requested, and printed.
+        """
+        if not {"-h", "--help", "--help-all"}.isdisjoint(arguments):
+            _print_and_exit(format_help(f"ossnet {self.name} [options]", self.text, self.options(), *notes))
+        options, rest = _parse(self.kind, arguments)
+        _reject(rest, self.options())
+        return options
+
+    def options(self) -> list[Option]:
+        """The job's own options."""
+        return [*list_options(self.kind), Option("--help", "", (), "", "Show this page.")]
+
+
+def parse_with_config(
+    command: Command[OptionsOfNetwork],
+    arguments: Sequence[str],
+    default: Callable[[str, Path | None], "Config"],
+) -> tuple[OptionsOfNetwork, "Config"]:
+    """A job's own options, and the configuration with the changes of dotted options.
+
+    Args:
+        command: of a job whose options choose a network and a store.
+        arguments: what follows the job's name.
+        default: gives the configuration of a network and a store (None: the job makes a phantom). It is
+            called only when there is no mistake in the options.
+
+    Raises:
+        UserError: an unknown option (names the nearest), or a value that does not fit.
+        SystemExit: help was requested, and printed.
+    """
+    usage = f"ossnet {command.name} [options]"
+    every = Option("--help-all", "", (), "", "Show every setting, with the defaults of --model and --data.")
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        notes = "settings (--help-all shows all of them):\n" + format_rows(COMMON_SETTINGS.items())
+        _print_and_exit(format_help(usage, command.text, [*command.options(), every], notes))
+    options, dotted = _parse(command.kind, [each for each in arguments if each != "--help-all"])
+    if "--help-all" in arguments:
+        preset = _preset(options.model, options.data)
+        settings = list_options(type(preset), preset)
+        _print_and_exit(format_help(usage, command.text, [*command.options(), every, *settings]))
+    preset = _preset(options.model)
+    known = [*command.options(), *list_options(type(preset), preset)]
+    _reject(_unknown(dotted, known), known)
+    base = default(options.model, options.data)
+    config, rest = _parse(type(base), dotted, base)
+    _reject(rest, known)
+    return options, config
+
+
+def choose_command(
+    commands: Mapping[str, Command[Options]], arguments: Sequence[str]
+) -> tuple[str, Command[Options], list[str]]:
+    """The name and the command that the first argument names, or the first ones, and the other arguments.
+
+    Raises:
+        UserError: an unknown name (names the nearest).
+    """
+    word, rest = next(iter(commands)), list(arguments)
+    if rest and not rest[0].startswith("-"):
+        word, *rest = rest
+    if word not in commands:
+        raise UserError(did_you_mean("command", word, commands))
+    return word, commands[word], rest
+
+
+def extract(kind: type[Part], options: Any) -> Part:
+    """The configuration whose fields a job's options have too."""
+    assert is_dataclass(kind)
+    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
+
+
+def _preset(model: str, data: Path | None = None) -> "Config":
+    from ossnet.config import Config
+    from ossnet.data import Store
+
+    return Config.preset(model, None if data is None else Store.open(data))
+
+
+def _print_and_exit(text: str) -> NoReturn:
+    print(text)
+    sys.exit(0)
+
+
+def _parse(kind: type[Options], arguments: Sequence[str], default: Any = None) -> tuple[Options, list[str]]:
+    """What tyro makes of the arguments, and those that it does not know."""
+    import tyro
+
+    markers = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
+    given = tyro.MISSING_NONPROP if default is None else default
+    with _one_line_errors():
+        return tyro.cli(kind, args=arguments, default=given, return_unknown_args=True, config=markers)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Raise what tyro prints in a box of several lines as a UserError of one line."""
+    box = io.StringIO()
+    try:
+        with redirect_stderr(box):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [line.strip(" │") for line in box.getvalue().splitlines() if line.startswith("│")]
+        message = takewhile(lambda line: not line.startswith("─"), lines)
+        line = " ".join(filter(None, message)) or box.getvalue().strip()
+        raise UserError(_TWICE.sub("", _PREFIX.sub("", line))) from None
+
+
+def _unknown(arguments: Sequence[str], known: Sequence[Option]) -> list[str]:
+    names = {option.name for option in known}
+    given = [argument for argument in arguments if argument.startswith("--")]
+    return [argument for argument in given if argument.split("=")[0].replace("_", "-") not in names]
+
+
+def _reject(rest: Sequence[str], known: Sequence[Option]) -> None:
+    if rest:
+        names = [option.name for option in known]
+        raise UserError(did_you_mean("option", rest[0].split("=")[0], names))

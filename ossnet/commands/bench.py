@@ -1,0 +1,138 @@
+"""Benchmark networks, input, memory, inference or search; `ossnet bench` alone is `ossnet bench models`."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ossnet.benchmarks import (
+    InferenceBenchmarkConfig,
+    InputBenchmarkConfig,
+    MemoryBenchmarkConfig,
+    NetworksBenchmarkConfig,
+)
+from ossnet.commands._help import format_rows
+from ossnet.commands._output import command_line, finish_benchmark, new_folder
+from ossnet.commands._parse import Command, choose_command
+from ossnet.commands._values import space_file
+from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Options of every benchmark."""
+
+    output: Path | None = None
+    """Folder for the result as JSON and PNG; by default runs/bench-DATE-TIME."""
+    json: bool = False
+    """Print the result as JSON, last and alone."""
+
+
+@dataclass(frozen=True)
+class ModelsOptions(BenchOptions, NetworksBenchmarkConfig):
+    """Time, memory and arithmetic of a training step of networks."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Measure, write and print."""
+        from ossnet.benchmarks import measure_models
+        from ossnet.benchmarks.networks import figure, table
+
+        found = measure_models(self, command=command, progress=lambda row: logger.info(table.summary(row)))
+        finish_benchmark(found, path, figure.draw, table.show, json=self.json)
+
+
+@dataclass(frozen=True)
+class InputOptions(BenchOptions, InputBenchmarkConfig):
+    """Time to prepare samples, beside the usual ways."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Measure, write and print."""
+        from ossnet.benchmarks import measure_input
+        from ossnet.benchmarks.input import results as input_results
+
+        found = measure_input(
+            self, command=command, progress=lambda row: logger.info(input_results.summary(row))
+        )
+        finish_benchmark(found, path, input_results.draw, input_results.show, json=self.json)
+
+
+@dataclass(frozen=True)
+class MemoryOptions(BenchOptions, MemoryBenchmarkConfig):
+    """Predicted peak memory beside the measured one."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Measure, write and print."""
+        from ossnet.benchmarks import measure_memory
+        from ossnet.benchmarks.memory import results as memory_results
+
+        found = measure_memory(
+            self, command=command, progress=lambda row: logger.info(memory_results.summary(row))
+        )
+        finish_benchmark(found, path, memory_results.draw, memory_results.show, json=self.json)
+
+
+@dataclass(frozen=True)
+class InferenceOptions(BenchOptions, InferenceBenchmarkConfig):
+    """Time and points to predict whole volumes."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Measure, write and print."""
+        from ossnet.benchmarks import measure_inference
+        from ossnet.benchmarks.inference import results
+
+        found = measure_inference(
+            self, command=command, progress=lambda row: logger.info(results.summary(row))
+        )
+        finish_benchmark(found, path, results.draw, results.show, json=self.json)
+
+
+@dataclass(frozen=True)
+class SearchOptions(BenchOptions, SearchBenchmarkConfig):
+    """Search under a memory budget, beside plain Ray Tune with Optuna."""
+
+    space: Path = Path("small")
+    """Python file with a function space(trial), or the name of one of ossnet's spaces."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Search, write and print."""
+        from ossnet.distributed.benchmark import results, search
+        from ossnet.distributed.launch import launch_study
+
+        settings = replace(self, space=space_file(str(self.space)))
+        found = search.compare(
+            settings,
+            path.parent,
+            command=command,
+            run_study=launch_study,
+            progress=lambda row: logger.info(row.summary),
+        )
+        finish_benchmark(found, path, results.draw, results.show, json=self.json)
+
+
+_KINDS = {
+    "models": ModelsOptions,
+    "input": InputOptions,
+    "memory": MemoryOptions,
+    "inference": InferenceOptions,
+    "search": SearchOptions,
+}
+COMMANDS: dict[str, Command[Any]] = {
+    name: Command(f"bench {name}", str(kind.__doc__), kind) for name, kind in _KINDS.items()
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the benchmark that the first argument names."""
+    word, command, rest = choose_command(COMMANDS, arguments)
+    notes = () if arguments[:1] == [word] else (_overview(),)
+    options = command.parse(rest, *notes)
+    output = options.output or new_folder("bench")
+    options.run(output / word, command_line("bench", *arguments))
+
+
+def _overview() -> str:
+    rows = ((f"bench {name}", each.text) for name, each in COMMANDS.items())
+    return "benchmarks (each with a --help of its own):\n" + format_rows(rows)

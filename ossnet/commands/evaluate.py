@@ -1,0 +1,100 @@
+"""Score a trained network on a store's cases: overlap, surfaces, lesions, a page of overlays."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+from ossnet.commands._output import command_line, finish, finish_json, new_folder
+from ossnet.commands._parse import Command
+
+if TYPE_CHECKING:
+    from ossnet.evaluation import CaseScore
+    from ossnet.evaluation.run import Evaluation
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of this job."""
+
+    checkpoint: Path | None = None
+    """Folder that training wrote; by default that of a short training on a phantom."""
+    data: Path | None = None
+    """Store that `prepare` wrote; by default the phantom's."""
+    output: Path | None = None
+    """Folder for cases.csv, summary.json, evaluation.html, overlays; by default runs/evaluate-DATE-TIME."""
+    split: Literal["training", "validation", "test", "all"] = "validation"
+    """Cases to score."""
+    baseline: Path | None = None
+    """Another checkpoint, to compare with case by case."""
+    tolerance_mm: float = 1.0
+    """Tolerance of the normalized surface distance."""
+    calibrate: bool = False
+    """Measure the calibration error of the probabilities too, at every voxel."""
+    fit_temperature: bool = False
+    """First fit a temperature and store it with the weights; includes --calibrate."""
+    method: Literal["dense", "hierarchical", "paper", "paper-guided"] | None = None
+    """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
+    device: str | None = None
+    """Where to predict, as torch names it; by default a GPU if there is one."""
+    json: bool = False
+    """Print the result as JSON, last and alone."""
+
+
+COMMAND = Command("evaluate", str(__doc__), EvaluateOptions)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Score, write the files, and print a summary."""
+    options = COMMAND.parse(arguments)
+    from ossnet.config import Config
+    from ossnet.data import Store
+    from ossnet.evaluation.calibration import calibrate
+    from ossnet.evaluation.run import evaluate
+    from ossnet.inference import Predictor
+    from ossnet.inference.temperature import read_calibration
+
+    store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
+    checkpoint = options.checkpoint or _demo().checkpoint()
+    load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
+    fold = Config.from_json(checkpoint / "config.json").training.fold
+    predictor, measured = load(checkpoint), options.calibrate or options.fit_temperature
+    if options.fit_temperature:
+        predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
+    evaluation = evaluate(
+        predictor,
+        store,
+        split=options.split,
+        fold=fold,
+        output=options.output or new_folder("evaluate"),
+        baseline=None if options.baseline is None else load(options.baseline),
+        tolerance_mm=options.tolerance_mm,
+        calibrate=measured,
+        fitted=read_calibration(checkpoint) if measured else None,
+        progress=_print_case,
+    )
+    if options.json:
+        finish_json(evaluation.summary)
+    else:
+        _finish(evaluation, options.split, checkpoint)
+
+
+def _finish(evaluation: "Evaluation", split: str, checkpoint: Path) -> None:
+    made = {"cases": f"{evaluation.summary['cases']} ({split})", **evaluation.figures}
+    made |= {"per case": str(evaluation.cases), "summary": str(evaluation.report)}
+    made["page"] = str(evaluation.page)
+    follow_up = command_line("predict", "--checkpoint", checkpoint, "--input", "SCAN", "--output", "DIR")
+    finish(made, follow_up=follow_up)
+
+
+def _demo() -> ModuleType:
+    from ossnet.distributed import demo  # needs Ray, which scoring one's own data does not
+
+    return demo
+
+
+def _print_case(score: "CaseScore", done: int, of: int) -> None:
+    print(f"{done}/{of} {score.case}: Dice {score.dice:.4f}", file=sys.stderr)

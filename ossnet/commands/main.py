@@ -1,0 +1,62 @@
+"""The command `ossnet`: which job, and how its errors are printed."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from ossnet.commands._help import format_rows
+from ossnet.config_tree import did_you_mean
+from ossnet.errors import UserError
+from ossnet.output.logging import configure_logging
+
+JOBS = ("prepare", "verify", "plan", "train", "tune", "evaluate", "predict", "report", "bench")
+"""The jobs, in the order of a project; each is the module of its name in this package."""
+
+
+def main() -> None:
+    """Run the job that the command line names, or list the jobs."""
+    word, *arguments = sys.argv[1:] or ["--help"]
+    if word in ("-h", "--help", "--help-all"):
+        print(_overview())
+    elif word == "--version":
+        print(f"ossnet {_version()}")
+    elif word in JOBS:
+        run_job(word, arguments)
+    else:
+        print(f"error: {did_you_mean('job', word, JOBS)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run a job; a user's mistake becomes one line on the error stream and exit code 2.
+
+    Args:
+        name: one of `JOBS`.
+        arguments: its options; by default those of the process.
+    """
+    configure_logging()
+    try:
+        import_module(f"ossnet.commands.{name}").main(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _overview() -> str:
+    texts = {name: str(import_module(f"ossnet.commands.{name}").__doc__) for name in JOBS}
+    rows = format_rows((name, " ".join(text.split("\n\n")[0].split())) for name, text in texts.items())
+    return (
+        "usage: ossnet JOB [options]\n\n"
+        "Finds, trains and ships the best 3-D segmentation network that fits a GPU memory budget.\n\n"
+        f"jobs:\n{rows}\n\n"
+        "Each job runs without options too, on a small phantom study that it makes itself.\n"
+        "`ossnet JOB --help` shows its options, `ossnet --version` the version."
+    )
+
+
+def _version() -> str:
+    try:
+        return version("ossnet")
+    except PackageNotFoundError:  # run from a clone that is not installed
+        return "(not installed)"

@@ -1,0 +1,110 @@
+"""Search a space of networks and settings with Ray Tune and Optuna; every trial is a run in MLflow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ossnet.commands._output import command_line, finish, finish_json, new_folder
+from ossnet.commands._parse import Command, parse_with_config
+from ossnet.commands._values import parse_duration, space_file
+from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
+
+if TYPE_CHECKING:
+    from ossnet.config import Config
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """Options of this job."""
+
+    data: Path | None = None
+    """Store that `prepare` wrote; by default a small phantom that this job makes."""
+    space: str = "networks"
+    """Python file with a function space(trial), or the name of one of ossnet's spaces."""
+    model: str = "oss-net-c"
+    """Preset of the network, where the space names none; its fields are options of their own."""
+    trials: int = 10
+    """Configurations to try."""
+    max_time: str | None = None
+    """Stop the study after this time: 90s, 20m, 2h."""
+    memory_budget: str | None = None
+    """Peak memory of a training step that no trial may pass, as in 8GiB: a configuration that is predicted to
+    need more is replaced before it takes a slot."""
+    objectives: str = "dice"
+    """dice, or dice,memory: the best Dice at every amount of memory."""
+    sampler: SamplerName = "tpe"
+    """Sampler of trials; gp and nsga2 learn nothing from trials that are stopped early."""
+    seeds: int = 1
+    """Train each configuration that comes to its end with so many seeds; their mean is its value."""
+    warm_start: str | None = None
+    """An MLflow experiment whose last study the sampler learns from."""
+    resume: bool = False
+    """Continue the study in --output, whatever ended it; --trials and --max-time may differ."""
+    workers_per_trial: int = 1
+    """Training processes of a trial; several make each trial a Ray Train run."""
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    """When a trial that falls behind is stopped."""
+    output: Path | None = None
+    """Folder for the study; by default runs/tune-DATE-TIME."""
+    experiment: str | None = None
+    """MLflow experiment; by default named after the space."""
+    json: bool = False
+    """Print the result as JSON, last and alone."""
+
+
+COMMAND = Command("tune", str(__doc__), TuneOptions, configurable=True)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Search, and print the best trial and how to report the study."""
+    options, config = parse_with_config(COMMAND, arguments, _default)
+    from ossnet.distributed import demo, launch
+    from ossnet.distributed.tuning.search_space import Space
+    from ossnet.distributed.tuning.study import StudySpec
+
+    space = space_file(options.space)
+    name = options.experiment or space.stem
+    output, tracking = launch.resolve_output(options.output or new_folder("tune"), name)
+    spec = StudySpec(
+        name=name,
+        space=Space(space),
+        base=config,
+        store=demo.open_store(options.data),
+        output=output,
+        tracking=tracking,
+        trials=options.trials,
+        workers=options.workers_per_trial,
+        early_stopping=options.early_stopping,
+        max_time_s=None if options.max_time is None else parse_duration(options.max_time),
+        optimization=_optimization(options),
+        warm_start=options.warm_start,
+        resume=options.resume,
+    )
+    result = launch.launch_study(spec)
+    if options.json:
+        finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
+        return
+    store = {"MLflow": tracking.uri, "open it with": tracking.open_command}
+    finish(
+        result.summary() | {"Optuna study": output / "study.db"} | store,
+        follow_up=command_line("report", "--experiment", name, "--output", output / "report"),
+    )
+
+
+def _optimization(options: TuneOptions) -> OptimizationConfig:
+    from ossnet.memory.parse import parse_memory
+    from ossnet.memory.peak import GIB
+
+    return OptimizationConfig(
+        budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
+        objectives=tuple(options.objectives.split(",")),
+        sampler=options.sampler,
+        seeds=options.seeds,
+    )
+
+
+def _default(model: str, data: Path | None) -> "Config":
+    from ossnet.distributed.demo import default_config
+
+    return default_config(model, data)

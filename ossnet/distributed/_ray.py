@@ -1,0 +1,73 @@
+"""Private interfaces of Ray 2.60 that this package cannot avoid; a contract test watches each."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
+
+
+def last_result(trial: "Trial") -> Mapping[str, Any]:
+    """What a trial reported last, if anything: Ray's own property asks its process, which may be dead."""
+    result: Mapping[str, Any] = trial.run_metadata.last_result
+    return result
+
+
+def forget_pending_result(trial: "Trial") -> None:
+    """Keep Ray Tune from asking the process of a trial, which is dead, for its last result."""
+    trial._default_result_or_future = None
+
+
+def intercept_task_failures(
+    controller: "TuneController", replace: Callable[["Trial | None", Exception], Exception]
+) -> None:
+    """Have Ray Tune handle what `replace` makes of each failure of a trial's task."""
+    manager = controller._actor_manager
+    handle = manager._actor_task_failed
+
+    def failed(tracked_actor_task: Any, exception: Exception) -> None:
+        trial = controller._actor_to_trial.get(tracked_actor_task._tracked_actor)
+        handle(tracked_actor_task, replace(trial, exception))
+
+    manager._actor_task_failed = failed
+
+
+@dataclass(frozen=True)
+class PlacementGroupRecord:
+    """A placement group as the cluster's control store has it."""
+
+    id: bytes
+    job: str
+    """Id of the job that made it, in hexadecimal digits."""
+    made_by_actor: bool
+    """Ray Tune's own groups are made by the driver."""
+    creator_dead: bool
+    removed: bool
+
+
+def placement_groups() -> Iterator[PlacementGroupRecord]:
+    """All placement groups of the cluster with their creators, which Ray's public table does not name."""
+    from ray import ActorID
+    from ray._private.state import state
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+
+    for entry in state._connect_and_get_accessor().get_placement_group_table():
+        group = PlacementGroupTableData.FromString(entry)
+        creator = group.creator_actor_id
+        yield PlacementGroupRecord(
+            id=group.placement_group_id,
+            job=group.creator_job_id.hex(),
+            made_by_actor=bool(creator) and not ActorID(creator).is_nil(),
+            creator_dead=group.creator_actor_dead,
+            removed=group.state == PlacementGroupTableData.REMOVED,
+        )
+
+
+def remove_group(group: PlacementGroupRecord) -> None:
+    """Remove a placement group that another process made."""
+    from ray._raylet import PlacementGroupID
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    remove_placement_group(PlacementGroup(PlacementGroupID(group.id)))

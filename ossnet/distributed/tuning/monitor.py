@@ -1,0 +1,109 @@
+"""What a study's driver knows of its trainings: the searcher writes it, scheduler and callbacks read it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ossnet.distributed._ray import last_result
+from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
+from ossnet.distributed.tuning.trial import TrialFacts, TrialOutcome, TrialSpec, decide_outcome
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+
+class TrialMonitor:
+    """The spec, the last metrics and the outcome of each training, by Ray Tune's id of it.
+
+    Args:
+        budget_gib: the largest measured peak that may continue.
+        max_time_s: time limit of the study, counted from now.
+    """
+
+    def __init__(self, *, budget_gib: float | None = None, max_time_s: float | None = None) -> None:
+        self._budget_gib, self._max_time_s = budget_gib, max_time_s
+        self._start_s = time.monotonic()
+        self.host_oom = HostOOMMonitor()
+        self._specs: dict[str, TrialSpec] = {}
+        self._metrics: dict[str, dict[str, float]] = {}
+        self._outcomes: dict[str, TrialOutcome] = {}
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the study began."""
+        return time.monotonic() - self._start_s
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the time limit; None where there is none."""
+        return None if self._max_time_s is None else self._max_time_s - self.elapsed_s
+
+    def add(self, trial_id: str, spec: TrialSpec, metrics: Mapping[str, float]) -> None:
+        """Remember a training that starts, and the metrics that an earlier session left of it."""
+        self._specs[trial_id] = spec
+        self._metrics[trial_id] = dict(metrics)
+
+    def spec(self, trial: "Trial") -> TrialSpec:
+        """The spec of a training."""
+        if trial.trial_id not in self._specs:
+            self._specs[trial.trial_id] = TrialSpec.from_trial(trial)
+        return self._specs[trial.trial_id]
+
+    def update(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Remember the metrics in a result."""
+        self._metrics.setdefault(trial_id, {}).update(_metrics_in(result))
+
+    def metrics(self, trial_id: str) -> dict[str, float]:
+        """The last known value of each metric of a training."""
+        return self._metrics.get(trial_id, {})
+
+    def must_stop(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether a running training passes the memory budget."""
+        metrics = self.metrics(trial_id) | _metrics_in(result)
+        return decide_outcome(TrialFacts(metrics=metrics, budget_gib=self._budget_gib)) is not None
+
+    def end(
+        self, trial_id: str, result: Mapping[str, Any], *, lost: bool = False, cut_off: bool = False
+    ) -> TrialOutcome:
+        """The outcome of a training that has ended, decided on the first call.
+
+        Args:
+            result: the last one that Ray Tune has.
+            lost: its process died for the last time.
+            cut_off: it was still running when the study ended.
+        """
+        if trial_id not in self._outcomes:
+            self.update(trial_id, result)
+            facts = TrialFacts(
+                result=result,
+                metrics=self.metrics(trial_id),
+                ended=True,
+                lost=lost,
+                killed_for_memory=trial_id in self.host_oom,
+                cut_off=cut_off,
+            )
+            self._outcomes[trial_id] = self._decide(facts)
+        return self._outcomes[trial_id]
+
+    def end_of(self, trial: "Trial", *, lost: bool = False, cut_off: bool = False) -> TrialOutcome:
+        """The outcome of one of Ray Tune's trials that has ended."""
+        return self.end(trial.trial_id, last_result(trial), lost=lost, cut_off=cut_off)
+
+    def cut_off(self, metrics: Mapping[str, float]) -> TrialOutcome:
+        """The outcome of a training that the end of the study keeps from starting."""
+        return self._decide(TrialFacts(metrics=metrics, ended=True, cut_off=True))
+
+    def _decide(self, facts: TrialFacts) -> TrialOutcome:
+        time_is_up = self.remaining_s is not None and self.remaining_s <= 0
+        outcome = decide_outcome(replace(facts, budget_gib=self._budget_gib, time_is_up=time_is_up))
+        assert outcome is not None  # as it has ended
+        return outcome
+
+
+def _metrics_in(result: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if "/" in name and not name.startswith("config/") and isinstance(value, int | float)
+    }

@@ -1,0 +1,199 @@
+"""What a study came to: its trials by how they ended, and the best one."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Self
+
+from optuna.trial import FrozenTrial, TrialState
+
+from ossnet.distributed.tuning.storage import (
+    METRICS,
+    NETWORK_NAME,
+    SEEDS,
+    TuningStudy,
+    end_of,
+    is_feasible,
+    latest_checkpoint,
+)
+from ossnet.distributed.tuning.trial import TrialEnd, trial_title
+from ossnet.errors import UserError
+from ossnet.evaluation.intervals import student_interval
+from ossnet.metric_names import ERROR, VAL_DICE, metrics_summary
+from ossnet.output.atomic_write import atomic_folder
+
+_STOPPED = {TrialEnd.STOPPED_EARLY, TrialEnd.TIME_LIMIT, TrialEnd.INTERRUPTED}
+
+
+@dataclass(frozen=True)
+class TrialCounts:
+    """A study's trials by how they ended."""
+
+    finished: int
+    stopped: int
+    """Stopped early, by a time limit or by an interruption."""
+    infeasible: int
+    """Found to be too large when they ran."""
+    failed: int
+    running: int
+    rejected: int
+    """Predicted to be too large, or tried before: they took no slot."""
+    best: str | None
+    """Dice and number of the best one."""
+
+    @classmethod
+    def of(cls, study: TuningStudy) -> Self:
+        """Count the trials of a study."""
+        suggested, started = study.suggested_trials(), study.started_trials()
+        ends = [end_of(trial) for trial in started]
+        best = best_of(started)
+        return cls(
+            finished=ends.count(TrialEnd.FINISHED),
+            stopped=sum(end in _STOPPED for end in ends),
+            infeasible=sum(end is not None and end.is_infeasible for end in ends),
+            failed=ends.count(TrialEnd.FAILED),
+            running=sum(trial.state == TrialState.RUNNING for trial in started),
+            rejected=len(suggested) - len(started),
+            best=None if best is None else f"{dice_of(best):.4f} by {best.number:03d}",
+        )
+
+    @property
+    def ended(self) -> int:
+        """Trials that took a slot and gave it back."""
+        return self.finished + self.stopped + self.failed + self.infeasible
+
+    def __str__(self) -> str:
+        parts = [f"best {self.best}"] if self.best else []
+        counts = {
+            "running": self.running,
+            "stopped early": self.stopped,
+            "over budget": self.infeasible,
+            "rejected": self.rejected,
+            "failed": self.failed,
+        }
+        return ", ".join([*parts, *(f"{number} {name}" for name, number in counts.items() if number)])
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found."""
+
+    title: str
+    """Number and network of the best trial."""
+    params: Mapping[str, Any]
+    """What the sampler chose for the best trial, by the names in the space."""
+    metrics: Mapping[str, float]
+    """Metrics of the best trial; over several seeds, their means."""
+    dice: tuple[float, ...]
+    """Dice of each seed of the best trial."""
+    checkpoint: Path | None
+    """Checkpoint of the best trial, if it came to one; of several seeds the best one's."""
+    run: str
+    """The id of the training that the checkpoint is of."""
+    counts: TrialCounts
+    model: str | None = None
+    """URI of the network in the Model Registry."""
+
+    @classmethod
+    def of(cls, study: TuningStudy, output: Path, reasons: Sequence[str] = ()) -> Self:
+        """Find the best trial of a study, and copy its checkpoint to `checkpoint` in the study's folder.
+
+        The best is that of the highest Dice among the trials that finished; if none did, among those that
+        were validated.
+
+        Args:
+            output: the study's folder.
+            reasons: why trainings failed.
+
+        Raises:
+            UserError: no trial came to a result; names the first reason.
+        """
+        started = study.started_trials()
+        best = best_of(started)
+        if best is None:
+            stored = [str(trial.user_attrs[ERROR]) for trial in started if ERROR in trial.user_attrs]
+            reason = [*reasons, *stored, "it ended before the first validation"][0]
+            raise UserError(output, expected="a trial that comes to a result", found=f"none: {reason}")
+        seeds: dict[str, dict[str, float]] = best.user_attrs.get(SEEDS, {})
+        metrics = {VAL_DICE: dice_of(best), **best.user_attrs.get(METRICS, {})}
+        seed = int(max(seeds, key=lambda each: seeds[each][VAL_DICE], default="0"))
+        run = study.run_id(best.number, seed)
+        return cls(
+            title=trial_title(best.number, best.user_attrs[NETWORK_NAME]),
+            params=best.params,
+            metrics=metrics,
+            dice=tuple(each[VAL_DICE] for each in seeds.values()) or (metrics[VAL_DICE],),
+            checkpoint=_keep_checkpoint(
+                latest_checkpoint(output, best.number, seed, run), output / "checkpoint"
+            ),
+            run=run,
+            counts=TrialCounts.of(study),
+        )
+
+    def summary(self) -> dict[str, object]:
+        """Human-readable rows by their names."""
+        params = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        counts = self.counts
+        trials = f"{counts.finished} finished, {counts.stopped} stopped early, {counts.failed} failed"
+        if counts.infeasible or counts.rejected:
+            trials += f", {counts.infeasible} over budget, {counts.rejected} rejected as too large"
+        best = {"best trial": f"{self.title} ({params})", **metrics_summary(self.metrics)}
+        interval = student_interval(self.dice)
+        if interval is not None:
+            mean, half_width = f"{fmean(self.dice):.4f}", f"{interval.half_width:.4f}"
+            best["Dice"] = f"{mean} ± {half_width} ({len(self.dice)} seeds)"
+        registered = {} if self.model is None else {"registered as": self.model}
+        return {**best, "checkpoint": self.checkpoint, **registered, "trials": trials}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values."""
+        counts = self.counts
+        trials = {
+            "finished": counts.finished,
+            "stopped": counts.stopped,
+            "failed": counts.failed,
+            "infeasible": counts.infeasible,
+            "rejected": counts.rejected,
+        }
+        best = {"name": self.title, "params": dict(self.params), "metrics": dict(self.metrics)}
+        interval = student_interval(self.dice)
+        half_width = None if interval is None else interval.half_width
+        dice = {"mean": fmean(self.dice), "half_width": half_width, "count": len(self.dice)}
+        found = {"checkpoint": self.checkpoint, "model": self.model}
+        return {"best": best | {"dice": dice}, **found, "trials": trials}
+
+
+def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The best Dice among the trials that finished; if none did, among those that were validated."""
+    candidates = [trial for trial in trials if is_feasible(trial) and trial.state != TrialState.FAIL]
+    finished = [trial for trial in candidates if trial.state == TrialState.COMPLETE]
+    pruned = [trial for trial in candidates if trial.state == TrialState.PRUNED]
+    validated = [trial for trial in pruned if trial.intermediate_values]
+    return max(finished or validated, key=dice_of, default=None)
+
+
+def dice_of(trial: FrozenTrial) -> float:
+    """A finished trial's Dice, or the last one of a stopped trial."""
+    if trial.state == TrialState.COMPLETE:
+        return float(trial.values[0])
+    return float(trial.intermediate_values[max(trial.intermediate_values)])
+
+
+def feasible_fraction(study: TuningStudy) -> str:
+    """A sentence on how many suggestions fit the memory budget."""
+    suggested, started = study.suggested_trials(), study.started_trials()
+    feasible = sum(is_feasible(trial) for trial in started)
+    return (
+        f"{len(suggested)} configurations were suggested, {len(started)} of them started; "
+        f"{feasible} of those kept to the memory budget."
+    )
+
+
+def _keep_checkpoint(checkpoint: Path | None, target: Path) -> Path | None:
+    if checkpoint is None:
+        return None
+    with atomic_folder(target) as folder:
+        shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+    return target

@@ -1,0 +1,121 @@
+"""Private interfaces of Ray and Optuna: a test fails where a library changes what this package relies on."""
+
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+
+from ossnet.distributed import _optuna, _ray
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(directions=["maximize", "minimize"])
+
+
+def test_optuna_reopens_a_running_trial(study: optuna.Study) -> None:
+    before = study.ask()
+    (stored,) = study.get_trials(states=(TrialState.RUNNING,))
+    trial = _optuna.reopen_trial(study, stored)
+    assert trial.number == before.number
+    study.tell(trial, [1.0, 2.0])
+    assert study.trials[0].values == [1.0, 2.0]
+
+
+def test_optuna_stores_intermediate_values_of_several_objectives(study: optuna.Study) -> None:
+    trial = study.ask()
+    _optuna.set_intermediate_value(trial, 3, 0.5)
+    assert study.trials[0].intermediate_values == {3: 0.5}
+
+
+@pytest.mark.parametrize(
+    ("distribution", "inside", "outside"),
+    [
+        (FloatDistribution(0.0, 1.0), 0.5, 1.5),
+        (FloatDistribution(1e-4, 1.0, log=True), 1e-3, 1e-5),
+        (IntDistribution(2, 8, step=2), 4, 10),
+        (CategoricalDistribution(["a", "b"]), "b", "c"),
+    ],
+)
+def test_optuna_knows_what_a_distribution_contains(distribution: Any, inside: Any, outside: Any) -> None:
+    assert _optuna.contains(distribution, inside)
+    assert not _optuna.contains(distribution, outside)
+
+
+def test_optuna_reads_a_created_trials_constraint(study: optuna.Study) -> None:
+    attributes = _optuna.constraint_attributes(0.25)
+    study.add_trial(create_trial(values=[1.0, 2.0], system_attrs=dict(attributes)))
+    assert study.trials[0].constraints == {"memory": 0.25}
+
+
+def test_optuna_marks_enqueued_trials(study: optuna.Study) -> None:
+    study.enqueue_trial({"x": 0.5})
+    study.ask().suggest_float("x", 0, 1)
+    study.ask().suggest_float("x", 0, 1)
+    marked: list[FrozenTrial] = [each for each in study.trials if _optuna.FIXED_PARAMS in each.system_attrs]
+    assert [trial.number for trial in marked] == [0]
+
+
+def test_ray_tunes_controller_keeps_its_actors_where_they_are_looked_for() -> None:
+    source = inspect.getsource(TuneController.__init__)
+    assert "self._actor_manager =" in source
+    assert "self._actor_to_trial" in source
+    from ray.air.execution._internal import RayActorManager
+    from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+
+    parameters = list(inspect.signature(RayActorManager._actor_task_failed).parameters)
+    assert parameters == ["self", "tracked_actor_task", "exception"]
+    calls = inspect.getsource(RayActorManager)
+    assert "self._actor_task_failed(" in calls  # looked up at each call, so that it can be replaced
+    assert "_tracked_actor" in inspect.getsource(TrackedActorTask.__init__)
+
+
+def test_ray_tunes_trial_keeps_its_last_result_where_it_is_looked_for() -> None:
+    trial = Trial("trainable", stub=True)
+    assert dict(_ray.last_result(trial)) == {}
+    trial.run_metadata.last_result = {"epoch": 1}
+    assert _ray.last_result(trial) == {"epoch": 1}
+    trial._default_result_or_future = object()
+    _ray.forget_pending_result(trial)
+    assert trial._default_result_or_future is None
+    assert "_default_result_or_future" in inspect.getsource(Trial.last_result.fget)
+
+
+def test_failures_of_tasks_are_replaced_before_ray_tune_handles_them() -> None:
+    handled: list[Exception] = []
+    manager = SimpleNamespace(_actor_task_failed=lambda task, exception: handled.append(exception))
+    controller: Any = SimpleNamespace(_actor_manager=manager, _actor_to_trial={"actor": "trial"})
+    seen = []
+
+    def replace(trial: Any, error: Exception) -> Exception:
+        seen.append(trial)
+        return ValueError(str(error))
+
+    _ray.intercept_task_failures(controller, replace)
+    task = SimpleNamespace(_tracked_actor="actor")
+    manager._actor_task_failed(tracked_actor_task=task, exception=RuntimeError("lost"))
+    assert seen == ["trial"]
+    assert [type(error) for error in handled] == [ValueError]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_ray_lists_placement_groups_with_their_creators() -> None:
+    import ray
+    from ray.util.placement_group import placement_group
+
+    group = placement_group([{"CPU": 1}])
+    ray.get(group.ready())
+    records = {record.id: record for record in _ray.placement_groups()}
+    record = records[group.id.binary()]
+    assert record.job == ray.get_runtime_context().get_job_id()
+    assert (record.made_by_actor, record.removed) == (False, False)
+    _ray.remove_group(record)
+    removed = {each.id: each for each in _ray.placement_groups()}[record.id]
+    assert removed.removed

@@ -1,0 +1,104 @@
+"""The wheel, installed without the repository, runs the jobs from any folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILT_FROM = ("ossnet", "search_spaces", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy: building leaves files behind."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in BUILT_FROM:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, folder / "source" / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder]
+    subprocess.run([*command, folder / "source"], check=True, capture_output=True)
+    (made,) = folder.glob("ossnet-*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command `ossnet` of an environment that has the wheel, and this one's libraries but not its ossnet.
+
+    A path that a `.pth` file names is searched, but the `.pth` files in there, as that of an editable
+    install, are not read.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    paths = {"base": str(folder), "platbase": str(folder)}
+    (Path(sysconfig.get_path("purelib", vars=paths)) / "libraries.pth").write_text(
+        "\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    )
+    binaries = Path(sysconfig.get_path("scripts", vars=paths))
+    pip = [sys.executable, "-m", "pip", "--python", str(binaries / "python")]
+    install = ["install", "--no-deps", "--ignore-installed", str(wheel)]
+    subprocess.run([*pip, *install], check=True, capture_output=True)
+    return binaries / "ossnet"
+
+
+@pytest.fixture
+def ossnet(installed: Path, tmp_path: Path) -> Run:
+    """Run a job of the installed command in an empty folder."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(installed), *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_the_wheel_holds_the_package_its_spaces_templates_and_types(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ossnet").rglob("*.py")}
+    spaces = {f"ossnet/search_spaces/{path.name}" for path in (ROOT / "search_spaces").glob("*.py")}
+    others = {
+        path.relative_to(ROOT).as_posix()
+        for suffix in ("pyi", "html", "typed")
+        for path in (ROOT / "ossnet").rglob(f"*.{suffix}")
+    }
+    assert "ossnet/py.typed" in others
+    inside = {name for name in names if name.startswith("ossnet/")}
+    assert inside == package | spaces | others
+    assert {name.split("/")[0] for name in names - inside} == {f"{wheel.name.split('-py3')[0]}.dist-info"}
+
+
+def test_it_plans(ossnet: Run) -> None:
+    done = ossnet("plan", "--model", "oss-net-c")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("oss-net-c")
+    assert "fit 8 GB" in done.stdout
+
+
+def test_it_searches_a_space_that_it_brings(ossnet: Run, tmp_path: Path) -> None:
+    tiny = ("--training.epochs", 1, "--sampling.points", 32, "--training.validate-every", 1)
+    done = ossnet("tune", "--space", "optimizer", "--trials", 2, *tiny, "--output", "study")
+    assert done.returncode == 0, done.stderr
+    assert "Next: ossnet report --experiment optimizer" in done.stdout
+    assert (tmp_path / "study" / "study.db").is_file()

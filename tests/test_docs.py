@@ -1,0 +1,152 @@
+"""What the pages name exists: paths, options, fields and Python names; and the drawing is of today."""
+
+import ast
+import dataclasses
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import pytest
+
+from ossnet.config import Config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "cluster/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
+FILE = re.compile(r"(?<![\w/.-])(?:ossnet|tests|jobs|search_spaces|cluster|docs)/[\w./-]*\w")
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+OPTION = re.compile(r"(?<![\w-])--([a-z][\w.-]*\w)")
+NAME = re.compile(r"(?<![\w./])ossnet(?:\.\w+)+")
+ENTRY_POINTS = {f"ossnet.{group}" for group in ("networks", "losses", "layouts", "transforms")}
+PRIVATE_WORDS = re.compile(
+    r"\b(told|[Jj]udge|Notebook|[Tt]ally|Bookkeeper|[Oo]racle|[Cc]ontest|standin|[Oo]utlook|doubts|alike|taught"
+    r"|hungriest)\b"
+)
+OTHER_PROGRAMS = re.compile(
+    r"^.*\b(?:pip|aws|kubectl|docker|ray|gcloud|ruff|pytest|chromium)\b.*$(?:\n +--.*$)*", re.MULTILINE
+)
+"""Lines of shell whose options are another program's, up to a `--` that hands the rest to ours."""
+
+page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def load(path: Path) -> ModuleType:
+    """A Python file that belongs to no package, as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_test_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def options_of(kind: type[Any], prefix: str = "") -> Iterator[str]:
+    """The options that tyro makes of a dataclass."""
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        name = prefix + field.name.replace("_", "-")
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from options_of(hints[field.name], f"{name}.")
+        yield name
+
+
+def fields_of(config: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted fields of a configuration."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        yield prefix + field.name
+        if dataclasses.is_dataclass(value):
+            yield from fields_of(value, f"{prefix}{field.name}.")
+
+
+@cache
+def config_fields() -> frozenset[str]:
+    """The fields of the configurations of all networks, of the example of a plug-in too."""
+    from ossnet.models import PRESETS
+
+    example = ast.parse((ROOT / "tests" / "plugin_example" / "example_network.py").read_text())
+    plugin = {
+        f"model.{ast.unparse(node.target)}" for node in ast.walk(example) if isinstance(node, ast.AnnAssign)
+    }
+    return plugin | frozenset(name for network in PRESETS for name in fields_of(Config.preset(network)))
+
+
+@cache
+def options() -> frozenset[str]:
+    """The options of all jobs and of the configuration."""
+    commands = sorted((ROOT / "ossnet" / "commands").glob("*.py"))
+    modules = [importlib.import_module(f"ossnet.commands.{path.stem}") for path in commands]
+    kinds = {
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and dataclasses.is_dataclass(value)
+    }
+    dotted = {name.replace("_", "-") for name in config_fields()}
+    return frozenset(option for kind in kinds for option in options_of(kind)) | dotted | {"help", "help-all"}
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module or something in one."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@page
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    named = {ROOT / name for name in FILE.findall(text)} | {page.parent / name for name in LINK.findall(text)}
+    missing = sorted(str(path.relative_to(ROOT)) for path in named if not path.exists())
+    assert not missing
+
+
+@page
+def test_options_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    code = "\n".join(OTHER_PROGRAMS.sub("", block) for block in CODE.findall(text))
+    unknown = sorted({name for name in OPTION.findall(code) if name not in options()})
+    assert not unknown
+
+
+@page
+def test_configuration_fields_that_a_page_names_exist(page: Path) -> None:
+    sections = {name.split(".")[0] for name in config_fields() if "." in name}
+    pattern = re.compile(rf"(?<![\w./-])(?:{'|'.join(sorted(sections))})\.[a-z]\w*(?!\.py)\b")
+    spans = [span for span in CODE.findall(page.read_text()) if not span.startswith("```")]
+    named = {name for span in spans for name in pattern.findall(span)}
+    assert not sorted(name for name in named if name not in config_fields() and not name.endswith(".py"))
+
+
+@page
+def test_python_names_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    names = {name for span in CODE.findall(text) for name in NAME.findall(span)} - ENTRY_POINTS
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ossnet"):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert not sorted(name for name in names if not resolves(name))
+
+
+@page
+def test_pages_use_the_words_of_the_field(page: Path) -> None:
+    assert not PRIVATE_WORDS.findall(page.read_text())

@@ -1,0 +1,44 @@
+"""What is read as a checkpoint and what is rejected, in one line that says what to do."""
+
+import json
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from ossnet.errors import UserError
+from ossnet.training.checkpoint import FORMAT, check_checkpoint, load_weights, save_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    save_checkpoint(folder, network=nn.Linear(2, 1), documents={"config.json": "{}"}, state={"step": 1})
+    return folder
+
+
+def test_a_checkpoint_of_this_format_is_accepted(checkpoint: Path) -> None:
+    check_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("version", "found", "remedy"),
+    [
+        (1, "one of the old format 1", "train the network again to write a new one"),
+        (FORMAT + 1, f"one of the format {FORMAT + 1}", "use the ossnet that wrote it"),
+        (None, "one of the format None", "use the ossnet that wrote it"),
+    ],
+)
+def test_a_checkpoint_of_another_format_is_rejected(
+    version: int | None, found: str, remedy: str, checkpoint: Path
+) -> None:
+    (checkpoint / "version.json").write_text(json.dumps({"format": version}))
+    with pytest.raises(UserError) as caught:
+        load_weights(checkpoint, nn.Linear(2, 1))
+    line = f"{checkpoint}: expected a checkpoint of format {FORMAT}, found {found}; {remedy}"
+    assert str(caught.value) == line
+
+
+def test_another_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no checkpoint \(version\.json is missing\); give the folder"):
+        check_checkpoint(tmp_path)
