@@ -80,8 +80,8 @@ def read_header(path: Path) -> NiftiFile:
         UserError: no such file, not NIfTI, complex or color voxels, not 3-D or 4-D, an affine
             that cannot be inverted, or fewer bytes than the header says.
     """
-    voxels = files_of(path)[-1]
-    header = load_header(files_of(path)[0])
+    files = files_of(path)
+    voxels, header = files[-1], load_header(files[0])
     dtype = np.dtype(header.get_data_dtype())
     shape = _trim(tuple(int(size) for size in header.get_data_shape()))
     if dtype.kind not in "iuf":
@@ -99,7 +99,7 @@ def read_header(path: Path) -> NiftiFile:
             found=f"shape {shape}",
             remedy="split or convert it",
         )
-    slope, intercept, offset = scaling_and_offset(path, header, single=voxels == path)
+    slope, intercept, offset = scaling_and_offset(path, header, single=len(files) == 1)
     check_holds(voxels, offset=offset, size=prod(shape) * dtype.itemsize)
     return NiftiFile(
         path=path,

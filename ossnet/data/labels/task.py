@@ -55,7 +55,7 @@ class Task:
             UserError: too many labels or regions, a value that is the background's, another label's or beyond
                 32 bits, or a region of no or unknown labels.
         """
-        _check_labels(self.labels, self.merged)
+        _check_labels(self.labels, self.merged if self.target == "labels" else {})
         if len(self.regions) > MAX_REGIONS:
             raise UserError(
                 "regions",

@@ -138,7 +138,7 @@ def test_copying_the_header_is_not_advised_where_it_would_mirror(tmp_path):
     affine = np.diag([-1, 1, 1, 1.0])
     affine[0, 3] = 9
     label = save(tmp_path / "label.nii", affine)
-    with pytest.raises(UserError, match="6 mm away; resample it to that grid$"):
+    with pytest.raises(UserError, match=r"6 mm away; resample it to that grid$"):
         on_grid(read_header(label), read_header(image).geometry, other="its image")
 
 
