@@ -42,7 +42,11 @@ class Group(Generic[Plugin]):
 
     def plugins(self) -> Mapping[str, Plugin]:
         """The plug-ins that work, by the names of their entry points; each fault is logged in one line."""
-        return _load(self)
+        return {name: plugin for name, (_, plugin) in _load(self).items()}
+
+    def origin(self, name: str) -> str:
+        """The package and the entry point of a plug-in that works, for messages about what it does later."""
+        return str(_load(self)[name][0])
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def clear_cache() -> None:
 
 
 @cache
-def _load(group: Group[Any]) -> Mapping[str, Any]:
+def _load(group: Group[Any]) -> Mapping[str, tuple[_Entry, Any]]:
     loaded = [(entry, plugin) for entry in _entries() for plugin in _load_one(entry, group)]
     claims = [set(group.claims(entry.point.name, plugin)) for entry, plugin in loaded]
     free: list[int] = []
@@ -78,14 +82,14 @@ def _load(group: Group[Any]) -> Mapping[str, Any]:
             free.append(index)
     plugins = {}
     for index in free:
-        entry, plugin = loaded[index]
+        entry = loaded[index][0]
         rivals = [other for other in free if other != index and claims[other] & claims[index]]
         if rivals:
             taken = sorted(claims[index].intersection(*(claims[other] for other in rivals[:1])))
             others = " and ".join(str(loaded[other][0]) for other in rivals)
             entry.reject(f"expected names of its own, found {', '.join(taken)} in {others} too")
         else:
-            plugins[entry.point.name] = plugin
+            plugins[entry.point.name] = loaded[index]
     return plugins
 
 
@@ -114,8 +118,7 @@ def _entries() -> tuple[_Entry, ...]:
     """The entry points of our groups in all packages on the path, the first of each name as in an import."""
     entries: dict[str, list[_Entry]] = {}
     for distribution in distributions():
-        text = distribution.read_text("entry_points.txt")
-        if not text or _PREFIX not in text:
+        if not _may_extend(distribution):
             continue
         name, version = _identity(distribution)
         if name.lower() in entries:
@@ -132,6 +135,14 @@ def _entries() -> tuple[_Entry, ...]:
         entries[name.lower()] = [_Entry(package, point) for point in points]
     every = [entry for found in entries.values() for entry in found]
     return tuple(sorted(every, key=lambda entry: (entry.point.group, entry.point.name, entry.package)))
+
+
+def _may_extend(distribution: Distribution) -> bool:
+    """Whether a package's list of entry points names a group of ours; parsing all of them takes longer."""
+    try:
+        return _PREFIX in (distribution.read_text("entry_points.txt") or "")
+    except Exception:  # unreadable: parsing it says why
+        return True
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:

@@ -62,3 +62,15 @@ def plugin_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "pip", "install", *options, "--target", folder / "site", source]
     subprocess.run(command, check=True)
     return folder / "site"
+
+
+@pytest.fixture
+def scans_and_masks(tmp_path: Path) -> Path:
+    """Two cases in the layout of the example package, which no layout of ours recognizes."""
+    source = write_phantom(tmp_path / "source", cases=2, shape=(16, 14, 12), modalities=("FLAIR",))
+    for image in (source / "imagesTr").iterdir():
+        folder = tmp_path / "scans" / image.name.split(".")[0]
+        folder.mkdir(parents=True)
+        image.rename(folder / "scan.nii.gz")
+        (source / "labelsTr" / image.name).rename(folder / "mask.nii.gz")
+    return tmp_path / "scans"

@@ -13,7 +13,7 @@ import torch
 
 from ossnet import plugins
 from ossnet.config import Config
-from ossnet.data import Store
+from ossnet.data import Store, read_source, write_phantom
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig, predict_volume
 from ossnet.models import PRESETS, OccupancyConfig, build_network, network_config
@@ -84,9 +84,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
     """The lines that plug-ins caused so far, whatever an earlier test made of the package's logger."""
-    logger = logging.getLogger("ossnet.plugins")
-    logger.addHandler(caplog.handler)
+    logger = logging.getLogger("ossnet")
     propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(caplog.handler)
     yield lambda: [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     logger.removeHandler(caplog.handler)
     logger.propagate = propagated
@@ -326,12 +326,96 @@ def test_a_transform_may_not_write_into_the_case_nor_change_its_shape(install: I
         group="transforms",
     )
     image, label = np.zeros((1, 4, 4, 4), np.float16), np.zeros((4, 4, 4), np.uint8)
-    with pytest.raises(UserError, match=r"transform smaller: expected an image \(1, 4, 4, 4\)"):
+    with pytest.raises(
+        UserError,
+        match=r"package odd 1.0, entry point smaller of ossnet.transforms: expected an image \(1, 4, 4, 4\)",
+    ):
         augment("smaller", image, label)
     with pytest.raises(ValueError, match="read-only"):
         augment("writes", image, label)
     assert not augment("same", image, label).warped
     assert image.flags.writeable
+
+
+LAYOUT = """
+from ossnet.data.layouts import Layout
+def fails(path): raise KeyError("no\\nsuch key")
+fine = Layout("fine", "anything", lambda path: True, lambda path: 3)
+other = Layout("other", "anything", lambda path: True, fails)
+shy = Layout("shy", "nothing", fails, fails)
+lits = Layout("lits", "anything", lambda path: True, fails)
+"""
+
+
+class TestLayouts:
+    @pytest.fixture
+    def scans(self, scans_and_masks: Path) -> Path:
+        return scans_and_masks
+
+    @pytest.mark.usefixtures("example")
+    @pytest.mark.parametrize("layout", ["auto", "scan-and-mask"])
+    def test_a_layout_is_recognized_and_chosen_by_name(self, layout: str, scans: Path) -> None:
+        source = read_source(scans, layout)
+        assert source.layout == "scan-and-mask"
+        assert [case.id for case in source.cases] == ["phantom_000", "phantom_001"]
+        assert all(case.images[0].is_file() and case.label.is_file() for case in source.cases)  # type: ignore[union-attr]
+
+    @pytest.mark.usefixtures("example")
+    def test_ours_are_recognized_first_and_all_are_listed(self, tmp_path: Path, scans: Path) -> None:
+        ours = write_phantom(tmp_path / "both", cases=1, shape=(12, 10, 8))
+        (scans / "phantom_000").rename(ours / "phantom_000")
+        assert read_source(ours).layout == "msd"
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(UserError, match=r"volume-0.nii \(lits\) or case/scan.nii.gz \(scan-and-mask\)"):
+            read_source(tmp_path / "empty")
+        with pytest.raises(UserError, match="brats, lits or scan-and-mask, found 'dicom'"):
+            read_source(tmp_path / "empty", "dicom")
+
+    def test_one_that_fails_to_recognize_is_passed_over(
+        self, scans: Path, install: Install, warnings
+    ) -> None:
+        install("shy", LAYOUT, "shy = plug_shy:shy", group="layouts")
+        with pytest.raises(UserError, match="expected a known layout"):
+            read_source(scans)
+        (line,) = warnings()
+        assert line.startswith("package shy 1.0, entry point shy of ossnet.layouts: expected to recognize ")
+        assert "found KeyError" in line
+
+    def test_two_that_recognize_a_folder_are_named(self, scans: Path, install: Install) -> None:
+        install("both", LAYOUT, "fine = plug_both:fine", "other = plug_both:other", group="layouts")
+        with pytest.raises(
+            UserError,
+            match=r"point fine .+ and .+ point other .+; choose by --layout fine or --layout other",
+        ):
+            read_source(scans)
+
+    @pytest.mark.parametrize(("name", "found"), [("fine", "found int"), ("other", "found KeyError")])
+    def test_one_that_cannot_read_is_named(
+        self, name: str, found: str, scans: Path, install: Install
+    ) -> None:
+        install("both", LAYOUT, f"{name} = plug_both:{name}", group="layouts")
+        with pytest.raises(
+            UserError, match=f"entry point {name} of ossnet.layouts to give a Source, {found}"
+        ):
+            read_source(scans)
+
+    @pytest.mark.parametrize(
+        ("name", "point", "expected"),
+        [
+            ("lits", "lits", "found lits, which ossnet has itself"),
+            ("fails", "fails", "expected an ossnet.data.layouts.Layout, found <function"),
+            ("more", "fine", "expected a layout named more, found fine"),
+        ],
+    )
+    def test_one_that_is_wrong_disables_itself(
+        self, name: str, point: str, expected: str, scans: Path, install: Install, warnings
+    ) -> None:
+        install("broken", LAYOUT, f"{name} = plug_broken:{point}", group="layouts")
+        with pytest.raises(UserError, match="expected a known layout"):
+            read_source(scans)
+        (line,) = warnings()
+        assert line.startswith(f"package broken 1.0, entry point {name} of ossnet.layouts: ")
+        assert expected in line
 
 
 @pytest.mark.parametrize(

@@ -75,3 +75,11 @@ def test_a_network_of_a_package_is_searched(
     config = json.loads((tmp_path / "study" / "checkpoint" / "config.json").read_text())
     assert config["model"]["name"] == "plain-stack"
     assert config["model"]["width"] in {2, 4}
+
+
+def test_a_folder_in_the_layout_of_a_package_is_verified(run_job: Job, scans_and_masks: Path) -> None:
+    done = run_job("verify", "--source", scans_and_masks, "--output", "verified", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["layout"] == "scan-and-mask"
+    assert found["usable"] == ["phantom_000", "phantom_001"]

@@ -29,7 +29,7 @@ def read(path: Path) -> Source:
         root=path,
         layout="scan-and-mask",
         modalities=("MR",),
-        labels={"lesion": 1},
+        labels={"edema": 1, "core": 2, "enhancing": 3},
         cases=cases,
         unmatched={},
     )

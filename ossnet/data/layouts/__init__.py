@@ -3,6 +3,7 @@
 Files are paired by case id, never by their place in a listing.
 """
 
+import logging
 from pathlib import Path
 
 from ossnet.data.layouts.brats import find_brats_cases, read_brats
@@ -12,8 +13,11 @@ from ossnet.data.layouts.msd import is_msd, read_msd
 from ossnet.data.layouts.nnunet import is_nnunet, read_nnunet
 from ossnet.data.layouts.source import Case, Layout, Source, list_visible
 from ossnet.errors import UserError
+from ossnet.plugins import Group
 
 __all__ = ["Case", "Layout", "Source", "check_layout", "layouts", "read_source"]
+
+logger = logging.getLogger(__name__)
 
 _LAYOUTS = (
     Layout("nnunet", "dataset.json with imagesTr/case_0000.nii.gz", is_nnunet, read_nnunet),
@@ -24,9 +28,23 @@ _LAYOUTS = (
 )
 
 
+def _check_plugin(name: str, value: object) -> Layout:
+    if not isinstance(value, Layout):
+        raise ValueError(f"expected an ossnet.data.layouts.Layout, found {value!r}")
+    if value.name != name:
+        raise ValueError(f"expected a layout named {name}, found {value.name}")
+    return value
+
+
+_PLUGINS = Group(
+    "ossnet.layouts", check=_check_plugin, built_in=("auto", *(layout.name for layout in _LAYOUTS))
+)
+
+
 def layouts() -> dict[str, Layout]:
-    """Every layout by name, in the order in which they are tried: the most explicit description first."""
-    return {layout.name: layout for layout in _LAYOUTS}
+    """Every layout by name, in the order in which they are tried: the most explicit description first, and
+    those of installed packages last."""
+    return {layout.name: layout for layout in (*_LAYOUTS, *_PLUGINS.plugins().values())}
 
 
 def read_source(path: Path, layout: str = "auto") -> Source:
@@ -37,7 +55,7 @@ def read_source(path: Path, layout: str = "auto") -> Source:
         layout: `msd` (`dataset.json`, 3-D and 4-D images), `brats` (a folder a case, one such folder or all
             cases in one, in the naming of 2018-2021 or of 2023), `lits` (`volume-N`, `segmentation-N`),
             `nnunet` (`imagesTr/case_0000`, `labelsTr/case`, `dataset.json` of either version), `csv` (a table
-            of cases) or `auto`.
+            of cases), the name of an installed layout, or `auto`.
 
     Raises:
         UserError: no such folder, a layout that cannot be recognized, a broken description, no cases.
@@ -58,13 +76,34 @@ def read_source(path: Path, layout: str = "auto") -> Source:
         raise UserError(
             path, expected=f"a folder for the layout {layout}", found="a table", remedy="leave --layout out"
         )
-    source = known[layout].read(path)
+    source = _read(known[layout], path)
     if not source.cases:
         raise UserError(
             path,
             expected=f"cases in the {layout} layout",
             found="none",
             remedy="check the folder or --layout",
+        )
+    return source
+
+
+def _read(layout: Layout, path: Path) -> Source:
+    """Read a source; an installed layout that fails is named with its package."""
+    if layout in _LAYOUTS:
+        return layout.read(path)
+    try:
+        source = layout.read(path)
+        found = type(source).__name__
+    except UserError:
+        raise
+    except Exception as error:
+        source, found = None, f"{type(error).__name__}: {error}"
+    if not isinstance(source, Source):
+        raise UserError(
+            path,
+            expected=f"{_PLUGINS.origin(layout.name)} to give a Source",
+            found=found,
+            remedy="repair the package, or give another --layout",
         )
     return source
 
@@ -81,9 +120,19 @@ def check_layout(name: str) -> None:
 
 
 def _recognize(path: Path, known: dict[str, Layout]) -> str:
-    for layout in known.values():
+    for layout in _LAYOUTS:
         if layout.recognizes(path):
             return layout.name
+    installed = [name for name in known if name in _PLUGINS.plugins() and _recognizes(known[name], path)]
+    if len(installed) > 1:
+        raise UserError(
+            path,
+            expected="one installed layout to recognize it",
+            found=" and ".join(map(_PLUGINS.origin, installed)),
+            remedy=f"choose by --layout {installed[0]} or --layout {installed[1]}",
+        )
+    if installed:
+        return installed[0]
     names = sorted(entry.name for entry in list_visible(path))
     found = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "an empty folder"
     examples = _either([f"{layout.example} ({layout.name})" for layout in known.values()])
@@ -93,6 +142,20 @@ def _recognize(path: Path, known: dict[str, Layout]) -> str:
         found=found,
         remedy="give the folder above the cases, or --layout",
     )
+
+
+def _recognizes(layout: Layout, path: Path) -> bool:
+    """Whether an installed layout recognizes a source; one that fails does not, and is named."""
+    try:
+        return bool(layout.recognizes(path))
+    except UserError:
+        raise
+    except Exception as error:
+        logger.warning(
+            f"{_PLUGINS.origin(layout.name)}: expected to recognize {path} or not, "
+            f"found {type(error).__name__}: {error}; it is not tried: repair or uninstall the package"
+        )
+        return False
 
 
 def _either(names: list[str]) -> str:

@@ -184,7 +184,7 @@ def _transform(
     new_image, new_label = _PLUGINS.plugins()[name](*given, spacing, generator)
     if new_image.shape != image.shape or new_label.shape != label.shape:
         raise UserError(
-            f"transform {name}",
+            _PLUGINS.origin(name),
             expected=f"an image {image.shape} and a label {label.shape}",
             found=f"{new_image.shape} and {new_label.shape}",
             remedy="repair it, or leave it out of augmentation.extra",
