@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a run, but for its data and where it runs."""
+    """All settings of a run except its data and where it runs."""
 
     model: NetworkConfig
     """The network."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """What is drawn from a case."""
+    """How points and patches are sampled from a case."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    """What is done to a case first."""
+    """How a case is changed before it is sampled."""
     loss: LossConfig = field(default_factory=LossConfig)
-    """What is minimized."""
+    """The loss that is minimized."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """By what."""
+    """The optimizer and its learning rates."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """For how long."""
+    """The length of the run, its batches and its validation."""
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     """How whole volumes are predicted."""
 
@@ -67,7 +67,7 @@ class Config:
         return cls(model=model, training=training)
 
     def resolve_for(self, store: "DatasetSpec") -> "Config":
-        """The same configuration with the working shape settled, after a look whether it fits the store.
+        """A copy with the working shape set, after a check that the configuration fits the store.
 
         Raises:
             UserError: other channels or classes than the store's, or a working shape too small for a case.
@@ -77,25 +77,37 @@ class Config:
             ("classes", self.model.classes, store.task.classes),
         ):
             if found != expected:
-                msg = f"model.{field_name} is {found}, the store {store.root} has {expected}: leave it out"
-                raise UserError(msg)
+                raise UserError(
+                    f"model.{field_name}",
+                    expected=f"{expected}, as the store {store.root} has",
+                    found=str(found),
+                    remedy="leave it out",
+                )
         if self.model.overlapping != store.task.overlapping and self.model.classes > 1:
-            overlapping = str(self.model.overlapping).lower()
+            overlapping, not_overlapping = (
+                str(value).lower() for value in (self.model.overlapping, store.task.overlapping)
+            )
             has = "regions that may overlap" if store.task.overlapping else "one class a voxel"
-            msg = f"model.overlapping is {overlapping}, the store {store.root} has {has}: leave it out"
-            raise UserError(msg)
+            raise UserError(
+                "model.overlapping",
+                expected=f"{not_overlapping}, as the store {store.root} has {has}",
+                found=overlapping,
+                remedy="leave it out",
+            )
         working = self.sampling.working_shape
         if working is None:
             working = working_shape(store.max_shape, multiple=self.model.grid_multiple)
         elif any(edge < needed for edge, needed in zip(working, store.max_shape, strict=True)):
-            msg = (
-                f"sampling.working_shape {working} is smaller than the store's largest case {store.max_shape}"
+            raise UserError(
+                "sampling.working_shape",
+                expected=f"at least the store's largest case {store.max_shape}",
+                found=str(working),
+                remedy="enlarge it, or leave it out",
             )
-            raise UserError(msg)
         return replace(self, sampling=replace(self.sampling, working_shape=working))
 
     def dummy_dataset(self) -> "DatasetSizes":
-        """A study that this configuration goes with, where there is none: one case of the working shape.
+        """A data set that this configuration fits, to plan without a store: one case of the working shape.
 
         Without a working shape it is the size of the paper's BraTS cases.
         """
@@ -135,6 +147,6 @@ class Config:
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
-            msg = f"{source if isinstance(source, Path) else 'configuration'}: not JSON: {error}"
-            raise UserError(msg) from error
+            where = source if isinstance(source, Path) else "configuration"
+            raise UserError(where, expected="JSON", found=str(error)) from error
         return tree.from_dict(cls, values)

@@ -1,4 +1,4 @@
-"""Trees of frozen dataclasses to and from plain dictionaries and dotted paths; the unknown is refused."""
+"""Trees of frozen dataclasses to and from plain dictionaries and dotted paths; unknown names are rejected."""
 
 import dataclasses
 import difflib
@@ -169,8 +169,7 @@ def _convert_scalar(kind: Any, value: Any, path: str) -> Any:
 
 def _expect(holds: bool, value: Any, path: str, expected: str) -> Any:
     if not holds:
-        msg = f"{path}: expected {expected}, found {value!r}"
-        raise UserError(msg)
+        raise UserError(path, expected=expected, found=repr(value))
     return value
 
 

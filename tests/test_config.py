@@ -74,7 +74,7 @@ def test_an_unknown_preset_names_the_nearest() -> None:
 
 
 def test_text_that_is_no_json_is_refused() -> None:
-    with pytest.raises(UserError, match="not JSON"):
+    with pytest.raises(UserError, match="expected JSON"):
         Config.from_json("{")
 
 
@@ -83,11 +83,16 @@ def test_overlapping_classes_are_those_of_the_data(name: str, phantom_store: Pat
     store = Store.open(phantom_store)
     assert store.task.classes > 1
     config = Config.preset(name, store)
-    with pytest.raises(UserError, match=r"^model\.overlapping is true, the store .* leave it out$"):
+    with pytest.raises(
+        UserError, match=r"^model\.overlapping: expected false, as the store .*, found true; leave it out$"
+    ):
         config.replace({"model.overlapping": True}).resolve_for(store)
     regions = with_regions(store)
     assert Config.preset(name, regions).resolve_for(regions).model.overlapping
-    with pytest.raises(UserError, match=r"^model\.overlapping is false, the store .* overlap: leave it out$"):
+    with pytest.raises(
+        UserError,
+        match=r"^model\.overlapping: expected true, as the store .* overlap, found false; leave it out$",
+    ):
         Config.preset(name, regions).replace({"model.overlapping": False}).resolve_for(regions)
     assert config.resolve_for(store).sampling.working_shape is not None
 

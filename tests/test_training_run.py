@@ -169,9 +169,9 @@ def test_a_configuration_for_other_data_is_refused(phantom_store: Path, tmp_path
     store = Store.open(phantom_store)
     recorder = Recorder(tmp_path)
     for change, words in (
-        ({"model.in_channels": 1}, "in_channels is 1"),
+        ({"model.in_channels": 1}, "in_channels: expected .*, found 1"),
         ({"sampling.working_shape": [8, 8, 8]}, "working_shape"),
-        ({"training.batch_size": 9}, "batch_size 9"),
+        ({"training.batch_size": 9}, "batch_size: .* found 9"),
     ):
         with pytest.raises(UserError, match=words):
             run_training(configured(store, changes=change), store, reporter=recorder, device="cpu")

@@ -1,4 +1,4 @@
-"""Networks, their input, their memory and ways to predict, each side by side and measured alike."""
+"""Comparisons of networks, input pipelines, predicted memory and inference methods, without Ray."""
 
 import lazy_loader as lazy
 

@@ -1,4 +1,4 @@
-"""What to compare. Light: no torch here, so that a command line loads fast."""
+"""The settings of each benchmark; they do without torch, so that a command line loads fast."""
 
 import re
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from ossnet.models import PRESETS
 from ossnet.models.configs import OccupancyConfig
 
 Shape = tuple[int, int, int]
-Arithmetic = Literal["float32", "float32-compiled", "bf16", "bf16-compiled"]
+KernelPrecision = Literal["float32", "float32-compiled", "bf16", "bf16-compiled"]
 
 
 @dataclass(frozen=True)
 class NetworksBenchmarkConfig:
-    """Which networks, over which volumes, how."""
+    """Settings of the comparison of networks in training and inference."""
 
     networks: tuple[str, ...] = field(default_factory=lambda: tuple(PRESETS))
     """Presets to compare."""
@@ -43,7 +43,7 @@ class NetworksBenchmarkConfig:
     """Where to measure, as torch names it; by default a GPU if there is one."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured, naming the option.
+        """Reject what cannot be measured, naming the option.
 
         Raises:
             UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
@@ -57,19 +57,19 @@ class NetworksBenchmarkConfig:
 
 @dataclass(frozen=True)
 class MemoryBenchmarkConfig:
-    """Whose predictions to test, and how often."""
+    """Settings of the test of predicted memory on random configurations."""
 
     networks: tuple[str, ...] = field(default_factory=lambda: tuple(PRESETS))
     """Presets, in turn."""
     draws: int = 72
     """Configurations to draw at random."""
     seed: int = 0
-    """Decides what is drawn."""
+    """Seed of the random configurations."""
     device: str | None = None
     """Where to measure, as torch names it; by default a GPU if there is one."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured, naming the option.
+        """Reject what cannot be measured, naming the option.
 
         Raises:
             UserError: an unknown network (names the nearest), or a number below 1.
@@ -81,7 +81,7 @@ class MemoryBenchmarkConfig:
 
 @dataclass(frozen=True)
 class InputBenchmarkConfig:
-    """Which scans, for which networks, how."""
+    """Settings of the comparison of input pipelines."""
 
     source: Path | None = None
     """Folder of scans in any layout that `prepare` reads; by default a phantom that is made."""
@@ -94,7 +94,7 @@ class InputBenchmarkConfig:
     points: int = 2**14
     """Points a volume (the paper: 16384)."""
     border_fraction: float = 0.5
-    """Share of them in the paper's border band; the rest is uniform."""
+    """Fraction of the points in the paper's border band; the rest is uniform."""
     augment: bool = True
     """The paper's flips, brightness and noise, each with a chance of one half."""
     repeats: int = 3
@@ -103,7 +103,7 @@ class InputBenchmarkConfig:
     """Threads of torch."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured, naming the option.
+        """Reject what cannot be measured, naming the option.
 
         Raises:
             UserError: an unknown or dense network, a shape that is none, or a number out of its range.
@@ -112,26 +112,26 @@ class InputBenchmarkConfig:
         _check_presets(self.networks)
         for name in self.networks:
             if not isinstance(PRESETS[name], OccupancyConfig):
-                msg = f"networks: expected occupancy networks, which train on points, found {name}"
-                raise UserError(msg)
+                raise UserError("networks", expected="occupancy networks, which train on points", found=name)
         _check_counts(self, "cases", "points", "repeats", "threads")
         if not 0 <= self.border_fraction <= 1:
-            msg = f"border-fraction: expected a share from 0 to 1, found {self.border_fraction}"
-            raise UserError(msg)
+            raise UserError(
+                "border-fraction", expected="a number from 0 to 1", found=str(self.border_fraction)
+            )
         parse_shape(self.shape)
 
 
 @dataclass(frozen=True)
 class InferenceBenchmarkConfig:
-    """Which networks predict which volumes, how."""
+    """Settings of the comparison of inference methods."""
 
     networks: tuple[str, ...] = ("oss-net-c", "oss-net-d", "unet-3d")
     """Presets, as the paper sizes them for BraTS; U-Nets see windows."""
     shapes: tuple[str, ...] = ("64x64x64",)
     """Sizes of a volume in voxels; the reference was measured at 96x96x96 and 128x128x128."""
     methods: tuple[Method, ...] = ("hierarchical", "paper", "paper-guided", "dense")
-    """Of occupancy networks."""
-    arithmetic: tuple[Arithmetic, ...] = ("float32", "bf16-compiled")
+    """Inference methods of occupancy networks."""
+    precision: tuple[KernelPrecision, ...] = ("float32", "bf16-compiled")
     """Precision of matrix products, and whether torch's compiler makes what lies between them."""
     dense_voxels: int = 2**16
     """Voxels that the dense method is timed on; the time of all follows from their number."""
@@ -145,12 +145,12 @@ class InferenceBenchmarkConfig:
     """Threads of torch."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured, naming the option.
+        """Reject what cannot be measured, naming the option.
 
         Raises:
             UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
         """
-        _check_given(self, "networks", "shapes", "methods", "arithmetic")
+        _check_given(self, "networks", "shapes", "methods", "precision")
         _check_presets(self.networks)
         _check_counts(self, "dense_voxels", "points_per_chunk", "repeats", "threads")
         for text in (*self.shapes, self.window):
@@ -166,8 +166,7 @@ def parse_shape(text: str) -> Shape:
     match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
     shape = tuple(map(int, match.groups())) if match else (0, 0, 0)
     if min(shape) < 1:
-        msg = f"shape {text!r}: expected three positive edges in voxels, as in 64x64x64"
-        raise UserError(msg)
+        raise UserError(f"shape {text!r}", expected="three positive edges in voxels, as in 64x64x64")
     return shape[0], shape[1], shape[2]
 
 
@@ -179,8 +178,9 @@ def shape_name(shape: Shape) -> str:
 def _check_given(settings: object, *options: str) -> None:
     for option in options:
         if not getattr(settings, option):
-            msg = f"{option}: expected one or more, found none; leave the option out for the default"
-            raise UserError(msg)
+            raise UserError(
+                option, expected="one or more", found="none", remedy="leave the option out for the default"
+            )
 
 
 def _check_presets(networks: Sequence[str]) -> None:
@@ -190,9 +190,8 @@ def _check_presets(networks: Sequence[str]) -> None:
 
 
 def _check_counts(settings: object, *options: str) -> None:
-    """None is a count that is chosen later."""
+    """Reject counts below 1; None is a count that is chosen later."""
     for option in options:
         value = getattr(settings, option)
         if value is not None and value < 1:
-            msg = f"{option.replace('_', '-')}: expected at least 1, found {value}"
-            raise UserError(msg)
+            raise UserError(option.replace("_", "-"), expected="at least 1", found=str(value))

@@ -1,4 +1,4 @@
-"""How the result of a benchmark is kept: as JSON, with where and how it was measured."""
+"""The result of a benchmark as JSON, with where and how it was measured."""
 
 import json
 from abc import ABC, abstractmethod
@@ -13,14 +13,14 @@ from ossnet.output.atomic_write import atomic_write
 
 @dataclass(frozen=True)
 class BenchmarkResult(ABC):
-    """Base of the results of benchmarks: dataclasses of plain values."""
+    """The base of the results of benchmarks: dataclasses of plain values."""
 
     @abstractmethod
     def summary(self) -> dict[str, object]:
         """Human-readable rows."""
 
     def write(self, path: Path) -> None:
-        """Write as JSON; aside first, then renamed."""
+        """Write as JSON, atomically."""
         atomic_write(path, json.dumps(tree.to_dict(self), indent=2))
 
     @classmethod
@@ -33,5 +33,4 @@ class BenchmarkResult(ABC):
         try:
             return tree.from_dict(cls, json.loads(path.read_text()))
         except json.JSONDecodeError as error:
-            msg = f"{path}: not JSON: {error}"
-            raise UserError(msg) from error
+            raise UserError(path, expected="JSON", found=str(error)) from error

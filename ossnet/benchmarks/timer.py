@@ -1,4 +1,4 @@
-"""Time on the device that does the work, and how fast that multiplies matrices."""
+"""Timing on the device that does the work, and the rate at which it multiplies matrices."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _ROWS, _INNER, _COLUMNS = 4096, 1024, 2048
 
 
 class DeviceTimer:
-    """Marks in the stream of work: on CUDA by events, which do not hold the work up, else by `now`."""
+    """Records moments in a stream of work: on CUDA by events, which do not block it, else by `now`."""
 
     def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter) -> None:
         self._device = device
@@ -19,8 +19,8 @@ class DeviceTimer:
         self._times: list[float] = []
         self._wait()
 
-    def mark(self) -> None:
-        """The end of one lap, or the start of the first."""
+    def record(self) -> None:
+        """Record the end of one interval, which is the start of the next."""
         if self._device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
             event.record(torch.cuda.current_stream(self._device))
@@ -29,7 +29,7 @@ class DeviceTimer:
             self._times.append(self._now())
 
     def elapsed(self) -> list[float]:
-        """Seconds between successive marks, when all the work between them is done."""
+        """Wait for the work; return the seconds between successive records."""
         self._wait()
         if self._device.type == "cuda":
             return [before.elapsed_time(after) / 1000 for before, after in pairwise(self._events)]
@@ -40,7 +40,7 @@ class DeviceTimer:
             torch.cuda.synchronize(self._device)
 
 
-def fastest(
+def best_time(
     work: Callable[[], object],
     device: torch.device,
     *,
@@ -49,12 +49,12 @@ def fastest(
 ) -> float:
     """Seconds of the fastest of some repeats, after one of warm-up."""
     work()
-    clock = DeviceTimer(device, now)
-    clock.mark()
+    timer = DeviceTimer(device, now)
+    timer.record()
     for _ in range(repeats):
         work()
-        clock.mark()
-    return min(clock.elapsed())
+        timer.record()
+    return min(timer.elapsed())
 
 
 def matrix_rate(
@@ -69,5 +69,5 @@ def matrix_rate(
     right = torch.randn(_INNER, _COLUMNS, device=device)
     if precision == "bf16":
         left, right = left.bfloat16(), right.bfloat16()
-    seconds = fastest(lambda: left @ right, device, repeats=5, now=now)
+    seconds = best_time(lambda: left @ right, device, repeats=5, now=now)
     return 2 * _ROWS * _INNER * _COLUMNS / seconds / 1e9

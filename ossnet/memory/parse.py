@@ -20,6 +20,7 @@ def parse_memory(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)?", text.strip().lower())
     size = round(float(match[1]) * _UNITS.get(match[2] or "gib", 0)) if match else 0
     if size < 1:
-        msg = f"memory {text!r}: expected a number above 0 with a unit after it, as in 8GiB or 500MB"
-        raise UserError(msg)
+        raise UserError(
+            f"memory {text!r}", expected="a number above 0 with a unit after it, as in 8GiB or 500MB"
+        )
     return size

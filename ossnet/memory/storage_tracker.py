@@ -20,7 +20,7 @@ WORKSPACE = "workspace"
 class StorageTracker(TorchDispatchMode):
     """Counts the bytes of every storage that operations under it use or make, for as long as it lives.
 
-    Storages are told apart by identity, so views count once, and leave the count when their last tensor (or
+    Storages are identified by address, so views count once, and leave the count when their last tensor (or
     autograd node) lets go, wherever that is. Backward passes are covered: on the CPU autograd runs in the
     calling thread, under the same mode. Memory that a kernel takes and returns within one operation is not
     seen. Under a `FakeTensorMode` enter this mode inside it.

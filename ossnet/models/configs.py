@@ -109,7 +109,7 @@ class OccupancyConfig(NetworkConfig):
     decoder_blocks: int = 5
     """Residual blocks of the decoder."""
     coordinates: Literal["voxel", "normalized"] = "voxel"
-    """What the decoder is told of a point: raw voxel indices as in the paper, or [-1, 1]."""
+    """The decoder's input coordinates: raw voxel indices as in the paper, or [-1, 1]."""
     conditional_norm: Literal["scalar", "feature"] = "scalar"
     """The decoder's batch statistics: one pair over all features as in the paper, or one pair a feature."""
     distance_head: bool = False
@@ -167,7 +167,7 @@ class OccupancyConfig(NetworkConfig):
 
     @property
     def point_features(self) -> int:
-        """What the decoder is told of a point besides its coordinates."""
+        """Features of a point in the decoder's input, besides its coordinates."""
         patch = self.patch_edge**3 if self.patch_channels else 0
         return patch + self.query_channels
 

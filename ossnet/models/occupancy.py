@@ -23,12 +23,12 @@ __all__ = ["Latent", "OccupancyNetwork", "Prediction"]
 
 
 class Prediction(NamedTuple):
-    """What a forward pass gives."""
+    """The result of a forward pass."""
 
     logits: Float[Tensor, "B N K"]
-    """Of the points, float32: no sigmoid or softmax yet."""
+    """Logits of the points, float32: before sigmoid or softmax."""
     auxiliary: Float[Tensor, "B classes x y z"] | None
-    """Of the encoder's coarse segmentation, float32; None without the head."""
+    """Logits of the encoder's coarse segmentation, float32; None without the head."""
     distances: Float[Tensor, "B N classes"] | None = None
     """Signed distance of the points to each class's surface, negative inside, in units of what it was trained
     with (`sampling.distance_reach`, mm), float32; None without the head."""
@@ -39,8 +39,8 @@ class OccupancyNetwork(nn.Module):
 
     The presets keep what the published weights need (Reich et al., BMVC 2021, as its code has it): raw voxel
     coordinates, one batch mean and variance over all decoder features, one latent vector a block in C and D.
-    Mended for all: mid-range patches are averaged in training and inference alike, any number of outputs, any
-    volume shape.
+    Fixed for all: mid-range patches are averaged in inference as in training, and any number of outputs and
+    any volume shape work.
     """
 
     def __init__(self, config: OccupancyConfig) -> None:
@@ -79,7 +79,7 @@ class OccupancyNetwork(nn.Module):
         )
 
     def parts(self) -> dict[str, list[nn.Module]]:
-        """Its parts by what memory is reported under."""
+        """Its modules by the names under which their memory is reported."""
         patches = [] if self.patch_encoder is None else [self.patch_encoder]
         return {"encoder": [self.encoder], "patches": [*patches], "decoder": [self.decoder]}
 

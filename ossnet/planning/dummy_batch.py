@@ -10,9 +10,9 @@ import torch
 from ossnet.errors import UserError
 from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig
 from ossnet.sampling import SamplingConfig
-from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
+from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
+from ossnet.sampling.batches import targets
 from ossnet.sampling.grid import Shape, encoder_grid
-from ossnet.sampling.regions import targets
 
 
 def dummy_batch(

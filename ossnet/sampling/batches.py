@@ -5,18 +5,18 @@ Letters: B batch, C channels, N points, P patch edge, X Y Z voxel axes (x y z: d
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ossnet.data import Store
 from ossnet.data.imaging.geometry import Spacing
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.data.store.case_file import StoredCase
 from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig
+from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
 from ossnet.sampling.candidates import ForegroundCache, find_foreground
 from ossnet.sampling.config import SamplingConfig
 from ossnet.sampling.distance import signed_distances
@@ -24,77 +24,9 @@ from ossnet.sampling.downscale import max_pool_any, shrink
 from ossnet.sampling.gather import empty, gather_patches
 from ossnet.sampling.grid import Shape, coordinates, encoder_grid, offset, pad
 from ossnet.sampling.points import draw_points
-from ossnet.sampling.regions import class_masks, targets
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.transforms.augmentation import AugmentationConfig, AugmentedCase, Augmenter
 from ossnet.sampling.transforms.planes import floats
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What both kinds of batch share."""
-
-    cases: tuple[str, ...]
-
-    @property
-    def places(self) -> int:
-        """How many decisions the network makes."""
-        raise NotImplementedError
-
-    def tensors(self) -> list[Tensor]:
-        """Every tensor of the batch."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return [value for value in values if isinstance(value, Tensor)]
-
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on another device."""
-        moved: dict[str, Any] = {
-            field.name: value.to(device, non_blocking=True)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **moved)
-
-
-@dataclass(frozen=True)
-class PointBatch(Batch):
-    """Input and target of an occupancy network."""
-
-    encoder_input: Float[Tensor, "B C x y z"]
-    coordinates: Float[Tensor, "B N 3"]
-    patches: Float[Tensor, "B C P P P"] | None
-    labels: Int[Tensor, "B N"] | Float[Tensor, "B N K"]
-    """The class of each point; of regions that overlap 1 in each that it lies in, else 0."""
-    coarse_labels: Int[Tensor, "B K x y z"]
-    """1 where a cell of the auxiliary grid holds any voxel of the class."""
-    distances: Float[Tensor, "B N K"] | None
-    """Signed distance to each class's surface in units of `distance_reach`, cut to [-1, 1]; None without a
-    head that learns it."""
-    grid_shape: Shape
-    candidates: int = 0
-    """How many of the points, the last ones, the network chooses among."""
-    chosen: int = 0
-    """How many of the candidates it keeps."""
-
-    @property
-    def places(self) -> int:
-        """Points of all volumes that are kept."""
-        volumes, drawn, _ = self.coordinates.shape
-        return volumes * (drawn - self.candidates + self.chosen)
-
-
-@dataclass(frozen=True)
-class DenseBatch(Batch):
-    """Input and target of a U-Net; 2-D networks have slices on the batch axis and no Z."""
-
-    image: Float[Tensor, "B C ..."]
-    labels: Int[Tensor, "B ..."] | Float[Tensor, "B K ..."]
-
-    @property
-    def places(self) -> int:
-        """Voxels of all volumes or slices."""
-        return self.image[:, 0].numel()
-
 
 BatchMaker = Callable[[Sequence[SampleKey]], Batch]
 
@@ -107,7 +39,7 @@ def batch_maker(
     augmentation: AugmentationConfig,
     seed: int,
 ) -> BatchMaker:
-    """A function from one step's references to its batch; equal references give equal batches anywhere."""
+    """A function from one step's sample keys to its batch; equal keys give equal batches on any machine."""
 
     augment, foregrounds = Augmenter(augmentation, seed), ForegroundCache()
 
@@ -126,8 +58,8 @@ def batch_maker(
 
     def make(references: Sequence[SampleKey]) -> Batch:
         patches = _patches(len(references), model, sampling)
-        rooms = [None] * len(references) if patches is None else patches
-        samples = [sample(reference, room) for reference, room in zip(references, rooms, strict=True)]
+        buffers = [None] * len(references) if patches is None else patches
+        samples = [sample(reference, buffer) for reference, buffer in zip(references, buffers, strict=True)]
         cases = tuple(reference.case for reference in references)
         return _collate(cases, samples, patches, model, sampling)
 
@@ -135,7 +67,7 @@ def batch_maker(
 
 
 def batches(steps: Iterable[Sequence[SampleKey]], make: BatchMaker) -> Iterator[Batch]:
-    """The batches of a run, made as they are asked for."""
+    """Make the batches of a run one by one, as they are consumed."""
     for references in steps:
         yield make(references)
 
@@ -148,7 +80,7 @@ def _generator(seed: int, reference: SampleKey) -> torch.Generator:
 def _patches(
     volumes: int, model: NetworkConfig, sampling: SamplingConfig
 ) -> Float[Tensor, "B N C P P P"] | None:
-    """Room for the patches of a batch, which are gathered where they stay, as copies cost as much again."""
+    """An empty tensor for the patches of a batch: they are gathered into it, as copies cost as much again."""
     if not isinstance(model, OccupancyConfig) or not model.patch_channels:
         return None
     return empty((volumes, sampling.drawn, model.patch_channels, *(model.patch_edge,) * 3))
@@ -261,3 +193,22 @@ def _collate(
             **joined,  # type: ignore[arg-type]
         )
     return DenseBatch(cases=cases, **joined)  # type: ignore[arg-type]
+
+
+def class_masks(codes: UInt8[Tensor, "X Y Z"], model: NetworkConfig) -> Bool[Tensor, "K X Y Z"]:
+    """A mask per class; the masks of regions may overlap."""
+    voxels = codes.numpy()  # numpy compares bytes tenfold as fast as torch
+    scheme = ClassScheme.of(model)
+    masks = [scheme.in_class(voxels, index) for index in range(scheme.classes)]
+    return torch.from_numpy(np.stack(masks))
+
+
+def targets(
+    codes: UInt8[Tensor, "..."], model: NetworkConfig, *, axis: int
+) -> Int[Tensor, "..."] | Float[Tensor, "..."]:
+    """The class of every voxel; or, of regions, 0 or 1 for each on a new axis, as the losses take them."""
+    if not model.overlapping:
+        return codes.long()
+    scheme = ClassScheme.of(model)
+    masks = [scheme.in_class(codes, index) for index in range(scheme.classes)]
+    return torch.stack(masks, axis).float()

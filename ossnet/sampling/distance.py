@@ -26,7 +26,7 @@ def signed_distances(
         masks: of every class, which may overlap.
         indices: voxels of the points.
         spacing: voxel size in mm along X, Y and Z.
-        reach: distance in mm beyond which all is alike.
+        reach: distance in mm beyond which all distances count as equal.
     """
     return torch.stack([_distances(mask, indices, spacing, reach) for mask in masks], 1)
 

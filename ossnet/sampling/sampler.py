@@ -29,19 +29,25 @@ def first_step(epoch: int, *, cases: int, batch_size: int, steps_per_batch: int 
 
 
 def check_batch(cases: int, batch_size: int, world_size: int) -> None:
-    """Refuse what would leave a worker or an epoch without data.
+    """Reject a batch size that would leave a worker or an epoch without data.
 
     Raises:
         UserError: the batch is larger than the training split, or does not divide among the workers.
     """
     if batch_size > cases:
-        msg = f"training.batch_size {batch_size} is more than the {cases} training cases: lower it"
-        raise UserError(msg)
-    if batch_size % world_size:
-        msg = (
-            f"training.batch_size {batch_size} does not divide among {world_size} workers: make it a multiple"
+        raise UserError(
+            "training.batch_size",
+            expected=f"at most the {cases} training cases",
+            found=str(batch_size),
+            remedy="lower it",
         )
-        raise UserError(msg)
+    if batch_size % world_size:
+        raise UserError(
+            "training.batch_size",
+            expected=f"a multiple of the {world_size} workers",
+            found=str(batch_size),
+            remedy="change it, or the number of workers",
+        )
 
 
 def batch_order(

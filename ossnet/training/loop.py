@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ossnet.memory import track_peak
-from ossnet.sampling.batches import Batch
+from ossnet.sampling.batch import Batch
 from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
@@ -89,7 +89,7 @@ class Trainer:
     optimizer_config: OptimizerConfig
     device: torch.device
     predicted_gib: float
-    """The predicted peak of a step, told beside the measured one."""
+    """The predicted peak of a step in GiB, reported next to the measured one."""
     first_step: Callable[[int], int]
     """The step at which an epoch begins, counted from 0."""
     validate: Callable[[], dict[str, float]]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ossnet.models.kernels.precision import autocast
-from ossnet.sampling.batches import Batch, DenseBatch, PointBatch
+from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
 from ossnet.training.losses import LossConfig, auxiliary_loss, distance_loss, segmentation_loss
 from ossnet.training.optimizer import Optimizer
 from ossnet.training.uncertain_points import select_uncertain

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ossnet.sampling.batches import PointBatch
+from ossnet.sampling.batch import PointBatch
 
 
 def select_uncertain(network: nn.Module, batch: PointBatch) -> PointBatch:

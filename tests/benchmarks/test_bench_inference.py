@@ -29,7 +29,7 @@ def result() -> InferenceResult:
         networks=("oss-net-c", "unet-3d"),
         shapes=("64x48x48",),
         methods=("hierarchical", "dense"),
-        arithmetic=("float32",),
+        precision=("float32",),
         dense_voxels=2000,
         points_per_chunk=1024,
         window="32x32x32",

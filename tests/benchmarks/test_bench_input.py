@@ -92,15 +92,17 @@ def test_augmentation_changes_the_baselines_samples(cases: tuple[Case, ...], tmp
 
 
 def test_rows_are_complete(result: InputResult) -> None:
-    assert [(row.network, row.way) for row in result.rows] == [
-        (network, way) for network in ("oss-net-d", "o-net") for way in ("ossnet", "nibabel", "monai")
+    assert [(row.network, row.pipeline) for row in result.rows] == [
+        (network, pipeline)
+        for network in ("oss-net-d", "o-net")
+        for pipeline in ("ossnet", "nibabel", "monai")
     ]
     for row in result.rows:
         assert row.volumes_per_s * row.sample_s == pytest.approx(1)
         assert row.points_per_s == pytest.approx(40 * row.volumes_per_s)
-        ours = next(each for each in result.rows if each.network == row.network)
-        assert row.times_ours == pytest.approx(row.sample_s / ours.sample_s)
-        assert (row.reading_s is not None) == (row.way == "nibabel")
+        ossnet = next(each for each in result.rows if each.network == row.network)
+        assert row.times_ossnet == pytest.approx(row.sample_s / ossnet.sample_s)
+        assert (row.reading_s is not None) == (row.pipeline == "nibabel")
         assert row.reading_s is None or 0 < row.reading_s < row.sample_s
         assert row.once_s > 0
     assert result.shapes == ((20, 18, 16), (20, 18, 16))
@@ -115,11 +117,11 @@ def test_json_table_and_picture(
     result.write(path)
     assert InputResult.read(path) == result
     path.write_text("{")
-    with pytest.raises(UserError, match=r"input\.json: not JSON"):
+    with pytest.raises(UserError, match=r"input\.json: expected JSON"):
         InputResult.read(path)
     show(result)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["way", *(row.way for row in result.rows)]
+    assert [line.split()[1] for line in lines] == ["pipeline", *(row.pipeline for row in result.rows)]
     with Image.open(io.BytesIO(draw(result))) as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
 
@@ -131,7 +133,7 @@ def test_json_table_and_picture(
         ({"networks": ("unet-2d",)}, "expected occupancy networks, which train on points, found unet-2d"),
         ({"networks": ()}, "networks: expected one or more, found none"),
         ({"shape": "64x64"}, "shape '64x64': expected three positive edges in voxels"),
-        ({"border_fraction": 1.5}, "border-fraction: expected a share from 0 to 1, found 1.5"),
+        ({"border_fraction": 1.5}, "border-fraction: expected a number from 0 to 1, found 1.5"),
         ({"cases": 0}, "cases: expected at least 1, found 0"),
         ({"threads": 0}, "threads: expected at least 1, found 0"),
     ],

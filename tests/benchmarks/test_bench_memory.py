@@ -1,4 +1,4 @@
-"""Predictions over random configurations, and how they are told."""
+"""Predictions over random configurations, and how they are shown."""
 
 from pathlib import Path
 from random import Random
@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def result() -> MemoryResult:
     settings = MemoryBenchmarkConfig(networks=("unet-2d", "oss-net-b"), draws=2, seed=1, device="cpu")
-    told = list[MemoryRow]()
-    done = measure_memory(settings, command="bench", progress=told.append)
-    assert tuple(told) == done.rows
+    reported = list[MemoryRow]()
+    done = measure_memory(settings, command="bench", progress=reported.append)
+    assert tuple(reported) == done.rows
     return done
 
 

@@ -83,7 +83,7 @@ def test_json_round_trip(result: ModelsResult, tmp_path: Path) -> None:
     assert ModelsResult.read(path) == result
     assert [each.name for each in path.parent.iterdir()] == ["models.json"]
     path.write_text("{")
-    with pytest.raises(UserError, match=r"models\.json: not JSON"):
+    with pytest.raises(UserError, match=r"models\.json: expected JSON"):
         ModelsResult.read(path)
 
 

@@ -43,12 +43,12 @@ def test_input_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
     done = run_job("bench", "input", *INPUT, "--output", "bench")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split()[:2] == ["network", "way"]
+    assert lines[0].split()[:2] == ["network", "pipeline"]
     assert [line.split()[:2] for line in lines[1:4]] == [
         ["oss-net-a", way] for way in ("ossnet", "nibabel", "monai")
     ]
     kept = json.loads((tmp_path / "bench" / "input.json").read_text())
-    assert [row["way"] for row in kept["rows"]] == ["ossnet", "nibabel", "monai"]
+    assert [row["pipeline"] for row in kept["rows"]] == ["ossnet", "nibabel", "monai"]
     assert kept["command"].endswith("--output bench")
     with Image.open(tmp_path / "bench" / "input.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
@@ -76,7 +76,7 @@ def test_searches(run_job: Job, tmp_path: Path) -> None:
 
 
 def test_inference_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
-    tiny = ("--shapes", "64x48x48", "--methods", "hierarchical", "--arithmetic", "float32")
+    tiny = ("--shapes", "64x48x48", "--methods", "hierarchical", "--precision", "float32")
     done = run_job("bench", "inference", *tiny, "--networks", "oss-net-c", "--output", "bench")
     assert done.returncode == 0, done.stderr
     header, row, *_ = done.stdout.splitlines()

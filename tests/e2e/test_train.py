@@ -71,8 +71,8 @@ def test_a_run_is_trained_resumed_and_evaluated(
     ("options", "expected"),
     [
         (["--resume"], "expected a run to resume, found no config.json"),
-        (["--workers", "3"], "training.batch_size 4 does not divide among 3 workers"),
-        (["--training.batch-size", "40"], "is more than the 8 training cases"),
+        (["--workers", "3"], "training.batch_size: expected a multiple of the 3 workers, found 4"),
+        (["--training.batch-size", "40"], "expected at most the 8 training cases, found 40"),
         (["--optimizer.learning-rate", "1"], "did you mean '--optimizer.learning-rate'?"),
     ],
 )

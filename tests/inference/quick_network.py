@@ -1,4 +1,4 @@
-"""A small network taught one volume in seconds: good enough to find lesions, bad enough to be unsure."""
+"""A small network trained on one volume in seconds: it finds lesions, and is uncertain of many."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ossnet.inference.query.boxes import BoxPatches
 from ossnet.models import OccupancyConfig, OccupancyNetwork
+from ossnet.sampling.batches import class_masks, targets
 from ossnet.sampling.downscale import max_pool_any, shrink_planes
 from ossnet.sampling.grid import coordinates, encoder_grid, offset, pad, working_shape
-from ossnet.sampling.regions import class_masks, targets
 from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
 
 POINTS = 2048

@@ -52,8 +52,8 @@ def test_within_a_container_the_root_is_its_own(tmp_path: Path, groups: Path) ->
 def test_version_1(tmp_path: Path, groups: Path) -> None:
     files = {"memory.limit_in_bytes": "3000\n", "memory.usage_in_bytes": "2900\n"}
     tree(groups / "memory" / "docker", files | {"memory.stat": "total_inactive_file 50\n"})
-    told = "5:cpu,cpuacct:/docker\n4:memory:/docker\n0::/\n"
-    assert main_memory(processes(tmp_path, told), groups) == 150
+    cgroups = "5:cpu,cpuacct:/docker\n4:memory:/docker\n0::/\n"
+    assert main_memory(processes(tmp_path, cgroups), groups) == 150
 
 
 def test_this_machine() -> None:

@@ -10,20 +10,20 @@ from ossnet.models.residual import ResidualBlock
 
 def block() -> ResidualBlock:
     torch.manual_seed(0)
-    taught = ResidualBlock(2, 6)
+    trained = ResidualBlock(2, 6)
     for _ in range(3):
-        taught(torch.randn(2, 2, 8, 8, 8))  # running statistics of its own
-    return taught.eval()
+        trained(torch.randn(2, 2, 8, 8, 8))  # running statistics of its own
+    return trained.eval()
 
 
 @pytest.mark.parametrize("planes", [2, 16, 20, 21, 24])
 @pytest.mark.parametrize("exposed", [True, False])
 def test_slabs_give_what_the_whole_gives(planes: int, exposed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    taught, volume = block(), torch.randn(2, 2, planes, 6, 4)
-    whole, fine = taught(volume, exposed=True)
+    trained, volume = block(), torch.randn(2, 2, planes, 6, 4)
+    whole, fine = trained(volume, exposed=True)
     monkeypatch.setattr(residual, "_CPU_SLAB", 1)
     with torch.no_grad():
-        halved, seen = taught(volume, exposed=exposed)
+        halved, seen = trained(volume, exposed=exposed)
     torch.testing.assert_close(halved, whole, atol=1e-5, rtol=1e-5)
     assert (seen is not None) == exposed
     if exposed:
@@ -31,9 +31,9 @@ def test_slabs_give_what_the_whole_gives(planes: int, exposed: bool, monkeypatch
 
 
 def test_slabs_never_hold_the_finest_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    taught, volume = block(), torch.randn(1, 2, 64, 48, 48)
+    trained, volume = block(), torch.randn(1, 2, 64, 48, 48)
     monkeypatch.setattr(residual, "_CPU_SLAB", 1)
     with torch.inference_mode(), track_peak("cpu", resident={"volume": [volume]}) as peak:
-        taught(volume)
+        trained(volume)
     finest = 6 * volume[0, 0].numel() * volume.element_size()
     assert peak.allocated - volume.numel() * volume.element_size() < 0.8 * finest

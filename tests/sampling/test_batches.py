@@ -11,7 +11,8 @@ from torch.nn import functional
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.store.case_file import StoredCase
-from ossnet.sampling.batches import BatchMaker, PointBatch, batch_maker
+from ossnet.sampling.batch import PointBatch
+from ossnet.sampling.batches import BatchMaker, batch_maker
 from ossnet.sampling.grid import offset, pad
 from ossnet.sampling.patches import PatchSource
 from ossnet.sampling.sampler import SampleKey

@@ -15,9 +15,9 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.labels.presets import choose_regions
 from ossnet.models import UNetConfig
-from ossnet.sampling.batches import Batch, DenseBatch, PointBatch, batch_maker
+from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
+from ossnet.sampling.batches import batch_maker, class_masks, targets
 from ossnet.sampling.grid import offset
-from ossnet.sampling.regions import class_masks, targets
 from ossnet.sampling.sampler import SampleKey
 
 BRATS = ("WT=1,2,3", "TC=2,3", "ET=3")
@@ -85,7 +85,7 @@ def test_points_know_the_regions_they_lie_in(phantom_store: Path) -> None:
 @pytest.mark.parametrize("name", ["unet-3d", "unet-2d"])
 @pytest.mark.parametrize("crop", [None, [12, 16, 8]])
 def test_voxels_know_the_regions_they_lie_in(name: str, crop: list[int] | None, phantom_store: Path) -> None:
-    """As many places and as many in each region as with the labels themselves, drawn alike."""
+    """As many places and as many in each region as with the labels themselves, drawn in the same way."""
     store, plain = with_regions(phantom_store, *BRATS), Store.open(phantom_store)
     found, config = batch(store, name, sampling__crop_shape=crop)
     of_labels, _ = batch(plain, name, sampling__crop_shape=crop)

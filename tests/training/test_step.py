@@ -7,7 +7,8 @@ import torch
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.models import network_from_config
-from ossnet.sampling.batches import PointBatch, batch_maker
+from ossnet.sampling.batch import PointBatch
+from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.sampler import SampleKey
 from ossnet.training.optimizer import build_optimizer
 from ossnet.training.step import optimizer_step

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ossnet.benchmarks.config import Arithmetic, InferenceBenchmarkConfig, Shape, parse_shape
+from ossnet.benchmarks.config import InferenceBenchmarkConfig, KernelPrecision, Shape, parse_shape
 from ossnet.benchmarks.inference.known_shape_network import KnownShapeNetwork, ellipsoid, scan
 from ossnet.benchmarks.inference.results import REFERENCE, STATISTIC, WINDOWS, InferenceResult, InferenceRow
 from ossnet.benchmarks.machine import processor, reset_peak_rss, resident_memory, torch_threads
@@ -40,15 +40,15 @@ _CPU = torch.device("cpu")
 def measure_inference(
     settings: InferenceBenchmarkConfig, *, command: str, progress: Callable[[InferenceRow], None]
 ) -> InferenceResult:
-    """Predict by all ways, one after the other, each in a process of its own, so that peaks are its own.
+    """Predict by all methods, one after the other, each in its own process, so that its peak is its own.
 
     Args:
-        settings: which, and how.
-        command: noted in the result.
-        progress: told of each row as it is done.
+        settings: the networks, volumes and methods to compare.
+        command: the command line, stored in the result.
+        progress: called with each row when it is measured.
 
     Raises:
-        UserError: a method that a network has not; before anything is measured.
+        UserError: a network lacks a method; raised before anything is measured.
     """
     tasks = list(_tasks(settings))
     with torch_threads(1):
@@ -84,14 +84,14 @@ class _Task:
     shape: Shape
     method: Method | None
     """None of a U-Net."""
-    arithmetic: Arithmetic
+    kernel_precision: KernelPrecision
 
     @property
     def inference(self) -> InferenceConfig:
         return InferenceConfig(
             self.method or "dense",
             points_per_chunk=self.settings.points_per_chunk,
-            precision=_precision(self.arithmetic),
+            precision=_precision(self.kernel_precision),
         )
 
     @property
@@ -114,34 +114,35 @@ def _tasks(settings: InferenceBenchmarkConfig) -> Iterator[_Task]:
         model = network_config(name, dataset="brats")
         methods = (None,) if isinstance(model, DenseConfig) else settings.methods
         if "paper-guided" in methods and isinstance(model, OccupancyConfig) and not model.auxiliary_head:
-            msg = f"methods: expected a network with a coarse prediction for paper-guided, found {name}"
-            raise UserError(msg)
+            raise UserError(
+                "methods", expected="a network with a coarse prediction for paper-guided", found=name
+            )
         for shape in settings.shapes:
             for method in methods:
-                for arithmetic in _arithmetic(model, settings):
-                    yield _Task(settings, model, parse_shape(shape), method, arithmetic)
+                for precision in _precisions(model, settings):
+                    yield _Task(settings, model, parse_shape(shape), method, precision)
 
 
-def _arithmetic(model: NetworkConfig, settings: InferenceBenchmarkConfig) -> Iterable[Arithmetic]:
-    """Of a U-Net there is nothing to compile."""
+def _precisions(model: NetworkConfig, settings: InferenceBenchmarkConfig) -> Iterable[KernelPrecision]:
+    """The precisions to measure a network in; a U-Net has nothing to compile."""
     if isinstance(model, OccupancyConfig):
-        return settings.arithmetic
-    precisions: dict[str, Precision] = {each: _precision(each) for each in settings.arithmetic}
+        return settings.precision
+    precisions: dict[str, Precision] = {each: _precision(each) for each in settings.precision}
     return dict.fromkeys(precisions.values())
 
 
-def _precision(arithmetic: str) -> Precision:
-    return "bf16" if arithmetic.startswith("bf16") else "float32"
+def _precision(precision: str) -> Precision:
+    return "bf16" if precision.startswith("bf16") else "float32"
 
 
 def _measure(task: _Task) -> InferenceRow:
-    """Runs in a process of its own."""
+    """Measure one row; runs in its own process."""
     torch.set_num_threads(task.settings.threads)
     torch.manual_seed(0)
     inside = ellipsoid(task.shape)
     image = scan(inside, task.model.in_channels)
     network = _network(task, inside).eval()
-    maybe_compile(task.arithmetic.endswith("-compiled"), network)
+    maybe_compile(task.kernel_precision.endswith("-compiled"), network)
     with torch.inference_mode(), autocast(image.device, task.inference.precision):
         before = resident_memory("VmRSS")
         _warm_up(network, image, task)
@@ -152,7 +153,7 @@ def _measure(task: _Task) -> InferenceRow:
         network=task.model.name,
         shape=task.shape,
         method=task.method or WINDOWS,
-        arithmetic=task.arithmetic,
+        precision=task.kernel_precision,
         cpu_s=best.cpu_s,
         wall_s=best.wall_s,
         points=best.points,

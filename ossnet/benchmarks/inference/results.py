@@ -1,10 +1,10 @@
-"""What a comparison of ways to predict whole volumes gives, and how it is kept and shown."""
+"""The result of a comparison of inference methods, and how it is stored and shown."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ossnet.benchmarks.config import Arithmetic, shape_name
+from ossnet.benchmarks.config import KernelPrecision, shape_name
 from ossnet.benchmarks.machine import rates
 from ossnet.benchmarks.result import BenchmarkResult
 from ossnet.output.figure import png_bytes
@@ -20,7 +20,7 @@ STATISTIC = (
 )
 WINDOWS = "windows"
 _COLUMNS = (
-    "network", "shape", "method", "arithmetic", "CPU s", "points", "points/s", "wrong", "peak MiB",
+    "network", "shape", "method", "precision", "CPU s", "points", "points/s", "wrong", "peak MiB",
     "added MiB", "x plain", "x guided",
 )  # fmt: skip
 _MIB = 2**20
@@ -32,7 +32,7 @@ class PublishedTiming:
 
     plain_s: float
     guided_s: float | None = None
-    """By its coarse prediction."""
+    """The method that its coarse prediction guides."""
 
 
 REFERENCE = {
@@ -46,34 +46,35 @@ REFERENCE = {
 
 @dataclass(frozen=True)
 class InferenceRow:
-    """One way to predict one volume."""
+    """One method on one volume."""
 
     network: str
     shape: Shape
     method: str
-    """Of `InferenceConfig`, or `windows` of a U-Net."""
-    arithmetic: Arithmetic
+    """A method of `InferenceConfig`, or `windows` of a U-Net."""
+    precision: KernelPrecision
+    """Precision of matrix products, and whether the arithmetic between them was compiled."""
     cpu_s: float
-    """Encoder included."""
+    """CPU seconds of a prediction, encoder included."""
     wall_s: float
     points: int
     """Voxels that the network decided; all of them of a U-Net."""
     timed_points: int
-    """As many were timed; where that is fewer, `cpu_s` and `wall_s` follow from them."""
+    """Points that were timed; where that is fewer, `cpu_s` and `wall_s` are extrapolated from them."""
     foreground: int
     """Voxels of the ellipsoid."""
     wrong: int | None
-    """Voxels that differ from it; None of a U-Net, and where not all were decided."""
+    """Voxels that differ from the ellipsoid; None of a U-Net, and where not all were decided."""
     resident_bytes: int | None
-    """Before predicting: libraries, network, volume; None where the system does not tell."""
+    """Memory before predicting: libraries, network, volume; None where the system does not say."""
     peak_bytes: int | None
-    """Most that the process held."""
+    """Peak memory of the process."""
     reference: PublishedTiming | None
-    """Of the authors' code, where it was measured."""
+    """Times of the authors' code, where it was measured."""
 
     @property
     def added_mib(self) -> float | None:
-        """What predicting took."""
+        """Memory that predicting took, in MiB."""
         if self.peak_bytes is None or self.resident_bytes is None:
             return None
         return (self.peak_bytes - self.resident_bytes) / _MIB
@@ -100,18 +101,18 @@ class InferenceResult(BenchmarkResult):
 
 
 def summary(row: InferenceRow) -> str:
-    """A row in a line, for those who wait."""
-    what = f"{row.network} {shape_name(row.shape)} {row.method} {row.arithmetic}"
+    """A row in a line, for progress."""
+    what = f"{row.network} {shape_name(row.shape)} {row.method} {row.precision}"
     return f"{what}: {row.cpu_s:.3g} s, {row.points} points"
 
 
 def show(result: InferenceResult) -> None:
-    """Print a row a network, shape, method and arithmetic."""
+    """Print a row per network, shape, method and precision."""
     print_table(_COLUMNS, map(_cells, result.rows), left=4)
 
 
 def _cells(row: InferenceRow) -> Iterator[str]:
-    yield from (row.network, shape_name(row.shape), row.method, row.arithmetic, f"{row.cpu_s:.3g}")
+    yield from (row.network, shape_name(row.shape), row.method, row.precision, f"{row.cpu_s:.3g}")
     yield from (f"{row.points:,}", f"{row.points / row.cpu_s:,.0f}")
     yield "" if row.wrong is None else str(row.wrong)
     yield "" if row.peak_bytes is None else f"{row.peak_bytes / _MIB:.0f}"
@@ -143,13 +144,13 @@ def draw(result: InferenceResult) -> bytes:
 
 
 def _bars(result: InferenceResult) -> Iterator[tuple[str, str, float]]:
-    """Label, method and seconds; what the reference takes comes before the first row it belongs to."""
-    told = set[tuple[str, Shape]]()
+    """Label, method and seconds; the reference's times come before the first row that they belong to."""
+    shown = set[tuple[str, Shape]]()
     for row in result.rows:
         what = f"{row.network}, {shape_name(row.shape)}"
-        if row.reference is not None and (row.network, row.shape) not in told:
-            told.add((row.network, row.shape))
+        if row.reference is not None and (row.network, row.shape) not in shown:
+            shown.add((row.network, row.shape))
             yield f"{what}, reference, plain", "reference", row.reference.plain_s
             if row.reference.guided_s is not None:
                 yield f"{what}, reference, guided", "reference", row.reference.guided_s
-        yield f"{what}, {row.method}, {row.arithmetic}", row.method, row.cpu_s
+        yield f"{what}, {row.method}, {row.precision}", row.method, row.cpu_s

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from ossnet.benchmarks.config import InputBenchmarkConfig, parse_shape
 from ossnet.benchmarks.input.monai_samples import persistent_dataset
 from ossnet.benchmarks.input.reference_samples import BORDER, ReferenceDataset, write_borders
-from ossnet.benchmarks.input.results import OURS, STATISTIC, InputResult, InputRow
+from ossnet.benchmarks.input.results import OSSNET, STATISTIC, InputResult, InputRow
 from ossnet.benchmarks.machine import processor, torch_threads
 from ossnet.config import Config
 from ossnet.data import Case, PrepareConfig, Store, write_phantom
@@ -32,12 +32,12 @@ from ossnet.sampling.sampler import SampleKey
 def measure_input(
     settings: InputBenchmarkConfig, *, command: str, progress: Callable[[InputRow], None]
 ) -> InputResult:
-    """Measure all ways for all networks, one after the other, in this process.
+    """Measure all pipelines for all networks, one after the other, in this process.
 
     Args:
-        settings: which, and how.
-        command: noted in the result.
-        progress: told of each row as it is done.
+        settings: the scans and networks to measure.
+        command: the command line, stored in the result.
+        progress: called with each row when it is measured.
 
     Raises:
         UserError: the source cannot be used.
@@ -124,44 +124,44 @@ class _Study:
 
 @dataclass(frozen=True)
 class _Pipeline:
-    """One way to prepare samples, ready to."""
+    """An input pipeline that is ready to produce samples."""
 
     name: str
     samples: Iterator[object]
     once_s: float
     reading: list[float] | None = None
-    """Seconds that reading took, added to at every sample."""
+    """Seconds that reading took, one entry per sample."""
 
 
 def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
-    """One way after the other: in turns, each would pay for the memory that the one before gave back."""
-    ours: float | None = None
-    for build in (_ours, _nibabel, _monai):
-        way, wall, cpu = build(study, config), list[float](), list[float]()
+    """Measure one pipeline after the other: in turns, each would pay for memory that another released."""
+    ossnet_s: float | None = None
+    for build in (_ossnet, _nibabel, _monai):
+        pipeline, wall, cpu = build(study, config), list[float](), list[float]()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             for _ in range((study.settings.repeats + 1) * len(study.cases)):
                 began = time.perf_counter(), time.process_time()
-                next(way.samples)
+                next(pipeline.samples)
                 wall.append(time.perf_counter() - began[0])
                 cpu.append(time.process_time() - began[1])
         warm = len(study.cases)
         seconds = mean(wall[warm:])
-        ours = ours or seconds
+        ossnet_s = ossnet_s or seconds
         yield InputRow(
             network=config.model.name,
-            way=way.name,
+            pipeline=pipeline.name,
             sample_s=seconds,
             sample_cpu_s=mean(cpu[warm:]),
-            reading_s=None if way.reading is None else mean(way.reading[warm:]),
-            once_s=way.once_s,
+            reading_s=None if pipeline.reading is None else mean(pipeline.reading[warm:]),
+            once_s=pipeline.once_s,
             volumes_per_s=1 / seconds,
             points_per_s=study.settings.points / seconds,
-            times_ours=seconds / ours,
+            times_ossnet=seconds / ossnet_s,
         )
 
 
-def _ours(study: _Study, config: Config) -> _Pipeline:
+def _ossnet(study: _Study, config: Config) -> _Pipeline:
     make = batch_maker(
         study.store,
         model=config.model,
@@ -171,7 +171,7 @@ def _ours(study: _Study, config: Config) -> _Pipeline:
     )
     passes = range(study.settings.repeats + 1)
     steps = [[SampleKey(each, each, case.id)] for each in passes for case in study.cases]
-    return _Pipeline(OURS, batches(steps, make), study.once_s)
+    return _Pipeline(OSSNET, batches(steps, make), study.once_s)
 
 
 def _nibabel(study: _Study, config: Config) -> _Pipeline:

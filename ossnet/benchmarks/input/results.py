@@ -1,4 +1,4 @@
-"""What a comparison of ways to prepare samples gives, and how it is kept and shown."""
+"""What a comparison of pipelines to prepare samples gives, and how it is kept and shown."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STATISTIC = "mean over the samples of the timed passes, after one of warm-up; files in the page cache"
-OURS = "ossnet"
+OSSNET = "ossnet"
 _COLUMNS = (
-    "network", "way", "s a sample", "CPU s", "reading s", "volumes/s", "points/s", "x ossnet", "s once",
+    "network", "pipeline", "s a sample", "CPU s", "reading s", "volumes/s", "points/s", "x ossnet", "s once",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class InputRow:
-    """One way to prepare the samples of one network."""
+    """One input pipeline for one network."""
 
     network: str
-    way: str
+    pipeline: str
     """`ossnet`, `nibabel` (in a torch DataLoader) or `monai` (PersistentDataset)."""
     sample_s: float
     """Wall time of a sample."""
@@ -37,7 +37,7 @@ class InputRow:
     """What is done once a case before: a store, border files, a filled cache."""
     volumes_per_s: float
     points_per_s: float
-    times_ours: float
+    times_ossnet: float
     """`sample_s` over that of ossnet, for the same network."""
 
 
@@ -66,40 +66,40 @@ class InputResult(BenchmarkResult):
 
 
 def summary(row: InputRow) -> str:
-    """A row in a line, for those who wait."""
-    return f"{row.network} {row.way}: {row.sample_s:.3g} s a sample"
+    """A row in a line, for progress."""
+    return f"{row.network} {row.pipeline}: {row.sample_s:.3g} s a sample"
 
 
 def show(result: InputResult) -> None:
-    """Print a row a network and way."""
+    """Print a row per network and pipeline."""
     print_table(_COLUMNS, map(_cells, result.rows), left=2)
 
 
 def _cells(row: InputRow) -> Iterator[str]:
-    yield from (row.network, row.way, f"{row.sample_s:.3f}", f"{row.sample_cpu_s:.3f}")
+    yield from (row.network, row.pipeline, f"{row.sample_s:.3f}", f"{row.sample_cpu_s:.3f}")
     yield "" if row.reading_s is None else f"{row.reading_s:.3f}"
     yield from (f"{row.volumes_per_s:.2f}", f"{row.points_per_s:,.0f}")
-    yield from (f"{row.times_ours:.2f}", f"{row.once_s:.2f}")
+    yield from (f"{row.times_ossnet:.2f}", f"{row.once_s:.2f}")
 
 
 def draw(result: InputResult) -> bytes:
-    """Seconds a sample, a bar a network and way, as PNG; reading is shaded."""
+    """Seconds a sample, a bar per network and pipeline, as PNG; reading is hatched."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.5 + 0.5 * len(result.rows)), layout="constrained")
     axes: Axes = figure.subplots()
-    ways = list(dict.fromkeys(row.way for row in result.rows))
+    pipelines = list(dict.fromkeys(row.pipeline for row in result.rows))
     places = range(len(result.rows))
     axes.barh(
         places,
         [row.sample_s for row in result.rows],
-        color=[f"C{ways.index(row.way)}" for row in result.rows],
+        color=[f"C{pipelines.index(row.pipeline)}" for row in result.rows],
     )
     reading = [row.reading_s or 0 for row in result.rows]
     axes.barh(places, reading, color="none", edgecolor="white", hatch="//")
     for place, row in zip(places, result.rows, strict=True):
         axes.annotate(f" {row.sample_s:.3f} s", (row.sample_s, place), va="center", annotation_clip=False)
-    axes.set_yticks(places, [f"{row.network}, {row.way}" for row in result.rows])
+    axes.set_yticks(places, [f"{row.network}, {row.pipeline}" for row in result.rows])
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.set(xlabel="seconds a sample (hatched: reading and normalizing files)")

@@ -24,8 +24,8 @@ def measure_memory(
 
     Args:
         settings: how many, of which networks.
-        command: noted in the result.
-        progress: told of each row as it is done.
+        command: the command line, stored in the result.
+        progress: called with each row when it is measured.
 
     Raises:
         UserError: no such device; before anything is measured.

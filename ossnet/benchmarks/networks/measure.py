@@ -31,9 +31,9 @@ def measure_models(
     """Measure all networks at all shapes, one after the other.
 
     Args:
-        settings: which, and how.
-        command: noted in the result.
-        progress: told of each row as it is done.
+        settings: what to measure, and how often.
+        command: the command line, stored in the result.
+        progress: called with each row when it is measured.
 
     Raises:
         UserError: no such device, or a shape too small for a network; before anything is measured.

@@ -8,13 +8,13 @@ from statistics import median
 import torch
 from torch import nn
 
-from ossnet.benchmarks.timer import DeviceTimer, fastest
+from ossnet.benchmarks.timer import DeviceTimer, best_time
 from ossnet.config import Config
 from ossnet.inference.methods.sliding_window import dense_logits
 from ossnet.models import DenseNetwork, OccupancyNetwork, network_from_config
 from ossnet.models.kernels.precision import autocast
 from ossnet.planning.dummy_batch import dummy_batch
-from ossnet.sampling.batches import Batch, PointBatch
+from ossnet.sampling.batch import Batch, PointBatch
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.optimizer import build_optimizer
 from ossnet.training.step import batch_loss
@@ -76,17 +76,17 @@ def _time_steps(network: nn.Module, batch: Batch, config: Config, repeats: int) 
     optimizer = build_optimizer(network, config.optimizer)
 
     def step() -> list[float]:
-        clock = DeviceTimer(device)
-        clock.mark()
+        timer = DeviceTimer(device)
+        timer.record()
         optimizer.zero_grad()
         with autocast(device, config.training.precision):
             loss = batch_loss(network, batch, config.loss)
-        clock.mark()
+        timer.record()
         loss.backward()
-        clock.mark()
+        timer.record()
         optimizer.step()
-        clock.mark()
-        return clock.elapsed()
+        timer.record()
+        return timer.elapsed()
 
     step()  # makes the optimizer's state
     steps = [step() for _ in range(repeats)]
@@ -107,7 +107,7 @@ def _time_inference(network: nn.Module, batch: Batch, config: Config, repeats: i
     device = next(network.parameters()).device
     with autocast(device, config.training.precision):
         work, places = _inference(network, batch, config, device)
-        return InferenceTime(fastest(work, device, repeats=repeats), places)
+        return InferenceTime(best_time(work, device, repeats=repeats), places)
 
 
 def _inference(

@@ -17,7 +17,7 @@ def show(result: ModelsResult) -> None:
 
 
 def summary(row: ModelRow) -> str:
-    """A row in a line, for those who wait."""
+    """A row in a line, for progress."""
     done = row.status if row.step_s is None else f"{row.step_s:.3g} s a step"
     return f"{row.network} {shape_name(row.shape)}: {done}"
 

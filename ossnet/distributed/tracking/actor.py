@@ -84,7 +84,7 @@ def mlflow_run(
         documents: texts by file name, stored as the run's artifacts.
     """
     calls: list[ObjectRef[Any]] = [tracker.open_run.remote(spec)]
-    calls += [tracker.document.remote(spec.id, text, name) for name, text in documents.items()]
+    calls += [tracker.log_text.remote(spec.id, text, name) for name, text in documents.items()]
     result = RunResult()
     try:
         yield result

@@ -139,7 +139,7 @@ class Tracker:
         """End a run as FINISHED, KILLED or FAILED; tags and the files of a checkpoint are added before."""
         self._write(partial(self._close, run, status, tags or {}, checkpoint))
 
-    def document(self, run: str, text: str, name: str) -> None:
+    def log_text(self, run: str, text: str, name: str) -> None:
         """Store a text as an artifact of a run."""
         self._write(lambda: self._client.log_text(self._run_id(run), text, name))
 

@@ -87,7 +87,7 @@ class MLflowCallback(Callback):
         )
         self._open[trial.trial_id] = trial
         self._calls.append(self._tracker.open_run.remote(run))
-        self._calls.append(self._tracker.document.remote(run.id, spec.config_json, "config.json"))
+        self._calls.append(self._tracker.log_text.remote(run.id, spec.config_json, "config.json"))
         if spec.predicted_gib is not None:
             points = [MetricPoint(PREDICTED, spec.predicted_gib, 0, time.time_ns() // 1_000_000)]
             self._calls.append(self._tracker.log.remote(run.id, points))

@@ -141,7 +141,7 @@ def run_study(
         searcher.finalize()  # not where an error ended it: then trials can be resumed
         result = StudyResult.of(study, spec.output, mlflow_callback.failures)
         try:
-            tracker.document.remote(study.parent_run_key, report().read_text(), "report.html")
+            tracker.log_text.remote(study.parent_run_key, report().read_text(), "report.html")
         except MlflowException as error:  # what was found does not depend on it
             logger.info(f"warning: no report was written, ossnet report can do so later: {error}")
         result = replace(result, model=_register(tracker, result, spec.name))

@@ -114,7 +114,7 @@ def test_a_registered_network_segments_files_as_its_checkpoint_does(
         np.testing.assert_array_equal(image.affine, np.diag([1.0, 2.0, 3.0, 1.0]))
         assert row["lesion_ml"] == pytest.approx(expected.volumes_ml["lesion"])
     assert missing["segmentation"] is None
-    assert "missing.nii.gz: no such file" in missing["error"]
+    assert "missing.nii.gz: expected a file or folder, found no such file" in missing["error"]
 
 
 def test_a_run_is_registered_once_and_without_pickle(

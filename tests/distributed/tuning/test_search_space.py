@@ -54,7 +54,7 @@ def test_a_space_may_choose_the_network(tiny: Config, store: Store) -> None:
             "def space(t): return {'model.patch_edge': t.suggest_int('p', 3, 10)}",
             "patch_edge: expected an odd",
         ),
-        ("def space(t): return {'training.batch_size': 64}", "more than the 8 training cases"),
+        ("def space(t): return {'training.batch_size': 64}", "at most the 8 training cases"),
         (
             "def space(t): return {'model.decoder_width': 'wide'}",
             "model.decoder_width: expected a whole number",

@@ -60,7 +60,7 @@ def test_moments_are_those_of_eager_torch(dtype: torch.dtype, axes: tuple[int, .
     """The sum of n deviations from the rough mean is zero but for rounding: it has no relative accuracy.
 
     A mean that is off by one float32 rounding of the greatest value, eps max|x|, which is what summing in
-    another order costs, shifts every deviation alike, and so their sum by n eps max|x|.
+    another order costs, shifts every deviation equally, and so their sum by n eps max|x|.
     """
     torch.manual_seed(0)
     batch = torch.randn(1, 33, 20).to(dtype)
