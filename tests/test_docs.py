@@ -150,3 +150,41 @@ def test_python_names_that_a_page_names_exist(page: Path) -> None:
 @page
 def test_pages_use_the_words_of_the_field(page: Path) -> None:
     assert not PRIVATE_WORDS.findall(page.read_text())
+
+
+def test_the_drawing_is_made_from_the_imports_of_today() -> None:
+    """After a change of imports: `python docs/architecture.py`."""
+    architecture = load(ROOT / "docs" / "architecture.py")
+    assert architecture.DRAWING.read_text() == architecture.draw()
+
+
+def test_the_page_of_the_architecture_names_every_room() -> None:
+    architecture = load(ROOT / "docs" / "architecture.py")
+    house = architecture.house()
+    rooms = set(house.rooms) | {
+        f"{name}/{inner}"
+        for name, room in house.rooms.items()
+        for inner in room.rooms
+        if inner.isidentifier()
+    }
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert not sorted(room for room in rooms if f"`{room}" not in text and f"`ossnet/{room}" not in text)
+
+
+def walks() -> dict[str, list[str]]:
+    """The files of each walk on the page of the architecture, by its heading."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    sections = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
+    return {
+        section.splitlines()[0]: re.findall(
+            r"^\| `((?:jobs|ossnet|search_spaces)/[^`]+)`", section, re.MULTILINE
+        )
+        for section in sections
+    }
+
+
+def test_the_walks_count_their_files_and_name_each_once() -> None:
+    found = walks()
+    assert [heading.split(":")[0] for heading in found] == ["A case", "A trial", "A prediction"]
+    for heading, files in found.items():
+        assert len(files) == len(set(files)) == int(re.search(r"(\d+) files", heading)[1])  # type: ignore[index]

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.evaluation import dice_iou
 from ossnet.evaluation.surfaces import SurfaceMetrics, surface_measures
 
@@ -64,7 +65,7 @@ def test_agree_with_distance_transforms(
     assert found.hd95_mm == pytest.approx(hd95, rel=1e-5)
     assert found.nsd == pytest.approx(nsd, abs=1e-6)
     masks = (torch.from_numpy(mask.astype(np.uint8)) for mask in (prediction, label))
-    assert dice_iou(*masks, 1)[0].dice == pytest.approx(dice)
+    assert dice_iou(*masks, ClassScheme(1))[0].dice == pytest.approx(dice)
 
 
 def test_a_shift_is_measured_in_mm() -> None:

@@ -1,4 +1,4 @@
-"""A small network taught one volume in seconds: good enough to find lesions, bad enough to be unsure."""
+"""A small network trained on one volume in seconds: it finds lesions, and is uncertain of many."""
 
 from collections.abc import Sequence
 

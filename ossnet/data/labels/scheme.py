@@ -61,6 +61,10 @@ class ClassScheme:
         """Whether each class has a logit and a sigmoid of its own, instead of a softmax over all of them."""
         return self.classes == 1 or self.overlapping
 
+    def _separate(self, logits: "Tensor") -> bool:
+        """Whether each of these logits has a sigmoid of its own, as a single one has."""
+        return self.overlapping or logits.shape[-1] == 1
+
     @cached_property
     def membership(self) -> Bool[np.ndarray, "O C"]:
         """Which classes each code lies in, for every code there is."""
@@ -80,7 +84,7 @@ class ClassScheme:
         """
         import torch
 
-        if self.independent:
+        if self._separate(logits):
             bits = 1 << torch.arange(logits.shape[1], device=logits.device)
             return ((logits > 0) * bits.byte()).sum(1, dtype=torch.uint8)
         return logits.argmax(1).to(torch.uint8)
@@ -92,7 +96,7 @@ class ClassScheme:
         """
         import torch
 
-        if self.independent:
+        if self._separate(logits):
             return logits
         largest, second = logits.topk(2, 1).values.T[..., None]
         foreground = logits[:, 1:]
@@ -107,13 +111,13 @@ class ClassScheme:
             temperature: the divisor of the logits, which changes no decision.
         """
         logits = logits.float() / temperature
-        return logits.sigmoid() if self.independent else logits.softmax(1)[:, 1:]
+        return logits.sigmoid() if self._separate(logits) else logits.softmax(1)[:, 1:]
 
     def mean_logits(self, parts: 'Sequence[Float[Tensor, "N K"]]') -> 'Float[Tensor, "N K"]':
         """Logits of the mean of the probabilities that several logits stand for."""
         import torch
 
         logits = torch.stack(list(parts)).double()
-        if self.independent:
+        if self._separate(logits):
             return logits.sigmoid().mean(0).logit(1e-15).float()
         return (logits.log_softmax(2).logsumexp(0) - math.log(len(parts))).float()

@@ -113,7 +113,7 @@ def test_errors_are_reported_case_by_case(tmp_path: Path) -> None:
     assert "T1gd" in scans["a"].error
     assert scans["b_t1"].error is not None
     assert str(broken) in scans["b_t1"].error
-    assert scans["c"].images == (stray,)  # its channels are judged when it is read
+    assert scans["c"].images == (stray,)  # its channels are checked when it is read
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_thin_shapes_keep_their_volume_and_place(name: str, smoothing: int) -> N
 
 @pytest.mark.parametrize("smoothing", [0, 10])
 def test_every_piece_keeps_its_own_volume(smoothing: int) -> None:
-    """A single voxel does not pay for the large one beside it, nor does a hole for what is around it."""
+    """A single voxel does not pay for the large one next to it, nor does a hole for what is around it."""
     mask = np.zeros((40, 40, 40), bool)
     mask[:34, :30, :26] |= ellipsoid()
     mask[15, 14, 13] = False
