@@ -49,7 +49,7 @@ ROOMS: dict[str, tuple[set[str], ...]] = {
         {"training"},
         {"data"},
         {"tracking", "cluster"},
-        {"_optuna", "_ray"},
+        {"_optuna", "_ray", "_sqlite"},
     ),
     "data": ({"verification"}, {"prepare"}, {"layouts", "phantom"}, {"store"}, {"imaging"}, {"labels"}),
     "inference": (

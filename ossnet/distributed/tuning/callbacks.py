@@ -118,9 +118,9 @@ class MLflowCallback(Callback):
         self._closed.add(trial.trial_id)
         checkpoint = _last_checkpoint(trial) if outcome.end is TrialEnd.FINISHED else None
         run = self._monitor.spec(trial).run
-        self._calls.append(
-            self._tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {}), checkpoint)
-        )
+        self._calls.append(self._tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
+        if checkpoint is not None:
+            self._calls.append(self._tracker.log_checkpoint.remote(run, checkpoint))
 
 
 class ProgressReporter(Callback):

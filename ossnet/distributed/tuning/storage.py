@@ -10,9 +10,12 @@ from typing import Any
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from ossnet.distributed._optuna import reopen_trial
+from ossnet.distributed._sqlite import check_database, creation_lock, sqlite_url
 from ossnet.distributed.tracking.client import TRIAL
+from ossnet.distributed.tracking.names import legal_experiment
 from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
@@ -60,7 +63,8 @@ class TuningStudy(optuna.Study):
             UserError: the file holds another study, or one of another schema.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+        storage = _open_storage(database)
+        name = legal_experiment(name)
         others = set(optuna.get_all_study_names(storage)) - {name}
         if others:
             raise UserError(
@@ -85,7 +89,7 @@ class TuningStudy(optuna.Study):
         Raises:
             UserError: it is of another schema.
         """
-        storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+        storage = _open_storage(database)
         (name,) = optuna.get_all_study_names(storage)
         study = cls(study_name=name, storage=storage)
         study.check_schema(database)
@@ -169,6 +173,25 @@ class TuningStudy(optuna.Study):
                     found="another one" if is_space else f"{value}",
                     remedy="give the same options, or another --output",
                 )
+
+
+def _open_storage(database: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage in a SQLite file, made by one process at a time.
+
+    Raises:
+        UserError: the file cannot be used, or it holds something else.
+    """
+    check_database(database, write=True)
+    try:
+        with creation_lock(database):
+            return optuna.storages.RDBStorage(sqlite_url(database))
+    except (SQLAlchemyError, RuntimeError) as error:  # a RuntimeError is a file of another version of Optuna
+        raise UserError(
+            database,
+            expected="an Optuna study",
+            found=str(error).strip().splitlines()[0],
+            remedy="give another --output",
+        ) from error
 
 
 def set_constraint(trial: optuna.Trial, violation_gib: float) -> None:

@@ -7,7 +7,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ossnet.distributed._optuna import constraint_attributes, contains
-from ossnet.distributed.tracking.client import TrackingConfig
+from ossnet.distributed.tracking.store import TrackingConfig, open_client
 from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.storage import END, METRICS, TRANSFERRED, TuningStudy, end_of
@@ -26,12 +26,12 @@ def find_study(tracking: TrackingConfig) -> TuningStudy | None:
     Raises:
         UserError: another version of this package wrote it.
     """
-    from mlflow import MlflowClient
-
-    if not tracking.has_experiment():
+    if not tracking.exists:
         return None
-    client = MlflowClient(tracking.uri)
-    experiment = client.get_experiment_by_name(tracking.experiment)
+    client = open_client(tracking.uri)
+    experiment = tracking.find_experiment(client)
+    if experiment is None:
+        return None
     runs = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_FILE}` != ''")
     files = [Path(run.data.tags[STUDY_FILE]) for run in runs]  # the newest first
     found = next((file for file in files if file.is_file()), None)
