@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 _BACKOFF_S = 2.0  # before a store that did not answer is tried again
 _PASSING_STATUS = {408, 425, 429, 502, 503, 504}
 _PASSING_ERRORS = {"ConnectionError", "Timeout", "TimeoutError", "HTTPClientError", "MaxRetryError"}
-_PASSING_DATABASE = re.compile(r"locked|busy|unable to open|connect|timed? ?out", re.IGNORECASE)
+_PASSING_DATABASE = re.compile(
+    r"locked|busy|unable to open|readonly|disk I.O|connect|timed? ?out", re.IGNORECASE
+)
 
 
 class Outbox:
