@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from ossnet.errors import printable
+
 
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Write a file atomically; its folder is made where it is missing.
@@ -14,7 +16,7 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         OSError: it cannot be written there.
     """
     with atomic_path(path) as aside:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        aside.write_bytes(printable(content).encode() if isinstance(content, str) else content)
 
 
 @contextmanager

@@ -194,6 +194,8 @@ def _store_image(
         image.foreground_intensities.append(intensity(channel, label))
         normalize(channel, kind)
         scale, error = encode(channel, target)
+        if kind == "none":  # what is not normalized is measured by its own deviation
+            error /= max(image.intensities[-1].std, float(np.finfo(np.float32).tiny))
         image.errors.append(error)
         if scale is not None:
             image.scales.append(scale)

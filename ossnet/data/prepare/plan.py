@@ -4,6 +4,7 @@ A case's file carries in its name the digest of all that shapes it, so a file th
 changed input or option makes another file.
 """
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from ossnet.data.store.store import (
     read_version,
 )
 from ossnet.errors import UserError
+from ossnet.output.file_names import file_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class PreparePlan:
 
     def path(self, info: CaseInfo) -> Path:
         """Where a case's file belongs."""
-        return self.output / CASES / f"{info.id}.{self._digest(info)[:16]}.arrow"
+        return self.output / CASES / f"{file_name(info.id)}.{self._digest(info)[:16]}.arrow"
 
     @property
     def fingerprint(self) -> str:
@@ -106,6 +110,8 @@ def make_plan(config: PrepareConfig) -> PreparePlan:
     check_output(output)
     check_fractions(config)
     source = read_source(root, config.layout)
+    for warning in source.warnings:
+        logger.warning("warning: %s", warning)
     mapping = map_labels(config.labels, source.labels)
     source = replace(source, labels=mapping.labels)
     task = make_task(config, source, merged=mapping.merged)

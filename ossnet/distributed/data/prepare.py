@@ -92,7 +92,7 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
     _check_memory(plan, memory)
     total = sum(info.voxel_bytes for info in cases)
     # As bytes, so that one case's fields do not shape another's; with its headers, which are not read again.
-    items = [{"case": pickle.dumps(info), "path": str(plan.path(info).absolute())} for info in cases]
+    items = [{"case": pickle.dumps(info), "path": os.fsencode(plan.path(info).absolute())} for info in cases]
     rows = ray.data.from_items(items, override_num_blocks=_tasks(len(items), total))
     rows.context.enable_progress_bars = False
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to limit how often it tries
@@ -119,7 +119,7 @@ def _tasks(cases: int, size: int) -> int:
 
 def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
     """Make one case on whichever node; what cannot be written ends the run, what cannot be read the case."""
-    info, path = pickle.loads(row["case"]), Path(row["path"])
+    info, path = pickle.loads(row["case"]), Path(os.fsdecode(row["path"]))
     done: dict[str, Any] = {"case": info.id, "error": None, "fatal": None}
     try:
         stored = make_case(info, recipe)

@@ -38,7 +38,10 @@ class PredictionResult:
 
     def __str__(self) -> str:
         volumes = ", ".join(f"{name} {volume:.1f} ml" for name, volume in self.volumes_ml.items())
-        return f"{self.case}: {volumes} ({'there already' if self.cached else f'{self.seconds:.1f} s'})"
+        done = "there already" if self.cached else f"{self.seconds:.1f} s"
+        file = "" if self.output is None else self.output.name
+        renamed = "" if file in ("", f"{self.case}_seg.nii.gz") else f", as {file}"
+        return f"{self.case}: {volumes} ({done}{renamed})"
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class PredictionCache:
         atomic_write(self._path(scan), json.dumps(record, indent=2))
 
     def _path(self, scan: ScanInput) -> Path:
-        return self.output / FOLDER / f"{scan.case}.json"
+        return self.output / FOLDER / f"{scan.file}.json"
 
 
 def _digest(checkpoint: Path) -> str:
@@ -107,5 +110,12 @@ def _digest(checkpoint: Path) -> str:
 
 def _image_states(scan: ScanInput) -> list[list[Any]]:
     """Names, sizes and times of the images: enough to see that one was exchanged."""
-    states = ((path, path.stat()) for path in scan.images)
-    return [[str(path.absolute()), state.st_size, state.st_mtime_ns] for path, state in states]
+    states: list[list[Any]] = []
+    for path in scan.images:
+        try:
+            state = path.stat()
+        except OSError:  # such as a link to nowhere, which is reported when it is read
+            states.append([str(path.absolute()), None, None])
+        else:
+            states.append([str(path.absolute()), state.st_size, state.st_mtime_ns])
+    return states

@@ -97,9 +97,9 @@ def predict_scan(predictor: Predictor, job: PredictionJob, scan: ScanInput) -> P
         if scan.error is not None:
             raise UserError(scan.error)
         segmentation = predictor(scan.images, with_probabilities=job.export.needs_probabilities)
-        path = job.output / f"{scan.case}_seg.nii.gz"
+        path = job.output / f"{scan.file}_seg.nii.gz"
         segmentation.save(path)
-        files = [path, *export(segmentation, scan.case, job.output, job.export)]
+        files = [path, *export(segmentation, scan.case, job.output, job.export, file=scan.file)]
     except UserError as error:
         return PredictionResult(scan.case, error=str(error))
     audit = segmentation.audit
