@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ossnet.data.imaging.scan_files import SUFFIXES, looks_like_scan, nifti_suffix, stem
+from ossnet.data.imaging.scan_files import SUFFIXES, halves, looks_like_scan, nifti_suffix, stem
 from ossnet.data.layouts.modalities import channel_names
 from ossnet.data.layouts.source import Source, list_visible
 from ossnet.errors import UserError, printable
@@ -46,7 +46,7 @@ def _left_out(source: Source) -> Iterator[UserError]:
     """Scans beside those of the cases, and in folders beside theirs, of which nothing has been said."""
     if source.layout == "csv":  # a table itself says which files count
         return
-    used = {_absolute(file) for file in _used(source)}
+    used = {half for file in _used(source) for half in halves(_absolute(file))}
     reported = {_absolute(error.where) for error in source.unmatched.values()}
     left = [
         entry

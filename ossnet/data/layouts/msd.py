@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ossnet.data.imaging.scan_files import looks_like_scan, stem
+from ossnet.data.imaging.scan_files import halves, looks_like_scan, one_of_each_pair, stem
 from ossnet.data.layouts.dataset_json import (
     count_cases,
     field_error,
@@ -111,12 +111,13 @@ def _files(path: Path, entry: dict[str, Any]) -> Files:
 
 def _unlisted(path: Path, cases: Iterable[Case], file: Path) -> list[tuple[str, UserError]]:
     """Training files that `dataset.json` passes over, which happens when files are added later."""
-    known = {each.resolve() for case in cases for each in (*case.images, case.label) if each is not None}
+    used = [each for case in cases for each in (*case.images, case.label) if each is not None]
+    known = {half.resolve() for each in used for half in halves(each)}
     folders = [path / "imagesTr", path / "labelsTr"]
     strays = [
         entry
         for folder in folders
-        for entry in (list_visible(folder) if folder.is_dir() else [])
+        for entry in one_of_each_pair(list_visible(folder) if folder.is_dir() else [])
         if looks_like_scan(entry) and entry.resolve() not in known
     ]
     images = {stem(stray) for stray in strays if stray.parent == folders[0]}

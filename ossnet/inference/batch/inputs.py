@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ossnet.data import Source, Task, read_source
 from ossnet.data.imaging.nifti import read_header
-from ossnet.data.imaging.scan_files import looks_like_scan, stem
+from ossnet.data.imaging.scan_files import looks_like_scan, one_of_each_pair, stem
 from ossnet.data.layouts import Case
 from ossnet.data.layouts.modalities import base_name, channel_names, modality_name
 from ossnet.data.layouts.msd import case_ids
@@ -125,7 +125,7 @@ def _from_plain_folder(folder: Path, task: Task, error: UserError) -> list[ScanI
     """The scans in a folder of no layout, and an error for each folder below that holds some."""
     found = [entry for entry in list_visible(folder) if looks_like_scan(entry) and not entry.is_dir()]
     labels = [entry for entry in found if stem(entry).lower().endswith(_LABELS)]
-    images = [entry for entry in found if entry not in labels and not _is_half(entry, found)]
+    images = one_of_each_pair(entry for entry in found if entry not in labels)
     if not images:
         expected = "NIfTI files, a case's folder or a data set"
         below = next(iter(_scans_below(folder)), None)
@@ -154,13 +154,6 @@ def _from_plain_folder(folder: Path, task: Task, error: UserError) -> list[ScanI
         for inner in _scans_below(folder)
     ]
     return [*_from_files(images, task), *below_errors]
-
-
-def _is_half(entry: Path, found: Sequence[Path]) -> bool:
-    """Whether a file is the header of a pair whose voxels are listed too."""
-    return entry.suffix.lower() == ".hdr" and any(
-        stem(other) == stem(entry) and other.suffix.lower() == ".img" for other in found
-    )
 
 
 def _scans_below(folder: Path) -> list[Path]:
