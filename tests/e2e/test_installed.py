@@ -1,5 +1,6 @@
 """The wheel, installed without the repository, runs the jobs from any folder."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -102,3 +103,20 @@ def test_it_searches_a_space_that_it_brings(ossnet: Run, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert "Next: ossnet report --experiment optimizer" in done.stdout
     assert (tmp_path / "study" / "study.db").is_file()
+
+
+def test_it_plans_the_network_of_another_package(
+    installed: Path, plugin_example: Path, tmp_path: Path
+) -> None:
+    shape = ("--sampling.working-shape", "16", "16", "16")
+    done = subprocess.run(
+        [str(installed), "plan", "--model", "plain-stack", *shape, "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(plugin_example)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (planned,) = json.loads(done.stdout.splitlines()[-1])["estimates"]
+    assert planned["name"] == "plain-stack"

@@ -59,7 +59,7 @@ def test_a_network_of_a_package_is_planned(run_job: Job) -> None:
     done = run_job("plan", "--model", "plain-stack", *shape, "--model.width", 4, "--measure", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(BROKEN) == 1
-    (planned,) = json.loads(done.stdout.splitlines()[-1])["outlooks"]
+    (planned,) = json.loads(done.stdout.splitlines()[-1])["estimates"]
     assert planned["name"] == "plain-stack"
     assert planned["training"]["allocated"] == pytest.approx(planned["measured"]["allocated"], rel=0.02)
 

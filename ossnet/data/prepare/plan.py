@@ -4,9 +4,12 @@ A case's file carries in its name the digest of all that shapes it, so a file th
 changed input or option makes another file.
 """
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ossnet.data.imaging.geometry import NO_PLACEMENT
 from ossnet.data.labels.presets import map_labels
 from ossnet.data.labels.task import Task
 from ossnet.data.layouts import Source, read_source
@@ -24,6 +27,9 @@ from ossnet.data.store.store import (
     read_version,
 )
 from ossnet.errors import UserError
+from ossnet.output.file_names import file_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class PreparePlan:
 
     def path(self, info: CaseInfo) -> Path:
         """Where a case's file belongs."""
-        return self.output / CASES / f"{info.id}.{self._digest(info)[:16]}.arrow"
+        return self.output / CASES / f"{file_name(info.id)}.{self._digest(info)[:16]}.arrow"
 
     @property
     def fingerprint(self) -> str:
@@ -106,6 +112,8 @@ def make_plan(config: PrepareConfig) -> PreparePlan:
     check_output(output)
     check_fractions(config)
     source = read_source(root, config.layout)
+    for warning in source.warnings:
+        logger.warning("warning: %s", warning)
     mapping = map_labels(config.labels, source.labels)
     source = replace(source, labels=mapping.labels)
     task = make_task(config, source, merged=mapping.merged)
@@ -116,9 +124,18 @@ def make_plan(config: PrepareConfig) -> PreparePlan:
     surveys = survey_cases(source, task)
     excluded = {name: str(error) for name, error in source.unmatched.items()}
     excluded |= {name: info.error for name, info in surveys.items() if info.error is not None}
+    _warn_of_no_placement(surveys.values())
     plan = PreparePlan(config, output, source, task, surveys, excluded, splits)
     check_excluded(plan, plan.excluded)
     return plan
+
+
+def _warn_of_no_placement(infos: Iterable[CaseInfo]) -> None:
+    """Say once of all cases whose headers do not tell left from right."""
+    files = [info.images[0].path for info in infos if info.images and not info.images[0].geometry.placed]
+    if files:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        logger.warning(f"warning: {files[0]}{more}: {NO_PLACEMENT}")
 
 
 def check_excluded(plan: PreparePlan, excluded: dict[str, str]) -> None:
