@@ -191,6 +191,7 @@ MORE_FAULTS = {
         lambda r, c: set_bytes(image_of(r, c), 256, np.full(3, 9, "<f4").tobytes()),
         "-t2f",
         "expected a rotation as qform",
+        "warning",
     ),
 }
 

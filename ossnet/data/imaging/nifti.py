@@ -3,28 +3,40 @@
 Legend: C channels, X Y Z voxel axes in nibabel order.
 """
 
-import gzip
-import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import prod
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer, Num, Shaped, UInt8
+from jaxtyping import Float32, Int32, Integer, Num, Shaped
 
-from ossnet.data.imaging.geometry import Geometry, Matrix, from_canonical
+from ossnet.data.imaging.geometry import (
+    STRAIGHT,
+    Axes,
+    Geometry,
+    check_same_grid,
+    from_canonical,
+    stored_shape,
+)
+from ossnet.data.imaging.header import files_of, load_header, read_geometry, scaling_and_offset
+from ossnet.data.imaging.streams import (
+    BROKEN,
+    check_end,
+    check_holds,
+    ends_early,
+    fill,
+    open_stream,
+    reason_of,
+)
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_path
 
 SUFFIXES = (".nii.gz", ".nii")
 SLAB = 2 << 20
 """Voxels that are read at once: far fewer than a volume's, yet enough planes to write across them quickly."""
-_CHUNK = 1 << 20
-_BROKEN = (OSError, EOFError, ValueError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,10 @@ class NiftiFile:
     """Added to the scaled values."""
     offset: int
     """Bytes before the first voxel, in the uncompressed stream."""
+    voxels: Path
+    """The file that holds the voxels: `path` itself, but of a pair."""
+    axes: Axes = STRAIGHT
+    """How the axes that voxels are stored along lie along those of `geometry`."""
 
     @property
     def scaled(self) -> bool:
@@ -58,37 +74,16 @@ def stem(path: Path) -> str:
 
 
 def read_header(path: Path) -> NiftiFile:
-    """Read and check the header.
+    """Read and check the header of a NIfTI file, compressed or not whatever its name, or of a pair.
 
     Raises:
         UserError: no such file, not NIfTI, complex or color voxels, not 3-D or 4-D, an affine
-            that cannot be inverted.
+            that cannot be inverted, or fewer bytes than the header says.
     """
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    if not path.is_file():
-        raise UserError(
-            path, expected="a NIfTI file", found="no file", remedy="put it there or remove the case"
-        )
-    try:
-        image = cast(nibabel.Nifti1Image, nibabel.load(path))
-        if not isinstance(image, nibabel.Nifti1Image):
-            raise _not_nifti(path, f"{type(image).__name__} instead")
-    except PermissionError as error:
-        raise UserError(
-            path,
-            expected="a file that may be read",
-            found="no permission",
-            remedy="give yourself permission to read it",
-        ) from error
-    except UserError:
-        raise
-    except (*_BROKEN, ImageFileError, HeaderDataError) as error:
-        raise _not_nifti(path, _reason(error)) from error
-    proxy: Any = image.dataobj
-    dtype, shape = np.dtype(proxy.dtype), _trim(tuple(int(size) for size in proxy.shape))
+    files = files_of(path)
+    voxels, header = files[-1], load_header(files[0])
+    dtype = np.dtype(header.get_data_dtype())
+    shape = _trim(tuple(int(size) for size in header.get_data_shape()))
     if dtype.kind not in "iuf":
         found = "complex" if dtype.kind == "c" else "color" if dtype.fields else str(dtype)
         raise UserError(
@@ -104,15 +99,32 @@ def read_header(path: Path) -> NiftiFile:
             found=f"shape {shape}",
             remedy="split or convert it",
         )
+    slope, intercept, offset = scaling_and_offset(path, header, single=len(files) == 1)
+    check_holds(voxels, offset=offset, size=prod(shape) * dtype.itemsize)
     return NiftiFile(
         path=path,
-        geometry=_geometry(path, image, shape),
+        geometry=read_geometry(path, header, (shape[0], shape[1], shape[2])),
         channels=shape[3] if len(shape) == 4 else 1,
         dtype=dtype,
-        slope=float(proxy.slope),
-        intercept=float(proxy.inter),
-        offset=int(proxy.offset),
+        slope=slope,
+        intercept=intercept,
+        offset=offset,
+        voxels=voxels,
     )
+
+
+def on_grid(file: NiftiFile, like: Geometry, *, other: str) -> NiftiFile:
+    """The file as one on the grid of another, which is taken to be exactly there; axes are reordered.
+
+    Args:
+        other: what the other file is, for the message.
+
+    Raises:
+        UserError: the voxels of the two are not at the same positions.
+    """
+    found = check_same_grid(file.geometry, like, path=file.path, other=other)
+    first, second, third = ((found[axis][0], direction * found[axis][1]) for axis, direction in file.axes)
+    return replace(file, geometry=like, axes=(first, second, third))
 
 
 def read_slabs(file: NiftiFile) -> Iterator[tuple[int, int, Float32[np.ndarray, "X Y Z"]]]:
@@ -139,7 +151,7 @@ def read_channels(file: NiftiFile) -> Iterator[Float32[np.ndarray, "X Y Z"]]:
     """
     x, y, z = file.geometry.crop_slices
     for _, slabs in groupby(read_slabs(file), key=itemgetter(0)):
-        channel = np.empty(file.geometry.canonical_shape, np.float32)
+        channel = allocate(file.geometry.canonical_shape, np.dtype(np.float32), file.path)
         grid = from_canonical(channel, file.geometry)
         for _, first, slab in slabs:
             start, stop = max(first, z.start), min(first + slab.shape[2], z.stop)
@@ -164,7 +176,8 @@ def read_labels(file: NiftiFile) -> Integer[np.ndarray, "X Y Z"]:
         )
     whole = file.dtype.kind != "f" and not file.scaled
     geometry = replace(file.geometry, box=None)
-    labels = np.empty(geometry.canonical_shape, file.dtype.newbyteorder("=") if whole else np.int32)
+    dtype = file.dtype.newbyteorder("=") if whole else np.dtype(np.int32)
+    labels = allocate(geometry.canonical_shape, dtype, file.path)
     grid = from_canonical(labels, geometry)
     for _, first, stored in _read_stored(file):
         slab = stored if whole else _whole_numbers(stored * file.slope + file.intercept, file.path)
@@ -173,7 +186,7 @@ def read_labels(file: NiftiFile) -> Integer[np.ndarray, "X Y Z"]:
 
 
 def write_nifti(path: Path, array: Num[np.ndarray, "X Y Z"], geometry: Geometry) -> None:
-    """Write an array atomically on the file's own grid, with the header it came with.
+    """Write an array atomically on the file's own grid, in its units, with the header it came with.
 
     Raises:
         ValueError: the array does not have the shape of the geometry.
@@ -186,12 +199,13 @@ def write_nifti(path: Path, array: Num[np.ndarray, "X Y Z"], geometry: Geometry)
     header = nibabel.Nifti1Header()
     header.set_data_shape(array.shape)
     header.set_data_dtype(array.dtype)
-    header.set_zooms(geometry.zooms)
+    to_unit = np.diag([1 / geometry.mm_per_unit] * 3 + [1.0])
+    header.set_zooms(np.array(geometry.zooms) / geometry.mm_per_unit)
     header.set_xyzt_units(*geometry.units)
     if geometry.qform is not None:
-        header.set_qform(np.array(geometry.qform), geometry.qform_code, strip_shears=True)
+        header.set_qform(to_unit @ np.array(geometry.qform), geometry.qform_code, strip_shears=True)
     if geometry.sform is not None:
-        header.set_sform(np.array(geometry.sform), geometry.sform_code)
+        header.set_sform(to_unit @ np.array(geometry.sform), geometry.sform_code)
     image = nibabel.Nifti1Image(array, header.get_best_affine(), header)
     with atomic_path(path) as aside:
         nibabel.save(image, aside)
@@ -219,51 +233,66 @@ def not_finite(count: int, path: Path) -> UserError:
     )
 
 
-def _not_nifti(path: Path, reason: str) -> UserError:
-    return UserError(
-        path,
-        expected="a NIfTI file",
-        found=f"{path.stat().st_size} bytes that are none ({reason})",
-        remedy="copy it again",
-    )
-
-
 def _read_stored(file: NiftiFile) -> Iterator[tuple[int, int, Shaped[np.ndarray, "X Y Z"]]]:
-    """Stored numbers, otherwise as `read_slabs`; a compressed stream is read to its end for its checksum."""
-    x, y, z = file.geometry.shape
+    """Stored numbers, otherwise as `read_slabs`; of a file along other axes a whole channel is held."""
+    if file.axes == STRAIGHT:
+        yield from _read_planes(file)
+        return
+    from nibabel.orientations import apply_orientation
+
+    shape = stored_shape(file.geometry.shape, file.axes)
+    planes = max(1, SLAB // prod(file.geometry.shape[:2]))
+    for channel, slabs in groupby(_read_planes(file), key=itemgetter(0)):
+        stored = allocate(shape, file.dtype, file.path)
+        for _, first, slab in slabs:
+            stored[:, :, first : first + slab.shape[2]] = slab
+        turned = apply_orientation(stored, np.array(file.axes))
+        for first in range(0, turned.shape[2], planes):
+            yield channel, first, turned[:, :, first : first + planes]
+
+
+def _read_planes(file: NiftiFile) -> Iterator[tuple[int, int, Shaped[np.ndarray, "X Y Z"]]]:
+    """Stored numbers along the stored axes; a compressed stream is read to its end for its checksum."""
+    x, y, z = stored_shape(file.geometry.shape, file.axes)
     plane, planes = x * y * file.dtype.itemsize, max(1, SLAB // (x * y))
     expected = plane * z * file.channels
     filled, reason = 0, "it ends early"
     try:
-        with _open(file.path) as stream:
+        with open_stream(file.voxels) as stream:
             stream.seek(file.offset)
             for channel in range(file.channels):
                 for first in range(0, z, planes):
                     count = min(planes, z - first)
-                    buffer = np.empty(count * plane, np.uint8)
-                    read = _fill(stream, buffer)
+                    buffer = allocate((count * plane,), np.dtype(np.uint8), file.path)
+                    read = fill(stream, buffer)
                     filled += read
                     if read < buffer.size:
                         raise EOFError(reason)
                     yield channel, first, buffer.view(file.dtype).reshape((x, y, count), order="F")
-            stream.read()
+            check_end(stream, file.path)
             return
-    except _BROKEN as error:
-        reason = _reason(error)
-    raise UserError(
-        file.path,
-        expected=f"{expected} bytes of voxels",
-        found=f"{filled} readable ones ({reason})",
-        remedy="copy the file again, it is truncated or damaged",
-    )
+    except UserError:
+        raise
+    except BROKEN as error:
+        reason = reason_of(error)
+    raise ends_early(file.path, expected, filled, reason)
 
 
-def _fill(stream: io.BufferedIOBase, buffer: UInt8[np.ndarray, " N"]) -> int:
-    """Bytes read; fewer than the buffer has at the end of the stream."""
-    filled = 0
-    while filled < buffer.size and (count := stream.readinto(buffer[filled : filled + _CHUNK].data)):
-        filled += count
-    return filled
+def allocate(shape: tuple[int, ...], dtype: np.dtype, path: Path) -> np.ndarray:
+    """Memory for the voxels of a file.
+
+    Raises:
+        UserError: there is not so much.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError) as error:
+        raise UserError(
+            path,
+            expected="voxels that fit in memory",
+            found=" x ".join(map(str, shape)),
+            remedy="crop or resample the scan, or use a machine with more memory",
+        ) from error
 
 
 def _whole_numbers(values: Shaped[np.ndarray, "X Y Z"], path: Path) -> Int32[np.ndarray, "X Y Z"]:
@@ -274,21 +303,16 @@ def _whole_numbers(values: Shaped[np.ndarray, "X Y Z"], path: Path) -> Int32[np.
     if far.any():
         raise UserError(
             path,
-            expected="whole label values",
+            expected="whole label values within 32 bits" if _beyond(values) else "whole label values",
             found=f"{values[far][0]:g}",
             remedy="round them or fix the export",
         )
     return labels
 
 
-def _open(path: Path) -> io.BufferedIOBase:
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    return gzip.GzipFile(path, "rb") if compressed else path.open("rb")
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).replace("\n", " ").rstrip(".") or type(error).__name__
+def _beyond(values: Shaped[np.ndarray, "X Y Z"]) -> bool:
+    """Whether some finite value is no 32-bit number."""
+    return bool((np.abs(values[np.isfinite(values)]) > np.iinfo(np.int32).max).any())
 
 
 def _trim(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -296,45 +320,3 @@ def _trim(shape: tuple[int, ...]) -> tuple[int, ...]:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
-
-
-def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> Geometry:
-    header, affine = image.header, np.asarray(image.affine, np.float64)
-    if not np.isfinite(affine).all() or _is_flat(affine):
-        raise UserError(
-            path,
-            expected="an affine that can be inverted",
-            found=str(affine[:3].tolist()),
-            remedy="set sform and qform anew",
-        )
-    sform, sform_code = header.get_sform(coded=True)
-    try:
-        qform, qform_code = header.get_qform(coded=True)
-    except ValueError as error:
-        raise UserError(
-            path, expected="a rotation as qform", found=f"none ({_reason(error)})", remedy="set it anew"
-        ) from error
-    first, second, third = (float(size) for size in header.get_zooms()[:3])
-    space, time = header.get_xyzt_units()
-    geometry = Geometry(
-        shape=(shape[0], shape[1], shape[2]),
-        affine=_matrix(affine),
-        sform=None if sform is None else _matrix(sform),
-        sform_code=int(sform_code),
-        qform=None if qform is None else _matrix(qform),
-        qform_code=int(qform_code),
-        zooms=(first, second, third),
-        units=(space, time),
-        working_shape=(1, 1, 1),
-    )
-    return geometry.resampled_to(None)
-
-
-def _is_flat(affine: np.ndarray) -> bool:
-    """Whether the voxel axes do not span space."""
-    volume = np.prod(np.linalg.norm(affine[:3, :3], axis=0))
-    return bool(abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * volume)
-
-
-def _matrix(array: np.ndarray) -> Matrix:
-    return tuple(tuple(row) for row in array.astype(float).tolist())

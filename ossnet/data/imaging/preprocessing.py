@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, UInt8
 
-from ossnet.data.imaging.geometry import Geometry, check_same_grid, from_canonical, to_canonical
+from ossnet.data.imaging.geometry import Geometry, from_canonical, to_canonical
 from ossnet.data.imaging.nifti import (
     NiftiFile,
     check_finite,
+    on_grid,
     read_channels,
     read_header,
     read_labels,
@@ -70,8 +71,7 @@ def read_label(file: NiftiFile, task: Task, *, like: Geometry | None = None) -> 
     """Label indices of a file whose header is known; otherwise as `preprocess_label`."""
     path = file.path
     if like is not None:
-        check_same_grid(file.geometry, like, path=path, other="its image")
-        file = replace(file, geometry=like)  # one grid, whatever the headers' rounding
+        file = on_grid(file, like, other="its image")
     classes = encode_label(read_labels(file), task, path=path)
     geometry = file.geometry
     if geometry.box is not None:
@@ -169,9 +169,7 @@ def on_one_grid(files: Sequence[NiftiFile], modalities: int) -> list[NiftiFile]:
             remedy="give one a modality",
         )
     geometry = files[0].geometry
-    for file in files[1:]:
-        check_same_grid(file.geometry, geometry, path=file.path, other=files[0].path.name)
-    return [replace(file, geometry=geometry) for file in files]
+    return [files[0], *(on_grid(file, geometry, other=files[0].path.name) for file in files[1:])]
 
 
 def _foregrounds(

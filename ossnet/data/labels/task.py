@@ -3,7 +3,8 @@
 Legend: X Y Z voxel axes in nibabel order.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from ossnet.errors import UserError
 Normalization = Literal["zscore", "zscore-foreground", "ct"]
 Interpolation = Literal["linear", "cubic"]
 Target = Literal["labels", "foreground"]
+MAX_LABELS = 255
+"""Foreground labels that a byte a voxel can tell apart."""
 BACKGROUND = 0
 BACKGROUND_NAME = "background"
 
@@ -39,18 +42,20 @@ class Task:
     crop: float | None = None
     """Margin in mm around the box of a scan's foreground, beyond which it is cut off; None keeps all."""
     target: Target = "labels"
-    """`foreground` merges every label above 0 into one class (the paper's binary tasks)."""
+    """`foreground` merges every value but the background's into one class (the paper's binary tasks)."""
     merged: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Further voxel values in files that are read as a label, or as `background`."""
     regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Labels of each region. Regions may overlap; where there are some, they are what is trained."""
 
     def __post_init__(self) -> None:
-        """Reject regions that cannot be trained.
+        """Reject labels that cannot be stored or written, and regions that cannot be trained.
 
         Raises:
-            UserError: too many regions, or one of no or unknown labels.
+            UserError: too many labels or regions, a value that is the background's, another label's or beyond
+                32 bits, or a region of no or unknown labels.
         """
+        _check_labels(self.labels, self.merged if self.target == "labels" else {})
         if len(self.regions) > MAX_REGIONS:
             raise UserError(
                 "regions",
@@ -106,7 +111,7 @@ class Task:
             UserError: a value that is neither background nor among the labels.
         """
         if self.target == "foreground":
-            inside = values > BACKGROUND
+            inside = values != BACKGROUND
             if ignored := self.merged.get(BACKGROUND_NAME):
                 inside &= ~np.isin(values, ignored)
             return inside.astype(np.uint8)
@@ -123,20 +128,33 @@ class Task:
         if unknown:
             raise UserError(
                 "label",
-                expected=f"label values {sorted(known.tolist())}",
+                expected=f"label values {_shortened(sorted(known.tolist()))}",
                 found=f"{_listed(unknown)} too",
                 remedy="correct the label or declare the value",
             )
         return indices
+
+    def reading_as_one(self, labels: Mapping[str, int]) -> "Task":
+        """A copy with a single label, read where any of these labels or of those merged into them is.
+
+        Values that are declared nowhere stay an error; `target="foreground"` would take them as foreground.
+        """
+        further = (
+            value for name, values in self.merged.items() if name != BACKGROUND_NAME for value in values
+        )
+        first, *rest = dict.fromkeys([*labels.values(), *further])
+        background = {name: values for name, values in self.merged.items() if name == BACKGROUND_NAME}
+        merged = {"foreground": tuple(rest), **background}
+        return replace(self, labels={"foreground": first}, merged=merged, target="labels", regions={})
 
     def codes(self, indices: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
         """The codes (`ossnet.data.labels.scheme`) of what is correct where these label indices are."""
         return label_codes(list(self.labels), self.regions)[indices] if self.regions else indices
 
     def decode(self, codes: UInt8[np.ndarray, "X Y Z"]) -> Integer[np.ndarray, "X Y Z"]:
-        """Voxel values of the labels (uint8 where they fit, else int16) that show codes best."""
+        """Voxel values of the labels that show codes best: uint8, int16 or int32, the first that fits."""
         values = np.array([BACKGROUND, *self.labels.values()])
-        values = values.astype(np.uint8 if values.max() < 256 else np.int16)
+        values = values.astype(_smallest_type(values))
         return values[written_labels(list(self.labels), self.regions)[codes] if self.regions else codes]
 
     def display_class(self, codes: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
@@ -159,6 +177,47 @@ class Task:
         for index, (name, value) in enumerate([(BACKGROUND_NAME, BACKGROUND), *self.labels.items()]):
             meaning |= dict.fromkeys((value, *self.merged.get(name, ())), index)
         return np.array(list(meaning)), np.array(list(meaning.values()), np.uint8)
+
+
+def _check_labels(labels: Mapping[str, int], merged: Mapping[str, Sequence[int]]) -> None:
+    if len(labels) > MAX_LABELS:
+        raise UserError(
+            "labels",
+            expected=f"at most {MAX_LABELS}",
+            found=str(len(labels)),
+            remedy="merge some, as in --labels all=1,2,3, or learn all of them as one by --target foreground",
+        )
+    owners: dict[int, str] = {BACKGROUND: BACKGROUND_NAME}
+    pairs = [(name, value) for name, value in labels.items()]
+    pairs += [(name, value) for name, values in merged.items() for value in values if value != BACKGROUND]
+    for name, value in pairs:
+        if not -(2**31) <= value < 2**31:
+            raise UserError(
+                f"labels.{name}",
+                expected="a value of 32 bits, as label maps hold",
+                found=str(value),
+                remedy="number the labels anew",
+            )
+        if value in owners:
+            raise UserError(
+                f"labels.{name}",
+                expected="a value of its own",
+                found=f"{value}, which is that of {owners[value]} too",
+                remedy="give each label another value",
+            )
+        owners[value] = name
+
+
+def _smallest_type(values: Integer[np.ndarray, " L"]) -> type[np.integer]:
+    lowest, highest = int(values.min()), int(values.max())
+    types = (np.uint8, np.int16, np.int32)
+    return next(kind for kind in types if np.iinfo(kind).min <= lowest and highest <= np.iinfo(kind).max)
+
+
+def _shortened(values: list[int], most: int = 32) -> str:
+    if len(values) <= most:
+        return str(values)
+    return f"[{', '.join(map(str, values[:3]))}, ..., {values[-1]}], {len(values)} of them"
 
 
 def _listed(values: set[int]) -> str:

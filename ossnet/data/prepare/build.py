@@ -19,10 +19,11 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from ossnet.config_tree import to_dict
+from ossnet.data.imaging.geometry import Geometry
 from ossnet.data.imaging.nifti import NiftiFile
 from ossnet.data.imaging.normalization import Intensity, intensity, normalize
 from ossnet.data.imaging.preprocessing import load_channels, on_working_grid, read_label
-from ossnet.data.labels.task import Task
+from ossnet.data.labels.task import MAX_LABELS, Task
 from ossnet.data.prepare.plan import CaseRecipe, PreparePlan, check_excluded
 from ossnet.data.prepare.survey import CaseInfo, missing_label
 from ossnet.data.store.case_file import CaseHeader, StoredCase, read_case_header
@@ -72,10 +73,7 @@ def make_case(info: CaseInfo, recipe: CaseRecipe) -> StoredCase:
         raise missing_label(info.case)
     task = recipe.task
     files = on_working_grid(info.images, task)
-    as_stored = replace(task, labels=recipe.labels, target="labels")
-    label = read_label(info.label, as_stored, like=files[0].geometry)
-    if task.target == "foreground":
-        label = (label > 0).astype(np.uint8)
+    label = _read_label(info.label, task, recipe.labels, like=files[0].geometry)
     image = _store_image(files, label, task, recipe.storage)
     if recipe.storage == "float16" and max(image.errors) > MAX_ERROR:
         del image  # its memory is needed
@@ -100,6 +98,18 @@ def make_case(info: CaseInfo, recipe: CaseRecipe) -> StoredCase:
     )
     header = CaseHeader(info.id, info.case.group, geometry, statistics, tuple(image.scales))
     return StoredCase(header, image.voxels, label)
+
+
+def _read_label(
+    file: NiftiFile, task: Task, labels: Mapping[str, int], *, like: Geometry
+) -> UInt8[np.ndarray, "X Y Z"]:
+    """Label indices; labels that are to be merged are resampled before, where a byte can tell them apart."""
+    if task.target != "foreground":
+        return read_label(file, task, like=like)
+    if len(labels) > MAX_LABELS:
+        return read_label(file, task.reading_as_one(labels), like=like)
+    label = read_label(file, replace(task, labels=dict(labels), target="labels"), like=like)
+    return (label > 0).astype(np.uint8)
 
 
 @contextmanager

@@ -4,9 +4,12 @@ A case's file carries in its name the digest of all that shapes it, so a file th
 changed input or option makes another file.
 """
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ossnet.data.imaging.geometry import NO_PLACEMENT
 from ossnet.data.labels.presets import map_labels
 from ossnet.data.labels.task import Task
 from ossnet.data.layouts import Source, read_source
@@ -24,6 +27,8 @@ from ossnet.data.store.store import (
     read_version,
 )
 from ossnet.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,9 +121,18 @@ def make_plan(config: PrepareConfig) -> PreparePlan:
     surveys = survey_cases(source, task)
     excluded = {name: str(error) for name, error in source.unmatched.items()}
     excluded |= {name: info.error for name, info in surveys.items() if info.error is not None}
+    _warn_of_no_placement(surveys.values())
     plan = PreparePlan(config, output, source, task, surveys, excluded, splits)
     check_excluded(plan, plan.excluded)
     return plan
+
+
+def _warn_of_no_placement(infos: Iterable[CaseInfo]) -> None:
+    """Say once of all cases whose headers do not tell left from right."""
+    files = [info.images[0].path for info in infos if info.images and not info.images[0].geometry.placed]
+    if files:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        logger.warning(f"warning: {files[0]}{more}: {NO_PLACEMENT}")
 
 
 def check_excluded(plan: PreparePlan, excluded: dict[str, str]) -> None:

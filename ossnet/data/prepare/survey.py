@@ -9,8 +9,9 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from ossnet.data.imaging.geometry import check_same_grid
-from ossnet.data.imaging.nifti import SLAB, NiftiFile, read_header
+from ossnet.data.imaging.geometry import STRAIGHT
+from ossnet.data.imaging.header import files_of
+from ossnet.data.imaging.nifti import SLAB, NiftiFile, on_grid, read_header
 from ossnet.data.imaging.preprocessing import on_one_grid, working_coarse_axis
 from ossnet.data.imaging.resampling import interpolation_memory
 from ossnet.data.labels.task import Task
@@ -79,8 +80,7 @@ def _survey(case: Case, *, task: Task) -> CaseInfo:
         if case.label is None:
             raise missing_label(case)
         images = on_one_grid([read_header(path) for path in case.images], len(task.modalities))
-        label = read_header(case.label)
-        check_same_grid(label.geometry, images[0].geometry, path=label.path, other="its image")
+        label = on_grid(read_header(case.label), images[0].geometry, other="its image")
     except UserError as error:
         return CaseInfo(case, digest, error=str(error))
     return CaseInfo(case, digest, tuple(images), label, _preparation_memory(images, label, task))
@@ -100,14 +100,22 @@ def _preparation_memory(images: list[NiftiFile], label: NiftiFile, task: Task) -
     image = 2 * len(task.modalities) * working + working + 4 * voxels
     image += interpolation_memory(before, after, coarse=working_coarse_axis(geometry, task))
     image += slab * (max(file.dtype.itemsize for file in images) + 8)
+    # A file that is stored along other axes is held whole.
+    turned = [file.dtype.itemsize for file in images if file.axes != STRAIGHT]
+    image += max(turned, default=0) * voxels
+    reading_label += (label.axes != STRAIGHT) * label.dtype.itemsize * voxels
     # What statistics and interpolation take, some of it for each plane.
     other = _COUNTS_MEMORY + 64 * max(working // min(after), voxels // min(before))
     return PROCESS_MEMORY + max(reading_label, image) + other
 
 
 def _digest_file(path: Path) -> str:
+    """Digest of an image's bytes; only regular files are opened."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
+        digests = []
+        for part in files_of(path):
+            with part.open("rb") as stream:
+                digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    except (OSError, UserError):
         return "unreadable"
+    return digests[0] if len(digests) == 1 else digest_of(digests)

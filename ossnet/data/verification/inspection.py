@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
-from ossnet.data.imaging.geometry import Geometry, check_same_grid
-from ossnet.data.imaging.nifti import NiftiFile, not_finite, read_header, read_labels, read_slabs
+from ossnet.data.imaging.geometry import Geometry
+from ossnet.data.imaging.nifti import NiftiFile, not_finite, on_grid, read_header, read_labels, read_slabs
 from ossnet.data.imaging.preprocessing import encode_label, on_one_grid
 from ossnet.data.labels.task import BACKGROUND, Task
 from ossnet.data.layouts import Case, Source
@@ -125,8 +125,7 @@ class _CaseInspector:
         self._label = _file_summary(file)
         if like is not None:
             try:
-                check_same_grid(file.geometry, like, path=file.path, other="its image")
-                file = replace(file, geometry=like)
+                file = on_grid(file, like, other="its image")
             except UserError as error:
                 self.add_error(error)
         return self._read_values(file)
@@ -140,14 +139,23 @@ class _CaseInspector:
             return None
         channel = ChannelStats(values.shape)
         for slab in values:
-            channel.add(slab.astype(np.int32)[None])
+            channel.add(slab.astype(np.int64)[None])
         self._label = _with_voxels(self._label or _file_summary(file), [channel])
         self._voxels = count_values(values)
         try:
-            encode_label(values, Task(self._source.modalities, self._source.labels), path=file.path)
+            self._check_declared(values, file.path)
         except UserError as error:
             self.add_error(error)
         return values
+
+    def _check_declared(self, values: Values, path: Path) -> None:
+        """Reject values outside the declared labels, also where there are more than can be told apart."""
+        labels = self._source.labels
+        if labels:
+            task = Task(self._source.modalities, {}).reading_as_one(labels)
+        else:
+            task = Task(self._source.modalities, labels)
+        encode_label(values, task, path=path)
 
     def _read_image(self, file: NiftiFile, values: Values | None, contents: ImageStats) -> None:
         """Read an image file; the first one that can be read is drawn."""

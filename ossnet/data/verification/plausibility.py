@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from ossnet.data.imaging.geometry import corner_distance, to_canonical
+from ossnet.data.imaging.geometry import NO_PLACEMENT, corner_distance, to_canonical
 from ossnet.data.imaging.nifti import NiftiFile, read_slabs
 from ossnet.data.imaging.normalization import default_normalization
 from ossnet.data.layouts import Case, Source
@@ -18,6 +18,8 @@ from ossnet.data.verification.voxels import ChannelStats, SliceCollector, fracti
 
 _MAX_OUTSIDE = 0.5
 """Fraction of a label that may lie where no modality shows anything, as in dark parts of a clipped image."""
+_VOXEL_MM = (1e-5, 100.0)
+"""Sizes between those of the finest microscope and the coarsest map."""
 
 
 @dataclass
@@ -58,6 +60,7 @@ def plausibility_checks(
     assert contents.covered is not None
     yield from _check_channels(case, source, contents)
     yield from _check_forms(case, contents)
+    yield from _check_size(case, contents)
     if not label.any():
         yield Issue.warning(
             case.id,
@@ -103,7 +106,23 @@ def _check_channels(case: Case, source: Source, contents: ImageStats) -> Iterato
 
 def _check_forms(case: Case, contents: ImageStats) -> Iterator[Issue]:
     """Compare the two affines of a header, of which readers believe one or the other."""
-    geometry = contents.channels[0][0].geometry
+    geometry, image = contents.channels[0][0].geometry, case.images[0]
+    if not geometry.placed:
+        yield Issue.warning(
+            case.id,
+            image,
+            expected="a header that says which side is left",
+            found=NO_PLACEMENT,
+            remedy="look whether that is so, and set the sform",
+        )
+    if geometry.qform is None and geometry.qform_code > 0:
+        yield Issue.warning(
+            case.id,
+            image,
+            expected="a rotation as qform",
+            found="none",
+            remedy="set it anew; the sform counts here",
+        )
     if geometry.sform is None or geometry.qform is None:
         return
     sform, qform = (replace(geometry, affine=form) for form in (geometry.sform, geometry.qform))
@@ -111,8 +130,23 @@ def _check_forms(case: Case, contents: ImageStats) -> Iterator[Issue]:
     if apart > min(geometry.spacing):
         yield Issue.warning(
             case.id,
-            case.images[0],
+            image,
             expected="sform and qform to agree",
             found=f"them up to {apart:.3g} mm apart",
             remedy="set the wrong one anew; the sform counts here",
+        )
+
+
+def _check_size(case: Case, contents: ImageStats) -> Iterator[Issue]:
+    """Voxel sizes that no scanner has tell of a unit that is not what the header says."""
+    geometry = contents.channels[0][0].geometry
+    smallest, largest = min(geometry.canonical_spacing), max(geometry.canonical_spacing)
+    if smallest < _VOXEL_MM[0] or largest > _VOXEL_MM[1]:
+        sizes = " x ".join(f"{size:.4g}" for size in geometry.canonical_spacing)
+        yield Issue.warning(
+            case.id,
+            case.images[0],
+            expected=f"voxels of {_VOXEL_MM[0]:g} to {_VOXEL_MM[1]:g} mm",
+            found=f"{sizes} mm (the header's unit is {geometry.units[0]})",
+            remedy="correct the unit or the voxel sizes in the header",
         )

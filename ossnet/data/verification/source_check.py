@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 
 from ossnet.data.imaging.nifti import read_header
+from ossnet.data.labels.task import Task
 from ossnet.data.layouts import Case, Source, read_source
 from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.inspection import Inspection, inspect
@@ -54,6 +55,7 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
             advance(sizes[case].bytes)
     ordered = [inspections[case.id] for case in found.cases]
     unmatched = [Issue.error(error, case=name) for name, error in found.unmatched.items()]
+    unmatched += _check_labels(found)
     alone = [finding for inspection in ordered for finding in inspection.findings]
     bad = {finding.case for finding in alone if finding.severity == "error"}
     views = tuple(inspection.view for inspection in ordered)
@@ -68,6 +70,19 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
         remap=suggest_remaps(views, found.labels),
         seconds=time.monotonic() - start,
     )
+
+
+def _check_labels(source: Source) -> list[Issue]:
+    """What is wrong with the labels that a source declares; none can be prepared as they are."""
+    try:
+        Task(source.modalities, source.labels)
+    except UserError as error:
+        return [Issue("error", "labels", f"{source.root}: {error.where}", *_facts(error))]
+    return []
+
+
+def _facts(error: UserError) -> tuple[str, str, str]:
+    return error.expected or "", error.found or "", error.remedy or ""
 
 
 def _inspect_all(source: Source, *, workers: int) -> Iterator[tuple[str, Inspection]]:

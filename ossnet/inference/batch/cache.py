@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ossnet.config_tree import from_dict, to_dict
+from ossnet.data.imaging.header import files_of
 from ossnet.errors import UserError
 from ossnet.inference.batch.inputs import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
@@ -107,5 +108,13 @@ def _digest(checkpoint: Path) -> str:
 
 def _image_states(scan: ScanInput) -> list[list[Any]]:
     """Names, sizes and times of the images: enough to see that one was exchanged."""
-    states = ((path, path.stat()) for path in scan.images)
+    states = ((path, path.stat()) for image in scan.images for path in _files_of(image))
     return [[str(path.absolute()), state.st_size, state.st_mtime_ns] for path, state in states]
+
+
+def _files_of(image: Path) -> tuple[Path, ...]:
+    """The files of an image; of one that is not there none, which is reported when it is read."""
+    try:
+        return files_of(image)
+    except UserError:
+        return ()

@@ -9,23 +9,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import nibabel
 from small_study import image_of, label_of, prepare_here
 
 from ossnet.data import PrepareConfig, verify
+from ossnet.data.imaging.header import load_header
 from ossnet.data.prepare.plan import make_plan
 
-LOAD = nibabel.load.__code__
+LOAD = load_header.__code__
 
 
 @contextmanager
 def counted_loads() -> Iterator[Counter[str]]:
-    """How often each file's header is read by nibabel in the block, in whatever thread."""
+    """How often each file's header is read in the block, in whatever thread."""
     counts: Counter[str] = Counter()
 
     def watch(frame: FrameType, event: str, argument: object) -> None:
         if event == "call" and frame.f_code is LOAD:
-            counts["/".join(Path(frame.f_locals["filename"]).parts[-2:])] += 1
+            counts["/".join(Path(frame.f_locals["path"]).parts[-2:])] += 1
 
     before: Callable[..., Any] | None = sys.getprofile()
     threading.setprofile(watch)
