@@ -89,12 +89,12 @@ def test_another_process_finds_the_helpers(tmp_path: Path) -> None:
     )
     (tmp_path / "space.pickle").write_bytes(pickle.dumps(space))
     script = (
-        "import pathlib, pickle, optuna\n"
-        "space = pickle.loads(pathlib.Path('space.pickle').read_bytes())\n"
+        "import pathlib, pickle, sys, optuna\n"
+        "space = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "print(space(optuna.create_study().ask()))"
     )
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", script, str(tmp_path / "space.pickle")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "{'w': 8}\n"
 
 
