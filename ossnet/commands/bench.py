@@ -129,8 +129,12 @@ def main(arguments: Sequence[str]) -> None:
     word, command, rest = choose_command(COMMANDS, arguments)
     notes = () if arguments[:1] == [word] else (_overview(),)
     options = command.parse(rest, *notes)
-    output = options.output or new_folder("bench")
-    options.run(output / word, command_line("bench", *arguments))
+    from ossnet.output.claim import claimed_output
+
+    source = getattr(options, "source", None)
+    sources = [] if source is None else [source]
+    with claimed_output(options.output or new_folder("bench"), "bench", sources=sources) as output:
+        options.run(output / word, command_line("bench", *arguments))
 
 
 def _overview() -> str:

@@ -26,6 +26,7 @@ from ossnet.inference.temperature import read_temperature
 from ossnet.inference.volume import predict_volume
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, network_from_config
+from ossnet.output.file_names import CLASS_BYTES, file_names
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
 from ossnet.training.compilation import maybe_compile
@@ -69,8 +70,9 @@ class Segmentation:
         Each region becomes a file of its own too where one label map cannot show them all: `case_seg.nii.gz`
         has `case_REGION_seg.nii.gz` next to it.
         """
+        files = file_names(self.regions, limit=CLASS_BYTES)
         for name, mask in self.regions.items():
-            write_nifti(path.with_name(_with_region(path.name, name)), mask, self.geometry)
+            write_nifti(path.with_name(_with_region(path.name, files[name])), mask, self.geometry)
         write_nifti(path, self.labels, self.geometry)
 
 

@@ -52,8 +52,11 @@ def normalize(channel: Channel, kind: Normalization) -> None:
 
     `zscore` is the paper's: mean and unbiased deviation of the whole volume, zeros included.
     `zscore-foreground` takes both from the voxels that are not zero and leaves the others at zero, the value
-    that padding has too. `ct` cuts to `CT_WINDOW` and then does as `zscore`. A constant channel becomes 0.
+    that padding has too. `ct` cuts to `CT_WINDOW` and then does as `zscore`. In these a constant channel
+    becomes 0; `none` changes nothing.
     """
+    if kind == "none":
+        return
     if kind == "ct":
         np.clip(channel, *CT_WINDOW, out=channel)
     inside = kind == "zscore-foreground"

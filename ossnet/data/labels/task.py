@@ -16,7 +16,7 @@ from ossnet.data.labels.codes import is_nested, label_codes, last_written, writt
 from ossnet.data.labels.scheme import MAX_REGIONS, ClassScheme
 from ossnet.errors import UserError
 
-Normalization = Literal["zscore", "zscore-foreground", "ct"]
+Normalization = Literal["zscore", "zscore-foreground", "ct", "none"]
 Interpolation = Literal["linear", "cubic"]
 Target = Literal["labels", "foreground"]
 MAX_LABELS = 255

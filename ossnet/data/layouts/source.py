@@ -30,9 +30,11 @@ class Source:
     labels: dict[str, int]
     """Name and voxel value, without background, by rising value."""
     cases: tuple[Case, ...]
-    """By rising id."""
+    """By rising id; no two have one."""
     unmatched: dict[str, UserError]
     """Files that look like cases but are not, each with the error that says why."""
+    warnings: tuple[UserError, ...] = ()
+    """What is strange about the source as a whole, and yet can be used."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ def list_visible(folder: Path) -> list[Path]:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except PermissionError as error:
         raise unreadable(folder, "folder") from error
+
+
+def report(unmatched: dict[str, UserError], name: str, error: UserError) -> None:
+    """Add a file to those that are no case, under a key of its own."""
+    key, number = name, 2
+    while key in unmatched:
+        key, number = f"{name} ({number})", number + 1
+    unmatched[key] = error
 
 
 def unreadable(path: Path, kind: str) -> UserError:

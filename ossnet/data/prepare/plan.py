@@ -27,6 +27,7 @@ from ossnet.data.store.store import (
     read_version,
 )
 from ossnet.errors import UserError
+from ossnet.output.file_names import file_name
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class PreparePlan:
 
     def path(self, info: CaseInfo) -> Path:
         """Where a case's file belongs."""
-        return self.output / CASES / f"{info.id}.{self._digest(info)[:16]}.arrow"
+        return self.output / CASES / f"{file_name(info.id)}.{self._digest(info)[:16]}.arrow"
 
     @property
     def fingerprint(self) -> str:
@@ -111,6 +112,8 @@ def make_plan(config: PrepareConfig) -> PreparePlan:
     check_output(output)
     check_fractions(config)
     source = read_source(root, config.layout)
+    for warning in source.warnings:
+        logger.warning("warning: %s", warning)
     mapping = map_labels(config.labels, source.labels)
     source = replace(source, labels=mapping.labels)
     task = make_task(config, source, merged=mapping.merged)

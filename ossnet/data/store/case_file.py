@@ -132,6 +132,19 @@ def read_case_header(path: Path) -> CaseHeader:
     return _open(path)[1]
 
 
+def is_case_file(path: Path) -> bool:
+    """Whether a file carries our mark: it is no link, and Arrow's schema has our metadata."""
+    import pyarrow as pa
+
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            return _METADATA in (pa.ipc.open_file(mapped).schema.metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
 def _open(path: Path) -> tuple[Any, CaseHeader]:
     import pyarrow as pa
 

@@ -7,7 +7,6 @@ from ossnet.data.verification import formatting
 from ossnet.data.verification.issues import CaseSummary, Verification
 from ossnet.data.verification.remap import option
 from ossnet.data.verification.thumbnail import COLORS
-from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.html import render_page
 
@@ -18,15 +17,7 @@ def write_page(verification: Verification, path: Path) -> Path:
     Raises:
         UserError: it cannot be written there.
     """
-    try:
-        atomic_write(path, render(verification))
-    except OSError as error:
-        raise UserError(
-            path,
-            expected="a file that can be written",
-            found=str(error.strerror),
-            remedy="name another --output",
-        ) from error
+    atomic_write(path, render(verification))
     return path
 
 

@@ -33,6 +33,13 @@ class Issue:
         )
 
     @classmethod
+    def of_source(cls, warning: UserError) -> "Issue":
+        """A warning about a source as a whole."""
+        found = warning.found or str(warning)
+        name = Path(warning.where.partition(": ")[0]).name
+        return cls("warning", name, warning.where, warning.expected or "", found, warning.remedy or "")
+
+    @classmethod
     def warning(cls, case: str, where: Path, *, expected: str, found: str, remedy: str) -> "Issue":
         """An issue for which a case is not excluded."""
         return cls("warning", case, str(where), expected, found, remedy)

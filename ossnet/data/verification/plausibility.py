@@ -13,6 +13,7 @@ from ossnet.data.imaging.geometry import NO_PLACEMENT, corner_distance, to_canon
 from ossnet.data.imaging.nifti import NiftiFile, read_slabs
 from ossnet.data.imaging.normalization import default_normalization
 from ossnet.data.layouts import Case, Source
+from ossnet.data.layouts.modalities import base_name
 from ossnet.data.verification.issues import Issue
 from ossnet.data.verification.voxels import ChannelStats, SliceCollector, fraction_outside
 
@@ -72,7 +73,8 @@ def plausibility_checks(
         return
     geometry = contents.channels[0][0].geometry
     outside = fraction_outside(label, to_canonical(contents.covered, geometry))
-    zero_is_nothing = "ct" not in map(default_normalization, source.modalities)
+    kinds = {default_normalization(base_name(name)) for name in source.modalities}
+    zero_is_nothing = kinds.isdisjoint({"ct", "none"})
     if zero_is_nothing and outside > _MAX_OUTSIDE:
         yield Issue.warning(
             case.id,

@@ -55,6 +55,7 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
             advance(sizes[case].bytes)
     ordered = [inspections[case.id] for case in found.cases]
     unmatched = [Issue.error(error, case=name) for name, error in found.unmatched.items()]
+    unmatched += map(Issue.of_source, found.warnings)
     unmatched += _check_labels(found)
     alone = [finding for inspection in ordered for finding in inspection.findings]
     bad = {finding.case for finding in alone if finding.severity == "error"}

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ossnet.data import Task
+from ossnet.inference.batch.inputs import IMAGE, channel_columns
 from ossnet.metric_names import MEMORY, VAL_DICE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
-IMAGE = "image"
 OUTPUT = "segmentations"
 """The default folder of label maps, in the working directory of the process that predicts."""
 _PACKAGE = files("ossnet")
@@ -101,7 +101,7 @@ def _signature(task: Task) -> "ModelSignature":
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     alone = len(task.modalities) == 1
-    columns = [IMAGE] if alone else [IMAGE, *task.modalities]
+    columns = [IMAGE] if alone else [IMAGE, *channel_columns(task)]
     volumes = [ColSpec(DataType.double, f"{name}_ml") for name in task.class_names]
     case, path, error = (ColSpec(DataType.string, name) for name in ("case", "segmentation", "error"))
     return ModelSignature(

@@ -24,7 +24,7 @@ from ossnet.distributed.tuning.trial import TrialEnd, trial_title
 from ossnet.errors import UserError
 from ossnet.evaluation.intervals import student_interval
 from ossnet.metric_names import ERROR, VAL_DICE, metrics_summary
-from ossnet.output.atomic_write import atomic_folder
+from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
 _STOPPED = {TrialEnd.STOPPED_EARLY, TrialEnd.TIME_LIMIT, TrialEnd.INTERRUPTED}
 
@@ -151,7 +151,7 @@ class StudyResult:
             metrics=metrics,
             dice=tuple(each[VAL_DICE] for each in seeds.values()) or (metrics[VAL_DICE],),
             checkpoint=_keep_checkpoint(
-                latest_checkpoint(output, best.number, seed, run), output / "checkpoint"
+                latest_checkpoint(output, best.number, seed, run), output / CHECKPOINT
             ),
             run=run,
             counts=TrialCounts.of(study),
@@ -223,6 +223,6 @@ def feasible_fraction(study: TuningStudy) -> str:
 def _keep_checkpoint(checkpoint: Path | None, target: Path) -> Path | None:
     if checkpoint is None:
         return None
-    with atomic_folder(target) as folder:
+    with replace_checkpoint(target) as folder:
         shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
     return target

@@ -154,7 +154,7 @@ def run_study(
         result = StudyResult.of(study, spec.output, mlflow_callback.failures)
         try:
             tracker.log_text.remote(study.parent_run_key, report().read_text(), "report.html")
-        except MlflowException as error:  # what was found does not depend on it
+        except (MlflowException, UserError) as error:  # what was found does not depend on it
             logger.info(f"warning: no report was written, ossnet report can do so later: {error}")
         result = replace(result, model=_register(tracker, result, spec.name))
         run.tags = {"best": result.title, f"best {VAL_DICE}": f"{result.metrics[VAL_DICE]:.4f}"}

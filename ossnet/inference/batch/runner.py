@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ossnet.errors import UserError
-from ossnet.inference.batch.cache import PredictionCache, PredictionResult
+from ossnet.inference.batch.cache import PredictionCache, PredictionResult, label_map
 from ossnet.inference.batch.inputs import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
 from ossnet.inference.export.outputs import export
@@ -97,18 +97,19 @@ def predict_scan(predictor: Predictor, job: PredictionJob, scan: ScanInput) -> P
         if scan.error is not None:
             raise UserError(scan.error)
         segmentation = predictor(scan.images, with_probabilities=job.export.needs_probabilities)
-        path = job.output / f"{scan.case}_seg.nii.gz"
-        segmentation.save(path)
-        files = [path, *export(segmentation, scan.case, job.output, job.export)]
+        with job.cache.folder() as aside:
+            name = label_map(scan.file)
+            segmentation.save(aside / name)
+            export(segmentation, scan.case, aside, job.export, file=scan.file)
+            audit = segmentation.audit
+            result = PredictionResult(
+                scan.case,
+                job.output / name,
+                dict(segmentation.volumes_ml),
+                time.monotonic() - began,
+                error_bound=None if audit is None else audit.error_bound,
+            )
+            job.cache.publish(scan, result, sorted(aside.iterdir()))
     except UserError as error:
         return PredictionResult(scan.case, error=str(error))
-    audit = segmentation.audit
-    result = PredictionResult(
-        scan.case,
-        path,
-        dict(segmentation.volumes_ml),
-        time.monotonic() - began,
-        error_bound=None if audit is None else audit.error_bound,
-    )
-    job.cache.put(scan, result, files)
     return result
