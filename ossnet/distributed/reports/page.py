@@ -50,10 +50,10 @@ def summarize_study(
 ) -> StudySummary:
     """The figures of a study, and sentences on what fit the budget and on what training cost."""
     from ossnet.distributed.reports.figures import study_figures
-    from ossnet.distributed.tuning.result import feasible_fraction
+    from ossnet.distributed.tuning.result import TrialCounts, feasible_fraction
 
-    rejected = len(study.suggested_trials()) - len(study.started_trials())
-    note = f"{feasible_fraction(study)} {ComputeCost.of(rows, rejected=rejected)}"
+    cost = ComputeCost.of(rows, rejected=TrialCounts.of(study).rejected)
+    note = f"{feasible_fraction(study)} {cost}"
     return StudySummary(note, study_figures(study, budget_gib=budget_gib))
 
 

@@ -1,7 +1,7 @@
 """Optuna behind Ray Tune: what fits the memory is suggested, and the study learns how every trial ended."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,10 @@ from ossnet.data import Store
 from ossnet.distributed._optuna import set_intermediate_value
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.distributed.tuning.search_space import NETWORK, apply_overrides
+from ossnet.distributed.tuning.search_space import MOST_REDRAWS, NETWORK, apply_overrides
 from ossnet.distributed.tuning.storage import (
     END,
+    FORBIDDEN,
     METRICS,
     NETWORK_NAME,
     REPEATED,
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 _STORED = (MEMORY, STEP_TIME)  # metrics that a trial keeps as attributes while it runs
-_REJECTIONS = 500  # suggestions in a row that do not fit before the search ends
+_REPEATED = "tried before"
 _REPEATS = (
     10  # of what was tried before, until the sampler looks everywhere; five times as many end the search
 )
@@ -177,8 +178,9 @@ class StudySearch(Searcher):
 
     def _ask_feasible(self) -> optuna.Trial | None:
         """A new suggestion that is predicted to fit; what does not is ended as infeasible and replaced."""
-        repeats = 0
-        for _ in range(_REJECTIONS):
+        redrawn = Counter[str]()
+        for _ in range(MOST_REDRAWS):
+            repeats = redrawn[_REPEATED]
             startup = self.study.n_feasible() < self._optimization.n_startup_trials or repeats > _REPEATS
             self.study.sampler = self._optimization.build_sampler(
                 seed=self._base.training.seed,
@@ -186,19 +188,37 @@ class StudySearch(Searcher):
                 startup=startup,
             )
             trial = self.study.ask()
-            if self._is_repeated(trial):
-                repeats += 1
-            elif self._is_feasible(trial):
+            why = self._reject(trial)
+            if why is None:
                 return trial
-            if repeats > _REPEATS * 5:
+            redrawn[why] += 1
+            if redrawn[_REPEATED] > _REPEATS * 5:
                 logger.info("every suggestion has been tried: no further trial starts")
                 return None
-        logger.info(f"{_REJECTIONS} suggestions in a row need too much memory: no further trial starts")
+        reasons = ", ".join(f"{number} {why}" for why, number in redrawn.items())
+        logger.info(f"no suggestion out of {MOST_REDRAWS} could start ({reasons}): no further trial starts")
         return None
+
+    def _reject(self, trial: optuna.Trial) -> str | None:
+        """Why a suggestion takes no slot; then it ends. None for one that does."""
+        if self._is_forbidden(trial):
+            return "forbidden by the space"
+        if self._is_repeated(trial):
+            return _REPEATED
+        return None if self._is_feasible(trial) else "too large"
+
+    def _is_forbidden(self, trial: optuna.Trial) -> bool:
+        """Whether the space does not allow a suggestion; then it ends as pruned, for the sampler to learn."""
+        try:
+            self._space(trial)
+        except optuna.TrialPruned as error:
+            trial.set_user_attr(FORBIDDEN, str(error))
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return True
+        return False
 
     def _is_repeated(self, trial: optuna.Trial) -> bool:
         """Whether a suggestion was tried before; then it ends, and samplers ignore it."""
-        self._space(trial)
         before = self.study.find_duplicate(trial)
         if before is None:
             return False
@@ -233,7 +253,7 @@ class StudySearch(Searcher):
         """Queue a trial that was running when the study was left."""
         attributes = trial.user_attrs
         examined = PREDICTED in attributes or (self._limit_gib is None and NETWORK_NAME in attributes)
-        if not examined and (self._is_repeated(trial) or not self._is_feasible(trial)):
+        if not examined and self._reject(trial) is not None:
             self._started -= 1
             return
         if SEEDS not in attributes:

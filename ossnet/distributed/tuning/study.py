@@ -21,7 +21,14 @@ from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
-from ossnet.distributed.tuning.storage import DATABASE, TRIALS_FOLDER, TuningStudy, learning_curves
+from ossnet.distributed.tuning.storage import (
+    DATABASE,
+    HELPERS,
+    SPACE,
+    TRIALS_FOLDER,
+    TuningStudy,
+    learning_curves,
+)
 from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, train_with_ray
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
@@ -72,12 +79,17 @@ class StudySpec:
 
     def documents(self) -> dict[str, str]:
         """What is kept with the study's run: texts by file name."""
-        return {"config.json": self.base.to_json(), self.space.path.name: self.space.path.read_text()}
+        return {
+            **self.space.helpers,
+            self.space.path.name: self.space.source,
+            "config.json": self.base.to_json(),
+        }
 
     def settings(self) -> dict[str, Any]:
         """What may not change when the study is resumed; the number of trials and the time may."""
         return {
-            "space": self.space.path.read_text(),
+            SPACE: self.space.source,
+            HELPERS: self.space.helpers,
             "workers": self.workers,
             **flatten(self.optimization),
             **flatten(self.early_stopping, "early_stopping."),

@@ -1,5 +1,6 @@
 """Warm start: the trials of an earlier study, transferred to a new one for its sampler to learn from."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -10,7 +11,7 @@ from ossnet.distributed._optuna import constraint_attributes, contains
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
 from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.search_space import Space
-from ossnet.distributed.tuning.storage import END, METRICS, TRANSFERRED, TuningStudy, end_of
+from ossnet.distributed.tuning.storage import END, FORBIDDEN, METRICS, TRANSFERRED, TuningStudy, end_of
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY
@@ -64,7 +65,8 @@ def transfer_trials(
         How many were added, and how many lie outside.
     """
     distributions = _distributions(space)
-    ended = earlier.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+    known = earlier.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+    ended = [trial for trial in known if FORBIDDEN not in trial.user_attrs]
     inside = [trial for trial in ended if _in_space(distributions, trial)]
     for trial in inside:
         study.add_trial(_convert_trial(trial, distributions, optimization))
@@ -75,7 +77,8 @@ def _distributions(space: Space) -> dict[str, BaseDistribution]:
     """The distributions of all parameters of a space, on any of its branches."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(_SAMPLES):
-        space(study.ask())
+        with suppress(optuna.TrialPruned):
+            space(study.ask())
     return {name: each for trial in study.trials for name, each in trial.distributions.items()}
 
 
