@@ -47,10 +47,7 @@ class Config:
         Raises:
             UserError: no such preset (names the nearest).
         """
-        try:
-            model = network_config(name)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        model = network_config(name)
         if store is not None:
             task = store.task
             model = replace(
