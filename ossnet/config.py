@@ -47,7 +47,10 @@ class Config:
         Raises:
             UserError: no such preset (names the nearest).
         """
-        model = network_config(name)
+        try:
+            model = network_config(name)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         if store is not None:
             task = store.task
             model = replace(

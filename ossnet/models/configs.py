@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ossnet.errors import UserError
-
 if TYPE_CHECKING:
     from torch import nn
 
@@ -234,7 +232,7 @@ class UNetConfig(DenseConfig):
 
 def _require(holds: bool, name: str, found: object, expected: str) -> None:
     if not holds:
-        raise UserError(name, expected=expected, found=repr(found))
+        raise ValueError(f"{name}: expected {expected}, found {found!r}")
 
 
 def _require_widths(name: str, widths: tuple[int, ...]) -> None:

@@ -1,10 +1,10 @@
 """The named networks and what the paper's two data sets make of them. Light: no torch here."""
 
 import dataclasses
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ossnet.config_tree import unknown_name
 from ossnet.models.configs import DenseConfig, NetworkConfig, OccupancyConfig, UNetConfig
 from ossnet.plugins import Group
 
@@ -112,16 +112,16 @@ def network_config(name: str, *, dataset: str | None = None, **fields: Any) -> N
     the published weights need (raw voxel coordinates, scalar statistics in the decoder) are the paper's.
 
     Raises:
-        UserError: unknown network, data set or field (names the nearest), or a value that cannot be built.
+        ValueError: unknown network, data set or field (names the nearest), or a value that cannot be built.
     """
     if name not in PRESETS:
-        raise unknown_name("model", "network", name, PRESETS)
+        raise _unknown("model", "network", name, PRESETS)
     config = PRESETS[name]
     values = {**_sizes(config, dataset), **fields}
     known = [field.name for field in dataclasses.fields(config) if field.init and field.name != "name"]
     for field in values:
         if field not in known:
-            raise unknown_name(name, "field", field, known)
+            raise _unknown(name, "field", field, known)
     return dataclasses.replace(config, **{key: _frozen(value) for key, value in values.items()})
 
 
@@ -129,10 +129,15 @@ def _sizes(config: NetworkConfig, dataset: str | None) -> Mapping[str, Any]:
     if dataset is None:
         return {}
     if dataset not in _CHANNELS:
-        raise unknown_name("dataset", "data set", dataset, _CHANNELS)
+        raise _unknown("dataset", "data set", dataset, _CHANNELS)
     grid = _GRIDS[dataset] if isinstance(config, OccupancyConfig) else {}
     return {"in_channels": _CHANNELS[dataset], **grid}
 
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _unknown(where: str, what: str, found: str, known: Iterable[str]) -> ValueError:
+    nearest = difflib.get_close_matches(found, list(known), n=1, cutoff=0.0)[0]
+    return ValueError(f"{where}: expected a known {what}, found {found!r}; did you mean {nearest!r}?")
