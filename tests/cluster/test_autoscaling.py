@@ -134,7 +134,7 @@ def run_tasks(address: str, environment: dict[str, str]) -> subprocess.Completed
 
 
 @pytest.mark.slow
-def test_nodes_come_when_asked_for_and_go_when_idle(head: tuple[str, dict[str, str]]) -> None:
+def test_nodes_come_when_requested_and_go_when_idle(head: tuple[str, dict[str, str]]) -> None:
     address, environment = head
     without_token = {name: value for name, value in environment.items() if name != "RAY_AUTH_TOKEN"}
     without_token |= {"RAY_AUTH_MODE": "disabled"}
