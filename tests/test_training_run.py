@@ -1,4 +1,4 @@
-"""Whole runs in plain torch: they learn, they stop and go on, and two ranks are one."""
+"""Whole runs in plain torch: they learn, they stop and continue, and two ranks are one."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Lookahead by hand, parameter groups, schedules, and going on from a saved state."""
+"""Lookahead by hand, parameter groups, schedules, and continuing from a saved state."""
 
 import io
 
