@@ -1,4 +1,4 @@
-"""Which device work runs on where nobody says."""
+"""The device to work on where none is given."""
 
 import torch
 

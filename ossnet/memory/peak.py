@@ -1,4 +1,4 @@
-"""What a peak of memory is, with all that is needed to compare it with another one."""
+"""A peak of memory, with all that is needed to compare it with another one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class PeakMemory:
     out_of_memory: int = 0
     """Times the CUDA allocator gave up."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """torch, and on a GPU cuda, cudnn and driver."""
+    """Versions of torch, and on a GPU of cuda, cudnn and the driver."""
     protocol: str = PROTOCOL
 
     @property

@@ -78,6 +78,6 @@ def load_weights(folder: Path, network: nn.Module) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as `state`."""
+    """Load the `state` that `save_checkpoint` wrote."""
     check_checkpoint(folder)
     return torch.load(folder / "state.pt", weights_only=True, map_location="cpu")

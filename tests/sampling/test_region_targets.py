@@ -62,7 +62,7 @@ def test_points_know_the_regions_they_lie_in(phantom_store: Path) -> None:
     found, _ = batch(store, "oss-net-c", model__distance_head=True)
     assert isinstance(found, PointBatch)
     assert found.labels.shape == (2, 3000, 3)
-    assert found.places == 6000
+    assert found.n_predictions == 6000
     working = found.grid_shape
     grid = tuple(found.coarse_labels.shape[2:])
     for index, case in enumerate(found.cases):
@@ -95,7 +95,7 @@ def test_voxels_know_the_regions_they_lie_in(name: str, crop: list[int] | None, 
     assert torch.equal(found.image, of_labels.image)
     expected = np.moveaxis(memberships(of_labels.labels.numpy()), -1, 1)
     np.testing.assert_array_equal(found.labels.numpy(), expected)
-    assert found.places == of_labels.places == of_labels.labels.numel()
+    assert found.n_predictions == of_labels.n_predictions == of_labels.labels.numel()
     assert expected.any()
 
 

@@ -124,7 +124,7 @@ def sample(
 
 
 def _augment(image: Tensor, *volumes: Tensor) -> tuple[Tensor, ...]:
-    """Each with a chance of one half: flips along the first two axes, brightness, noise."""
+    """Flip along the first two axes, change brightness and add noise, each with probability one half."""
     if torch.rand(()) < 0.5:
         axes = [[-3], [-2], [-3, -2], [-3, -2]][int(torch.randint(4, ()))]
         image, *volumes = (volume.flip(axes) for volume in (image, *volumes))  # type: ignore[assignment]

@@ -29,7 +29,7 @@ _BROKEN = (OSError, EOFError, ValueError, zlib.error)
 
 @dataclass(frozen=True)
 class NiftiFile:
-    """What a file's header says; reading it costs one block of the file."""
+    """The contents of a file's header; reading it costs one block of the file."""
 
     path: Path
     geometry: Geometry

@@ -1,4 +1,4 @@
-"""What layouts with a JSON description share: reading it, its tables and the names of labels."""
+"""Shared parts of layouts with a JSON description: reading it, its tables and the names of labels."""
 
 import json
 from pathlib import Path

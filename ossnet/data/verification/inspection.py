@@ -38,7 +38,7 @@ _MAX_DRAWN_LABELS = 16
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one case is, and what is wrong with it by itself."""
+    """The facts of a single case, and its faults."""
 
     view: CaseSummary
     findings: tuple[Issue, ...]
@@ -62,7 +62,7 @@ def inspect(case: Case, source: Source) -> Inspection:
 
 
 class _CaseInspector:
-    """What has been seen of a case so far."""
+    """Collects the facts and faults of a case."""
 
     def __init__(self, case: Case, source: Source) -> None:
         self.findings: list[Issue] = []

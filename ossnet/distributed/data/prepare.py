@@ -112,7 +112,8 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
 
 
 def _tasks(cases: int, size: int) -> int:
-    """One a case, but for small cases, which the start of a task would delay."""
+    """Group the cases into tasks: a task for each case, except for small cases, which a task's start would
+    delay."""
     cpus = int(sum(node.get("CPU", 0) for node in nodes()))
     return min(cases, max(size // _MIN_TASK_BYTES, 2 * cpus, 1))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import (
@@ -34,7 +34,7 @@ _NAMED = {"model.kind", "model.name"}  # the run's name says so already
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of an experiment, as MLflow has it."""
+    """A run of an experiment, as MLflow has it."""
 
     name: str
     network: str
@@ -51,7 +51,7 @@ class RunRow:
     elapsed_s: float | None
     """Seconds of training and validation."""
     gpu_hours: float | None
-    """None for a run without a GPU."""
+    """GPU-hours of the run; None without a GPU."""
     epoch: float | None
     """The number of the last epoch."""
     params: Mapping[str, str]
@@ -100,7 +100,7 @@ def read_rows(tracking: TrackingConfig) -> list[RunRow]:
     experiment = client.get_experiment_by_name(tracking.experiment)
     if experiment is None:
         names = [each.name for each in client.search_experiments()]
-        raise UserError(did_you_mean(f"experiment in {tracking.uri}:", tracking.experiment, names))
+        raise unknown_name(tracking.uri, "experiment", tracking.experiment, names)
     found = client.search_runs([experiment.experiment_id])
     runs = list(found)
     while found.token:

@@ -26,7 +26,7 @@ _NOT_LOGGED = {"state.pt"}  # only needed to resume the training
 
 
 class MetricPoint(NamedTuple):
-    """One value of one metric."""
+    """A value of a metric at a step."""
 
     name: str
     value: float
@@ -41,7 +41,7 @@ class TrackingConfig:
     uri: str
     experiment: str
     artifact_location: str | None
-    """Where a new experiment stores its files; None leaves it to the tracking server."""
+    """Folder or URI where a new experiment stores its files; None leaves it to the tracking server."""
 
     @classmethod
     def at(cls, folder: Path, experiment: str) -> "TrackingConfig":

@@ -1,4 +1,4 @@
-"""What MLflow runs to load a registered network: paths of NIfTI files in, paths of label maps out.
+"""The MLflow model of a registered network: paths of NIfTI files in, paths of label maps out.
 
 A row of the data frame is a scan: its file in the column `image`, or one file a modality in any columns.
 """

@@ -126,7 +126,7 @@ class TuningStudy(optuna.Study):
         return [trial for trial in trials if TRANSFERRED not in trial.user_attrs]
 
     def n_feasible(self) -> int:
-        """How many feasible trials there are to learn from, those of an earlier study among them."""
+        """Number of feasible trials to learn from, those of an earlier study included."""
         trials = self.get_trials(deepcopy=False)
         return sum(is_feasible(trial) and trial.state != TrialState.WAITING for trial in trials)
 

@@ -48,7 +48,7 @@ class StudySpec:
     name: str
     space: Space
     base: Config
-    """What the space does not decide."""
+    """The values that the space does not decide."""
     store: Store
     output: Path
     """Folder of the study; an absolute path, as workers have other working directories."""
@@ -71,11 +71,11 @@ class StudySpec:
         return self.output / DATABASE
 
     def documents(self) -> dict[str, str]:
-        """What is kept with the study's run: texts by file name."""
+        """Texts stored with the study's run, by file name."""
         return {"config.json": self.base.to_json(), self.space.path.name: self.space.path.read_text()}
 
     def settings(self) -> dict[str, Any]:
-        """What may not change when the study is resumed; the number of trials and the time may."""
+        """Settings that may not change when the study is resumed; the number of trials and the time may."""
         return {
             "space": self.space.path.read_text(),
             "workers": self.workers,

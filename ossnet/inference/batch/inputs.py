@@ -1,4 +1,4 @@
-"""Which files are which case: from the paths a user gives to the images of each scan, in task order."""
+"""The images of each scan, in task order, from the paths that a user gives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from ossnet.errors import UserError
 
 @dataclass(frozen=True)
 class ScanInput:
-    """One case to predict, or the reason why it cannot be."""
+    """A case to predict, or the reason why it cannot be."""
 
     case: str
     """The case's name, which the names of its results begin with."""
     images: tuple[Path, ...] = ()
-    """One file with all modalities, or one a modality in the task's order."""
+    """A file with all modalities, or a file for each in the task's order."""
     error: str | None = None
     """Why it cannot be predicted; None where it can."""
 
@@ -110,7 +110,7 @@ def _together(prefix: str, files: dict[int, Path], task: Task) -> ScanInput:
 
 
 def _recognize(path: Path, task: Task) -> tuple[str, int | None]:
-    """What precedes the modality in a file's name, and the index of that modality in the task."""
+    """The part of a file's name before the modality, and the index of that modality in the task."""
     name = stem(path)
     for mark in "_-":
         prefix, separator, modality = name.rpartition(mark)

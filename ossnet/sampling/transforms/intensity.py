@@ -35,15 +35,15 @@ class NoisePool:
 
 @dataclass(frozen=True)
 class IntensityParams:
-    """What is done to the values of a volume, in the order of the fields."""
+    """Changes of a volume's values, in the order of the fields."""
 
     exponents: Float[Tensor, "C"] | None
-    """Of a power of the values between the modality's smallest and largest, which stay."""
+    """Exponents of the values between the modality's smallest and largest, which stay."""
     bias: Float[Tensor, "C 3 3 3"] | None
     """Logarithm of a factor of the values above the smallest: amplitudes of cosines with 0, 1 and 2 half
     periods along each axis."""
     brighter: Float[Tensor, "C"] | None
-    """What is added, in shares of the modality's largest value."""
+    """Additions to the values, as fractions of the modality's largest value."""
     noise: NoisePool | None
     noise_deviation: float
     kept: Bool[Tensor, "C"] | None

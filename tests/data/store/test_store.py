@@ -208,9 +208,11 @@ def test_folds_that_share_a_group_are_rejected(phantom_store, tmp_path):
 
 def test_unknown_names_get_the_nearest(phantom_store):
     store = Store.open(phantom_store)
-    with pytest.raises(UserError, match="unknown split 'validaton': did you mean 'validation'"):
+    with pytest.raises(
+        UserError, match="expected a known split, found 'validaton'; did you mean 'validation'"
+    ):
         store.split("validaton")
-    with pytest.raises(UserError, match="'phantom_0001': did you mean 'phantom_001'"):
+    with pytest.raises(UserError, match="'phantom_0001'; did you mean 'phantom_001'"):
         store.case("phantom_0001")
 
 
