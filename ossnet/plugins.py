@@ -6,7 +6,7 @@ A package names what it adds in its `pyproject.toml`:
     my-network = "my_package.my_network:MyConfig"
 
 Each group (`ossnet.networks`, `ossnet.losses`, `ossnet.layouts`, `ossnet.transforms`) is a `Group` next to
-the built-in things of its kind, which says what a plug-in must be; see docs/plugins.md. Nothing is looked for
+the built-in things of its kind, which says what a plug-in must be; see docs/plugins.md. Nothing is loaded
 until a group is first read, and then once a process.
 """
 

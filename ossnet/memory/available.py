@@ -14,7 +14,7 @@ def available_memory(device: torch.device) -> float:
     """Bytes beyond which work on a device cannot fit.
 
     Of a GPU all that it has, as what others hold comes and goes; of the main memory what is free, can be
-    reclaimed or swapped, within the limits of the process's control groups. Endless where nothing tells.
+    reclaimed or swapped, within the limits of the process's control groups. Infinite where no limit is given.
     """
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)

@@ -24,7 +24,7 @@ class PeakMemory:
 
     On the CPU and predicted: `parameters`, `gradients`, `optimizer_state`, `batch`; `encoder`, `patches` and
     `decoder`, what their forward passes made and keep; `workspace`, what the loss, the backward pass and the
-    optimizer made. CUDA's allocator does not tell those four apart: together they are `activations`.
+    optimizer made. CUDA's allocator does not distinguish those four: together they are `activations`.
     """
     device: str = "cpu"
     """`cpu`, `cpu (fake)` or the name of the GPU."""

@@ -118,7 +118,7 @@ class OccupancyConfig(NetworkConfig):
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built, naming the field."""
+        """Reject what cannot be built, naming the field."""
         for name in ("in_channels", "classes", "encoder_downscale", "decoder_width", "decoder_blocks"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require_widths("encoder_channels", self.encoder_channels)
@@ -199,7 +199,7 @@ class UNetConfig(DenseConfig):
     """Recompute activations in the backward pass: less memory, a quarter to a third more time."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built, naming the field."""
+        """Reject what cannot be built, naming the field."""
         for name in ("in_channels", "classes", "residual_units"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require_widths("channels", self.channels)

@@ -18,7 +18,7 @@ from ossnet.models.kernels.pooling import avg_pool_2x
 _ROW = 512  # long enough for vector instructions
 _CPU_SLAB = 1 << 20  # values of a feature map that is only passed through
 _DEVICE_SLAB = 1 << 24
-_FEWEST_PLANES = 8  # of a slab: two more are computed beside them
+_FEWEST_PLANES = 8  # of a slab: two more are computed next to them
 
 
 class ResidualBlock(nn.Module):

@@ -67,7 +67,7 @@ class UNet(DenseNetwork):
         multiple = self.config.grid_multiple
         if max(image.shape[2:]) <= multiple:
             msg = (
-                f"image: {tuple(image.shape[2:])} shrinks to one voxel over channels={self.config.channels}; "
+                f"image: {tuple(image.shape[2:])} reduces to one voxel over channels={self.config.channels}; "
                 f"use fewer levels or an image with an axis above {multiple}"
             )
             raise ValueError(msg)

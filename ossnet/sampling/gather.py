@@ -42,7 +42,7 @@ def gather_patches(
 
 
 def empty(shape: Sequence[int]) -> Tensor:
-    """Room for large results: numpy asks the system for large pages, which fill faster; torch does not."""
+    """Room for large results: numpy requests large pages of the system, which fill faster; torch does not."""
     return torch.from_numpy(np.empty(shape, np.float32))
 
 

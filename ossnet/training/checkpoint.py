@@ -22,11 +22,11 @@ def save_checkpoint(
     documents: Mapping[str, str],
     state: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint aside and rename it to `folder`.
+    """Write a checkpoint to `folder` atomically.
 
     Args:
         documents: JSON texts by file name, such as the configuration.
-        state: what training needs to go on (tensors and plain values).
+        state: what training needs to continue (tensors and plain values).
     """
     from safetensors.torch import save_file
 

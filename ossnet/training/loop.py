@@ -147,9 +147,9 @@ class Trainer:
         waits, points, losses = list[float](), 0, 0.0
         steps = range(progress.step + 1, self.first_step(progress.epoch + 1) + 1)
         for step in steps:
-            asked = time.monotonic()
+            began_wait = time.monotonic()
             batch = next(batches)
-            waits.append(time.monotonic() - asked)
+            waits.append(time.monotonic() - began_wait)
             loss = self._step(batch.to(self.device), step)
             losses += loss
             points += batch.n_predictions * world_size()

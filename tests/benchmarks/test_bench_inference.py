@@ -94,7 +94,7 @@ def test_json_table_and_picture(
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
 
 
-def test_the_reference_is_drawn_beside(result: InferenceResult) -> None:
+def test_the_reference_is_drawn_too(result: InferenceResult) -> None:
     from dataclasses import replace
 
     rows = [replace(row, reference=PublishedTiming(15.3, 8.3)) for row in result.rows]

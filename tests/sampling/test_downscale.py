@@ -20,7 +20,7 @@ EDGES = st.tuples(*[st.integers(1, 12)] * 3)
     mirrored=st.sampled_from([(), (1,), (2,), (1, 2)]),
     seed=st.integers(0, 99),
 )
-def test_shrinking_is_padding_and_averaging(
+def test_downscaling_is_padding_and_averaging(
     shape: tuple[int, int, int],
     room: tuple[int, int, int],
     factor: int,
@@ -35,7 +35,7 @@ def test_shrinking_is_padding_and_averaging(
     torch.testing.assert_close(downscale(volume, working, factor), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_shrinking_by_two_is_trilinear_interpolation() -> None:
+def test_downscaling_by_two_is_trilinear_interpolation() -> None:
     volume = torch.rand(3, 8, 6, 4)
     expected = functional.interpolate(volume[None], scale_factor=0.5, mode="trilinear")[0]
     torch.testing.assert_close(downscale_planes(volume.unbind(1), (8, 6, 4), 2), expected)

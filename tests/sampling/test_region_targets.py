@@ -57,7 +57,7 @@ def memberships(label: np.ndarray) -> np.ndarray:
     return np.stack([np.isin(label, members) for members in ([1, 2, 3], [2, 3], [3])], -1)
 
 
-def test_points_know_the_regions_they_lie_in(phantom_store: Path) -> None:
+def test_points_have_the_regions_they_lie_in(phantom_store: Path) -> None:
     store = with_regions(phantom_store, *BRATS)
     found, _ = batch(store, "oss-net-c", model__distance_head=True)
     assert isinstance(found, PointBatch)
@@ -84,7 +84,7 @@ def test_points_know_the_regions_they_lie_in(phantom_store: Path) -> None:
 
 @pytest.mark.parametrize("name", ["unet-3d", "unet-2d"])
 @pytest.mark.parametrize("crop", [None, [12, 16, 8]])
-def test_voxels_know_the_regions_they_lie_in(name: str, crop: list[int] | None, phantom_store: Path) -> None:
+def test_voxels_have_the_regions_they_lie_in(name: str, crop: list[int] | None, phantom_store: Path) -> None:
     """As many places and as many in each region as with the labels themselves, drawn in the same way."""
     store, plain = with_regions(phantom_store, *BRATS), Store.open(phantom_store)
     found, config = batch(store, name, sampling__crop_shape=crop)

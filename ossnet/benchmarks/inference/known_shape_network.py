@@ -2,7 +2,8 @@
 
 An untrained network has no foreground worth the name, and a trained one's differs from training to training.
 Here every point passes through the encoder, the patches and the decoder; only their answers are exchanged for
-those of an ellipsoid, so that the foreground, and with it the number of points that a method asks, is fixed.
+those of an ellipsoid, so that the foreground, and with it the number of points that a method queries,
+is fixed.
 
 Letters: B batch, C channels, N points, K logits, X Y Z voxel axes of the volume.
 """

@@ -47,10 +47,10 @@ class ReferenceDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         case = self.cases[index]
-        asked = time.perf_counter()
+        began = time.perf_counter()
         image, label = read_image(case), read_label(case)
         border = torch.from_numpy(np.load(self.borders / f"{case.id}.npy"))
-        self.reading.append(time.perf_counter() - asked)
+        self.reading.append(time.perf_counter() - began)
         if self.settings.augment:
             image, label, border = _augment(image, label, border)
         working = [-(-edge // self.multiple) * self.multiple for edge in label.shape]

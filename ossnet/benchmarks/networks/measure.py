@@ -40,16 +40,16 @@ def measure_models(
     """
     device = resolve_device(settings.device)
     shapes = [parse_shape(text) for text in settings.shapes]
-    asked = [(shape, configure(name, shape, settings)) for name in settings.networks for shape in shapes]
+    requested = [(shape, configure(name, shape, settings)) for name in settings.networks for shape in shapes]
     rows = []
     with torch_threads(settings.threads):
         precisions: dict[str, None] = dict.fromkeys(("float32", settings.precision))
         gflops = {precision: matrix_rate(device, precision) for precision in precisions}
-        for shape, config in asked:
+        for shape, config in requested:
             rows.append(_row(shape, config, device, settings.repeats, gflops[settings.precision]))
             progress(rows[-1])
         threads = torch.get_num_threads()
-    with track_peak(device) as idle:  # knows the device and its versions
+    with track_peak(device) as idle:  # reads the device and its versions
         pass
     return ModelsResult(
         device=idle.memory.device,

@@ -72,7 +72,7 @@ def choose_regions(target: Preset, own: Sequence[str], labels: Labels) -> Region
     """The regions of a preset, or the user's own, each `NAME=LABEL[,LABEL...]` by label name or value.
 
     Raises:
-        UserError: both, an unknown label (names the nearest), or labels that a preset cannot tell apart.
+        UserError: both, an unknown label (names the nearest), or labels that a preset cannot distinguish.
     """
     if own and target != "labels":
         raise UserError(

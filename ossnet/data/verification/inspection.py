@@ -55,7 +55,7 @@ def inspect(case: Case, source: Source) -> Inspection:
                 case.images[0],
                 expected="a case that can be read",
                 found=f"{type(error).__name__}: {error}".splitlines()[0],
-                remedy="look at its files",
+                remedy="check its files",
             )
         )
     return Inspection(inspector.view, tuple(inspector.findings))

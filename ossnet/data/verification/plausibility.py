@@ -76,7 +76,7 @@ def plausibility_checks(
             case.label,
             expected="the label within the image",
             found=f"{outside:.0%} of it where every modality is 0",
-            remedy="look whether it belongs to another case or has been flipped",
+            remedy="check whether it belongs to another case or has been flipped",
         )
 
 

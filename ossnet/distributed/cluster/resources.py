@@ -153,5 +153,5 @@ def _cannot_place(nodes: Sequence[Node], workers: int, resources: WorkerResource
         "workers",
         expected=f"room for {workers} workers of {resources} each",
         found=f"room for {capacity(nodes, resources)}, as the {len(nodes)} nodes have {have}",
-        remedy="ask for fewer workers or a larger cluster",
+        remedy="request fewer workers or a larger cluster",
     )

@@ -131,7 +131,7 @@ def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
             info.case.images[0],
             expected="a case that can be prepared",
             found=f"{type(error).__name__}: {error}".splitlines()[0],
-            remedy="look at its files",
+            remedy="check its files",
         )
         return done | {"error": str(failure)}
     try:

@@ -88,7 +88,7 @@ class OptimizationConfig:
         """
         import optuna
 
-        with warnings.catch_warnings():  # parts of its samplers may change: a test would tell
+        with warnings.catch_warnings():  # parts of its samplers may change: a test watches them
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return self._sampler(seed, seed * 1_000_003 + n_suggested, startup=startup)
 
@@ -101,7 +101,7 @@ class OptimizationConfig:
             return samplers.QMCSampler(
                 scramble=True, seed=seed, independent_sampler=spare, warn_independent_sampling=False
             )
-        # before version 5 Optuna asks a function, and warns of it since
+        # before version 5 Optuna calls a function, and warns of it since
         old = not hasattr(optuna.trial.Trial, "set_constraint")
         constraints = {"constraints_func": _violations} if old else {}
         if self.sampler == "gp":

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 _STORED = (MEMORY, STEP_TIME)  # metrics that a trial keeps as attributes while it runs
 _REJECTIONS = 500  # suggestions in a row that do not fit before the search ends
 _REPEATS = (
-    10  # of what was tried before, until the sampler looks everywhere; five times as many end the search
+    10  # of what was tried before, until the sampler searches everywhere; five times as many end the search
 )
 _LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna takes zero for feasible
 
@@ -63,7 +63,7 @@ class SeedRun:
 class StudySearch(Searcher):
     """Suggests whole configurations. Its study is kept in a SQLite file that optuna-dashboard opens.
 
-    Everything it knows can be read there, so a search that was killed is resumed by making it anew.
+    Its whole state can be read there, so a search that was killed is resumed by making it anew.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class StudySearch(Searcher):
             return None
         if not self._waiting:
             if self._started >= self._trials:
-                return None if self._live else Searcher.FINISHED  # a running one may ask for more seeds
+                return None if self._live else Searcher.FINISHED  # a running one may need more seeds
             fitting = self._ask_feasible()
             if fitting is None:
                 self._trials = self._started

@@ -222,7 +222,7 @@ def _is_complete(folder: Path) -> bool:
         check_checkpoint(folder)
         load_state(folder)
         with safe_open(folder / "model.safetensors", framework="pt"):
-            pass  # its header tells the file's length
+            pass  # its header gives the file's length
     except (UserError, OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
         logger.info(f"{folder}: ignored, as it is not complete ({type(error).__name__})")
         return False

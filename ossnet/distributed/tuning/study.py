@@ -175,7 +175,7 @@ def _tuner(
     return tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
-            num_samples=-1,  # the searcher knows when to end
+            num_samples=-1,  # the searcher decides when to end
             search_alg=searcher,
             scheduler=scheduler,
             reuse_actors=not nested,  # the process of a stopped nested trial cannot be used again

@@ -36,7 +36,7 @@ class PredictionJob:
         """A copy of this job with absolute paths, and the cache that it has already."""
         checkpoint, output = self.checkpoint.absolute(), self.output.absolute()
         job = replace(self, checkpoint=checkpoint, output=output)
-        vars(job)["cache"] = replace(self.cache, output=output)  # where cached_property looks for it
+        vars(job)["cache"] = replace(self.cache, output=output)  # where cached_property stores it
         return job
 
     def predictor(self) -> Predictor:

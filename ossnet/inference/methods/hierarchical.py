@@ -39,7 +39,7 @@ TRACED_STRIDE_WITH_PATCHES = 8
 """At this stride or a finer one a change between points of different codes is interpolated and then traced,
 and the encoder's prediction is no longer used."""
 TRACED_STRIDE = 2
-"""The same stride of networks that see no patches: what is lost there, nothing else finds."""
+"""The stride of tracing for networks without patches, where a lost component is found by nothing else."""
 AUDIT_CONFIDENCE = 0.95
 
 

@@ -70,7 +70,7 @@ class VoxelState:
     def trace_boundary(self) -> None:
         """Query next to every change of code until all changes lie between evaluated voxels.
 
-        Components connected by corners only are followed where `query_similar` does not look for them.
+        Components connected by corners only are followed where `query_similar` does not search for them.
         """
         corners = not self.volume.uses_patches
         while (todo := boundary_mask(self.codes, corners=corners) & ~self.evaluated).any():

@@ -30,7 +30,7 @@ def warp(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The case turned about the axes x, y and z in turn, and enlarged by `scale`.
 
-    The image is interpolated linearly and goes on beyond its walls as it is there; the label takes the
+    The image is interpolated linearly and continues beyond its walls as it is there; the label takes the
     nearest voxel, and is background beyond.
     """
     shape = image.shape[1:]

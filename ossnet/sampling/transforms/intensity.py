@@ -61,7 +61,7 @@ def apply_changes(
     image: Float[np.ndarray, "C X Y Z"], changes: IntensityParams, generator: torch.Generator
 ) -> Float[np.ndarray, "C X Y Z"]:
     """The changed volume in the number format of the given one, which stays."""
-    changed = np.empty(image.shape, image.dtype)  # numpy asks for large pages, torch does not
+    changed = np.empty(image.shape, image.dtype)  # numpy requests large pages, torch does not
     waves = [_cosines(length) for length in image.shape[1:]]
     low = high = torch.zeros(len(image), 1, 1)
     if changes.exponents is not None or changes.bias is not None:

@@ -1,4 +1,4 @@
-"""Exported networks give the logits of the real ones, by a runtime that knows nothing of them."""
+"""Exported networks give the logits of the real ones, by a runtime independent of them."""
 
 import json
 from pathlib import Path
