@@ -50,6 +50,14 @@ COMMAND = Command("evaluate", str(__doc__), EvaluateOptions)
 def main(arguments: Sequence[str]) -> None:
     """Score, write the files, and print a summary."""
     options = COMMAND.parse(arguments)
+    from ossnet.output.claim import claimed_output
+
+    sources = [path for path in (options.data, options.checkpoint, options.baseline) if path is not None]
+    with claimed_output(options.output or new_folder("evaluate"), "evaluate", sources=sources) as output:
+        _evaluate(options, output)
+
+
+def _evaluate(options: EvaluateOptions, output: Path) -> None:
     from ossnet.config import Config
     from ossnet.data import Store
     from ossnet.evaluation.calibration import calibrate
@@ -69,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
         store,
         split=options.split,
         fold=fold,
-        output=options.output or new_folder("evaluate"),
+        output=output,
         baseline=None if options.baseline is None else load(options.baseline),
         tolerance_mm=options.tolerance_mm,
         calibrate=measured,

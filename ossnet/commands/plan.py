@@ -43,6 +43,14 @@ COMMAND = Command("plan", str(__doc__), PlanOptions, configurable=True)
 def main(arguments: Sequence[str]) -> None:
     """Predict, and print tables of what needs how much and what fits."""
     options, config = parse_with_config(COMMAND, arguments, _default)
+    from ossnet.output.claim import claimed_output
+
+    sources = [] if options.data is None else [options.data]
+    with claimed_output(options.output or new_folder("plan"), "plan", sources=sources) as output:
+        _plan(options, config, output)
+
+
+def _plan(options: PlanOptions, config: "Config", output: Path) -> None:
     from ossnet.memory.parse import parse_memory
     from ossnet.planning.estimate import estimate_memory, should_measure
     from ossnet.planning.estimator import PeakEstimator
@@ -62,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
             show_parts(estimates[0])
         print(report.fit_line(), flush=True)  # what follows takes a while
     if options.space is None:
-        report = report.with_scaling(configs[0][1], estimator, options.output or new_folder("plan"))
+        report = report.with_scaling(configs[0][1], estimator, output)
     if options.json:
         finish_json(report.to_dict())
     else:

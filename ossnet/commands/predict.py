@@ -42,12 +42,19 @@ COMMAND = Command("predict", str(__doc__), PredictOptions)
 def main(arguments: Sequence[str]) -> None:
     """Predict case by case; exit code 2 where a case failed."""
     options = COMMAND.parse(arguments)
+    from ossnet.output.claim import claimed_output
+
+    sources = [*options.input, *([] if options.checkpoint is None else [options.checkpoint])]
+    with claimed_output(options.output or new_folder("predict"), "predict", sources=sources) as output:
+        _predict(options, output)
+
+
+def _predict(options: PredictOptions, output: Path) -> None:
     from ossnet.inference.batch.inputs import find_scans
     from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
 
     config, export = extract(PredictConfig, options), extract(ExportConfig, options)
-    checkpoint, output = options.checkpoint or _demo().checkpoint(), options.output
-    job = PredictionJob(checkpoint, output or new_folder("predict"), config, export)
+    job = PredictionJob(options.checkpoint or _demo().checkpoint(), output, config, export)
     predictor = job.predictor()
     paths = options.input or (() if options.onnx else (_demo().scans(),))
     scans, outcomes = find_scans(paths, predictor.task), list["PredictionResult"]()

@@ -28,13 +28,17 @@ def main(arguments: Sequence[str]) -> None:
     """Read the runs, write the report, and print a table of them."""
     options = COMMAND.parse(arguments)
     from ossnet.distributed import demo, launch
+    from ossnet.distributed.cluster.connection import output_root
     from ossnet.distributed.reports import page, runs
+    from ossnet.output.claim import claimed_output
 
-    name = options.experiment or demo.study(space_file("networks"))
-    output, tracking = launch.resolve_output(options.output or new_folder("report"), name)
-    rows = runs.read_rows(tracking)
-    study = page.summarize_last_study(tracking, rows)
-    files = page.write_files(rows, output, title=name, study=study)
+    output = output_root() / (options.output or new_folder("report"))
+    with claimed_output(output, "report"):
+        name = options.experiment or demo.study(space_file("networks"))
+        tracking = launch.resolve_output(output, name)[1]
+        rows = runs.read_rows(tracking)
+        study = page.summarize_last_study(tracking, rows)
+        files = page.write_files(rows, output, title=name, study=study)
     if options.json:
         finish_json({"runs": [asdict(row) for row in rows], "files": files})
         return

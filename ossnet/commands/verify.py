@@ -1,7 +1,7 @@
 """Check a folder of scans or a store: a table of what is wrong, and a page with a picture of each case.
 
 Exit code 0: nothing found. 1: warnings only; `prepare` uses such cases as they are. 2: errors; `prepare`
-excludes such cases. A mistake in the options is 2 too.
+excludes such cases. A mistake in the options is 2 too. 3: the check itself broke off.
 """
 
 import sys
@@ -41,19 +41,23 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.data.verification.formatting import summary
     from ossnet.data.verification.html_report import write_page
     from ossnet.data.verification.table import show
+    from ossnet.output.claim import claimed_output
 
     check_layout(options.layout)  # before a phantom is made
     if options.source is not None and options.data is not None:
         raise UserError("--source and --data", expected="one of them", found="both", remedy="leave one out")
-    if options.data is not None:
-        found, follow_up = verify_store(options.data), command_line("train", "--data", options.data)
-    else:
-        source = options.source or _phantom()
-        found = verify(source, options.layout)
-        follow_up = command_line("prepare", "--source", source, "--output", "runs/store")
-    if not options.json:
-        show(found)  # before anything can go wrong with the page
-    page = write_page(found, (options.output or new_folder("verify")) / "verification.html")
+    output = options.output or new_folder("verify")
+    sources = [path for path in (options.source, options.data) if path is not None]
+    with claimed_output(output, "verify", sources=sources):
+        if options.data is not None:
+            found, follow_up = verify_store(options.data), command_line("train", "--data", options.data)
+        else:
+            source = options.source or _phantom()
+            found = verify(source, options.layout)
+            follow_up = command_line("prepare", "--source", source, "--output", "runs/store")
+        if not options.json:
+            show(found)  # before anything can go wrong with the page
+        page = write_page(found, output / "verification.html")
     if options.json:
         finish_json({**found.to_dict(), "page": page})
     else:

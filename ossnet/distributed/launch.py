@@ -1,4 +1,5 @@
-"""From a job's options to a run or a study on a cluster: connect, open the store of runs, run, close."""
+"""Launching a run or a study on a cluster from a job's options: connect, open the store of runs, run,
+close."""
 
 import json
 import logging
@@ -20,7 +21,9 @@ from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import EPOCH, MEMORY, STEP_TIME, VAL_DICE
+from ossnet.output.claim import claim_output, claimed_output
 from ossnet.sampling.sampler import check_batch
+from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -61,9 +64,17 @@ def launch_training(
     """Train one network.
 
     Raises:
-        UserError: `output` holds a run (or, to resume, none or another one), the workers can never be placed,
-            or the store and the configuration do not go together.
+        UserError: `output` is not a training's or cannot be written, or holds a run (to resume, none or
+            another one); the workers can never be placed; the store and the configuration do not go together.
     """
+    with claimed_output(output, "train", sources=[store.root]):
+        check_replaceable(output / CHECKPOINT)
+        return _train(config, store, output, workers, tracking, resume=resume)
+
+
+def _train(
+    config: Config, store: Store, output: Path, workers: int, tracking: TrackingConfig, *, resume: bool
+) -> "TrainResult":
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
@@ -95,9 +106,16 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
     """Search a space.
 
     Raises:
-        UserError: a fault in the space file, `spec.output` holds a study already (or, to resume, none or
-            another one), a trial can never be placed or fit, or none came to a result.
+        UserError: `spec.output` is not a study's or cannot be written, holds a study already (or, to resume,
+            none or another one); a fault in the space file; a trial can never be placed or fit, or none came
+            to a result.
     """
+    with claimed_output(spec.output, "tune", sources=[spec.store.root]):
+        check_replaceable(spec.output / CHECKPOINT)
+        return _search(spec)
+
+
+def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.tuning.feasibility import estimate_feasibility
     from ossnet.distributed.tuning.search_space import check_space
     from ossnet.distributed.tuning.storage import TuningStudy
@@ -140,9 +158,10 @@ def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:
     from ossnet.distributed.reports.page import summarize_study, write_files
     from ossnet.distributed.reports.runs import read_rows
 
+    output = claim_output(spec.output / "report", "report")
     rows = read_rows(spec.tracking)
     summary = summarize_study(study, rows, budget_gib=spec.optimization.budget_gib)
-    return write_files(rows, spec.output / "report", title=spec.name, study=summary)["page"]
+    return write_files(rows, output, title=spec.name, study=summary)["page"]
 
 
 def _run_id(config: Config, output: Path, *, resume: bool) -> str:

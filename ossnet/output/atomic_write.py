@@ -1,20 +1,56 @@
 """Files and folders that are whole or not there: written under another name, then renamed."""
 
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from uuid import uuid4
+
+from ossnet.errors import UserError, printable
+
+NO_SPACE = frozenset({ENOSPC, EDQUOT, EFBIG})
+"""Error numbers that say that a file system, a quota or a file is full."""
+
+
+@contextmanager
+def writing(path: Path, what: str = "file") -> Iterator[None]:
+    """Make one line of what keeps the block from writing `path`; the block does nothing else.
+
+    Args:
+        what: what the path is.
+
+    Raises:
+        UserError: for every OSError; it names the path, the reason and the remedy.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error, what) from error
+
+
+def unwritable(path: Path, error: OSError, what: str = "file") -> UserError:
+    """The error for an output that cannot be written."""
+    reason = os.strerror(error.errno) if error.errno else (str(error).splitlines() or [""])[0]
+    return UserError(
+        path,
+        expected=f"a {what} that can be written",
+        found=reason or type(error).__name__,
+        remedy="free some space or name another --output"
+        if error.errno in NO_SPACE
+        else "name another --output",
+    )
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Write a file atomically; its folder is made where it is missing.
 
     Raises:
-        OSError: it cannot be written there.
+        UserError: it cannot be written there.
     """
     with atomic_path(path) as aside:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        aside.write_bytes(printable(content).encode() if isinstance(content, str) else content)
 
 
 @contextmanager
@@ -22,15 +58,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A file to write in the block, renamed to `path` when the block ends without an error.
 
     Raises:
-        OSError: it cannot be written there.
+        UserError: it cannot be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{uuid4().hex[:12]}-{path.name}")  # the same suffix, which writers go by
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield aside
+            aside.replace(path)
+        finally:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -40,17 +78,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     What `path` held before is removed only after the new folder has its name.
 
     Raises:
-        OSError: it cannot be written there.
+        UserError: it cannot be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     token = uuid4().hex[:12]
     aside, before = path.with_name(f".{token}-{path.name}"), path.with_name(f".{token}-before-{path.name}")
-    aside.mkdir()
-    try:
-        yield aside
-        if path.exists():
-            path.rename(before)
+    with writing(path, "folder"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir()
+        try:
+            yield aside
+            _exchange(aside, path, before)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _exchange(aside: Path, path: Path, before: Path) -> None:
+    """Give a new folder its name; the old one comes back where that fails."""
+    if not os.path.lexists(path):
         aside.rename(path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
+        return
+    path.rename(before)
+    try:
+        aside.rename(path)
+    except OSError:
+        before.rename(path)
+        raise

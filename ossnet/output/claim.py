@@ -6,14 +6,16 @@ empty, and an output never overlaps the data that it is made from, through symbo
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ossnet.errors import UserError
-from ossnet.output.atomic_write import atomic_write
+from ossnet.output.atomic_write import atomic_write, writing
 
 MARKER = ".ossnet.json"
 _CLOSED = {"prepare", "predict"}  # these look after every file below
+_SIGNS = {"manifest.json": ("prepare", {"schema_version", "fingerprint"}), "run.json": ("train", {"id"})}
 _SHOWN = 3
 
 
@@ -32,47 +34,65 @@ def claim_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Pat
         UserError: it overlaps a source, is no folder, cannot be written, was made by another job, or holds
             files that no job made. Nothing is changed then.
     """
-    for source in sources:
-        _check_apart(output, source)
-    _check_inside(output, job)
-    if output.exists() and not output.is_dir():
-        raise UserError(output, expected="a folder", found="a file", remedy="name another --output")
-    owner = read_owner(output)
-    if owner is None:
-        _check_empty(output, job)
-    elif owner != job:
-        raise UserError(
-            output,
-            expected=f"a new folder, or one that ossnet {job} made",
-            found=f"the output of ossnet {owner}",
-            remedy="name another --output",
-        )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
+    with writing(output, "folder"):
+        for source in sources:
+            _check_apart(output, source)
+        _check_inside(output, job)
+        if os.path.lexists(output) and not output.is_dir():
+            raise UserError(output, expected="a folder", found="a file", remedy="name another --output")
+        owner = read_owner(output)
         if owner is None:
-            atomic_write(output / MARKER, json.dumps({"job": job}) + "\n")
-    except OSError as error:
-        raise UserError(
-            output,
-            expected="a folder that can be written",
-            found=_reason(error),
-            remedy="name another --output",
-        ) from error
+            _check_empty(output, job)
+        elif owner != job:
+            raise UserError(
+                output,
+                expected=f"a new folder, or one that ossnet {job} made",
+                found=f"the output of ossnet {owner}",
+                remedy="name another --output",
+            )
+        output.mkdir(parents=True, exist_ok=True)
+        atomic_write(output / MARKER, json.dumps({"job": job}) + "\n")  # again too: it may be read-only now
     return output
+
+
+@contextmanager
+def claimed_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Iterator[Path]:
+    """As `claim_output`, for a block; where the block leaves nothing in a new folder, it goes again.
+
+    Raises:
+        UserError: as `claim_output`.
+    """
+    there, marked = output.is_dir(), (output / MARKER).exists()
+    claim_output(output, job, sources=sources)
+    try:
+        yield output
+    finally:
+        if not marked:
+            _release(output, remove=not there)
+
+
+def _release(output: Path, *, remove: bool) -> None:
+    """Take the marker of an output that holds nothing else, and the folder if it was new."""
+    with suppress(OSError):
+        if [path.name for path in output.iterdir() if path.name == MARKER or path.name[0] != "."] == [MARKER]:
+            (output / MARKER).unlink()
+            if remove:
+                output.rmdir()
 
 
 def read_owner(folder: Path) -> str | None:
     """The job that made a folder; None where no job did, or where there is none.
 
     Raises:
-        UserError: the marker cannot be read.
+        UserError: the marker is none.
+        OSError: it cannot be read.
     """
     marker = folder / MARKER
     try:
         return str(json.loads(marker.read_text())["job"])
     except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _unmarked_owner(folder)
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             marker,
             expected="the marker of an output",
@@ -81,13 +101,28 @@ def read_owner(folder: Path) -> str | None:
         ) from error
 
 
+def _unmarked_owner(folder: Path) -> str | None:
+    """The job that made a folder before there were markers, by the file that it cannot do without."""
+    for name, (job, keys) in _SIGNS.items():
+        try:
+            found = json.loads((folder / name).read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict) and keys <= found.keys():
+            return job
+    try:
+        with (folder / "study.db").open("rb") as database:
+            return "tune" if database.read(16) == b"SQLite format 3\0" else None
+    except OSError:
+        return None
+
+
 def _check_apart(output: Path, source: Path) -> None:
-    here, there = _real(output), _real(source)
-    if here == there:
+    if _same(output, source):
         found = "the same folder"
-    elif here in there.parents:
+    elif any(_same(output, folder) for folder in _real(source).parents):
         found = "a folder around it"
-    elif there in here.parents:
+    elif any(_same(source, folder) for folder in _real(output).parents):
         found = "a folder inside it"
     else:
         return
@@ -115,12 +150,7 @@ def _check_inside(output: Path, job: str) -> None:
 def _check_empty(output: Path, job: str) -> None:
     if not output.exists():
         return
-    try:
-        strange = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise UserError(
-            output, expected="a folder that can be read", found=_reason(error), remedy="name another --output"
-        ) from error
+    strange = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
     if strange:
         shown = ", ".join(strange[:_SHOWN]) + (
             f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
@@ -133,9 +163,15 @@ def _check_empty(output: Path, job: str) -> None:
         )
 
 
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are one folder or file, by another mount or spelling too."""
+    if _real(one) == _real(other):
+        return True
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return False
+
+
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))  # pathlib's own fails on links in a circle
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__

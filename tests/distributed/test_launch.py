@@ -35,4 +35,4 @@ def test_a_run_of_another_schema_is_rejected(
             tracking=TrackingConfig.at(tmp_path, "train"),
             resume=True,
         )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "run.json"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["config.json", "run.json"]

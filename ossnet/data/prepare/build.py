@@ -6,9 +6,9 @@ until then a store that was there before stays whole.
 Legend: X Y Z voxel axes in nibabel order.
 """
 
-import shutil
+import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -26,17 +26,24 @@ from ossnet.data.imaging.preprocessing import load_channels, on_working_grid, re
 from ossnet.data.labels.task import MAX_LABELS, Task
 from ossnet.data.prepare.plan import CaseRecipe, PreparePlan, check_excluded
 from ossnet.data.prepare.survey import CaseInfo, missing_label
-from ossnet.data.store.case_file import CaseHeader, StoredCase, read_case_header
+from ossnet.data.store.case_file import CaseHeader, StoredCase, is_case_file, read_case_header
 from ossnet.data.store.quantization import MAX_ERROR, Quantization, Storage, encode
 from ossnet.data.store.splits import by_split, find_strata, make_folds, make_splits
 from ossnet.data.store.statistics import CaseStatistics, count_labels, summarize
 from ossnet.data.store.store import CASES, MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, write_manifest
 from ossnet.errors import UserError
+from ossnet.output.atomic_write import writing
+
+_HEX = "[0-9a-f]"
+_CASE = re.compile(rf".+\.{_HEX}{{16}}\.arrow", re.DOTALL)
+_HALF_CASE = re.compile(rf"\.{_HEX}{{12}}-.+\.{_HEX}{{16}}\.arrow", re.DOTALL)
+_HALF_MANIFEST = re.compile(rf"\.{_HEX}{{12}}-{re.escape(MANIFEST)}")
+_LEFT_FOLDER = re.compile(rf"\.{CASES}-{_HEX}{{32}}")
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` made."""
+    """The result of `prepare`."""
 
     output: Path
     splits: dict[str, int]
@@ -116,26 +123,20 @@ def _read_label(
 def open_store_for_writing(plan: PreparePlan) -> Iterator[None]:
     """Open the store's folders; after a user's mistake, take away again what was added."""
     root, folder = plan.output, plan.output / CASES
-    new, before = not root.exists(), set(folder.iterdir()) if folder.is_dir() else set()
-    try:
+    new, before = not root.exists(), set(folder.iterdir()) if folder.is_dir() else None
+    with writing(folder, "folder"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            root,
-            expected="a folder that can be made",
-            found=str(error.strerror),
-            remedy="name another --output",
-        ) from error
     try:
         yield
     except UserError:
-        if not before:
+        if before is None:
             # Renamed first, so that a case that is being written now fails instead of coming back.
-            shutil.rmtree(folder.rename(root / f".{CASES}-{uuid.uuid4().hex}"), ignore_errors=True)
-        for path in set(folder.iterdir()) - before if before else ():
-            path.unlink(missing_ok=True)
-        if new:
-            with suppress(OSError):
+            folder = folder.rename(root / f".{CASES}-{uuid.uuid4().hex}")
+        _remove_cases(set(folder.iterdir()) - (before or set()))
+        with suppress(OSError):  # not empty: it holds what is not ours
+            if before is None:
+                folder.rmdir()
+            if new:
                 root.rmdir()
         raise
 
@@ -173,12 +174,24 @@ def finalize(plan: PreparePlan, excluded: dict[str, str]) -> Manifest:
 
 
 def remove_stale(root: Path, manifest: Manifest) -> None:
-    """Remove from a finished store what belongs to no case: of older inputs, or half-written when killed."""
+    """Remove from a finished store our own files of no case: of older inputs, or half-written when killed."""
     wanted = {root / entry.file for entry in manifest.cases.values()}
-    for stray in {*(root / CASES).iterdir(), *root.glob(f".*-{MANIFEST}")} - wanted:
-        stray.unlink(missing_ok=True)
-    for folder in root.glob(f".{CASES}-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    _remove_cases(set((root / CASES).iterdir()) - wanted)
+    for path in root.iterdir():
+        if _HALF_MANIFEST.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+        elif _LEFT_FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            _remove_cases(path.iterdir())
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _remove_cases(paths: Iterable[Path]) -> None:
+    """Remove of these files those that are a store's cases, or halves of them."""
+    for path in paths:
+        half = _HALF_CASE.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+        if half or (_CASE.fullmatch(path.name) and is_case_file(path)):
+            path.unlink(missing_ok=True)
 
 
 @dataclass
@@ -195,7 +208,7 @@ class _Image:
 def _store_image(
     files: Sequence[NiftiFile], label: UInt8[np.ndarray, "X Y Z"], task: Task, storage: Storage
 ) -> _Image:
-    """One channel after the other, so that only one is there in single precision."""
+    """Store the channels one after the other, so that only one is held in single precision."""
     image = _Image(np.empty((len(task.modalities), *label.shape), storage))
     channels = load_channels(files, task)
     for target, kind in zip(image.voxels, task.normalizations, strict=True):
@@ -204,6 +217,8 @@ def _store_image(
         image.foreground_intensities.append(intensity(channel, label))
         normalize(channel, kind)
         scale, error = encode(channel, target)
+        if kind == "none":  # what is not normalized is measured by its own deviation
+            error /= max(image.intensities[-1].std, float(np.finfo(np.float32).tiny))
         image.errors.append(error)
         if scale is not None:
             image.scales.append(scale)

@@ -7,7 +7,6 @@ from ossnet.data.verification import formatting
 from ossnet.data.verification.issues import CaseSummary, Verification
 from ossnet.data.verification.remap import option
 from ossnet.data.verification.thumbnail import COLORS
-from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.html import render_page
 
@@ -18,15 +17,7 @@ def write_page(verification: Verification, path: Path) -> Path:
     Raises:
         UserError: it cannot be written there.
     """
-    try:
-        atomic_write(path, render(verification))
-    except OSError as error:
-        raise UserError(
-            path,
-            expected="a file that can be written",
-            found=str(error.strerror),
-            remedy="name another --output",
-        ) from error
+    atomic_write(path, render(verification))
     return path
 
 
@@ -64,7 +55,7 @@ def _worst_first(verification: Verification) -> list[CaseSummary]:
 
 
 def _case(view: CaseSummary, verification: Verification) -> dict[str, Any]:
-    """What the template shows of a case; errors come first among its findings."""
+    """The values of a case for the template; errors come first among its findings."""
     facts = zip(formatting.COLUMNS, formatting.row(view, verification), strict=True)
     return {
         "name": view.case,

@@ -19,6 +19,7 @@ from ossnet.data.store.store import Manifest
 from ossnet.distributed.cluster.connection import connect, output_root
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.errors import UserError
+from ossnet.output.claim import claimed_output
 from ossnet.output.progress import progress
 
 _MAX_RETRIES = 3  # how often a task starts again when its process is gone; Ray Data would do so for ever
@@ -34,11 +35,19 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     Raises:
         UserError: the source, the output, every case or (strict) one case cannot be used.
     """
+    if config.output is None:
+        raise UserError("--output", expected="the folder of the store", found="none", remedy="name it")
+    sources = [path for path in (config.source, config.splits) if path is not None]
+    with claimed_output(config.output, "prepare", sources=sources):
+        return _prepare(config)
+
+
+def _prepare(config: PrepareConfig) -> PrepareReport:
     start = time.monotonic()
     plan = make_plan(config)
     manifest, made = load_if_current(plan), list[str]()
     if manifest is None:
-        manifest, made = _prepare(plan)
+        manifest, made = _make_missing(plan)
     else:
         remove_stale(plan.output, manifest)
     check_excluded(plan, manifest.excluded)
@@ -66,7 +75,7 @@ def phantom_study(source: Path | None, output: Path | None) -> tuple[Path, Path]
     return source, output
 
 
-def _prepare(plan: PreparePlan) -> tuple[Manifest, list[str]]:
+def _make_missing(plan: PreparePlan) -> tuple[Manifest, list[str]]:
     """The store's manifest and the cases made for it."""
     excluded, made = dict(plan.excluded), list[str]()
     with open_store_for_writing(plan):
@@ -92,7 +101,7 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
     _check_memory(plan, memory)
     total = sum(info.voxel_bytes for info in cases)
     # As bytes, so that one case's fields do not shape another's; with its headers, which are not read again.
-    items = [{"case": pickle.dumps(info), "path": str(plan.path(info).absolute())} for info in cases]
+    items = [{"case": pickle.dumps(info), "path": os.fsencode(plan.path(info).absolute())} for info in cases]
     rows = ray.data.from_items(items, override_num_blocks=_tasks(len(items), total))
     rows.context.enable_progress_bars = False
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to limit how often it tries
@@ -112,14 +121,15 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
 
 
 def _tasks(cases: int, size: int) -> int:
-    """One a case, but for small cases, which the start of a task would delay."""
+    """Group the cases into tasks: a task for each case, except for small cases, which a task's start would
+    delay."""
     cpus = int(sum(node.get("CPU", 0) for node in nodes()))
     return min(cases, max(size // _MIN_TASK_BYTES, 2 * cpus, 1))
 
 
 def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
     """Make one case on whichever node; what cannot be written ends the run, what cannot be read the case."""
-    info, path = pickle.loads(row["case"]), Path(row["path"])
+    info, path = pickle.loads(row["case"]), Path(os.fsdecode(row["path"]))
     done: dict[str, Any] = {"case": info.id, "error": None, "fatal": None}
     try:
         stored = make_case(info, recipe)
@@ -130,11 +140,13 @@ def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
             info.case.images[0],
             expected="a case that can be prepared",
             found=f"{type(error).__name__}: {error}".splitlines()[0],
-            remedy="look at its files",
+            remedy="check its files",
         )
         return done | {"error": str(failure)}
     try:
         write_case(path, stored)
+    except UserError as error:
+        return done | {"fatal": pickle.dumps(error)}
     except OSError as error:
         fatal = UserError(
             path,

@@ -17,8 +17,9 @@ from ossnet.distributed.training.reporters import TrainReporter
 from ossnet.errors import OutOfMemory, UserError
 from ossnet.memory.peak import GIB
 from ossnet.metric_names import EPOCH, ERROR, OUT_OF_MEMORY, RESUMED, VAL_DICE, metrics_summary
-from ossnet.output.atomic_write import atomic_folder, atomic_write
+from ossnet.output.atomic_write import atomic_write
 from ossnet.sampling.sampler import check_batch
+from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -90,7 +91,7 @@ def fit(
     result = trainer(
         config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output
     ).fit()
-    return _keep_best(result, output / "checkpoint")
+    return _keep_best(result, output / CHECKPOINT)
 
 
 def trainer(
@@ -196,6 +197,6 @@ def _keep_best(result: "Result", target: Path) -> TrainResult:
     scored = [each for each in result.best_checkpoints if VAL_DICE in each[1]]
     last = max(result.best_checkpoints, key=lambda each: each[1][EPOCH])
     checkpoint, metrics = max(scored, key=lambda each: each[1][VAL_DICE], default=last)
-    with atomic_folder(target) as folder:
+    with replace_checkpoint(target) as folder:
         checkpoint.to_directory(str(folder))
     return TrainResult(metrics=metrics, checkpoint=target)

@@ -1,8 +1,12 @@
-"""What was predicted before: a record next to the results says what made them, so that none is made twice."""
+"""A cache of predictions: a record next to the results says what made them, so that none is made twice."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +16,14 @@ from ossnet.data.imaging.header import files_of
 from ossnet.errors import UserError
 from ossnet.inference.batch.inputs import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
-from ossnet.output.atomic_write import atomic_write
+from ossnet.output.atomic_write import atomic_write, writing
 
 FOLDER = "records"
 
 
 @dataclass(frozen=True)
 class PredictionResult:
-    """How the prediction of one scan ended."""
+    """The result of predicting one scan."""
 
     case: str
     """The case's name."""
@@ -39,7 +43,35 @@ class PredictionResult:
 
     def __str__(self) -> str:
         volumes = ", ".join(f"{name} {volume:.1f} ml" for name, volume in self.volumes_ml.items())
-        return f"{self.case}: {volumes} ({'there already' if self.cached else f'{self.seconds:.1f} s'})"
+        done = "there already" if self.cached else f"{self.seconds:.1f} s"
+        file = "" if self.output is None else self.output.name
+        renamed = "" if file in ("", label_map(self.case)) else f", as {file}"
+        return f"{self.case}: {volumes} ({done}{renamed})"
+
+
+@dataclass(frozen=True)
+class _FileState:
+    """What a file was like when it was written."""
+
+    size: int
+    """Bytes."""
+    time_ns: int
+    """When it was last changed, in ns."""
+    digest: str
+    """Digest of its content, which tells where a copy has another time."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is stored of one result."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    images: list[list[Any]] = field(default_factory=list)
+    files: dict[str, _FileState] = field(default_factory=dict)
+    """The files of the result, by name."""
+    earlier: dict[str, _FileState] = field(default_factory=dict)
+    """Those of the result before, which are there until the new ones have taken their places."""
+    result: PredictionResult | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +81,7 @@ class PredictionCache:
     output: Path
     """The folder of the results."""
     settings: Mapping[str, Any]
-    """What the results depend on in addition to the scan."""
+    """The settings that the results depend on in addition to the scan."""
 
     @classmethod
     def of(
@@ -66,35 +98,100 @@ class PredictionCache:
     def get(self, scan: ScanInput) -> PredictionResult | None:
         """The stored result of a scan, if all its files exist and its images and the settings are unchanged.
 
+        Where a file is not as it was written here, as after a correction by hand, the result is an error.
+
         Raises:
             UserError: the record is damaged.
         """
-        path = self._path(scan)
-        if scan.error is not None or not path.is_file():
+        if scan.error is not None:
             return None
+        record = self._read(scan)
         try:
-            record = json.loads(path.read_text())
-            unchanged = record["settings"] == self.settings and record["images"] == _image_states(scan)
-            if not unchanged or not all((self.output / name).is_file() for name in record["files"]):
-                return None
-            return replace(from_dict(PredictionResult, record["result"]), cached=True)
+            self._check_own(record, [*record.files, label_map(scan.file)])
+        except UserError as error:
+            return PredictionResult(scan.case, error=str(error))
+        unchanged = record.settings == self.settings and record.images == _image_states(scan)
+        written = all(_is_as_written(self.output / name, state) for name, state in record.files.items())
+        return replace(record.result, cached=True) if record.result and unchanged and written else None
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder for the files of one result until they are published; it goes at the end of the block."""
+        with writing(self.output, "folder"):
+            self.output.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=".", dir=self.output))
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def publish(self, scan: ScanInput, result: PredictionResult, files: Sequence[Path]) -> None:
+        """Move the files of a result from their folder to the output, and store the result.
+
+        Raises:
+            UserError: a file of that name is there that was not written here, or was changed since; then
+                nothing is moved.
+        """
+        before = self._read(scan)
+        self._check_own(before, [path.name for path in files])
+        record = _Record(
+            settings=dict(self.settings),
+            images=_image_states(scan),
+            files={path.name: _state(path) for path in files},
+            earlier=before.files | before.earlier,
+            result=result,
+        )
+        atomic_write(self._path(scan), json.dumps(to_dict(record), indent=2))  # first: it proves what is ours
+        for path in files:
+            with writing(self.output / path.name):
+                path.replace(self.output / path.name)
+
+    def _check_own(self, record: "_Record", names: Iterable[str]) -> None:
+        """Reject files in the output that this record does not prove to be as they were written."""
+        for name in names:
+            path, states = self.output / name, [record.files.get(name), record.earlier.get(name)]
+            if os.path.lexists(path) and not any(_is_as_written(path, state) for state in states if state):
+                raise UserError(
+                    path,
+                    expected="the file that ossnet predict wrote, or none",
+                    found="another file" if name not in record.files else "one that was changed since",
+                    remedy="it is kept: move it away to predict this case again, or name another --output",
+                )
+
+    def _read(self, scan: ScanInput) -> "_Record":
+        """The record of a scan; an empty one where there is none."""
+        path = self._path(scan)
+        if not path.is_file():
+            return _Record()
+        try:
+            return from_dict(_Record, json.loads(path.read_text()))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 path, expected="the record of a prediction", found=type(error).__name__, remedy="remove it"
             ) from error
 
-    def put(self, scan: ScanInput, result: PredictionResult, files: Sequence[Path]) -> None:
-        """Store the result of a scan, once all of its files are written."""
-        record = {
-            "settings": self.settings,
-            "images": _image_states(scan),
-            "files": [path.name for path in files],
-            "result": to_dict(result),
-        }
-        atomic_write(self._path(scan), json.dumps(record, indent=2))
-
     def _path(self, scan: ScanInput) -> Path:
-        return self.output / FOLDER / f"{scan.case}.json"
+        return self.output / FOLDER / f"{scan.file}.json"
+
+
+def label_map(file: str) -> str:
+    """The name of the label map of a case whose files begin so."""
+    return f"{file}_seg.nii.gz"
+
+
+def _state(path: Path) -> _FileState:
+    state = path.stat()
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    return _FileState(state.st_size, state.st_mtime_ns, digest)
+
+
+def _is_as_written(path: Path, state: _FileState) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    found = path.stat()
+    if found.st_size != state.size:
+        return False
+    return found.st_mtime_ns == state.time_ns or _state(path).digest == state.digest
 
 
 def _digest(checkpoint: Path) -> str:

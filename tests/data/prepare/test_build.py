@@ -32,7 +32,7 @@ def test_only_what_is_missing_is_made(study, tmp_path):
     with open_store_for_writing(plan):
         for case in plan.missing[:2]:
             write_case(plan.path(case), make_case(case, plan.recipe))
-    (cut.output / "cases" / ".half-written.arrow").write_bytes(b"ARROW")
+    (cut.output / "cases" / ".0123456789ab-phantom_002.0123456789abcdef.arrow").write_bytes(b"ARROW")
     plan = make_plan(cut)
     assert [case.id for case in plan.missing] == ["phantom_002", "phantom_003", "phantom_004"]
     prepare_here(plan)
@@ -69,8 +69,8 @@ def test_what_a_killed_run_left_is_removed(study, tmp_path):
     config = PrepareConfig(study, tmp_path / "store")
     manifest = prepare_here(make_plan(config))
     before = contents(config.output)
-    (config.output / ".0123-manifest.json").write_text("{")
-    (config.output / "cases" / ".half-written.arrow").write_bytes(b"ARROW")
-    (config.output / ".cases-0123").mkdir()
+    (config.output / ".0123456789ab-manifest.json").write_text("{")
+    (config.output / "cases" / ".0123456789ab-phantom_002.0123456789abcdef.arrow").write_bytes(b"ARROW")
+    (config.output / f".cases-{'0123456789abcdef' * 2}").mkdir()
     remove_stale(config.output, manifest)
     assert contents(config.output) == before
