@@ -33,7 +33,7 @@ def result() -> ModelsResult:
 
 def test_rows_are_complete(result: ModelsResult) -> None:
     assert [row.network for row in result.rows] == ["o-net", "oss-net-c", "unet-2d"]
-    of_occupancy_alone = {"operations", "floor_s", "times_floor"}
+    of_occupancy_alone = {"operations", "roofline_s", "roofline_ratio"}
     for row in result.rows:
         missing = {name for name, value in dataclasses.asdict(row).items() if value is None}
         assert missing == (of_occupancy_alone if row.network.startswith("unet") else set())
@@ -157,7 +157,7 @@ def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], message: str
         ),
         (
             {"dataset": "brats", "shapes": ("32x32x32",)},
-            "shape 32x32x32: too small .*; give an edge above 32",
+            "expected a shape that .* reduces to two cells or more, found 32x32x32; give an edge above 32",
         ),
         ({"device": "gpu"}, "device 'gpu': expected cpu, or cuda"),
         ({"device": "cuda:99"}, "device 'cuda:99': expected cpu, or cuda"),

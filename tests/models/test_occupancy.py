@@ -11,7 +11,7 @@ from plain_network import forward as plain_forward
 from torch.nn import functional
 
 from ossnet.models import OccupancyConfig, OccupancyNetwork, build_network
-from ossnet.models.kernels import chunks, eager
+from ossnet.models.kernels import eager, tiles
 from ossnet.models.kernels._torch import FakeTensorMode
 
 SMALL = {
@@ -151,7 +151,7 @@ def test_evaluation_a_part_at_a_time_equals_all_at_once(monkeypatch: pytest.Monk
     network = small("oss-net-d").eval()
     inputs = random_inputs(network.config, (16, 32, 16), points=23)
     whole = network(*inputs).logits
-    monkeypatch.setattr(chunks, "_CPU_POINTS", 5)
+    monkeypatch.setattr(tiles, "_CPU_POINTS", 5)
     with torch.no_grad():
         torch.testing.assert_close(network(*inputs).logits, whole, rtol=1e-5, atol=1e-6)
 

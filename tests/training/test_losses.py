@@ -186,5 +186,5 @@ def test_the_auxiliary_loss_takes_overlapping_classes() -> None:
 def test_what_cannot_be_minimized_is_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LossConfig(**values)
-    with pytest.raises(UserError, match=f"loss: {message}"):
+    with pytest.raises(UserError, match=rf"loss[:.] ?{message}"):
         from_dict(LossConfig, values, "loss")

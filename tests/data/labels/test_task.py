@@ -92,7 +92,7 @@ def test_json_keeps_regions_and_their_order():
 )
 def test_regions_that_cannot_be_trained(regions, expected):
     values = Task(("MR",), {"a": 1, "b": 2}).to_dict()
-    with pytest.raises(UserError, match=r"^task\.json: ") as caught:
+    with pytest.raises(UserError, match=r"^task\.json[:.]") as caught:
         Task.from_dict(values | {"regions": regions}, "task.json")
     assert expected in str(caught.value)
 

@@ -75,7 +75,7 @@ def test_a_space_may_choose_the_network(tiny: Config, store: Store) -> None:
         (
             # hidden behind a choice that comes one time in eight
             "def space(t): return {'model.nonsense': 1} if t.suggest_int('x', 1, 8) == 5 else {}",
-            "unknown configuration path 'model.nonsense'",
+            "expected a known path, found 'model.nonsense'",
         ),
     ],
 )
@@ -151,5 +151,5 @@ def test_a_mistake_after_a_constraint_is_found(tiny: Config, store: Store, tmp_p
         "    if trial.suggest_int('a', 0, 19) != 7: raise optuna.TrialPruned\n"
         "    return {'model.nonsense': 1}"
     )
-    with pytest.raises(UserError, match=r"mine\.py: unknown configuration path 'model\.nonsense'"):
+    with pytest.raises(UserError, match=r"mine\.py: configuration: expected a known path, found 'model\.nonsense'"):
         check_space(space(tmp_path, body), tiny, store, workers=1)
