@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from ossnet.commands._help import format_rows
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 from ossnet.output.logging import configure_logging
 
@@ -26,7 +26,7 @@ def main() -> None:
     elif word in JOBS:
         run_job(word, arguments)
     else:
-        print(f"error: {did_you_mean('job', word, JOBS)}", file=sys.stderr)
+        print(f"error: {unknown_name('ossnet', 'job', word, JOBS)}", file=sys.stderr)
         sys.exit(2)
 
 

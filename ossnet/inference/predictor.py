@@ -1,4 +1,4 @@
-"""From a checkpoint to labels on a scan's own grid.
+"""Prediction of labels on a scan's own grid with a checkpoint.
 
 Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order.
 """
@@ -41,7 +41,7 @@ class Segmentation:
     labels: Integer[np.ndarray, "X Y Z"]
     """The task's label values, 0 for the background; of regions as `Task.decode` writes them."""
     codes: UInt8[np.ndarray, "X Y Z"]
-    """What was decided, in the codes of `scheme`."""
+    """The decisions, in the codes of `scheme`."""
     scheme: ClassScheme
     """The task's classes."""
     geometry: Geometry
@@ -53,10 +53,10 @@ class Segmentation:
     regions: Mapping[str, UInt8[np.ndarray, "X Y Z"]] = field(default_factory=dict)
     """Every region, 1 inside it, where one label map cannot show them all."""
     audit: Audit | None = None
-    """How the voxels that the hierarchical method interpolated were checked; None of other methods."""
+    """The check of the voxels that the hierarchical method interpolated; None of other methods."""
 
     def mask(self, name: str) -> Bool[np.ndarray, "X Y Z"]:
-        """Where one class is."""
+        """The mask of a class."""
         return self.scheme.in_class(self.codes, self.scheme.names.index(name))
 
     @property
@@ -83,11 +83,11 @@ class Predictor:
     network: nn.Module
     """The network, in evaluation mode on its device."""
     task: Task
-    """What it was trained for."""
+    """The task of the network."""
     sampling: SamplingConfig
-    """What it was trained with: its working shape and crops."""
+    """The sampling options of training: working shape and crops."""
     settings: InferenceConfig
-    """How it is queried."""
+    """The inference options."""
     spacing: Spacing | None = None
     """Voxel size of the results in mm along R, A and S; None is each scan's own."""
     temperature: float = 1.0

@@ -40,7 +40,7 @@ SLAB = 2 << 20
 
 @dataclass(frozen=True)
 class NiftiFile:
-    """What a file's header says; reading it costs one block of the file."""
+    """The contents of a file's header; reading it costs one block of the file."""
 
     path: Path
     geometry: Geometry

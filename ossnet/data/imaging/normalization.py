@@ -43,7 +43,8 @@ def default_normalization(modality: str) -> Normalization:
 
 
 def foreground(channel: Channel, kind: Normalization) -> np.ndarray:
-    """Which voxels are no background: not zero, or in CT, where air is not zero, above the window's start."""
+    """Mask of the voxels that are no background: not zero, or in CT, where air is not zero, above the
+    window's start."""
     return channel > CT_WINDOW[0] if kind == "ct" else channel != 0
 
 

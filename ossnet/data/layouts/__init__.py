@@ -49,7 +49,7 @@ def layouts() -> dict[str, Layout]:
 
 
 def read_source(path: Path, layout: str = "auto") -> Source:
-    """Understand a folder of scans; opens no image, and labels only where nothing else tells their values.
+    """Understand a folder of scans; opens no image, and labels only where nothing else gives their values.
 
     Args:
         path: a folder, or a CSV table.

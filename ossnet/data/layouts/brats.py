@@ -17,14 +17,14 @@ class _Naming:
     """How one generation of the challenge names files and numbers enhancing tumour."""
 
     suffixes: tuple[str, ...]
-    """One a modality, in MSD's order of the same four."""
+    """The suffix of each modality, in MSD's order of the same four."""
     label: str
     enhancing: int
 
 
 @dataclass(frozen=True)
 class _CaseFiles:
-    """Where a case's files are: a folder of its own, or one that it shares with others."""
+    """Location of a case's files: a folder of its own, or one shared with others."""
 
     folder: Path
     case: str
@@ -87,7 +87,7 @@ def _may_be_read(folder: Path) -> bool:
 
 
 def _unmatched(path: Path, every: Sequence[_CaseFiles], suffix: str, naming: _Naming) -> dict[str, UserError]:
-    """Folders and files that look like cases, but are none."""
+    """Folders and files named like cases that are none."""
     if [files.folder for files in every] == [path] and not every[0].shared:
         return {}
     folders = {files.folder for files in every}

@@ -34,7 +34,8 @@ class _Table:
     file: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """Without blanks around cells and without empty rows, each with its cells as they are."""
+    """The rows by column, without blanks around cells and without empty rows, each with its original
+    cells."""
 
     @cached_property
     def images(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""What layouts with a JSON description share: reading it, its tables, its paths and the names of labels."""
+"""Shared parts of layouts with a JSON description: reading it, its tables, its paths and label names."""
 
 import json
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ NormalizationChoice = Literal["auto", "zscore", "zscore-foreground", "ct", "none
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """From a folder of scans to a store; the docstrings are the help of the command line."""
+    """Options to prepare a store from a folder of scans; the docstrings are the help of the command line."""
 
     source: Path | None = None
     """Folder of scans, or a CSV table of them; by default a phantom study."""

@@ -1,4 +1,4 @@
-"""What may be wrong with a case that can be used: warnings.
+"""Warnings about cases that can be used but are implausible.
 
 Legend: X Y Z voxel axes in nibabel order.
 """
@@ -25,12 +25,12 @@ _VOXEL_MM = (1e-5, 100.0)
 
 @dataclass
 class ImageStats:
-    """What a pass over a case's image files has shown."""
+    """Statistics of a case's image files."""
 
     channels: list[tuple[NiftiFile, ChannelStats]]
     """Every channel with its file, in the order of the modalities."""
     covered: Bool[np.ndarray, "X Y Z"] | None
-    """Where any channel is not 0, on the files' grid; None where it is not needed."""
+    """Mask of the voxels where any channel is not 0, on the files' grid; None where it is not needed."""
 
     def read(self, file: NiftiFile, plane: SliceCollector | None) -> list[ChannelStats]:
         """Take in a file, and on the way a plane of its first channel.
@@ -81,7 +81,7 @@ def plausibility_checks(
             case.label,
             expected="the label within the image",
             found=f"{outside:.0%} of it where every modality is 0",
-            remedy="look whether it belongs to another case or has been flipped",
+            remedy="check whether it belongs to another case or has been flipped",
         )
 
 

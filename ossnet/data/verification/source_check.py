@@ -23,7 +23,7 @@ _BYTES_PER_VOXEL = 8
 _SLAB_VOXELS = 8 << 20
 """Voxels in the slabs that are read, converted and counted."""
 _RAM_DIVISOR = 4
-"""One part in so many of the machine's RAM is used at most; others work on it too."""
+"""The largest part of the machine's RAM that is used, as a divisor; others work on it too."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class SearchBenchmarkConfig:
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """What both methods search with one seed."""
+    """The search task of both methods with one seed."""
 
     space: "Space"
     base: "Config"

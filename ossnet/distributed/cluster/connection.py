@@ -149,5 +149,5 @@ def _unreachable(address: str, error: Exception) -> UserError:
         f"RAY_ADDRESS {address}",
         expected="a Ray cluster",
         found=f"none to be reached there ({str(error).splitlines()[0]})",
-        remedy="give HOST:6379, and where the cluster asks for a token set RAY_AUTH_MODE=token",
+        remedy="give HOST:6379, and where the cluster requires a token set RAY_AUTH_MODE=token",
     )

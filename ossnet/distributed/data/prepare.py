@@ -121,7 +121,8 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
 
 
 def _tasks(cases: int, size: int) -> int:
-    """One a case, but for small cases, which the start of a task would delay."""
+    """Group the cases into tasks: a task for each case, except for small cases, which a task's start would
+    delay."""
     cpus = int(sum(node.get("CPU", 0) for node in nodes()))
     return min(cases, max(size // _MIN_TASK_BYTES, 2 * cpus, 1))
 
@@ -139,7 +140,7 @@ def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
             info.case.images[0],
             expected="a case that can be prepared",
             found=f"{type(error).__name__}: {error}".splitlines()[0],
-            remedy="look at its files",
+            remedy="check its files",
         )
         return done | {"error": str(failure)}
     try:

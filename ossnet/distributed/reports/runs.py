@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.distributed.tracking.names import original_keys
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
 from ossnet.errors import UserError
@@ -35,7 +35,7 @@ _NAMED = {"model.kind", "model.name"}  # the run's name says so already
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of an experiment, as MLflow has it."""
+    """A run of an experiment, as MLflow has it."""
 
     name: str
     network: str
@@ -52,7 +52,7 @@ class RunRow:
     elapsed_s: float | None
     """Seconds of training and validation."""
     gpu_hours: float | None
-    """None for a run without a GPU."""
+    """GPU-hours of the run; None without a GPU."""
     epoch: float | None
     """The number of the last epoch."""
     params: Mapping[str, str]
@@ -99,7 +99,7 @@ def read_rows(tracking: TrackingConfig) -> list[RunRow]:
     experiment = tracking.find_experiment(client)
     if experiment is None:
         names = [each.name for each in client.search_experiments()]
-        raise UserError(did_you_mean(f"experiment in {tracking.uri}:", tracking.experiment, names))
+        raise unknown_name(tracking.uri, "experiment", tracking.experiment, names)
     found = client.search_runs([experiment.experiment_id])
     runs = list(found)
     while found.token:

@@ -25,7 +25,7 @@ _NOT_LOGGED = {"state.pt"}  # only needed to resume the training
 
 
 class MetricPoint(NamedTuple):
-    """One value of one metric."""
+    """A value of a metric at a step."""
 
     name: str
     value: float

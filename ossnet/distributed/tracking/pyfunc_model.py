@@ -1,4 +1,4 @@
-"""What MLflow runs to load a registered network: paths of NIfTI files in, paths of label maps out.
+"""The MLflow model of a registered network: paths of NIfTI files in, paths of label maps out.
 
 A row of the data frame is a scan: its file in the column `image`, or a file in each channel's column. Files
 in some of these columns are put together by their names.

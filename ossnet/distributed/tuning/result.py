@@ -1,4 +1,4 @@
-"""What a study came to: its trials by how they ended, and the best one."""
+"""The result of a study: its trials by how they ended, and the best one."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -96,12 +96,12 @@ class TrialCounts:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found."""
+    """The result of a study."""
 
     title: str
     """Number and network of the best trial."""
     params: Mapping[str, Any]
-    """What the sampler chose for the best trial, by the names in the space."""
+    """The sampled parameters of the best trial, by the names in the space."""
     metrics: Mapping[str, float]
     """Metrics of the best trial; over several seeds, their means."""
     dice: tuple[float, ...]

@@ -236,7 +236,7 @@ def short(value: object) -> str:
 
 
 def _in_file(path: Path, error: UserError) -> UserError:
-    """The same error, at a place in a space file."""
+    """Add the name of the space file to an error."""
     where = f"{path.name}: {error.where}"
     return UserError(where, expected=error.expected, found=error.found, remedy=error.remedy)
 

@@ -44,19 +44,19 @@ logger = logging.getLogger(__name__)
 _STORED = (MEMORY, STEP_TIME)  # metrics that a trial keeps as attributes while it runs
 _REPEATED = "tried before"
 _REPEATS = (
-    10  # of what was tried before, until the sampler looks everywhere; five times as many end the search
+    10  # of what was tried before, until the sampler searches everywhere; five times as many end the search
 )
 _LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna takes zero for feasible
 
 
 @dataclass
 class SeedRun:
-    """One training of a suggestion: with its only seed, or one of several."""
+    """A training of a suggestion with one of its seeds."""
 
     trial: optuna.Trial
     seed: int
     metrics: dict[str, float] = field(default_factory=dict)
-    """What an earlier session left of it."""
+    """Metrics that an earlier session reported."""
     reported: int = 0
     """The last epoch whose Dice the study has."""
 
@@ -64,7 +64,7 @@ class SeedRun:
 class StudySearch(Searcher):
     """Suggests whole configurations. Its study is kept in a SQLite file that optuna-dashboard opens.
 
-    Everything it knows can be read there, so a search that was killed is resumed by making it anew.
+    Its whole state can be read there, so a search that was killed is resumed by making it anew.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class StudySearch(Searcher):
             return None
         if not self._waiting:
             if self._started >= self._trials:
-                return None if self._live else Searcher.FINISHED  # a running one may ask for more seeds
+                return None if self._live else Searcher.FINISHED  # a running one may need more seeds
             fitting = self._ask_feasible()
             if fitting is None:
                 self._trials = self._started
@@ -241,7 +241,7 @@ class StudySearch(Searcher):
         return outcome is None
 
     def _calibration_ratio(self) -> float:
-        """By how much measured peaks pass predicted ones; a single outlier does not close the whole space."""
+        """The ratio of measured to predicted peaks; a single outlier does not close the whole space."""
         ratios = [
             trial.user_attrs[MEMORY] / trial.user_attrs[PREDICTED]
             for trial in self.study.started_trials()
@@ -290,7 +290,7 @@ class StudySearch(Searcher):
         )
 
     def _complete_seed(self, seed_run: SeedRun, outcome: TrialOutcome) -> None:
-        """Queue the other seeds of a trial whose first one finished, or tell what all came to."""
+        """Queue the other seeds of a trial whose first one finished, or report the result of all seeds."""
         ended = seed_run.trial.user_attrs.get(SEEDS, {}) | {str(seed_run.seed): dict(outcome.metrics)}
         seed_run.trial.set_user_attr(SEEDS, ended)
         if len(ended) >= self._optimization.seeds:
@@ -336,7 +336,7 @@ class StudySearch(Searcher):
             self.study.tell(trial, state=TrialState.PRUNED)
 
     def _violation(self, peak_gib: float | None) -> float:
-        """By how many GiB a peak passes the budget; negative where there is room."""
+        """The GiB by which a peak passes the budget; negative where there is room."""
         if self._limit_gib is None or peak_gib is None:
             return 0.0
         return peak_gib - self._limit_gib

@@ -137,7 +137,7 @@ class TuningStudy(optuna.Study):
         return [trial for trial in trials if TRANSFERRED not in trial.user_attrs]
 
     def n_feasible(self) -> int:
-        """How many feasible trials there are to learn from, those of an earlier study among them."""
+        """Number of feasible trials to learn from, those of an earlier study included."""
         trials = self.get_trials(deepcopy=False)
         return sum(
             is_feasible(trial) and trial.state != TrialState.WAITING and FORBIDDEN not in trial.user_attrs
@@ -271,7 +271,7 @@ def _is_complete(folder: Path) -> bool:
         check_checkpoint(folder)
         load_state(folder)
         with safe_open(folder / "model.safetensors", framework="pt"):
-            pass  # its header tells the file's length
+            pass  # its header gives the file's length
     except (UserError, OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
         logger.info(f"{folder}: ignored, as it is not complete ({type(error).__name__})")
         return False

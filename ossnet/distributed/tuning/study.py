@@ -55,7 +55,7 @@ class StudySpec:
     name: str
     space: Space
     base: Config
-    """What the space does not decide."""
+    """The values that the space does not decide."""
     store: Store
     output: Path
     """Folder of the study; an absolute path, as workers have other working directories."""
@@ -78,7 +78,7 @@ class StudySpec:
         return self.output / DATABASE
 
     def documents(self) -> dict[str, str]:
-        """What is kept with the study's run: texts by file name."""
+        """Texts stored with the study's run, by file name."""
         return {
             **self.space.helpers,
             self.space.path.name: self.space.source,
@@ -86,7 +86,7 @@ class StudySpec:
         }
 
     def settings(self) -> dict[str, Any]:
-        """What may not change when the study is resumed; the number of trials and the time may."""
+        """Settings that may not change when the study is resumed; the number of trials and the time may."""
         return {
             SPACE: self.space.source,
             HELPERS: self.space.helpers,
@@ -187,7 +187,7 @@ def _tuner(
     return tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
-            num_samples=-1,  # the searcher knows when to end
+            num_samples=-1,  # the searcher decides when to end
             search_alg=searcher,
             scheduler=scheduler,
             reuse_actors=not nested,  # the process of a stopped nested trial cannot be used again

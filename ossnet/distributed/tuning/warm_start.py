@@ -94,7 +94,7 @@ def _in_space(distributions: dict[str, BaseDistribution], trial: FrozenTrial) ->
 def _convert_trial(
     trial: FrozenTrial, distributions: dict[str, BaseDistribution], optimization: OptimizationConfig
 ) -> FrozenTrial:
-    """The same trial under this study's objectives and budget; what does not fit is infeasible now."""
+    """Convert a trial to this study's objectives and budget; what does not fit is infeasible now."""
     metrics = trial.user_attrs.get(METRICS, {})
     peak = float(metrics.get(MEMORY, trial.user_attrs.get(MEMORY, 0.0)))
     excess = peak - optimization.budget_gib if optimization.budget_gib is not None else 0.0

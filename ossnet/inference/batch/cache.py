@@ -1,4 +1,4 @@
-"""What was predicted before: a record next to the results says what made them, so that none is made twice."""
+"""A cache of predictions: a record next to the results says what made them, so that none is made twice."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ FOLDER = "records"
 
 @dataclass(frozen=True)
 class PredictionResult:
-    """How the prediction of one scan ended."""
+    """The result of predicting one scan."""
 
     case: str
     """The case's name."""
@@ -81,7 +81,7 @@ class PredictionCache:
     output: Path
     """The folder of the results."""
     settings: Mapping[str, Any]
-    """What the results depend on in addition to the scan."""
+    """The settings that the results depend on in addition to the scan."""
 
     @classmethod
     def of(

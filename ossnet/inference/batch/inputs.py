@@ -1,4 +1,4 @@
-"""Which files are which case: from the paths a user gives to the images of each scan, in task order."""
+"""The images of each scan, in task order, from the paths that a user gives."""
 
 import logging
 import os
@@ -25,12 +25,12 @@ _LABELS = ("_seg", "-seg")
 
 @dataclass(frozen=True)
 class ScanInput:
-    """One case to predict, or the reason why it cannot be."""
+    """A case to predict, or the reason why it cannot be."""
 
     case: str
     """The case's name."""
     images: tuple[Path, ...] = ()
-    """One file with all modalities, or one a modality in the task's order."""
+    """A file with all modalities, or a file for each in the task's order."""
     error: str | None = None
     """Why it cannot be predicted; None where it can."""
     file: str = ""
@@ -250,7 +250,7 @@ def _together(prefix: str, files: Sequence[tuple[int, Path]], task: Task) -> Sca
 
 
 def _recognize(path: Path, task: Task) -> tuple[str, int | None]:
-    """What precedes the modality in a file's name, and the index of that modality in the task."""
+    """The part of a file's name before the modality, and the index of that modality in the task."""
     name = stem(path)
     for mark in "_-":
         prefix, separator, modality = name.rpartition(mark)

@@ -1,4 +1,4 @@
-"""What is written in addition to the label map: probabilities and uncertainty, meshes, volumes.
+"""Outputs in addition to the label map: probabilities and uncertainty, meshes, volumes.
 
 Letters: X Y Z voxel axes in nibabel's order.
 """

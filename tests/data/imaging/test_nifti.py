@@ -171,7 +171,7 @@ def test_a_truncated_file_is_reported(tmp_path, keep):
 
 
 def test_a_flipped_bit_is_reported(tmp_path):
-    """Voxels that decompress but are not those that were written: only the checksum knows."""
+    """Voxels that decompress but are not those that were written: only the checksum shows it."""
     path = save(tmp_path / "image.nii.gz", np.zeros((20, 20, 20), np.int16))
     content = gzip.decompress(path.read_bytes())
     packed = bytearray(gzip.compress(content, compresslevel=0))

@@ -41,7 +41,7 @@ def test_the_store_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
     assert at_home.uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert at_home.open_command == f"mlflow ui --backend-store-uri {at_home.uri}"
     assert not at_home.has_experiment()
-    assert not (tmp_path / "mlflow.db").exists()  # looking makes no store
+    assert not (tmp_path / "mlflow.db").exists()  # reading makes no store
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine/runs.db")
     assert TrackingConfig.at(tmp_path, "mine").uri == f"sqlite:///{tmp_path}/mine/runs.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")

@@ -79,9 +79,7 @@ def test_a_space_may_choose_the_network(tiny: Config, store: Store) -> None:
         ),
     ],
 )
-def test_faults_are_told_in_one_line(
-    body: str, expected: str, tiny: Config, store: Store, tmp_path: Path
-) -> None:
+def test_faults_are_one_line(body: str, expected: str, tiny: Config, store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError) as fault:
         check_space(space(tmp_path, body), tiny, store, workers=1)
     message = str(fault.value)
