@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -14,7 +14,7 @@ Tree = TypeVar("Tree")
 
 
 def to_dict(tree: Any) -> Any:
-    """Plain JSON-able values of a dataclass; a member of a union keeps its `kind`, which tells it apart."""
+    """Plain JSON-able values of a dataclass; a member of a union keeps its `kind`, which identifies it."""
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return {field.name: to_dict(getattr(tree, field.name)) for field in dataclasses.fields(tree)}
     if isinstance(tree, list | tuple):
@@ -54,7 +54,7 @@ def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     values = to_dict(tree)
     for path, value in changes.items():
         if path not in known:
-            raise UserError(did_you_mean("configuration path", path, known))
+            raise unknown_name("configuration", "path", path, known)
         *parents, leaf = path.split(".")
         branch = values
         for parent in parents:
@@ -63,11 +63,20 @@ def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     return from_dict(type(tree), values)
 
 
-def did_you_mean(what: str, found: str, known: Any) -> str:
-    """The message for a name that is not among the known ones."""
-    names = sorted(known)
-    near = difflib.get_close_matches(found, names, n=1, cutoff=0.0)
-    return f"unknown {what} {found!r}: did you mean {near[0]!r}?" if near else f"unknown {what} {found!r}"
+def unknown_name(
+    where: str | Path, what: str, found: str, known: Iterable[str], *, remedy: str | None = None
+) -> UserError:
+    """The error for a name that is not among the known ones; it suggests the nearest of them.
+
+    Args:
+        where: the file, option or field with the name.
+        what: the kind of name, as in "network".
+        remedy: what else may help.
+    """
+    near = difflib.get_close_matches(found, sorted(known), n=1, cutoff=0.0)
+    remedies = [*(f"did you mean {name!r}?" for name in near), *([remedy] if remedy else [])]
+    expected = f"a known {what}"
+    return UserError(where, expected=expected, found=repr(found), remedy=" ".join(remedies) or None)
 
 
 @cache
@@ -99,16 +108,19 @@ def _convert_dataclass(kind: Any, value: Any, path: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in value:
         if name not in fields:
-            raise UserError(
-                did_you_mean("configuration key", _join(path, name), [_join(path, f) for f in fields])
-            )
+            known = [_join(path, field) for field in fields]
+            raise unknown_name("configuration", "key", _join(path, name), known)
     hints = _hints(kind)
     converted = {name: _convert(hints[name], each, _join(path, name)) for name, each in value.items()}
     try:
         return kind(**{name: each for name, each in converted.items() if fields[name].init})
-    except (TypeError, ValueError) as error:
-        msg = f"{path or kind.__name__}: {error}"
-        raise UserError(msg) from error
+    except UserError as error:
+        where = (
+            _join(path, error.where) if error.where in fields else f"{path or kind.__name__}: {error.where}"
+        )
+        raise UserError(where, expected=error.expected, found=error.found, remedy=error.remedy) from error
+    except (TypeError, ValueError) as error:  # a package's class may raise one of its own
+        raise UserError(f"{path or kind.__name__}: {error}") from error
 
 
 def _concrete(kinds: Mapping[str, Any], name: str, path: str) -> Any:
@@ -130,7 +142,7 @@ def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
     if classes and isinstance(value, Mapping):
         kinds = {str(getattr(member, "kind", "")): member for member in classes}
         if str(value.get("kind")) not in kinds and len(classes) > 1:
-            raise UserError(did_you_mean(f"{path}.kind", str(value.get("kind")), kinds))
+            raise unknown_name(_join(path, "kind"), "kind", str(value.get("kind")), kinds)
         return _convert(kinds.get(str(value.get("kind")), classes[0]), value, path)
     failure: UserError | None = None
     for member in members:

@@ -3,6 +3,14 @@
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    r"""A text that can be printed and stored: bytes of file names that are no UTF-8 are written as `\xf6`."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of characters that no file name gives
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
 class UserError(ValueError):
     """A user's mistake, printed as one line: `where: expected X, found Y; remedy`. Jobs exit with code 2.
 
@@ -21,7 +29,7 @@ class UserError(ValueError):
         found: str | None = None,
         remedy: str | None = None,
     ) -> None:
-        self.where, self.expected, self.found, self.remedy = str(where), expected, found, remedy
+        self.where, self.expected, self.found, self.remedy = printable(str(where)), expected, found, remedy
         super().__init__(str(self))  # tyro prints the first argument of what a dataclass raises
 
     def __str__(self) -> str:
@@ -31,7 +39,7 @@ class UserError(ValueError):
             if value is not None
         ]
         line = f"{self.where}: {', '.join(facts)}" if facts else self.where
-        return line if self.remedy is None else f"{line}; {self.remedy}"
+        return printable(line if self.remedy is None else f"{line}; {self.remedy}")
 
 
 class OutOfMemory(UserError):  # noqa: N818 - as torch's own is called

@@ -1,4 +1,4 @@
-"""Names of metrics, of tags and of entries in results that more than one part looks up."""
+"""Names of metrics, of tags and of entries in results that more than one part uses."""
 
 from collections.abc import Mapping
 

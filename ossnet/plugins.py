@@ -6,7 +6,7 @@ A package names what it adds in its `pyproject.toml`:
     my-network = "my_package.my_network:MyConfig"
 
 Each group (`ossnet.networks`, `ossnet.losses`, `ossnet.layouts`, `ossnet.transforms`) is a `Group` next to
-the built-in things of its kind, which says what a plug-in must be; see docs/plugins.md. Nothing is looked for
+the built-in things of its kind, which says what a plug-in must be; see docs/plugins.md. Nothing is loaded
 until a group is first read, and then once a process.
 """
 
@@ -33,7 +33,7 @@ class Group(Generic[Plugin]):
     """Turns a loaded object into the plug-in, given the entry point's name; raises a ValueError of the form
     `expected ..., found ...` where the object is something else."""
     built_in: Collection[str]
-    """What the package itself has under names that no plug-in may take, as `claims` gives them."""
+    """The package's own objects under names that no plug-in may take, as `claims` gives them."""
     claims: Callable[[str, Plugin], Collection[str]] = lambda name, _: (name,)
     """Everything that a plug-in adds and that must be there once, such as `network my-network`."""
 

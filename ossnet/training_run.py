@@ -43,7 +43,7 @@ def run_training(
 
     Args:
         references: this rank's cases a step, for the whole run; by default the order of the seed.
-        resume_from: a checkpoint folder to go on from.
+        resume_from: a checkpoint folder to continue from.
         device: where the network lives; by default the current CUDA device, or the CPU.
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
 

@@ -1,4 +1,4 @@
-"""Networks and settings for which seconds of training tell good from bad: for trying out a search itself."""
+"""Networks and settings whose quality shows within seconds of training: for trying out a search itself."""
 
 from typing import TYPE_CHECKING, Any
 

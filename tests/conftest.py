@@ -1,4 +1,4 @@
-"""What every test shares: an environment of its own, and the scans that may lie beside the checkout."""
+"""What every test shares: an environment of its own, and the scans that may lie next to the checkout."""
 
 import os
 import shutil
@@ -33,10 +33,10 @@ settings.load_profile("ossnet")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real scans, fixtures and schemas beside the checkout; skips where there is none."""
+    """The folder with real scans, fixtures and schemas next to the checkout; skips where there is none."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("no folder `shared` beside the checkout")
+        pytest.skip("no folder `shared` next to the checkout")
     return folder
 
 

@@ -49,7 +49,7 @@ ROOMS: dict[str, tuple[set[str], ...]] = {
         {"training"},
         {"data"},
         {"tracking", "cluster"},
-        {"_optuna", "_ray"},
+        {"_optuna", "_ray", "_sqlite"},
     ),
     "data": ({"verification"}, {"prepare"}, {"layouts", "phantom"}, {"store"}, {"imaging"}, {"labels"}),
     "inference": (
@@ -166,7 +166,7 @@ def test_no_folder_is_crowded() -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_the_ground_floor_knows_no_cluster(path: Path) -> None:
+def test_the_ground_floor_imports_no_cluster(path: Path) -> None:
     if part(module_name(path)) == "distributed":
         return
     used = {module.split(".")[0] for module in imports(path)} & ONLY_UPSTAIRS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.config_tree import did_you_mean, flatten, from_dict, replace, to_dict
+from ossnet.config_tree import flatten, from_dict, replace, to_dict, unknown_name
 from ossnet.errors import UserError
 
 
@@ -95,15 +95,18 @@ def test_replacing_leaves_the_original_alone() -> None:
     assert drawing == Drawing()
 
 
-def test_a_union_is_told_apart_by_its_kind() -> None:
+def test_the_kind_identifies_a_member_of_a_union() -> None:
     assert from_dict(Drawing, {"shape": {"kind": "square", "edges": [1, 2]}}).shape == Square(edges=(1, 2))
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"titel": "x"}, "unknown configuration key 'titel': did you mean 'title'?"),
-        ({"frame": {"widht": 1}}, "unknown configuration key 'frame.widht': did you mean 'frame.width'?"),
+        ({"titel": "x"}, "configuration: expected a known key, found 'titel'; did you mean 'title'?"),
+        (
+            {"frame": {"widht": 1}},
+            "configuration: expected a known key, found 'frame.widht'; did you mean 'frame.width'?",
+        ),
         ({"frame": {"width": "1"}}, "frame.width: expected a whole number, found '1'"),
         ({"frame": {"width": 1.5}}, "frame.width: expected a whole number, found 1.5"),
         ({"frame": {"width": True}}, "frame.width: expected a whole number, found True"),
@@ -113,7 +116,10 @@ def test_a_union_is_told_apart_by_its_kind() -> None:
         ({"points": 3}, "points: expected a list, found 3"),
         ({"shape": {"kind": "square", "edges": [1]}}, "shape.edges: expected 2 values, found [1]"),
         ({"shape": {"kind": "square", "edges": [0, 1]}}, "shape: edges (0, 1): expected positive numbers"),
-        ({"shape": {"kind": "squar"}}, "unknown shape.kind 'squar': did you mean 'square'?"),
+        (
+            {"shape": {"kind": "squar"}},
+            "shape.kind: expected a known kind, found 'squar'; did you mean 'square'?",
+        ),
         ({"names": [1]}, "names: expected a mapping, found [1]"),
     ],
 )
@@ -125,16 +131,17 @@ def test_what_is_wrong_is_named(values: dict[str, Any], message: str) -> None:
 
 def test_an_unknown_path_names_the_nearest() -> None:
     with pytest.raises(
-        UserError, match=r"unknown configuration path 'frame\.with': did you mean 'frame\.width'\?"
+        UserError,
+        match=r"configuration: expected a known path, found 'frame\.with'; did you mean 'frame\.width'\?",
     ):
         replace(Drawing(), {"frame.with": 1})
 
 
 @given(st.text(), st.lists(st.text(), min_size=1))
 def test_a_suggestion_is_always_one_of_the_known(found: str, known: list[str]) -> None:
-    message = did_you_mean("name", found, known)
+    message = str(unknown_name("here", "name", found, known))
     assert any(message.endswith(f"did you mean {name!r}?") for name in known)
 
 
 def test_nothing_is_suggested_where_nothing_is_known() -> None:
-    assert did_you_mean("name", "x", []) == "unknown name 'x'"
+    assert str(unknown_name("here", "name", "x", [])) == "here: expected a known name, found 'x'"

@@ -106,7 +106,9 @@ class TestNetworks:
         assert network(torch.zeros(1, 2, 7, 8, 9)).shape == (1, logits, 7, 8, 9)
 
     def test_a_wrong_field_is_an_error_as_of_ours(self) -> None:
-        with pytest.raises(ValueError, match="unknown field of plain-stack 'widht': did you mean 'width'"):
+        with pytest.raises(
+            ValueError, match="plain-stack: expected a known field, found 'widht'; did you mean 'width'"
+        ):
             network_config("plain-stack", widht=4)
         with pytest.raises(UserError, match="model: width: expected at least 1, found 0"):
             Config.preset("plain-stack").replace({"model.width": 0})
@@ -258,7 +260,9 @@ class TestLosses:
         assert float(both) == pytest.approx(float(plain) + 0.5 * float(alone))
 
     def test_an_unknown_one_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="extra: unknown loss 'tverski': did you mean 'tversky'"):
+        with pytest.raises(
+            ValueError, match="extra: expected a known loss, found 'tverski'; did you mean 'tversky'"
+        ):
             LossConfig(extra=("tverski",))
         with pytest.raises(ValueError, match="expected one above 0"):
             LossConfig(cross_entropy_weight=0, extra=("tversky",), extra_weight=0)
@@ -291,7 +295,9 @@ class TestTransforms:
         assert not torch.equal(one, plain)
 
     def test_an_unknown_one_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="extra: unknown transform 'inverd': did you mean 'invert'"):
+        with pytest.raises(
+            ValueError, match="extra: expected a known transform, found 'inverd'; did you mean 'invert'"
+        ):
             AugmentationConfig(extra=("inverd",))
 
 
@@ -432,7 +438,7 @@ def test_losses_and_transforms_are_checked_too(
 ) -> None:
     install("broken", "three = 3\ndef flip(): ...\ndice = flip", f"{name} = plug_broken:{name}", group=group)
     kind = {"losses": LossConfig, "transforms": AugmentationConfig}[group]
-    with pytest.raises(ValueError, match=f"unknown .* {name!r}"):
+    with pytest.raises(ValueError, match=f"expected a known .*, found {name!r}"):
         kind(extra=(name,))
     (line,) = warnings()
     assert line.startswith(f"package broken 1.0, entry point {name} of ossnet.{group}: ")

@@ -1,4 +1,4 @@
-"""Whole runs in plain torch: they learn, they stop and go on, and two ranks are one."""
+"""Whole runs in plain torch: they learn, they stop and continue, and two ranks are one."""
 
 import json
 import shutil
@@ -140,7 +140,7 @@ def test_training_learns_to_find_the_tumour(phantom_store: Path, tmp_path: Path)
     assert metrics["dice/val"] > 0.3
 
 
-def test_a_stopped_run_goes_on_as_if_never_stopped(phantom_store: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_continues_as_if_never_stopped(phantom_store: Path, tmp_path: Path) -> None:
     store = Store.open(phantom_store)
     config = configured(store)
     straight = Recorder(tmp_path / "straight")

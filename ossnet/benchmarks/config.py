@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig
 from ossnet.inference.config import Method
@@ -36,7 +36,7 @@ class NetworksBenchmarkConfig:
     compile: bool = False
     """Have torch's compiler make the arithmetic between matrix products, as in training."""
     repeats: int = 3
-    """Timed steps after one of warm-up; the fastest is reported, and the median step beside it."""
+    """Timed steps after one of warm-up; the fastest and the median step are reported."""
     threads: int | None = None
     """Threads of torch on the CPU; by default as many as torch takes."""
     device: str | None = None
@@ -136,7 +136,7 @@ class InferenceBenchmarkConfig:
     dense_voxels: int = 2**16
     """Voxels that the dense method is timed on; the time of all follows from their number."""
     window: str = "128x128x128"
-    """What a U-Net sees at once, a quarter of it overlapping."""
+    """Window of a U-Net in voxels; adjacent windows overlap by a quarter."""
     points_per_chunk: int = InferenceConfig.points_per_chunk
     """Points decoded at once."""
     repeats: int = 1
@@ -186,7 +186,7 @@ def _check_given(settings: object, *options: str) -> None:
 def _check_presets(networks: Sequence[str]) -> None:
     for name in networks:
         if name not in PRESETS:
-            raise UserError(did_you_mean("network", name, PRESETS))
+            raise unknown_name("networks", "network", name, PRESETS)
 
 
 def _check_counts(settings: object, *options: str) -> None:

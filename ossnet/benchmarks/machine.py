@@ -30,14 +30,14 @@ def resident_memory(field: str) -> int | None:
 
 
 def reset_peak_rss() -> None:
-    """Let `VmHWM` of this process tell the peak of what follows only; off Linux there is none."""
+    """Reset `VmHWM` of this process, so that it gives the peak of what follows; off Linux there is none."""
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
         reset.write_text("5")
 
 
 def processor() -> str:
-    """The CPU's name, as far as the system tells."""
+    """The CPU's name, where the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -47,7 +47,7 @@ def processor() -> str:
 
 
 def release_memory(device: torch.device) -> None:
-    """Nothing of one network may count for the next."""
+    """Release the memory of one network, so that it does not count for the next."""
     gc.collect()
     if device.type == "cuda":
         with torch.cuda.device(device):

@@ -25,7 +25,7 @@ class BenchmarkResult(ABC):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """What `write` wrote.
+        """Read what `write` wrote.
 
         Raises:
             UserError: no JSON, or not of this form.

@@ -1,4 +1,4 @@
-"""What a command line takes, read from dataclasses, and the text that `--help` shows of it."""
+"""The options of a command line, read from dataclasses, and the text of `--help`."""
 
 import ast
 import dataclasses
@@ -18,10 +18,10 @@ _WORDS = {str: "TEXT", int: "INT", float: "FLOAT", Path: "PATH"}
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option of a job."""
+    """An option of a job."""
 
     name: str
-    """As typed, with its dashes."""
+    """Its name as typed, with the dashes."""
     value: str
     """The kind of value that follows it; empty for a switch."""
     choices: tuple[str, ...]
@@ -29,7 +29,7 @@ class Option:
     default: str
     """The value it has when it is not given; empty where another part of the program chooses one."""
     text: str
-    """What it does."""
+    """Its description."""
 
 
 def list_options(kind: type, defaults: object = None, prefix: str = "") -> Iterator[Option]:

@@ -1,4 +1,4 @@
-"""How a job ends: what it made, where, and the next command; or one JSON object."""
+"""The output of a job: what it made, where, and the next command; or one JSON object."""
 
 import json
 import shlex

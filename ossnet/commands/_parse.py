@@ -1,4 +1,4 @@
-"""From a job's arguments to its options; a mistake in them is one line that names the option."""
+"""Parsing of a job's arguments; a mistake in them is one line that names the option."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from ossnet.commands._help import Option, format_help, format_rows, list_options
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ class Command(Generic[Options]):
     """The command line of a job."""
 
     name: str
-    """What follows `ossnet`."""
+    """The word after `ossnet`."""
     text: str
-    """What the job does."""
+    """A description of the job."""
     kind: type[Options]
     """The dataclass of its own options."""
     configurable: bool = False
@@ -128,7 +128,7 @@ def choose_command(
     if rest and not rest[0].startswith("-"):
         word, *rest = rest
     if word not in commands:
-        raise UserError(did_you_mean("command", word, commands))
+        raise unknown_name("arguments", "command", word, commands)
     return word, commands[word], rest
 
 
@@ -151,7 +151,7 @@ def _print_and_exit(text: str) -> NoReturn:
 
 
 def _parse(kind: type[Options], arguments: Sequence[str], default: Any = None) -> tuple[Options, list[str]]:
-    """What tyro makes of the arguments, and those that it does not know."""
+    """Parse the arguments with tyro; returns the options and the arguments that tyro does not recognize."""
     import tyro
 
     markers = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
@@ -185,4 +185,4 @@ def _unknown(arguments: Sequence[str], known: Sequence[Option]) -> list[str]:
 def _reject(rest: Sequence[str], known: Sequence[Option]) -> None:
     if rest:
         names = [option.name for option in known]
-        raise UserError(did_you_mean("option", rest[0].split("=")[0], names))
+        raise unknown_name("arguments", "option", rest[0].split("=")[0], names)

@@ -46,7 +46,7 @@ class ModelsOptions(BenchOptions, NetworksBenchmarkConfig):
 
 @dataclass(frozen=True)
 class InputOptions(BenchOptions, InputBenchmarkConfig):
-    """Time to prepare samples, beside the usual ways."""
+    """Time to prepare samples, compared with the usual ways."""
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write and print."""
@@ -61,7 +61,7 @@ class InputOptions(BenchOptions, InputBenchmarkConfig):
 
 @dataclass(frozen=True)
 class MemoryOptions(BenchOptions, MemoryBenchmarkConfig):
-    """Predicted peak memory beside the measured one."""
+    """Predicted peak memory, compared with the measured one."""
 
     def run(self, path: Path, command: str) -> None:
         """Measure, write and print."""
@@ -91,7 +91,7 @@ class InferenceOptions(BenchOptions, InferenceBenchmarkConfig):
 
 @dataclass(frozen=True)
 class SearchOptions(BenchOptions, SearchBenchmarkConfig):
-    """Search under a memory budget, beside plain Ray Tune with Optuna."""
+    """Search under a memory budget, compared with plain Ray Tune with Optuna."""
 
     space: Path = Path("small")
     """Python file with a function space(trial), or the name of one of ossnet's spaces."""

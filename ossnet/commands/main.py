@@ -1,12 +1,14 @@
 """The command `ossnet`: which job, and how its errors are printed."""
 
+import io
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from ossnet.commands._help import format_rows
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 from ossnet.output.logging import configure_logging
 
@@ -24,23 +26,30 @@ def main() -> None:
     elif word in JOBS:
         run_job(word, arguments)
     else:
-        print(f"error: {did_you_mean('job', word, JOBS)}", file=sys.stderr)
+        print(f"error: {unknown_name('ossnet', 'job', word, JOBS)}", file=sys.stderr)
         sys.exit(2)
 
 
 def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
-    """Run a job; a user's mistake becomes one line on the error stream and exit code 2.
+    """Run a job; a user's mistake becomes one line on the error stream and exit code 2, a fault of ours a
+    traceback and exit code 3, as 1 is what verify found.
 
     Args:
         name: one of `JOBS`.
         arguments: its options; by default those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
     configure_logging()
     try:
         import_module(f"ossnet.commands.{name}").main(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(3)
 
 
 def _overview() -> str:

@@ -32,7 +32,7 @@ _HEADERS = (("RAS", 1, 1), ("LPS", 1, 1), ("RAS", 2, 0), ("LAS", 0, 1), ("PIR", 
 
 @dataclass(frozen=True)
 class Phantom:
-    """One case in RAS."""
+    """A phantom case in RAS."""
 
     images: Int16[np.ndarray, "X Y Z C"]
     label: UInt8[np.ndarray, "X Y Z"]
@@ -90,7 +90,7 @@ def write_phantom(
 
 
 def make_phantom(index: int, *, shape: Shape, seed: int, modalities: Sequence[str] = MODALITIES) -> Phantom:
-    """One case; it depends on the seed and its index only, not on how many cases there are."""
+    """Make a case; it depends on the seed and its index only, not on how many cases there are."""
     rng = np.random.default_rng([seed, index])
     brain = _brain(rng, shape)
     tissue = _tissue(rng, brain)

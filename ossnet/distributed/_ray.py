@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 
 def last_result(trial: "Trial") -> Mapping[str, Any]:
-    """What a trial reported last, if anything: Ray's own property asks its process, which may be dead."""
+    """The last result that a trial reported, if any: Ray's own property asks its process, which may be
+    dead."""
     result: Mapping[str, Any] = trial.run_metadata.last_result
     return result
 

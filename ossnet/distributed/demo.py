@@ -1,4 +1,4 @@
-"""What jobs run on without `--data`: a phantom small enough for two cores."""
+"""The data of jobs without `--data`: a phantom small enough for two cores."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""From a job's options to a run or a study on a cluster: connect, open the store of runs, run, close."""
+"""Launching a run or a study on a cluster from a job's options: connect, open the store of runs, run,
+close."""
 
 import json
 import logging

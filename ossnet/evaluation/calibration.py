@@ -26,7 +26,7 @@ NEAR_VOXELS = 5
 MAX_FIT_VOXELS = 2**18
 """Voxels of all cases together, at most, that a temperature is fitted on."""
 _SOFT_TEMPERATURE = 16.0
-"""At this temperature probabilities of float32 still distinguish large logits."""
+"""A temperature at which probabilities of float32 still distinguish large logits."""
 _TEMPERATURES = (0.05, 20.0)
 
 
@@ -37,7 +37,7 @@ class ReliabilityBins:
     voxels: Int[np.ndarray, " bins"]
     """Voxels of each bin."""
     probability: Float[np.ndarray, " bins"]
-    """Their probabilities, summed."""
+    """Sum of their probabilities."""
     inside: Int[np.ndarray, " bins"]
     """Voxels of a bin that lie in the class."""
 

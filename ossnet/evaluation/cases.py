@@ -19,7 +19,7 @@ from ossnet.sampling import SamplingConfig
 
 @dataclass(frozen=True)
 class CaseScore:
-    """How well one case was segmented."""
+    """The scores of a case."""
 
     case: str
     """The case's name."""

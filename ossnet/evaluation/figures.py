@@ -32,7 +32,7 @@ def draw_overlay(
     """Draw a PNG and write it atomically.
 
     The planes go through the middle of the label's foreground, or of the volume where there is none. The
-    patient's right is on the left of the picture, as radiologists look at it.
+    patient's right is on the left of the picture, as radiologists view it.
 
     Args:
         image: one modality.

@@ -67,7 +67,7 @@ def _classes(classes: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _difference(measures: Mapping[str, Any]) -> list[list[str]]:
-    """One row a measure, in the order of `_DIFFERENCE`."""
+    """Table rows for the measures, in the order of `_DIFFERENCE`."""
     rows = []
     for name, found in measures.items():
         low, high = found["interval"]["low"], found["interval"]["high"]

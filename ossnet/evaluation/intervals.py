@@ -1,4 +1,4 @@
-"""How sure a mean is: confidence intervals over cases and over seeds."""
+"""Confidence intervals of a mean over cases and over seeds."""
 
 import warnings
 from collections.abc import Sequence

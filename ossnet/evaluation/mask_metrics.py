@@ -53,7 +53,7 @@ class MaskMetrics:
     """All measures but overlap of one class of one case."""
 
     surfaces: SurfaceMetrics
-    """How far apart the surfaces are."""
+    """Distances between the surfaces."""
     detection: LesionDetection
     """Which lesions were detected."""
     volume_error_ml: float

@@ -1,4 +1,4 @@
-"""How far a prediction and a label overlap, on full volumes.
+"""Overlap of a prediction and a label, on full volumes.
 
 Letters: X Y Z voxel axes in nibabel's order.
 """

@@ -26,9 +26,9 @@ TOLERANCE_MM = 1.0
 """Tolerance of the normalized surface distance."""
 
 EceProtocol = Literal["unseen", "cross-fitted", "in-sample"]
-"""At which temperature probabilities are evaluated. unseen: fitted on none of the cases, or on none at all.
-cross-fitted: of a case that it was fitted on, the temperature fitted on the half without the case. in-sample:
-of a single case, the temperature fitted on itself."""
+"""The temperature at which probabilities are evaluated. unseen: fitted on none of the cases, or on none at
+all. cross-fitted: of a case that it was fitted on, the temperature fitted on the half without the case.
+in-sample: of a single case, the temperature fitted on itself."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From the scores of cases to the statistics of a split, under the names that tracking uses."""
+"""Statistics of a split from the scores of its cases, under the names that tracking uses."""
 
 from collections.abc import Sequence
 from statistics import fmean, median

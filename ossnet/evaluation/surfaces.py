@@ -1,4 +1,4 @@
-"""How far apart the surfaces of two masks are, in mm: MONAI's measures with a fixed policy for empty masks.
+"""Distances between the surfaces of two masks, in mm: MONAI's measures with a fixed policy for empty masks.
 
 Letters: X Y Z voxel axes in nibabel's order.
 """
@@ -17,7 +17,8 @@ PERCENTILE = 95.0
 
 @dataclass(frozen=True)
 class SurfaceMetrics:
-    """Two empty masks are at 0 mm and score 1; one empty mask is an image diagonal away and scores 0."""
+    """Distances between two surfaces. Two empty masks are at 0 mm and score 1; one empty mask is an image
+    diagonal away and scores 0."""
 
     hd95_mm: float
     """95th percentile of the distances from one surface to the other, the larger of both directions."""

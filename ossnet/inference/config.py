@@ -1,4 +1,4 @@
-"""How scans are predicted and what is written of them; free of torch, so that a command line can read it."""
+"""Options of prediction and export; free of torch, so that a command line can read them."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""From a checkpoint to labels on a scan's own grid.
+"""Prediction of labels on a scan's own grid with a checkpoint.
 
 Letters: C channels, K foreground classes, X Y Z voxel axes in nibabel's order.
 """
@@ -26,6 +26,7 @@ from ossnet.inference.temperature import read_temperature
 from ossnet.inference.volume import predict_volume
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, network_from_config
+from ossnet.output.file_names import CLASS_BYTES, file_names
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
 from ossnet.training.compilation import maybe_compile
@@ -40,7 +41,7 @@ class Segmentation:
     labels: Integer[np.ndarray, "X Y Z"]
     """The task's label values, 0 for the background; of regions as `Task.decode` writes them."""
     codes: UInt8[np.ndarray, "X Y Z"]
-    """What was decided, in the codes of `scheme`."""
+    """The decisions, in the codes of `scheme`."""
     scheme: ClassScheme
     """The task's classes."""
     geometry: Geometry
@@ -52,10 +53,10 @@ class Segmentation:
     regions: Mapping[str, UInt8[np.ndarray, "X Y Z"]] = field(default_factory=dict)
     """Every region, 1 inside it, where one label map cannot show them all."""
     audit: Audit | None = None
-    """How the voxels that the hierarchical method interpolated were checked; None of other methods."""
+    """The check of the voxels that the hierarchical method interpolated; None of other methods."""
 
     def mask(self, name: str) -> Bool[np.ndarray, "X Y Z"]:
-        """Where one class is."""
+        """The mask of a class."""
         return self.scheme.in_class(self.codes, self.scheme.names.index(name))
 
     @property
@@ -69,8 +70,9 @@ class Segmentation:
         Each region becomes a file of its own too where one label map cannot show them all: `case_seg.nii.gz`
         has `case_REGION_seg.nii.gz` next to it.
         """
+        files = file_names(self.regions, limit=CLASS_BYTES)
         for name, mask in self.regions.items():
-            write_nifti(path.with_name(_with_region(path.name, name)), mask, self.geometry)
+            write_nifti(path.with_name(_with_region(path.name, files[name])), mask, self.geometry)
         write_nifti(path, self.labels, self.geometry)
 
 
@@ -81,11 +83,11 @@ class Predictor:
     network: nn.Module
     """The network, in evaluation mode on its device."""
     task: Task
-    """What it was trained for."""
+    """The task of the network."""
     sampling: SamplingConfig
-    """What it was trained with: its working shape and crops."""
+    """The sampling options of training: working shape and crops."""
     settings: InferenceConfig
-    """How it is queried."""
+    """The inference options."""
     spacing: Spacing | None = None
     """Voxel size of the results in mm along R, A and S; None is each scan's own."""
     temperature: float = 1.0

@@ -26,7 +26,7 @@ class Calibration:
     nll_before: float
     """Mean negative log likelihood of these voxels' labels at temperature 1, in nats."""
     nll_after: float
-    """The same mean at the fitted temperature, in nats."""
+    """Mean negative log-likelihood at the fitted temperature, in nats."""
     held_out: dict[str, float]
     """The temperature to evaluate each case at, fitted on the half of the cases that it is not in. A single
     case with foreground has the temperature fitted on itself."""

@@ -29,7 +29,7 @@ from ossnet.sampling import SamplingConfig
 
 @dataclass(frozen=True)
 class VolumePrediction:
-    """What a network decides of every voxel; tensors are on the network's device."""
+    """A network's decision for every voxel; tensors are on the network's device."""
 
     classes: UInt8[Tensor, "X Y Z"]
     """Codes (`ossnet.data.labels.scheme`): class indices, 0 for the background; or a bit a region."""
@@ -38,7 +38,7 @@ class VolumePrediction:
     n_queried: int
     """Voxels that the network decided."""
     audit: Audit | None = None
-    """How the voxels that the hierarchical method interpolated were checked; None of other methods."""
+    """The check of the voxels that the hierarchical method interpolated; None of other methods."""
 
 
 @torch.inference_mode()

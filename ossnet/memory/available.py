@@ -1,4 +1,4 @@
-"""How much memory a device has for new work: a GPU's own, or the machine's within its container's limits."""
+"""Memory that a device has for new work: a GPU's own, or the machine's within its container's limits."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ def available_memory(device: torch.device) -> float:
     """Bytes beyond which work on a device cannot fit.
 
     Of a GPU all that it has, as what others hold comes and goes; of the main memory what is free, can be
-    reclaimed or swapped, within the limits of the process's control groups. Endless where nothing tells.
+    reclaimed or swapped, within the limits of the process's control groups. Infinite where no limit is given.
     """
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
@@ -22,7 +22,7 @@ def available_memory(device: torch.device) -> float:
 
 
 def main_memory(processes: Path = _PROCESSES, groups: Path = _GROUPS) -> float:
-    """Bytes of main memory for new work, as Linux tells it.
+    """Bytes of main memory for new work, as Linux reports it.
 
     Args:
         processes: where the kernel shows processes.
@@ -39,7 +39,7 @@ def _machine(processes: Path) -> float:
 
 
 def _containers(processes: Path, groups: Path) -> Iterator[float]:
-    """What each control group that this process is in has left; caches of files make room."""
+    """Bytes left in each control group that this process is in; caches of files make room."""
     for line in _lines(processes / "self" / "cgroup"):
         _, controllers, name = line.split(":", 2)
         if not controllers:

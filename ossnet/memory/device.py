@@ -1,4 +1,4 @@
-"""Which device work runs on where nobody says."""
+"""The device to work on where none is given."""
 
 import torch
 
@@ -9,7 +9,7 @@ def resolve_device(name: str | torch.device | None = None) -> torch.device:
     """The device of a name; without a name the current CUDA device where there is one, else the CPU.
 
     Raises:
-        UserError: torch knows no such device, or there is none of that number here.
+        UserError: torch has no such device, or there is none of that number here.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""What a peak of memory is, with all that is needed to compare it with another one."""
+"""A peak of memory, with all that is needed to compare it with another one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class PeakMemory:
 
     On the CPU and predicted: `parameters`, `gradients`, `optimizer_state`, `batch`; `encoder`, `patches` and
     `decoder`, what their forward passes made and keep; `workspace`, what the loss, the backward pass and the
-    optimizer made. CUDA's allocator does not tell those four apart: together they are `activations`.
+    optimizer made. CUDA's allocator does not distinguish those four: together they are `activations`.
     """
     device: str = "cpu"
     """`cpu`, `cpu (fake)` or the name of the GPU."""
@@ -34,7 +34,7 @@ class PeakMemory:
     out_of_memory: int = 0
     """Times the CUDA allocator gave up."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """torch, and on a GPU cuda, cudnn and driver."""
+    """Versions of torch, and on a GPU of cuda, cudnn and the driver."""
     protocol: str = PROTOCOL
 
     @property

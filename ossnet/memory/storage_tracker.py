@@ -63,7 +63,7 @@ class StorageTracker(TorchDispatchMode):
                 self._part.setdefault(serial, part)
 
     def begin(self, part: str) -> None:
-        """What is made from now on is for this part, until `end` or a part within it begins."""
+        """Count what is made from now on for this part, until `end` or a part within it begins."""
         self._running.append(part)
 
     def end(self) -> None:
@@ -114,7 +114,7 @@ class StorageTracker(TorchDispatchMode):
 
 
 class _LiveStorage:
-    """One storage that has not been freed yet."""
+    """A storage that has not been freed yet."""
 
     __slots__ = ("serial", "size", "watch")
 

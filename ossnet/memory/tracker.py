@@ -15,7 +15,7 @@ from ossnet.models.kernels._torch import fake_mode_is_on
 
 GRADIENTS = "gradients"
 ACTIVATIONS = "activations"
-"""On CUDA, whose allocator knows no parts: all that was not there before the block."""
+"""The name of all that was not there before the block on CUDA, whose allocator does not distinguish parts."""
 Resident = Iterable[Tensor] | Mapping[str, Iterable[Tensor]]
 Modules = Mapping[str, Iterable[nn.Module]]
 
@@ -127,7 +127,7 @@ class CpuPeak(Peak):
 
 
 class CudaPeak(Peak):
-    """Reads the caching allocator; of the parts it knows those that were there before the block."""
+    """Reads the caching allocator, which distinguishes only the parts that were there before the block."""
 
     def __init__(self, device: torch.device, parts: Mapping[str, list[Tensor]], precision: str) -> None:
         self._device = device

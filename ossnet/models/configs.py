@@ -1,4 +1,4 @@
-"""What a network is made of, as frozen dataclasses; no torch here, so that a command line loads fast."""
+"""Configurations of networks, as frozen dataclasses; no torch here, so that a command line loads fast."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ Grid = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What every network's configuration has; a plug-in's is a frozen dataclass below `DenseConfig`.
+    """The base of every network's configuration; a plug-in's is a frozen dataclass below `DenseConfig`.
 
     Every field is an option of the command line, a path of search spaces and a part of checkpoints. Fields
     are numbers, strings, booleans and tuples of them.
@@ -37,7 +37,7 @@ class NetworkConfig:
 
     @property
     def grid_multiple(self) -> int:
-        """What the edges of a working grid are multiples of, so that every level halves evenly."""
+        """The number of which a working grid's edges are multiples, so that every level halves evenly."""
         return 1
 
     def build(self) -> "nn.Module":
@@ -45,7 +45,7 @@ class NetworkConfig:
         raise NotImplementedError
 
     def sized_for(self, largest: Sequence[int]) -> Self:
-        """The same network with a depth that suits volumes of up to `largest` voxels along X, Y and Z."""
+        """A copy with a depth that suits volumes of up to `largest` voxels along X, Y and Z."""
         return self
 
     def memory_savings(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class OccupancyConfig(NetworkConfig):
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built, naming the field."""
+        """Reject what cannot be built, naming the field."""
         for name in ("in_channels", "classes", "encoder_downscale", "decoder_width", "decoder_blocks"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require_widths("encoder_channels", self.encoder_channels)
@@ -156,7 +156,8 @@ class OccupancyConfig(NetworkConfig):
 
     @property
     def outputs(self) -> int:
-        """What the decoder gives a point: its logits and, with the distance head, a distance a class."""
+        """Number of outputs of the decoder for a point: its logits and, with the distance head, a distance
+        for each class."""
         return self.logits + (self.classes if self.distance_head else 0)
 
     @property
@@ -198,7 +199,7 @@ class UNetConfig(DenseConfig):
     """Recompute activations in the backward pass: less memory, a quarter to a third more time."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built, naming the field."""
+        """Reject what cannot be built, naming the field."""
         for name in ("in_channels", "classes", "residual_units"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require_widths("channels", self.channels)
@@ -217,7 +218,7 @@ class UNetConfig(DenseConfig):
         return UNet(self)
 
     def sized_for(self, largest: Sequence[int]) -> Self:
-        """The same network without the levels at which an axis would shrink below one voxel."""
+        """A copy without the levels at which an axis would have less than one voxel."""
         axes, channels = largest[: self.spatial_dims], self.channels
         while len(channels) > 2 and min(axes) < 2 ** len(channels):
             channels = channels[:-1]
@@ -231,8 +232,7 @@ class UNetConfig(DenseConfig):
 
 def _require(holds: bool, name: str, found: object, expected: str) -> None:
     if not holds:
-        msg = f"{name}: expected {expected}, found {found!r}"
-        raise ValueError(msg)
+        raise ValueError(f"{name}: expected {expected}, found {found!r}")
 
 
 def _require_widths(name: str, widths: tuple[int, ...]) -> None:

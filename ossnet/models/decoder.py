@@ -23,7 +23,7 @@ Hidden = Float[Tensor, "B N W"]
 
 
 class DecoderBlock(nn.Module):
-    """Two conditionally normalized linear layers beside a shortcut (spec section 5)."""
+    """Two conditionally normalized linear layers with a shortcut (spec section 5)."""
 
     def __init__(self, config: OccupancyConfig) -> None:
         super().__init__()
@@ -117,7 +117,8 @@ class InputBlock(DecoderBlock):
         return nn.Linear(3 + config.point_features + config.latent_length, config.decoder_width)
 
     def volume_terms(self, latent: Float[Tensor, "B L"], center: Float[Tensor, "3"]) -> tuple[Tensor, Tensor]:
-        """What every point of a volume gets from the first layer and the shortcut: two tensors [B, W]."""
+        """The terms of the first layer and of the shortcut that all points of a volume share: two tensors [B,
+        W]."""
         length = latent.shape[1]
         first, second = (
             functional.linear(latent, layer.weight[:, -length:], layer.bias) + layer.weight[:, :3] @ center
@@ -177,7 +178,7 @@ class Decoder(nn.Module):
         terms: tuple[Tensor, Tensor],
         modulations: Sequence[tuple[Modulation, Modulation]],
     ) -> Float[Tensor, "B N O"]:
-        """The same outputs, keeping what enters a block and no more."""
+        """Compute the outputs with activation checkpointing: only the inputs of blocks are kept."""
         first, *rest = self._typed_blocks()
         output = Linear(self.output.weight, self.output.bias)
 

@@ -38,7 +38,7 @@ class DenseNetwork(nn.Module):
         raise NotImplementedError
 
     def parts(self) -> dict[str, list[nn.Module]]:
-        """Its modules by the names under which their memory is reported."""
+        """The network's modules by the names under which their memory is reported."""
         return {"network": list(self.children())}
 
     def check(self, image: Tensor) -> None:

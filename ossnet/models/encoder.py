@@ -1,4 +1,4 @@
-"""The encoder: a downscaled volume to latent vectors and, if asked, a coarse segmentation.
+"""The encoder: a downscaled volume to latent vectors and, if requested, a coarse segmentation.
 
 Letters: B batch, C channels, D latent vectors, L cells of the latent grid, K classes, X Y Z voxel axes.
 """
@@ -20,14 +20,14 @@ from ossnet.models.residual import ResidualBlock, normalize_activate
 
 
 class Latent(NamedTuple):
-    """What the encoder knows of a volume."""
+    """The encoder's description of a volume."""
 
     vectors: Float[Tensor, "B D L"]
-    """One vector, or one for the decoder's input and one for each of its blocks."""
+    """The latent vector, or a vector for the decoder's input and one for each of its blocks."""
     auxiliary: Float[Tensor, "B K x y z"] | None
     """Logits of the coarse segmentation, at the encoder's deepest resolution."""
     maps: tuple[Float[Tensor, "B C _ _ _"], ...] = ()
-    """Feature maps for the decoder to look into, finest first; none without `feature_query`."""
+    """Feature maps that the decoder samples, finest first; none without `feature_query`."""
 
 
 class ConvBlock(nn.Module):
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Latent:
-        """Latent vectors, the coarse segmentation's logits, feature maps to look into."""
+        """Latent vectors, the coarse segmentation's logits, and feature maps to sample."""
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
         gathered, maps = [], []
         for index, block in enumerate(self.blocks):

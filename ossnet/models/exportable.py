@@ -33,7 +33,7 @@ class PlainEncoder(nn.Module):
         self.config = network.config
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> tuple[Tensor, ...]:
-        """Latent vectors `[B D L]`; with the head the coarse logits; the maps that points look into."""
+        """Latent vectors `[B D L]`; with the head the coarse logits; the maps that points sample."""
         features = functional.avg_pool3d(volume, self.config.encoder_downscale)
         gathered, maps = [], []
         for index, block in enumerate(self.encoder.blocks):
@@ -65,7 +65,7 @@ class PlainDecoder(nn.Module):
         patches: Float[Tensor, "B N C P P P"] | None,
         maps: Sequence[Float[Tensor, "B C _ _ _"]] = (),
     ) -> Float[Tensor, "B N K"]:
-        """As `OccupancyNetwork.decode`."""
+        """Decode points; see `OccupancyNetwork.decode`."""
         place = coordinates
         if self.config.coordinates == "voxel":
             place = (coordinates + 1) / 2 * torch.tensor([float(edge - 1) for edge in self.grid_shape])

@@ -1,4 +1,4 @@
-"""What the encoder saw at a point: its feature maps of several scales, interpolated there (as IOSNet, 2022).
+"""Interpolation of the encoder's feature maps of several scales at points (as IOSNet, 2022).
 
 Letters: B batch, N points, C channels of one map, Q channels of all, X Y Z voxel axes of the working volume,
 x y z those of a map.

@@ -79,7 +79,7 @@ class OccupancyNetwork(nn.Module):
         )
 
     def parts(self) -> dict[str, list[nn.Module]]:
-        """Its modules by the names under which their memory is reported."""
+        """The network's modules by the names under which their memory is reported."""
         patches = [] if self.patch_encoder is None else [self.patch_encoder]
         return {"encoder": [self.encoder], "patches": [*patches], "decoder": [self.decoder]}
 

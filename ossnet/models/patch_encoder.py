@@ -102,11 +102,11 @@ class _PatchFeatures(torch.autograd.Function):
         for part in _parts(patches, parameters[0].shape[2]):
             mapped = _stored(output[part], edge).to(working)
             outer = _by_plane(gradient[part], edge).to(working).contiguous()
-            slopes = second.deactivate(mapped, outer)
+            slopes = second.activation_gradient(mapped, outer)
             products = second.products_gradient(slopes.before)
             sums2.add(slopes)
             convolved = _stored(hidden[part], edge).to(working)
-            slopes = first.deactivate(convolved, second.pull(products))
+            slopes = first.activation_gradient(convolved, second.planes_gradient(products))
             second.add_matrices_gradient(sums2.matrices, slopes.activated, products)
             products = first.products_gradient(slopes.before)
             planes = _planes(patches[part], working)
@@ -114,7 +114,7 @@ class _PatchFeatures(torch.autograd.Function):
             sums1.add(slopes)
             if pulled is not None:
                 shape = edge, planes.shape[1], -1, edge**2
-                pulled[part].flatten(3).movedim(2, 0).copy_(first.pull(products).view(shape))
+                pulled[part].flatten(3).movedim(2, 0).copy_(first.planes_gradient(products).view(shape))
         return (
             pulled,
             None,
@@ -140,7 +140,7 @@ class _Sums:
         self.coefficients += slopes.coefficients
 
     def gradients(self, bias: Tensor, numerator: Tensor, denominator: Tensor) -> tuple[Tensor, ...]:
-        """Of the matrices, the bias, and the Pade unit's numerator and denominator."""
+        """The gradients of the matrices, the bias, and the Pade unit's numerator and denominator."""
         coefficients = self.coefficients.to(numerator.dtype)
         channels = self.bias.view(len(bias), -1).sum(1)
         return (
@@ -177,5 +177,5 @@ def _by_plane(features: Float[Tensor, "m V"], edge: int) -> Float[Tensor, "P m Q
 
 
 def _stored(kept: Float[Tensor, "m U"], edge: int) -> Float[Tensor, "P m T"]:
-    """What the forward pass kept of a part: planes outermost within the part's memory."""
+    """A view of a part of what the forward pass stored, with planes outermost."""
     return kept.view(edge, len(kept), -1)

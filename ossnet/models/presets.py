@@ -70,7 +70,7 @@ _PLUGINS = Group(
 
 
 class _Presets(Mapping[str, NetworkConfig]):
-    """The built-in networks, then those of installed packages, which are looked for only where needed."""
+    """The built-in networks, then those of installed packages, which are loaded only where needed."""
 
     def __getitem__(self, name: str) -> NetworkConfig:
         if name in _BUILT_IN:
@@ -115,13 +115,13 @@ def network_config(name: str, *, dataset: str | None = None, **fields: Any) -> N
         ValueError: unknown network, data set or field (names the nearest), or a value that cannot be built.
     """
     if name not in PRESETS:
-        raise ValueError(_unknown("network", name, PRESETS))
+        raise _unknown("model", "network", name, PRESETS)
     config = PRESETS[name]
     values = {**_sizes(config, dataset), **fields}
     known = [field.name for field in dataclasses.fields(config) if field.init and field.name != "name"]
     for field in values:
         if field not in known:
-            raise ValueError(_unknown(f"field of {name}", field, known))
+            raise _unknown(name, "field", field, known)
     return dataclasses.replace(config, **{key: _frozen(value) for key, value in values.items()})
 
 
@@ -129,7 +129,7 @@ def _sizes(config: NetworkConfig, dataset: str | None) -> Mapping[str, Any]:
     if dataset is None:
         return {}
     if dataset not in _CHANNELS:
-        raise ValueError(_unknown("data set", dataset, _CHANNELS))
+        raise _unknown("dataset", "data set", dataset, _CHANNELS)
     grid = _GRIDS[dataset] if isinstance(config, OccupancyConfig) else {}
     return {"in_channels": _CHANNELS[dataset], **grid}
 
@@ -138,6 +138,6 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _unknown(what: str, found: str, known: Iterable[str]) -> str:
+def _unknown(where: str, what: str, found: str, known: Iterable[str]) -> ValueError:
     nearest = difflib.get_close_matches(found, list(known), n=1, cutoff=0.0)[0]
-    return f"unknown {what} {found!r}: did you mean {nearest!r}?"
+    return ValueError(f"{where}: expected a known {what}, found {found!r}; did you mean {nearest!r}?")

@@ -1,4 +1,4 @@
-"""From a name or a configuration to a network."""
+"""Building a network from a name or a configuration."""
 
 from typing import Any
 

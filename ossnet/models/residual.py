@@ -18,11 +18,11 @@ from ossnet.models.kernels.pooling import avg_pool_2x
 _ROW = 512  # long enough for vector instructions
 _CPU_SLAB = 1 << 20  # values of a feature map that is only passed through
 _DEVICE_SLAB = 1 << 24
-_FEWEST_PLANES = 8  # of a slab: two more are computed beside them
+_FEWEST_PLANES = 8  # of a slab: two more are computed next to them
 
 
 class ResidualBlock(nn.Module):
-    """Two 3^3 convolutions with a halving between, beside a 1^3 shortcut (spec section 3.1).
+    """Two 3^3 convolutions with a halving between, and a 1^3 shortcut (spec section 3.1).
 
     The shortcut is pooled before its convolution, which gives the same values for an eighth of the work.
     Feature maps are kept channels-last, which convolutions on CPUs prefer by far.
@@ -67,7 +67,8 @@ class ResidualBlock(nn.Module):
         return normalize_activate(hidden, self.normalization1, self.activation1)
 
     def _halved(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O x y z"]:
-        """The same halved, a few planes at a time, so that the finest map never lives as a whole."""
+        """Compute the halved hidden map a few planes at a time, so that the finest map never lives as a
+        whole."""
         per_plane = self.convolution1.out_channels * volume[:, 0, 0].numel()
         slab = _CPU_SLAB if volume.device.type == "cpu" else _DEVICE_SLAB
         step = max(_FEWEST_PLANES, slab // per_plane // 2 * 2)

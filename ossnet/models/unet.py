@@ -42,7 +42,8 @@ class UNet(DenseNetwork):
         return self._logits(image)
 
     def parts(self) -> dict[str, list[nn.Module]]:
-        """Its parts by what memory is reported under: the way down; the way up and its joints."""
+        """The network's parts by the names under which memory is reported: the way down; the way up and its
+        joints."""
         level, encoder, decoder = self.network.model, list[nn.Module](), list[nn.Module]()
         while isinstance(level, nn.Sequential):
             down, skip, up = level
@@ -57,7 +58,7 @@ class UNet(DenseNetwork):
         return self.network(image)
 
     def check(self, image: Tensor) -> None:
-        """Reject an image of other axes or channels, or one that shrinks to a voxel.
+        """Reject an image of other axes or channels, or one that is reduced to a voxel.
 
         Raises:
             ValueError: names what was expected.
@@ -66,14 +67,14 @@ class UNet(DenseNetwork):
         multiple = self.config.grid_multiple
         if max(image.shape[2:]) <= multiple:
             msg = (
-                f"image: {tuple(image.shape[2:])} shrinks to one voxel over channels={self.config.channels}; "
+                f"image: {tuple(image.shape[2:])} reduces to one voxel over channels={self.config.channels}; "
                 f"use fewer levels or an image with an axis above {multiple}"
             )
             raise ValueError(msg)
 
 
 def _by_block(level: nn.Module, features: Tensor) -> Tensor:
-    """What a level of MONAI's U-Net and all below it give, keeping what goes into its blocks and no more."""
+    """The output of a level of MONAI's U-Net and all below it; only the inputs of its blocks are kept."""
     if not isinstance(level, nn.Sequential):  # the bottom
         return _recompute(level, features)
     down, skip, up = level

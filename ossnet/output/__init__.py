@@ -1,1 +1,1 @@
-"""What is written and printed: atomic writes, tables, figures, pages, progress, logging."""
+"""Output: atomic writes, tables, figures, pages, progress, logging."""

@@ -8,7 +8,7 @@ from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from uuid import uuid4
 
-from ossnet.errors import UserError
+from ossnet.errors import UserError, printable
 
 NO_SPACE = frozenset({ENOSPC, EDQUOT, EFBIG})
 """Error numbers that say that a file system, a quota or a file is full."""
@@ -50,7 +50,7 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         UserError: it cannot be written there.
     """
     with atomic_path(path) as aside:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        aside.write_bytes(printable(content).encode() if isinstance(content, str) else content)
 
 
 @contextmanager

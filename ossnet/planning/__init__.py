@@ -1,4 +1,4 @@
-"""What a configuration needs before it is trained: its peak memory, measured or predicted."""
+"""Planning of a configuration before it is trained: its peak memory, measured or predicted."""
 
 import lazy_loader as lazy
 

@@ -20,7 +20,8 @@ _MAX_BATCH, _MAX_POINTS, _MAX_EDGE = 2**12, 2**24, 2**11  # beyond these other t
 
 @dataclass(frozen=True)
 class MemoryOverhead:
-    """What a GPU needs beyond living tensors: its context, kernels' workspace, the allocator's fragments.
+    """The memory that a GPU needs beyond living tensors: its context, kernels' workspace, the allocator's
+    fragments.
 
     A starting guess until it has been calibrated on GPUs.
     """

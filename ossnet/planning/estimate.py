@@ -19,7 +19,7 @@ BASELINES = ("unet-3d", "unet-2d")
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """One configuration's memory."""
+    """The memory that a configuration needs."""
 
     name: str
     """The network, and what a search space chose."""

@@ -20,7 +20,7 @@ class Batch:
     cases: tuple[str, ...]
 
     @property
-    def places(self) -> int:
+    def n_predictions(self) -> int:
         """The number of predictions that the network makes."""
         raise NotImplementedError
 
@@ -49,18 +49,18 @@ class PointBatch(Batch):
     labels: Int[Tensor, "B N"] | Float[Tensor, "B N K"]
     """The class of each point; of regions that overlap 1 in each that it lies in, else 0."""
     coarse_labels: Int[Tensor, "B K x y z"]
-    """1 where a cell of the auxiliary grid holds any voxel of the class."""
+    """1 where a cell of the auxiliary grid holds any voxel of the class, else 0."""
     distances: Float[Tensor, "B N K"] | None
     """Signed distance to each class's surface in units of `distance_reach`, cut to [-1, 1]; None without a
     head that learns it."""
     grid_shape: Shape
     candidates: int = 0
-    """How many of the points, the last ones, the network chooses among."""
+    """Number of the points, the last ones, that the network chooses among."""
     chosen: int = 0
-    """How many of the candidates it keeps."""
+    """Number of the candidates that it keeps."""
 
     @property
-    def places(self) -> int:
+    def n_predictions(self) -> int:
         """The number of points that are kept, of all volumes."""
         volumes, drawn, _ = self.coordinates.shape
         return volumes * (drawn - self.candidates + self.chosen)
@@ -74,6 +74,6 @@ class DenseBatch(Batch):
     labels: Int[Tensor, "B ..."] | Float[Tensor, "B K ..."]
 
     @property
-    def places(self) -> int:
+    def n_predictions(self) -> int:
         """The number of voxels, of all volumes or slices."""
         return self.image[:, 0].numel()

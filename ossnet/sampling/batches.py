@@ -1,4 +1,4 @@
-"""From references to the tensors of one training step: points and patches, or crops, or slices.
+"""The tensors of a training step from references to cases: points and patches, or crops, or slices.
 
 Letters: B batch, C channels, N points, P patch edge, X Y Z voxel axes (x y z: downscaled).
 """
@@ -20,13 +20,13 @@ from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
 from ossnet.sampling.candidates import ForegroundCache, find_foreground
 from ossnet.sampling.config import SamplingConfig
 from ossnet.sampling.distance import signed_distances
-from ossnet.sampling.downscale import max_pool_any, shrink
+from ossnet.sampling.downscale import downscale, max_pool_any
 from ossnet.sampling.gather import empty, gather_patches
 from ossnet.sampling.grid import Shape, coordinates, encoder_grid, offset, pad
 from ossnet.sampling.points import draw_points
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.transforms.augmentation import AugmentationConfig, AugmentedCase, Augmenter
-from ossnet.sampling.transforms.planes import floats
+from ossnet.sampling.transforms.planes import to_float32
 
 BatchMaker = Callable[[Sequence[SampleKey]], Batch]
 
@@ -48,7 +48,7 @@ def batch_maker(
         augmented = augment(case.image, store.task.codes(case.label), case.spacing, generator)
         label = torch.from_numpy(augmented.label.copy())
         if isinstance(model, DenseConfig):
-            return _crops(floats(augmented.image), label, model, sampling, generator)
+            return _crops(to_float32(augmented.image), label, model, sampling, generator)
         assert isinstance(model, OccupancyConfig)
         indices = _indices(case, augmented, sampling, foregrounds, generator)
         if patches is not None:
@@ -123,7 +123,7 @@ def _points(
             class_masks(label, model), indices, spacing=spacing, reach=sampling.distance_reach
         )
     return {
-        "encoder_input": shrink(image, working, model.encoder_downscale),
+        "encoder_input": downscale(image, working, model.encoder_downscale),
         "coordinates": coordinates(indices + frame, working),
         "labels": targets(label[x, y, z], model, axis=-1),
         "coarse_labels": _coarse(pad(label, working), model),
@@ -132,7 +132,7 @@ def _points(
 
 
 def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
-    """Each class pooled by the maximum to the auxiliary head's grid (paper, section 3)."""
+    """Pool each class by the maximum to the auxiliary head's grid (paper, section 3)."""
     grid = encoder_grid(model, label.shape)
     return torch.stack([max_pool_any(mask, grid) for mask in class_masks(label, model)]).float()
 

@@ -1,4 +1,4 @@
-"""Where a case's foreground and its border lie: found once a case, drawn from at every step.
+"""The foreground voxels of a case and its border: found once a case, drawn from at every step.
 
 Letters: N voxels, X Y Z voxel axes in nibabel's order.
 """
@@ -23,7 +23,7 @@ class PointCandidates:
     """Voxels that points are drawn from, numbered in C order; none where no share needs them."""
 
     classes: tuple[Int[Tensor, "N"], ...]
-    """Of each class that the case has."""
+    """The voxels of each class that the case has."""
     border: Int[Tensor, "N"]
     """Near a change between foreground and background."""
     surface: Int[Tensor, "N"]
@@ -31,14 +31,14 @@ class PointCandidates:
 
     @property
     def nbytes(self) -> int:
-        """What it takes to keep."""
+        """Bytes of all tensors."""
         return sum(voxels.nbytes for voxels in (*self.classes, self.border, self.surface))
 
 
 def find_foreground(
     label: Int[Tensor, "X Y Z"], spacing: Sequence[float], config: SamplingConfig
 ) -> PointCandidates:
-    """What the shares of a configuration need of a label; `spacing` in mm along X, Y and Z."""
+    """Find the voxels that a configuration draws points from; `spacing` in mm along X, Y and Z."""
     none = torch.empty(0, dtype=torch.int32)
     foreground = label > 0
     if not foreground.any():
@@ -63,7 +63,7 @@ class ForegroundCache:
         self._kept: OrderedDict[str, PointCandidates] = OrderedDict()
 
     def get(self, case: str, find: Callable[[], PointCandidates]) -> PointCandidates:
-        """That of a case, found where it is not kept."""
+        """The candidates of a case, found by `find` where they are not cached."""
         if case not in self._kept:
             self._kept[case] = find()
         self._kept.move_to_end(case)
@@ -73,7 +73,7 @@ class ForegroundCache:
 
     @property
     def nbytes(self) -> int:
-        """Of all that are kept."""
+        """Bytes of all cached candidates."""
         return sum(each.nbytes for each in self._kept.values())
 
 

@@ -1,7 +1,9 @@
-"""How training data is drawn. Light: no torch here."""
+"""Configuration of sampling. Light: no torch here."""
 
 from dataclasses import dataclass
 from typing import Literal
+
+from ossnet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class SamplingConfig:
     uncertain_fraction: float = 0.0
     """Share of the points where the network is least sure among `uncertain_candidates` times as many."""
     border_width: float = 6.0
-    """How far the border reaches to either side."""
+    """Distance that the border reaches to either side."""
     border_unit: Literal["mm", "voxels"] = "mm"
     """mm: distance to the nearest voxel of the other kind; voxels: the paper's, along the largest axis."""
     gaussian_width: float = 3.0
@@ -30,7 +32,7 @@ class SamplingConfig:
     uncertain_candidates: int = 3
     """Candidates, drawn uniformly, for each point kept (PointRend: 3)."""
     distance_reach: float = 10.0
-    """Distance in mm beyond which a network's distance head tells no difference."""
+    """Largest distance in mm that a network's distance head distinguishes."""
     crop_shape: tuple[int, int, int] | None = None
     """What a dense network trains on; nothing: the whole working volume."""
     slices: int = 16
@@ -39,24 +41,27 @@ class SamplingConfig:
     """The grid every case is centered in; nothing: the study's largest case, rounded up for the network."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn, naming the field."""
+        """Reject what cannot be drawn.
+
+        Raises:
+            UserError: names the field.
+        """
         for name in ("points", "uncertain_candidates"):
             if getattr(self, name) < 1:
-                msg = f"{name} must be at least 1, found {getattr(self, name)}"
-                raise ValueError(msg)
+                raise UserError(name, expected="at least 1", found=str(getattr(self, name)))
         for name in ("distance_reach", "border_width", "gaussian_width"):
             if not 0 < getattr(self, name) < float("inf"):
-                msg = f"{name} must be above 0, found {getattr(self, name)}"
-                raise ValueError(msg)
+                raise UserError(name, expected="a number above 0", found=str(getattr(self, name)))
         if self.border_unit == "voxels" and self.border_width != int(self.border_width):
-            msg = f"border_width must be a whole number of voxels, found {self.border_width}"
-            raise ValueError(msg)
+            found = str(self.border_width)
+            raise UserError("border_width", expected="a whole number of voxels", found=found)
         names = ("border_fraction", "foreground_fraction", "gaussian_fraction", "uncertain_fraction")
-        shares = [getattr(self, name) for name in names]
-        if not (min(shares) >= 0 and sum(shares) <= 1 + 1e-9):  # a sum of shares may round up
-            found = ", ".join(map(str, shares))
-            msg = f"{', '.join(names)} must be positive and add to 1 at most, found {found}"
-            raise ValueError(msg)
+        fractions = [getattr(self, name) for name in names]
+        if not (min(fractions) >= 0 and sum(fractions) <= 1 + 1e-9):  # a sum of floats may round up
+            found = ", ".join(map(str, fractions))
+            raise UserError(
+                ", ".join(names), expected="positive fractions of at most 1 together", found=found
+            )
 
     @property
     def uncertain_points(self) -> int:

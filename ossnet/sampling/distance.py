@@ -1,4 +1,4 @@
-"""How far points lie from the surface of each class, in mm.
+"""Distances of points from the surface of each class, in mm.
 
 Letters: K foreground classes, N points, X Y Z voxel axes in nibabel's order.
 """
@@ -68,7 +68,7 @@ def bounds(mask: Bool[Tensor, "X Y Z"]) -> tuple[Int[Tensor, "3"], Int[Tensor, "
 def _distances(
     mask: Tensor, indices: Int[Tensor, "N 3"], spacing: Sequence[float], reach: float
 ) -> Float[Tensor, "N"]:
-    """Of one class."""
+    """Signed distances of points from one class, in units of `reach`, cut to [-1, 1]."""
     if not mask.any() or mask.all():  # no surface
         return torch.full((len(indices),), -1.0 if mask.any() else 1.0)
     signed, low = near_surface(mask, spacing, reach)

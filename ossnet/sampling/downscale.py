@@ -14,23 +14,23 @@ from ossnet.sampling.grid import offset
 from ossnet.sampling.transforms.planes import PlaneReader
 
 
-def shrink(
+def downscale(
     image: Float[np.ndarray, "C X Y Z"], working: Sequence[int], factor: int
 ) -> Float[Tensor, "C x y z"]:
     """The volume in its frame averaged over factor^3 voxels, which trilinear interpolation by a factor of 2
     comes to; no framed copy is made."""
-    return shrink_planes(PlaneReader(image), working, factor)
+    return downscale_planes(PlaneReader(image), working, factor)
 
 
-def shrink_planes(
+def downscale_planes(
     planes: PlaneReader | Sequence[Float[Tensor, "C Y Z"]], working: Sequence[int], factor: int
 ) -> Float[Tensor, "C x y z"]:
-    """The same of a volume's planes along its first axis, on their device."""
+    """Average a volume's planes along its first axis over factor^3 voxels in its frame, on their device."""
     first_plane = planes[0]
     shape = (first_plane.shape[0], len(planes), *first_plane.shape[1:])
     before = offset(shape[1:], working)
     cells = [edge // factor for edge in working]
-    shrunk = first_plane.new_zeros(shape[0], *cells)
+    coarse = first_plane.new_zeros(shape[0], *cells)
     frame = first_plane.new_zeros(shape[0], *working[1:])
     inner = frame.narrow(1, before[1], shape[2]).narrow(2, before[2], shape[3])
     for x in range(cells[0]):
@@ -41,11 +41,11 @@ def shrink_planes(
         inner.copy_(planes[inside[0]])
         for index in inside[1:]:
             inner.add_(planes[index])
-        shrunk[:, x] = _sum(_sum(frame, 1, factor), 2, factor)
-    return shrunk.div_(factor**3)
+        coarse[:, x] = _sum(_sum(frame, 1, factor), 2, factor)
+    return coarse.div_(factor**3)
 
 
-def pairs(image: Float[np.ndarray, "C X Y Z"], *, least: int) -> Float[np.ndarray, "I C J K"]:
+def box_average(image: Float[np.ndarray, "C X Y Z"], *, least: int) -> Float[np.ndarray, "I C J K"]:
     """The mean of 2^3 voxels at every voxel and half beyond, where voxels read as zero.
 
     Cell `[i, :, j, k]` covers voxels i - 1 and i, j - 1 and j, k - 1 and k, so that there is a cell more than

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from ossnet.sampling.downscale import pairs
+from ossnet.sampling.downscale import box_average
 
 _CHUNK = 256  # points whose patches stay in the processor's cache
 
@@ -37,12 +37,12 @@ def gather_patches(
     if local:
         fill(patches[:, :channels], PatchWindows.rows(image, edge), points - edge // 2)
     if mid_range:
-        cells = pairs(image, least=2 * edge).transpose(1, 0, 2, 3)
+        cells = box_average(image, least=2 * edge).transpose(1, 0, 2, 3)
         fill(patches[:, -channels:], PatchWindows.apart(cells, edge, step=2), points - edge + 1)
 
 
 def empty(shape: Sequence[int]) -> Tensor:
-    """Room for large results: numpy asks the system for large pages, which fill faster; torch does not."""
+    """Room for large results: numpy requests large pages of the system, which fill faster; torch does not."""
     return torch.from_numpy(np.empty(shape, np.float32))
 
 
@@ -53,14 +53,15 @@ class PatchWindows(NamedTuple):
     """`[S X Y Z C P P P]`, or whole rows, which numpy copies at once, as elements `[S X Y Z C P P]`: where
     S > 1 every S-th cell of the last axis lies together, and Z counts those."""
     last: Sequence[int]
-    """Where the last of them begin."""
+    """Index of the last patch along each axis."""
     step: int
-    """Between cells of a patch."""
+    """Voxels between cells of a patch."""
     dtype: np.dtype[Any]
 
     @classmethod
     def rows(cls, cells: Float[np.ndarray, "C I J K"], edge: int, *, step: int = 1) -> "PatchWindows":
-        """With rows as elements; of cells some apart a copy is made in which those of a row lie together."""
+        """Windows with rows as elements; with a step above 1, a copy is made in which a row's cells are
+        contiguous."""
         reach = (edge - 1) * step + 1
         missing = [max(reach + step - 1 - length, 0) for length in cells.shape[1:]]  # a start for each step
         if any(missing):
@@ -75,7 +76,7 @@ class PatchWindows(NamedTuple):
 
     @classmethod
     def apart(cls, cells: Float[np.ndarray, "C I J K"], edge: int, *, step: int) -> "PatchWindows":
-        """Without a copy, number by number."""
+        """Windows without a copy, with single numbers as elements."""
         reach = (edge - 1) * step + 1
         windows = sliding_window_view(cells[None], (reach,) * 3, axis=(2, 3, 4))[..., ::step, ::step, ::step]
         return cls(
@@ -92,7 +93,7 @@ class PatchWindows(NamedTuple):
 
 
 def _split(cells: Float[np.ndarray, "C I J K"], parts: int) -> Float[np.ndarray, "S C I J K"]:
-    """Every so many cells of the last axis together; zero where the last of them are missing."""
+    """Split the last axis into `parts` of every S-th cell; zero where the last of them are missing."""
     split = np.zeros((parts, *cells.shape[:3], -(-cells.shape[3] // parts)), cells.dtype)
     for start, part in enumerate(split):
         chosen = cells[..., start::parts]
@@ -117,7 +118,7 @@ def fill(patches: Float[Tensor, "N C P P P"], windows: PatchWindows, starts: Int
 
 
 def _moved(patches: Tensor, axis: int, cells: int) -> Tensor:
-    """What lies `cells` further along the axis, zero where there is nothing."""
+    """The patches moved by `cells` along the axis, zero where there is nothing."""
     moved = torch.zeros_like(patches)
     kept = max(patches.shape[axis] - abs(cells), 0)
     source, target = max(cells, 0), max(-cells, 0)

@@ -12,14 +12,14 @@ from torch.nn import functional
 
 
 class PatchGrid(NamedTuple):
-    """What patches are made of: voxels, or means of several."""
+    """The volume that patches are gathered from: voxels, or means of several."""
 
     values: Float[Tensor, "C I J K"]
-    """Beyond them cells read as zero."""
+    """The cells; beyond them patches read zero."""
     step: int
-    """Between cells of a patch."""
+    """Cells between neighbors in a patch."""
     before: int
-    """From a patch's first cell to the cell whose index is that of the patch's voxel."""
+    """Offset from a patch's first cell to the cell whose index is that of the patch's voxel."""
 
 
 class PatchSource:

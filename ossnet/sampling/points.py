@@ -1,4 +1,4 @@
-"""Which points a training step sees: shares of them near the border, inside the foreground, anywhere.
+"""Drawing the points of a training step: fractions of them near the border, inside the foreground, anywhere.
 
 Letters: N points, X Y Z voxel axes in nibabel's order.
 """

@@ -12,7 +12,7 @@ _END = object()
 
 
 def prefetch(items: Iterable[Item], *, ahead: int = 1) -> Generator[Item]:
-    """The same items in the same order, up to `ahead` of them made in advance.
+    """Iterate over the items in their order, with up to `ahead` of them made in advance.
 
     An exception of the source is raised where its item would have come. Closing the iterator ends the thread.
     """

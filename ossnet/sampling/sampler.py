@@ -1,4 +1,4 @@
-"""Which case is drawn at which step: the one order of a run, however many workers share it."""
+"""The order in which cases are drawn: the same for a run, however many workers share it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -10,7 +10,7 @@ from ossnet.errors import UserError
 
 
 class SampleKey(NamedTuple):
-    """One draw from one case; together with the run's seed it decides every random number of that draw."""
+    """A draw from a case; together with the run's seed it decides every random number of that draw."""
 
     epoch: int
     """Counted from 0."""
@@ -61,7 +61,7 @@ def batch_order(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[list[SampleKey]]:
-    """This worker's share of every global batch, a list a step.
+    """Iterate over this worker's part of every global batch, a list for each step.
 
     Each epoch is a new permutation of the cases. The global batch of a step depends on the seed only, so
     that any number of workers train on the same data.

@@ -22,11 +22,11 @@ def save_checkpoint(
     documents: Mapping[str, str],
     state: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint aside and rename it to `folder`.
+    """Write a checkpoint to `folder` atomically.
 
     Args:
         documents: JSON texts by file name, such as the configuration.
-        state: what training needs to go on (tensors and plain values).
+        state: what training needs to continue (tensors and plain values).
     """
     from safetensors.torch import save_file
 
@@ -78,6 +78,6 @@ def load_weights(folder: Path, network: nn.Module) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as `state`."""
+    """Load the `state` that `save_checkpoint` wrote."""
     check_checkpoint(folder)
     return torch.load(folder / "state.pt", weights_only=True, map_location="cpu")

@@ -1,4 +1,4 @@
-"""This process among the workers of a run; one process alone is rank 0 of 1."""
+"""Communication of this process with the workers of a run; a process alone is rank 0 of 1."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from torch import Tensor, distributed
 
 
 def rank() -> int:
-    """This worker's number."""
+    """The number of this worker, counted from 0."""
     return distributed.get_rank() if _grouped() else 0
 
 
 def world_size() -> int:
-    """How many workers share the run."""
+    """The number of workers that share the run."""
     return distributed.get_world_size() if _grouped() else 1
 
 

@@ -1,4 +1,4 @@
-"""A network's arithmetic compiled where a user asks for it."""
+"""Compilation of a network's arithmetic, where a user requests it."""
 
 from torch import nn
 
@@ -17,4 +17,9 @@ def maybe_compile(wanted: bool, network: nn.Module) -> None:
     try:
         compile_arithmetic(network)
     except RuntimeError as error:
-        raise UserError(str(error)) from error
+        raise UserError(
+            "compile",
+            expected="a compiler that torch.compile can use",
+            found=str(error.__cause__ or error).strip().partition("\n")[0],
+            remedy=str(error).rpartition(": ")[2],
+        ) from error

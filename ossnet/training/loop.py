@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from ossnet.errors import UserError
 from ossnet.memory import track_peak
 from ossnet.sampling.batch import Batch
 from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
@@ -21,7 +22,7 @@ from ossnet.training.step import optimizer_step
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long, how much at once, how exactly."""
+    """Options of training: its length, batch size and precision."""
 
     epochs: int = 50
     """Passes over the training cases (paper: 50)."""
@@ -48,15 +49,18 @@ class TrainingConfig:
     """Epochs between two checkpoints; the last epoch always leaves one."""
 
     def __post_init__(self) -> None:
-        """Refuse what would train nothing, naming the field."""
+        """Reject what would train nothing.
+
+        Raises:
+            UserError: names the field.
+        """
         for name in ("epochs", "batch_size", "steps_per_batch", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                msg = f"{name}: expected at least 1, found {getattr(self, name)}"
-                raise ValueError(msg)
+                raise UserError(name, expected="at least 1", found=str(getattr(self, name)))
 
 
 class Reporter(Protocol):
-    """Where a run's news goes."""
+    """Receives the metrics of a run."""
 
     def step(self, metrics: dict[str, float], step: int) -> None:
         """Metrics of one optimizer step, counted from 1; called on rank 0 only."""
@@ -71,7 +75,7 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class TrainState:
-    """How far a run has come."""
+    """The progress of a run."""
 
     epoch: int = 0
     step: int = 0
@@ -80,7 +84,7 @@ class TrainState:
 
 @dataclass
 class Trainer:
-    """One run of one network; `fit` does it."""
+    """A training run of a network; `fit` performs it."""
 
     network: nn.Module
     optimizer: Optimizer
@@ -143,12 +147,12 @@ class Trainer:
         waits, points, losses = list[float](), 0, 0.0
         steps = range(progress.step + 1, self.first_step(progress.epoch + 1) + 1)
         for step in steps:
-            asked = time.monotonic()
+            began_wait = time.monotonic()
             batch = next(batches)
-            waits.append(time.monotonic() - asked)
+            waits.append(time.monotonic() - began_wait)
             loss = self._step(batch.to(self.device), step)
             losses += loss
-            points += batch.places * world_size()
+            points += batch.n_predictions * world_size()
             if rank() == 0:
                 self.reporter.step({"loss/train": loss}, step)
         took = time.monotonic() - began
@@ -163,7 +167,8 @@ class Trainer:
         }
 
     def _step(self, batch: Batch, step: int) -> float:
-        """One step; the process's second one (after warm-up, or its only one) is measured as well."""
+        """Take an optimizer step; the process's second one (after warm-up, or its only one) is measured as
+        well."""
         if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
             kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
             with track_peak(self.device, resident=[*kept, *batch.tensors()]) as tracked:

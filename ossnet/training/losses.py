@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
+from ossnet.errors import UserError
 from ossnet.plugins import Group
 
 _SMOOTH = 1e-5
@@ -45,7 +46,7 @@ class LossConfig:
     focal_weight: float = 0.0
     """Focal loss: cross-entropy that counts a place less the surer and righter it is (beyond the paper)."""
     focal_gamma: float = 2.0
-    """How much less: the exponent of the focal loss, 0 for plain cross-entropy, else 1 or more."""
+    """The exponent of the focal loss, 0 for plain cross-entropy, else 1 or more."""
     extra: tuple[str, ...] = ()
     """Losses of installed packages to add, by name."""
     extra_weight: float = 1.0
@@ -56,24 +57,30 @@ class LossConfig:
     """Mean error of the distances, in units of their reach, where the network has a head for them."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be minimized, naming the field."""
+        """Reject weights that leave nothing to minimize.
+
+        Raises:
+            UserError: names the field.
+        """
         weights = ("cross_entropy_weight", "dice_weight", "focal_weight", "extra_weight")
         for name in (*weights, "auxiliary_weight", "distance_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
-                msg = f"{name}: expected 0 or a positive number, found {getattr(self, name)!r}"
-                raise ValueError(msg)
+                found = repr(getattr(self, name))
+                raise UserError(name, expected="0 or a positive number", found=found)
         for name in self.extra:
             if name not in _PLUGINS.plugins():
-                msg = f"extra: {did_you_mean('loss', name, _PLUGINS.plugins())}; install the package it is in"
-                raise ValueError(msg)
+                remedy = "install the package that brings it"
+                raise unknown_name("extra", "loss", name, _PLUGINS.plugins(), remedy=remedy)
         extra = self.extra_weight * len(self.extra)
         if not self.cross_entropy_weight + self.dice_weight + self.focal_weight + extra > 0:
-            msg = "cross_entropy_weight, dice_weight, focal_weight: expected one above 0, found 0 for all"
-            raise ValueError(msg)
+            raise UserError(
+                "cross_entropy_weight, dice_weight, focal_weight",
+                expected="one above 0",
+                found="0 for all",
+            )
         # Between 0 and 1 the gradient is infinite where a prediction is certain.
         if not (self.focal_gamma == 0 or 1 <= self.focal_gamma < float("inf")):
-            msg = f"focal_gamma: expected 0, or 1 or more, found {self.focal_gamma!r}"
-            raise ValueError(msg)
+            raise UserError("focal_gamma", expected="0, or 1 or more", found=repr(self.focal_gamma))
 
 
 def segmentation_loss(
@@ -130,7 +137,7 @@ def _dice(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _soft_dice(probability: Tensor, target: Tensor) -> Tensor:
-    """Of each volume and region, their mean; 0 where there is neither a region nor a sign of one."""
+    """The mean soft Dice loss over volumes and regions; 0 where a region is neither present nor predicted."""
     overlap, total = (probability * target).sum(2), probability.sum(2) + target.sum(2)
     return (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean()
 

@@ -1,4 +1,4 @@
-"""The paper's optimizer, Lookahead around RAdam, and plain AdamW beside it; learning-rate schedules."""
+"""The paper's optimizer, Lookahead around RAdam, and plain AdamW; learning-rate schedules."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,17 +16,18 @@ class OptimizerConfig:
     name: Literal["lookahead-radam", "adamw"] = "lookahead-radam"
     """Lookahead(RAdam) as in the paper, or AdamW."""
     learning_rate: float = 3e-4
-    """Of everything but the Padé coefficients."""
+    """Learning rate of everything but the Padé coefficients."""
     pade_learning_rate: float = 3e-4
-    """Of the Padé coefficients. The reference names 1e-2, but a shared buffer of its RAdam undid it."""
+    """Learning rate of the Padé coefficients. The reference names 1e-2, but a shared buffer of its RAdam
+    undid it."""
     weight_decay: float = 0.0
-    """Of everything but the Padé coefficients."""
+    """Weight decay of everything but the Padé coefficients."""
     lookahead_steps: int = 5
     """Steps between two pulls towards the slow weights."""
     lookahead_alpha: float = 0.8
-    """How far the slow weights follow the fast ones."""
+    """Fraction of the distance to the fast weights that the slow weights move at a pull."""
     schedule: Literal["multistep", "cosine", "constant"] = "multistep"
-    """How the rate falls over a run's progress."""
+    """Schedule of the learning rate over a run's progress."""
     milestones: tuple[float, ...] = (0.4, 0.6)
     """Progress at which a multistep schedule divides the rate by 10 (paper: epochs 20 and 30 of 50)."""
 
@@ -54,7 +55,7 @@ class Lookahead:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One fast step; every `steps` steps, counted from the first, a pull towards the slow weights."""
+        """Take a fast step; every `steps` steps, counted from the first, pull towards the slow weights."""
         self.optimizer.step()
         if self._taken == 0:
             self._slow = [parameter.detach().clone() for parameter in self._parameters()]
@@ -68,7 +69,7 @@ class Lookahead:
         return self._slow
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """Everything needed to continue."""
         return {"fast": self.optimizer.state_dict(), "slow": self._slow, "taken": self._taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -120,7 +121,7 @@ def set_lr(optimizer: Optimizer, progress: float, config: OptimizerConfig) -> No
 
 
 def lr_factor(progress: float, config: OptimizerConfig) -> float:
-    """What multiplies the learning rate at a share of the run done."""
+    """The factor of the learning rate at a fraction of the run."""
     if config.schedule == "multistep":
         return 0.1 ** sum(progress >= milestone for milestone in config.milestones)
     if config.schedule == "cosine":

@@ -1,4 +1,4 @@
-"""One optimizer step, for any network and batch.
+"""An optimizer step, for any network and batch.
 
 Letters: B batch, K logits, M places (points or voxels, flattened).
 """

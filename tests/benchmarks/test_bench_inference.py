@@ -94,7 +94,7 @@ def test_json_table_and_picture(
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
 
 
-def test_the_reference_is_drawn_beside(result: InferenceResult) -> None:
+def test_the_reference_is_drawn_too(result: InferenceResult) -> None:
     from dataclasses import replace
 
     rows = [replace(row, reference=PublishedTiming(15.3, 8.3)) for row in result.rows]
@@ -105,7 +105,7 @@ def test_the_reference_is_drawn_beside(result: InferenceResult) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"networks": ("oss-net-e",)}, "unknown network 'oss-net-e': did you mean 'oss-net-"),
+        ({"networks": ("oss-net-e",)}, "expected a known network, found 'oss-net-e'; did you mean 'oss-net-"),
         ({"methods": ()}, "methods: expected one or more, found none"),
         ({"shapes": ("64x64",)}, "shape '64x64': expected three positive edges in voxels"),
         ({"dense_voxels": 0}, "dense-voxels: expected at least 1, found 0"),

@@ -129,7 +129,7 @@ def test_json_table_and_picture(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"networks": ("oss-net-e",)}, "unknown network 'oss-net-e': did you mean 'oss-net-"),
+        ({"networks": ("oss-net-e",)}, "expected a known network, found 'oss-net-e'; did you mean 'oss-net-"),
         ({"networks": ("unet-2d",)}, "expected occupancy networks, which train on points, found unet-2d"),
         ({"networks": ()}, "networks: expected one or more, found none"),
         ({"shape": "64x64"}, "shape '64x64': expected three positive edges in voxels"),

@@ -71,7 +71,7 @@ def test_draws_differ_and_can_be_built(network: str) -> None:
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    with pytest.raises(UserError, match="unknown network 'unet'"):
+    with pytest.raises(UserError, match="expected a known network, found 'unet'"):
         MemoryBenchmarkConfig(networks=("unet",))
     with pytest.raises(UserError, match="expected at least 1"):
         MemoryBenchmarkConfig(draws=0)

@@ -131,7 +131,7 @@ def test_table_and_picture_show_every_row(result: ModelsResult, capsys: pytest.C
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"networks": ("oss-net-e",)}, "unknown network 'oss-net-e': did you mean 'oss-net-"),
+        ({"networks": ("oss-net-e",)}, "expected a known network, found 'oss-net-e'; did you mean 'oss-net-"),
         ({"networks": ()}, "networks: expected one or more, found none"),
         ({"shapes": ()}, "shapes: expected one or more, found none"),
         ({"shapes": ("64",)}, "shape '64': expected three positive edges in voxels, as in 64x64x64"),
@@ -151,7 +151,10 @@ def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], message: str
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"shapes": ("16x16x16", "1x1x1")}, "shape 1x1x1: too small for oss-net-c"),
+        (
+            {"shapes": ("16x16x16", "1x1x1")},
+            "shapes: expected a shape that oss-net-c reduces to two cells or more, found 1x1x1",
+        ),
         (
             {"dataset": "brats", "shapes": ("32x32x32",)},
             "shape 32x32x32: too small .*; give an edge above 32",

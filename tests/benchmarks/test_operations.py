@@ -93,7 +93,7 @@ def test_the_encoder_is_counted_as_it_runs(name: str, fields: dict[str, Any]) ->
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("points", [1, 3])
 def test_points_are_counted_as_the_plain_composition_runs_them(name: str, points: int) -> None:
-    """The plain network repeats what a volume gives for each point, and asks gradients of coordinates."""
+    """The plain network repeats what a volume gives for each point, and needs gradients of coordinates."""
     model, volumes = small(name, patch_edge=3, distance_head=name == "feature-query"), 2
     network = OccupancyNetwork(model).train()
     latent = torch.randn(volumes, model.latent_channels, model.latent_length, requires_grad=True)

@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
-FAKE_HEAD = "ray.head.default"  # the provider knows no other name
+FAKE_HEAD = "ray.head.default"  # the provider has no other name
 HEAD_ID = "f" * 51 + "00000"
 START_S, RUN_S, STOP_S = 60, 300, 5
 
@@ -40,7 +40,7 @@ while len(kinds()) > 1 and time.monotonic() < deadline:
     time.sleep(0.5)
 print("idle", kinds())
 ray.get(Trial.options(num_cpus=1, memory=2**30).remote().node.remote())
-print("no GPU asked for", kinds())
+print("no GPU requested", kinds())
 """
 
 
@@ -85,7 +85,7 @@ def config_kinds(cluster: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The address of a head that asks for a token, and the environment that has it."""
+    """The address of a head that requires a token, and the environment that has it."""
     port = free_port()
     cluster = yaml.safe_load((ROOT / "cluster" / "aws.yaml").read_text())
     config = tmp_path / "autoscaler.json"
@@ -134,7 +134,7 @@ def run_tasks(address: str, environment: dict[str, str]) -> subprocess.Completed
 
 
 @pytest.mark.slow
-def test_nodes_come_when_asked_for_and_go_when_idle(head: tuple[str, dict[str, str]]) -> None:
+def test_nodes_come_when_requested_and_go_when_idle(head: tuple[str, dict[str, str]]) -> None:
     address, environment = head
     without_token = {name: value for name, value in environment.items() if name != "RAY_AUTH_TOKEN"}
     without_token |= {"RAY_AUTH_MODE": "disabled"}
@@ -145,7 +145,7 @@ def test_nodes_come_when_asked_for_and_go_when_idle(head: tuple[str, dict[str, s
         "at first [False]",
         "two trials [False, True, True] on 2",
         "idle [False]",
-        "no GPU asked for [False, False]",
+        "no GPU requested [False, False]",
     ], done.stderr
 
 

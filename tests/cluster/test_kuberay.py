@@ -120,7 +120,7 @@ def test_the_schema_would_refuse(fault: Callable[[Tree], None], complaint: str, 
     assert any(complaint in each for each in complaints(document, shared))
 
 
-def test_the_job_runs_on_the_cluster_that_stands_beside_it() -> None:
+def test_the_job_runs_on_the_cluster_next_to_it() -> None:
     assert cluster_spec("rayjob") == cluster_spec("raycluster")
 
 

@@ -132,9 +132,7 @@ def test_the_autoscaler_adds_the_right_nodes(
     assert added == expected
 
 
-def test_jobs_are_told_what_the_autoscaler_may_add(
-    cluster: dict[str, Any], start_commands: list[str]
-) -> None:
+def test_jobs_receive_what_the_autoscaler_may_add(cluster: dict[str, Any], start_commands: list[str]) -> None:
     head = next(command for command in start_commands if "--head" in command)
     listed = re.search(r"OSSNET_AUTOSCALED_NODES='(.+?)'", head)
     assert listed is not None

@@ -118,7 +118,10 @@ def test_the_version_is_the_projects(tmp_path: Path) -> None:
 def test_an_unknown_job_is_one_line_that_names_the_nearest(tmp_path: Path) -> None:
     done = ossnet(tmp_path, "trian", "--epochs", "1")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == "error: unknown job 'trian': did you mean 'train'?"
+    assert (
+        done.stderr.splitlines()[0]
+        == "error: ossnet: expected a known job, found 'trian'; did you mean 'train'?"
+    )
 
 
 def test_a_job_file_is_the_same_as_the_command(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_optuna_stores_intermediate_values_of_several_objectives(study: optuna.S
         (CategoricalDistribution(["a", "b"]), "b", "c"),
     ],
 )
-def test_optuna_knows_what_a_distribution_contains(distribution: Any, inside: Any, outside: Any) -> None:
+def test_optuna_checks_what_a_distribution_contains(distribution: Any, inside: Any, outside: Any) -> None:
     assert _optuna.contains(distribution, inside)
     assert not _optuna.contains(distribution, outside)
 

@@ -104,11 +104,14 @@ def test_memory_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("model",), "unknown command 'model': did you mean 'models'?"),
+        (("model",), "expected a known command, found 'model'; did you mean 'models'?"),
         (("memory", "--draws", 0), "draws: expected at least 1, found 0"),
         (("input", "--networks", "unet-3d"), "networks: expected occupancy networks, which train on points"),
         (("input", "--source", "nowhere"), "nowhere"),
-        (("models", "--networks", "unet-4d"), "unknown network 'unet-4d': did you mean 'unet-"),
+        (
+            ("models", "--networks", "unet-4d"),
+            "expected a known network, found 'unet-4d'; did you mean 'unet-",
+        ),
         (("models", "--shapes", "64x64"), "expected three positive edges in voxels, as in 64x64x64"),
         (("models", "--shapes", "64x64x0"), "expected three positive edges in voxels, as in 64x64x64"),
         (("models", "--point", 5), "--points"),

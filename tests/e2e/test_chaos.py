@@ -178,7 +178,7 @@ def test_an_mlflow_server_that_goes_and_comes_back(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is away for a minute, in which trials begin and end; when all is over it knows everything."""
+    """It is away for a minute, in which trials begin and end; when all is over it has everything."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -48,9 +48,9 @@ def test_a_space_as_json(run_job: Job, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--model", "oss-net-e"), "unknown network 'oss-net-e': did you mean 'oss-net-"),
+        (("--model", "oss-net-e"), "expected a known network, found 'oss-net-e'; did you mean 'oss-net-"),
         (("--memory-budget", "much"), "memory 'much': expected a number above 0"),
-        (("--space", "nowhere.py"), "nowhere.py: search space not found"),
+        (("--space", "nowhere.py"), "nowhere.py: expected a Python file with a function space(trial)"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

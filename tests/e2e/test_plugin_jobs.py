@@ -40,7 +40,7 @@ def test_a_network_of_a_package_is_trained_and_predicts(
     extra = ["--model.width", 4, "--loss.extra", "tversky", "--augmentation.extra", "invert"]
     done = run_job("train", *options, *extra, "--epochs", 2, "--json")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count(BROKEN) >= 1  # once in each process that looks
+    assert done.stderr.count(BROKEN) >= 1  # once in each process that loads them
     checkpoint = Path(json.loads(done.stdout.splitlines()[-1])["checkpoint"])
     check_checkpoint(checkpoint)
     config = json.loads((checkpoint / "config.json").read_text())

@@ -220,7 +220,11 @@ def test_killed_workers_cost_no_scan_but_one_that_kills_each(
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [("--checkpoint", "no checkpoint"), ("--input", "no such file"), ("--nonsense", "unknown option")],
+    [
+        ("--checkpoint", "no checkpoint"),
+        ("--input", "no such file"),
+        ("--nonsense", "expected a known option"),
+    ],
 )
 def test_what_predict_rejects(
     changed: str, message: str, checkpoint: Path, scans: list[Path], tmp_path: Path

@@ -141,7 +141,7 @@ def test_a_misspelt_option(run, study, tmp_path):
     ],
     ids=["image without label", "other grid"],
 )
-def test_what_headers_tell_is_fatal_when_strict(run, scans, tmp_path, spoil, expected):
+def test_faults_of_headers_are_fatal_when_strict(run, scans, tmp_path, spoil, expected):
     spoil(scans)
     outcome = run("--source", scans, "--output", tmp_path / "store", "--strict")
     assert_rejected(outcome, expected)
@@ -157,7 +157,7 @@ def test_what_headers_tell_is_fatal_when_strict(run, scans, tmp_path, spoil, exp
     ],
     ids=["truncated", "strange label"],
 )
-def test_what_voxels_tell_is_excluded_or_fatal(run, scans, tmp_path, spoil, expected):
+def test_faults_of_voxels_are_excluded_or_fatal(run, scans, tmp_path, spoil, expected):
     spoil(scans)
     arguments = ("--source", scans, "--output", tmp_path / "store")
     assert_rejected(run(*arguments, "--strict"), expected)

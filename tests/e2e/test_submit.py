@@ -1,4 +1,4 @@
-"""`ray job submit` of jobs/tune.py against a cluster that asks for a token."""
+"""`ray job submit` of jobs/tune.py against a cluster that requires a token."""
 
 import os
 import shutil

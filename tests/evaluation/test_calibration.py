@@ -77,7 +77,7 @@ def test_a_network_made_too_certain_is_cooled_down(
     one, other = fit_temperature(plain, store, cases), fit_temperature(bent, store, cases)
     assert other.nll_after == pytest.approx(one.nll_after, rel=1e-3)
     assert other.nll_after <= other.nll_before
-    assert 0.3 < one.temperature < 8  # so that all lie within the range that is looked at
+    assert 0.3 < one.temperature < 8  # so that all lie within the range that is evaluated
     assert other.temperature == pytest.approx(one.temperature * factor, rel=0.02)
     stored = store.case(cases[0])
     image = torch.from_numpy(stored.image.astype(np.float32))

@@ -10,7 +10,7 @@ from torch import Tensor
 from ossnet.inference.query.boxes import BoxPatches
 from ossnet.models import OccupancyConfig, OccupancyNetwork
 from ossnet.sampling.batches import class_masks, targets
-from ossnet.sampling.downscale import max_pool_any, shrink_planes
+from ossnet.sampling.downscale import downscale_planes, max_pool_any
 from ossnet.sampling.grid import coordinates, encoder_grid, offset, pad, working_shape
 from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
 
@@ -41,7 +41,7 @@ def teach(
     volume, label = torch.from_numpy(image), torch.from_numpy(codes)
     grid = working_shape(label.shape, multiple=config.encoder_downscale * 2 ** len(config.encoder_channels))
     patches = BoxPatches(volume, edge=config.patch_edge, local=True, mid_range=config.mid_range_patch)
-    seen = shrink_planes(volume.unbind(1), grid, config.encoder_downscale)[None]
+    seen = downscale_planes(volume.unbind(1), grid, config.encoder_downscale)[None]
     frame = torch.tensor(offset(label.shape, grid))
     near = torch.from_numpy(np.argwhere(ndimage.binary_dilation(codes > 0, iterations=2)))
     coarse = _coarse(label, config, grid)

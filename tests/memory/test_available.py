@@ -1,4 +1,4 @@
-"""Main memory that is left, from what Linux tells of a machine and its control groups."""
+"""Main memory that is left, from what Linux reports of a machine and its control groups."""
 
 import math
 from pathlib import Path

@@ -176,7 +176,9 @@ def test_custom_function_and_the_scratch_of_its_backward() -> None:
     gradient = kib(4)
     with track_peak("cpu", resident=[x, y, gradient]) as backward:
         y.backward(gradient)
-    assert backward.allocated == (4 + 4 + 4 + 16 + 4) * K  # the scratch and the result beside the residents
+    assert (
+        backward.allocated == (4 + 4 + 4 + 16 + 4) * K
+    )  # the scratch and the result in addition to the residents
 
 
 def test_leaves_no_hook_and_no_watch_behind() -> None:

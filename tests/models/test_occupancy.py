@@ -70,7 +70,7 @@ def test_values_and_gradients_equal_the_plain_composition(
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_a_distance_head_stands_beside_the_logits(classes: int) -> None:
+def test_a_distance_head_adds_to_the_logits(classes: int) -> None:
     plain = small("feature-query", classes=classes)
     headed = small("feature-query", classes=classes, distance_head=True)
     weights = headed.state_dict()
@@ -197,7 +197,7 @@ def test_coordinates_reach_the_voxel_networks_as_indices() -> None:
     torch.testing.assert_close(wide[..., 0], scaled[..., 0], atol=1e-4, rtol=1e-3)
 
 
-def test_bfloat16_trains_beside_float32() -> None:
+def test_bfloat16_trains_like_float32() -> None:
     single = small("oss-net-c", decoder_width=64)
     half = copy.deepcopy(single)
     inputs = random_inputs(single.config, (16, 32, 16), points=200)

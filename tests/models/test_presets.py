@@ -53,15 +53,19 @@ def test_outputs_are_one_a_class_or_one_more_for_the_background() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("oss-net-e", {}, "unknown network 'oss-net-e': did you mean 'oss-net-"),
-        ("unet3d", {}, "unknown network 'unet3d': did you mean 'unet-3d'"),
-        ("oss-net-c", {"dataset": "brats2020"}, "unknown data set 'brats2020': did you mean 'brats'"),
+        ("oss-net-e", {}, "expected a known network, found 'oss-net-e'; did you mean 'oss-net-"),
+        ("unet3d", {}, "expected a known network, found 'unet3d'; did you mean 'unet-3d'"),
+        (
+            "oss-net-c",
+            {"dataset": "brats2020"},
+            "expected a known data set, found 'brats2020'; did you mean 'brats'",
+        ),
         (
             "oss-net-c",
             {"decoder_widht": 3},
-            "unknown field of oss-net-c 'decoder_widht': did you mean 'decoder_width'",
+            "oss-net-c: expected a known field, found 'decoder_widht'; did you mean 'decoder_width'",
         ),
-        ("unet-3d", {"decoder_width": 3}, "unknown field of unet-3d 'decoder_width'"),
+        ("unet-3d", {"decoder_width": 3}, "unet-3d: expected a known field, found 'decoder_width'"),
         ("oss-net-c", {"patch_edge": 4}, "patch_edge: expected an odd number from 3 to 11, found 4"),
         ("oss-net-c", {"patch_edge": 13}, "patch_edge: expected an odd number from 3 to 11, found 13"),
         ("oss-net-c", {"classes": 0}, "classes: expected at least 1, found 0"),

@@ -55,7 +55,7 @@ def test_parts_have_the_papers_parameter_counts(variant: str) -> None:
 @cache
 def fixtures() -> dict[str, Any]:
     if not FIXTURES.is_file():
-        pytest.skip("no folder `shared` with fixtures beside the checkout")
+        pytest.skip("no folder `shared` with fixtures next to the checkout")
     return json.loads(FIXTURES.read_text())["variants"]
 
 

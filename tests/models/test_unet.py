@@ -56,7 +56,7 @@ def test_bfloat16_runs() -> None:
     [
         (torch.zeros(1, 2, 8, 8, 8), r"image: expected \[batch, 1, 3 axes\], found shape \(1, 2, 8, 8, 8\)"),
         (torch.zeros(1, 1, 8, 8), r"image: expected \[batch, 1, 3 axes\]"),
-        (torch.zeros(1, 1, 4, 3, 4), r"image: \(4, 3, 4\) shrinks to one voxel over channels=\(2, 3, 4\)"),
+        (torch.zeros(1, 1, 4, 3, 4), r"image: \(4, 3, 4\) reduces to one voxel over channels=\(2, 3, 4\)"),
     ],
 )
 def test_an_image_that_does_not_fit_is_refused(image: torch.Tensor, message: str) -> None:

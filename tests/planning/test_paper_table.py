@@ -1,4 +1,4 @@
-"""Table 2 of the paper, training memory: rebuilt line by line from what its code keeps, beside ours.
+"""Table 2 of the paper, training memory: rebuilt line by line from what its code keeps, next to ours.
 
 The reference is not run here: what autograd keeps of it follows from its layers (a step of one volume,
 float32, its Pade unit keeping its input only): repeated latents and gammas, and every map between two

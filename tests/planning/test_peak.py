@@ -163,7 +163,7 @@ def _parameters(config: Config) -> list[torch.nn.Parameter]:
 
 
 class Silent:
-    """A run's reporter that tells nobody."""
+    """A run's reporter that ignores everything."""
 
     def step(self, metrics: dict[str, float], step: int) -> None:
         """Nothing."""

@@ -1,4 +1,4 @@
-"""A network in one file: its configuration, which is all that ossnet asks for, its module and its presets."""
+"""A network in one file: its configuration, which is all that ossnet needs, its module and its presets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -139,6 +139,6 @@ def test_candidates_come_last_and_are_counted(phantom_store: Path) -> None:
     assert isinstance(batch, PointBatch)
     assert (batch.candidates, batch.chosen) == (600, 150)
     assert batch.labels.shape == (2, 750)
-    assert batch.places == 600
+    assert batch.n_predictions == 600
     assert (batch.labels[:, :150] > 0).all()
     assert (batch.labels[:, 150:] == 0).any()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
-from ossnet.sampling.downscale import max_pool_any, shrink, shrink_planes
+from ossnet.sampling.downscale import downscale, downscale_planes, max_pool_any
 from ossnet.sampling.grid import pad
 
 EDGES = st.tuples(*[st.integers(1, 12)] * 3)
@@ -20,7 +20,7 @@ EDGES = st.tuples(*[st.integers(1, 12)] * 3)
     mirrored=st.sampled_from([(), (1,), (2,), (1, 2)]),
     seed=st.integers(0, 99),
 )
-def test_shrinking_is_padding_and_averaging(
+def test_downscaling_is_padding_and_averaging(
     shape: tuple[int, int, int],
     room: tuple[int, int, int],
     factor: int,
@@ -32,13 +32,13 @@ def test_shrinking_is_padding_and_averaging(
     volume = np.flip(volume, mirrored)
     working = [max(edge + more, factor) for edge, more in zip(shape, room, strict=True)]
     expected = functional.avg_pool3d(pad(torch.from_numpy(volume.astype(np.float32)), working), factor)
-    torch.testing.assert_close(shrink(volume, working, factor), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(downscale(volume, working, factor), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_shrinking_by_two_is_trilinear_interpolation() -> None:
+def test_downscaling_by_two_is_trilinear_interpolation() -> None:
     volume = torch.rand(3, 8, 6, 4)
     expected = functional.interpolate(volume[None], scale_factor=0.5, mode="trilinear")[0]
-    torch.testing.assert_close(shrink_planes(volume.unbind(1), (8, 6, 4), 2), expected)
+    torch.testing.assert_close(downscale_planes(volume.unbind(1), (8, 6, 4), 2), expected)
 
 
 @given(

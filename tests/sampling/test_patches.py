@@ -24,7 +24,7 @@ def test_patches_equal_a_loop_over_voxels(edge: int) -> None:
         np.testing.assert_allclose(patch[2:], pooled, atol=1e-6)
 
 
-def test_only_the_patches_asked_for_are_gathered() -> None:
+def test_only_requested_patches_are_gathered() -> None:
     volume = torch.rand(3, 5, 5, 5)
     points = torch.tensor([[2, 2, 2]])
     local = PatchSource(volume, edge=5, local=True, mid_range=False).gather(points)

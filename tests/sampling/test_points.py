@@ -113,13 +113,13 @@ def test_equal_seeds_give_equal_points() -> None:
         ({"border_fraction": -0.1, "foreground_fraction": 0.2}, "border_fraction"),
         (
             {"gaussian_fraction": 0.6, "uncertain_fraction": 0.5},
-            "uncertain_fraction must be positive and add to 1",
+            "uncertain_fraction: expected positive fractions of at most 1",
         ),
         ({"border_fraction": float("nan")}, "border_fraction"),
-        ({"points": 0}, "points must be at least 1"),
-        ({"uncertain_candidates": 0}, "uncertain_candidates must be at least 1"),
-        ({"border_width": 0.0}, "border_width must be above 0"),
-        ({"gaussian_width": -1.0}, "gaussian_width must be above 0"),
+        ({"points": 0}, "points: expected at least 1"),
+        ({"uncertain_candidates": 0}, "uncertain_candidates: expected at least 1"),
+        ({"border_width": 0.0}, "border_width: expected a number above 0"),
+        ({"gaussian_width": -1.0}, "gaussian_width: expected a number above 0"),
         ({"border_width": 2.5, "border_unit": "voxels"}, "whole number of voxels, found 2.5"),
     ],
 )

@@ -57,12 +57,12 @@ def memberships(label: np.ndarray) -> np.ndarray:
     return np.stack([np.isin(label, members) for members in ([1, 2, 3], [2, 3], [3])], -1)
 
 
-def test_points_know_the_regions_they_lie_in(phantom_store: Path) -> None:
+def test_points_have_the_regions_they_lie_in(phantom_store: Path) -> None:
     store = with_regions(phantom_store, *BRATS)
     found, _ = batch(store, "oss-net-c", model__distance_head=True)
     assert isinstance(found, PointBatch)
     assert found.labels.shape == (2, 3000, 3)
-    assert found.places == 6000
+    assert found.n_predictions == 6000
     working = found.grid_shape
     grid = tuple(found.coarse_labels.shape[2:])
     for index, case in enumerate(found.cases):
@@ -84,7 +84,7 @@ def test_points_know_the_regions_they_lie_in(phantom_store: Path) -> None:
 
 @pytest.mark.parametrize("name", ["unet-3d", "unet-2d"])
 @pytest.mark.parametrize("crop", [None, [12, 16, 8]])
-def test_voxels_know_the_regions_they_lie_in(name: str, crop: list[int] | None, phantom_store: Path) -> None:
+def test_voxels_have_the_regions_they_lie_in(name: str, crop: list[int] | None, phantom_store: Path) -> None:
     """As many places and as many in each region as with the labels themselves, drawn in the same way."""
     store, plain = with_regions(phantom_store, *BRATS), Store.open(phantom_store)
     found, config = batch(store, name, sampling__crop_shape=crop)
@@ -95,7 +95,7 @@ def test_voxels_know_the_regions_they_lie_in(name: str, crop: list[int] | None, 
     assert torch.equal(found.image, of_labels.image)
     expected = np.moveaxis(memberships(of_labels.labels.numpy()), -1, 1)
     np.testing.assert_array_equal(found.labels.numpy(), expected)
-    assert found.places == of_labels.places == of_labels.labels.numel()
+    assert found.n_predictions == of_labels.n_predictions == of_labels.labels.numel()
     assert expected.any()
 
 

@@ -66,7 +66,7 @@ def test_focal_loss_of_regions_weights_each_place_by_how_wrong_it_is(gamma: floa
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 3.5])
-def test_focal_loss_of_classes_looks_at_the_true_class(gamma: float) -> None:
+def test_focal_loss_of_classes_depends_on_the_true_class(gamma: float) -> None:
     logits = random_logits(2, 4, 11)
     labels = classes_of(logits)
     right = logits.softmax(1).gather(1, labels[:, None])

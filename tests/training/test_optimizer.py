@@ -1,4 +1,4 @@
-"""Lookahead by hand, parameter groups, schedules, and going on from a saved state."""
+"""Lookahead by hand, parameter groups, schedules, and continuing from a saved state."""
 
 import io
 
@@ -48,7 +48,7 @@ def test_pade_coefficients_have_their_own_rate_and_never_decay() -> None:
 
 
 @pytest.mark.parametrize("name", ["lookahead-radam", "adamw"])
-def test_a_saved_optimizer_goes_on_as_if_never_stopped(name: str) -> None:
+def test_a_saved_optimizer_continues_as_if_never_stopped(name: str) -> None:
     def run(steps: range, net: nn.Module, optimizer: object) -> None:
         for step in steps:
             optimizer.zero_grad()

@@ -48,7 +48,7 @@ def test_the_least_sure_candidates_are_kept_with_all_that_belongs_to_them(
     network, batch, _ = prepared(phantom_store, name)
     kept = select_uncertain(network, batch)
     assert kept.coordinates.shape == (2, 200, 3)
-    assert (kept.candidates, kept.chosen, kept.places) == (0, 0, batch.places)
+    assert (kept.candidates, kept.chosen, kept.n_predictions) == (0, 0, batch.n_predictions)
     with torch.no_grad():
         logits = network.eval()(
             *(batch.encoder_input, batch.coordinates, batch.patches, batch.grid_shape)

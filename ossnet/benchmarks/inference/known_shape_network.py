@@ -2,7 +2,8 @@
 
 An untrained network has no foreground worth the name, and a trained one's differs from training to training.
 Here every point passes through the encoder, the patches and the decoder; only their answers are exchanged for
-those of an ellipsoid, so that the foreground, and with it the number of points that a method asks, is fixed.
+those of an ellipsoid, so that the foreground, and with it the number of points that a method queries,
+is fixed.
 
 Letters: B batch, C channels, N points, K logits, X Y Z voxel axes of the volume.
 """
@@ -19,8 +20,9 @@ from ossnet.sampling.downscale import max_pool_any
 from ossnet.sampling.grid import Shape, encoder_grid
 
 SEMI_AXES = (24, 18, 12)
-"""Of the ellipsoid in a volume of 128^3 voxels; in others as much of each axis. The reference's plain method
-then asks for 59,008 points, its guided one for 32,896; it was measured with 58,781 and 32,669."""
+"""Semi-axes of the ellipsoid in voxels in a volume of 128^3; they scale with each axis of other volumes. The
+reference's plain method then asks for 59,008 points, its guided one for 32,896; it was measured with 58,781
+and 32,669."""
 _LOGIT = 20.0
 _CONTRAST, _NOISE = 3.0, 0.4
 
@@ -47,7 +49,8 @@ class KnownShapeNetwork(OccupancyNetwork):
         self._inside = inside
 
     def encode(self, encoder_input: Float[Tensor, "B C x y z"]) -> Latent:
-        """As the network does; its coarse prediction is then that of cells which hold some of the shape."""
+        """Encode with the network, and replace its coarse prediction by the cells that hold some of the
+        shape."""
         latent = super().encode(encoder_input)
         if latent.auxiliary is None:
             return latent
@@ -61,7 +64,7 @@ class KnownShapeNetwork(OccupancyNetwork):
         patches: Float[Tensor, "B N Cp P P P"] | None,
         grid_shape: Sequence[int],
     ) -> Float[Tensor, "B N K"]:
-        """As the network does; its answers are then those of the shape."""
+        """Decode with the network, and replace its logits by those of the shape."""
         answers = super().decode(latent, coordinates, patches, grid_shape)
         last = coordinates.new_tensor(grid_shape) - 1
         x, y, z = ((coordinates[0] + 1) / 2 * last).round().long().unbind(1)

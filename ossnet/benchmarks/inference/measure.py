@@ -77,13 +77,13 @@ def measure_inference(
 
 @dataclass(frozen=True)
 class _Task:
-    """One row to measure."""
+    """A row to measure."""
 
     settings: InferenceBenchmarkConfig
     model: NetworkConfig
     shape: Shape
     method: Method | None
-    """None of a U-Net."""
+    """Inference method; None for a U-Net."""
     kernel_precision: KernelPrecision
 
     @property
@@ -100,7 +100,7 @@ class _Task:
 
 
 class _Timing(NamedTuple):
-    """One prediction."""
+    """Time and memory of a single prediction."""
 
     cpu_s: float
     wall_s: float
@@ -175,7 +175,7 @@ def _network(task: _Task, inside: Bool[Tensor, "X Y Z"]) -> nn.Module:
 
 
 def _warm_up(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -> None:
-    """What is compiled or chosen at a first call is so once it was made."""
+    """Predict once, so that nothing is compiled or chosen during the measurement."""
     if isinstance(network, KnownShapeNetwork):
         next(_encoded(network, image, task).boxes())
     else:
@@ -212,7 +212,7 @@ def _predict_densely(network: KnownShapeNetwork, image: Float[Tensor, "C X Y Z"]
 
 
 def _predict_window(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -> _Timing:
-    """One window: the others take as long, and what blends them is left out."""
+    """Predict a single window: all take the same time; blending the windows is not measured."""
     window, settings = parse_shape(task.settings.window), task.inference
     x, y, z = window
     first = image[:, :x, :y, :z]

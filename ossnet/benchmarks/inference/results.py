@@ -41,12 +41,13 @@ REFERENCE = {
     ("oss-net-c", (128, 128, 128)): PublishedTiming(15.3, 8.3),
     ("oss-net-d", (128, 128, 128)): PublishedTiming(25.5, 14.1),
 }
-"""Its ellipsoid is another one, of about as many points (`known_shape_network.py`)."""
+"""Published timings of the reference; its ellipsoid differs but has about as many points
+(`known_shape_network.py`)."""
 
 
 @dataclass(frozen=True)
 class InferenceRow:
-    """One method on one volume."""
+    """Measurements of one method on one volume."""
 
     network: str
     shape: Shape
@@ -82,7 +83,7 @@ class InferenceRow:
 
 @dataclass(frozen=True)
 class InferenceResult(BenchmarkResult):
-    """All rows, and where and how they were measured."""
+    """All rows, with the machine and the settings of the measurement."""
 
     processor: str
     versions: dict[str, str]

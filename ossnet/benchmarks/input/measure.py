@@ -71,14 +71,14 @@ def measure_input(
 
 @dataclass(frozen=True)
 class _Study:
-    """The same cases as files and as a store."""
+    """A study's cases, as files and as a store."""
 
     settings: InputBenchmarkConfig
     folder: Path
     cases: Sequence[Case]
     store: Store
     once_s: float
-    """To make the store, a case."""
+    """Seconds a case to make the store."""
 
     @classmethod
     def make(cls, settings: InputBenchmarkConfig, folder: Path) -> "_Study":

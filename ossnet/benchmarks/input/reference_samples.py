@@ -47,10 +47,10 @@ class ReferenceDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         case = self.cases[index]
-        asked = time.perf_counter()
+        began = time.perf_counter()
         image, label = read_image(case), read_label(case)
         border = torch.from_numpy(np.load(self.borders / f"{case.id}.npy"))
-        self.reading.append(time.perf_counter() - asked)
+        self.reading.append(time.perf_counter() - began)
         if self.settings.augment:
             image, label, border = _augment(image, label, border)
         working = [-(-edge // self.multiple) * self.multiple for edge in label.shape]
@@ -124,7 +124,7 @@ def sample(
 
 
 def _augment(image: Tensor, *volumes: Tensor) -> tuple[Tensor, ...]:
-    """Each with a chance of one half: flips along the first two axes, brightness, noise."""
+    """Flip along the first two axes, change brightness and add noise, each with probability one half."""
     if torch.rand(()) < 0.5:
         axes = [[-3], [-2], [-3, -2], [-3, -2]][int(torch.randint(4, ()))]
         image, *volumes = (volume.flip(axes) for volume in (image, *volumes))  # type: ignore[assignment]

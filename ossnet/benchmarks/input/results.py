@@ -1,4 +1,4 @@
-"""What a comparison of pipelines to prepare samples gives, and how it is kept and shown."""
+"""Results of a comparison of sample pipelines: their file, table and figure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class InputRow:
-    """One input pipeline for one network."""
+    """Measurements of one input pipeline for one network."""
 
     network: str
     pipeline: str
@@ -32,9 +32,9 @@ class InputRow:
     sample_cpu_s: float
     """CPU time of a sample: much less than `sample_s` says that the machine was busy with other work."""
     reading_s: float | None
-    """Of `sample_s`, reading and normalizing NIfTI files; None where that is done once."""
+    """Part of `sample_s` spent reading and normalizing NIfTI files; None where that is done once."""
     once_s: float
-    """What is done once a case before: a store, border files, a filled cache."""
+    """Seconds a case of work done once beforehand: a store, border files, a filled cache."""
     volumes_per_s: float
     points_per_s: float
     times_ossnet: float
@@ -43,7 +43,7 @@ class InputRow:
 
 @dataclass(frozen=True)
 class InputResult(BenchmarkResult):
-    """All rows, and where and how they were measured."""
+    """All rows, with the machine and the settings of the measurement."""
 
     processor: str
     versions: dict[str, str]

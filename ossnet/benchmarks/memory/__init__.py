@@ -1,1 +1,1 @@
-"""Predicted beside measured peak memory, over random configurations."""
+"""Comparison of predicted and measured peak memory, over random configurations."""

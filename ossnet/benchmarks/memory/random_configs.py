@@ -14,12 +14,12 @@ _EDGES = (32, 48, 64, 96)
 
 @dataclass(frozen=True)
 class RandomConfig:
-    """One configuration, and among how many workers its batch is shared."""
+    """A random configuration, and the number of workers that share its batch."""
 
     config: Config
     workers: int
     options: str
-    """What was decided, as options of `ossnet plan`."""
+    """The sampled values, as options of `ossnet plan`."""
 
 
 def draw(network: str, random: Random) -> RandomConfig:

@@ -1,4 +1,4 @@
-"""How near predicted peaks of memory come to measured ones."""
+"""Results of comparing predicted with measured peaks of memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ _MARKERS = "os^vDPX<*"
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """One configuration."""
+    """Predicted and measured peaks of one configuration."""
 
     network: str
     options: str
-    """What was drawn, as options of `ossnet plan`."""
+    """The sampled values, as options of `ossnet plan`."""
     workers: int
     """Among which the batch is shared; the peaks are one worker's."""
     parts: dict[str, int]
@@ -38,13 +38,13 @@ class MemoryRow:
 
     @property
     def error(self) -> float:
-        """Predicted over measured, less 1: below 0 more was needed than foretold."""
+        """Predicted over measured peak, less 1: negative where more was needed than predicted."""
         return self.predicted_bytes / self.measured_bytes - 1
 
 
 @dataclass(frozen=True)
 class MemoryResult(BenchmarkResult):
-    """All rows, and where and how they were measured."""
+    """All rows, with the machine and the settings of the measurement."""
 
     device: str
     """`cpu` or the name of the GPU."""

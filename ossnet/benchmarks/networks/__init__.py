@@ -1,1 +1,1 @@
-"""One optimizer step and one decoded point of every network, side by side."""
+"""Comparison of one optimizer step and one decoded point of every network."""

@@ -42,7 +42,7 @@ def draw(result: ModelsResult) -> bytes:
 
 
 def _edge(row: ModelRow) -> float:
-    """Edge of the cube with as many voxels as were asked for."""
+    """Edge of the cube with the requested number of voxels."""
     x, y, z = row.shape
     return (x * y * z) ** (1 / 3)
 

@@ -1,4 +1,4 @@
-"""How many multiply-accumulates an exact evaluation of an occupancy network needs.
+"""Count the multiply-accumulates of an exact evaluation of an occupancy network.
 
 What counts, and what does not:
 
@@ -36,14 +36,14 @@ class Operations:
 
     @property
     def total(self) -> int:
-        """Of both passes."""
+        """Operations of the forward and the backward pass."""
         return self.forward + self.backward
 
 
 def training_operations(
     model: OccupancyConfig, grid: Sequence[int], *, volumes: int, points: int
 ) -> dict[str, Operations]:
-    """By part of the network, for one step.
+    """Count the operations of a training step, by part of the network.
 
     Args:
         grid: X, Y, Z of the working volume.
@@ -81,7 +81,7 @@ def _encoder(model: OccupancyConfig, grid: Sequence[int]) -> Iterator[Operations
 
 
 def _patch_encoder(model: OccupancyConfig) -> Iterator[Operations]:
-    """Two convolutions as wide as the patch, for one point."""
+    """Count two convolutions as wide as the patch, for one point."""
     if model.patch_channels:
         edges, hidden = [model.patch_edge] * 3, max(model.patch_channels // 2, 1)
         yield _convolution(edges, model.patch_edge, model.patch_channels, hidden, input_gradient=False)

@@ -40,16 +40,16 @@ def measure_models(
     """
     device = resolve_device(settings.device)
     shapes = [parse_shape(text) for text in settings.shapes]
-    asked = [(shape, configure(name, shape, settings)) for name in settings.networks for shape in shapes]
+    requested = [(shape, configure(name, shape, settings)) for name in settings.networks for shape in shapes]
     rows = []
     with torch_threads(settings.threads):
         precisions: dict[str, None] = dict.fromkeys(("float32", settings.precision))
         gflops = {precision: matrix_rate(device, precision) for precision in precisions}
-        for shape, config in asked:
+        for shape, config in requested:
             rows.append(_row(shape, config, device, settings.repeats, gflops[settings.precision]))
             progress(rows[-1])
         threads = torch.get_num_threads()
-    with track_peak(device) as idle:  # knows the device and its versions
+    with track_peak(device) as idle:  # reads the device and its versions
         pass
     return ModelsResult(
         device=idle.memory.device,
@@ -79,7 +79,7 @@ def configure(name: str, shape: Shape, settings: NetworksBenchmarkConfig) -> Con
     model = network_config(name, dataset=settings.dataset if sized else None)
     model = model if sized else size_network(model, shape)
     working = working_shape(shape, multiple=model.grid_multiple)
-    _refuse_single_cell(model, shape, working)
+    _reject_single_cell(model, shape, working)
     return Config(model=model).replace(
         {
             "sampling.working_shape": working,
@@ -91,15 +91,16 @@ def configure(name: str, shape: Shape, settings: NetworksBenchmarkConfig) -> Con
     )
 
 
-def _refuse_single_cell(model: NetworkConfig, shape: Shape, working: Shape) -> None:
+def _reject_single_cell(model: NetworkConfig, shape: Shape, working: Shape) -> None:
     axes = model.spatial_dims if isinstance(model, DenseConfig) else 3
     multiple = model.grid_multiple
     if math.prod(edge // multiple for edge in working[:axes]) < 2:
-        msg = (
-            f"shape {shape_name(shape)}: too small for {model.name}, which would shrink it to one cell; "
-            f"give an edge above {multiple}"
+        raise UserError(
+            "shapes",
+            expected=f"a shape that {model.name} reduces to two cells or more",
+            found=shape_name(shape),
+            remedy=f"give an edge above {multiple}",
         )
-        raise UserError(msg)
 
 
 def _row(shape: Shape, config: Config, device: torch.device, repeats: int, gflops: float) -> ModelRow:
@@ -124,13 +125,13 @@ def _row(shape: Shape, config: Config, device: torch.device, repeats: int, gflop
         step_s=step.step_s,
         step_median_s=step.step_median_s,
         roofline_ratio=None if row.roofline_s is None else step.step_s / row.roofline_s,
-        training_places_per_s=step.places / step.step_s,
-        inference_places_per_s=inference.places / inference.seconds,
+        training_places_per_s=step.n_predictions / step.step_s,
+        inference_places_per_s=inference.n_predictions / inference.seconds,
     )
 
 
 def _planned(shape: Shape, config: Config, gflops: float) -> ModelRow:
-    """What is known without running."""
+    """The part of a row that needs no run."""
     model, working, volumes = config.model, config.sampling.working_shape, config.training.batch_size
     assert working is not None
     operations = floor = None

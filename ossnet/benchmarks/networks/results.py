@@ -1,4 +1,4 @@
-"""What a comparison of networks gives, and how it is kept."""
+"""Results of a comparison of networks, and their file."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +13,11 @@ STATISTIC = "seconds of the fastest repeat after a warm-up; step_median_s of the
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One network at one size. What was not measured, for want of memory, is None."""
+    """Measurements of one network at one size; a value is None where memory did not suffice to measure it."""
 
     network: str
     shape: Shape
-    """X, Y, Z that were asked for."""
+    """Requested X, Y, Z."""
     working_shape: Shape
     """The grid the network works on."""
     status: Literal["measured", "out of memory"]
@@ -27,7 +27,7 @@ class ModelRow:
     operations: dict[str, Operations] | None = None
     """Multiply-accumulates of an exact training step by part; None for U-Nets."""
     roofline_s: float | None = None
-    """What those take at the measured rate of matrix products, in the same precision."""
+    """Seconds that these operations take at the measured rate of matrix products, in the same precision."""
     peak_bytes: int | None = None
     """Peak of a training step, by `ossnet.planning.measure`."""
     reserved_bytes: int | None = None
@@ -48,7 +48,7 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class ModelsResult(BenchmarkResult):
-    """All rows, and where and how they were measured."""
+    """All rows, with the machine and the settings of the measurement."""
 
     device: str
     """`cpu` or the name of the GPU."""

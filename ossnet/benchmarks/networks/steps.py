@@ -32,7 +32,7 @@ class StepTimes:
     step_s: float
     """The sum of the three."""
     step_median_s: float
-    places: int
+    n_predictions: int
     """Points, or voxels of a U-Net, of the step."""
 
 
@@ -41,7 +41,7 @@ class InferenceTime:
     """Seconds of the fastest repeat without gradients."""
 
     seconds: float
-    places: int
+    n_predictions: int
     """Points decoded from an encoded volume, or voxels of a volume that a U-Net segments whole."""
 
 
@@ -97,7 +97,7 @@ def _time_steps(network: nn.Module, batch: Batch, config: Config, repeats: int) 
         update_s=update,
         step_s=forward + backward + update,
         step_median_s=median(map(sum, steps)),
-        places=batch.places,
+        n_predictions=batch.n_predictions,
     )
 
 
@@ -106,18 +106,18 @@ def _time_inference(network: nn.Module, batch: Batch, config: Config, repeats: i
     network.eval()
     device = next(network.parameters()).device
     with autocast(device, config.training.precision):
-        work, places = _inference(network, batch, config, device)
-        return InferenceTime(best_time(work, device, repeats=repeats), places)
+        work, n_predictions = _inference(network, batch, config, device)
+        return InferenceTime(best_time(work, device, repeats=repeats), n_predictions)
 
 
 def _inference(
     network: nn.Module, batch: Batch, config: Config, device: torch.device
 ) -> tuple[Callable[[], object], int]:
-    """What to time, and how many places it decides."""
+    """The work to time, and the number of points or voxels that it predicts."""
     if isinstance(network, OccupancyNetwork) and isinstance(batch, PointBatch):
         latent = network.encode(batch.encoder_input)
         points = batch.coordinates, batch.patches, batch.grid_shape
-        return partial(network.decode, latent, *points), batch.places
+        return partial(network.decode, latent, *points), batch.n_predictions
     assert isinstance(network, DenseNetwork)
     shape = config.sampling.working_shape
     assert shape is not None

@@ -1,1 +1,1 @@
-"""From a NIfTI file to the array of a network, and back: reading, geometry, resampling, normalization."""
+"""Reading, geometry, resampling and normalization: a NIfTI file to the array of a network, and back."""

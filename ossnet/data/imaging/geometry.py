@@ -1,4 +1,4 @@
-"""Where voxels are: from a file's own grid to the working grid (RAS, perhaps cropped and resampled) and back.
+"""Conversion between a file's own grid and the working grid (RAS, perhaps cropped and resampled).
 
 Legend: X Y Z voxel axes in nibabel order. Affines take voxel indices to mm in RAS+ world coordinates.
 """
@@ -80,7 +80,7 @@ class Geometry:
 
     @property
     def orientation(self) -> Float[np.ndarray, "3 2"]:
-        """For each axis of the file, the RAS axis it is nearest to and its direction, as in nibabel."""
+        """The nearest RAS axis of each axis of the file, and its direction, as in nibabel."""
         from nibabel.orientations import io_orientation
 
         return io_orientation(np.array(self.affine))

@@ -34,14 +34,13 @@ from ossnet.data.imaging.streams import (
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_path
 
-SUFFIXES = (".nii.gz", ".nii")
 SLAB = 2 << 20
 """Voxels that are read at once: far fewer than a volume's, yet enough planes to write across them quickly."""
 
 
 @dataclass(frozen=True)
 class NiftiFile:
-    """What a file's header says; reading it costs one block of the file."""
+    """The contents of a file's header; reading it costs one block of the file."""
 
     path: Path
     geometry: Geometry
@@ -64,13 +63,6 @@ class NiftiFile:
     def scaled(self) -> bool:
         """Whether stored values are not the intensities themselves."""
         return (self.slope, self.intercept) != (1.0, 0.0)
-
-
-def stem(path: Path) -> str:
-    """File name without `.nii.gz` or `.nii`."""
-    return next(
-        (path.name.removesuffix(suffix) for suffix in SUFFIXES if path.name.endswith(suffix)), path.stem
-    )
 
 
 def read_header(path: Path) -> NiftiFile:

@@ -43,7 +43,8 @@ def default_normalization(modality: str) -> Normalization:
 
 
 def foreground(channel: Channel, kind: Normalization) -> np.ndarray:
-    """Which voxels are no background: not zero, or in CT, where air is not zero, above the window's start."""
+    """Mask of the voxels that are no background: not zero, or in CT, where air is not zero, above the
+    window's start."""
     return channel > CT_WINDOW[0] if kind == "ct" else channel != 0
 
 
@@ -52,8 +53,11 @@ def normalize(channel: Channel, kind: Normalization) -> None:
 
     `zscore` is the paper's: mean and unbiased deviation of the whole volume, zeros included.
     `zscore-foreground` takes both from the voxels that are not zero and leaves the others at zero, the value
-    that padding has too. `ct` cuts to `CT_WINDOW` and then does as `zscore`. A constant channel becomes 0.
+    that padding has too. `ct` cuts to `CT_WINDOW` and then does as `zscore`. In these a constant channel
+    becomes 0; `none` changes nothing.
     """
+    if kind == "none":
+        return
     if kind == "ct":
         np.clip(channel, *CT_WINDOW, out=channel)
     inside = kind == "zscore-foreground"

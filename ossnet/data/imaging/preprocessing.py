@@ -1,4 +1,4 @@
-"""From a case's files to what a network sees; the same code prepares stores and predicts new scans.
+"""Preprocessing of a case's files for a network; the same code prepares stores and predicts new scans.
 
 Legend: C channels, X Y Z voxel axes in nibabel order.
 """

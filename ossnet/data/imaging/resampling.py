@@ -133,7 +133,7 @@ def _zoom(plane: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
 
 
 def _positions(old: int, new: int) -> np.ndarray:
-    """Where the new centers lie between the old ones, counted from the first old one."""
+    """Positions of the new centers between the old ones, counted from the first old one."""
     return np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
 
 

@@ -1,4 +1,4 @@
-"""From labels to the codes of `ossnet.data.labels.scheme` and back, where the classes are regions.
+"""Conversion between labels and the codes of `ossnet.data.labels.scheme`, where the classes are regions.
 
 Legend: L labels and the background, O codes.
 """

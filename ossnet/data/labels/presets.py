@@ -1,11 +1,12 @@
-"""What to learn of a source's labels: its own labels, a preset, or regions and labels that the user names."""
+"""Training targets from a source's labels: its own labels, a preset, or regions and labels that the user
+names."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.data.labels.scheme import MAX_REGIONS
 from ossnet.data.labels.task import BACKGROUND, BACKGROUND_NAME
 from ossnet.errors import UserError
@@ -17,7 +18,7 @@ Regions = dict[str, tuple[str, ...]]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TUMOUR = re.compile(r"(liver[-_ ]?)?(tumou?r|cancer|lesion)s?")
 _BRATS_VALUES = {1: "core", 2: "edema", 4: "enhancing"}
-"""What BraTS means by its values up to 2021; 1, 2 and 3 mean one thing in BraTS 2023 and another in MSD."""
+"""Meaning of BraTS's label values up to 2021; 1, 2 and 3 mean one thing in BraTS 2023 and another in MSD."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def choose_regions(target: Preset, own: Sequence[str], labels: Labels) -> Region
     """The regions of a preset, or the user's own, each `NAME=LABEL[,LABEL...]` by label name or value.
 
     Raises:
-        UserError: both, an unknown label (names the nearest), or labels that a preset cannot tell apart.
+        UserError: both, an unknown label (names the nearest), or labels that a preset cannot distinguish.
     """
     if own and target != "labels":
         raise UserError(
@@ -107,7 +108,7 @@ def _own_regions(texts: Sequence[str], labels: Labels) -> Regions:
 
 
 def _parse(texts: Sequence[str], option: str, example: str) -> list[tuple[str, str, list[str]]]:
-    """Each text with its name and the parts after the equals sign."""
+    """Split each text into its name and the parts after the equals sign."""
     parsed, names = [], set[str]()
     for text in texts:
         name, mark, members = text.partition("=")
@@ -145,7 +146,7 @@ def _label(part: str, labels: Labels, where: str) -> str:
             found=part,
             remedy=f"did you mean {labels[near]} ({near})?",
         )
-    raise UserError(f"{where}: {did_you_mean('label', part, labels)}")
+    raise unknown_name(where, "label", part, labels)
 
 
 def _brats(labels: Labels) -> Regions:

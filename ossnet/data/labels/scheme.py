@@ -35,7 +35,7 @@ class ClassScheme:
     overlapping: bool = False
     """Whether a voxel may lie in several classes; never so of a single one."""
     names: tuple[str, ...] = ()
-    """One name a class, in class order; empty where a network alone is known."""
+    """The name of each class, in class order; empty for a network's configuration, which has no names."""
 
     def __post_init__(self) -> None:
         """Reject more overlapping regions than a code holds.
@@ -49,7 +49,7 @@ class ClassScheme:
 
     @classmethod
     def of(cls, config: "NetworkConfig") -> "ClassScheme":
-        """The scheme of a network's configuration, which knows no names.
+        """The scheme of a network's configuration, without names.
 
         Raises:
             ValueError: there are more than eight overlapping regions.
@@ -67,7 +67,7 @@ class ClassScheme:
 
     @cached_property
     def membership(self) -> Bool[np.ndarray, "O C"]:
-        """Which classes each code lies in, for every code there is."""
+        """Table of the classes that each code lies in, for all codes."""
         codes = np.arange(2**self.classes if self.overlapping else self.classes + 1)
         return np.stack([self.in_class(codes, index) for index in range(self.classes)], axis=1)
 

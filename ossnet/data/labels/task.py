@@ -16,7 +16,7 @@ from ossnet.data.labels.codes import is_nested, label_codes, last_written, writt
 from ossnet.data.labels.scheme import MAX_REGIONS, ClassScheme
 from ossnet.errors import UserError
 
-Normalization = Literal["zscore", "zscore-foreground", "ct"]
+Normalization = Literal["zscore", "zscore-foreground", "ct", "none"]
 Interpolation = Literal["linear", "cubic"]
 Target = Literal["labels", "foreground"]
 MAX_LABELS = 255
@@ -30,11 +30,11 @@ class Task:
     """The contract between a store, a checkpoint and the scans predicted later; stored with each of them."""
 
     modalities: tuple[str, ...]
-    """One name a channel, in channel order."""
+    """The name of each channel, in channel order."""
     labels: dict[str, int]
     """Name and voxel value of each foreground label, in order: a store's label k is the k-th, from 1."""
     normalization: Normalization | tuple[Normalization, ...] = "zscore-foreground"
-    """How intensities are normalized: one for all channels, or one a channel."""
+    """Normalization of intensities: one for all channels, or one for each."""
     spacing: tuple[float, float, float] | None = None
     """Voxel size in mm along R, A and S to resample to; None keeps each scan's own."""
     interpolation: Interpolation = "linear"
@@ -74,7 +74,7 @@ class Task:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What is trained, in class order: the regions, or else the labels."""
+        """Names of the trained classes, in class order: the regions, or else the labels."""
         return tuple(self.regions or self.labels)
 
     @property
@@ -89,7 +89,7 @@ class Task:
 
     @property
     def scheme(self) -> ClassScheme:
-        """What a network for this task decides."""
+        """The label scheme of a network for this task."""
         return ClassScheme(self.classes, overlapping=self.overlapping, names=self.class_names)
 
     @property
@@ -99,7 +99,7 @@ class Task:
 
     @property
     def normalizations(self) -> tuple[Normalization, ...]:
-        """How each channel is normalized."""
+        """The normalization of each channel."""
         if isinstance(self.normalization, tuple):
             return self.normalization
         return (self.normalization,) * len(self.modalities)

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from ossnet.data.layouts.brats import find_brats_cases, read_brats
+from ossnet.data.layouts.completeness import complete
 from ossnet.data.layouts.csv_table import is_case_table, read_case_table
 from ossnet.data.layouts.lits import is_lits, read_lits
 from ossnet.data.layouts.msd import is_msd, read_msd
@@ -48,7 +49,7 @@ def layouts() -> dict[str, Layout]:
 
 
 def read_source(path: Path, layout: str = "auto") -> Source:
-    """Understand a folder of scans; opens no image, and labels only where nothing else tells their values.
+    """Understand a folder of scans; opens no image, and labels only where nothing else gives their values.
 
     Args:
         path: a folder, or a CSV table.
@@ -76,13 +77,14 @@ def read_source(path: Path, layout: str = "auto") -> Source:
         raise UserError(
             path, expected=f"a folder for the layout {layout}", found="a table", remedy="leave --layout out"
         )
-    source = _read(known[layout], path)
+    source = complete(_read(known[layout], path))
     if not source.cases:
+        reasons = [str(error) for error in source.unmatched.values()]
         raise UserError(
             path,
             expected=f"cases in the {layout} layout",
-            found="none",
-            remedy="check the folder or --layout",
+            found=f"none: {reasons[0]}" if reasons else "none",
+            remedy=None if reasons else "check the folder or --layout",
         )
     return source
 

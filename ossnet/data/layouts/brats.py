@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ossnet.data.imaging.nifti import SUFFIXES, read_header, read_labels, stem
-from ossnet.data.layouts.modalities import modality_name
+from ossnet.data.imaging.nifti import read_header, read_labels
+from ossnet.data.imaging.scan_files import SUFFIXES, looks_like_scan, nifti_suffix, stem
+from ossnet.data.layouts.modalities import channel_names
 from ossnet.data.layouts.source import Case, Source, list_visible, unreadable
 from ossnet.errors import UserError
 
@@ -16,14 +17,14 @@ class _Naming:
     """How one generation of the challenge names files and numbers enhancing tumour."""
 
     suffixes: tuple[str, ...]
-    """One a modality, in MSD's order of the same four."""
+    """The suffix of each modality, in MSD's order of the same four."""
     label: str
     enhancing: int
 
 
 @dataclass(frozen=True)
 class _CaseFiles:
-    """Where a case's files are: a folder of its own, or one that it shares with others."""
+    """Location of a case's files: a folder of its own, or one shared with others."""
 
     folder: Path
     case: str
@@ -34,6 +35,7 @@ _BRATS_2018 = _Naming(("_flair", "_t1", "_t1ce", "_t2"), "_seg", 4)
 _BRATS_2023 = _Naming(("-t2f", "-t1n", "-t1c", "-t2w"), "-seg", 3)
 _NAMINGS = (_BRATS_2018, _BRATS_2023)
 _IMAGE_SUFFIXES = tuple(suffix for naming in _NAMINGS for suffix in naming.suffixes)
+_ENDS = (*SUFFIXES, *(end.upper() for end in SUFFIXES))
 _LABELS_READ = 5  # label files that are read to find the number of enhancing tumour
 
 
@@ -53,7 +55,7 @@ def read_brats(path: Path) -> Source:
     return Source(
         root=path,
         layout="brats",
-        modalities=tuple(modality_name(suffix[1:]) for suffix in suffixes),
+        modalities=channel_names(suffix[1:] for suffix in suffixes),
         labels={"necrosis": 1, "edema": 2, "enhancing": _enhancing(cases, naming)},
         cases=tuple(sorted(cases, key=lambda case: case.id)),
         unmatched=_unmatched(path, list(every.values()), suffixes[0], naming),
@@ -75,7 +77,7 @@ def find_brats_cases(path: Path) -> list[_CaseFiles]:
 
 def _prefixes(folder: Path) -> list[str]:
     """The text before the suffix of a modality in the names of a folder's files."""
-    names = [stem(file) for file in list_visible(folder) if file.name.endswith(SUFFIXES)]
+    names = [stem(file) for file in list_visible(folder) if nifti_suffix(file)]
     found = {name.removesuffix(end) for name in names for end in _IMAGE_SUFFIXES if name.endswith(end)}
     return sorted(found)
 
@@ -85,7 +87,7 @@ def _may_be_read(folder: Path) -> bool:
 
 
 def _unmatched(path: Path, every: Sequence[_CaseFiles], suffix: str, naming: _Naming) -> dict[str, UserError]:
-    """Folders and files that look like cases, but are none."""
+    """Folders and files named like cases that are none."""
     if [files.folder for files in every] == [path] and not every[0].shared:
         return {}
     folders = {files.folder for files in every}
@@ -103,7 +105,14 @@ def _unmatched(path: Path, every: Sequence[_CaseFiles], suffix: str, naming: _Na
             unmatched[entry.name] = UserError(
                 entry, expected=f"{entry.name}{suffix}.nii.gz or the like", found="none", remedy="add it"
             )
-        elif entry.name.endswith(SUFFIXES) and stem(entry) not in ours:
+        elif entry.is_symlink() and not entry.exists() and stem(entry) not in ours:
+            unmatched[entry.name] = UserError(
+                entry,
+                expected="a case's folder or file",
+                found=f"a link to {entry.readlink()}, which is not there",
+                remedy="get what it points to, or remove it",
+            )
+        elif looks_like_scan(entry) and (stem(entry) not in ours or not nifti_suffix(entry)):
             unmatched[entry.name] = UserError(
                 entry,
                 expected="the images of its case in the same folder",
@@ -141,7 +150,7 @@ def _brats_case(files: _CaseFiles, suffixes: Sequence[str], naming: _Naming) -> 
     return Case(
         id=files.case,
         images=tuple(_brats_file(files, suffix) for suffix in suffixes),
-        label=label if label.is_file() else None,
+        label=label if label.is_file() or label.is_symlink() else None,
         group=_brats_patient(files.case),
     )
 
@@ -155,11 +164,11 @@ def _brats_patient(case: str) -> str:
 def _brats_file(files: _CaseFiles, suffix: str) -> Path:
     """The file of this suffix: named as the case, else the only one, else the path where it should be."""
     folder = files.folder
-    expected = [folder / f"{files.case}{suffix}{end}" for end in SUFFIXES]
+    expected = [folder / f"{files.case}{suffix}{end}" for end in _ENDS]
     if found := [path for path in expected if path.is_file()]:
         return found[0]
     named_otherwise = [
-        path for end in SUFFIXES for path in list_visible(folder) if path.name.endswith(suffix + end)
+        path for path in list_visible(folder) if nifti_suffix(path) and stem(path).endswith(suffix)
     ]
     return named_otherwise[0] if len(named_otherwise) == 1 and not files.shared else expected[0]
 

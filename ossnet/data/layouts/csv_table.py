@@ -10,15 +10,17 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from os import cpu_count
 from pathlib import Path
 
 import numpy as np
 
-from ossnet.data.imaging.nifti import SUFFIXES, read_header, read_labels
-from ossnet.data.layouts.dataset_json import label_name, read_json, short
-from ossnet.data.layouts.modalities import modality_name
-from ossnet.data.layouts.source import Case, Source, list_visible
+from ossnet.data.imaging.nifti import read_header, read_labels
+from ossnet.data.imaging.scan_files import looks_like_scan
+from ossnet.data.layouts.dataset_json import listed_path, name_labels, read_json, short
+from ossnet.data.layouts.modalities import channel_names
+from ossnet.data.layouts.source import Case, Source, list_visible, report
 from ossnet.errors import UserError
 
 LABELS = "labels.json"
@@ -32,17 +34,23 @@ class _Table:
     file: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """Without blanks around cells and without empty rows, each with its cells as they are."""
+    """The rows by column, without blanks around cells and without empty rows, each with its original
+    cells."""
+
+    @cached_property
+    def images(self) -> list[int]:
+        """Numbers of the columns of scans; others (age, site) are passed over."""
+        return [
+            index
+            for index, name in enumerate(self.columns)
+            if name.lower() not in _OWN_COLUMNS
+            and any(looks_like_scan(Path(row[index])) for row in self.rows if index < len(row))
+        ]
 
     @property
     def modalities(self) -> list[str]:
-        """Columns of NIfTI files; others (age, site) are passed over."""
-        others = [index for index, name in enumerate(self.columns) if name.lower() not in _OWN_COLUMNS]
-        return [
-            self.columns[index]
-            for index in others
-            if any(row[index].endswith(SUFFIXES) for row in self.rows if index < len(row))
-        ]
+        """The names of these columns."""
+        return [self.columns[index] for index in self.images]
 
 
 def read_case_table(path: Path) -> Source:
@@ -68,16 +76,18 @@ def read_case_table(path: Path) -> Source:
             )
             name = f"{name} (again)"
         if error is not None:
-            unmatched[name] = error
+            report(unmatched, name, error)
         else:
             cases[name] = case
+    labels, warnings = _declared(table.file.parent / LABELS)
     return Source(
         root=table.file.parent,
         layout="csv",
-        modalities=tuple(map(modality_name, table.modalities)),
-        labels=_declared(table.file.parent / LABELS) or _occurring(list(cases.values()), table.file),
+        modalities=channel_names(table.modalities),
+        labels=labels or _occurring(list(cases.values()), table.file),
         cases=tuple(cases[case] for case in sorted(cases)),
         unmatched=unmatched,
+        warnings=tuple(warnings),
     )
 
 
@@ -130,16 +140,18 @@ def _case(table: _Table, row: Sequence[str]) -> Case:
     folder, name = table.file.parent, own["case"]
     return Case(
         id=name,
-        images=tuple(folder / cells[modality] for modality in table.modalities),
-        label=folder / own["label"] if own.get("label") else None,
+        images=tuple(
+            listed_path(folder, row[index]) if index < len(row) else folder for index in table.images
+        ),
+        label=listed_path(folder, own["label"]) if own.get("label") else None,
         group=own.get("group") or name,
     )
 
 
 def _row_error(where: str, table: _Table, row: Sequence[str]) -> UserError | None:
     """Why a row gives no case; None where it does."""
-    name, cells = _case(table, row).id, _cells(table, row)
-    empty = [modality for modality in table.modalities if not cells[modality]]
+    name = _case(table, row).id
+    empty = [table.columns[index] for index in table.images if index >= len(row) or not row[index]]
     if len(row) > len(table.columns):
         return UserError(
             where,
@@ -159,9 +171,9 @@ def _row_error(where: str, table: _Table, row: Sequence[str]) -> UserError | Non
     return None
 
 
-def _declared(file: Path) -> dict[str, int]:
+def _declared(file: Path) -> tuple[dict[str, int], list[UserError]]:
     if not file.is_file():
-        return {}
+        return {}, []
     labels = read_json(file, "the csv layout")
     if not all(isinstance(value, int) and not isinstance(value, bool) for value in labels.values()):
         raise UserError(
@@ -170,8 +182,7 @@ def _declared(file: Path) -> dict[str, int]:
             found=short(labels),
             remedy="correct the file",
         )
-    rising = sorted(labels.items(), key=lambda label: label[1])
-    return {label_name(name): value for name, value in rising if value != 0}
+    return name_labels([(value, name) for name, value in labels.items()], file)
 
 
 def _occurring(cases: Sequence[Case], root: Path) -> dict[str, int]:

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from ossnet.data.imaging.nifti import SUFFIXES, stem
-from ossnet.data.layouts.source import Case, Source, list_visible
+from ossnet.data.imaging.scan_files import nifti_suffix, stem
+from ossnet.data.layouts.source import Case, Source, list_visible, report
 from ossnet.errors import UserError
 
 _NAME = re.compile(r"(volume|segmentation)-(\d+)")
@@ -18,9 +18,10 @@ def read_lits(path: Path) -> Source:
     for kind, number, file in _named(path):
         first = files.setdefault((kind, number), file)
         if first != file:
-            unmatched[f"{stem(file)} (again)"] = UserError(
+            error = UserError(
                 file, expected=f"one {kind} {number}", found=f"{first} too", remedy="keep one of them"
             )
+            report(unmatched, f"{stem(file)} (again)", error)
     volumes = {number: file for (kind, number), file in files.items() if kind == "volume"}
     for (kind, number), file in files.items():
         if kind == "segmentation" and number not in volumes:
@@ -50,7 +51,7 @@ def _named(path: Path) -> list[tuple[str, int, Path]]:
     """Kind, number and path of every file named so, at most two folders down."""
     folders = [path, *_folders(path)]
     folders += [inner for folder in folders[1:] for inner in _folders(folder)]
-    files = [entry for folder in folders for entry in list_visible(folder) if entry.name.endswith(SUFFIXES)]
+    files = [entry for folder in folders for entry in list_visible(folder) if nifti_suffix(entry)]
     matches = [(_NAME.fullmatch(stem(file)), file) for file in files]
     return [(match[1], int(match[2]), file) for match, file in matches if match]
 

@@ -1,5 +1,10 @@
 """Names of modalities: one table for every layout, and for the names of files to predict."""
 
+import re
+from collections.abc import Iterable
+
+from ossnet.output.file_names import unique_names
+
 _ALIASES = {
     "FLAIR": ("flair", "t2f"),
     "T1w": ("t1w", "t1", "t1n"),
@@ -14,3 +19,17 @@ _NAMES = {alias: name for name, aliases in _ALIASES.items() for alias in aliases
 def modality_name(name: str) -> str:
     """A modality as every layout here calls it; an unknown name stays as it is."""
     return _NAMES.get(name.lower(), name)
+
+
+def channel_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of a source's channels, in order, of which no two are equal, even but for case.
+
+    Names that would be get the channel's number as nnU-Net writes it: MRI, MRI becomes MRI_0000, MRI_0001.
+    """
+    known = [modality_name(name.strip()) or "channel" for name in names]
+    return tuple(unique_names(known, (f"_{number:04d}" for number in range(len(known)))))
+
+
+def base_name(channel: str) -> str:
+    """A channel's name without the number that `channel_names` may have given it."""
+    return re.sub(r"_\d{4}$", "", channel)

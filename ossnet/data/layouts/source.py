@@ -1,4 +1,4 @@
-"""What a layout makes of a folder of scans: cases, modalities and labels."""
+"""Types of a layout's result: cases, modalities and labels of a folder of scans."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from ossnet.errors import UserError
 
 @dataclass(frozen=True)
 class Case:
-    """One scan with its label. Files are those expected: whether they exist is for the reader to find out."""
+    """A scan with its label. Its files are the expected ones: the reader checks whether they exist."""
 
     id: str
     images: tuple[Path, ...]
-    """One 4-D file, or one file a modality in the source's order."""
+    """A single 4-D file, or a file for each modality in the source's order."""
     label: Path | None
-    """None where the layout names or shows none."""
+    """The label's file; None where the layout names or shows none."""
     group: str
     """The patient: cases of one group never part in splits."""
 
@@ -30,19 +30,21 @@ class Source:
     labels: dict[str, int]
     """Name and voxel value, without background, by rising value."""
     cases: tuple[Case, ...]
-    """By rising id."""
+    """The cases, sorted by id; no two have one id."""
     unmatched: dict[str, UserError]
-    """Files that look like cases but are not, each with the error that says why."""
+    """Files named like cases that are none, each with the error that says why."""
+    warnings: tuple[UserError, ...] = ()
+    """What is strange about the source as a whole, and yet can be used."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which people lay out a folder of scans."""
+    """A convention for folders of scans."""
 
     name: str
-    """As `--layout` takes it."""
+    """The name that `--layout` takes."""
     example: str
-    """What a source of this layout contains, for the message where none is recognized."""
+    """A description of a source of this layout, for the message where none is recognized."""
     recognizes: Callable[[Path], bool]
     """Whether a folder is laid out so.
 
@@ -67,6 +69,14 @@ def list_visible(folder: Path) -> list[Path]:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except PermissionError as error:
         raise unreadable(folder, "folder") from error
+
+
+def report(unmatched: dict[str, UserError], name: str, error: UserError) -> None:
+    """Add a file to those that are no case, under a key of its own."""
+    key, number = name, 2
+    while key in unmatched:
+        key, number = f"{name} ({number})", number + 1
+    unmatched[key] = error
 
 
 def unreadable(path: Path, kind: str) -> UserError:

@@ -1,1 +1,1 @@
-"""From a source of scans to a store: configuration, survey of the cases, and the build."""
+"""Preparation of a store from a source of scans: configuration, survey of the cases, and the build."""

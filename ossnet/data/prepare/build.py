@@ -43,7 +43,7 @@ _LEFT_FOLDER = re.compile(rf"\.{CASES}-{_HEX}{{32}}")
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` made."""
+    """The result of `prepare`."""
 
     output: Path
     splits: dict[str, int]
@@ -208,7 +208,7 @@ class _Image:
 def _store_image(
     files: Sequence[NiftiFile], label: UInt8[np.ndarray, "X Y Z"], task: Task, storage: Storage
 ) -> _Image:
-    """One channel after the other, so that only one is there in single precision."""
+    """Store the channels one after the other, so that only one is held in single precision."""
     image = _Image(np.empty((len(task.modalities), *label.shape), storage))
     channels = load_channels(files, task)
     for target, kind in zip(image.voxels, task.normalizations, strict=True):
@@ -217,6 +217,8 @@ def _store_image(
         image.foreground_intensities.append(intensity(channel, label))
         normalize(channel, kind)
         scale, error = encode(channel, target)
+        if kind == "none":  # what is not normalized is measured by its own deviation
+            error /= max(image.intensities[-1].std, float(np.finfo(np.float32).tiny))
         image.errors.append(error)
         if scale is not None:
             image.scales.append(scale)

@@ -10,17 +10,18 @@ from ossnet.data.imaging.normalization import default_normalization
 from ossnet.data.labels.presets import Preset, choose_regions
 from ossnet.data.labels.task import Interpolation, Normalization, Task
 from ossnet.data.layouts import Source
+from ossnet.data.layouts.modalities import base_name
 from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import make_splits
 from ossnet.errors import UserError
 
-NormalizationChoice = Literal["auto", "zscore", "zscore-foreground", "ct"]
+NormalizationChoice = Literal["auto", "zscore", "zscore-foreground", "ct", "none"]
 """A `Normalization`, or `auto`: what the modality's name suggests."""
 
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """From a folder of scans to a store; the docstrings are the help of the command line."""
+    """Options to prepare a store from a folder of scans; the docstrings are the help of the command line."""
 
     source: Path | None = None
     """Folder of scans, or a CSV table of them; by default a phantom study."""
@@ -35,7 +36,8 @@ class PrepareConfig:
     crop: float | None = None
     """Cut each scan to the box of its foreground and a margin of this many mm; by default nothing is cut."""
     normalization: tuple[NormalizationChoice, ...] = ("auto",)
-    """One for all, or one a modality; auto: ct for CT, else zscore-foreground; zscore is the paper's."""
+    """One for all, or one a modality; auto: ct for CT, none for noNorm, else zscore-foreground; zscore is the
+    paper's."""
     storage: Storage = "float16"
     """Number format of stored images; a case that float16 would be too coarse for is stored as int16."""
     target: Preset = "labels"
@@ -154,7 +156,7 @@ def _normalization(
     if len(choices) == 1:
         choices *= len(modalities)
     kinds = tuple(
-        default_normalization(name) if choice == "auto" else choice
+        default_normalization(base_name(name)) if choice == "auto" else choice
         for name, choice in zip(modalities, choices, strict=True)
     )
     return kinds[0] if len(set(kinds)) == 1 else kinds

@@ -1,4 +1,4 @@
-"""What a store will be made from: options, source, task and a survey of every case.
+"""The plan of a store: options, source, task and a survey of every case.
 
 A case's file carries in its name the digest of all that shapes it, so a file that is there is done, and a
 changed input or option makes another file.
@@ -27,6 +27,7 @@ from ossnet.data.store.store import (
     read_version,
 )
 from ossnet.errors import UserError
+from ossnet.output.file_names import file_name
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class PreparePlan:
 
     @property
     def recipe(self) -> CaseRecipe:
-        """How each case is made."""
+        """The steps that make each case."""
         return CaseRecipe(replace(self.task, regions={}), self.source.labels, self.config.storage)
 
     @property
@@ -72,8 +73,8 @@ class PreparePlan:
         return [info for info in self.cases if not self.path(info).is_file()]
 
     def path(self, info: CaseInfo) -> Path:
-        """Where a case's file belongs."""
-        return self.output / CASES / f"{info.id}.{self._digest(info)[:16]}.arrow"
+        """The path of a case's file."""
+        return self.output / CASES / f"{file_name(info.id)}.{self._digest(info)[:16]}.arrow"
 
     @property
     def fingerprint(self) -> str:
@@ -111,6 +112,8 @@ def make_plan(config: PrepareConfig) -> PreparePlan:
     check_output(output)
     check_fractions(config)
     source = read_source(root, config.layout)
+    for warning in source.warnings:
+        logger.warning("warning: %s", warning)
     mapping = map_labels(config.labels, source.labels)
     source = replace(source, labels=mapping.labels)
     task = make_task(config, source, merged=mapping.merged)
@@ -146,7 +149,7 @@ def check_excluded(plan: PreparePlan, excluded: dict[str, str]) -> None:
     first, more = next(iter(excluded.values())), len(excluded) - 1
     reason = f"{first} (and {more} more)" if more else first
     if plan.config.strict or (len(plan.surveys) == 1 and set(plan.surveys) <= excluded.keys()):
-        raise UserError(reason)
+        raise UserError(plan.source.root, expected="no faulty case", found=reason)
     if plan.surveys.keys() <= excluded.keys():
         raise UserError(
             plan.source.root,

@@ -1,4 +1,5 @@
-"""One case of a store: an Arrow IPC file whose voxels are read through a memory map, without a copy.
+"""The file of a case in a store: an Arrow IPC file whose voxels are read through a memory map, without a
+copy.
 
 Legend: C channels, X Y Z voxel axes in nibabel order.
 
@@ -29,14 +30,15 @@ _STORED: dict[Storage, str] = {"float16": "<f2", "int16": "<i2"}
 
 @dataclass(frozen=True)
 class CaseHeader:
-    """What a case file says of itself without its voxels."""
+    """The header of a case file: everything but its voxels."""
 
     id: str
     group: str
     geometry: Geometry
     statistics: CaseStatistics
     scales: tuple[Quantization, ...] = ()
-    """One a channel where the image is stored as whole numbers: turns them into intensities."""
+    """The quantization of each channel where the image is stored as whole numbers: turns them into
+    intensities."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class StoredCase:
 
     @property
     def scales(self) -> tuple[Quantization, ...]:
-        """One a channel where `voxels` are whole numbers: turns any selection of them into intensities."""
+        """The quantization of each channel where `voxels` are whole numbers: turns any selection of them into
+        intensities."""
         return self.header.scales
 
     @property
@@ -124,7 +127,7 @@ def read_case(path: Path) -> StoredCase:
 
 
 def read_case_header(path: Path) -> CaseHeader:
-    """What a case file says of itself; its voxels are not read.
+    """Read the header of a case file, without its voxels.
 
     Raises:
         UserError: the file is missing or not one of ours.
@@ -163,7 +166,7 @@ def _open(path: Path) -> tuple[Any, CaseHeader]:
 
 
 def _binary(array: np.ndarray) -> Any:
-    """One binary value over the array's own memory."""
+    """A single binary value over the array's own memory."""
     import pyarrow as pa
 
     voxels = pa.py_buffer(np.ascontiguousarray(array))

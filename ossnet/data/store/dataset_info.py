@@ -11,7 +11,7 @@ Shape = tuple[int, int, int]
 
 
 class DatasetSpec(Protocol):
-    """What decides the sizes of networks: a store has it, and so do `DatasetSizes`."""
+    """The facts that decide the sizes of networks: stores and `DatasetSizes` have them."""
 
     @property
     def root(self) -> Path: ...
@@ -32,7 +32,7 @@ class DatasetSizes:
     """Voxels of its largest case."""
     root: Path = Path("(no store)")
     training_cases: int | None = None
-    """How many cases the training split has, where that is known."""
+    """Number of training cases, where that is known."""
 
     @classmethod
     def of(cls, *, channels: int, scheme: ClassScheme, shape: Shape) -> "DatasetSizes":

@@ -14,7 +14,7 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 
 Split = Literal["training", "validation", "test"]
@@ -120,7 +120,7 @@ def read_splits(path: Path, groups: Mapping[str, str]) -> dict[str, Split]:
     for case, split in pairs:
         for what, name, known in (("case", case, groups), ("split", split, SPLITS)):
             if name not in known:
-                raise UserError(f"{path}: {did_you_mean(what, str(name), known)}")
+                raise unknown_name(path, what, str(name), known)
         if splits.setdefault(case, split) != split:
             raise _two_splits(path, f"case {case!r}", splits[case], split)
     missing = min(groups.keys() - splits.keys(), default=None)

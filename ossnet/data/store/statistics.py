@@ -1,4 +1,4 @@
-"""What a store knows of each case and of the data set as a whole without reading voxels.
+"""Statistics of each case and of the whole data set, available without reading voxels.
 
 Legend: C channels, X Y Z voxel axes in nibabel order.
 """
@@ -18,7 +18,7 @@ from ossnet.data.store.quantization import Storage
 
 @dataclass(frozen=True)
 class CaseStatistics:
-    """What is known of a prepared case; kept in its file and in the manifest."""
+    """Statistics of a prepared case; stored in its file and in the manifest."""
 
     shape: Shape
     """X Y Z."""
@@ -27,9 +27,9 @@ class CaseStatistics:
     class_counts: tuple[int, ...]
     """Voxels of each label index, background first."""
     intensities: tuple[Intensity, ...]
-    """Before normalization, of the voxels that are not zero, one a channel."""
+    """Statistics of the voxels that are not zero, for each channel, before normalization."""
     foreground_intensities: tuple[Intensity, ...]
-    """Before normalization, of the voxels that bear a label, one a channel."""
+    """Statistics of the voxels that bear a label, for each channel, before normalization."""
     storage: Storage
     """Number format of the stored image."""
     errors: tuple[float, ...]
@@ -38,7 +38,7 @@ class CaseStatistics:
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """What is known of all cases of a store together."""
+    """Statistics of all cases of a store together."""
 
     max_shape: Shape
     """Largest extent in voxels along R, A and S."""
@@ -49,9 +49,10 @@ class DatasetStatistics:
     class_frequencies: dict[str, float]
     """Fraction of all voxels that bear each label, the background included."""
     intensities: dict[str, Intensity]
-    """By modality, as in `CaseStatistics`: extremes over all cases, the rest averaged over cases."""
+    """Statistics of each modality's voxels that are not zero: extremes over all cases, other values averaged
+    over cases."""
     foreground_intensities: dict[str, Intensity]
-    """As `intensities`, of the voxels that bear a label."""
+    """Statistics by modality, like `intensities`, of the voxels that bear a label."""
     errors: dict[str, float]
     """Largest storage error of each modality."""
 

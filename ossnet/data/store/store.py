@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ossnet.config_tree import did_you_mean, from_dict, to_dict
+from ossnet.config_tree import from_dict, to_dict, unknown_name
 from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
 from ossnet.data.store.case_file import StoredCase, read_case
@@ -36,7 +36,7 @@ class CaseEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a store knows without opening a case."""
+    """The description of a store, read without opening a case."""
 
     schema_version: int
     fingerprint: str
@@ -90,7 +90,7 @@ class Store:
 
     @property
     def training_cases(self) -> int:
-        """How many cases the training split has."""
+        """Number of cases of the training split."""
         return len(self.manifest.splits["training"])
 
     def split(self, name: str, *, fold: int | None = None) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class Store:
             UserError: another name or fold, or cases of the test split where it may not be read.
         """
         if name not in [*SPLITS, "all"]:
-            raise UserError(did_you_mean("split", name, [*SPLITS, "all"]))
+            raise unknown_name(self.root, "split", name, [*SPLITS, "all"])
         if fold is not None and name in ("training", "validation"):
             cases = self._fold(name, fold)
         else:
@@ -120,7 +120,7 @@ class Store:
                 or damaged.
         """
         if case_id not in self.manifest.cases:
-            raise UserError(did_you_mean(f"case of {self.root}", case_id, self.manifest.cases))
+            raise unknown_name(self.root, "case", case_id, self.manifest.cases)
         if case_id in self._held_out:
             raise self._held_out_error(case_id)
         return read_case(self.root / self.manifest.cases[case_id].file)

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of scans or a store, file by file, with how to fix it.
+"""Verification of a folder of scans or a store: every fault, file by file, with its remedy.
 
 Cases with an error here are those that preparing excludes: both use the same checks.
 """

@@ -1,4 +1,4 @@
-"""What shows only in comparison with other cases: copies, and labels that are another case's."""
+"""Checks that compare cases: copies, and labels that are another case's."""
 
 from collections.abc import Iterator, Sequence
 

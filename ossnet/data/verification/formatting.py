@@ -82,7 +82,7 @@ def _numeric_first(value: str) -> tuple[bool, float, str]:
 
 
 def _distinct(texts: Sequence[str]) -> str:
-    """What all files have in common, or the different values in order."""
+    """The value that all files share, or the different values in order."""
     different = list(dict.fromkeys(text for text in texts if text))
     return " / ".join(different) or "unreadable"
 

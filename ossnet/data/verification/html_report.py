@@ -55,7 +55,7 @@ def _worst_first(verification: Verification) -> list[CaseSummary]:
 
 
 def _case(view: CaseSummary, verification: Verification) -> dict[str, Any]:
-    """What the template shows of a case; errors come first among its findings."""
+    """The values of a case for the template; errors come first among its findings."""
     facts = zip(formatting.COLUMNS, formatting.row(view, verification), strict=True)
     return {
         "name": view.case,

@@ -38,7 +38,7 @@ _MAX_DRAWN_LABELS = 16
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one case is, and what is wrong with it by itself."""
+    """The facts of a single case, and its faults."""
 
     view: CaseSummary
     findings: tuple[Issue, ...]
@@ -55,14 +55,14 @@ def inspect(case: Case, source: Source) -> Inspection:
                 case.images[0],
                 expected="a case that can be read",
                 found=f"{type(error).__name__}: {error}".splitlines()[0],
-                remedy="look at its files",
+                remedy="check its files",
             )
         )
     return Inspection(inspector.view, tuple(inspector.findings))
 
 
 class _CaseInspector:
-    """What has been seen of a case so far."""
+    """Collects the facts and faults of a case."""
 
     def __init__(self, case: Case, source: Source) -> None:
         self.findings: list[Issue] = []

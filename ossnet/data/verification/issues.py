@@ -1,4 +1,4 @@
-"""What verifying finds, as plain values."""
+"""The results of verification, as plain values."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Issue:
-    """One fault of one file."""
+    """A fault of a file."""
 
     severity: Severity
     case: str
@@ -33,6 +33,13 @@ class Issue:
         )
 
     @classmethod
+    def of_source(cls, warning: UserError) -> "Issue":
+        """A warning about a source as a whole."""
+        found = warning.found or str(warning)
+        name = Path(warning.where.partition(": ")[0]).name
+        return cls("warning", name, warning.where, warning.expected or "", found, warning.remedy or "")
+
+    @classmethod
     def warning(cls, case: str, where: Path, *, expected: str, found: str, remedy: str) -> "Issue":
         """An issue for which a case is not excluded."""
         return cls("warning", case, str(where), expected, found, remedy)
@@ -45,7 +52,7 @@ class Issue:
 
 @dataclass(frozen=True)
 class FileSummary:
-    """What a file holds. `None` is what could not be read."""
+    """The contents of a file; `None` where they could not be read."""
 
     path: Path
     shape: tuple[int, ...] | None = None
@@ -67,21 +74,21 @@ class FileSummary:
 
 @dataclass(frozen=True)
 class CaseSummary:
-    """What a case is made of."""
+    """The files and contents of a case."""
 
     case: str
     group: str
     images: tuple[FileSummary, ...]
     label: FileSummary | None
     voxels: dict[str, int]
-    """How many voxels have each label value."""
+    """Number of voxels of each label value."""
     picture: str | None = None
     """A slice with the label's outline, as a data URI."""
 
 
 @dataclass(frozen=True)
 class LabelRemap:
-    """What an odd label value probably means."""
+    """The probable meaning of an undeclared label value."""
 
     value: str
     name: str

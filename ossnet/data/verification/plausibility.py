@@ -1,4 +1,4 @@
-"""What may be wrong with a case that can be used: warnings.
+"""Warnings about cases that can be used but are implausible.
 
 Legend: X Y Z voxel axes in nibabel order.
 """
@@ -13,6 +13,7 @@ from ossnet.data.imaging.geometry import NO_PLACEMENT, corner_distance, to_canon
 from ossnet.data.imaging.nifti import NiftiFile, read_slabs
 from ossnet.data.imaging.normalization import default_normalization
 from ossnet.data.layouts import Case, Source
+from ossnet.data.layouts.modalities import base_name
 from ossnet.data.verification.issues import Issue
 from ossnet.data.verification.voxels import ChannelStats, SliceCollector, fraction_outside
 
@@ -24,12 +25,12 @@ _VOXEL_MM = (1e-5, 100.0)
 
 @dataclass
 class ImageStats:
-    """What a pass over a case's image files has shown."""
+    """Statistics of a case's image files."""
 
     channels: list[tuple[NiftiFile, ChannelStats]]
     """Every channel with its file, in the order of the modalities."""
     covered: Bool[np.ndarray, "X Y Z"] | None
-    """Where any channel is not 0, on the files' grid; None where it is not needed."""
+    """Mask of the voxels where any channel is not 0, on the files' grid; None where it is not needed."""
 
     def read(self, file: NiftiFile, plane: SliceCollector | None) -> list[ChannelStats]:
         """Take in a file, and on the way a plane of its first channel.
@@ -72,14 +73,15 @@ def plausibility_checks(
         return
     geometry = contents.channels[0][0].geometry
     outside = fraction_outside(label, to_canonical(contents.covered, geometry))
-    zero_is_nothing = "ct" not in map(default_normalization, source.modalities)
+    kinds = {default_normalization(base_name(name)) for name in source.modalities}
+    zero_is_nothing = kinds.isdisjoint({"ct", "none"})
     if zero_is_nothing and outside > _MAX_OUTSIDE:
         yield Issue.warning(
             case.id,
             case.label,
             expected="the label within the image",
             found=f"{outside:.0%} of it where every modality is 0",
-            remedy="look whether it belongs to another case or has been flipped",
+            remedy="check whether it belongs to another case or has been flipped",
         )
 
 

@@ -1,4 +1,4 @@
-"""What odd label values probably mean."""
+"""The probable meaning of undeclared label values."""
 
 import shlex
 from collections.abc import Mapping, Sequence

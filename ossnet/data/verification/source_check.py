@@ -23,7 +23,7 @@ _BYTES_PER_VOXEL = 8
 _SLAB_VOXELS = 8 << 20
 """Voxels in the slabs that are read, converted and counted."""
 _RAM_DIVISOR = 4
-"""One part in so many of the machine's RAM is used at most; others work on it too."""
+"""The largest part of the machine's RAM that is used, as a divisor; others work on it too."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
             advance(sizes[case].bytes)
     ordered = [inspections[case.id] for case in found.cases]
     unmatched = [Issue.error(error, case=name) for name, error in found.unmatched.items()]
+    unmatched += map(Issue.of_source, found.warnings)
     unmatched += _check_labels(found)
     alone = [finding for inspection in ordered for finding in inspection.findings]
     bad = {finding.case for finding in alone if finding.severity == "error"}

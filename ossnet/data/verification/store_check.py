@@ -19,7 +19,7 @@ from ossnet.errors import UserError
 from ossnet.output.progress import progress
 
 _PREPARE_AGAIN = "prepare the store again"
-_VERIFY_SOURCE = "look at the source with ossnet verify --source"
+_VERIFY_SOURCE = "check the source with ossnet verify --source"
 
 
 def verify_store(store: Path | str) -> Verification:

@@ -22,7 +22,7 @@ def draw(
     values: Sequence[int],
     spacing: tuple[float, float],
 ) -> str:
-    """A JPEG as a data URI; the patient's right is on the left, front is up, as radiologists look at it.
+    """A JPEG as a data URI; the patient's right is on the left, front is up, as radiologists view it.
 
     Args:
         values: the label values in the order of their colors.

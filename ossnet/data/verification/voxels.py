@@ -1,4 +1,4 @@
-"""One pass over a file's voxels, some planes at a time: what is counted, compared and drawn.
+"""A single pass over a file's voxels, some planes at a time, that counts, compares and draws them.
 
 Legend: X Y Z voxel axes in nibabel order.
 """

@@ -20,7 +20,7 @@ from ossnet.output.atomic_write import atomic_write
 
 @dataclass(frozen=True)
 class BaselineContext:
-    """What all trials of a study share."""
+    """The values that all trials of a study share."""
 
     base: str
     """The configuration as JSON."""

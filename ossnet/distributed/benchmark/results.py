@@ -18,10 +18,10 @@ _BASELINES = {False: "recipe", True: "recipe, what is over budget ends with its 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial that started."""
+    """A trial that started."""
 
     dice: float | None
-    """None where it ended before the first validation."""
+    """Validation Dice; None where the trial ended before the first validation."""
     memory_gib: float | None
     """Measured peak of a training step."""
     cpu_s: float
@@ -32,10 +32,10 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class SearchRow:
-    """One study, its trials in their order."""
+    """A study, with its trials in their order."""
 
     method: str
-    """`ossnet`, or the `recipe`, which knows no budget."""
+    """`ossnet`, or the `recipe`, which has no budget."""
     seed: int
     rejected: int
     """Suggestions that were predicted not to fit, and so never started."""
@@ -43,7 +43,7 @@ class SearchRow:
 
     @property
     def summary(self) -> str:
-        """One line of progress."""
+        """A line of progress."""
         spent = sum(trial.cpu_s for trial in self.trials)
         return f"{self.method}, seed {self.seed}: {len(self.trials)} trials, {spent:.0f} CPU s of training"
 

@@ -59,7 +59,7 @@ class SearchBenchmarkConfig:
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """What both methods search with one seed."""
+    """The search task of both methods with one seed."""
 
     space: "Space"
     base: "Config"
@@ -141,7 +141,7 @@ def _run_candidate(
     from ossnet.distributed.benchmark.results import CANDIDATE, SearchRow, TrialRow
     from ossnet.distributed.tracking.client import TrackingConfig
     from ossnet.distributed.tuning.config import OptimizationConfig
-    from ossnet.distributed.tuning.result import dice_of
+    from ossnet.distributed.tuning.result import TrialCounts, dice_of
     from ossnet.distributed.tuning.storage import METRICS, TuningStudy
     from ossnet.distributed.tuning.study import StudySpec
     from ossnet.metric_names import COST, MEMORY
@@ -166,7 +166,7 @@ def _run_candidate(
         dice = dice_of(trial) if trial.intermediate_values else None
         spent = metrics.get(COST, 0.0)
         rows.append(TrialRow(dice, metrics.get(MEMORY), spent, spent))
-    return SearchRow(CANDIDATE, task.seed, len(study.suggested_trials()) - len(started), tuple(rows))
+    return SearchRow(CANDIDATE, task.seed, TrialCounts.of(study).rejected, tuple(rows))
 
 
 def _run_baseline(task: BenchmarkTask) -> "SearchRow":

@@ -1,4 +1,4 @@
-"""What a trial's process holds while others share its GPU."""
+"""Limits of a trial's process while others share its GPU."""
 
 from ossnet.metric_names import GPUS
 from ossnet.planning.budget import MARGIN

@@ -1,4 +1,4 @@
-"""What the cluster has: its nodes, those that the autoscaler may add, and the memory of their GPUs."""
+"""The nodes of the cluster, those that the autoscaler may add, and the memory of their GPUs."""
 
 import json
 import logging
@@ -19,9 +19,9 @@ class AutoscaledNodes:
     """Nodes of one kind that the autoscaler may add."""
 
     count: int
-    """At most so many at a time, those that run included."""
+    """Largest number of these nodes at a time, running ones included."""
     resources: dict[str, float]
-    """Of each node, by Ray's names."""
+    """Resources of each node, by Ray's names."""
     gpu_gib: float | None = None
     """Memory of each GPU, None where it is unknown."""
 

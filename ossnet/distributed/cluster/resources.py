@@ -1,4 +1,4 @@
-"""What training workers and trials request from the cluster, and whether it can ever be given."""
+"""Resource requests of training workers and trials, and checks that the cluster can satisfy them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ _PARTS = 20  # of a GPU: few kinds of request, so that processes are reused
 
 @dataclass(frozen=True)
 class WorkerResources:
-    """What one worker holds while it trains."""
+    """The resources of one worker while it trains."""
 
     cpus: int
     gpus: float = 0
     """A whole number of GPUs, or a fraction of one."""
 
     def as_ray(self) -> dict[str, float]:
-        """As Ray's resource request."""
+        """The resources as Ray's request."""
         return {"CPU": float(self.cpus)} | ({"GPU": float(self.gpus)} if self.gpus else {})
 
     def fits(self, node: Node) -> int:
@@ -53,7 +53,7 @@ class GpuSharing:
         return (self.gpu_gib * GIB - MARGIN.fixed) / MARGIN.factor / GIB
 
     def resources_for(self, peak_gib: float) -> WorkerResources:
-        """What a trial of this predicted peak requests: the same fraction of a GPU and of its CPUs."""
+        """The request of a trial of this predicted peak: the same fraction of a GPU and of its CPUs."""
         needed = MARGIN.needed(round(peak_gib * GIB)) / (self.gpu_gib * GIB)
         fraction = min(ceil(needed * _PARTS) / _PARTS, 1)
         return WorkerResources(min(_LOADING_CPUS, max(1, int(self.cpus * fraction))), fraction)
@@ -65,13 +65,13 @@ class TrialPlacement:
 
     workers: int
     resources: WorkerResources
-    """What each worker holds; where trials share GPUs, at most."""
+    """The resources of each worker; where trials share GPUs, the largest possible ones."""
     concurrent: int
     sharing: GpuSharing | None = None
-    """None where each worker has whole GPUs, or none."""
+    """The sharing of GPUs; None where each worker has whole GPUs, or none."""
 
     def resources_for(self, peak_gib: float | None) -> WorkerResources:
-        """What a worker of a trial with this predicted peak requests."""
+        """The request of a worker of a trial with this predicted peak."""
         if self.sharing is None or peak_gib is None:
             return self.resources
         return self.sharing.resources_for(peak_gib)
@@ -84,7 +84,7 @@ class TrialPlacement:
 
 
 def plan_run(nodes: Sequence[Node], workers: int) -> WorkerResources:
-    """What each worker of a run that has the cluster to itself holds: a GPU each, or all the CPUs.
+    """The resources of each worker of a run that has the cluster to itself: a GPU each, or all the CPUs.
 
     Raises:
         UserError: the workers can never all be placed; says the arithmetic.
@@ -153,5 +153,5 @@ def _cannot_place(nodes: Sequence[Node], workers: int, resources: WorkerResource
         "workers",
         expected=f"room for {workers} workers of {resources} each",
         found=f"room for {capacity(nodes, resources)}, as the {len(nodes)} nodes have {have}",
-        remedy="ask for fewer workers or a larger cluster",
+        remedy="request fewer workers or a larger cluster",
     )

@@ -89,7 +89,7 @@ def _killed(scan: ScanInput) -> UserError:
     return UserError(
         f"{scan.images[0]}: the process that predicts it was killed {_MAX_LOSSES} times, "
         "as happens when RAM runs out",
-        remedy="ask for fewer --workers and give the same command again, which predicts what is missing",
+        remedy="give fewer --workers and give the same command again, which predicts what is missing",
     )
 
 
@@ -120,7 +120,7 @@ class _Worker:
                 scan.images[0],
                 expected="a scan that can be predicted",
                 found=reason,
-                remedy="look at its files",
+                remedy="check its files",
             )
             result = PredictionResult(scan.case, error=str(failure))
         return {"result": json.dumps(to_dict(result))}

@@ -101,7 +101,7 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
     _check_memory(plan, memory)
     total = sum(info.voxel_bytes for info in cases)
     # As bytes, so that one case's fields do not shape another's; with its headers, which are not read again.
-    items = [{"case": pickle.dumps(info), "path": str(plan.path(info).absolute())} for info in cases]
+    items = [{"case": pickle.dumps(info), "path": os.fsencode(plan.path(info).absolute())} for info in cases]
     rows = ray.data.from_items(items, override_num_blocks=_tasks(len(items), total))
     rows.context.enable_progress_bars = False
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to limit how often it tries
@@ -121,14 +121,15 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
 
 
 def _tasks(cases: int, size: int) -> int:
-    """One a case, but for small cases, which the start of a task would delay."""
+    """Group the cases into tasks: a task for each case, except for small cases, which a task's start would
+    delay."""
     cpus = int(sum(node.get("CPU", 0) for node in nodes()))
     return min(cases, max(size // _MIN_TASK_BYTES, 2 * cpus, 1))
 
 
 def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
     """Make one case on whichever node; what cannot be written ends the run, what cannot be read the case."""
-    info, path = pickle.loads(row["case"]), Path(row["path"])
+    info, path = pickle.loads(row["case"]), Path(os.fsdecode(row["path"]))
     done: dict[str, Any] = {"case": info.id, "error": None, "fatal": None}
     try:
         stored = make_case(info, recipe)
@@ -139,7 +140,7 @@ def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
             info.case.images[0],
             expected="a case that can be prepared",
             found=f"{type(error).__name__}: {error}".splitlines()[0],
-            remedy="look at its files",
+            remedy="check its files",
         )
         return done | {"error": str(failure)}
     try:

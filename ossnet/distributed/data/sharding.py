@@ -1,7 +1,7 @@
 """References to cases, which Ray Data streams to the workers of a training run.
 
 One pipeline serves the whole run: its rows (12 bytes a reference) are made once and lie in the object store,
-so that no task has to start, no CPU is held and nothing can spill while the run goes on. The volumes stay in
+so that no task has to start, no CPU is held and nothing can spill during the run. The volumes stay in
 the store's files, which a node's workers map into memory.
 """
 

@@ -1,1 +1,1 @@
-"""From the runs of an experiment to a page of tables and figures."""
+"""Reports of an experiment's runs: a page of tables and figures."""

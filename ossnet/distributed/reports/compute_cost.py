@@ -1,4 +1,4 @@
-"""What training cost, and what a study saved by stopping trials early and by rejecting trials."""
+"""The compute cost of training, and what a study saved by stopping and by rejecting trials."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class StudySummary:
-    """What a report says about the study behind its runs."""
+    """A report's rows about the study behind its runs."""
 
     note: str
     """Sentences on what fit the budget and on what training cost."""
@@ -35,7 +35,7 @@ class StudySummary:
 
 
 def summarize_last_study(tracking: TrackingConfig, rows: Sequence[RunRow]) -> StudySummary:
-    """What there is to say about the experiment's last study; without its file, only what training cost."""
+    """Summarize the experiment's last study; without its file, only what training cost."""
     from ossnet.distributed.tuning.storage import SETTINGS
     from ossnet.distributed.tuning.warm_start import find_study
 
@@ -50,10 +50,10 @@ def summarize_study(
 ) -> StudySummary:
     """The figures of a study, and sentences on what fit the budget and on what training cost."""
     from ossnet.distributed.reports.figures import study_figures
-    from ossnet.distributed.tuning.result import feasible_fraction
+    from ossnet.distributed.tuning.result import TrialCounts, feasible_fraction
 
-    rejected = len(study.suggested_trials()) - len(study.started_trials())
-    note = f"{feasible_fraction(study)} {ComputeCost.of(rows, rejected=rejected)}"
+    cost = ComputeCost.of(rows, rejected=TrialCounts.of(study).rejected)
+    note = f"{feasible_fraction(study)} {cost}"
     return StudySummary(note, study_figures(study, budget_gib=budget_gib))
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ossnet.config_tree import did_you_mean
-from ossnet.distributed.tracking.client import TrackingConfig
+from ossnet.config_tree import unknown_name
+from ossnet.distributed.tracking.names import original_keys
+from ossnet.distributed.tracking.store import TrackingConfig, open_client
 from ossnet.errors import UserError
 from ossnet.metric_names import (
     CASE_TIME,
@@ -34,7 +35,7 @@ _NAMED = {"model.kind", "model.name"}  # the run's name says so already
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of an experiment, as MLflow has it."""
+    """A run of an experiment, as MLflow has it."""
 
     name: str
     network: str
@@ -51,7 +52,7 @@ class RunRow:
     elapsed_s: float | None
     """Seconds of training and validation."""
     gpu_hours: float | None
-    """None for a run without a GPU."""
+    """GPU-hours of the run; None without a GPU."""
     epoch: float | None
     """The number of the last epoch."""
     params: Mapping[str, str]
@@ -87,8 +88,6 @@ def read_rows(tracking: TrackingConfig) -> list[RunRow]:
     Raises:
         UserError: there is no such experiment (names the nearest), or no run in it.
     """
-    from mlflow import MlflowClient
-
     if not tracking.exists:
         raise UserError(
             tracking.uri,
@@ -96,11 +95,11 @@ def read_rows(tracking: TrackingConfig) -> list[RunRow]:
             found="none",
             remedy="run `ossnet tune` or `ossnet train` here first",
         )
-    client = MlflowClient(tracking.uri)
-    experiment = client.get_experiment_by_name(tracking.experiment)
+    client = open_client(tracking.uri)
+    experiment = tracking.find_experiment(client)
     if experiment is None:
         names = [each.name for each in client.search_experiments()]
-        raise UserError(did_you_mean(f"experiment in {tracking.uri}:", tracking.experiment, names))
+        raise unknown_name(tracking.uri, "experiment", tracking.experiment, names)
     found = client.search_runs([experiment.experiment_id])
     runs = list(found)
     while found.token:
@@ -135,6 +134,7 @@ def show(rows: Sequence[RunRow]) -> None:
 
 def _to_row(run: "Run") -> RunRow:
     metrics, tags = run.data.metrics, run.data.tags
+    originals = original_keys(tags)
     status = str(run.info.status).lower()
     if INFEASIBLE in tags:
         status = f"over budget ({tags[INFEASIBLE]})"
@@ -152,6 +152,6 @@ def _to_row(run: "Run") -> RunRow:
         elapsed_s=metrics.get(ELAPSED),
         gpu_hours=metrics.get(GPU_HOURS),
         epoch=metrics.get(EPOCH),
-        params=run.data.params,
+        params={originals.get(name, name): value for name, value in run.data.params.items()},
         search_params=tuple(filter(None, tags.get(SEARCH_PARAMS, "").split(","))),
     )

@@ -1,19 +1,22 @@
 """The tracker as an actor: drivers open and close runs, workers send metrics, and training never waits."""
 
+import contextlib
 import logging
 import os
 import platform
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
+from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker
+from ossnet.distributed.tracking.outbox import one_line
+from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import STOP_REASON
 
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
-_TIMEOUT_S = 60
+_TIMEOUT_S = 360  # the jobs of an array make their store one after the other
+_FILES = "files"  # methods of this group run beside the others
 _INTERNAL = {"step", "final"}  # in an epoch's metrics for the scheduler; not logged
 
 
@@ -36,7 +40,7 @@ class RunResult:
     checkpoint: Path | None = None
 
 
-@contextmanager
+@contextlib.contextmanager
 def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterator["ActorHandle[Tracker]"]:
     """Start a tracker in a process of its own on this node; its store is made before any worker starts.
 
@@ -54,7 +58,9 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
-    actor = ray.remote(num_cpus=0)(Tracker).options(
+    for method in (Tracker.log_text, Tracker.log_checkpoint):
+        ray.method(concurrency_group=_FILES)(method)
+    actor = ray.remote(num_cpus=0, concurrency_groups={_FILES: 1})(Tracker).options(
         scheduling_strategy=here,
         runtime_env={"env_vars": variables} if variables else None,
         max_restarts=-1,
@@ -66,15 +72,14 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
     except ray.exceptions.GetTimeoutError as error:
         raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
     except ray.exceptions.RayError as error:
-        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-        raise _unusable(tracking, reason) from error
+        raise _start_error(tracking, error) from error
     try:
         yield tracker
     finally:
         ray.kill(tracker)
 
 
-@contextmanager
+@contextlib.contextmanager
 def mlflow_run(
     tracker: "ActorHandle[Tracker]", spec: RunSpec, documents: Mapping[str, str]
 ) -> Iterator[RunResult]:
@@ -95,23 +100,29 @@ def mlflow_run(
         calls.append(tracker.close.remote(spec.id, "FAILED", {"error": str(error)}))
         raise
     else:
-        calls.append(tracker.close.remote(spec.id, "FINISHED", result.tags, result.checkpoint))
+        calls.append(tracker.close.remote(spec.id, "FINISHED", result.tags))
+        if result.checkpoint is not None:
+            calls.append(tracker.log_checkpoint.remote(spec.id, result.checkpoint))
     finally:
         flush(calls, tracker)
 
 
 def flush(calls: "list[ObjectRef[Any]]", tracker: "ActorHandle[Tracker]") -> None:
-    """Wait until these calls are done and all metrics are written; warn of what could not be written."""
+    """Wait until these calls are done and all is written; warn of everything that could not be written."""
     import ray
 
-    failures = set()
+    failures = Counter[str]()
     for call in [*calls, tracker.flush.remote()]:
         try:
             ray.get(call)
+        except ray.exceptions.RayTaskError as error:
+            logger.debug(f"MLflow: {one_line(error.cause)}")  # what still waits is counted below
         except ray.exceptions.RayError as error:
-            failures.add(str(error).strip().splitlines()[-1])
-    for reason in sorted(failures):
-        logger.warning(f"warning: MLflow has no record of something: {reason}")
+            failures[one_line(error)] += 1
+    with contextlib.suppress(ray.exceptions.RayError):
+        failures.update(ray.get(tracker.take_failures.remote()))
+    for what, times in sorted(failures.items()):
+        logger.warning(f"warning: MLflow has no record of {times} x {what}")
 
 
 class MetricBuffer:
@@ -166,6 +177,13 @@ def _unusable(tracking: TrackingConfig, found: str) -> UserError:
     return UserError(
         f"MLflow store {tracking.uri}", expected="an answer", found=found, remedy="check MLFLOW_TRACKING_URI"
     )
+
+
+def _start_error(tracking: TrackingConfig, error: Exception) -> UserError:
+    """Why the tracker did not start: its own sentence, where there is one at the end of Ray's text."""
+    reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+    _, ours, sentence = reason.partition("UserError: ")
+    return UserError(sentence) if ours else _unusable(tracking, reason)
 
 
 def _is_installed(package: str) -> bool:

@@ -1,73 +1,36 @@
 """MLflow: an experiment and a parent run for each study, a run for each trial, one writer for all."""
 
-import os
-import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ossnet.errors import UserError
+from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text, original_keys, original_tags
+from ossnet.distributed.tracking.outbox import Outbox, is_passing
+from ossnet.distributed.tracking.store import TrackingConfig, open_client
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Param, Run, RunTag
+
+__all__ = ["TRIAL", "MetricPoint", "RunSpec", "Tracker", "TrackingConfig"]
 
 TRIAL = "trial_id"
-_SQLITE = "sqlite:///"
-_PARAMS, _METRICS = 100, 1000  # how many MLflow accepts in one request
-_RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later
-_BACKOFF_S = 2.0  # before a store that did not answer is tried again
-_TIMEOUT_S = 300.0  # how long the end of a study waits for it
+_LIMITS = {"metrics": 1000, "params": 100, "tags": 100}  # how many MLflow accepts in one request
+_TIMEOUT_S = 300.0  # how long the end of a study waits for the store
+_FILES_TIMEOUT_S = 20.0  # and for that of the files
+_NAME_LIMIT = 250
 _NOT_LOGGED = {"state.pt"}  # only needed to resume the training
 
 
 class MetricPoint(NamedTuple):
-    """One value of one metric."""
+    """A value of a metric at a step."""
 
     name: str
     value: float
     step: int
     timestamp_ms: int
-
-
-@dataclass(frozen=True)
-class TrackingConfig:
-    """The store of runs and the experiment that they are written to."""
-
-    uri: str
-    experiment: str
-    artifact_location: str | None
-    """Where a new experiment stores its files; None leaves it to the tracking server."""
-
-    @classmethod
-    def at(cls, folder: Path, experiment: str) -> "TrackingConfig":
-        """Use `MLFLOW_TRACKING_URI` where it is set, else `mlflow.db` and `mlartifacts` in `folder`."""
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / 'mlflow.db'}"
-        if not uri.startswith(_SQLITE):
-            return cls(uri, experiment, None)
-        store = Path(unquote(uri.removeprefix(_SQLITE)))
-        store = (folder / store).absolute()  # workers have other working directories
-        return cls(f"{_SQLITE}{store}", experiment, (store.parent / "mlartifacts").as_uri())
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a store; MLflow makes a local one at the first access, even to read."""
-        return not self.uri.startswith(_SQLITE) or Path(unquote(self.uri.removeprefix(_SQLITE))).is_file()
-
-    def has_experiment(self) -> bool:
-        """Whether the experiment exists."""
-        from mlflow import MlflowClient
-
-        return self.exists and MlflowClient(self.uri).get_experiment_by_name(self.experiment) is not None
-
-    @property
-    def open_command(self) -> str:
-        """The command that shows the runs in a browser."""
-        return f"mlflow ui --backend-store-uri {self.uri}" if self.artifact_location else f"open {self.uri}"
 
 
 @dataclass(frozen=True)
@@ -86,29 +49,29 @@ class Tracker:
     """The only writer of a store. Every method may be repeated: runs are found again by their id.
 
     It lives in an actor (`start_tracker`), so that training never waits for the store. While the store does
-    not answer, all writes wait in memory, in order; an error that another try would repeat is raised.
+    not answer, all writes wait in memory, in order; what it rejects is counted (`take_failures`). Files have
+    a queue of their own: where they cannot be written, metrics are all the same, and runs end.
+
+    Names that MLflow does not take are changed to legal ones; a run's tags keep what they were.
 
     Args:
         study: the id of the run that is the parent of all others.
+
+    Raises:
+        UserError: the store cannot be used, or the experiment was deleted.
     """
 
     def __init__(self, tracking: TrackingConfig, study: str | None = None) -> None:
-        import mlflow
-
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        store = Path(unquote(tracking.uri.removeprefix(_SQLITE)))
-        if tracking.uri.startswith(_SQLITE):
-            store.parent.mkdir(parents=True, exist_ok=True)
-        self._client: MlflowClient = mlflow.MlflowClient(tracking.uri)
-        self._experiment = self._find_experiment(tracking)
+        self._client = open_client(tracking.uri, write=True)
+        self._experiment = tracking.make_experiment(self._client)
         self._runs: dict[str, str] = {}
+        self._finding = threading.RLock()  # files are written in a thread of their own
         self._last: dict[str, dict[str, int]] = {}
         self._latest: dict[str, dict[str, float]] = {}
-        self._outbox: deque[Callable[[], None]] = deque()
-        self._retry_at = 0.0
+        self._renamed: dict[str, set[str]] = {}
+        self._requests, self._files = Outbox(), Outbox()
         self._study = study
         self._ended: set[str] = set()
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES)
 
     def experiment(self) -> str:
         """The experiment's MLflow id; answering shows that the store works."""
@@ -116,127 +79,148 @@ class Tracker:
 
     def open_run(self, spec: RunSpec) -> str | None:
         """Make or find a run and mark it as running; its MLflow run id, None while the store is down."""
-        self._write(partial(self._open, spec))
+        self._requests.send("start of a run", partial(self._open, spec))
+        self._requests.send("parameters", partial(self._log_params, spec.id, spec.params))
+        self.tag(spec.id, spec.tags)
         return self._runs.get(spec.id)
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
-        self._write(lambda: self._set_tags(self._run_id(run), tags))
+        self._requests.send("tags", partial(self._set_tags, run, tags))
 
     def log(self, run: str, points: Sequence[MetricPoint]) -> None:
         """Add metrics; steps that the run has already are left out, as a resumed run repeats some."""
         latest = self._latest.setdefault(run, {})
         latest.update({point.name: point.value for point in points})
-        self._write(partial(self._log, run, points))
+        self._requests.send("metrics", partial(self._log, run, points))
 
     def latest(self, run: str) -> dict[str, float]:
         """The last value of each metric of a run."""
         return self._latest.get(run, {})
 
-    def close(
-        self, run: str, status: str, tags: Mapping[str, str] | None = None, checkpoint: Path | None = None
-    ) -> None:
-        """End a run as FINISHED, KILLED or FAILED; tags and the files of a checkpoint are added before."""
-        self._write(partial(self._close, run, status, tags or {}, checkpoint))
+    def close(self, run: str, status: str, tags: Mapping[str, str] | None = None) -> None:
+        """End a run as FINISHED, KILLED or FAILED; tags are added before."""
+        self.tag(run, tags or {})
+        self._requests.send("end of a run", partial(self._close, run, status))
 
     def log_text(self, run: str, text: str, name: str) -> None:
         """Store a text as an artifact of a run."""
-        self._write(lambda: self._client.log_text(self._run_id(run), text, name))
+        text = legal_text(text)
+        self._files.send(name, lambda: self._client.log_text(self._run_id(run), text, legal_file(name)))
+
+    def log_checkpoint(self, run: str, checkpoint: Path) -> None:
+        """Store the files of a checkpoint as artifacts of a run, but for what only resuming needs."""
+        for file in sorted(checkpoint.iterdir()):
+            if file.name not in _NOT_LOGGED:
+                self._files.send(f"checkpoint/{file.name}", partial(self._log_file, run, file))
 
     def register(self, run: str, checkpoint: Path, name: str) -> str:
         """Put a run's network into the Model Registry after all writes; returns its URI there."""
         from ossnet.distributed.tracking.model_registry import register
 
-        self.flush()
+        self._requests.flush(_TIMEOUT_S)
         return register(self._client, self._run_id(run), checkpoint, name)
 
     def flush(self, timeout_s: float = _TIMEOUT_S) -> None:
-        """Write what still waits.
+        """Write what still waits; files at most for 20 s of it, as their store may never answer.
 
         Raises:
-            MlflowException: the store does not answer within `timeout_s`, or it rejects a request.
+            Exception: a store does not answer in time.
         """
-        until = time.monotonic() + timeout_s
-        while self._outbox:
-            try:
-                self._outbox[0]()
-            except Exception as error:
-                if _is_permanent(error):
-                    self._outbox.popleft()
-                if _is_permanent(error) or time.monotonic() > until:
-                    raise
-                time.sleep(_BACKOFF_S)
-            else:
-                self._outbox.popleft()
+        self._requests.flush(timeout_s)
+        self._files.flush(min(timeout_s, _FILES_TIMEOUT_S))
 
-    def _write(self, request: Callable[[], None]) -> None:
-        """Send a request after all that still wait, or have it wait as well."""
-        self._outbox.append(request)
-        if time.monotonic() < self._retry_at:
-            return
-        try:
-            self.flush(timeout_s=0.0)
-        except Exception as error:
-            if _is_permanent(error):
-                raise
-            self._retry_at = time.monotonic() + _BACKOFF_S
+    def take_failures(self) -> dict[str, int]:
+        """How often what was not written, since the last call."""
+        return dict(self._requests.take_failures() + self._files.take_failures())
 
     def _open(self, spec: RunSpec) -> None:
-        existing = self._find_run(spec.id)
-        if existing is not None:
-            self._runs[spec.id] = existing.info.run_id
-            status = None if spec.id in self._ended else "RUNNING"  # repeated calls may change their order
-            self._client.update_run(existing.info.run_id, status=status, name=spec.name)
-            self._last[spec.id] = self._last_steps(existing)
-        run_id = self._run_id(spec.id, spec.name)
-        self._log_params(run_id, spec.params)
-        self._set_tags(run_id, spec.tags)
+        with self._finding:
+            existing = self._find_run(spec.id)
+            if existing is None:
+                self._runs[spec.id] = self._create_run(spec.id, spec.name)
+                return
+        run_id = self._runs[spec.id] = existing.info.run_id
+        status = None if spec.id in self._ended else "RUNNING"  # repeated calls may change their order
+        self._client.update_run(run_id, status=status, name=legal_text(spec.name)[:_NAME_LIMIT])
+        self._last[spec.id] = self._last_steps(existing)
 
     def _log(self, run: str, points: Sequence[MetricPoint]) -> None:
         from mlflow.entities import Metric
 
-        for start in range(0, len(points), _METRICS):
+        self._keep_names(run, {point.name for point in points})
+        size = _LIMITS["metrics"]
+        for start in range(0, len(points), size):
             last, new = dict(self._last.get(run, {})), list[Metric]()
-            for name, value, step, at in points[start : start + _METRICS]:
+            for name, value, step, at in points[start : start + size]:
                 if step > last.get(name, -1):
                     last[name] = step
-                    new.append(Metric(name, value, at, step))
-            if new:
-                self._client.log_batch(self._run_id(run), metrics=new)
+                    new.append(Metric(legal_key(name), value, at, step))
+            self._send(run, "metrics", new)
             self._last[run] = last
 
-    def _close(self, run: str, status: str, tags: Mapping[str, str], checkpoint: Path | None) -> None:
-        run_id = self._run_id(run)
-        self._set_tags(run_id, tags)
-        for file in sorted(checkpoint.iterdir()) if checkpoint else []:
-            if file.name not in _NOT_LOGGED:
-                self._client.log_artifact(run_id, str(file), "checkpoint")
-        self._client.set_terminated(run_id, status)
+    def _close(self, run: str, status: str) -> None:
+        self._client.set_terminated(self._run_id(run), status)
         self._ended.add(run)
 
-    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+    def _log_file(self, run: str, file: Path) -> None:
+        self._client.log_artifact(self._run_id(run), str(file), "checkpoint")
+
+    def _log_params(self, run: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        logged = self._client.get_run(run_id).data.params
-        new = [Param(name, _text(value)) for name, value in params.items() if name not in logged]
-        for start in range(0, len(new), _PARAMS):
-            self._client.log_batch(run_id, params=new[start : start + _PARAMS])
+        if not params:
+            return
+        logged = self._client.get_run(self._run_id(run)).data.params
+        self._keep_names(run, params)
+        legal = {legal_key(name): legal_text(value) for name, value in params.items()}
+        self._send(run, "params", [Param(name, legal[name]) for name in legal if name not in logged])
 
-    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+    def _set_tags(self, run: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        if tags:
-            self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self._keep_names(run, tags)
+        self._send(run, "tags", [RunTag(legal_key(name), legal_text(text)) for name, text in tags.items()])
 
-    def _run_id(self, run: str, name: str | None = None) -> str:
-        if run not in self._runs:
-            found = self._find_run(run)
-            self._runs[run] = found.info.run_id if found else self._create_run(run, name or run)
-        return self._runs[run]
+    def _keep_names(self, run: str, names: Iterable[str]) -> None:
+        """Store the names that are changed, before what they name."""
+        from mlflow.entities import RunTag
+
+        known = self._renamed.setdefault(run, set())
+        tags = {tag: name for tag, name in original_tags(names).items() if tag not in known}
+        self._send(run, "tags", [RunTag(tag, name) for tag, name in tags.items()])
+        known |= tags.keys()
+
+    def _send(
+        self,
+        run: str,
+        kind: Literal["metrics", "params", "tags"],
+        entities: "Sequence[Metric] | Sequence[Param] | Sequence[RunTag]",
+    ) -> None:
+        """Log a batch; where it is rejected, each alone, so that one does not take the others along."""
+        for start in range(0, len(entities), _LIMITS[kind]):
+            batch = entities[start : start + _LIMITS[kind]]
+            try:
+                self._client.log_batch(self._run_id(run), **{kind: batch})
+            except Exception as error:
+                if is_passing(error):
+                    raise
+                if len(batch) == 1:
+                    self._requests.count(f"{kind[:-1]} {batch[0].key}", error)
+                    continue
+                for each in batch:
+                    self._send(run, kind, [each])
+
+    def _run_id(self, run: str) -> str:
+        with self._finding:
+            if run not in self._runs:
+                found = self._find_run(run)
+                self._runs[run] = found.info.run_id if found else self._create_run(run, run)
+            return self._runs[run]
 
     def _create_run(self, run: str, name: str) -> str:
         parent = {} if self._study in {None, run} else {"mlflow.parentRunId": self._run_id(str(self._study))}
-        tags = {TRIAL: run} | parent
+        name, tags = legal_text(name)[:_NAME_LIMIT], {TRIAL: run} | parent
         return self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
 
     def _find_run(self, run: str) -> "Run | None":
@@ -244,33 +228,8 @@ class Tracker:
         return found[0] if found else None
 
     def _last_steps(self, run: "Run") -> dict[str, int]:
-        history = self._client.get_metric_history
-        return {name: max(m.step for m in history(run.info.run_id, name)) for name in run.data.metrics}
-
-    def _find_experiment(self, tracking: TrackingConfig) -> str:
-        found = self._client.get_experiment_by_name(tracking.experiment)
-        if found is None:
-            return self._client.create_experiment(
-                tracking.experiment, artifact_location=tracking.artifact_location
-            )
-        if found.lifecycle_stage != "active":
-            raise UserError(
-                f"experiment {tracking.experiment!r} in {tracking.uri}",
-                expected="an active one",
-                found="a deleted one",
-                remedy="restore it or name another",
-            )
-        return found.experiment_id
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value)
-
-
-def _is_permanent(error: Exception) -> bool:
-    """Whether a request that failed would fail again once the store answers."""
-    from mlflow.exceptions import MlflowException
-
-    if isinstance(error, MlflowException):
-        return bool(error.get_http_status_code() < 500)
-    return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
+        originals, history = original_keys(run.data.tags), self._client.get_metric_history
+        return {
+            originals.get(name, name): max(m.step for m in history(run.info.run_id, name))
+            for name in run.data.metrics
+        }

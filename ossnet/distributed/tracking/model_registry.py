@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ossnet.data import Task
+from ossnet.distributed.tracking.names import ORIGINAL, legal_model, legal_text
+from ossnet.inference.batch.inputs import IMAGE, channel_columns
 from ossnet.metric_names import MEMORY, VAL_DICE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
-IMAGE = "image"
 OUTPUT = "segmentations"
 """The default folder of label maps, in the working directory of the process that predicts."""
 _PACKAGE = files("ossnet")
@@ -36,7 +37,6 @@ _REQUIREMENTS = (
     "torch",
 )
 _EXCLUDED = {"state.pt"}  # only needed to resume the training
-_SEPARATORS = str.maketrans("/:", "--")  # names in the registry may not contain them
 
 
 def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -> str:
@@ -44,12 +44,13 @@ def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -
 
     Args:
         run_id: MLflow's id of the run.
-        name: name of the model; characters that it may not contain are replaced.
+        name: name of the model; where it is none that the registry takes, a legal one is made of it and the
+            model's tag `original_name` keeps it.
 
     Returns:
         The URI of the version, `models:/name/version`.
     """
-    name = name.translate(_SEPARATORS)
+    original, name = name, legal_model(name)
     registered = [each for each in client.search_model_versions(f"name = '{name}'") if each.run_id == run_id]
     if registered:
         return f"models:/{name}/{registered[0].version}"
@@ -63,7 +64,7 @@ def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -
         client.log_model_artifacts(model.model_id, str(saved))
     client.finalize_logged_model(model.model_id, "READY")
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
+        _create_registered_model(client, name, original)
     tags = {each: f"{run.data.metrics[each]:.4f}" for each in (VAL_DICE, MEMORY) if each in run.data.metrics}
     created = client.create_model_version(
         name,
@@ -73,6 +74,17 @@ def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -
         model_id=model.model_id,
     )
     return f"models:/{name}/{created.version}"
+
+
+def _create_registered_model(client: "MlflowClient", name: str, original: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    tags = {} if name == original else {ORIGINAL: legal_text(original)}
+    try:
+        client.create_registered_model(name, tags=tags)
+    except MlflowException:  # another job may have made it
+        if not client.search_registered_models(f"name = '{name}'"):
+            raise
 
 
 def save(checkpoint: Path, target: Path, *, model_id: str | None = None, run_id: str | None = None) -> None:
@@ -101,7 +113,7 @@ def _signature(task: Task) -> "ModelSignature":
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     alone = len(task.modalities) == 1
-    columns = [IMAGE] if alone else [IMAGE, *task.modalities]
+    columns = [IMAGE] if alone else [IMAGE, *channel_columns(task)]
     volumes = [ColSpec(DataType.double, f"{name}_ml") for name in task.class_names]
     case, path, error = (ColSpec(DataType.string, name) for name in ("case", "segmentation", "error"))
     return ModelSignature(

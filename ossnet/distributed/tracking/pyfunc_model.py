@@ -1,6 +1,7 @@
-"""What MLflow runs to load a registered network: paths of NIfTI files in, paths of label maps out.
+"""The MLflow model of a registered network: paths of NIfTI files in, paths of label maps out.
 
-A row of the data frame is a scan: its file in the column `image`, or one file a modality in any columns.
+A row of the data frame is a scan: its file in the column `image`, or a file in each channel's column. Files
+in some of these columns are put together by their names.
 """
 
 from functools import partial
@@ -11,11 +12,11 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from ossnet.data.imaging.nifti import stem
+from ossnet.data.imaging.scan_files import stem
 from ossnet.errors import UserError
 from ossnet.inference import Predictor
 from ossnet.inference.batch.cache import PredictionResult
-from ossnet.inference.batch.inputs import ScanInput, find_scans
+from ossnet.inference.batch.inputs import ScanInput, channel_columns, find_scans, name_apart, scan_of
 from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
 
 
@@ -36,25 +37,18 @@ class NiftiModel(PythonModel):
             A row a scan: its `case`; the path of its `segmentation`, on the scan's own grid; every class's
             milliliters (`CLASS_ml`); and `error`, the reason where it could not be segmented.
 
-        Raises:
-            UserError: two rows would be written to the same file.
+        Rows of one name are called by their folders too.
         """
         job = PredictionJob(self._checkpoint, Path((params or {})["output"]).absolute())
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict("records")
-        scans = [self._scan(index, row) for index, row in enumerate(rows)]
-        names = [scan.case for scan in scans]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(
-                twice,
-                expected="a name of its own for every row",
-                found="two rows that would be written as it",
-                remedy="predict them into folders of their own",
-            )
+        scans = name_apart([self._scan(index, row) for index, row in enumerate(rows)])
         predict = partial(predict_sequential, self._predictor, job)
         return pd.DataFrame([_row(result) for result in predict_scans(job, scans, predict)])
 
     def _scan(self, index: int, row: dict[str, str | None]) -> ScanInput:
+        channels = [path for name in channel_columns(self._predictor.task) if (path := row.get(name))]
+        if len(channels) == len(self._predictor.task.modalities) > 1:
+            return scan_of([Path(path) for path in channels], self._predictor.task)
         files = [Path(path) for path in row.values() if path is not None]
         case = stem(files[0]) if files else f"row {index}"
         try:

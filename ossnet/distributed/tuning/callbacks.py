@@ -1,4 +1,4 @@
-"""What a study's driver does as trials start, are lost and end: MLflow runs, whole GPUs, a log."""
+"""Callbacks of a study's driver as trials start, are lost and end: MLflow runs, whole GPUs, a log."""
 
 import logging
 import time
@@ -118,9 +118,9 @@ class MLflowCallback(Callback):
         self._closed.add(trial.trial_id)
         checkpoint = _last_checkpoint(trial) if outcome.end is TrialEnd.FINISHED else None
         run = self._monitor.spec(trial).run
-        self._calls.append(
-            self._tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {}), checkpoint)
-        )
+        self._calls.append(self._tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
+        if checkpoint is not None:
+            self._calls.append(self._tracker.log_checkpoint.remote(run, checkpoint))
 
 
 class ProgressReporter(Callback):
@@ -177,7 +177,7 @@ class ProgressReporter(Callback):
         logger.info(f"{progress}  {spec.title} ({params})  {text}  | {counts}{self._remaining(counts)}")
 
     def _remaining(self, counts: TrialCounts) -> str:
-        """How long the rest may take, going by the ended trials."""
+        """Estimate the remaining time from the ended trials."""
         left = self._monitor.elapsed_s / self._ended * max(self._trials - counts.ended, 0)
         limit = self._monitor.remaining_s
         left = left if limit is None else min(left, limit)

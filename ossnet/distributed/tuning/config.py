@@ -1,11 +1,11 @@
-"""What a study optimizes, within what budget, by which sampler, and which trials it stops early."""
+"""Configuration of a study: objectives, memory budget, sampler and early stopping."""
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, VAL_DICE
 
@@ -22,7 +22,7 @@ _LEARN_FROM_VALUES = {"gp", "nsga2"}
 
 @dataclass(frozen=True)
 class EarlyStoppingConfig:
-    """Which trials continue."""
+    """The rule by which trials are stopped early."""
 
     algorithm: Literal["asha", "median", "none"] = "asha"
     """asha: a trial continues from a rung if it is among the best one in `reduction_factor` that reached it
@@ -31,7 +31,7 @@ class EarlyStoppingConfig:
     grace_period: int | None = None
     """Epochs that every trial gets; by default until its first validation."""
     reduction_factor: int = 2
-    """Of asha: each rung lies so many times as far as the one before, the first at `grace_period`."""
+    """asha: the ratio of the epochs of adjacent rungs; the first rung is at `grace_period`."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class OptimizationConfig:
     """One or two of `OBJECTIVES`, Dice first."""
     sampler: SamplerName = "tpe"
     seeds: int = 1
-    """How often each configuration is trained, every time from another seed."""
+    """Number of times each configuration is trained, each with another seed."""
     n_startup_trials: int = 8
     """Trials that fill the space evenly before the sampler learns from their values."""
 
@@ -56,7 +56,7 @@ class OptimizationConfig:
         """
         for name in self.objectives:
             if name not in OBJECTIVES:
-                raise UserError(did_you_mean("objective", name, OBJECTIVES))
+                raise unknown_name("objectives", "objective", name, OBJECTIVES)
         if self.objectives not in {("dice",), ("dice", "memory")}:
             raise UserError("objectives", expected="dice, or dice,memory", found=",".join(self.objectives))
         if self.seeds < 1:
@@ -88,7 +88,7 @@ class OptimizationConfig:
         """
         import optuna
 
-        with warnings.catch_warnings():  # parts of its samplers may change: a test would tell
+        with warnings.catch_warnings():  # parts of its samplers may change: a test watches them
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return self._sampler(seed, seed * 1_000_003 + n_suggested, startup=startup)
 
@@ -101,7 +101,7 @@ class OptimizationConfig:
             return samplers.QMCSampler(
                 scramble=True, seed=seed, independent_sampler=spare, warn_independent_sampling=False
             )
-        # before version 5 Optuna asks a function, and warns of it since
+        # before version 5 Optuna calls a function, and warns of it since
         old = not hasattr(optuna.trial.Trial, "set_constraint")
         constraints = {"constraints_func": _violations} if old else {}
         if self.sampler == "gp":

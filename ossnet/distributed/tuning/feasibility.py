@@ -1,4 +1,4 @@
-"""How much of a search space fits the memory budget, estimated before anything runs."""
+"""An estimate, before anything runs, of how much of a search space fits the memory budget."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _FEWEST = 8
 
 @dataclass(frozen=True)
 class FeasibilityEstimate:
-    """How much of a space fits a budget, by random samples."""
+    """The part of a space that fits a budget, by random samples."""
 
     sampled: int
     feasible: int

@@ -1,4 +1,4 @@
-"""What a study's driver knows of its trainings: the searcher writes it, scheduler and callbacks read it."""
+"""The state of a study's trainings in its driver: the searcher writes it, scheduler and callbacks read it."""
 
 import time
 from collections.abc import Mapping

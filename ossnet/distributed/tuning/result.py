@@ -1,4 +1,4 @@
-"""What a study came to: its trials by how they ended, and the best one."""
+"""The result of a study: its trials by how they ended, and the best one."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,10 @@ from typing import Any, Self
 from optuna.trial import FrozenTrial, TrialState
 
 from ossnet.distributed.tuning.storage import (
+    FORBIDDEN,
     METRICS,
     NETWORK_NAME,
+    REPEATED,
     SEEDS,
     TuningStudy,
     end_of,
@@ -39,7 +41,11 @@ class TrialCounts:
     failed: int
     running: int
     rejected: int
-    """Predicted to be too large, or tried before: they took no slot."""
+    """Predicted to be too large: they took no slot, nor did those that follow."""
+    repeated: int
+    """Tried before."""
+    forbidden: int
+    """Not allowed by the space, which raised TrialPruned."""
     best: str | None
     """Dice and number of the best one."""
 
@@ -55,7 +61,9 @@ class TrialCounts:
             infeasible=sum(end is not None and end.is_infeasible for end in ends),
             failed=ends.count(TrialEnd.FAILED),
             running=sum(trial.state == TrialState.RUNNING for trial in started),
-            rejected=len(suggested) - len(started),
+            rejected=sum(end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED for trial in suggested),
+            repeated=sum(REPEATED in trial.user_attrs for trial in suggested),
+            forbidden=sum(FORBIDDEN in trial.user_attrs for trial in suggested),
             best=None if best is None else f"{dice_of(best):.4f} by {best.number:03d}",
         )
 
@@ -64,13 +72,23 @@ class TrialCounts:
         """Trials that took a slot and gave it back."""
         return self.finished + self.stopped + self.failed + self.infeasible
 
+    @property
+    def redrawn(self) -> dict[str, int]:
+        """Suggestions that took no slot, by why; only those that there are."""
+        counts = {
+            "rejected as too large": self.rejected,
+            "tried before": self.repeated,
+            "forbidden by the space": self.forbidden,
+        }
+        return {why: number for why, number in counts.items() if number}
+
     def __str__(self) -> str:
         parts = [f"best {self.best}"] if self.best else []
         counts = {
             "running": self.running,
             "stopped early": self.stopped,
             "over budget": self.infeasible,
-            "rejected": self.rejected,
+            **self.redrawn,
             "failed": self.failed,
         }
         return ", ".join([*parts, *(f"{number} {name}" for name, number in counts.items() if number)])
@@ -78,12 +96,12 @@ class TrialCounts:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found."""
+    """The result of a study."""
 
     title: str
     """Number and network of the best trial."""
     params: Mapping[str, Any]
-    """What the sampler chose for the best trial, by the names in the space."""
+    """The sampled parameters of the best trial, by the names in the space."""
     metrics: Mapping[str, float]
     """Metrics of the best trial; over several seeds, their means."""
     dice: tuple[float, ...]
@@ -113,6 +131,13 @@ class StudyResult:
         started = study.started_trials()
         best = best_of(started)
         if best is None:
+            if not started:
+                raise UserError(
+                    output,
+                    expected="a suggestion that can start",
+                    found=f"none: {TrialCounts.of(study)}",
+                    remedy="widen the space",
+                )
             stored = [str(trial.user_attrs[ERROR]) for trial in started if ERROR in trial.user_attrs]
             reason = [*reasons, *stored, "it ended before the first validation"][0]
             raise UserError(output, expected="a trial that comes to a result", found=f"none: {reason}")
@@ -137,8 +162,8 @@ class StudyResult:
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         counts = self.counts
         trials = f"{counts.finished} finished, {counts.stopped} stopped early, {counts.failed} failed"
-        if counts.infeasible or counts.rejected:
-            trials += f", {counts.infeasible} over budget, {counts.rejected} rejected as too large"
+        others = {"over budget": counts.infeasible, **counts.redrawn}
+        trials += "".join(f", {number} {name}" for name, number in others.items() if number)
         best = {"best trial": f"{self.title} ({params})", **metrics_summary(self.metrics)}
         interval = student_interval(self.dice)
         if interval is not None:
@@ -156,6 +181,8 @@ class StudyResult:
             "failed": counts.failed,
             "infeasible": counts.infeasible,
             "rejected": counts.rejected,
+            "repeated": counts.repeated,
+            "forbidden": counts.forbidden,
         }
         best = {"name": self.title, "params": dict(self.params), "metrics": dict(self.metrics)}
         interval = student_interval(self.dice)
@@ -182,11 +209,13 @@ def dice_of(trial: FrozenTrial) -> float:
 
 
 def feasible_fraction(study: TuningStudy) -> str:
-    """A sentence on how many suggestions fit the memory budget."""
+    """A sentence on how many suggestions started, why others did not, and how many fit the budget."""
     suggested, started = study.suggested_trials(), study.started_trials()
     feasible = sum(is_feasible(trial) for trial in started)
+    redrawn = ", ".join(f"{number} {why}" for why, number in TrialCounts.of(study).redrawn.items())
+    others = f" ({redrawn})" if redrawn else ""
     return (
-        f"{len(suggested)} configurations were suggested, {len(started)} of them started; "
+        f"{len(suggested)} configurations were suggested, {len(started)} of them started{others}; "
         f"{feasible} of those kept to the memory budget."
     )
 

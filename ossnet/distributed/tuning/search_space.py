@@ -2,61 +2,78 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.store.dataset_info import DatasetSpec
+from ossnet.distributed._optuna import reopen_trial
+from ossnet.distributed.tuning.choices import SpaceTrial, stored_point
+from ossnet.distributed.tuning.space_file import SpaceModule, reason
 from ossnet.errors import UserError
 from ossnet.sampling.sampler import check_batch
 
 if TYPE_CHECKING:
-    from optuna import Trial
+    from optuna import Study, Trial
 
+Sample = tuple[dict[str, Any], dict[str, Any]]
+"""What a space decided, by the names of its parameters as they are stored, and what it returned."""
 NETWORK = "model"  # the one path that is not a value: it names the network
+MOST_REDRAWS = 500
+"""Suggestions in a row that a space may forbid."""
 _SAMPLES = 64  # of the dry run: enough to see every branch of a space
+_STORED_SAMPLES = 3  # random ones of the dry run that go through a database, which takes its time
 
 
 class Space:
     """A space file. Pickled as its path, as Ray Tune saves the searcher with plain pickle.
 
     Raises:
-        UserError: the file is missing, cannot be loaded, or has no function `space`.
+        UserError: the file is missing, cannot be loaded, has no function `space`, or its
+            `POINTS_TO_EVALUATE` are no points.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        module = _load(self.path)
-        function = getattr(module, "space", None)
+        self._file = _load(self.path)
+        function = getattr(self._file.module, "space", None)
         if not callable(function):
             raise UserError(path, expected="a function space(trial)", found="none")
         self._function = function
-        self.points_to_evaluate: list[dict[str, Any]] = list(getattr(module, "POINTS_TO_EVALUATE", []))
-        """Points to try before the sampler chooses: values by their names in the space."""
+        self.source = self._file.texts[self.path]
+        """The file's text as it was loaded."""
+        self.points_to_evaluate = _points(self.path, getattr(self._file.module, "POINTS_TO_EVALUATE", []))
+        """Points to try before the sampler chooses: values, as they are stored, by their names."""
 
     def __call__(self, trial: "Trial") -> dict[str, Any]:
         """Configuration paths and their values, as the file's function returns them.
 
         Raises:
+            TrialPruned: the space does not allow what the trial suggests.
             UserError: the function fails, or returns something else.
         """
+        from optuna import TrialPruned
+
         try:
-            changes = self._function(trial)
-        except Exception as error:
-            raise UserError(
-                self.path,
-                expected="space(trial) to return",
-                found=f"{type(error).__name__}: {error}",
-            ) from error
+            changes = self._function(SpaceTrial(trial))
+        except TrialPruned:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UserError(self.path, expected="space(trial) to return", found=reason(error)) from error
         if not isinstance(changes, dict) or not all(isinstance(path, str) for path in changes):
             raise UserError(
                 self.path,
                 expected="space(trial) to return a dictionary of dotted paths",
                 found=repr(changes),
             )
-        return changes
+        return {path: _plain(value) for path, value in changes.items()}
+
+    @property
+    def helpers(self) -> dict[str, str]:
+        """The texts of the files beside the space that it has imported so far, by their names."""
+        return self._file.helpers()
 
     def __reduce__(self) -> tuple[type["Space"], tuple[Path]]:
         return Space, (self.path,)
@@ -88,34 +105,110 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
             found="none",
             remedy="prepare with a larger --validation-fraction",
         )
-    for _, changes in sample_points(space, with_first=True):
-        try:
-            config = apply_overrides(base, changes, store)
-            cases = store.split("training", fold=config.training.fold)
-            check_batch(len(cases), config.training.batch_size, workers)
-        except UserError as error:
-            raise _in_file(space.path, error) from error
+    samples = list(sample_points(space, with_first=True))
+    for _, changes in samples:
+        _check_sample(space, changes, base, store, workers)
+    _check_names(space, samples)
+    _check_stored(space, samples[: len(space.points_to_evaluate) + _STORED_SAMPLES])
 
 
-def sample_points(
-    space: Space, *, count: int = _SAMPLES, with_first: bool = False
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def sample_points(space: Space, *, count: int = _SAMPLES, with_first: bool = False) -> Iterator[Sample]:
     """The parameters that a space decides and what it returns, for random points that are always the same.
+
+    Points that the space does not allow are drawn again. Where no random one is allowed, the space's
+    `POINTS_TO_EVALUATE` are all there is.
 
     Args:
         with_first: begin with the space's `POINTS_TO_EVALUATE`.
+
+    Raises:
+        UserError: the space allows none of many random points, nor any of its `POINTS_TO_EVALUATE`.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    first = space.points_to_evaluate if with_first else []
-    for point in first:
+    given = (_sample(space, study, point) for point in space.points_to_evaluate)
+    first, drawn = filter(None, given), _random_points(space, study, count)
+    found = 0
+    for sample in chain(first, drawn) if with_first else drawn:
+        found += 1
+        yield sample
+    for sample in () if found else first:
+        found += 1
+        yield sample
+    if not found:
+        raise UserError(
+            space.path,
+            expected="suggestions that space(trial) allows",
+            found=f"TrialPruned for each of {MOST_REDRAWS} random ones",
+            remedy="forbid less, or widen the space",
+        )
+
+
+def _random_points(space: Space, study: "Study", count: int) -> Iterator[Sample]:
+    """So many points that the space allows; fewer where it forbids too many in a row."""
+    forbidden = 0
+    while count and forbidden < MOST_REDRAWS:
+        sample = _sample(space, study)
+        forbidden = forbidden + 1 if sample is None else 0
+        if sample is not None:
+            count -= 1
+            yield sample
+
+
+def _sample(space: Space, study: "Study", point: dict[str, Any] | None = None) -> Sample | None:
+    """A point of a study, the given one or the sampler's; None for one that the space does not allow."""
+    from optuna import TrialPruned
+
+    if point is not None:
         study.enqueue_trial(point)
-    for _ in range(count + len(first)):
-        trial = study.ask()
+    trial = study.ask()
+    try:
         changes = space(trial)
-        yield trial.params, changes
+    except TrialPruned:
+        return None
+    return trial.params, changes
+
+
+def _check_sample(space: Space, changes: Mapping[str, Any], base: Config, store: Store, workers: int) -> None:
+    try:
+        config = apply_overrides(base, changes, store)
+        cases = store.split("training", fold=config.training.fold)
+        check_batch(len(cases), config.training.batch_size, workers)
+    except UserError as error:
+        raise _in_file(space.path, error) from error
+
+
+def _check_names(space: Space, samples: list[Sample]) -> None:
+    """Reject names in `POINTS_TO_EVALUATE` that the space never asks for: Optuna would ignore them."""
+    known = {name for params, _ in samples for name in params}
+    unknown = [name for point in space.points_to_evaluate for name in point if name not in known]
+    if unknown:
+        raise UserError(
+            f"{space.path.name}: POINTS_TO_EVALUATE",
+            expected=f"names out of {', '.join(sorted(known))}",
+            found=f"{unknown[0]!r}",
+        )
+
+
+def _check_stored(space: Space, samples: list[Sample]) -> None:
+    """Store points as a study does, and have the space decide by what the storage gives back."""
+    import optuna
+
+    database = optuna.storages.RDBStorage("sqlite:///:memory:")
+    study = optuna.create_study(storage=database, sampler=optuna.samplers.RandomSampler(seed=0))
+    for params, changes in samples:
+        study.enqueue_trial(params)
+        trial = study.ask()
+        space(trial)
+        again = space(reopen_trial(study, study.get_trials(deepcopy=False)[-1]))
+        if repr(again) != repr(changes):
+            raise UserError(
+                space.path,
+                expected="space(trial) to return the same for the same suggestions",
+                found=f"{changes} and {again}",
+            )
 
 
 def sample_configs(path: Path, base: Config, dataset: DatasetSpec, *, count: int) -> list[tuple[str, Config]]:
@@ -143,21 +236,33 @@ def short(value: object) -> str:
 
 
 def _in_file(path: Path, error: UserError) -> UserError:
-    """The same error, at a place in a space file."""
+    """Add the name of the space file to an error."""
     where = f"{path.name}: {error.where}"
     return UserError(where, expected=error.expected, found=error.found, remedy=error.remedy)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> SpaceModule:
     what = "a Python file with a function space(trial)"
     if not path.is_file():
         raise UserError(path, expected=what, found="no file")
-    spec = spec_from_file_location(f"search_space_{path.stem}", path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise UserError(path, expected=what, found=f"a file that ends in {path.suffix!r}")
-    module = module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(path, expected=what, found=f"{type(error).__name__}: {error}") from error
-    return module
+        return SpaceModule(path)
+    except (Exception, SystemExit) as error:
+        raise UserError(path, expected=what, found=reason(error)) from error
+
+
+def _points(path: Path, points: Any) -> list[dict[str, Any]]:
+    if not isinstance(points, list | tuple) or not all(isinstance(point, Mapping) for point in points):
+        raise UserError(
+            path,
+            expected="POINTS_TO_EVALUATE to be a list of dictionaries of values by their names in the space",
+            found=repr(points),
+        )
+    return [stored_point(point) for point in points]
+
+
+def _plain(value: Any) -> Any:
+    """A number or an array of numpy as one of Python: configurations know no others."""
+    return value.tolist() if hasattr(value, "tolist") else value

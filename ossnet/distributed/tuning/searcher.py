@@ -1,7 +1,7 @@
 """Optuna behind Ray Tune: what fits the memory is suggested, and the study learns how every trial ended."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,10 @@ from ossnet.data import Store
 from ossnet.distributed._optuna import set_intermediate_value
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.distributed.tuning.search_space import NETWORK, apply_overrides
+from ossnet.distributed.tuning.search_space import MOST_REDRAWS, NETWORK, apply_overrides
 from ossnet.distributed.tuning.storage import (
     END,
+    FORBIDDEN,
     METRICS,
     NETWORK_NAME,
     REPEATED,
@@ -41,21 +42,21 @@ logger = logging.getLogger(__name__)
 
 
 _STORED = (MEMORY, STEP_TIME)  # metrics that a trial keeps as attributes while it runs
-_REJECTIONS = 500  # suggestions in a row that do not fit before the search ends
+_REPEATED = "tried before"
 _REPEATS = (
-    10  # of what was tried before, until the sampler looks everywhere; five times as many end the search
+    10  # of what was tried before, until the sampler searches everywhere; five times as many end the search
 )
 _LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna takes zero for feasible
 
 
 @dataclass
 class SeedRun:
-    """One training of a suggestion: with its only seed, or one of several."""
+    """A training of a suggestion with one of its seeds."""
 
     trial: optuna.Trial
     seed: int
     metrics: dict[str, float] = field(default_factory=dict)
-    """What an earlier session left of it."""
+    """Metrics that an earlier session reported."""
     reported: int = 0
     """The last epoch whose Dice the study has."""
 
@@ -63,7 +64,7 @@ class SeedRun:
 class StudySearch(Searcher):
     """Suggests whole configurations. Its study is kept in a SQLite file that optuna-dashboard opens.
 
-    Everything it knows can be read there, so a search that was killed is resumed by making it anew.
+    Its whole state can be read there, so a search that was killed is resumed by making it anew.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class StudySearch(Searcher):
             return None
         if not self._waiting:
             if self._started >= self._trials:
-                return None if self._live else Searcher.FINISHED  # a running one may ask for more seeds
+                return None if self._live else Searcher.FINISHED  # a running one may need more seeds
             fitting = self._ask_feasible()
             if fitting is None:
                 self._trials = self._started
@@ -177,8 +178,9 @@ class StudySearch(Searcher):
 
     def _ask_feasible(self) -> optuna.Trial | None:
         """A new suggestion that is predicted to fit; what does not is ended as infeasible and replaced."""
-        repeats = 0
-        for _ in range(_REJECTIONS):
+        redrawn = Counter[str]()
+        for _ in range(MOST_REDRAWS):
+            repeats = redrawn[_REPEATED]
             startup = self.study.n_feasible() < self._optimization.n_startup_trials or repeats > _REPEATS
             self.study.sampler = self._optimization.build_sampler(
                 seed=self._base.training.seed,
@@ -186,19 +188,37 @@ class StudySearch(Searcher):
                 startup=startup,
             )
             trial = self.study.ask()
-            if self._is_repeated(trial):
-                repeats += 1
-            elif self._is_feasible(trial):
+            why = self._reject(trial)
+            if why is None:
                 return trial
-            if repeats > _REPEATS * 5:
+            redrawn[why] += 1
+            if redrawn[_REPEATED] > _REPEATS * 5:
                 logger.info("every suggestion has been tried: no further trial starts")
                 return None
-        logger.info(f"{_REJECTIONS} suggestions in a row need too much memory: no further trial starts")
+        reasons = ", ".join(f"{number} {why}" for why, number in redrawn.items())
+        logger.info(f"no suggestion out of {MOST_REDRAWS} could start ({reasons}): no further trial starts")
         return None
+
+    def _reject(self, trial: optuna.Trial) -> str | None:
+        """Why a suggestion takes no slot; then it ends. None for one that does."""
+        if self._is_forbidden(trial):
+            return "forbidden by the space"
+        if self._is_repeated(trial):
+            return _REPEATED
+        return None if self._is_feasible(trial) else "too large"
+
+    def _is_forbidden(self, trial: optuna.Trial) -> bool:
+        """Whether the space does not allow a suggestion; then it ends as pruned, for the sampler to learn."""
+        try:
+            self._space(trial)
+        except optuna.TrialPruned as error:
+            trial.set_user_attr(FORBIDDEN, str(error))
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return True
+        return False
 
     def _is_repeated(self, trial: optuna.Trial) -> bool:
         """Whether a suggestion was tried before; then it ends, and samplers ignore it."""
-        self._space(trial)
         before = self.study.find_duplicate(trial)
         if before is None:
             return False
@@ -221,7 +241,7 @@ class StudySearch(Searcher):
         return outcome is None
 
     def _calibration_ratio(self) -> float:
-        """By how much measured peaks pass predicted ones; a single outlier does not close the whole space."""
+        """The ratio of measured to predicted peaks; a single outlier does not close the whole space."""
         ratios = [
             trial.user_attrs[MEMORY] / trial.user_attrs[PREDICTED]
             for trial in self.study.started_trials()
@@ -233,7 +253,7 @@ class StudySearch(Searcher):
         """Queue a trial that was running when the study was left."""
         attributes = trial.user_attrs
         examined = PREDICTED in attributes or (self._limit_gib is None and NETWORK_NAME in attributes)
-        if not examined and (self._is_repeated(trial) or not self._is_feasible(trial)):
+        if not examined and self._reject(trial) is not None:
             self._started -= 1
             return
         if SEEDS not in attributes:
@@ -270,7 +290,7 @@ class StudySearch(Searcher):
         )
 
     def _complete_seed(self, seed_run: SeedRun, outcome: TrialOutcome) -> None:
-        """Queue the other seeds of a trial whose first one finished, or tell what all came to."""
+        """Queue the other seeds of a trial whose first one finished, or report the result of all seeds."""
         ended = seed_run.trial.user_attrs.get(SEEDS, {}) | {str(seed_run.seed): dict(outcome.metrics)}
         seed_run.trial.set_user_attr(SEEDS, ended)
         if len(ended) >= self._optimization.seeds:
@@ -316,7 +336,7 @@ class StudySearch(Searcher):
             self.study.tell(trial, state=TrialState.PRUNED)
 
     def _violation(self, peak_gib: float | None) -> float:
-        """By how many GiB a peak passes the budget; negative where there is room."""
+        """The GiB by which a peak passes the budget; negative where there is room."""
         if self._limit_gib is None or peak_gib is None:
             return 0.0
         return peak_gib - self._limit_gib

@@ -10,10 +10,14 @@ from typing import Any
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from ossnet.distributed._optuna import reopen_trial
+from ossnet.distributed._sqlite import check_database, creation_lock, sqlite_url
 from ossnet.distributed.tracking.client import TRIAL
+from ossnet.distributed.tracking.names import legal_experiment
 from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
+from ossnet.distributed.tuning.space_file import same_code
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
 from ossnet.training.checkpoint import check_checkpoint, load_state
@@ -31,6 +35,10 @@ SCHEMA = "schema"
 """Attribute of a study: its `STUDY_SCHEMA`."""
 SETTINGS = "settings"
 """Attribute of a study: what may not change when it is resumed."""
+SPACE = "space"
+"""Setting: the text of the space file."""
+HELPERS = "space helpers"
+"""Setting: the texts of the files beside it that it imports, by their names."""
 METRICS = "metrics"
 """Attribute of a trial: the last known value of each metric; over several seeds, their mean."""
 SEEDS = "seeds"
@@ -40,6 +48,8 @@ END = "end"
 NETWORK_NAME = "network"
 REPEATED = "repeats"
 """Attribute of a trial that took no slot: the number of the one that tried the same before."""
+FORBIDDEN = "forbidden"
+"""Attribute of a trial that took no slot: why the space does not allow it."""
 TRANSFERRED = "from an earlier study"
 """Attribute of a trial that was taken over from an earlier study."""
 
@@ -60,7 +70,8 @@ class TuningStudy(optuna.Study):
             UserError: the file holds another study, or one of another schema.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+        storage = _open_storage(database)
+        name = legal_experiment(name)
         others = set(optuna.get_all_study_names(storage)) - {name}
         if others:
             raise UserError(
@@ -85,7 +96,7 @@ class TuningStudy(optuna.Study):
         Raises:
             UserError: it is of another schema.
         """
-        storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+        storage = _open_storage(database)
         (name,) = optuna.get_all_study_names(storage)
         study = cls(study_name=name, storage=storage)
         study.check_schema(database)
@@ -126,16 +137,20 @@ class TuningStudy(optuna.Study):
         return [trial for trial in trials if TRANSFERRED not in trial.user_attrs]
 
     def n_feasible(self) -> int:
-        """How many feasible trials there are to learn from, those of an earlier study among them."""
+        """Number of feasible trials to learn from, those of an earlier study included."""
         trials = self.get_trials(deepcopy=False)
-        return sum(is_feasible(trial) and trial.state != TrialState.WAITING for trial in trials)
+        return sum(
+            is_feasible(trial) and trial.state != TrialState.WAITING and FORBIDDEN not in trial.user_attrs
+            for trial in trials
+        )
 
     def started_trials(self) -> list[FrozenTrial]:
-        """The trials that took a slot: all but those predicted to be too large, and repeated ones."""
+        """The trials that took a slot: all but too large ones, repeated ones and those the space forbids."""
         return [
             trial
             for trial in self.suggested_trials()
-            if end_of(trial) is not TrialEnd.INFEASIBLE_PREDICTED and REPEATED not in trial.user_attrs
+            if end_of(trial) is not TrialEnd.INFEASIBLE_PREDICTED
+            and not trial.user_attrs.keys() & {REPEATED, FORBIDDEN}
         ]
 
     def find_duplicate(self, trial: optuna.Trial) -> int | None:
@@ -161,14 +176,48 @@ class TuningStudy(optuna.Study):
             self.set_user_attr(SETTINGS, now)
             return
         for name, value in now.items():
-            if before.get(name) != value:
-                is_space = name == "space"
+            if name in {SPACE, HELPERS}:
+                _check_code(name, before.get(name), value)
+            elif before.get(name) != value:
                 raise UserError(
                     f"resumed study, {name}",
-                    expected="the space file that it began with" if is_space else f"{before.get(name)}",
-                    found="another one" if is_space else f"{value}",
+                    expected=f"{before.get(name)}",
+                    found=f"{value}",
                     remedy="give the same options, or another --output",
                 )
+
+
+def _open_storage(database: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage in a SQLite file, made by one process at a time.
+
+    Raises:
+        UserError: the file cannot be used, or it holds something else.
+    """
+    check_database(database, write=True)
+    try:
+        with creation_lock(database):
+            return optuna.storages.RDBStorage(sqlite_url(database))
+    except (SQLAlchemyError, RuntimeError) as error:  # a RuntimeError is a file of another version of Optuna
+        raise UserError(
+            database,
+            expected="an Optuna study",
+            found=str(error).strip().splitlines()[0],
+            remedy="give another --output",
+        ) from error
+
+
+def _check_code(name: str, before: Any, now: Any) -> None:
+    """Reject another program; comments, docstrings, format and the order of imports may have changed."""
+    texts = {"the space file": before} if name == SPACE else (before or {})
+    current = {"the space file": now} if name == SPACE else now
+    for file, text in texts.items():
+        if not same_code(text or "", current.get(file, "")):
+            raise UserError(
+                f"resumed study, {name}",
+                expected=f"{file} that it began with" if name == SPACE else f"{file} as it began with",
+                found="another one",
+                remedy="give the same options, or another --output",
+            )
 
 
 def set_constraint(trial: optuna.Trial, violation_gib: float) -> None:
@@ -222,7 +271,7 @@ def _is_complete(folder: Path) -> bool:
         check_checkpoint(folder)
         load_state(folder)
         with safe_open(folder / "model.safetensors", framework="pt"):
-            pass  # its header tells the file's length
+            pass  # its header gives the file's length
     except (UserError, OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
         logger.info(f"{folder}: ignored, as it is not complete ({type(error).__name__})")
         return False

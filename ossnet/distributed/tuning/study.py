@@ -21,7 +21,14 @@ from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
-from ossnet.distributed.tuning.storage import DATABASE, TRIALS_FOLDER, TuningStudy, learning_curves
+from ossnet.distributed.tuning.storage import (
+    DATABASE,
+    HELPERS,
+    SPACE,
+    TRIALS_FOLDER,
+    TuningStudy,
+    learning_curves,
+)
 from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, train_with_ray
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
@@ -48,7 +55,7 @@ class StudySpec:
     name: str
     space: Space
     base: Config
-    """What the space does not decide."""
+    """The values that the space does not decide."""
     store: Store
     output: Path
     """Folder of the study; an absolute path, as workers have other working directories."""
@@ -71,13 +78,18 @@ class StudySpec:
         return self.output / DATABASE
 
     def documents(self) -> dict[str, str]:
-        """What is kept with the study's run: texts by file name."""
-        return {"config.json": self.base.to_json(), self.space.path.name: self.space.path.read_text()}
+        """Texts stored with the study's run, by file name."""
+        return {
+            **self.space.helpers,
+            self.space.path.name: self.space.source,
+            "config.json": self.base.to_json(),
+        }
 
     def settings(self) -> dict[str, Any]:
-        """What may not change when the study is resumed; the number of trials and the time may."""
+        """Settings that may not change when the study is resumed; the number of trials and the time may."""
         return {
-            "space": self.space.path.read_text(),
+            SPACE: self.space.source,
+            HELPERS: self.space.helpers,
             "workers": self.workers,
             **flatten(self.optimization),
             **flatten(self.early_stopping, "early_stopping."),
@@ -175,7 +187,7 @@ def _tuner(
     return tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
-            num_samples=-1,  # the searcher knows when to end
+            num_samples=-1,  # the searcher decides when to end
             search_alg=searcher,
             scheduler=scheduler,
             reuse_actors=not nested,  # the process of a stopped nested trial cannot be used again

@@ -1,4 +1,4 @@
-"""One trial of a study: the training loop in the trial's own process, or a run of Ray Train inside it."""
+"""Training of a trial: the loop in the trial's own process, or a run of Ray Train inside it."""
 
 import ctypes
 import gc
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyContext:
-    """What all trials of a study share."""
+    """The values that all trials of a study share."""
 
     store: str
     """Path of the store."""

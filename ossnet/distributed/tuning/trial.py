@@ -1,4 +1,4 @@
-"""One training of a study: what the searcher hands to it, and how it ended.
+"""Types of a training in a study: its specification by the searcher, and its outcome.
 
 A trial is one suggestion of the sampler. It is trained once for each seed, and each of these trainings is a
 trial of Ray Tune and a run in MLflow.
@@ -30,7 +30,7 @@ _INFEASIBLE = f"{INFEASIBLE}: "
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What one training is. Ray Tune carries it as a dictionary of plain values."""
+    """The specification of a training. Ray Tune carries it as a dictionary of plain values."""
 
     config_json: str
     run: str
@@ -40,13 +40,13 @@ class TrialSpec:
     seed: int
     """Position of the training's seed among those of the trial."""
     seeds: int
-    """How often each trial is trained."""
+    """Number of trainings of each trial."""
     params: Mapping[str, Any]
-    """What the sampler chose, by the names in the space."""
+    """The sampled parameters, by the names in the space."""
     search_params: tuple[str, ...] = ()
     """The configuration paths that the space decided."""
     predicted_gib: float | None = None
-    """Predicted peak of a training step; None where nothing asked for it."""
+    """Predicted peak of a training step; None where it was not requested."""
     expected_gib: float | None = None
     """The predicted peak, corrected by how earlier measured peaks compare with theirs."""
     resume_from: str | None = None
@@ -118,7 +118,7 @@ class TrialFacts:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The last known value of each metric: not every result has all."""
     expected_gib: float | None = None
-    """Before the start: its corrected predicted peak."""
+    """Predicted peak before the start, after calibration."""
     limit_gib: float | None = None
     """The largest expected peak that may start."""
     budget_gib: float | None = None
@@ -137,7 +137,7 @@ class TrialFacts:
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How a training ended."""
+    """The end of a training: how it ended and with which result."""
 
     end: TrialEnd
     metrics: Mapping[str, float]

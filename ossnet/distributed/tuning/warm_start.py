@@ -1,5 +1,6 @@
 """Warm start: the trials of an earlier study, transferred to a new one for its sampler to learn from."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -7,10 +8,10 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ossnet.distributed._optuna import constraint_attributes, contains
-from ossnet.distributed.tracking.client import TrackingConfig
+from ossnet.distributed.tracking.store import TrackingConfig, open_client
 from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.search_space import Space
-from ossnet.distributed.tuning.storage import END, METRICS, TRANSFERRED, TuningStudy, end_of
+from ossnet.distributed.tuning.storage import END, FORBIDDEN, METRICS, TRANSFERRED, TuningStudy, end_of
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY
@@ -26,12 +27,12 @@ def find_study(tracking: TrackingConfig) -> TuningStudy | None:
     Raises:
         UserError: another version of this package wrote it.
     """
-    from mlflow import MlflowClient
-
-    if not tracking.has_experiment():
+    if not tracking.exists:
         return None
-    client = MlflowClient(tracking.uri)
-    experiment = client.get_experiment_by_name(tracking.experiment)
+    client = open_client(tracking.uri)
+    experiment = tracking.find_experiment(client)
+    if experiment is None:
+        return None
     runs = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_FILE}` != ''")
     files = [Path(run.data.tags[STUDY_FILE]) for run in runs]  # the newest first
     found = next((file for file in files if file.is_file()), None)
@@ -64,7 +65,8 @@ def transfer_trials(
         How many were added, and how many lie outside.
     """
     distributions = _distributions(space)
-    ended = earlier.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+    known = earlier.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+    ended = [trial for trial in known if FORBIDDEN not in trial.user_attrs]
     inside = [trial for trial in ended if _in_space(distributions, trial)]
     for trial in inside:
         study.add_trial(_convert_trial(trial, distributions, optimization))
@@ -75,7 +77,8 @@ def _distributions(space: Space) -> dict[str, BaseDistribution]:
     """The distributions of all parameters of a space, on any of its branches."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(_SAMPLES):
-        space(study.ask())
+        with suppress(optuna.TrialPruned):
+            space(study.ask())
     return {name: each for trial in study.trials for name, each in trial.distributions.items()}
 
 
@@ -91,7 +94,7 @@ def _in_space(distributions: dict[str, BaseDistribution], trial: FrozenTrial) ->
 def _convert_trial(
     trial: FrozenTrial, distributions: dict[str, BaseDistribution], optimization: OptimizationConfig
 ) -> FrozenTrial:
-    """The same trial under this study's objectives and budget; what does not fit is infeasible now."""
+    """Convert a trial to this study's objectives and budget; what does not fit is infeasible now."""
     metrics = trial.user_attrs.get(METRICS, {})
     peak = float(metrics.get(MEMORY, trial.user_attrs.get(MEMORY, 0.0)))
     excess = peak - optimization.budget_gib if optimization.budget_gib is not None else 0.0

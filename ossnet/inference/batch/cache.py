@@ -1,4 +1,4 @@
-"""What was predicted before: a record next to the results says what made them, so that none is made twice."""
+"""A cache of predictions: a record next to the results says what made them, so that none is made twice."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ FOLDER = "records"
 
 @dataclass(frozen=True)
 class PredictionResult:
-    """How the prediction of one scan ended."""
+    """The result of predicting one scan."""
 
     case: str
     """The case's name."""
@@ -43,7 +43,10 @@ class PredictionResult:
 
     def __str__(self) -> str:
         volumes = ", ".join(f"{name} {volume:.1f} ml" for name, volume in self.volumes_ml.items())
-        return f"{self.case}: {volumes} ({'there already' if self.cached else f'{self.seconds:.1f} s'})"
+        done = "there already" if self.cached else f"{self.seconds:.1f} s"
+        file = "" if self.output is None else self.output.name
+        renamed = "" if file in ("", label_map(self.case)) else f", as {file}"
+        return f"{self.case}: {volumes} ({done}{renamed})"
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class PredictionCache:
     output: Path
     """The folder of the results."""
     settings: Mapping[str, Any]
-    """What the results depend on in addition to the scan."""
+    """The settings that the results depend on in addition to the scan."""
 
     @classmethod
     def of(
@@ -104,7 +107,7 @@ class PredictionCache:
             return None
         record = self._read(scan)
         try:
-            self._check_own(record, [*record.files, label_map(scan.case)])
+            self._check_own(record, [*record.files, label_map(scan.file)])
         except UserError as error:
             return PredictionResult(scan.case, error=str(error))
         unchanged = record.settings == self.settings and record.images == _image_states(scan)
@@ -175,12 +178,12 @@ class PredictionCache:
             ) from error
 
     def _path(self, scan: ScanInput) -> Path:
-        return self.output / FOLDER / f"{scan.case}.json"
+        return self.output / FOLDER / f"{scan.file}.json"
 
 
-def label_map(case: str) -> str:
-    """The name of a case's label map."""
-    return f"{case}_seg.nii.gz"
+def label_map(file: str) -> str:
+    """The name of the label map of a case whose files begin so."""
+    return f"{file}_seg.nii.gz"
 
 
 def _state(path: Path) -> _FileState:

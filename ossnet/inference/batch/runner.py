@@ -16,16 +16,16 @@ from ossnet.inference.predictor import Predictor
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """What to do with every scan, and where the results go."""
+    """A set of scans to predict, the outputs to write, and their folder."""
 
     checkpoint: Path
     """The folder that training wrote."""
     output: Path
     """The folder of the results."""
     config: PredictConfig = field(default_factory=PredictConfig)
-    """How to predict."""
+    """Options of prediction."""
     export: ExportConfig = field(default_factory=ExportConfig)
-    """What to write in addition to the label maps."""
+    """Outputs to write in addition to the label maps."""
 
     @cached_property
     def cache(self) -> PredictionCache:
@@ -33,10 +33,10 @@ class PredictionJob:
         return PredictionCache.of(self.checkpoint, self.config, self.export, self.output)
 
     def absolute(self) -> "PredictionJob":
-        """This job with absolute paths, and the cache that it has already."""
+        """A copy of this job with absolute paths, and the cache that it has already."""
         checkpoint, output = self.checkpoint.absolute(), self.output.absolute()
         job = replace(self, checkpoint=checkpoint, output=output)
-        vars(job)["cache"] = replace(self.cache, output=output)  # where cached_property looks for it
+        vars(job)["cache"] = replace(self.cache, output=output)  # where cached_property stores it
         return job
 
     def predictor(self) -> Predictor:
@@ -98,9 +98,9 @@ def predict_scan(predictor: Predictor, job: PredictionJob, scan: ScanInput) -> P
             raise UserError(scan.error)
         segmentation = predictor(scan.images, with_probabilities=job.export.needs_probabilities)
         with job.cache.folder() as aside:
-            name = label_map(scan.case)
+            name = label_map(scan.file)
             segmentation.save(aside / name)
-            export(segmentation, scan.case, aside, job.export)
+            export(segmentation, scan.case, aside, job.export, file=scan.file)
             audit = segmentation.audit
             result = PredictionResult(
                 scan.case,

@@ -1,1 +1,1 @@
-"""What a prediction is written as: label maps, probabilities, meshes, ONNX."""
+"""Writing a prediction: label maps, probabilities, meshes, ONNX."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trimesh import Trimesh
 
 _STEPS = (0.5, -0.53)
-"""Taubin's two: the second swells what the first shrank, so that large shapes keep their form."""
+"""Taubin's two: the second swells what the first reduced, so that large shapes keep their form."""
 
 _FARTHEST = 0.48
 """Voxels by which the surface may leave the middle between two voxels; at a half it would touch itself."""

@@ -29,7 +29,7 @@ _SOME_POINTS = 3
 
 @dataclass(frozen=True)
 class _Graph:
-    """One file to write."""
+    """A graph to write to a file."""
 
     module: nn.Module
     inputs: Mapping[str, Any]

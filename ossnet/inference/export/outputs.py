@@ -1,4 +1,4 @@
-"""What is written in addition to the label map: probabilities and uncertainty, meshes, volumes.
+"""Outputs in addition to the label map: probabilities and uncertainty, meshes, volumes.
 
 Letters: X Y Z voxel axes in nibabel's order.
 """
@@ -16,36 +16,42 @@ from ossnet.inference.config import ExportConfig
 from ossnet.inference.export.mesh import mesh_of, write_mesh
 from ossnet.inference.predictor import Segmentation
 from ossnet.output.atomic_write import atomic_write
+from ossnet.output.file_names import CLASS_BYTES, file_name, file_names
 
 
-def export(segmentation: Segmentation, case: str, output: Path, config: ExportConfig) -> list[Path]:
+def export(
+    segmentation: Segmentation, case: str, output: Path, config: ExportConfig, *, file: str | None = None
+) -> list[Path]:
     """Write what is requested of one case.
 
     Args:
-        case: what file names begin with.
+        case: the case's name.
+        file: what file names begin with; by default made of the case's name.
 
     Returns:
         The files written.
     """
     written, geometry = [], segmentation.geometry
+    begin = file or file_name(case)
+    classes = file_names(segmentation.volumes_ml, limit=CLASS_BYTES)
     if config.probabilities:
         assert segmentation.probabilities is not None
         for name, values in segmentation.probabilities.items():
-            written.append(output / f"{case}_{name}_prob.nii.gz")
+            written.append(output / f"{begin}_{classes[name]}_prob.nii.gz")
             write_nifti(written[-1], values, geometry)
     if config.uncertainty:
         assert segmentation.probabilities is not None
         values = entropy(list(segmentation.probabilities.values()), segmentation.scheme)
-        written.append(output / f"{case}_uncertainty.nii.gz")
+        written.append(output / f"{begin}_uncertainty.nii.gz")
         write_nifti(written[-1], values, geometry)
     if config.mesh is not None:
         for name in segmentation.volumes_ml:
             mesh = mesh_of(segmentation.mask(name), segmentation.affine, smoothing=config.smoothing)
             if len(mesh.faces):
-                written.append(output / f"{case}_{name}.{config.mesh}")
+                written.append(output / f"{begin}_{classes[name]}.{config.mesh}")
                 write_mesh(written[-1], mesh, config.mesh)
     if config.volumes:
-        written.append(output / f"{case}_volumes.json")
+        written.append(output / f"{begin}_volumes.json")
         volumes = {"case": case, "unit": "ml", "volumes": dict(segmentation.volumes_ml)}
         atomic_write(written[-1], json.dumps(volumes))
     return written

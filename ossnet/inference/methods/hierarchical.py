@@ -37,9 +37,9 @@ MIN_POINTS_PER_AXIS = 8
 """Points along the shortest axis of a volume, at least, if that leaves enough between them."""
 TRACED_STRIDE_WITH_PATCHES = 8
 """At this stride or a finer one a change between points of different codes is interpolated and then traced,
-and what the encoder predicts is no longer looked up."""
+and the encoder's prediction is no longer used."""
 TRACED_STRIDE = 2
-"""The same stride of networks that see no patches: what is lost there, nothing else finds."""
+"""The stride of tracing for networks without patches, where a lost component is found by nothing else."""
 AUDIT_CONFIDENCE = 0.95
 
 
@@ -141,18 +141,19 @@ def _coarse_prior(volume: EncodedVolume, points: Int[Tensor, "N 3"], stride: int
 
 @dataclass(frozen=True)
 class Audit:
-    """What a random sample says of the voxels that were never queried."""
+    """The check of a random sample of the voxels that were never queried."""
 
     skipped: int
     """Voxels that were interpolated before the audit."""
     drawn: int
-    """How many of them were queried by the audit."""
+    """Number of these voxels that the audit queried."""
     wrong: int
-    """How many of these the network decides otherwise."""
+    """Number of these that the network decides otherwise."""
 
     @property
     def error_bound(self) -> float:
-        """With 95 % confidence the fraction of wrong voxels among the skipped is below (Clopper, Pearson)."""
+        """Upper bound of the fraction of wrong voxels among the skipped, at 95 % confidence (Clopper,
+        Pearson)."""
         from scipy.stats import binomtest
 
         if self.drawn == self.skipped:

@@ -1,4 +1,4 @@
-"""What is decided of each voxel so far, and what lies between the points of a lattice.
+"""The state of each voxel during a prediction, and interpolation between the points of a lattice.
 
 Letters: L logits, M N points, X Y Z voxel axes in nibabel's order; x y z points or cells of a lattice.
 """
@@ -22,7 +22,7 @@ _PLACES_AT_ONCE = 1 << 16  # whose three indices are held at once
 
 
 class VoxelState:
-    """What is decided of each voxel so far, whether the network decided it, and the way to query more."""
+    """The code of each voxel so far, whether the network decided it, and the way to query more."""
 
     def __init__(self, volume: EncodedVolume, scheme: ClassScheme, *, device: torch.device) -> None:
         self.volume = volume
@@ -70,7 +70,7 @@ class VoxelState:
     def trace_boundary(self) -> None:
         """Query next to every change of code until all changes lie between evaluated voxels.
 
-        Components connected by corners only are followed where `query_similar` does not look for them.
+        Components connected by corners only are followed where `query_similar` does not search for them.
         """
         corners = not self.volume.uses_patches
         while (todo := boundary_mask(self.codes, corners=corners) & ~self.evaluated).any():
@@ -113,7 +113,8 @@ def upsample_linear(
 def is_ambiguous(
     logits: Float[Tensor, "L *points"], refine_threshold: float, stride: int, scheme: ClassScheme
 ) -> Bool[Tensor, "*points"]:
-    """Where another class is possible than the one decided, from logits of points `stride` voxels apart.
+    """Mask of the voxels where another class is possible than the one decided, from logits of points `stride`
+    voxels apart.
 
     The farther apart they are, the more a logit may change in between: up to four voxels, `refine_threshold`
     is the probability that suffices were there no third class; beyond that its log odds grow with the
@@ -136,7 +137,8 @@ def corner_mask(cells: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
 
 
 def boundary_mask(codes: UInt8[Tensor, "X Y Z"], *, corners: bool) -> Bool[Tensor, "X Y Z"]:
-    """Where one of the six neighbors has another code, or (`corners`) one of the 26 another class.
+    """Mask of the voxels where one of the six neighbors has another code, or (`corners`) one of the 26
+    another class.
 
     Components that are connected by corners only are followed that way; of holes in them the faces suffice.
     """

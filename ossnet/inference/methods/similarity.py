@@ -21,15 +21,16 @@ MAX_SAMPLES_PER_SIDE = 2**13
 MAX_LOG_ODDS = 10.0
 """Beyond these the log odds of a class say no more."""
 RIDGE_FRACTION = 1e-2
-"""What keeps the covariance invertible, as a fraction of its mean variance."""
+"""The addition that keeps the covariance invertible, as a fraction of its mean variance."""
 PLANES_AT_ONCE = 4
 """Planes that are scored together."""
 SCORE_MARGIN = 0.2
-"""How far below the lowest score in the class to query, in distances between the means of both sides."""
+"""Margin below the lowest score in the class down to which voxels are queried, in distances between the means
+of both sides."""
 EXTRA_QUERIES_FRACTION = 0.5
 """Voxels to query without a hit after the last one, as a fraction of those up to it; some more are added."""
 MIN_EXTRA_QUERIES = 2**13
-"""How many more are added, at least."""
+"""Smallest number of voxels that are added."""
 
 
 def query_similar(
@@ -89,7 +90,8 @@ def _log_odds(logits: Float[Tensor, "L *points"], scheme: ClassScheme) -> Float[
 
 
 def _around(lattices: Sequence[Float[Tensor, "_ _ _"]], shape: Sequence[int]) -> Float[Tensor, "X Y Z"]:
-    """What points around each voxel say of a class; those of the finest lattice do not count themselves."""
+    """The evidence of the points around each voxel for a class; those of the finest lattice do not count
+    themselves."""
     *coarser, finest = lattices
     around = upsample_linear(finest[None], 2, shape)[0]
     for lattice in coarser:
@@ -168,7 +170,7 @@ def _convolve(
 
 
 def _sample(mask: Bool[Tensor, "X Y Z"]) -> Int[Tensor, "N 3"]:
-    """At most `MAX_SAMPLES_PER_SIDE` places of a mask, evenly from all over it."""
+    """At most `MAX_SAMPLES_PER_SIDE` voxels of a mask, evenly distributed over it."""
     places = mask.flatten().nonzero()[:, 0]
     return unravel(places[:: -(-len(places) // MAX_SAMPLES_PER_SIDE)], mask.shape)
 

@@ -15,7 +15,7 @@ from ossnet.inference.query.boxes import Box, BoxPatches, boxes, indices
 from ossnet.inference.query.grid import QueryGrid, interpolate_patches, prediction_grid, resample_image
 from ossnet.models import OccupancyNetwork
 from ossnet.models.kernels._torch import is_fake
-from ossnet.sampling.downscale import shrink_planes
+from ossnet.sampling.downscale import downscale_planes
 from ossnet.sampling.grid import Shape, coordinates, offset
 
 _CPU_POINTS = 1 << 11
@@ -51,7 +51,7 @@ class EncodedVolume:
         self._network = network
         self._chunk = chunk
         self._frame_shape = prediction_grid(config, own.shape, working)
-        seen = shrink_planes(image.unbind(1), self._frame_shape, config.encoder_downscale)
+        seen = downscale_planes(image.unbind(1), self._frame_shape, config.encoder_downscale)
         self._latent = network.encode(seen[None])
         self._offset = torch.tensor(offset(own.shape, self._frame_shape), device=image.device)
         coarse = self._latent.auxiliary

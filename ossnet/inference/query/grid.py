@@ -49,7 +49,7 @@ class QueryGrid:
         return cls(requested.working_shape, (a, b, c), (u, v, w))
 
     def mirrored(self, axes: Sequence[int], shape: Sequence[int]) -> "QueryGrid":
-        """These voxels in an image of the given shape that was flipped along axes."""
+        """The indices of these voxels in an image of the given shape that was flipped along axes."""
         first, step = list(self.first), list(self.step)
         for axis in axes:
             first[axis], step[axis] = shape[axis] - 1 - first[axis], -step[axis]
@@ -64,7 +64,7 @@ class QueryGrid:
         return tuple(axis for axis, end in enumerate(ends) if any(round(each) % steps for each in end))
 
     def positions(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """Where voxels of this grid lie, in voxels of the image."""
+        """Positions of this grid's voxels, in voxels of the image."""
         first, step = voxels.new_tensor([self.first, self.step], dtype=torch.float64).unbind()
         return ((first + voxels * step) * _STEPS_PER_VOXEL).round().div_(_STEPS_PER_VOXEL).float()
 

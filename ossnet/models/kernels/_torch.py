@@ -31,7 +31,7 @@ def operations_are_watched() -> bool:
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:
-    """A number that tells a living storage from all others, whatever Python object holds it."""
+    """A number that identifies a living storage, whatever Python object holds it."""
     return int(storage._cdata)
 
 

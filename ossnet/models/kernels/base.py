@@ -18,7 +18,7 @@ class TileInput(NamedTuple):
 
     batch: Float[Tensor, "G N W"]
     scale: Float[Tensor, "1 1 W"] | None = None
-    """None, with `shift`, leaves the batch as it is."""
+    """Factor of the affine map; None, with `shift`, leaves the batch as it is."""
     shift: Float[Tensor, "1 1 W"] | None = None
     residual: Float[Tensor, "G N W"] | None = None
 

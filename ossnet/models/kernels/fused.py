@@ -255,7 +255,7 @@ class _Outer(NamedTuple):
         return [each for each in given if each.shape == like.shape and each.dtype == like.dtype]
 
     def terms(self, tile: Tile) -> tuple[Tensor | None, Tensor | None]:
-        """One tile's own gradient and that through the linear layer; None for one that does not exist."""
+        """A tile's own gradient and the one through the linear layer; None for one that does not exist."""
         own = None if self.activated is None else self.activated[tile]
         if self.mapped is None or self.matrix is None:
             return own, None

@@ -23,14 +23,15 @@ class Modulation(NamedTuple):
 
 
 class Standardization(NamedTuple):
-    """What is subtracted and multiplied to standardize a batch: per column, or one value for all columns."""
+    """The values that are subtracted and multiplied to standardize a batch: per column, or one for all
+    columns."""
 
     mean: Float[Tensor, "1 1 V"]
     inverse_deviation: Float[Tensor, "1 1 V"]
     statistics: int
     """Number of different values; column w has value w mod this."""
     values: float | Tensor | None
-    """How many values of the batch are behind each; None when they are constants."""
+    """Number of values of the batch behind each statistic; None when they are constants."""
 
 
 class BatchStatistics(nn.Module):

@@ -32,9 +32,9 @@ class Coefficients(NamedTuple):
     """Coefficients in the precision of the arithmetic, on the device of the data."""
 
     numerator: Float[Tensor, "6"]
-    """a0 to a5."""
+    """The coefficients a0 to a5."""
     denominator: Float[Tensor, "4"]
-    """|b1| to |b4|."""
+    """The coefficients |b1| to |b4|."""
 
     @classmethod
     def of(cls, numerator: Tensor, denominator: Tensor, dtype: torch.dtype) -> "Coefficients":
@@ -43,17 +43,18 @@ class Coefficients(NamedTuple):
 
     @property
     def above(self) -> tuple[Tensor, ...]:
-        """As zero-dimensional tensors, which broadcast without leaving the device."""
+        """The numerator's coefficients as zero-dimensional tensors, which broadcast without leaving the
+        device."""
         return self.numerator.unbind()
 
     @property
     def below(self) -> tuple[Tensor, ...]:
-        """1, then |b1| to |b4|, likewise."""
+        """The denominator's coefficients 1, |b1| to |b4|, as zero-dimensional tensors."""
         return torch.ones_like(self.denominator[0]), *self.denominator.unbind()
 
 
 def _horner(x: Tensor, coefficients: tuple[Tensor, ...], out: Tensor) -> Tensor:
-    """c0 + c1 x + c2 x^2 + ..."""
+    """Evaluate the polynomial c0 + c1 x + c2 x^2 + ... into `out`."""
     *lower, second, highest = coefficients
     torch.mul(x, highest, out=out).add_(second)
     for coefficient in reversed(lower):
@@ -62,7 +63,7 @@ def _horner(x: Tensor, coefficients: tuple[Tensor, ...], out: Tensor) -> Tensor:
 
 
 def _horner_slope(x: Tensor, coefficients: tuple[Tensor, ...], out: Tensor, slope: Tensor) -> None:
-    """The same, and its derivative: at each step the value so far plus x times the derivative so far."""
+    """Evaluate the polynomial and its derivative: each step adds to the derivative the value so far."""
     *lower, second, highest = coefficients
     torch.mul(x, highest, out=out).add_(second)
     torch.addcmul(out, x, highest, out=slope)
@@ -73,7 +74,7 @@ def _horner_slope(x: Tensor, coefficients: tuple[Tensor, ...], out: Tensor, slop
 
 
 def evaluate(x: Tensor, coefficients: Coefficients, out: Tensor, scratch: list[Tensor]) -> Tensor:
-    """f(x), elementwise, into `out`; needs two buffers, and `x` and `out` apart."""
+    """Evaluate f(x), elementwise, into `out`; needs two buffers, and `x` and `out` apart."""
     size, below = scratch
     _horner(x, coefficients.above, out)
     _horner(torch.abs(x, out=size), coefficients.below, below)
@@ -83,7 +84,7 @@ def evaluate(x: Tensor, coefficients: Coefficients, out: Tensor, scratch: list[T
 def differentiate(
     x: Tensor, gradient: Tensor, coefficients: Coefficients, out: Tensor, scratch: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """From a gradient of f(x) the gradients of x, into `out`, and of the ten coefficients (of |b| for b).
+    """The gradients of x, into `out`, and of the ten coefficients (of |b| for b), from a gradient of f(x).
 
     With f = P / Q: df/dx = (P' - f Q') / Q, df/da_i = x^i / Q, df/d|b_k| = -f |x|^k / Q. Needs four buffers,
     the first of which is left holding f(x).

@@ -1,4 +1,4 @@
-"""One convolution of the patch encoder with its activation, on patches laid out plane by plane.
+"""A convolution of the patch encoder with its activation, on patches laid out plane by plane.
 
 Letters: m points at a time, P patch edge, R products of a transform; S numbers of a plane that comes in, T of
 one that goes out.
@@ -33,7 +33,7 @@ class PlaneLayer(NamedTuple):
         *,
         compiled: bool,
     ) -> "PlaneLayer":
-        """From matrices, bias, and the Pade unit's numerator and denominator; products run in `dtype`."""
+        """Prepare matrices, bias, and the Pade unit's numerator and denominator; products run in `dtype`."""
         matrices, bias, numerator, denominator = parameters
         plane = matrices.shape[2] // len(bias)
         coefficients = Coefficients.of(numerator, denominator, matrices.dtype)
@@ -49,11 +49,13 @@ class PlaneLayer(NamedTuple):
         """The activation of what `convolve` gave."""
         return self.kernels.activate(TileInput(planes), self.coefficients, None)
 
-    def deactivate(self, planes: Float[Tensor, "P m T"], gradient: Float[Tensor, "P m T"]) -> TileGradients:
-        """What the activation's gradient leads to."""
+    def activation_gradient(
+        self, planes: Float[Tensor, "P m T"], gradient: Float[Tensor, "P m T"]
+    ) -> TileGradients:
+        """The gradients of the activation's input and parameters from that of its output."""
         return self.kernels.differentiate(TileInput(planes), self.coefficients, (gradient, None))
 
-    def pull(self, gradient: Float[Tensor, "R m T"]) -> Float[Tensor, "P m S"]:
+    def planes_gradient(self, gradient: Float[Tensor, "R m T"]) -> Float[Tensor, "P m S"]:
         """The gradient of the planes from that of the products."""
         mixed = torch.bmm(gradient, self.matrices.transpose(1, 2))
         return _mix(self.transform.analysis.t(), mixed.to(self.transform.analysis))

@@ -1,4 +1,4 @@
-"""Which precision matrix products and the arithmetic between them run in."""
+"""The precision of matrix products and of the arithmetic between them."""
 
 from contextlib import AbstractContextManager
 

@@ -22,9 +22,9 @@ class Moments(NamedTuple):
 
     mean: Float[Tensor, "C"]
     variance: Float[Tensor, "C"]
-    """Biased: the mean square about the mean."""
+    """Biased variance: the mean square about the mean."""
     values: float | Tensor
-    """How many values are behind each statistic."""
+    """Number of values behind each statistic."""
 
 
 def ranks_share_batch() -> bool:

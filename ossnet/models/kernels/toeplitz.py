@@ -29,7 +29,8 @@ class Transform(NamedTuple):
 
     @classmethod
     def of(cls, edge: int, like: Tensor) -> "Transform":
-        """For patches and kernels of an odd edge, in the precision and on the device of a tensor."""
+        """Make the transform for patches and kernels of an odd edge, in the precision and on the device of a
+        tensor."""
         length = edge + edge // 2
         place = torch.arange(edge, dtype=torch.float64)
         shift = place - edge // 2
@@ -51,7 +52,8 @@ class Transform(NamedTuple):
 
 
 def toeplitz_index(edge: int) -> Int[Tensor, "PP PP"]:
-    """Which element of a flat P^2 kernel links input (row) to output (column); P^2 where none does."""
+    """Index of the element of a flat P^2 kernel that links input (row) to output (column); P^2 where none
+    does."""
     place = torch.arange(edge)
     offset = place[:, None] - place[None, :] + edge // 2
     valid = (offset >= 0) & (offset < edge)

@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.sampling.transforms.planes import floats
+from ossnet.sampling.transforms.planes import to_float32
 
 _SLAB = 8  # planes at a time
 
@@ -30,14 +30,14 @@ def warp(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The case turned about the axes x, y and z in turn, and enlarged by `scale`.
 
-    The image is interpolated linearly and goes on beyond its walls as it is there; the label takes the
+    The image is interpolated linearly and continues beyond its walls as it is there; the label takes the
     nearest voxel, and is background beyond.
     """
     shape = image.shape[1:]
     matrix = _to_source(spacing, degrees, scale)
     last = torch.tensor([max(length - 1, 1) for length in shape], dtype=torch.float32)
     middle = (torch.tensor(shape) - 1) / 2
-    source = floats(image)[None]
+    source = to_float32(image)[None]
     voxels = torch.from_numpy(label.copy())
     turned, labels = np.empty(image.shape, image.dtype), np.empty(label.shape, label.dtype)
     x, y, z = (torch.arange(length) - center for length, center in zip(shape, middle, strict=True))
@@ -53,7 +53,7 @@ def warp(
 
 
 def _to_source(spacing: Sequence[float], degrees: Sequence[float], scale: float) -> Float[Tensor, "3 3"]:
-    """From a voxel of the result to where it comes from, both counted from the middle."""
+    """The matrix from a voxel of the result to its source, both counted from the middle."""
     rotation = torch.eye(3, dtype=torch.float64)
     for axis, angle in enumerate(degrees):
         cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ossnet.config_tree import did_you_mean
+from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 from ossnet.plugins import Group
 from ossnet.sampling.transforms.affine import warp
@@ -56,7 +56,7 @@ class AugmentationConfig:
     rotation: float = 0.0
     """Turn by up to so many degrees about each axis; resamples the whole volume."""
     scale: float = 0.0
-    """Enlarge or shrink by up to this share; resamples the whole volume."""
+    """Enlarge or reduce by up to this fraction; resamples the whole volume."""
     gamma: float = 0.0
     """Raise a modality, between its extremes, to a power of up to 1 + gamma or its inverse."""
     bias_field: float = 0.0
@@ -67,20 +67,22 @@ class AugmentationConfig:
     """Transforms of installed packages to apply after these, by name."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be applied, naming the field."""
+        """Reject strengths that cannot be applied.
+
+        Raises:
+            UserError: names the field.
+        """
         for name in ("brightness", "noise", "rotation", "gamma", "bias_field"):
             if not 0 <= getattr(self, name) < float("inf"):
-                msg = f"{name}: expected 0 or a positive number, found {getattr(self, name)}"
-                raise ValueError(msg)
+                raise UserError(name, expected="0 or a positive number", found=str(getattr(self, name)))
         for name in self.extra:
             if name not in _PLUGINS.plugins():
-                known = _PLUGINS.plugins()
-                msg = f"extra: {did_you_mean('transform', name, known)}; install the package it is in"
-                raise ValueError(msg)
+                remedy = "install the package that brings it"
+                raise unknown_name("extra", "transform", name, _PLUGINS.plugins(), remedy=remedy)
         for name, below in (("probability", 1.0001), ("scale", 1), ("modality_dropout", 1)):
             if not 0 <= getattr(self, name) < below:
-                msg = f"{name}: expected a share from 0 to {int(below)}, found {getattr(self, name)}"
-                raise ValueError(msg)
+                found = str(getattr(self, name))
+                raise UserError(name, expected=f"a fraction from 0 to {int(below)}", found=found)
 
 
 @dataclass(frozen=True)

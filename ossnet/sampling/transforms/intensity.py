@@ -35,15 +35,15 @@ class NoisePool:
 
 @dataclass(frozen=True)
 class IntensityParams:
-    """What is done to the values of a volume, in the order of the fields."""
+    """Changes of a volume's values, in the order of the fields."""
 
     exponents: Float[Tensor, "C"] | None
-    """Of a power of the values between the modality's smallest and largest, which stay."""
+    """Exponents of the values between the modality's smallest and largest, which stay."""
     bias: Float[Tensor, "C 3 3 3"] | None
     """Logarithm of a factor of the values above the smallest: amplitudes of cosines with 0, 1 and 2 half
     periods along each axis."""
     brighter: Float[Tensor, "C"] | None
-    """What is added, in shares of the modality's largest value."""
+    """Additions to the values, as fractions of the modality's largest value."""
     noise: NoisePool | None
     noise_deviation: float
     kept: Bool[Tensor, "C"] | None
@@ -61,7 +61,7 @@ def apply_changes(
     image: Float[np.ndarray, "C X Y Z"], changes: IntensityParams, generator: torch.Generator
 ) -> Float[np.ndarray, "C X Y Z"]:
     """The changed volume in the number format of the given one, which stays."""
-    changed = np.empty(image.shape, image.dtype)  # numpy asks for large pages, torch does not
+    changed = np.empty(image.shape, image.dtype)  # numpy requests large pages, torch does not
     waves = [_cosines(length) for length in image.shape[1:]]
     low = high = torch.zeros(len(image), 1, 1)
     if changes.exponents is not None or changes.bias is not None:

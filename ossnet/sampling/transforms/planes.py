@@ -29,7 +29,7 @@ class PlaneReader:
         return self._plane.copy_(plane.flip(axes) if axes else plane)
 
 
-def floats(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C X Y Z"]:
+def to_float32(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C X Y Z"]:
     """The whole volume as a float32 copy."""
     tensor, mirrored = _unmirrored(volume)
     copied = tensor.to(torch.float32, copy=True)
@@ -37,17 +37,17 @@ def floats(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C X Y Z"]:
 
 
 def smallest(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C"]:
-    """Of each channel."""
+    """The smallest value of each channel."""
     return _unmirrored(volume)[0].flatten(1).amin(1).float()  # `aminmax` takes tenfold as long as both
 
 
 def largest(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C"]:
-    """Of each channel."""
+    """The largest value of each channel."""
     return _unmirrored(volume)[0].flatten(1).amax(1).float()
 
 
 def _unmirrored(volume: np.ndarray) -> tuple[Tensor, tuple[int, ...]]:
-    """The volume without a copy, and the axes along which it runs the other way: torch knows no such view."""
+    """The volume without a copy, and the axes along which it runs the other way: torch has no such view."""
     mirrored = tuple(axis for axis, stride in enumerate(volume.strides) if stride < 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a store's pages are read-only, and only read here

@@ -5,7 +5,8 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -138,25 +139,25 @@ def header_of(shape: tuple[int, ...], dtype: type = np.uint8, offset: int = 352)
 
 def bomb(path: Path, head: bytes, size: int) -> Path:
     """A header with so many zero bytes behind it, which gzip makes small."""
-    with gzip.GzipFile(path, "wb", compresslevel=9) as stream:
+    with gzip.GzipFile(path, "wb", compresslevel=6) as stream:
         stream.write(head)
         for _ in range(size >> 20):
             stream.write(bytes(1 << 20))
     return path
 
 
-@pytest.fixture
-def little() -> object:
-    """Little memory and time."""
+@contextmanager
+def little() -> Iterator[None]:
+    """What is done inside takes little memory and time."""
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     yield
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10
     assert time.monotonic() - began < 8
 
 
-def test_a_bomb_behind_the_voxels_is_reported(tmp_path, little):
+def test_a_bomb_behind_the_voxels_is_reported(tmp_path):
     path = bomb(tmp_path / "bomb.nii.gz", header_of((10, 10, 10)), 300 << 20)
-    with pytest.raises(UserError, match=r"bomb.nii.gz: .* found over 64 MiB more"):
+    with little(), pytest.raises(UserError, match=r"bomb.nii.gz: .* found over 64 MiB more"):
         read(path)
     with pytest.raises(UserError, match="found over 64 MiB more"):
         read_labels(read_header(path))
@@ -167,24 +168,30 @@ def test_some_padding_behind_the_voxels_is_no_bomb(tmp_path):
     assert not read(path).any()
 
 
-def test_a_bomb_before_the_voxels_is_reported(tmp_path, little):
+def test_a_bomb_before_the_voxels_is_reported(tmp_path):
     path = bomb(tmp_path / "bomb.nii.gz", header_of((9, 9, 9), offset=MAX_GAP * 4), 300 << 20)
-    with pytest.raises(UserError, match=f"expected voxels within the first 64 MiB, .* byte {MAX_GAP * 4}"):
+    with (
+        little(),
+        pytest.raises(UserError, match=f"within the first 64 MiB, .* byte {MAX_GAP * 4}"),
+    ):
         read_header(path)
 
 
 @pytest.mark.parametrize("name", ["huge.nii", "huge.nii.gz"])
 @pytest.mark.parametrize("shape", [(30000, 30000, 30000), (32767,) * 3, (30000, 30000, 2, 30000)])
-def test_a_header_that_claims_what_no_file_holds_is_reported(tmp_path, little, name, shape):
+def test_a_header_that_claims_what_no_file_holds_is_reported(tmp_path, name, shape):
     content = header_of(shape, np.float64) + bytes(100000)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    with pytest.raises(UserError, match=r"bytes of voxels.*; copy the file again"):
+    with little(), pytest.raises(UserError, match=r"bytes of voxels.*; copy the file again"):
         read_header(tmp_path / name)
 
 
-def test_a_claim_that_compression_allows_is_counted_before_it_is_believed(tmp_path, little):
+def test_a_claim_that_compression_allows_is_counted_before_it_is_believed(tmp_path):
     path = bomb(tmp_path / "claim.nii.gz", header_of((2000, 2000, 40)) + os.urandom(1 << 20), 150 << 20)
-    with pytest.raises(UserError, match="expected 160000000 bytes of voxels, found 158334976 readable ones"):
+    with (
+        little(),
+        pytest.raises(UserError, match="160000000 bytes of voxels, found 158334976 readable ones"),
+    ):
         read_header(path)
 
 

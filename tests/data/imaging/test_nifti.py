@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from ossnet.data import restore, write_nifti
-from ossnet.data.imaging.nifti import read_channels, read_header, read_labels, stem
+from ossnet.data.imaging.nifti import read_channels, read_header, read_labels
 from ossnet.errors import UserError
 
 AXES = ["".join(codes) for pairs in permutations(("RL", "AP", "IS")) for codes in product(*pairs)]
@@ -171,7 +171,7 @@ def test_a_truncated_file_is_reported(tmp_path, keep):
 
 
 def test_a_flipped_bit_is_reported(tmp_path):
-    """Voxels that decompress but are not those that were written: only the checksum knows."""
+    """Voxels that decompress but are not those that were written: only the checksum shows it."""
     path = save(tmp_path / "image.nii.gz", np.zeros((20, 20, 20), np.int16))
     content = gzip.decompress(path.read_bytes())
     packed = bytearray(gzip.compress(content, compresslevel=0))
@@ -231,10 +231,3 @@ def test_writing_leaves_nothing_but_the_file(tmp_path):
     with pytest.raises(ValueError, match="shape"):
         write_nifti(tmp_path / "other" / "seg.nii.gz", np.zeros((5, 4, 3), np.uint8), geometry)
     assert not (tmp_path / "other").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"), [("a.b.nii.gz", "a.b"), ("case_001.nii", "case_001"), ("scan.img", "scan")]
-)
-def test_stem(name, expected):
-    assert stem(Path(name)) == expected

@@ -99,7 +99,7 @@ def test_resampling_keeps_the_box_and_the_range(old, new):
     assert interpolate(array, new).max() <= array.max() + 1e-6
     constant = np.full(old, 3, np.float32)
     np.testing.assert_allclose(interpolate(constant, new), 3)
-    # Both look at the same places: a ramp sampled linearly is within half a voxel of its nearest sample.
+    # Both sample the same positions: a ramp sampled linearly is within half a voxel of its nearest sample.
     ramp = np.broadcast_to(np.arange(old[0], dtype=np.float32)[:, None, None], old)
     assert np.abs(interpolate(ramp, new) - nearest(ramp, new)).max() <= 0.5 + 1e-5
 

@@ -46,7 +46,7 @@ def any_regions(draw: st.DrawFn) -> Task:
 
 
 def label_map(chosen: Task) -> np.ndarray:
-    """Every voxel value that the task knows."""
+    """Every voxel value that the task defines."""
     return np.array([0, *chosen.labels.values()]).reshape(1, 1, -1)
 
 

@@ -93,7 +93,10 @@ def test_own_regions_by_name_and_by_value():
             ("WT=1", "ET=3"),
             "--regions ET=3: expected one of the labels necrosis (1), edema (2), enhancing (4), found 3",
         ),
-        (("WT=necrosys",), "--regions WT=necrosys: unknown label 'necrosys': did you mean 'necrosis'?"),
+        (
+            ("WT=necrosys",),
+            "--regions WT=necrosys: expected a known label, found 'necrosys'; did you mean 'necrosis'?",
+        ),
         (("WT=",), "--regions WT=: expected a name, = and what it is made of, as in core=1,4"),
         (("WT",), "--regions WT: expected a name"),
         (("a/b=1",), "--regions a/b=1: expected a name"),
@@ -140,7 +143,7 @@ def test_labels_renamed_merged_and_fixed(declared, labels, merged):
     [
         (("tumour=1,2", "core=2"), "expected each value once"),
         (("tumour=0,1",), "expected 0 to stay the background"),
-        (("tumour=odema",), "unknown label 'odema': did you mean 'edema'?"),
+        (("tumour=odema",), "expected a known label, found 'odema'; did you mean 'edema'?"),
         (("tumour",), "--labels tumour: expected a name, = and what it is made of, as in enhancing=4,3"),
     ],
 )

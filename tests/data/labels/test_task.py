@@ -95,3 +95,69 @@ def test_regions_that_cannot_be_trained(regions, expected):
     with pytest.raises(UserError, match=r"^task\.json: ") as caught:
         Task.from_dict(values | {"regions": regions}, "task.json")
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        ({"a": 1, "b": 255}, np.uint8),
+        ({"a": 1, "b": 256}, np.int16),
+        ({"a": 3, "b": 40000}, np.int32),
+        ({"a": 1, "b": 70000}, np.int32),
+        ({"ignored": -1, "b": 2}, np.int16),
+        ({"a": -(2**31), "b": 2**31 - 1}, np.int32),
+        ({"a": -40000}, np.int32),
+        ({str(value): value for value in range(1, 256)}, np.uint8),
+    ],
+)
+def test_every_value_of_32_bits_is_written_as_it_was_read(labels, dtype):
+    task = Task(("MRI",), labels)
+    values = np.array([[[0, *labels.values()]]], np.int64)
+    decoded = task.decode(task.encode(values))
+    np.testing.assert_array_equal(decoded, values)
+    assert decoded.dtype == dtype
+
+
+@given(st.sets(st.integers(-(2**31), 2**31 - 1).filter(bool), min_size=1, max_size=255))
+def test_any_values_come_back(values):
+    task = Task(("MRI",), {f"label {value}": value for value in values})
+    given_values = np.array([[[0, *values]]], np.int64)
+    np.testing.assert_array_equal(task.decode(task.encode(given_values)), given_values)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (
+            {str(value): value for value in range(1, 257)},
+            "labels: expected at most 255, found 256",
+        ),
+        ({"a": 2**31}, "labels.a: expected a value of 32 bits, as label maps hold, found 2147483648"),
+        ({"a": -(2**31) - 1}, "labels.a: expected a value of 32 bits"),
+        ({"a": 0, "b": 1}, "labels.a: expected a value of its own, found 0, which is that of background too"),
+        ({"a": 1, "b": 1}, "labels.b: expected a value of its own, found 1, which is that of a too"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused_when_the_task_is_made(labels, expected):
+    with pytest.raises(UserError) as caught:
+        Task(("MRI",), labels)
+    assert expected in str(caught.value)
+
+
+def test_a_merged_value_that_is_another_label_is_refused():
+    with pytest.raises(UserError, match="expected a value of its own, found 2, which is that of b too"):
+        Task(("MRI",), {"a": 1, "b": 2}, merged={"a": (2,)})
+
+
+def test_more_labels_than_a_byte_holds_are_read_as_one():
+    labels = {f"r{value}": value for value in range(1, 301)}
+    task = Task(("MRI",), {"foreground": 1}, target="foreground", merged={"background": (999,)})
+    one = task.reading_as_one(labels)
+    assert one.encode(np.array([[[0, 1, 256, 300, 999]]])).tolist() == [[[0, 1, 1, 1, 0]]]
+    with pytest.raises(UserError, match=r"values \[0, 1, 2, ..., 999\], 302 of them, found 301"):
+        one.encode(np.array([[[301]]]))
+
+
+def test_negative_labels_are_foreground_as_others_are():
+    task = Task(("MRI",), {"foreground": 1}, target="foreground")
+    assert task.encode(np.array([[[0, -1, 2]]])).tolist() == [[[0, 1, 1]]]

@@ -45,7 +45,7 @@ def test_each_header_is_read_once_from_the_source_to_the_store(study, tmp_path):
     assert len(counts) == 10  # an image and a label a case
 
 
-def test_a_finished_store_costs_one_look_at_the_headers(study, tmp_path):
+def test_a_finished_store_costs_one_read_of_the_headers(study, tmp_path):
     config = PrepareConfig(study, tmp_path / "store")
     prepare_here(make_plan(config))
     with counted_loads() as counts:

@@ -179,8 +179,8 @@ def test_splits_are_read_as_given(tmp_path, form):
             '{"a_1": "training", "a_2": "training", "b": "test"}',
             "expected a split for every case, found none for c",
         ),
-        ('{"a_3": "training"}', "unknown case 'a_3': did you mean 'a_2'"),
-        ('{"a_1": "trainin"}', "unknown split 'trainin': did you mean 'training'"),
+        ('{"a_3": "training"}', "expected a known case, found 'a_3'; did you mean 'a_2'"),
+        ('{"a_1": "trainin"}', "expected a known split, found 'trainin'; did you mean 'training'"),
         (
             '{"a_1": "training", "a_1": "test"}',
             "expected case 'a_1' in one split, found it in the training and in the test split",

@@ -83,7 +83,7 @@ def test_a_damaged_case_is_reported(tmp_path, content):
         read_case(tmp_path / "case.arrow")
 
 
-def test_a_store_knows_its_cases(phantom_store):
+def test_a_store_lists_its_cases(phantom_store):
     store = Store.open(phantom_store)
     assert store.task.modalities == ("FLAIR", "T1w", "T1gd", "T2w")
     assert store.task.classes == 3
@@ -159,7 +159,7 @@ def divided(store: Path, target: Path) -> Path:
     return edit(store, target, splits=splits, folds=folds)
 
 
-def test_the_test_split_is_read_only_where_it_was_asked_for(phantom_store, tmp_path):
+def test_the_test_split_is_read_only_where_requested(phantom_store, tmp_path):
     path = divided(phantom_store, tmp_path / "store")
     store = Store.open(path)
     assert len(store.split("training")) == len(store.split("validation")) == 4
@@ -208,9 +208,11 @@ def test_folds_that_share_a_group_are_rejected(phantom_store, tmp_path):
 
 def test_unknown_names_get_the_nearest(phantom_store):
     store = Store.open(phantom_store)
-    with pytest.raises(UserError, match="unknown split 'validaton': did you mean 'validation'"):
+    with pytest.raises(
+        UserError, match="expected a known split, found 'validaton'; did you mean 'validation'"
+    ):
         store.split("validaton")
-    with pytest.raises(UserError, match="'phantom_0001': did you mean 'phantom_001'"):
+    with pytest.raises(UserError, match="'phantom_0001'; did you mean 'phantom_001'"):
         store.case("phantom_0001")
 
 

@@ -53,7 +53,7 @@ def trial(config):
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False)
 with connect():
-    unknown = min_gpu_memory_gib()  # fake GPUs have no memory to be asked for
+    unknown = min_gpu_memory_gib()  # fake GPUs have no memory to query
     plan = plan_trials(nodes(), 1, gpu_gib=8)
     peaks = [2.5, 2.5, 2.5, 2.5, 2.5, 6.0]
     specs = [

@@ -116,5 +116,5 @@ def test_the_error_says_the_arithmetic() -> None:
         plan_trials([{"CPU": 2.0}, {"CPU": 16.0, "GPU": 1.0}], 2)
     assert str(rejected.value) == (
         "workers: expected room for 2 workers of 4 CPUs and 1 GPU each, found room for 1, as the 2 nodes "
-        "have 2 CPUs and 0 GPUs, 16 CPUs and 1 GPUs; ask for fewer workers or a larger cluster"
+        "have 2 CPUs and 0 GPUs, 16 CPUs and 1 GPUs; request fewer workers or a larger cluster"
     )

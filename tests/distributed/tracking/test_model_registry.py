@@ -17,6 +17,7 @@ from ossnet.config_tree import to_dict
 from ossnet.data import Task
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
 from ossnet.distributed.tracking.model_registry import register
+from ossnet.distributed.tracking.names import legal_model
 from ossnet.inference import InferenceConfig, Predictor
 from ossnet.models import OccupancyConfig, network_from_config
 from ossnet.sampling import SamplingConfig
@@ -89,7 +90,7 @@ def test_a_registered_network_segments_files_as_its_checkpoint_does(
     tracker.open_run(RunSpec("a", "first", params={"model.decoder_width": 8}))
     tracker.log("a", [MetricPoint("dice/val", 0.5, 1, 1_700_000_000_000)])
     address = tracker.register("a", checkpoint, "brains/first: all")
-    assert address == "models:/brains-first- all/1"
+    assert address == f"models:/{legal_model('brains/first: all')}/1"
 
     whole = scan(tmp_path / "whole.nii.gz", 2, seed=1)
     parts = [

@@ -41,7 +41,7 @@ def test_the_store_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
     assert at_home.uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert at_home.open_command == f"mlflow ui --backend-store-uri {at_home.uri}"
     assert not at_home.has_experiment()
-    assert not (tmp_path / "mlflow.db").exists()  # looking makes no store
+    assert not (tmp_path / "mlflow.db").exists()  # reading makes no store
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine/runs.db")
     assert TrackingConfig.at(tmp_path, "mine").uri == f"sqlite:///{tmp_path}/mine/runs.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
@@ -61,7 +61,8 @@ def test_a_study_and_its_trials(
     tracker.open_run(RunSpec("a", "first", params=tiny.flatten() | many, tags={"network": "oss-net-c"}))
     tracker.open_run(RunSpec("b", "second"))
     tracker.log("a", [point("dice/val", 0.5, 2), point("dice/val/edema", 0.25, 2)])
-    tracker.close("a", "FINISHED", {}, tmp_path / "checkpoint")
+    tracker.log_checkpoint("a", tmp_path / "checkpoint")
+    tracker.close("a", "FINISHED")
     tracker.close("b", "KILLED", {"stop_reason": "early_stopped"})
     tracker.close("s", "FINISHED", {"best": "first"})
     tracker.flush()
@@ -122,16 +123,24 @@ def test_what_cannot_be_written_now_is_written_later(
     assert second.data.tags["network"] == "o-net"
 
 
-def test_what_the_store_rejects_is_raised_and_holds_nothing_up(
+def test_what_the_store_rejects_is_counted_and_holds_nothing_up(
     tracking: TrackingConfig, runs: Callable[[], dict[str, Run]]
 ) -> None:
     tracker = Tracker(tracking)
-    tracker.open_run(RunSpec("a", "first"))
-    with pytest.raises(MlflowException, match="Invalid"):
-        tracker.tag("a", {"not/a/../name": "x"})
-    tracker.tag("a", {"network": "o-net"})
+    tracker.open_run(RunSpec("a", "first", params={"x": 1}))
+    wrong = MetricPoint("loss/train", "no number", 1, 1)  # type: ignore[arg-type]
+    for step in range(2):
+        tracker.log("a", [wrong._replace(step=step), point("dice/val", 0.5, step)])
+    tracker.open_run(RunSpec("a", "first", params={"y": 2}, tags={"network": "o-net"}))
+    tracker.close("a", "FINISHED")
     tracker.flush()
-    assert runs()["first"].data.tags["network"] == "o-net"
+    first = runs()["first"]
+    assert (first.data.metrics, first.data.params) == ({"dice/val": 0.5}, {"x": "1", "y": "2"})
+    assert (first.data.tags["network"], first.info.status) == ("o-net", "FINISHED")
+    failures = tracker.take_failures()
+    assert sum(failures.values()) == 2
+    assert all(what.startswith("metric loss/train (Invalid value") for what in failures)
+    assert tracker.take_failures() == {}
 
 
 def test_a_tracker_that_is_killed_is_replaced(

@@ -102,7 +102,7 @@ def test_a_killed_worker_is_replaced_and_the_run_finishes(tiny: Config, store: S
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_a_run_goes_on_where_it_ended(tiny: Config, store: Store, tmp_path: Path) -> None:
+def test_a_run_continues_where_it_ended(tiny: Config, store: Store, tmp_path: Path) -> None:
     tracking, output = TrackingConfig.at(tmp_path, "resumed"), tmp_path / "run"
     options = {"output": output, "workers": 1, "tracking": tracking}
     launch_training(tiny, store, resume=False, **options)

@@ -8,9 +8,11 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.tuning.search_space import Space, apply_overrides, check_space
+from ossnet.distributed.tuning.feasibility import estimate_feasibility
+from ossnet.distributed.tuning.search_space import Space, apply_overrides, check_space, sample_configs
 from ossnet.errors import UserError
 from ossnet.models import PRESETS, OccupancyConfig, UNetConfig
+from ossnet.planning.estimator import PeakEstimator
 
 SPACES = sorted((Path(__file__).parents[3] / "search_spaces").glob("*.py"))
 
@@ -77,9 +79,7 @@ def test_a_space_may_choose_the_network(tiny: Config, store: Store) -> None:
         ),
     ],
 )
-def test_faults_are_told_in_one_line(
-    body: str, expected: str, tiny: Config, store: Store, tmp_path: Path
-) -> None:
+def test_faults_are_one_line(body: str, expected: str, tiny: Config, store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError) as fault:
         check_space(space(tmp_path, body), tiny, store, workers=1)
     message = str(fault.value)
@@ -101,3 +101,55 @@ def test_a_space_survives_plain_pickle(tmp_path: Path) -> None:
     assert copy.path == original.path
     assert copy.points_to_evaluate == [{"w": 8}]
     assert copy(optuna.create_study().ask()) == {"model.decoder_width": 8}
+
+
+CONSTRAINTS = {
+    "half": "if trial.suggest_categorical('a', [0, 1]): raise optuna.TrialPruned()",
+    "rare": "if trial.suggest_int('a', 0, 19) != 7: raise optuna.TrialPruned('only seven')",
+    "only the points": "if trial.suggest_float('a', 0, 1) != 0.25: raise optuna.exceptions.TrialPruned",
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "point"), zip(CONSTRAINTS.values(), (0, 7, 0.25), strict=True), ids=list(CONSTRAINTS)
+)
+def test_constraints_are_drawn_again(
+    body: str, point: float, tiny: Config, store: Store, tmp_path: Path
+) -> None:
+    """TrialPruned in a space: in the check, in a plan, and in the estimate of what fits a budget."""
+    constrained = space(
+        tmp_path,
+        f"import optuna\nPOINTS_TO_EVALUATE = [{{'a': {point}}}]\n"
+        f"def space(trial):\n    {body}\n    return {{'model.decoder_width': 16}}",
+    )
+    check_space(constrained, tiny, store, workers=1)
+    planned = sample_configs(constrained.path, tiny, store, count=4)
+    assert [config.model.decoder_width for _, config in planned] == [16] * (1 if point == 0.25 else 4)
+    estimate = estimate_feasibility(constrained, tiny, store, PeakEstimator(workers=1), budget_gib=8)
+    assert estimate.feasible == estimate.sampled == (1 if point == 0.25 else 64)
+
+
+@pytest.mark.parametrize("points", ["[]", "[{'a': 1}]"])
+def test_a_space_that_forbids_everything(points: str, tiny: Config, store: Store, tmp_path: Path) -> None:
+    body = (
+        f"import optuna\nPOINTS_TO_EVALUATE = {points}\n"
+        "def space(trial):\n    if trial.suggest_int('a', 1, 2): raise optuna.TrialPruned\n    return {}"
+    )
+    line = r"mine\.py: expected suggestions that space\(trial\) allows, found TrialPruned for each of 500"
+    forbidding = space(tmp_path, body)
+    with pytest.raises(UserError, match=line):
+        check_space(forbidding, tiny, store, workers=1)
+    with pytest.raises(UserError, match=line):
+        sample_configs(forbidding.path, tiny, store, count=4)
+    with pytest.raises(UserError, match=line):
+        estimate_feasibility(forbidding, tiny, store, PeakEstimator(workers=1), budget_gib=8)
+
+
+def test_a_mistake_after_a_constraint_is_found(tiny: Config, store: Store, tmp_path: Path) -> None:
+    body = (
+        "import optuna\ndef space(trial):\n"
+        "    if trial.suggest_int('a', 0, 19) != 7: raise optuna.TrialPruned\n"
+        "    return {'model.nonsense': 1}"
+    )
+    with pytest.raises(UserError, match=r"mine\.py: unknown configuration path 'model\.nonsense'"):
+        check_space(space(tmp_path, body), tiny, store, workers=1)

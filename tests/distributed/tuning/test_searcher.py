@@ -15,6 +15,7 @@ from ossnet.distributed.cluster.resources import TrialPlacement, WorkerResources
 from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.config import OptimizationConfig
 from ossnet.distributed.tuning.monitor import TrialMonitor
+from ossnet.distributed.tuning.result import StudyResult, TrialCounts, feasible_fraction
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import SCHEMA, TuningStudy
@@ -120,6 +121,115 @@ def test_nothing_is_tried_twice(opening: Opening, tmp_path: Path) -> None:
     for trial in repeated:
         assert trial.state == TrialState.FAIL
         assert trials[trial.user_attrs["repeats"]].params == trial.params
+
+
+def test_repeats_are_no_rejections(opening: Opening, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def space(trial):\n    return {'model.decoder_width': trial.suggest_categorical('width', [4, 8])}\n"
+    )
+    search = opening(trials=5, concurrent=1)
+    for name in "ab":
+        suggestion(search, name)
+        search.on_trial_complete(name, result(1, 0.5, final=1.0))
+    assert search.suggest("c") == StudySearch.FINISHED
+    counts = TrialCounts.of(search.study)
+    assert (counts.finished, counts.rejected, counts.forbidden) == (2, 0, 0)
+    assert counts.repeated == len(search.study.trials) - 2
+    assert counts.redrawn == {"tried before": counts.repeated}
+    assert "too large" not in str(counts)
+    found = StudyResult.of(search.study, tmp_path)
+    assert found.summary()["trials"] == (
+        f"2 finished, 0 stopped early, 0 failed, {counts.repeated} tried before"
+    )
+    trials = found.to_dict()["trials"]
+    assert (trials["rejected"], trials["repeated"], trials["forbidden"]) == (0, counts.repeated, 0)
+    assert f"2 of them started ({counts.repeated} tried before)" in feasible_fraction(search.study)
+
+
+HALF = """
+def space(trial):
+    width = trial.suggest_categorical("width", [4, 8, 16, 32])
+    if width > trial.suggest_int("limit", 4, 20): raise optuna.TrialPruned("too wide")
+    return {"model.decoder_width": width}
+"""
+
+
+@pytest.mark.parametrize("sampler", ["gp", "nsga2", "tpe"])
+def test_what_the_space_forbids_is_drawn_again(opening: Opening, tmp_path: Path, sampler: str) -> None:
+    (tmp_path / "mine.py").write_text(f"import optuna\n{HALF}")
+    search = opening(trials=12, concurrent=1, sampler=sampler, n_startup_trials=4)
+    for name in "abcdefghijkl":
+        found = suggestion(search, name)
+        assert found.params["width"] <= found.params["limit"]
+        search.on_trial_complete(name, result(4, found.params["width"] / 32, final=1.0))
+    assert search.suggest("z") == StudySearch.FINISHED
+    counts = TrialCounts.of(search.study)
+    assert (counts.finished, counts.rejected) == (12, 0)
+    assert counts.forbidden > 0
+    forbidden = [trial for trial in stored(search, tmp_path) if "forbidden" in trial.user_attrs]
+    assert len(forbidden) == counts.forbidden
+    assert all(trial.params["width"] > trial.params["limit"] for trial in forbidden)
+    assert {trial.state for trial in forbidden} == {TrialState.PRUNED}
+    assert {trial.user_attrs["forbidden"] for trial in forbidden} == {"too wide"}
+
+
+def test_points_to_evaluate_may_be_forbidden_and_all_that_is_allowed(
+    opening: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ossnet.distributed.tuning.searcher.MOST_REDRAWS", 20)
+    (tmp_path / "mine.py").write_text(
+        "from optuna import TrialPruned\n"
+        "POINTS_TO_EVALUATE = [{'rate': 0.5}, {'rate': 0.25}]\n"
+        "def space(trial):\n"
+        "    if trial.suggest_float('rate', 0, 1) != 0.25: raise TrialPruned\n"
+        "    return {'optimizer.learning_rate': 0.25}\n"
+    )
+    search = opening(trials=3, concurrent=1)
+    assert suggestion(search, "a").params == {"rate": 0.25}
+    search.on_trial_complete("a", result(4, 0.5, final=1.0))
+    with caplog.at_level("INFO"):
+        assert search.suggest("b") == StudySearch.FINISHED
+    assert "no suggestion out of 20 could start (20 forbidden by the space)" in caplog.text
+    counts = TrialCounts.of(search.study)
+    assert (counts.finished, counts.forbidden) == (1, 21)
+
+
+def test_nothing_is_allowed(opening: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ossnet.distributed.tuning.searcher.MOST_REDRAWS", 5)
+    (tmp_path / "mine.py").write_text("import optuna\ndef space(trial): raise optuna.TrialPruned\n")
+    search = opening(trials=3)
+    assert search.suggest("a") == StudySearch.FINISHED
+    line = "expected a suggestion that can start, found none: 5 forbidden by the space"
+    with pytest.raises(UserError, match=line):
+        StudyResult.of(search.study, tmp_path)
+
+
+TUPLES = """
+POINTS_TO_EVALUATE = [{"channels": (4, 8, 16), "blocks": None}]
+
+def space(trial):
+    blocks = trial.suggest_categorical("blocks", [None, True, (1, (2, 3))])
+    return {
+        "model.encoder_channels": trial.suggest_categorical("channels", [(8, 16), (4, 8, 16)]),
+        "model.decoder_blocks": {None: 2, True: 3}.get(blocks, 4),
+    }
+"""
+
+
+def test_tuples_among_choices(opening: Opening, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TUPLES)
+    search = opening(trials=6, concurrent=1)
+    first = suggestion(search, "a")
+    assert first.params == {"channels": "[4, 8, 16]", "blocks": None}
+    assert (first.config.model.encoder_channels, first.config.model.decoder_blocks) == ((4, 8, 16), 2)
+    search = opening(trials=6, concurrent=1)  # its driver was killed
+    assert suggestion(search, "a") == first
+    search.on_trial_complete("a", result(4, 0.5, final=1.0))
+    configs = {first.config_json}
+    for name in "bcdef":
+        configs.add(suggestion(search, name).config_json)
+        search.on_trial_complete(name, result(4, 0.5, final=1.0))
+    assert len(configs) == 6  # all there are
 
 
 def test_every_end_is_stored_as_what_it_is(search: StudySearch, tmp_path: Path) -> None:
@@ -255,6 +365,23 @@ def test_an_option_that_changed_is_rejected(opening: Opening) -> None:
     study.check_settings({"seeds": 1, "model.decoder_width": 16})
     with pytest.raises(UserError, match="resumed study, seeds: expected 1, found 2"):
         study.check_settings({"seeds": 2, "model.decoder_width": 16})
+
+
+def test_comments_and_format_of_a_space_do_not_block_resuming(search: StudySearch) -> None:
+    study, helpers = search.study, {"widths.py": "W = [8, 16]\n"}
+    study.check_settings({"space": BODY, "space helpers": helpers})
+    again = "import math\nimport os\n" + BODY
+    study.check_settings({"space": f"# what is searched\n{BODY}", "space helpers": helpers})
+    study.check_settings({"space": BODY.replace('"', "'"), "space helpers": {"widths.py": "W=[8,16] # wide"}})
+    study.check_settings({"space": BODY.replace("\n", "\r\n"), "space helpers": helpers | {"more.py": ""}})
+    with pytest.raises(UserError, match="resumed study, space: expected the space file that it began with"):
+        study.check_settings({"space": again, "space helpers": helpers})
+    with pytest.raises(
+        UserError, match=r"resumed study, space helpers: expected widths\.py as it began with"
+    ):
+        study.check_settings({"space": BODY, "space helpers": {"widths.py": "W = [8, 32]"}})
+    with pytest.raises(UserError, match=r"expected widths\.py as it began with, found another one"):
+        study.check_settings({"space": BODY, "space helpers": {}})
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,11 @@ def test_nothing_there(tmp_path: Path) -> None:
         find_scans([tmp_path], ONE)
 
 
-def test_two_cases_of_one_name(tmp_path: Path) -> None:
+def test_cases_of_one_name_are_called_by_their_folders(tmp_path: Path) -> None:
     files = [write(tmp_path / folder / "scan.nii.gz") for folder in "ab"]
-    with pytest.raises(UserError, match="scan"):
-        find_scans(files, ONE)
+    files += [write(tmp_path / "c" / name) for name in ("other.nii", "other.nii.gz")]
+    scans = find_scans(files, ONE)
+    assert [scan.case for scan in scans] == ["a_scan", "b_scan", "other.nii", "other.nii.gz"]
+    assert [scan.images[0] for scan in scans] == files
+    with pytest.raises(UserError, match="expected each input once, found it twice"):
+        find_scans([files[0], tmp_path / "b" / ".." / "a" / "scan.nii.gz"], ONE)

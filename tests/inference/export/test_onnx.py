@@ -1,4 +1,4 @@
-"""Exported networks give the logits of the real ones, by a runtime that knows nothing of them."""
+"""Exported networks give the logits of the real ones, by a runtime independent of them."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from ossnet.inference.export.onnx import export_onnx
 from ossnet.models import OccupancyNetwork, build_network
 from ossnet.models.exportable import PlainDecoder, PlainEncoder
 from ossnet.sampling import SamplingConfig
-from ossnet.sampling.downscale import shrink_planes
+from ossnet.sampling.downscale import downscale_planes
 
 GRID = (24, 16, 16)
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("o-net", "oss-net-a", "feature-query-patch")]
@@ -29,7 +29,7 @@ def occupancy(name: str) -> OccupancyNetwork:
     assert isinstance(network, OccupancyNetwork)
     for _ in range(3):
         volume, points, patches = some(network, 40)
-        network(shrink_planes(volume[0].unbind(1), GRID, 2)[None], points, patches, GRID)
+        network(downscale_planes(volume[0].unbind(1), GRID, 2)[None], points, patches, GRID)
     return network.eval()
 
 
@@ -49,7 +49,7 @@ def test_the_plain_network_is_the_real_one(name: str) -> None:
     network = occupancy(name)
     volume, points, patches = some(network, 50)
     with torch.no_grad():
-        latent = network.encode(shrink_planes(volume[0].unbind(1), GRID, 2)[None])
+        latent = network.encode(downscale_planes(volume[0].unbind(1), GRID, 2)[None])
         vectors, *rest = PlainEncoder(network)(volume)
         coarse, maps = (rest[0], rest[1:]) if network.config.auxiliary_head else (None, rest)
         torch.testing.assert_close(vectors, latent.vectors, atol=1e-5, rtol=1e-4)
@@ -79,7 +79,7 @@ def test_encoder_and_decoder_in_another_runtime(name: str, tmp_path: Path) -> No
         known |= {} if patches is None else {"patches": patches.numpy()}
         (logits,) = decoder.run(None, {each: known[each] for each in about["inputs"]["decoder"]})
         with torch.no_grad():
-            latent = network.encode(shrink_planes(volume[0].unbind(1), GRID, 2)[None])
+            latent = network.encode(downscale_planes(volume[0].unbind(1), GRID, 2)[None])
             expected = network.decode(latent, points, patches, GRID)
         np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
 

@@ -22,7 +22,7 @@ FINER = QueryGrid((47, 33, 40), (0.0, 0.0, -0.125), (0.8, 1.0, 0.75))
 
 @cache
 def trained(*, overlapping: bool) -> tuple[OccupancyNetwork, Shape, torch.Tensor]:
-    """A network that knows a large shape with a core, and lesions of 2 to 40 voxels."""
+    """A network that predicts a large shape with a core, and lesions of 2 to 40 voxels."""
     image, codes = lesions(SHAPE, 5, seed=3)
     distance = np.linalg.norm(np.indices(SHAPE) - np.reshape([19, 16, 15], (3, 1, 1, 1)), axis=0)
     codes[distance < 9] = 1

@@ -32,7 +32,7 @@ def network(norm: str) -> OccupancyNetwork:
 
 def whole_batch(config: object) -> Inputs:
     inputs = random_inputs(config, (8, 16, 8), batch=2 * RANKS, dtype=torch.float64)
-    shift = torch.arange(2.0 * RANKS, dtype=torch.float64)  # ranks must differ for the test to tell
+    shift = torch.arange(2.0 * RANKS, dtype=torch.float64)  # ranks must differ for the test to show it
     return inputs._replace(encoder_input=inputs.encoder_input + shift.view(-1, 1, 1, 1, 1))
 
 

@@ -11,7 +11,7 @@ def volume(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.n
     return label[None].astype(np.float16), label
 
 
-def test_nothing_asked_is_nothing_done() -> None:
+def test_nothing_requested_is_nothing_done() -> None:
     image, label = volume((9, 8, 7))
     turned, labels = warp(image, label, (1, 2, 3), degrees=(0, 0, 0), scale=1.0)
     np.testing.assert_allclose(turned, image, atol=1e-2)
@@ -37,7 +37,7 @@ def test_a_turn_is_one_of_the_patient_not_of_the_voxels() -> None:
     assert sorted(set(found[:, 1])) == list(range(7, 14))
 
 
-def test_scaling_enlarges_and_the_image_goes_on_beyond_its_walls() -> None:
+def test_scaling_enlarges_and_the_image_continues_beyond_its_walls() -> None:
     label = np.zeros((21, 21, 21), np.uint8)
     label[8:13, 8:13, 8:13] = 1
     image = np.ones((1, 21, 21, 21), np.float16)

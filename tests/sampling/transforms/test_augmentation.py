@@ -146,7 +146,7 @@ def test_a_step_in_two_gets_each() -> None:
     [
         ({"noise": -0.1}, "noise: expected 0 or a positive number, found -0.1"),
         ({"rotation": float("inf")}, "rotation: expected 0 or a positive number"),
-        ({"scale": 1.0}, "scale: expected a share from 0 to 1, found 1.0"),
+        ({"scale": 1.0}, "scale: expected a fraction from 0 to 1, found 1.0"),
         ({"modality_dropout": 1.0}, "modality_dropout: expected a share"),
         ({"probability": 1.5}, "probability: expected a share"),
     ],

@@ -1,0 +1,103 @@
+"""Requests to a store that may be away for a while: sent in order, tried again, or counted as failed."""
+
+import re
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+
+_BACKOFF_S = 2.0  # before a store that did not answer is tried again
+_PASSING_STATUS = {408, 425, 429, 502, 503, 504}
+_PASSING_ERRORS = {"ConnectionError", "Timeout", "TimeoutError", "HTTPClientError", "MaxRetryError"}
+_PASSING_DATABASE = re.compile(
+    r"locked|busy|unable to open|readonly|disk I.O|connect|timed? ?out", re.IGNORECASE
+)
+
+
+class Outbox:
+    """Sends requests in their order.
+
+    Where the store does not answer, they wait in memory; a request that it rejects is counted and left out.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[str, Callable[[], None]]] = deque()
+        self._failures: Counter[str] = Counter()
+        self._retry_at = 0.0
+        self._lock = threading.RLock()
+
+    def send(self, what: str, request: Callable[[], None]) -> None:
+        """Send a request after all that still wait, or have it wait as well.
+
+        Args:
+            what: names the request in a message.
+        """
+        with self._lock:
+            self._waiting.append((what, request))
+            if time.monotonic() < self._retry_at:
+                return
+            try:
+                self.flush(timeout_s=0.0)
+            except Exception:
+                self._retry_at = time.monotonic() + _BACKOFF_S
+
+    def flush(self, timeout_s: float) -> None:
+        """Send what still waits.
+
+        Raises:
+            Exception: what kept the first one from being sent, where it could not be within `timeout_s`.
+        """
+        until = time.monotonic() + timeout_s
+        with self._lock:
+            while self._waiting:
+                what, request = self._waiting[0]
+                try:
+                    request()
+                except Exception as error:
+                    if is_passing(error):
+                        if time.monotonic() > until:
+                            raise
+                        time.sleep(_BACKOFF_S)
+                        continue
+                    self.count(what, error)
+                self._waiting.popleft()
+
+    def count(self, what: str, error: Exception) -> None:
+        """Count a request as failed."""
+        self._failures[f"{what} ({one_line(error)})"] += 1
+
+    def take_failures(self) -> Counter[str]:
+        """How often what failed since the last call; what still waits is among it."""
+        failures, self._failures = self._failures, Counter()
+        for what, _ in list(self._waiting):
+            failures[f"{what} (the store does not answer)"] += 1
+        return failures
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a request failed for a connection or the time, so that another try may succeed."""
+    errors = list(_causes(error))
+    database = [each for each in errors if type(each).__name__ == "OperationalError"]
+    if database:
+        return bool(_PASSING_DATABASE.search(str(database[0])))
+    return any(_is_passing(each) for each in errors)
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _is_passing(error: BaseException) -> bool:
+    names = {each.__name__ for each in type(error).__mro__}
+    if "SSLError" in names:
+        return False
+    status = getattr(error, "get_http_status_code", None)
+    return bool(names & _PASSING_ERRORS) or (status is not None and status() in _PASSING_STATUS)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,152 @@
+"""The store of runs: where it is, how it is opened by many at once, and its experiments."""
+
+import logging
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ossnet.distributed._sqlite import check_database, creation_lock, sqlite_path, sqlite_url
+from ossnet.distributed.tracking.names import ORIGINAL, legal_experiment, legal_text
+from ossnet.distributed.tracking.outbox import one_line
+from ossnet.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+_RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later
+_TIMEOUT_S = "30"  # of one request
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """The store of runs and the experiment that they are written to."""
+
+    uri: str
+    experiment: str
+    artifact_location: str | None
+    """Where a new experiment stores its files; None leaves it to the tracking server."""
+
+    @classmethod
+    def at(cls, folder: Path, experiment: str) -> "TrackingConfig":
+        """Use `MLFLOW_TRACKING_URI` where it is set, else `mlflow.db` and `mlartifacts` in `folder`."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(folder / "mlflow.db")
+        path = sqlite_path(uri)
+        if path is None:
+            return cls(uri, experiment, None)
+        store = (folder / path).absolute()  # workers have other working directories
+        return cls(sqlite_url(store), experiment, (store.parent / "mlartifacts").as_uri())
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store; MLflow makes a local one at the first access, even to read."""
+        path = sqlite_path(self.uri)
+        return path is None or path.is_file()
+
+    def has_experiment(self) -> bool:
+        """Whether the experiment exists."""
+        return self.exists and self.find_experiment(open_client(self.uri)) is not None
+
+    def find_experiment(self, client: "MlflowClient") -> "Experiment | None":
+        """The experiment; None where there is none."""
+        return client.get_experiment_by_name(legal_experiment(self.experiment))
+
+    def make_experiment(self, client: "MlflowClient") -> str:
+        """The id of the experiment, made where there is none; another job may make it at the same time.
+
+        Raises:
+            UserError: it was deleted.
+        """
+        from mlflow.exceptions import MlflowException
+
+        found = self.find_experiment(client)
+        if found is None:
+            name = legal_experiment(self.experiment)
+            tags = {} if name == self.experiment else {ORIGINAL: legal_text(self.experiment)}
+            try:
+                return client.create_experiment(name, artifact_location=self.artifact_location, tags=tags)
+            except MlflowException:
+                found = self.find_experiment(client)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise UserError(
+                f"experiment {self.experiment!r} in {self.uri}",
+                expected="an active one",
+                found="a deleted one",
+                remedy="restore it or name another",
+            )
+        return str(found.experiment_id)
+
+    @property
+    def open_command(self) -> str:
+        """The command that shows the runs in a browser."""
+        command = ["mlflow", "ui", "--backend-store-uri"] if self.artifact_location else ["open"]
+        return shlex.join([*command, self.uri])
+
+
+def open_client(uri: str, *, write: bool = False) -> "MlflowClient":
+    """MLflow's client of a store that answers; a local one is made by one process at a time.
+
+    Args:
+        write: also check that a local store can be written.
+
+    Raises:
+        UserError: the store cannot be used; in one line, as MLflow's own log is silenced.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", _TIMEOUT_S)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    path = sqlite_path(uri)
+    if path is not None:
+        check_database(path, write=write)
+    try:
+        if path is None:
+            return _answering(mlflow.MlflowClient(uri))
+        with creation_lock(path):
+            return _without_stray_folder(uri, path)
+    except UserError:
+        raise
+    except (MlflowException, OSError) as error:
+        raise _unusable(uri, error) from error
+    except Exception as error:
+        if "sqlalchemy" in type(error).__module__ or "alembic" in type(error).__module__:
+            raise _unusable(uri, error) from error
+        raise
+
+
+def _answering(client: "MlflowClient") -> "MlflowClient":
+    """The client, once its store has answered: a local one makes its tables then."""
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _without_stray_folder(uri: str, path: Path) -> "MlflowClient":
+    """Open a local store; MLflow makes the folder that its URL, taken as a path, would have."""
+    import mlflow
+
+    literal = Path(uri.removeprefix("sqlite:///")).parent
+    made = (
+        [each for each in (literal, *literal.parents) if not each.exists()] if literal != path.parent else []
+    )
+    client = _answering(mlflow.MlflowClient(uri))
+    for folder in made:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    return client
+
+
+def _unusable(uri: str, error: Exception) -> UserError:
+    return UserError(
+        f"MLflow store {uri}",
+        expected="an answer",
+        found=one_line(error),
+        remedy="check MLFLOW_TRACKING_URI",
+    )

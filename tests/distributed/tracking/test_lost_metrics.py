@@ -1,0 +1,135 @@
+"""No name, no file and no artifact store keeps a metric from MLflow, or a run from its end."""
+
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
+from ossnet.distributed.tracking.names import legal_experiment, legal_key, original_keys
+from ossnet.distributed.tracking.store import open_client
+from ossnet.errors import UserError
+
+NAMES = (
+    "Kidney (left)",
+    "tumour & cyst",
+    "a,b+c",
+    "",
+    "..",
+    "肝臓",
+    "😀",
+    "a" * 300,
+    "a" * 301,
+    "\udce9t\udce9",
+)
+
+
+def run_of(tracking: TrackingConfig) -> Run:
+    client = open_client(tracking.uri)
+    experiment = tracking.find_experiment(client)
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def test_every_class_has_its_metric(tmp_path: Path) -> None:
+    tracking = TrackingConfig.at(tmp_path, "e")
+    tracker = Tracker(tracking)
+    tracker.open_run(RunSpec("r", "r", params=dict.fromkeys(NAMES, "x"), tags=dict.fromkeys(NAMES, "\udce9")))
+    for step in range(3):
+        values = [(f"dice/val/{name}", number + step / 8) for number, name in enumerate(NAMES)]
+        tracker.log(
+            "r", [MetricPoint(name, value, step, step) for name, value in [*values, ("dice/val", 0.5)]]
+        )
+    tracker.close("r", "FINISHED")
+    tracker.flush()
+    assert tracker.take_failures() == {}
+    run = run_of(tracking)
+    originals = original_keys(run.data.tags)
+    metrics = {originals.get(name, name): value for name, value in run.data.metrics.items()}
+    expected = {f"dice/val/{name}": number + 0.25 for number, name in enumerate(NAMES)}
+    assert metrics == expected | {"dice/val": 0.5}
+    assert {originals.get(name, name) for name in run.data.params} == set(NAMES)
+    assert run.data.tags[legal_key("Kidney (left)")] == "\\udce9"
+    again = Tracker(tracking)  # and a resumed run repeats none
+    again.open_run(RunSpec("r", "r"))
+    again.log("r", [MetricPoint("dice/val/Kidney (left)", 9.0, 2, 2)])
+    assert run_of(tracking).data.metrics[legal_key("dice/val/Kidney (left)")] == 0.25
+
+
+@pytest.mark.parametrize("broken", ["a file", "read-only", "away"])
+def test_files_that_cannot_be_written_hold_nothing_up(broken: str, tmp_path: Path) -> None:
+    locations = {
+        "a file": tmp_path / "file" / "runs",
+        "read-only": Path("/proc/runs"),
+        "away": Path("/dev/null/runs"),
+    }
+    (tmp_path / "file").write_text("")
+    tracking = TrackingConfig.at(tmp_path, "liver")
+    open_client(tracking.uri).create_experiment("liver", artifact_location=locations[broken].as_uri())
+    began = time.monotonic()
+    tracker = Tracker(tracking)
+    tracker.open_run(RunSpec("r", "r"))
+    tracker.log_text("r", "text", "config.json")
+    for step in range(3):
+        tracker.log("r", [MetricPoint("dice/val", 0.5, step, step)])
+    tracker.close("r", "FINISHED")
+    tracker.log_checkpoint("r", tmp_path)
+    tracker.flush()
+    assert time.monotonic() - began < 30
+    run = run_of(tracking)
+    assert (run.data.metrics, run.info.status) == ({"dice/val": 0.5}, "FINISHED")
+    failures = tracker.take_failures()
+    assert any(what.startswith("config.json (") for what in failures)
+    assert any(what.startswith("checkpoint/file (") for what in failures)
+
+
+def test_files_wait_for_their_store_in_a_queue_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = TrackingConfig.at(tmp_path, "e")
+    tracker = Tracker(tracking)
+
+    def refuse(*arguments: object, **more: object) -> None:
+        raise ConnectionResetError("gone")
+
+    monkeypatch.setattr(MlflowClient, "log_text", refuse)
+    tracker.open_run(RunSpec("r", "r"))
+    tracker.log_text("r", "text", "config.json")
+    tracker.log("r", [MetricPoint("dice/val", 0.5, 0, 0)])
+    tracker.close("r", "FINISHED")
+    with pytest.raises(ConnectionResetError):
+        tracker.flush(timeout_s=0.0)
+    assert run_of(tracking).info.status == "FINISHED"
+    assert tracker.take_failures() == {"config.json (the store does not answer)": 1}
+
+
+@pytest.mark.parametrize("name", ["it's", "a/b:c", "100%", "", " ", "x" * 600, "\udce9", "new\nline"])
+def test_every_experiment_has_a_name(name: str, tmp_path: Path) -> None:
+    tracking = TrackingConfig.at(tmp_path, name)
+    Tracker(tracking).open_run(RunSpec("r", name, params={"x": 1}))
+    assert tracking.has_experiment()
+    assert run_of(tracking).data.params == {"x": "1"}
+    assert not TrackingConfig.at(tmp_path, f"{name}?").has_experiment()
+    assert len(legal_experiment(name)) <= 500
+
+
+@pytest.mark.parametrize("text", ["no database at all, " * 20, None])
+def test_a_store_that_cannot_be_used_is_one_line(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    path.mkdir() if text is None else path.write_text(text)
+    began = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"mlflow\.db: expected a SQLite file that can be written, found"
+    ) as error:
+        Tracker(TrackingConfig.at(tmp_path, "e"))
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - began < 10
+
+
+def test_a_server_that_does_not_answer_is_one_line() -> None:
+    with pytest.raises(UserError, match="expected an answer") as error:
+        Tracker(TrackingConfig("http://127.0.0.1:9", "e", None))
+    assert "\n" not in str(error.value)
