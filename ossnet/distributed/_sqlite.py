@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from ossnet.errors import UserError
 
 _SCHEME = "sqlite:///"
-_LOCK_S = 120.0  # making a store takes seconds, and a job array may queue for it
+_LOCK_S = 300.0  # making a store takes seconds, and a job array may queue for it
 _BUSY_S = 30.0
 
 
@@ -33,13 +33,13 @@ def creation_lock(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_S)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_S, poll_interval=0.2)
     try:
         lock.acquire()
     except Timeout as error:
         raise UserError(
             path,
-            expected="a store that another job makes within two minutes",
+            expected="a store that another job makes within five minutes",
             found="one that is still locked",
             remedy="see what the other job does, or name another file",
         ) from error

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -13,24 +12,38 @@ from sqlalchemy import make_url
 
 from ossnet.distributed._sqlite import sqlite_path, sqlite_url
 from ossnet.distributed.tracking.client import RunSpec, Tracker, TrackingConfig
+from ossnet.distributed.tracking.store import open_client
 from ossnet.distributed.tuning.config import OptimizationConfig
 from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.errors import UserError
 
 FOLDERS = ("Task04%20Hippocampus", "what? a study", "#1 & more; ü", "100%", "a?uri=true", 'it\'s "so"')
-JOB = """
-import sys, time
+JOBS = """
+import multiprocessing, sys
 from pathlib import Path
+import mlflow, optuna
 from ossnet.distributed.tracking.client import RunSpec, Tracker, TrackingConfig
 from ossnet.distributed.tuning.config import OptimizationConfig
 from ossnet.distributed.tuning.storage import TuningStudy
-import mlflow
-folder, number, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-time.sleep(max(0, start - time.time()))
-tracker = Tracker(TrackingConfig.at(folder, "array"))
-tracker.open_run(RunSpec(number, number)); tracker.close(number, "FINISHED"); tracker.flush()
-assert not tracker.take_failures()
-TuningStudy.open_or_create(folder / "study.db", "array", OptimizationConfig())
+
+def job(folder, number, barrier):
+    barrier.wait()
+    tracker = Tracker(TrackingConfig.at(folder, "array"))
+    tracker.open_run(RunSpec(number, number))
+    tracker.close(number, "FINISHED")
+    tracker.flush()
+    assert not tracker.take_failures()
+    TuningStudy.open_or_create(folder / "study.db", "array", OptimizationConfig())
+
+folder, jobs = Path(sys.argv[1]), int(sys.argv[2])
+fork = multiprocessing.get_context("fork")  # with the libraries loaded, all begin at once
+barrier = fork.Barrier(jobs)
+running = [fork.Process(target=job, args=(folder, str(number), barrier)) for number in range(jobs)]
+for each in running:
+    each.start()
+for each in running:
+    each.join()
+sys.exit(sum(each.exitcode != 0 for each in running))
 """
 
 
@@ -66,17 +79,15 @@ def test_jobs_of_an_array_start_at_once(prepared: bool, tmp_path: Path) -> None:
     if prepared:
         Tracker(TrackingConfig.at(tmp_path, "another"))
     jobs = 4 if prepared else 16
-    start = time.time() + 2 * jobs
-    commands = [
-        [sys.executable, "-W", "ignore", "-c", JOB, str(tmp_path), str(n), str(start)] for n in range(jobs)
-    ]
-    running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for command in commands
-    ]
-    for process in running:
-        text, _ = process.communicate(timeout=300)
-        assert (process.returncode, text) == (0, "")
+    command = [sys.executable, "-W", "ignore", "-c", JOBS, str(tmp_path), str(jobs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    tracking = TrackingConfig.at(tmp_path, "array")
+    client = open_client(tracking.uri)
+    experiment = tracking.find_experiment(client)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * jobs
     assert optuna.get_all_study_names(f"sqlite:///{tmp_path / 'study.db'}") == ["array"]
 
 

@@ -3,11 +3,14 @@
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.errors import UserError
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a submitted job
@@ -29,6 +32,7 @@ _EMBEDDED = {  # of use to clusters of several nodes only; costs seconds a run
 }
 _ATTEMPTS = 3
 _TIMEOUT_S = 10
+_ANSWER_S = 45.0  # of a cluster; Ray itself would try for minutes
 _NOISY = ("ray", "ray.train", "ray.tune", "ray.data")
 
 
@@ -44,7 +48,7 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
         cpus: what a local cluster has; by default all.
 
     Raises:
-        UserError: no cluster answers at `RAY_ADDRESS`.
+        UserError: no cluster answers at `RAY_ADDRESS`, or no folder is fit for Ray's sockets.
     """
     address = os.environ.get("RAY_ADDRESS")
     for name, value in (_DEFAULTS if address else _DEFAULTS | _EMBEDDED).items():
@@ -56,14 +60,13 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
         return
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    if address:
-        _attach(address)
-    else:
-        _start(cpus)
-    try:
+    with ExitStack() as stack:
+        if address:
+            _attach(address)
+        else:
+            _start(cpus, stack.enter_context(short_folder()))
+        stack.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 def submitted() -> bool:
@@ -76,7 +79,7 @@ def output_root() -> Path:
     return Path.home() / "ossnet" if submitted() else Path.cwd()
 
 
-def _start(cpus: int | None) -> None:
+def _start(cpus: int | None, folder: Path) -> None:
     """Start a local cluster; Ray gives itself 30 s, which a busy machine may need more than once."""
     import ray
 
@@ -85,6 +88,7 @@ def _start(cpus: int | None) -> None:
             ray.init(
                 address="local",
                 num_cpus=cpus,
+                _temp_dir=str(folder),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -103,6 +107,8 @@ def _attach(address: str) -> None:
     arenas = "MALLOC_ARENA_MAX"
     package = {"py_modules": [str(files("ossnet"))], "env_vars": {arenas: os.environ[arenas]}}
     _probe(address)
+    if address != "local" and not submitted():
+        _wait_for_answer(address)
     try:
         ray.init(
             address=address,
@@ -123,6 +129,19 @@ def _probe(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise _unreachable(address, error) from error
+
+
+def _wait_for_answer(address: str, timeout_s: float = _ANSWER_S) -> None:
+    """Attach in another process first: Ray tries an address of a cluster that is gone for minutes."""
+    script = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, configure_logging=False)"
+    command = [sys.executable, "-c", script, address]
+    try:
+        subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=True)
+    except subprocess.TimeoutExpired as error:
+        raise _unreachable(address, TimeoutError(f"no answer within {timeout_s:.0f} s")) from error
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
+        raise _unreachable(address, ConnectionError(lines[-1].strip())) from error
 
 
 def _unreachable(address: str, error: Exception) -> UserError:

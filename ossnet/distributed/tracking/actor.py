@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
-_TIMEOUT_S = 180  # the jobs of an array make their store one after the other
+_TIMEOUT_S = 360  # the jobs of an array make their store one after the other
 _FILES = "files"  # methods of this group run beside the others
 _INTERNAL = {"step", "final"}  # in an epoch's metrics for the scheduler; not logged
 

@@ -1,5 +1,7 @@
 """Which cluster a process ends up with."""
 
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ import pytest
 
 from ossnet.distributed.cluster import connection as clusters
 from ossnet.distributed.cluster.nodes import AutoscaledNodes, autoscaled_nodes
+from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.errors import UserError
 
 
@@ -68,3 +71,60 @@ def test_a_list_of_nodes_that_cannot_be_read_is_named(text: str, monkeypatch: py
     with pytest.raises(UserError, match="OSSNET_AUTOSCALED_NODES: expected a JSON list such as") as rejected:
         autoscaled_nodes()
     assert rejected.value.found == text
+
+
+@pytest.mark.parametrize("folder", ["short", "slurm_jobdir/1355700/tmp.t0016/scratch-of-the-user"])
+def test_ray_starts_with_the_tmpdir_of_a_batch_system(folder: str, tmp_path: Path) -> None:
+    """In a process of its own, as this one's tests share a cluster."""
+    place = tmp_path / folder
+    place.mkdir(parents=True)
+    script = (
+        "import ray\n"
+        "from ossnet.distributed.cluster.connection import connect\n"
+        "with connect(cpus=1):\n"
+        "    assert ray.get(ray.remote(lambda: 7).remote()) == 7\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(place)}
+    environment.pop("RAY_TMPDIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list((place / "ray").glob("session_*"))  # Ray's files are where TMPDIR says
+
+
+@pytest.mark.parametrize("length", [10, 70, 200])
+def test_a_link_is_short_and_goes(length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("x" * length)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with short_folder() as short:
+        assert len(str(short)) <= 44
+        assert short.resolve() == folder / "ray"
+    assert not short.is_symlink()
+    assert not short.parent.exists()
+    assert (folder / "ray").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "file" / ("x" * 100)))
+    with pytest.raises(UserError, match="expected a folder that can be written"), short_folder():
+        pass
+
+
+@pytest.mark.parametrize("address", ["auto", "silent"])
+def test_a_cluster_that_does_not_answer_is_one_line(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it accepts, and says nothing
+        silent = f"127.0.0.1:{server.getsockname()[1]}"
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(silent)
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        began = time.monotonic()
+        with pytest.raises(UserError, match="none to be reached there") as error:
+            clusters._wait_for_answer("auto" if address == "auto" else silent, timeout_s=20)
+        assert time.monotonic() - began < 30
+        assert "\n" not in str(error.value)
