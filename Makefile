@@ -18,8 +18,8 @@ setup: $(STAMP) ## make .venv and install the project into it
 demo: setup ## search on a small phantom study: the best trial, its Dice and its peak memory
 	$(BIN)/ossnet tune
 
-test: setup ## run the tests that take seconds each
-	$(BIN)/python -m pytest
+test: setup ## run the tests that take seconds each, two files at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup ## run the tests that take minutes each
 	$(BIN)/python -m pytest -m 'slow and not gpu'
