@@ -57,27 +57,29 @@ def claim_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Pat
 
 @contextmanager
 def claimed_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Iterator[Path]:
-    """As `claim_output`, for a block; where the block leaves nothing in a new folder, it goes again.
+    """As `claim_output`, for a block; where that leaves nothing in it, what was made for it goes again.
 
     Raises:
         UserError: as `claim_output`.
     """
-    there, marked = output.is_dir(), (output / MARKER).exists()
+    with writing(output, "folder"):
+        new = [folder for folder in (output, *output.parents) if not folder.exists()]
+        marked = (output / MARKER).exists()
     claim_output(output, job, sources=sources)
     try:
         yield output
     finally:
         if not marked:
-            _release(output, remove=not there)
+            _release(output, new)
 
 
-def _release(output: Path, *, remove: bool) -> None:
-    """Take the marker of an output that holds nothing else, and the folder if it was new."""
+def _release(output: Path, new: Iterable[Path]) -> None:
+    """Take the marker of an output that holds nothing else, and the folders that are new and empty."""
     with suppress(OSError):
-        if [path.name for path in output.iterdir() if path.name == MARKER or path.name[0] != "."] == [MARKER]:
+        if all(path.name == MARKER for path in output.iterdir()):
             (output / MARKER).unlink()
-            if remove:
-                output.rmdir()
+        for folder in new:
+            folder.rmdir()
 
 
 def read_owner(folder: Path) -> str | None:

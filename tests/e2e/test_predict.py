@@ -70,7 +70,7 @@ def scans(phantom_store: Path) -> list[Path]:
 
 def results(folder: Path) -> list[Path]:
     """All but the records of what made them."""
-    return sorted(path for path in folder.iterdir() if path.name != "records")
+    return sorted(path for path in folder.iterdir() if path.name not in {"records", ".ossnet.json"})
 
 
 def same_grid(path: Path, like: Path, values: set[int]) -> None:
@@ -289,9 +289,10 @@ def test_evaluate(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None
 
 
 def test_what_evaluate_rejects(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     common = ("--output", tmp_path / "out", "--checkpoint", checkpoint)
     for options, message in (
-        (("--data", tmp_path), "manifest"),
+        (("--data", tmp_path / "empty"), "manifest"),
         (("--data", phantom_store, "--split", "test"), "cases in the test split, found none"),
     ):
         done = job("evaluate", *common, *options)

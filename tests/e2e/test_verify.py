@@ -109,8 +109,11 @@ def test_a_mistake_is_one_line(run_job, tmp_path, options, expected):
 
 def test_a_page_that_cannot_be_written_costs_the_page_only(run_job, tmp_path):
     write_case(tmp_path / "scans", "a", 0)
-    (tmp_path / "taken").touch()
-    done = run_job("verify", "--source", tmp_path / "scans", "--output", tmp_path / "taken")
+    options = ("verify", "--source", tmp_path / "scans", "--output", tmp_path / "found")
+    assert run_job(*options).returncode == 0
+    (tmp_path / "found" / "verification.html").unlink()
+    (tmp_path / "found" / "verification.html").mkdir()
+    done = run_job(*options)
     assert done.returncode == 2
     assert "20 x 18 x 16" in done.stdout
     (line,) = done.stderr.splitlines()

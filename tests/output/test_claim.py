@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.errors import UserError
-from ossnet.output.claim import MARKER, claim_output, read_owner
+from ossnet.output.claim import MARKER, claim_output, claimed_output, read_owner
 
 NAMES = st.sampled_from(["study", "cases", "out", "über uns", "a b"])
 JOBS = st.sampled_from(["prepare", "train", "tune", "predict", "verify"])
@@ -144,3 +144,42 @@ def test_whatever_is_named_nothing_that_was_there_changes(
         assert there not in here.parents
     assert len(owners) <= 1 or job == again
     assert {path: path.read_text() for path in root.rglob("scan.nii")} == before
+
+
+def test_what_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), claimed_output(tmp_path / "runs" / "out", "train"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    with claimed_output(tmp_path / "runs" / "out", "train") as output:
+        (output / "run.json").write_text("{}")
+    assert read_owner(output) == "train"
+    with pytest.raises(ZeroDivisionError), claimed_output(output, "train"):
+        raise ZeroDivisionError
+    assert read_owner(output) == "train"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "owner"),
+    [
+        ("manifest.json", '{"schema_version": 2, "fingerprint": "a"}', "prepare"),
+        ("run.json", '{"id": "a"}', "train"),
+        ("study.db", "SQLite format 3\0 and more", "tune"),
+    ],
+)
+def test_outputs_of_versions_without_a_marker_are_known(
+    tmp_path: Path, name: str, content: str, owner: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert read_owner(tmp_path) == owner
+    assert claim_output(tmp_path, owner) == tmp_path
+    with pytest.raises(UserError, match=f"found the output of ossnet {owner}"):
+        claim_output(tmp_path, "verify")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema_version": 2}', '{"name": "web app"}'])
+def test_a_foreign_file_of_such_a_name_claims_nothing(tmp_path: Path, content: str) -> None:
+    for name in ("manifest.json", "run.json", "study.db"):
+        (tmp_path / name).write_text(content)
+    for job in ("prepare", "train", "tune"):
+        with pytest.raises(UserError, match="files that it did not make"):
+            claim_output(tmp_path, job)

@@ -65,13 +65,13 @@ class _FileState:
 class _Record:
     """What is stored of one result."""
 
-    settings: dict[str, Any] = field(default_factory=dict)
-    images: list[list[Any]] = field(default_factory=list)
-    files: dict[str, _FileState] = field(default_factory=dict)
+    settings: dict[str, Any]
+    images: list[list[Any]]
+    files: dict[str, _FileState]
     """The files of the result, by name."""
-    earlier: dict[str, _FileState] = field(default_factory=dict)
+    earlier: dict[str, _FileState]
     """Those of the result before, which are there until the new ones have taken their places."""
-    result: PredictionResult | None = None
+    result: PredictionResult | None
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,17 @@ class PredictionCache:
         """The record of a scan; an empty one where there is none."""
         path = self._path(scan)
         if not path.is_file():
-            return _Record()
+            return _Record({}, [], {}, {}, None)
         try:
-            return from_dict(_Record, json.loads(path.read_text()))
-        except (ValueError, KeyError, TypeError) as error:
+            stored = json.loads(path.read_text())
+            return _Record(
+                settings=stored["settings"],
+                images=stored["images"],
+                files={name: _FileState(**state) for name, state in stored["files"].items()},
+                earlier={name: _FileState(**state) for name, state in stored["earlier"].items()},
+                result=from_dict(PredictionResult, stored["result"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 path, expected="the record of a prediction", found=type(error).__name__, remedy="remove it"
             ) from error
