@@ -138,6 +138,6 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _unknown(where: str, what: str, found: str, known: Iterable[str]) -> ValueError:
-    nearest = difflib.get_close_matches(found, list(known), n=1, cutoff=0.0)[0]
+def _unknown(where: str, what: str, found: object, known: Iterable[str]) -> ValueError:
+    nearest = difflib.get_close_matches(str(found), list(known), n=1, cutoff=0.0)[0]
     return ValueError(f"{where}: expected a known {what}, found {found!r}; did you mean {nearest!r}?")

@@ -114,7 +114,8 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: p
         pass
 
 
-@pytest.mark.parametrize("address", ["auto", "silent"])
+# `auto` finds any Ray of the machine, as those of tests that run at the same time: it is a test of its own
+@pytest.mark.parametrize("address", [pytest.param("auto", marks=pytest.mark.slow), "silent"])
 def test_a_cluster_that_does_not_answer_is_one_line(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,9 +157,13 @@ def test_other_kinds_of_choices(body: str, tiny: Config, store: Store, tmp_path:
             "found ValueError: '[8, 8]' not in",
         ),
         (
-            "POINTS_TO_EVALUATE = [{'v': 8}]\ndef space(t): return {'model': t.suggest_int('w', 8, 9)}",
+            (
+                "POINTS_TO_EVALUATE = [{'v': 8}]\n"
+                "def space(t): return {'model.decoder_width': t.suggest_int('w', 8, 9)}"
+            ),
             "mine.py: POINTS_TO_EVALUATE: expected names out of w, found 'v'",
         ),
+        ("def space(t): return {'model': t.suggest_int('w', 8, 9)}", "expected a known network, found"),
         (
             "POINTS_TO_EVALUATE = {'w': 8}\ndef space(t): return {}",
             "mine.py: expected POINTS_TO_EVALUATE to be a list of dictionaries",

@@ -151,5 +151,7 @@ def test_a_mistake_after_a_constraint_is_found(tiny: Config, store: Store, tmp_p
         "    if trial.suggest_int('a', 0, 19) != 7: raise optuna.TrialPruned\n"
         "    return {'model.nonsense': 1}"
     )
-    with pytest.raises(UserError, match=r"mine\.py: configuration: expected a known path, found 'model\.nonsense'"):
+    with pytest.raises(
+        UserError, match=r"mine\.py: configuration: expected a known path, found 'model\.nonsense'"
+    ):
         check_space(space(tmp_path, body), tiny, store, workers=1)
