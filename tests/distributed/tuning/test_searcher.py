@@ -154,7 +154,7 @@ def space(trial):
 """
 
 
-@pytest.mark.parametrize("sampler", ["gp", "nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
 def test_what_the_space_forbids_is_drawn_again(opening: Opening, tmp_path: Path, sampler: str) -> None:
     (tmp_path / "mine.py").write_text(f"import optuna\n{HALF}")
     search = opening(trials=12, concurrent=1, sampler=sampler, n_startup_trials=4)
@@ -280,7 +280,7 @@ def test_what_would_not_fit_is_rejected_and_replaced(opening: Opening, budget: f
         assert trial.state == (TrialState.PRUNED if too_large else TrialState.COMPLETE)
 
 
-@pytest.mark.parametrize("sampler", ["gp", "nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
 def test_two_objectives_under_a_budget(opening: Opening, budget: float, tmp_path: Path, sampler: str) -> None:
     """Some trials end early, one has more memory than was predicted, one is given none."""
     objectives = ("dice", "memory")
