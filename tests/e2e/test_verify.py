@@ -11,6 +11,7 @@ import pytest
 from planted_faults import FAULTS, HEALTHY, label_of, plant, rewrite, write_case
 
 from ossnet.data import Store
+from ossnet.output.claim import MARKER
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_twenty_faults_are_found_and_the_rest_is_prepared(run_job, faulty, tmp_p
     assert all(finding["where"] and finding["remedy"] for finding in found["findings"])
     assert found["errors"] + found["warnings"] == len(FAULTS) == 20
     page = (tmp_path / "found" / "verification.html").read_text()
-    assert {path.name for path in (tmp_path / "found").iterdir()} == {"verification.html"}
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {MARKER, "verification.html"}
     assert len(page) < 1_000_000
     sources = Pictures(page).sources
     assert len(sources) >= len(HEALTHY)

@@ -10,6 +10,7 @@ from ossnet.data.prepare import plan, survey
 from ossnet.distributed.data.prepare import prepare
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 from ossnet.errors import UserError
+from ossnet.output.claim import MARKER
 from ossnet.sampling.sampler import batch_order
 from ossnet.training import TrainingConfig
 
@@ -18,8 +19,12 @@ pytestmark = pytest.mark.usefixtures("cluster")
 TRAINING = TrainingConfig(epochs=3, batch_size=4, seed=5)
 
 
+def _stored(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in _stored(folder)}
 
 
 def spoil_label(path: Path) -> None:
@@ -36,10 +41,10 @@ def test_the_store_is_the_one_a_loop_makes_and_is_made_once(phantom_store, tmp_p
     assert report.splits == {"training": 8, "validation": 2, "test": 0}
     assert report.voxel_megabytes == pytest.approx(10 * 28 * 26 * 22 * (4 * 2 + 1) / 1e6)
     assert contents(config.output) == contents(phantom_store)
-    files = {path: path.stat().st_mtime_ns for path in config.output.rglob("*")}
+    files = {path: path.stat().st_mtime_ns for path in _stored(config.output)}
     again = prepare(config)
     assert (again.prepared, again.splits) == (0, report.splits)
-    assert {path: path.stat().st_mtime_ns for path in config.output.rglob("*")} == files
+    assert {path: path.stat().st_mtime_ns for path in _stored(config.output)} == files
 
 
 def test_bad_cases_are_excluded_or_fatal(tmp_path, capsys):
