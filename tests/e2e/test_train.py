@@ -73,7 +73,7 @@ def test_a_run_is_trained_resumed_and_evaluated(
         (["--resume"], "expected a run to resume, found no config.json"),
         (["--workers", "3"], "training.batch_size: expected a multiple of the 3 workers, found 4"),
         (["--training.batch-size", "40"], "expected at most the 8 training cases, found 40"),
-        (["--optimizer.learning-rate", "1"], "did you mean '--optimizer.learning-rate'?"),
+        (["--optimizer.learning-rat", "1"], "did you mean '--optimizer.learning-rate'?"),
     ],
 )
 def test_mistakes_leave_nothing_behind(
