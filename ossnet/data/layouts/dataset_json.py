@@ -164,7 +164,7 @@ def count_cases(description: dict[str, Any], cases: int, file: Path) -> list[Use
     declared = description.get("numTraining")
     if declared is None or declared == cases or str(declared).strip() == str(cases):
         return []
-    found = f"{cases} that can be told from the files and the list of cases"
+    found = f"{cases} recognized from the files and the list of cases"
     remedy = "look for the missing ones, or correct the number"
     return [UserError(f"{file}: numTraining", expected=f"{declared} cases", found=found, remedy=remedy)]
 

@@ -149,7 +149,7 @@ class _CaseInspector:
         return values
 
     def _check_declared(self, values: Values, path: Path) -> None:
-        """Reject values outside the declared labels, also where there are more than can be told apart."""
+        """Reject values outside the declared labels, also where there are more than can be distinguished."""
         labels = self._source.labels
         if labels:
             task = Task(self._source.modalities, {}).reading_as_one(labels)

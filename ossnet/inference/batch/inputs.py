@@ -179,9 +179,9 @@ def _mismatch(source: Source, task: Task, folder: Path) -> UserError | None:
 
 
 def _order(source: Source, task: Task) -> list[int] | None:
-    """The number in the source of each of the task's channels; None where that cannot be told.
+    """The number in the source of each of the task's channels; None where that is unknown.
 
-    Channels of one name are told apart by their numbers alone: then all must be the same.
+    Channels of one name differ by their numbers alone: then all must be the same.
     """
     wanted = [name.lower() for name in channel_names(task.modalities)]
     there = [name.lower() for name in channel_names(source.modalities)]
