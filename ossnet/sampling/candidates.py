@@ -86,9 +86,7 @@ class ForegroundCache:
         return sum(each.nbytes for each in self._kept.values())
 
 
-def border_within_mm(
-    mask: Bool[Tensor, "X Y Z"], spacing: Sequence[float], width: float
-) -> Int[Tensor, "N"]:
+def border_within_mm(mask: Bool[Tensor, "X Y Z"], spacing: Sequence[float], width: float) -> Int[Tensor, "N"]:
     """Voxels whose distance to the nearest voxel of the other kind is at most `width` mm."""
     if mask.all():
         return torch.empty(0, dtype=torch.int32)

@@ -30,6 +30,8 @@ class Volume:
     """Voxel size in mm along X, Y and Z."""
     scales: tuple[Quantization, ...] = ()
     """The quantization of each channel where voxels are whole numbers."""
+    memory: object = None
+    """Owner of the voxels' memory, which is used again when the owner is gone."""
 
     @classmethod
     def of(cls, stored: StoredCase, key: SampleKey) -> "Volume":
@@ -40,14 +42,6 @@ class Volume:
     def nbytes(self) -> int:
         """Bytes that cross to the device."""
         return self.voxels.nbytes + self.label.nbytes
-
-    def staged(self, *, pinned: bool) -> "Volume":
-        """A copy in the host's memory; pinned, it crosses to the device beside a running step."""
-
-        def copied(values: Tensor) -> Tensor:
-            return torch.empty(values.shape, dtype=values.dtype, pin_memory=pinned).copy_(values)
-
-        return replace(self, voxels=copied(self.voxels), label=copied(self.label))
 
     def to(self, device: torch.device) -> "Volume":
         """The volume on a device: a copy that does not wait, or the volume itself where it is there."""

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.sampling.transforms.planes import empty_volume
+from ossnet.sampling.transforms.planes import empty
 
 _SLAB = 8  # planes at a time
 
@@ -37,7 +37,7 @@ def warp(
     last = torch.tensor([max(length - 1, 1) for length in shape], dtype=torch.float32, device=device)
     middle = (torch.tensor(shape, device=device) - 1) / 2
     source = image.float()[None]
-    turned, labels = empty_volume(image), torch.empty_like(label)
+    turned, labels = empty(image.shape, image.dtype, device), torch.empty_like(label)
     x, y, z = (torch.arange(length, device=device) - (length - 1) / 2 for length in shape)
     for first in range(0, shape[0], _SLAB):
         slab = slice(first, first + _SLAB)

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ossnet.sampling.transforms.planes import empty_volume, largest, smallest
+from ossnet.sampling.transforms import planes
+from ossnet.sampling.transforms.planes import largest, smallest
 
 _POOL = 2**22
 _RUN = 2**18
@@ -31,7 +32,9 @@ class NoisePool:
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> list[list[int]]:
         """Where the noise of each plane of a volume `C X Y Z` begins, for every run of its voxels."""
         channels, planes, *plane = shape
-        sizes = [min(_RUN, channels * prod(plane) - first) for first in range(0, channels * prod(plane), _RUN)]
+        sizes = [
+            min(_RUN, channels * prod(plane) - first) for first in range(0, channels * prod(plane), _RUN)
+        ]
         return [
             [int(torch.randint(_POOL - size, (), generator=generator)) for size in sizes]
             for _ in range(planes)
@@ -71,18 +74,18 @@ class IntensityParams:
 
 def apply_changes(image: Float[Tensor, "C X Y Z"], changes: IntensityParams) -> Float[Tensor, "C X Y Z"]:
     """The changed volume in the number format of the given one, which stays."""
-    device, changed = image.device, empty_volume(image)
-    at_once = 1 if device.type == "cpu" else _DEVICE_PLANES
+    device, changed = image.device, planes.empty(image.shape, image.dtype, image.device)
+    at_once = 1 if planes.on_cpu(image) else _DEVICE_PLANES
     waves = [_cosines(length).to(device) for length in image.shape[1:]]
     low = high = torch.zeros(len(image), 1, 1, device=device)
     if changes.exponents is not None or changes.bias is not None:
         low = smallest(image)[:, None, None]
     if changes.exponents is not None or changes.brighter is not None:
         high = largest(image)[:, None, None]
-    planes = torch.empty(at_once, len(image), *image.shape[2:], device=device)
+    buffer = torch.empty(at_once, len(image), *image.shape[2:], device=device)
     for first in range(0, image.shape[1], at_once):
         part = slice(first, min(first + at_once, image.shape[1]))
-        slab = planes[: part.stop - first].copy_(image[:, part].movedim(1, 0))
+        slab = buffer[: part.stop - first].copy_(image[:, part].movedim(1, 0))
         if changes.exponents is not None:
             span = (high - low).clamp(min=torch.finfo(torch.float32).tiny)
             exponents = changes.exponents[:, None, None].to(device)

@@ -1,7 +1,7 @@
 """Volumes in two bytes a voxel, for arithmetic plane by plane.
 
-On a CPU a plane of all channels stays in the processor's cache, so a volume in float16 is never converted as a
-whole.
+On a CPU a plane of all channels stays in the processor's cache, so a volume in float16 is never converted as
+a whole.
 
 Letters: C channels, X Y Z voxel axes in nibabel's order.
 """
@@ -47,16 +47,18 @@ def largest(volume: Float[Tensor, "C X Y Z"]) -> Float[Tensor, "C"]:
     return volume.flatten(1).amax(1).float()
 
 
-def empty_volume(like: Tensor) -> Tensor:
-    """Room for a volume of the same shape and format, on the same device.
+def on_cpu(volume: Tensor) -> bool:
+    """Whether to take the way that is fast on CPUs; on other devices few large operations are."""
+    return volume.device.type == "cpu"
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Room for large results.
 
     On a CPU numpy requests large pages of the system, which fill faster; torch does not.
     """
-    return empty(like.shape, like.dtype) if like.device.type == "cpu" else torch.empty_like(like)
-
-
-def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Room for large results on the CPU, in large pages."""
+    if device.type != "cpu":
+        return torch.empty(*shape, dtype=dtype, device=device)
     return torch.from_numpy(np.empty(tuple(shape), str(dtype).removeprefix("torch.")))
 
 
