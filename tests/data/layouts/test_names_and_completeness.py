@@ -135,7 +135,7 @@ def test_endings_in_upper_case_are_read_and_said(tmp_path):
     [
         r"imagesTr\a.nii.gz",
         " imagesTr/a.nii.gz ",
-        "/home/me/Task01/imagesTr/a.nii.gz",
+        "/mnt/data/Task01/imagesTr/a.nii.gz",
         r"C:\x\imagesTr\a.nii.gz",
     ],
 )
