@@ -184,15 +184,30 @@ def _collate(
         joined[name] = join(values) if values else None
     if isinstance(model, OccupancyConfig):
         assert sampling.working_shape is not None
+        local, mid_range = _split(patches, model, sampling)
         return PointBatch(
             cases=cases,
-            patches=patches,
+            patches=local,
+            mid_range=mid_range,
             grid_shape=sampling.working_shape,
             candidates=sampling.candidates,
             chosen=sampling.uncertain_points,
             **joined,  # type: ignore[arg-type]
         )
     return DenseBatch(cases=cases, **joined)  # type: ignore[arg-type]
+
+
+def _split(
+    patches: Tensor | None, model: OccupancyConfig, sampling: SamplingConfig
+) -> tuple[Tensor | None, Tensor | None]:
+    """Local patches in their precision, and mid-range ones, each in memory of its own; None of one that the
+    network does not take."""
+    local, mid_range = None, None
+    if patches is not None and model.local_patch:
+        local = patches[:, :, : model.in_channels].to(getattr(torch, sampling.image_dtype))
+    if patches is not None and model.mid_range_patch:
+        mid_range = patches[:, :, -model.in_channels :].clone()
+    return local, mid_range
 
 
 def class_masks(codes: UInt8[Tensor, "X Y Z"], model: NetworkConfig) -> Bool[Tensor, "K X Y Z"]:

@@ -45,7 +45,7 @@ def test_the_distance_head_learns_how_far_the_surfaces_are(phantom_store: Path) 
 
     def error() -> float:
         with torch.no_grad():
-            found = network(batch.encoder_input, batch.coordinates, batch.patches, batch.grid_shape)
+            found = network(batch.encoder_input, batch.coordinates, batch.network_patches, batch.grid_shape)
         return float((found.distances - batch.distances).abs().mean())
 
     before = error()
