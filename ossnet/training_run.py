@@ -22,7 +22,7 @@ from ossnet.sampling.batches import batch_maker, batches
 from ossnet.sampling.prefetch import prefetch
 from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
 from ossnet.training import TrainingConfig
-from ossnet.training.checkpoint import load_state, load_weights, save_checkpoint
+from ossnet.training.checkpoint import check_checkpoint, load_state, load_weights, save_checkpoint
 from ossnet.training.collectives import all_gather, rank, world_size
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.loop import Reporter, Trainer, TrainState
@@ -66,6 +66,7 @@ def run_training(
     optimizer = build_optimizer(network, config.optimizer)
     progress = TrainState()
     if resume_from is not None:
+        check_checkpoint(resume_from)
         load_weights(resume_from, network)
         state = load_state(resume_from)
         optimizer.load_state_dict(state["optimizer"])

@@ -110,6 +110,8 @@ def parse_with_config(
     preset = _preset(options.model)
     known = [*command.options(), *list_options(type(preset), preset)]
     _reject(_unknown(dotted, known), known)
+    if options.data is None:  # the phantom is made for options without a mistake only
+        _parse(type(preset), dotted, preset)
     base = default(options.model, options.data)
     config, rest = _parse(type(base), dotted, base)
     _reject(rest, known)
