@@ -90,4 +90,4 @@ class Encoder(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         if self.checkpointing and torch.is_grad_enabled():
             return checkpointed(block, partial(block, exposed=self.exposed), volume)
-        return block(volume, exposed=self.exposed, recompute=recompute)  # type: ignore[no-any-return]
+        return block(volume, exposed=self.exposed, recompute=recompute)
