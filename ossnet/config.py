@@ -67,7 +67,8 @@ class Config:
         return cls(model=model, training=training)
 
     def resolve_for(self, store: "DatasetSpec") -> "Config":
-        """A copy with the working shape set, after a check that the configuration fits the store.
+        """A copy with the working shape and the patches' precision set, after a check that the configuration
+        fits the store.
 
         Raises:
             UserError: other channels or classes than the store's, or a working shape too small for a case.
@@ -104,7 +105,8 @@ class Config:
                 found=str(working),
                 remedy="enlarge it, or leave it out",
             )
-        return replace(self, sampling=replace(self.sampling, working_shape=working))
+        image_dtype = "float32" if store.storage == "int16" else self.sampling.image_dtype
+        return replace(self, sampling=replace(self.sampling, working_shape=working, image_dtype=image_dtype))
 
     def dummy_dataset(self) -> "DatasetSizes":
         """A data set that this configuration fits, to plan without a store: one case of the working shape.

@@ -8,6 +8,7 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.data.store.quantization import Storage
 from ossnet.errors import UserError
 from ossnet.models import PRESETS
 from ossnet.sampling.sampler import check_batch
@@ -95,6 +96,22 @@ def test_overlapping_classes_are_those_of_the_data(name: str, phantom_store: Pat
     ):
         Config.preset(name, regions).replace({"model.overlapping": False}).resolve_for(regions)
     assert config.resolve_for(store).sampling.working_shape is not None
+
+
+@pytest.mark.parametrize(("storage", "expected"), [("float16", "float16"), ("int16", "float32")])
+def test_patches_are_as_precise_as_the_store(storage: Storage, expected: str, phantom_store: Path) -> None:
+    store = Store.open(phantom_store)
+    entries = dict(store.manifest.cases)
+    last = list(entries)[-1]
+    statistics = replace(entries[last].statistics, storage=storage)
+    entries[last] = replace(entries[last], statistics=statistics)
+    changed = Store(store.root, replace(store.manifest, cases=entries))
+    config = Config.preset("oss-net-d", changed).resolve_for(changed)
+    assert config.sampling.image_dtype == expected
+    assert (
+        config.replace({"sampling.image_dtype": "float32"}).resolve_for(store).sampling.image_dtype
+        == "float32"
+    )
 
 
 @pytest.mark.parametrize(("cases", "expected"), [(1, 1), (5, 5), (8, 8)])

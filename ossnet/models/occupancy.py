@@ -15,11 +15,14 @@ from ossnet.models.configs import OccupancyConfig
 from ossnet.models.decoder import Decoder
 from ossnet.models.encoder import Encoder, Latent
 from ossnet.models.feature_query import query_features
-from ossnet.models.kernels.checkpointing import checkpointed
 from ossnet.models.kernels.precision import compute_dtype
 from ossnet.models.patch_encoder import PatchEncoder
 
-__all__ = ["Latent", "OccupancyNetwork", "Prediction"]
+__all__ = ["Latent", "OccupancyNetwork", "Patches", "Prediction"]
+
+Patches = Float[Tensor, "B N Cp P P P"] | tuple[Tensor, ...] | None
+"""Patches of points: one tensor, or one of local and one of mid-range channels, which may differ in
+precision."""
 
 
 class Prediction(NamedTuple):
@@ -55,7 +58,7 @@ class OccupancyNetwork(nn.Module):
         self,
         encoder_input: Float[Tensor, "B C x y z"],
         coordinates: Float[Tensor, "B N 3"],
-        patches: Float[Tensor, "B N Cp P P P"] | None,
+        patches: Patches,
         grid_shape: Sequence[int],
     ) -> Prediction:
         """Logits of points and, with the auxiliary head, of the coarse segmentation.
@@ -63,7 +66,8 @@ class OccupancyNetwork(nn.Module):
         Args:
             encoder_input: the working volume averaged over cubes of `encoder_downscale` voxels.
             coordinates: in [-1, 1]; the center of voxel i on an axis of X voxels is -1 + 2 i / (X - 1).
-            patches: around each point, local channels first, then mid-range ones averaged to P; None without.
+            patches: around each point, local channels first, then mid-range ones averaged to P; the two kinds
+                together or in a tensor each, of any precision; None without.
             grid_shape: X, Y, Z of the working volume, which coordinates refer to.
 
         Raises:
@@ -92,35 +96,41 @@ class OccupancyNetwork(nn.Module):
         self,
         latent: Latent,
         coordinates: Float[Tensor, "B N 3"],
-        patches: Float[Tensor, "B N Cp P P P"] | None,
+        patches: Patches,
         grid_shape: Sequence[int],
     ) -> Float[Tensor, "B N K"]:
         """Logits of points, float32; in evaluation without gradients they are computed a part at a time."""
         return self._decode(latent, coordinates, patches, grid_shape)[..., : self.config.logits]
 
     def _decode(
-        self, latent: Latent, coordinates: Tensor, patches: Tensor | None, grid_shape: Sequence[int]
+        self, latent: Latent, coordinates: Tensor, patches: Patches, grid_shape: Sequence[int]
     ) -> Float[Tensor, "B N O"]:
         batch, points = len(latent.vectors), coordinates.shape[1]
         self._expect("coordinates", coordinates, (batch, points, 3))
         located, center = self._locate(coordinates, grid_shape)
         known = [located]
         if self.patch_encoder is not None:
-            edge = self.config.patch_edge
-            self._expect("patches", patches, (batch, points, self.config.patch_channels, edge, edge, edge))
-            known.append(self._map_patches(patches))
+            known.append(self.patch_encoder(*self._patch_tensors(patches, batch, points)))
         if latent.maps:
             known.append(query_features(latent.maps, coordinates, grid_shape))
         precision = compute_dtype(located)
         features = torch.cat([each.to(precision) for each in known], 2)
         return self.decoder(features, latent.vectors, center).float()
 
-    def _map_patches(self, patches: Tensor | None) -> Float[Tensor, "B N V"]:
-        assert self.patch_encoder is not None
-        assert patches is not None
-        if self.config.checkpoint_activations and torch.is_grad_enabled():
-            return checkpointed(self.patch_encoder, self.patch_encoder, patches)
-        return self.patch_encoder(patches)
+    def _patch_tensors(self, patches: Patches, batch: int, points: int) -> tuple[Tensor, ...]:
+        """The patches' tensors, checked: all channels, or the local and the mid-range ones."""
+        edges = (self.config.patch_edge,) * 3
+        if not isinstance(patches, tuple):
+            self._expect("patches", patches, (batch, points, self.config.patch_channels, *edges))
+            assert patches is not None
+            return (patches,)
+        kinds = self.config.local_patch + self.config.mid_range_patch
+        if len(patches) != kinds:
+            msg = f"patches: expected {kinds} tensors, local before mid-range, found {len(patches)}"
+            raise ValueError(msg)
+        for each in patches:
+            self._expect("patches", each, (batch, points, self.config.in_channels, *edges))
+        return patches
 
     def _locate(self, coordinates: Tensor, grid_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Coordinates as the weights expect them, measured from a center that the first layer adds back.

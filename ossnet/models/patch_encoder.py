@@ -5,7 +5,7 @@ edge, V = P^3 voxels; S = C P^2, T = O P^2 and Q = P^2 numbers of a plane; R pro
 (toeplitz.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ _DEVICE_ELEMENTS = 1 << 23
 class PatchEncoder(nn.Module):
     """Patches to V features a point: convolution, Pade, convolution to one channel, Pade (spec section 4).
 
-    Only the two convolutions' outputs are kept for the backward pass, and the patches, which exist anyway.
+    Only the patches are kept for the backward pass, which exist anyway: the rest is computed again.
     """
 
     toeplitz_index: Tensor
@@ -43,86 +43,81 @@ class PatchEncoder(nn.Module):
         self.activation2 = Pade()
         self.register_buffer("toeplitz_index", toeplitz_index(edge), persistent=False)
 
-    def forward(self, patches: Float[Tensor, "B N C P P P"]) -> Float[Tensor, "B N V"]:
-        """Features of each point, in the precision of matrix products."""
+    def forward(self, *patches: Float[Tensor, "B N _ P P P"]) -> Float[Tensor, "B N V"]:
+        """Features of each point, in the precision of matrix products.
+
+        Args:
+            patches: tensors that hold the C channels one after the other, in any precisions.
+        """
         weights = self.convolution1.weight, self.convolution2.weight
-        with torch.autocast(patches.device.type, enabled=False):
+        with torch.autocast(weights[0].device.type, enabled=False):
             transform = Transform.of(self.edge, weights[0].detach())
             first, second = (plane_matrices(weight, transform, self.toeplitz_index) for weight in weights)
         flat = _PatchFeatures.apply(
-            patches.flatten(0, 1).contiguous(),
             transform,
             compute_dtype(first),
-            torch.is_grad_enabled(),
             self.activation1.compiled,
             *(first, self.convolution1.bias, self.activation1.numerator, self.activation1.denominator),
             *(second, self.convolution2.bias, self.activation2.numerator, self.activation2.denominator),
+            *(each.flatten(0, 1) for each in patches),
         )
-        return flat.view(*patches.shape[:2], self.edge**3)
+        return flat.view(*patches[0].shape[:2], self.edge**3)
 
 
 class _PatchFeatures(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        patches: Tensor,
-        transform: Transform,
-        dtype: torch.dtype,
-        keep: bool,
-        compiled: bool,
-        *parameters: Tensor,
+        ctx: Any, transform: Transform, dtype: torch.dtype, compiled: bool, *tensors: Tensor
     ) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        ctx.transform, ctx.dtype, ctx.compiled = transform, dtype, compiled
+        parameters, patches = tensors[:8], tensors[8:]
         first = PlaneLayer.of(parameters[:4], transform, dtype, compiled=compiled)
         second = PlaneLayer.of(parameters[4:], transform, dtype, compiled=compiled)
         working, plane = parameters[0].dtype, parameters[0].shape[2]
-        edge, kept = patches.shape[2], len(patches) if keep else 0
-        features = patches.new_empty(len(patches), edge**3, dtype=dtype)
-        hidden = patches.new_empty(kept, edge * plane, dtype=dtype)
-        output = patches.new_empty(kept, edge**3, dtype=dtype)
-        for part in _parts(patches, plane):
-            convolved = first.convolve(_planes(patches[part], working))
-            mapped = second.convolve(first.activate(convolved))
-            if keep:
-                hidden[part].view(convolved.shape).copy_(convolved)
-                output[part].view(mapped.shape).copy_(mapped)
+        edge, points = patches[0].shape[2], len(patches[0])
+        features = patches[0].new_empty(points, edge**3, dtype=dtype)
+        for part in _parts(patches[0], plane):
+            convolved = first.convolve(first.mix(_planes(patches, part, working)))
+            mapped = second.convolve(second.mix(first.activate(convolved)))
             _by_plane(features[part], edge).copy_(second.activate(mapped))
-        ctx.save_for_backward(patches, *parameters, hidden, output)
-        ctx.transform, ctx.compiled = transform, compiled
         return features
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        patches, *parameters, hidden, output = ctx.saved_tensors
-        of = partial(PlaneLayer.of, transform=ctx.transform, dtype=hidden.dtype, compiled=ctx.compiled)
-        first, second = of(tuple(parameters[:4])), of(tuple(parameters[4:]))
-        edge, working = patches.shape[2], parameters[0].dtype
+        parameters, patches = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+        of = partial(PlaneLayer.of, transform=ctx.transform, dtype=ctx.dtype, compiled=ctx.compiled)
+        first, second = of(parameters[:4]), of(parameters[4:])
+        edge, working = patches[0].shape[2], parameters[0].dtype
         sums1, sums2 = _Sums(parameters[0]), _Sums(parameters[4])
-        pulled = torch.empty_like(patches) if ctx.needs_input_grad[0] else None
-        for part in _parts(patches, parameters[0].shape[2]):
-            mapped = _stored(output[part], edge).to(working)
+        needed = ctx.needs_input_grad[-len(patches) :]
+        pulled = [
+            torch.empty_like(each) if needs else None for each, needs in zip(patches, needed, strict=True)
+        ]
+        for part in _parts(patches[0], parameters[0].shape[2]):
+            mixed1 = first.mix(_planes(patches, part, working))
+            convolved = first.convolve(mixed1)
+            mixed2 = second.mix(first.activate(convolved))
+            mapped = second.convolve(mixed2)
             outer = _by_plane(gradient[part], edge).to(working).contiguous()
             slopes = second.activation_gradient(mapped, outer)
             products = second.products_gradient(slopes.before)
+            second.add_matrices_gradient(sums2.matrices, mixed2, products)
             sums2.add(slopes)
-            convolved = _stored(hidden[part], edge).to(working)
             slopes = first.activation_gradient(convolved, second.planes_gradient(products))
-            second.add_matrices_gradient(sums2.matrices, slopes.activated, products)
             products = first.products_gradient(slopes.before)
-            planes = _planes(patches[part], working)
-            first.add_matrices_gradient(sums1.matrices, planes, products)
+            first.add_matrices_gradient(sums1.matrices, mixed1, products)
             sums1.add(slopes)
-            if pulled is not None:
-                shape = edge, planes.shape[1], -1, edge**2
-                pulled[part].flatten(3).movedim(2, 0).copy_(first.planes_gradient(products).view(shape))
+            if any(needed):
+                _scatter(first.planes_gradient(products), pulled, patches, part)
         return (
-            pulled,
-            None,
             None,
             None,
             None,
             *sums1.gradients(*parameters[1:4]),
             *sums2.gradients(*parameters[5:]),
+            *pulled,
         )
 
 
@@ -164,18 +159,34 @@ def _parts(patches: Float[Tensor, "M C P P P"], plane: int) -> Iterator[slice]:
             return
 
 
-def _planes(patches: Float[Tensor, "m C P P P"], dtype: torch.dtype) -> Float[Tensor, "P m S"]:
-    """Patches with their first axis outermost, so that planes can be mixed by one matrix product."""
-    points, channels, edge = patches.shape[:3]
-    planes = patches.new_empty(edge, points, channels, edge**2, dtype=dtype)
-    return planes.copy_(patches.flatten(3).movedim(2, 0)).flatten(2)
+def _planes(
+    patches: Sequence[Float[Tensor, "M _ P P P"]], part: slice, dtype: torch.dtype
+) -> Float[Tensor, "P m S"]:
+    """The patches of some points with their first axis outermost, so that planes can be mixed by one matrix
+    product."""
+    split = [each[part].flatten(3).movedim(2, 0) for each in patches]
+    edge, points, _, plane = split[0].shape
+    channels = [each.shape[2] for each in split]
+    planes = patches[0].new_empty(edge, points, sum(channels), plane, dtype=dtype)
+    for own, each in zip(planes.split(channels, 2), split, strict=True):
+        own.copy_(each)
+    return planes.flatten(2)
+
+
+def _scatter(
+    gradient: Float[Tensor, "P m S"],
+    pulled: Sequence[Float[Tensor, "M _ P P P"] | None],
+    patches: Sequence[Float[Tensor, "M _ P P P"]],
+    part: slice,
+) -> None:
+    """Copy the gradient of planes into those of the patches that have one."""
+    edge, points, _ = gradient.shape
+    split = gradient.view(edge, points, -1, edge**2).split([each.shape[1] for each in patches], 2)
+    for target, own in zip(pulled, split, strict=True):
+        if target is not None:
+            target[part].flatten(3).movedim(2, 0).copy_(own)
 
 
 def _by_plane(features: Float[Tensor, "m V"], edge: int) -> Float[Tensor, "P m Q"]:
     """A view of flat features with planes outermost."""
     return features.view(len(features), edge, -1).movedim(1, 0)
-
-
-def _stored(kept: Float[Tensor, "m U"], edge: int) -> Float[Tensor, "P m T"]:
-    """A view of a part of what the forward pass stored, with planes outermost."""
-    return kept.view(edge, len(kept), -1)

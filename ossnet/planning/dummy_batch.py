@@ -51,14 +51,17 @@ def _points(
 ) -> PointBatch:
     points, edge, factor = sampling.drawn, model.patch_edge, model.encoder_downscale
 
-    def zeros(shape: Sequence[int]) -> torch.Tensor:
-        return torch.zeros((volumes, *shape), device=device)
+    def zeros(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.zeros((volumes, *shape), device=device, dtype=dtype)
+
+    patch = (points, model.in_channels, edge, edge, edge)
 
     return PointBatch(
         cases=("dummy",) * volumes,
         encoder_input=zeros((model.in_channels, *(axis // factor for axis in working))),
         coordinates=zeros((points, 3)),
-        patches=zeros((points, model.patch_channels, edge, edge, edge)) if model.patch_channels else None,
+        patches=zeros(patch, getattr(torch, sampling.image_dtype)) if model.local_patch else None,
+        mid_range=zeros(patch) if model.mid_range_patch else None,
         labels=targets(zeros((points,)).byte(), model, axis=-1),
         coarse_labels=zeros((model.classes, *encoder_grid(model, working))),
         distances=zeros((points, model.classes)) if model.distance_head else None,

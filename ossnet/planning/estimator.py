@@ -57,7 +57,7 @@ def _training_key(config: Config) -> Hashable:
         config.loss,
         _optimizer_key(config.optimizer),
         (sampling.drawn, sampling.candidates, sampling.uncertain_points),
-        (sampling.working_shape, sampling.crop_shape, sampling.slices),
+        (sampling.working_shape, sampling.crop_shape, sampling.slices, sampling.image_dtype),
         (training.batch_size, training.precision),
     )
 

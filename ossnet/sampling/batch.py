@@ -45,7 +45,10 @@ class PointBatch(Batch):
 
     encoder_input: Float[Tensor, "B C x y z"]
     coordinates: Float[Tensor, "B N 3"]
-    patches: Float[Tensor, "B C P P P"] | None
+    patches: Float[Tensor, "B N C P P P"] | None
+    """Local patches, in the precision of `SamplingConfig.image_dtype`."""
+    mid_range: Float[Tensor, "B N C P P P"] | None
+    """Mid-range patches; float32, as they are means."""
     labels: Int[Tensor, "B N"] | Float[Tensor, "B N K"]
     """The class of each point; of regions that overlap 1 in each that it lies in, else 0."""
     coarse_labels: Int[Tensor, "B K x y z"]
@@ -58,6 +61,13 @@ class PointBatch(Batch):
     """Number of the points, the last ones, that the network chooses among."""
     chosen: int = 0
     """Number of the candidates that it keeps."""
+
+    @property
+    def network_patches(self) -> Tensor | tuple[Tensor, Tensor] | None:
+        """The patches as an occupancy network takes them: of one kind, of both, or None."""
+        if self.patches is None or self.mid_range is None:
+            return self.mid_range if self.patches is None else self.patches
+        return self.patches, self.mid_range
 
     @property
     def n_predictions(self) -> int:

@@ -39,6 +39,8 @@ class SamplingConfig:
     """Slices a volume and step for a 2-D network."""
     working_shape: tuple[int, int, int] | None = None
     """The grid every case is centered in; nothing: the study's largest case, rounded up for the network."""
+    image_dtype: Literal["float16", "float32"] = "float16"
+    """Precision of local patches: that of the store's voxels; of a store of whole numbers always float32."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be drawn.

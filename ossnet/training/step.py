@@ -16,7 +16,7 @@ from ossnet.training.uncertain_points import select_uncertain
 def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
     """Forward pass and loss of a batch; `network` may be wrapped for data parallelism."""
     if isinstance(batch, PointBatch):
-        prediction = network(batch.encoder_input, batch.coordinates, batch.patches, batch.grid_shape)
+        prediction = network(batch.encoder_input, batch.coordinates, batch.network_patches, batch.grid_shape)
         labels = batch.labels if batch.labels.ndim == 2 else batch.labels.movedim(-1, 1)
         loss = segmentation_loss(prediction.logits.movedim(-1, 1), labels, config)
         if prediction.auxiliary is not None:

@@ -29,7 +29,11 @@ def select_uncertain(network: nn.Module, batch: PointBatch) -> PointBatch:
         logits = network(
             batch.encoder_input,
             batch.coordinates[:, kept:],
-            None if batch.patches is None else batch.patches[:, kept:],
+            replace(
+                batch,
+                patches=None if batch.patches is None else batch.patches[:, kept:],
+                mid_range=None if batch.mid_range is None else batch.mid_range[:, kept:],
+            ).network_patches,
             batch.grid_shape,
         ).logits
     network.train(training)
@@ -40,6 +44,7 @@ def select_uncertain(network: nn.Module, batch: PointBatch) -> PointBatch:
         batch,
         coordinates=_kept(batch.coordinates, kept, chosen),
         patches=None if batch.patches is None else _kept(batch.patches, kept, chosen),
+        mid_range=None if batch.mid_range is None else _kept(batch.mid_range, kept, chosen),
         labels=_kept(batch.labels, kept, chosen),
         distances=None if batch.distances is None else _kept(batch.distances, kept, chosen),
         candidates=0,
@@ -58,4 +63,5 @@ def uncertainty(logits: Float[Tensor, "B N K"], *, exclusive: bool) -> Float[Ten
 def _kept(values: Tensor, first: int, chosen: Tensor) -> Tensor:
     """The first ones of a volume's points, and the chosen ones."""
     volumes = torch.arange(len(values), device=values.device)[:, None]
-    return torch.cat([values[:, :first], values[volumes, chosen]], 1)
+    with torch.autocast(values.device.type, enabled=False):  # on CPUs it refuses to join half floats
+        return torch.cat([values[:, :first], values[volumes, chosen]], 1)

@@ -11,7 +11,7 @@ from ossnet.models import OccupancyConfig
 class Inputs(NamedTuple):
     encoder_input: Tensor
     coordinates: Tensor
-    patches: Tensor | None
+    patches: Tensor | tuple[Tensor, ...] | None
     grid_shape: tuple[int, int, int]
 
 

@@ -168,6 +168,23 @@ def test_a_graph_may_be_walked_twice() -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_local_and_mid_range_patches_may_come_apart(training: bool) -> None:
+    network = small("oss-net-d").train(training)
+    inputs = random_inputs(network.config, (16, 32, 16))
+    assert inputs.patches is not None
+    local, mid_range = inputs.patches.split(network.config.in_channels, 2)
+    local = local.half()
+    whole = inputs._replace(patches=torch.cat([local.float(), mid_range], 2))
+    found, expected = (
+        network(*given).logits for given in (inputs._replace(patches=(local, mid_range)), whole)
+    )
+    assert torch.equal(found, expected)
+    latent = network.encode(inputs.encoder_input)
+    decoded = network.decode(latent, inputs.coordinates, (local, mid_range), inputs.grid_shape)
+    assert torch.equal(decoded, expected)
+
+
 def test_the_latent_serves_many_calls() -> None:
     network = small("oss-net-c").eval()
     inputs = random_inputs(network.config, (16, 32, 16), points=12)
@@ -264,6 +281,8 @@ def test_a_native_step_keeps_a_third_of_the_reference(name: str, mebibytes: int,
         ({"coordinates": torch.zeros(1, 20, 3)}, r"coordinates: expected shape \[2, 20, 3\]"),
         ({"patches": None}, r"patches: expected shape \[2, 20, 2, 3, 3, 3\], found None"),
         ({"patches": torch.zeros(2, 20, 2, 5, 5, 5)}, r"patches: expected shape \[2, 20, 2, 3, 3, 3\]"),
+        ({"patches": (torch.zeros(2, 20, 2, 3, 3, 3),) * 2}, r"patches: expected 1 tensors.*found 2"),
+        ({"patches": (torch.zeros(2, 20, 1, 3, 3, 3),)}, r"patches: expected shape \[2, 20, 2, 3, 3, 3\]"),
     ],
 )
 def test_a_shape_that_does_not_fit_is_named(change: dict[str, object], message: str) -> None:

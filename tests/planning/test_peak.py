@@ -13,7 +13,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.labels.presets import choose_regions
 from ossnet.errors import UserError
-from ossnet.models import network_config
+from ossnet.models import OccupancyConfig, network_config
 from ossnet.planning import measure, predict
 from ossnet.training_run import run_training
 
@@ -144,7 +144,9 @@ def test_native_size_in_seconds_and_below_the_paper(name: str) -> None:
     assert peak.device == "cpu (fake)"
     assert sum(peak.parts.values()) == peak.allocated
     points, image = 2**14, 4 * 128 * 128 * 80 * 4
-    patches = config.model.patch_channels * 343 * 4 * points  # type: ignore[union-attr]
+    model = config.model
+    assert isinstance(model, OccupancyConfig)
+    patches = model.in_channels * (2 * model.local_patch + 4 * model.mid_range_patch) * 343 * points
     targets = points * (3 * 4 + 8) + 8 * 8 * 5 * 4
     assert peak.parts["batch"] == pytest.approx(image + patches + targets, rel=1e-3)
     count = sum(weight.numel() for weight in _parameters(config) if weight.requires_grad)

@@ -1,5 +1,7 @@
 """Batches: what they hold belongs together, whatever was done to the case; they come again as they were."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +13,29 @@ from torch.nn import functional
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.store.case_file import StoredCase
-from ossnet.sampling.batch import PointBatch
-from ossnet.sampling.batches import BatchMaker, batch_maker
+from ossnet.sampling.batch import Batch, PointBatch
+from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.grid import offset, pad
 from ossnet.sampling.patches import PatchSource
 from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.volume import Volume
 
 QUIET = {"augmentation.brightness": 0, "augmentation.noise": 0}
 
 
-def maker(store: Store, changes: dict[str, Any], name: str = "oss-net-d") -> tuple[BatchMaker, Config]:
+Make = Callable[[Sequence[SampleKey]], Batch]
+
+
+def maker(store: Store, changes: dict[str, Any], name: str = "oss-net-d") -> tuple[Make, Config]:
     settled = Config.preset(name, store).replace({"sampling.points": 300, **changes}).resolve_for(store)
     made = batch_maker(
-        store, model=settled.model, sampling=settled.sampling, augmentation=settled.augmentation, seed=7
+        store.task, model=settled.model, sampling=settled.sampling, augmentation=settled.augmentation, seed=7
     )
-    return made, settled
+    return lambda keys: made(volumes(store, keys)), settled
+
+
+def volumes(store: Store, keys: Sequence[SampleKey]) -> list[Volume]:
+    return [Volume.of(store.case(key.case), key) for key in keys]
 
 
 def voxels(batch: PointBatch, shape: tuple[int, ...]) -> torch.Tensor:
@@ -42,12 +52,14 @@ def fits(batch: PointBatch, case: StoredCase, mirrored: tuple[int, ...], edge: i
     label = torch.from_numpy(case.label.copy()).flip(mirrored)
     indices = voxels(batch, label.shape)
     assert batch.patches is not None
+    assert batch.mid_range is not None
+    found = torch.cat([batch.patches[0].float(), batch.mid_range[0]], 1)
     patches = PatchSource(image, edge=edge, local=True, mid_range=True).gather(indices)
     factor = batch.grid_shape[0] // batch.encoder_input.shape[2]
     encoder_input = functional.avg_pool3d(pad(image, batch.grid_shape), factor)
     same = [
         torch.equal(label[tuple(indices.T)].long(), batch.labels[0]),
-        torch.allclose(patches, batch.patches[0], atol=1e-6),
+        torch.allclose(patches, found, atol=1e-6),
         torch.allclose(encoder_input, batch.encoder_input[0], atol=1e-6),
     ]
     grid = batch.coarse_labels.shape[2:]
@@ -129,6 +141,27 @@ def test_equal_references_give_equal_batches_anywhere(name: str, phantom_store: 
         for left, right in zip(one.tensors(), two.tensors(), strict=True):
             assert torch.equal(left, right)
     assert not torch.equal(in_order[0].tensors()[0], in_order[3].tensors()[0])  # the same case, drawn anew
+
+
+def test_local_patches_have_the_precision_of_the_configuration(phantom_store: Path) -> None:
+    store = Store.open(phantom_store)
+    key = SampleKey(0, 3, store.split("training")[0])
+    make, config = maker(store, QUIET)
+    half = make([key])
+    wide = batch_maker(
+        store.task,
+        model=config.model,
+        sampling=replace(config.sampling, image_dtype="float32"),
+        augmentation=config.augmentation,
+        seed=7,
+    )(volumes(store, [key]))
+    assert isinstance(half, PointBatch)
+    assert isinstance(wide, PointBatch)
+    assert half.patches is not None
+    assert wide.patches is not None
+    assert half.patches.dtype == torch.float16
+    assert wide.patches.dtype == half.mid_range.dtype == wide.mid_range.dtype == torch.float32  # type: ignore[union-attr]
+    assert torch.equal(half.patches.float(), wide.patches)
 
 
 def test_candidates_come_last_and_are_counted(phantom_store: Path) -> None:

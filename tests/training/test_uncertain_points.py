@@ -13,6 +13,7 @@ from ossnet.models import network_from_config
 from ossnet.sampling.batch import PointBatch
 from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.volume import Volume
 from ossnet.training.optimizer import build_optimizer
 from ossnet.training.step import optimizer_step
 from ossnet.training.uncertain_points import select_uncertain, uncertainty
@@ -33,9 +34,9 @@ def prepared(phantom_store: Path, name: str, **changes: Any) -> tuple[nn.Module,
     store = Store.open(phantom_store)
     config = Config.preset(name, store).replace({**SMALL, **changes}).resolve_for(store)
     make = batch_maker(
-        store, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
+        store.task, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
     )
-    batch = make([SampleKey(0, 0, case) for case in store.split("training")[:2]])
+    batch = make([Volume.of(store.case(case), SampleKey(0, 0, case)) for case in store.split("training")[:2]])
     assert isinstance(batch, PointBatch)
     torch.manual_seed(0)
     return network_from_config(config.model).train(), batch, config
@@ -51,7 +52,7 @@ def test_the_least_sure_candidates_are_kept_with_all_that_belongs_to_them(
     assert (kept.candidates, kept.chosen, kept.n_predictions) == (0, 0, batch.n_predictions)
     with torch.no_grad():
         logits = network.eval()(
-            *(batch.encoder_input, batch.coordinates, batch.patches, batch.grid_shape)
+            *(batch.encoder_input, batch.coordinates, batch.network_patches, batch.grid_shape)
         ).logits
     least = uncertainty(logits, exclusive=True)
     for volume in range(2):
@@ -65,9 +66,11 @@ def test_the_least_sure_candidates_are_kept_with_all_that_belongs_to_them(
         assert kept.distances is not None
         assert batch.distances is not None
         assert torch.equal(kept.distances[volume], batch.distances[volume, found])
-        if batch.patches is not None:
-            assert kept.patches is not None
-            assert torch.equal(kept.patches[volume], batch.patches[volume, found])
+        if name == "oss-net-d":
+            for own, all_ in ((kept.patches, batch.patches), (kept.mid_range, batch.mid_range)):
+                assert own is not None
+                assert all_ is not None
+                assert torch.equal(own[volume], all_[volume, found])
 
 
 def test_choosing_leaves_the_network_as_it_was(phantom_store: Path) -> None:

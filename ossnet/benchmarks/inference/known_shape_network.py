@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ossnet.models import OccupancyConfig, OccupancyNetwork
 from ossnet.models.encoder import Latent
+from ossnet.models.occupancy import Patches
 from ossnet.sampling.downscale import max_pool_any
 from ossnet.sampling.grid import Shape, encoder_grid
 
@@ -61,7 +62,7 @@ class KnownShapeNetwork(OccupancyNetwork):
         self,
         latent: Latent,
         coordinates: Float[Tensor, "B N 3"],
-        patches: Float[Tensor, "B N Cp P P P"] | None,
+        patches: Patches,
         grid_shape: Sequence[int],
     ) -> Float[Tensor, "B N K"]:
         """Decode with the network, and replace its logits by those of the shape."""

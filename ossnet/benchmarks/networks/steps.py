@@ -116,7 +116,7 @@ def _inference(
     """The work to time, and the number of points or voxels that it predicts."""
     if isinstance(network, OccupancyNetwork) and isinstance(batch, PointBatch):
         latent = network.encode(batch.encoder_input)
-        points = batch.coordinates, batch.patches, batch.grid_shape
+        points = batch.coordinates, batch.network_patches, batch.grid_shape
         return partial(network.decode, latent, *points), batch.n_predictions
     assert isinstance(network, DenseNetwork)
     shape = config.sampling.working_shape

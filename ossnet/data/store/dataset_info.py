@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.data.labels.task import Task
+from ossnet.data.store.quantization import Storage
 
 Shape = tuple[int, int, int]
 
@@ -21,6 +22,8 @@ class DatasetSpec(Protocol):
     def max_shape(self) -> Shape: ...
     @property
     def training_cases(self) -> int | None: ...
+    @property
+    def storage(self) -> Storage: ...
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class DatasetSizes:
     root: Path = Path("(no store)")
     training_cases: int | None = None
     """Number of training cases, where that is known."""
+    storage: Storage = "float16"
+    """Number format of the images."""
 
     @classmethod
     def of(cls, *, channels: int, scheme: ClassScheme, shape: Shape) -> "DatasetSizes":

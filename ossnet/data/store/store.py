@@ -14,6 +14,7 @@ from ossnet.config_tree import from_dict, to_dict, unknown_name
 from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
 from ossnet.data.store.case_file import StoredCase, read_case
+from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import SPLITS, check_splits
 from ossnet.data.store.statistics import CaseStatistics, DatasetStatistics
 from ossnet.errors import UserError
@@ -92,6 +93,12 @@ class Store:
     def training_cases(self) -> int:
         """Number of cases of the training split."""
         return len(self.manifest.splits["training"])
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The number format of the images: int16 if any case has it."""
+        formats = {entry.statistics.storage for entry in self.manifest.cases.values()}
+        return "int16" if "int16" in formats else "float16"
 
     def split(self, name: str, *, fold: int | None = None) -> tuple[str, ...]:
         """Case ids of `training`, `validation`, `test` or `all`, sorted.

@@ -40,10 +40,14 @@ class PlaneLayer(NamedTuple):
         wide = bias.repeat_interleave(plane)
         return cls(matrices.to(dtype), wide, coefficients, transform, kernels(compiled=compiled))
 
-    def convolve(self, planes: Float[Tensor, "P m S"]) -> Float[Tensor, "P m T"]:
-        """The convolution, with its bias."""
-        products = torch.bmm(_mix(self.transform.analysis, planes).to(self.matrices), self.matrices)
-        return _mix(self.transform.synthesis, products.to(planes)).add_(self.bias)
+    def mix(self, planes: Float[Tensor, "P m S"]) -> Float[Tensor, "R m S"]:
+        """The planes as the matrices take them: transformed, and in the precision of products."""
+        return _mix(self.transform.analysis, planes).to(self.matrices)
+
+    def convolve(self, mixed: Float[Tensor, "R m S"]) -> Float[Tensor, "P m T"]:
+        """The convolution, with its bias, of planes that `mix` transformed."""
+        products = torch.bmm(mixed, self.matrices)
+        return _mix(self.transform.synthesis, products.to(self.transform.synthesis)).add_(self.bias)
 
     def activate(self, planes: Float[Tensor, "P m T"]) -> Float[Tensor, "P m T"]:
         """The activation of what `convolve` gave."""
@@ -65,14 +69,13 @@ class PlaneLayer(NamedTuple):
         return _mix(self.transform.synthesis.t(), gradient).to(self.matrices)
 
     def add_matrices_gradient(
-        self, total: Float[Tensor, "R S T"], planes: Float[Tensor, "P m S"], gradient: Float[Tensor, "R m T"]
+        self, total: Float[Tensor, "R S T"], mixed: Float[Tensor, "R m S"], gradient: Float[Tensor, "R m T"]
     ) -> None:
-        """Add to a sum the gradient of the matrices, from the planes and that of the products."""
-        mixed = _mix(self.transform.analysis, planes).to(self.matrices).transpose(1, 2)
+        """Add to a sum the gradient of the matrices, from what `mix` gave and that of the products."""
         if total.dtype == mixed.dtype:
-            total.baddbmm_(mixed, gradient)
+            total.baddbmm_(mixed.transpose(1, 2), gradient)
         else:
-            total.add_(torch.bmm(mixed, gradient))
+            total.add_(torch.bmm(mixed.transpose(1, 2), gradient))
 
 
 def _mix(matrix: Float[Tensor, "R P"], planes: Float[Tensor, "P m S"]) -> Float[Tensor, "R m S"]:
