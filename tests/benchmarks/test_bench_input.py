@@ -134,7 +134,9 @@ def test_json_table_and_picture(
         InputResult.read(path)
     show(result)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["pipeline", *(row.pipeline for row in result.rows)]
+    table, host = lines[: len(result.rows) + 1], lines[len(result.rows) + 1 :]
+    assert [line.split()[1] for line in table] == ["pipeline", *(row.pipeline for row in result.rows)]
+    assert [line.split()[0] for line in host] == ["loader", "1", "2", "step", "0.01", "0.01", "0.01"]
     with Image.open(io.BytesIO(draw(result))) as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
 
