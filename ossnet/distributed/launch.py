@@ -67,7 +67,7 @@ def launch_training(
         UserError: `output` is not a training's or cannot be written, or holds a run (to resume, none or
             another one); the workers can never be placed; the store and the configuration do not go together.
     """
-    with claimed_output(output, "train", sources=[store.root]):
+    with claimed_output(output, "train", sources=store.folders):
         check_replaceable(output / CHECKPOINT)
         return _train(config, store, output, workers, tracking, resume=resume)
 
@@ -94,9 +94,7 @@ def _train(
             mlflow_run(tracker, spec, documents) as run,
             _progress(tracker, run_id),
         ):
-            job = TrainSpec(
-                config=config.to_json(), store=str(store.root.absolute()), run=run_id, tracker=tracker
-            )
+            job = TrainSpec(config=config.to_json(), store=store.location, run=run_id, tracker=tracker)
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
     return result
@@ -110,7 +108,7 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
             none or another one); a fault in the space file; a trial can never be placed or fit, or none came
             to a result.
     """
-    with claimed_output(spec.output, "tune", sources=[spec.store.root]):
+    with claimed_output(spec.output, "tune", sources=spec.store.folders):
         check_replaceable(spec.output / CHECKPOINT)
         return _search(spec)
 
