@@ -18,9 +18,10 @@ from ossnet.evaluation import score_cases, summarize
 from ossnet.memory.device import resolve_device
 from ossnet.models import network_from_config
 from ossnet.planning.oom import check_memory, reraise_oom
-from ossnet.sampling.batches import batch_maker, batches
-from ossnet.sampling.prefetch import prefetch
+from ossnet.sampling.batches import batch_maker
+from ossnet.sampling.loader import ReadCase, loader_threads
 from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
+from ossnet.sampling.stream import stream_batches
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint import load_state, load_weights, save_checkpoint
 from ossnet.training.collectives import all_gather, rank, world_size
@@ -35,6 +36,7 @@ def run_training(
     *,
     reporter: Reporter,
     references: Iterable[list[SampleKey]] | None = None,
+    read_case: ReadCase | None = None,
     resume_from: Path | None = None,
     device: str | None = None,
     predicted_gib: float | None = None,
@@ -43,6 +45,7 @@ def run_training(
 
     Args:
         references: this rank's cases a step, for the whole run; by default the order of the seed.
+        read_case: opens a case; by default the store's file. Threads call it, several at a time.
         resume_from: a checkpoint folder to continue from.
         device: where the network lives; by default the current CUDA device, or the CPU.
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
@@ -72,6 +75,7 @@ def run_training(
         progress = TrainState(**state["progress"])
     if references is None:
         references = run_order(store, config.training, rank=rank(), world_size=world_size())
+    read = read_case or store.case
     trainer = Trainer(
         network=_parallel(network),
         optimizer=optimizer,
@@ -81,19 +85,25 @@ def run_training(
         device=place,
         predicted_gib=predicted,
         first_step=lambda epoch: run_start(store, config.training, epoch),
-        validate=lambda: _validate(network, config, store),
+        validate=lambda: _validate(network, config, store, read),
         save=_saver(network, config, store),
         reporter=reporter,
     )
     make = batch_maker(
-        store,
+        store.task,
         model=config.model,
         sampling=config.sampling,
         augmentation=config.augmentation,
         seed=config.training.seed,
+        device=place,
     )
-    left = (step for step in references if step[0].step >= progress.step)
-    stream = prefetch(batches(left, make))
+    stream = stream_batches(
+        (step for step in references if step[0].step >= progress.step),
+        read,
+        make,
+        threads=loader_threads(config.training.loader_threads),
+        device=place,
+    )
     try:
         with reraise_oom(config, workers=world_size(), measured_gib=lambda: trainer.peak_gib):
             return trainer.fit(stream, progress)
@@ -131,7 +141,7 @@ def _parallel(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network) if world_size() > 1 else network
 
 
-def _validate(network: nn.Module, config: Config, store: Store) -> dict[str, float]:
+def _validate(network: nn.Module, config: Config, store: Store, read: ReadCase) -> dict[str, float]:
     """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks."""
     training = config.training
     cases = store.split("validation", fold=training.fold)[: training.validation_cases]
@@ -139,7 +149,9 @@ def _validate(network: nn.Module, config: Config, store: Store) -> dict[str, flo
         return {}
     shared = cases[rank() :: world_size()]
     began = time.monotonic()
-    scores = score_cases(network, store, shared, sampling=config.sampling, settings=config.inference)
+    scores = score_cases(
+        network, store.task, shared, read, sampling=config.sampling, settings=config.inference
+    )
     took = (time.monotonic() - began) / max(len(shared), 1)
     return summarize(all_gather(scores)) | {"time/case_s": took}
 

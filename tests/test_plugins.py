@@ -22,6 +22,8 @@ from ossnet.sampling import AugmentationConfig, SamplingConfig
 from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.transforms.augmentation import Augmenter
+from ossnet.sampling.transforms.planes import as_tensor
+from ossnet.sampling.volume import Volume
 from ossnet.training.losses import LossConfig, segmentation_loss
 
 Install = Callable[..., None]
@@ -276,13 +278,13 @@ class TestTransforms:
 
         def image(augmentation: AugmentationConfig) -> torch.Tensor:
             make = batch_maker(
-                store,
+                store.task,
                 model=network_config("plain-stack", in_channels=len(store.task.modalities)),
                 sampling=SamplingConfig(working_shape=(28, 26, 22)),
                 augmentation=augmentation,
                 seed=0,
             )
-            batch = make([SampleKey(epoch=0, step=0, case=case)])
+            batch = make([Volume.of(store.case(case), SampleKey(0, 0, case))])
             return batch.image  # type: ignore[attr-defined]
 
         off = {"flip": False, "brightness": 0.0, "noise": 0.0}
@@ -303,7 +305,8 @@ class TestTransforms:
 
 def augment(name: str, image: np.ndarray, label: np.ndarray):
     config = AugmentationConfig(probability=1, flip=False, brightness=0, noise=0, extra=(name,))
-    return Augmenter(config, 0)(image, label, (1, 1, 1), torch.Generator().manual_seed(0))
+    given = as_tensor(image), as_tensor(label)
+    return Augmenter(config, 0)(*given, (1, 1, 1), torch.Generator().manual_seed(0))
 
 
 def test_a_transform_of_the_label_counts_as_a_warp_and_keeps_the_types(install: Install) -> None:
@@ -313,7 +316,7 @@ def test_a_transform_of_the_label_counts_as_a_warp_and_keeps_the_types(install: 
     install("rolling", code, "roll = plug_rolling:roll", group="transforms")
     image, label = np.zeros((1, 4, 4, 4), np.float16), np.full((4, 4, 4), 2, np.uint8)
     case = augment("roll", image, label)
-    assert (case.image.dtype, case.label.dtype) == (np.float16, np.uint8)
+    assert (case.image.dtype, case.label.dtype) == (torch.float16, torch.uint8)
     assert case.image.min() == case.label.min() == 1
     assert case.warped
     assert not image.any()

@@ -1,13 +1,14 @@
 """Scoring a network on the cases of a store: whole volumes, on the working grid."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import nn
+from torch import Tensor, nn
 
 from ossnet.data import Store, StoredCase, Task
 from ossnet.errors import UserError
@@ -15,6 +16,10 @@ from ossnet.evaluation.mask_metrics import MaskMetrics, score_mask
 from ossnet.evaluation.metrics import OverlapMetrics, dice_iou
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
 from ossnet.sampling import SamplingConfig
+from ossnet.sampling.loader import ReadCase
+from ossnet.sampling.prefetch import prefetch
+from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,30 @@ class CaseScore:
 
 def score_cases(
     network: nn.Module,
-    store: Store,
+    task: Task,
     cases: Iterable[str],
+    read: ReadCase,
     *,
     sampling: SamplingConfig,
     settings: InferenceConfig,
 ) -> list[CaseScore]:
-    """Predict and score cases of a store, one after the other."""
-    return [score_case(network, store, case, sampling=sampling, settings=settings)[0] for case in cases]
+    """Predict and score cases one after the other; the next is read and sent while one is predicted.
+
+    Args:
+        read: opens a case; a thread calls it.
+    """
+    device = next(network.parameters()).device
+
+    def ready() -> Iterator[tuple[StoredCase, Tensor]]:
+        for case in cases:
+            stored = read(case)
+            yield stored, Volume.of(stored, SampleKey(0, 0, case)).to(device).image().float()
+
+    with closing(prefetch(ready())) as volumes:
+        return [
+            _score(network, task, stored, image, sampling=sampling, settings=settings)[0]
+            for stored, image in volumes
+        ]
 
 
 def score_case(
@@ -65,8 +86,23 @@ def score_case(
     Args:
         temperature: the temperature of the prediction's probabilities; without one there are none.
     """
-    stored, task = store.case(case), store.task
+    stored = store.case(case)
     image = torch.from_numpy(stored.image.astype(np.float32))
+    return _score(
+        network, store.task, stored, image, sampling=sampling, settings=settings, temperature=temperature
+    )
+
+
+def _score(
+    network: nn.Module,
+    task: Task,
+    stored: StoredCase,
+    image: Tensor,
+    *,
+    sampling: SamplingConfig,
+    settings: InferenceConfig,
+    temperature: float | None = None,
+) -> tuple[CaseScore, VolumePrediction]:
     prediction = predict_volume(
         network,
         image,
@@ -79,7 +115,7 @@ def score_case(
     prediction = replace(prediction, classes=prediction.classes.cpu(), probabilities=probabilities)
     label = torch.from_numpy(task.codes(stored.label).copy())
     overlaps = dice_iou(prediction.classes, label, task.scheme)
-    return CaseScore(case, dict(zip(task.class_names, overlaps, strict=True))), prediction
+    return CaseScore(stored.id, dict(zip(task.class_names, overlaps, strict=True))), prediction
 
 
 def score_classes(

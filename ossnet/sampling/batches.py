@@ -1,132 +1,161 @@
-"""The tensors of a training step from references to cases: points and patches, or crops, or slices.
+"""The tensors of a training step from its volumes: points and patches, or crops, or slices.
 
-Letters: B batch, C channels, N points, P patch edge, X Y Z voxel axes (x y z: downscaled).
+Made on the device that the volumes are sent to. All random numbers come from a generator of the CPU, so that
+a draw is the same on every device.
+
+Letters: B batch, C channels, K classes, N points, P patch edge, X Y Z voxel axes (x y z: downscaled).
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ossnet.data import Store
-from ossnet.data.imaging.geometry import Spacing
+from ossnet.data import Task
 from ossnet.data.labels.scheme import ClassScheme
-from ossnet.data.store.case_file import StoredCase
 from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig
 from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
 from ossnet.sampling.candidates import ForegroundCache, find_foreground
 from ossnet.sampling.config import SamplingConfig
 from ossnet.sampling.distance import signed_distances
 from ossnet.sampling.downscale import downscale, max_pool_any
-from ossnet.sampling.gather import empty, gather_patches
+from ossnet.sampling.gather import gather_patches
 from ossnet.sampling.grid import Shape, coordinates, encoder_grid, offset, pad
 from ossnet.sampling.points import draw_points
 from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.augmentation import AugmentationConfig, AugmentedCase, Augmenter
-from ossnet.sampling.transforms.planes import to_float32
+from ossnet.sampling.transforms.planes import as_tensor, empty
+from ossnet.sampling.volume import Volume
 
-BatchMaker = Callable[[Sequence[SampleKey]], Batch]
+BatchMaker = Callable[[Sequence[Volume]], Batch]
 
 
 def batch_maker(
-    store: Store,
+    task: Task,
     *,
     model: NetworkConfig,
     sampling: SamplingConfig,
     augmentation: AugmentationConfig,
     seed: int,
+    device: torch.device | None = None,
 ) -> BatchMaker:
-    """A function from one step's sample keys to its batch; equal keys give equal batches on any machine."""
+    """A function from one step's volumes to its batch on a device, by default the CPU.
 
-    augment, foregrounds = Augmenter(augmentation, seed), ForegroundCache()
+    Volumes of equal keys give equal batches, on any machine and in any order. They are sent to the device one
+    by one, and only their samples stay.
+    """
+    place = device or torch.device("cpu")
+    augment, foregrounds = Augmenter(augmentation, seed, place), ForegroundCache()
 
-    def sample(reference: SampleKey, patches: Tensor | None) -> dict[str, Tensor | None]:
-        case, generator = store.case(reference.case), _generator(seed, reference)
-        augmented = augment(case.image, store.task.codes(case.label), case.spacing, generator)
-        label = torch.from_numpy(augmented.label.copy())
+    def sample(volume: Volume, patches: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+        generator = _generator(seed, volume.key)
+        codes = _codes(task, volume.label)
+        augmented = augment(volume.image(), codes, volume.spacing, generator)
         if isinstance(model, DenseConfig):
-            return _crops(to_float32(augmented.image), label, model, sampling, generator)
+            return _crops(augmented, model, sampling, generator)
         assert isinstance(model, OccupancyConfig)
-        indices = _indices(case, augmented, sampling, foregrounds, generator)
-        if patches is not None:
-            kinds = {"local": model.local_patch, "mid_range": model.mid_range_patch}
-            gather_patches(augmented.image, indices, patches, **kinds)
-        return _points(augmented.image, label, indices, case.spacing, model, sampling)
+        indices = _indices(volume, augmented, sampling, foregrounds, generator)
+        mirrored = _mirror(indices, augmented)
+        gather_patches(augmented.image, augmented.mirrored, mirrored, **patches)
+        return _points(augmented, indices, mirrored, volume, model, sampling)
 
-    def make(references: Sequence[SampleKey]) -> Batch:
-        patches = _patches(len(references), model, sampling)
-        buffers = [None] * len(references) if patches is None else patches
-        samples = [sample(reference, buffer) for reference, buffer in zip(references, buffers, strict=True)]
-        cases = tuple(reference.case for reference in references)
+    def make(volumes: Sequence[Volume]) -> Batch:
+        patches = _empty_patches(len(volumes), model, sampling, place)
+        samples = [
+            sample(
+                volume.to(place),
+                {kind: each if each is None else each[index] for kind, each in patches.items()},
+            )
+            for index, volume in enumerate(volumes)
+        ]
+        cases = tuple(volume.key.case for volume in volumes)
         return _collate(cases, samples, patches, model, sampling)
 
     return make
 
 
-def batches(steps: Iterable[Sequence[SampleKey]], make: BatchMaker) -> Iterator[Batch]:
-    """Make the batches of a run one by one, as they are consumed."""
-    for references in steps:
-        yield make(references)
+def _generator(seed: int, key: SampleKey) -> torch.Generator:
+    number = zlib.crc32(f"{seed}/{key.epoch}/{key.step}/{key.case}".encode())
+    return torch.Generator().manual_seed(number)
 
 
-def _generator(seed: int, reference: SampleKey) -> torch.Generator:
-    key = zlib.crc32(f"{seed}/{reference.epoch}/{reference.step}/{reference.case}".encode())
-    return torch.Generator().manual_seed(key)
+def _codes(task: Task, label: UInt8[Tensor, "X Y Z"]) -> UInt8[Tensor, "X Y Z"]:
+    """The codes of label indices."""
+    if not task.regions:
+        return label
+    if planes.on_cpu(label):
+        return as_tensor(task.codes(label.numpy()))  # numpy looks bytes up severalfold as fast as torch
+    table = task.codes(torch.arange(len(task.labels) + 1, dtype=torch.uint8).numpy())
+    return torch.from_numpy(table).to(label.device)[label.int()]
 
 
-def _patches(
-    volumes: int, model: NetworkConfig, sampling: SamplingConfig
-) -> Float[Tensor, "B N C P P P"] | None:
-    """An empty tensor for the patches of a batch: they are gathered into it, as copies cost as much again."""
-    if not isinstance(model, OccupancyConfig) or not model.patch_channels:
-        return None
-    return empty((volumes, sampling.drawn, model.patch_channels, *(model.patch_edge,) * 3))
+def _empty_patches(
+    volumes: int, model: NetworkConfig, sampling: SamplingConfig, device: torch.device
+) -> dict[str, Tensor | None]:
+    """Room for the local and mid-range patches of a batch: they are gathered into it, as copies cost as much
+    again."""
+
+    if not isinstance(model, OccupancyConfig):
+        return {"local": None, "mid_range": None}
+    shape = (volumes, sampling.drawn, model.in_channels, *(model.patch_edge,) * 3)
+    local = getattr(torch, sampling.image_dtype)
+    return {
+        "local": empty(shape, local, device) if model.local_patch else None,
+        "mid_range": empty(shape, torch.float32, device) if model.mid_range_patch else None,
+    }
 
 
 def _indices(
-    case: StoredCase,
+    volume: Volume,
     augmented: AugmentedCase,
     sampling: SamplingConfig,
     foregrounds: ForegroundCache,
     generator: torch.Generator,
 ) -> Int[Tensor, "N 3"]:
-    """Voxels of one draw: from the label before it is mirrored, as the case's is the same at every step."""
-    flat = torch.from_numpy(np.flip(augmented.label, augmented.mirrored).copy())
-    if augmented.warped:
-        foreground = find_foreground(flat, case.spacing, sampling)
-    else:
-        foreground = foregrounds.get(case.id, lambda: find_foreground(flat, case.spacing, sampling))
-    indices = draw_points(foreground, flat.shape, case.spacing, sampling, generator)
+    """Voxels of one draw, on the CPU: of the label before it is mirrored, as the case's is the same at every
+    step."""
+
+    def find() -> Any:
+        return find_foreground(augmented.label, volume.spacing, sampling)
+
+    foreground = find() if augmented.warped else foregrounds.get(volume.key.case, find)
+    return draw_points(foreground, augmented.label.shape, volume.spacing, sampling, generator)
+
+
+def _mirror(indices: Int[Tensor, "N 3"], augmented: AugmentedCase) -> Int[Tensor, "N 3"]:
+    """Voxels of the mirrored case."""
+    mirrored = indices.clone()
     for axis in augmented.mirrored:
-        indices[:, axis] = flat.shape[axis] - 1 - indices[:, axis]
-    return indices
+        mirrored[:, axis] = augmented.label.shape[axis] - 1 - mirrored[:, axis]
+    return mirrored
 
 
 def _points(
-    image: Float[np.ndarray, "C X Y Z"],
-    label: Int[Tensor, "X Y Z"],
+    augmented: AugmentedCase,
     indices: Int[Tensor, "N 3"],
-    spacing: Spacing,
+    mirrored: Int[Tensor, "N 3"],
+    volume: Volume,
     model: OccupancyConfig,
     sampling: SamplingConfig,
 ) -> dict[str, Tensor | None]:
-    working = sampling.working_shape
+    working, label = sampling.working_shape, augmented.label
     assert working is not None
-    x, y, z = indices.unbind(1)
+    here = indices.to(label.device)
     frame = torch.tensor(offset(label.shape, working))
     distances = None
     if model.distance_head:
         distances = signed_distances(
-            class_masks(label, model), indices, spacing=spacing, reach=sampling.distance_reach
+            class_masks(label, model), here, spacing=volume.spacing, reach=sampling.distance_reach
         )
     return {
-        "encoder_input": downscale(image, working, model.encoder_downscale),
-        "coordinates": coordinates(indices + frame, working),
-        "labels": targets(label[x, y, z], model, axis=-1),
-        "coarse_labels": _coarse(pad(label, working), model),
+        "encoder_input": downscale(augmented.image, augmented.mirrored, working, model.encoder_downscale),
+        "coordinates": coordinates(mirrored + frame, working).to(label.device),
+        "labels": targets(label[tuple(here.unbind(1))], model, axis=-1),
+        "coarse_labels": _coarse(pad(augmented.mirror_label(), working), model),
         "distances": distances,
     }
 
@@ -138,20 +167,20 @@ def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
 
 
 def _crops(
-    image: Tensor, label: Tensor, model: DenseConfig, sampling: SamplingConfig, generator: torch.Generator
+    augmented: AugmentedCase, model: DenseConfig, sampling: SamplingConfig, generator: torch.Generator
 ) -> dict[str, Tensor | None]:
     working = sampling.working_shape
     assert working is not None
-    image, label = pad(image, working), pad(label, working)
+    image, label = pad(augmented.mirror_image(), working), pad(augmented.mirror_label(), working)
     if sampling.crop_shape is not None:
         box = _box(label, sampling.crop_shape, generator)
         image, label = image[(slice(None), *box)], label[box]
     if model.spatial_dims == 2:
-        chosen = torch.randint(label.shape[-1], (sampling.slices,), generator=generator)
+        chosen = torch.randint(label.shape[-1], (sampling.slices,), generator=generator).to(label.device)
         image, label = image[..., chosen].movedim(-1, 0), label[..., chosen].movedim(-1, 0)
     else:
         image, label = image[None], label[None]
-    return {"image": image, "labels": targets(label, model, axis=1)}
+    return {"image": image.float(), "labels": targets(label, model, axis=1)}
 
 
 def _box(label: Tensor, shape: Shape, generator: torch.Generator) -> tuple[slice, slice, slice]:
@@ -173,7 +202,7 @@ def _box(label: Tensor, shape: Shape, generator: torch.Generator) -> tuple[slice
 def _collate(
     cases: tuple[str, ...],
     samples: Sequence[dict[str, Tensor | None]],
-    patches: Tensor | None,
+    patches: dict[str, Tensor | None],
     model: NetworkConfig,
     sampling: SamplingConfig,
 ) -> Batch:
@@ -184,11 +213,10 @@ def _collate(
         joined[name] = join(values) if values else None
     if isinstance(model, OccupancyConfig):
         assert sampling.working_shape is not None
-        local, mid_range = _split(patches, model, sampling)
         return PointBatch(
             cases=cases,
-            patches=local,
-            mid_range=mid_range,
+            patches=patches["local"],
+            mid_range=patches["mid_range"],
             grid_shape=sampling.working_shape,
             candidates=sampling.candidates,
             chosen=sampling.uncertain_points,
@@ -197,25 +225,16 @@ def _collate(
     return DenseBatch(cases=cases, **joined)  # type: ignore[arg-type]
 
 
-def _split(
-    patches: Tensor | None, model: OccupancyConfig, sampling: SamplingConfig
-) -> tuple[Tensor | None, Tensor | None]:
-    """Local patches in their precision, and mid-range ones, each in memory of its own; None of one that the
-    network does not take."""
-    local, mid_range = None, None
-    if patches is not None and model.local_patch:
-        local = patches[:, :, : model.in_channels].to(getattr(torch, sampling.image_dtype))
-    if patches is not None and model.mid_range_patch:
-        mid_range = patches[:, :, -model.in_channels :].clone()
-    return local, mid_range
-
-
 def class_masks(codes: UInt8[Tensor, "X Y Z"], model: NetworkConfig) -> Bool[Tensor, "K X Y Z"]:
     """A mask per class; the masks of regions may overlap."""
-    voxels = codes.numpy()  # numpy compares bytes tenfold as fast as torch
     scheme = ClassScheme.of(model)
-    masks = [scheme.in_class(voxels, index) for index in range(scheme.classes)]
-    return torch.from_numpy(np.stack(masks))
+    # On a CPU numpy compares bytes tenfold as fast as torch.
+    if planes.on_cpu(codes):
+        voxels = codes.numpy()
+        return torch.stack(
+            [torch.from_numpy(scheme.in_class(voxels, index)) for index in range(scheme.classes)]
+        )
+    return torch.stack([scheme.in_class(codes, index) for index in range(scheme.classes)])
 
 
 def targets(

@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 from ossnet.sampling.config import SamplingConfig
-from ossnet.sampling.distance import bounds, near_surface
+from ossnet.sampling.distance import crop_to, near_surface
 
 CACHE_BYTES = 256 << 20
+_ROUNDING = 1 + 1e-6  # a voxel that lies at the border's width exactly belongs to it
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,17 @@ class PointCandidates:
 
 
 def find_foreground(
-    label: Int[Tensor, "X Y Z"], spacing: Sequence[float], config: SamplingConfig
+    label: UInt8[Tensor, "X Y Z"], spacing: Sequence[float], config: SamplingConfig
 ) -> PointCandidates:
-    """Find the voxels that a configuration draws points from; `spacing` in mm along X, Y and Z."""
+    """Find the voxels that a configuration draws points from, on the label's device.
+
+    Args:
+        label: codes, 0 for the background.
+        spacing: in mm along X, Y and Z.
+
+    Returns:
+        The candidates in the host's memory, where points are drawn.
+    """
     none = torch.empty(0, dtype=torch.int32)
     foreground = label > 0
     if not foreground.any():
@@ -52,7 +61,7 @@ def find_foreground(
     elif config.border_fraction:
         border = border_within_mm(foreground, spacing, config.border_width)
     surface = _surface(foreground) if config.gaussian_fraction else none
-    return PointCandidates(classes, border, surface)
+    return PointCandidates(tuple(each.cpu() for each in classes), border.cpu(), surface.cpu())
 
 
 class ForegroundCache:
@@ -77,22 +86,23 @@ class ForegroundCache:
         return sum(each.nbytes for each in self._kept.values())
 
 
-def border_within_mm(mask: Tensor, spacing: Sequence[float], width: float) -> Int[Tensor, "N"]:
+def border_within_mm(mask: Bool[Tensor, "X Y Z"], spacing: Sequence[float], width: float) -> Int[Tensor, "N"]:
     """Voxels whose distance to the nearest voxel of the other kind is at most `width` mm."""
     if mask.all():
         return torch.empty(0, dtype=torch.int32)
-    signed, low = near_surface(mask, spacing, width)
-    return _numbers((signed.abs() <= width).nonzero() + low, mask.shape)
+    signed, corner = near_surface(mask, spacing, width * _ROUNDING)
+    return _numbers(signed.abs() <= width * _ROUNDING, corner, mask.shape)
 
 
-def border_within_voxels(mask: Tensor, width: int) -> Int[Tensor, "N"]:
+def border_within_voxels(mask: Bool[Tensor, "X Y Z"], width: int) -> Int[Tensor, "N"]:
     """Voxels whose distance (largest axis) to a change between foreground and background is at most `width`.
 
     The change itself is the 3^3 dilation of the mask without its 3^3 erosion, as in the paper's code.
     """
-    box, corner = _box(mask, margin=width + 2)
-    edge = _dilate(box, 1) * _dilate(1 - box, 1)
-    return _numbers(_dilate(edge, width).nonzero() + corner, mask.shape)
+    corner, box = crop_to(mask.bool(), [width + 2] * 3)
+    inside = box.float()
+    change = _dilate(inside, 1) * _dilate(1 - inside, 1)
+    return _numbers(_dilate(change, width), corner, mask.shape)
 
 
 def _by_class(label: Tensor) -> tuple[Tensor, ...]:
@@ -102,27 +112,21 @@ def _by_class(label: Tensor) -> tuple[Tensor, ...]:
 
 
 def _surface(mask: Tensor) -> Tensor:
-    from scipy.ndimage import binary_erosion
+    """Voxels of the mask with a voxel of the background across a face; there is none beyond the grid."""
+    corner, box = crop_to(mask, [1, 1, 1])
+    rim = torch.zeros_like(box)
+    for axis in range(3):
+        length = box.shape[axis] - 1
+        for target, source in ((1, 0), (0, 1)):
+            rim.narrow(axis, target, length).logical_or_(~box.narrow(axis, source, length))
+    return _numbers(rim & box, corner, mask.shape)
 
-    box, corner = _box(mask, margin=1)
-    inside = box.bool().numpy()
-    # Beyond the grid there is no voxel, hence no background.
-    rim = torch.from_numpy(inside & ~binary_erosion(inside, border_value=1))
-    return _numbers(rim.nonzero() + corner, mask.shape)
 
-
-def _numbers(indices: Int[Tensor, "N 3"], shape: Sequence[int]) -> Int[Tensor, "N"]:
-    x, y, z = indices.unbind(1)
+def _numbers(chosen: Tensor, corner: Sequence[int], shape: Sequence[int]) -> Int[Tensor, "N"]:
+    """Numbers in the whole grid of the voxels of a box that are not zero."""
+    indices = chosen.nonzero()
+    x, y, z = (along + low for along, low in zip(indices.unbind(1), corner, strict=True))
     return ((x * shape[1] + y) * shape[2] + z).int()
-
-
-def _box(mask: Tensor, *, margin: int) -> tuple[Tensor, Tensor]:
-    """The mask as floats within its bounding box and a margin, and the box's first corner."""
-    low, high = bounds(mask)
-    low = (low - margin).clamp(min=0)
-    high = torch.minimum(high + margin, torch.tensor(mask.shape))
-    x, y, z = (slice(int(start), int(end)) for start, end in zip(low, high, strict=True))
-    return mask[x, y, z].float(), low
 
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:

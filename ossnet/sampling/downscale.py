@@ -9,25 +9,56 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from ossnet.sampling.grid import offset
+from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.planes import PlaneReader
+
+_DEVICE_CELLS = 16  # planes of cells at once
 
 
 def downscale(
-    image: Float[np.ndarray, "C X Y Z"], working: Sequence[int], factor: int
+    image: Float[Tensor, "C X Y Z"], mirrored: Sequence[int], working: Sequence[int], factor: int
 ) -> Float[Tensor, "C x y z"]:
-    """The volume in its frame averaged over factor^3 voxels, which trilinear interpolation by a factor of 2
-    comes to; no framed copy is made."""
-    return downscale_planes(PlaneReader(image), working, factor)
+    """The mirrored volume in its frame averaged over factor^3 voxels; no framed copy is made.
+
+    Trilinear interpolation by a factor of 2 comes to the same.
+
+    Args:
+        mirrored: voxel axes along which the volume is mirrored first.
+    """
+    if planes.on_cpu(image):
+        return downscale_planes(PlaneReader(image, mirrored), working, factor)
+    return downscale_slabs(image.flip([axis + 1 for axis in mirrored]), working, factor)
+
+
+def downscale_slabs(
+    image: Float[Tensor, "C X Y Z"], working: Sequence[int], factor: int
+) -> Float[Tensor, "C x y z"]:
+    """Average a volume in its frame over factor^3 voxels, some planes of cells at once, on its device."""
+    before = offset(image.shape[1:], working)
+    cells = [edge // factor for edge in working]
+    coarse = image.new_zeros(image.shape[0], *cells, dtype=torch.float32)
+    for first in range(0, cells[0], _DEVICE_CELLS):
+        last = min(first + _DEVICE_CELLS, cells[0])
+        start, end = first * factor - before[0], last * factor - before[0]
+        low, high = max(start, 0), min(end, image.shape[1])
+        if low >= high:
+            continue
+        frame = image.new_zeros(image.shape[0], end - start, *working[1:], dtype=torch.float32)
+        inner = frame[:, low - start : high - start].narrow(2, before[1], image.shape[2])
+        inner.narrow(3, before[2], image.shape[3]).copy_(image[:, low:high])
+        coarse[:, first:last] = functional.avg_pool3d(frame, factor)
+    return coarse
 
 
 def downscale_planes(
-    planes: PlaneReader | Sequence[Float[Tensor, "C Y Z"]], working: Sequence[int], factor: int
+    volume: PlaneReader | Sequence[Float[Tensor, "C Y Z"]], working: Sequence[int], factor: int
 ) -> Float[Tensor, "C x y z"]:
     """Average a volume's planes along its first axis over factor^3 voxels in its frame, on their device."""
-    first_plane = planes[0]
-    shape = (first_plane.shape[0], len(planes), *first_plane.shape[1:])
+    first_plane = volume[0]
+    shape = (first_plane.shape[0], len(volume), *first_plane.shape[1:])
     before = offset(shape[1:], working)
     cells = [edge // factor for edge in working]
     coarse = first_plane.new_zeros(shape[0], *cells)
@@ -35,23 +66,25 @@ def downscale_planes(
     inner = frame.narrow(1, before[1], shape[2]).narrow(2, before[2], shape[3])
     for x in range(cells[0]):
         first = x * factor - before[0]
-        inside = range(max(first, 0), min(first + factor, len(planes)))
+        inside = range(max(first, 0), min(first + factor, len(volume)))
         if not inside:
             continue
-        inner.copy_(planes[inside[0]])
+        inner.copy_(volume[inside[0]])
         for index in inside[1:]:
-            inner.add_(planes[index])
+            inner.add_(volume[index])
         coarse[:, x] = _sum(_sum(frame, 1, factor), 2, factor)
     return coarse.div_(factor**3)
 
 
-def box_average(image: Float[np.ndarray, "C X Y Z"], *, least: int) -> Float[np.ndarray, "I C J K"]:
-    """The mean of 2^3 voxels at every voxel and half beyond, where voxels read as zero.
+def box_average(
+    image: Float[Tensor, "C X Y Z"], mirrored: Sequence[int], *, least: int
+) -> Float[np.ndarray, "I C J K"]:
+    """The mean of 2^3 voxels at every voxel of the mirrored volume and half beyond, where all is zero.
 
     Cell `[i, :, j, k]` covers voxels i - 1 and i, j - 1 and j, k - 1 and k, so that there is a cell more than
     voxels along each axis; short axes are filled up with zeros to `least` cells.
     """
-    planes, (channels, _, y, z) = PlaneReader(image), image.shape
+    reader, (channels, _, y, z) = PlaneReader(image, mirrored), image.shape
     lengths = [max(edge + 1, least) for edge in image.shape[1:]]
     shape = (lengths[0], channels, *lengths[1:])
     full = lengths == [edge + 1 for edge in image.shape[1:]]
@@ -60,9 +93,9 @@ def box_average(image: Float[np.ndarray, "C X Y Z"], *, least: int) -> Float[np.
     frame = torch.zeros(channels, y + 2, z + 2)
     inner, rows = frame[:, 1:-1, 1:-1], torch.empty(channels, y + 1, z + 2)
     before = torch.zeros(channels, y, z)
-    for x in range(len(planes) + 1):
-        if x < len(planes):
-            here = planes[x]
+    for x in range(len(reader) + 1):
+        if x < len(reader):
+            here = reader[x]
             torch.add(before, here, out=inner)
             before.copy_(here)
         else:

@@ -1,8 +1,8 @@
-"""Patches around points, gathered in bulk on a CPU from a volume as it is.
+"""Patches around points, gathered in bulk from a volume as it is.
 
-The same patches as `PatchSource` gives on any device. In training the volume is as the store maps it,
-read-only float16 and perhaps mirrored. Rows of a patch are copied as they lie, and voxels beyond the grid
-become zero afterwards.
+On a CPU the volume is as the store maps it, read-only float16 and perhaps mirrored: rows of a patch are
+copied as they lie, and voxels beyond the grid become zero afterwards. On other devices `PatchSource` gives
+the same.
 
 Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order.
 """
@@ -17,33 +17,54 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from ossnet.sampling.downscale import box_average
+from ossnet.sampling.patches import PatchSource
+from ossnet.sampling.transforms import planes
 
 _CHUNK = 256  # points whose patches stay in the processor's cache
 
 
 def gather_patches(
-    image: Float[np.ndarray, "C X Y Z"],
+    image: Float[Tensor, "C X Y Z"],
+    mirrored: Sequence[int],
     indices: Int[Tensor, "N 3"],
-    patches: Float[Tensor, "N Cp P P P"],
     *,
-    local: bool,
-    mid_range: bool,
+    local: Float[Tensor, "N C P P P"] | None,
+    mid_range: Float[Tensor, "N C P P P"] | None,
 ) -> None:
-    """Fill patches at voxel indices inside the volume: local channels first, then mid-range ones.
+    """Fill patches at voxel indices inside a volume that is mirrored along some voxel axes.
 
-    Points in the order of the volume's voxels are gathered fastest.
+    On a CPU points in the order of the volume's voxels are gathered fastest.
     """
-    channels, edge, points = len(image), patches.shape[-1], indices.numpy()
-    if local:
-        fill(patches[:, :channels], PatchWindows.rows(image, edge), points - edge // 2)
-    if mid_range:
-        cells = box_average(image, least=2 * edge).transpose(1, 0, 2, 3)
-        fill(patches[:, -channels:], PatchWindows.apart(cells, edge, step=2), points - edge + 1)
+    if planes.on_cpu(image):
+        _gather_rows(image, mirrored, indices.numpy(), local=local, mid_range=mid_range)
+        return
+    image, places = image.flip([axis + 1 for axis in mirrored]), indices.to(image.device)
+    for patches, is_local in ((local, True), (mid_range, False)):
+        if patches is not None:
+            source = PatchSource(
+                image if is_local else image.float(),
+                edge=patches.shape[-1],
+                local=is_local,
+                mid_range=not is_local,
+            )
+            patches.copy_(source.gather(places))
 
 
-def empty(shape: Sequence[int]) -> Tensor:
-    """Room for large results: numpy requests large pages of the system, which fill faster; torch does not."""
-    return torch.from_numpy(np.empty(shape, np.float32))
+def _gather_rows(
+    image: Float[Tensor, "C X Y Z"],
+    mirrored: Sequence[int],
+    points: Int[np.ndarray, "N 3"],
+    *,
+    local: Float[Tensor, "N C P P P"] | None,
+    mid_range: Float[Tensor, "N C P P P"] | None,
+) -> None:
+    if local is not None:
+        seen, edge = np.flip(image.numpy(), tuple(axis + 1 for axis in mirrored)), local.shape[-1]
+        fill(local, PatchWindows.rows(seen, edge), points - edge // 2)
+    if mid_range is not None:
+        edge = mid_range.shape[-1]
+        cells = box_average(image, mirrored, least=2 * edge).transpose(1, 0, 2, 3)
+        fill(mid_range, PatchWindows.apart(cells, edge, step=2), points - edge + 1)
 
 
 class PatchWindows(NamedTuple):

@@ -32,6 +32,8 @@ class TrainingConfig:
     """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
     steps_per_batch: int = 1
     """Successive steps on the same volumes, each with points of its own, so that a slow disk is read less."""
+    loader_threads: int | None = None
+    """Threads that read the next steps' cases; nothing: one for each CPU but the network's, 8 at most."""
     seed: int = 0
     """Decides the weights' start, the order of cases and every draw."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -54,7 +56,8 @@ class TrainingConfig:
         Raises:
             UserError: names the field.
         """
-        for name in ("epochs", "batch_size", "steps_per_batch", "validate_every", "checkpoint_every"):
+        counts = ("epochs", "batch_size", "steps_per_batch", "validate_every", "checkpoint_every")
+        for name in (*counts, *(("loader_threads",) if self.loader_threads is not None else ())):
             if getattr(self, name) < 1:
                 raise UserError(name, expected="at least 1", found=str(getattr(self, name)))
 

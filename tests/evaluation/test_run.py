@@ -46,8 +46,9 @@ def test_scores_of_cases_are_those_of_full_volumes(store: Store, checkpoint: Pat
     predictor = Predictor.from_checkpoint(checkpoint)
     (found,) = score_cases(
         predictor.network,
-        store,
+        store.task,
         store.split("validation")[:1],
+        store.case,
         sampling=predictor.sampling,
         settings=predictor.settings,
     )

@@ -1,5 +1,6 @@
 """Batches: what they hold belongs together, whatever was done to the case; they come again as they were."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,29 @@ from torch.nn import functional
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.store.case_file import StoredCase
-from ossnet.sampling.batch import PointBatch
-from ossnet.sampling.batches import BatchMaker, batch_maker
+from ossnet.sampling.batch import Batch, PointBatch
+from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.grid import offset, pad
 from ossnet.sampling.patches import PatchSource
 from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.volume import Volume
 
 QUIET = {"augmentation.brightness": 0, "augmentation.noise": 0}
 
 
-def maker(store: Store, changes: dict[str, Any], name: str = "oss-net-d") -> tuple[BatchMaker, Config]:
+Make = Callable[[Sequence[SampleKey]], Batch]
+
+
+def maker(store: Store, changes: dict[str, Any], name: str = "oss-net-d") -> tuple[Make, Config]:
     settled = Config.preset(name, store).replace({"sampling.points": 300, **changes}).resolve_for(store)
     made = batch_maker(
-        store, model=settled.model, sampling=settled.sampling, augmentation=settled.augmentation, seed=7
+        store.task, model=settled.model, sampling=settled.sampling, augmentation=settled.augmentation, seed=7
     )
-    return made, settled
+    return lambda keys: made(volumes(store, keys)), settled
+
+
+def volumes(store: Store, keys: Sequence[SampleKey]) -> list[Volume]:
+    return [Volume.of(store.case(key.case), key) for key in keys]
 
 
 def voxels(batch: PointBatch, shape: tuple[int, ...]) -> torch.Tensor:
@@ -140,12 +149,12 @@ def test_local_patches_have_the_precision_of_the_configuration(phantom_store: Pa
     make, config = maker(store, QUIET)
     half = make([key])
     wide = batch_maker(
-        store,
+        store.task,
         model=config.model,
         sampling=replace(config.sampling, image_dtype="float32"),
         augmentation=config.augmentation,
         seed=7,
-    )([key])
+    )(volumes(store, [key]))
     assert isinstance(half, PointBatch)
     assert isinstance(wide, PointBatch)
     assert half.patches is not None

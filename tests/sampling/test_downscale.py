@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
-from ossnet.sampling.downscale import downscale, downscale_planes, max_pool_any
+from ossnet.sampling.downscale import downscale, downscale_planes, downscale_slabs, max_pool_any
 from ossnet.sampling.grid import pad
+from ossnet.sampling.transforms.planes import as_tensor
 
 EDGES = st.tuples(*[st.integers(1, 12)] * 3)
 
@@ -17,7 +18,7 @@ EDGES = st.tuples(*[st.integers(1, 12)] * 3)
     shape=EDGES,
     room=st.tuples(*[st.integers(0, 7)] * 3),
     factor=st.integers(1, 3),
-    mirrored=st.sampled_from([(), (1,), (2,), (1, 2)]),
+    mirrored=st.sampled_from([(), (0,), (1,), (0, 1)]),
     seed=st.integers(0, 99),
 )
 def test_downscaling_is_padding_and_averaging(
@@ -29,10 +30,13 @@ def test_downscaling_is_padding_and_averaging(
 ) -> None:
     volume = np.random.default_rng(seed).normal(size=(2, *shape)).astype(np.float16)
     volume.setflags(write=False)
-    volume = np.flip(volume, mirrored)
+    seen = torch.from_numpy(np.flip(volume, [axis + 1 for axis in mirrored]).astype(np.float32))
     working = [max(edge + more, factor) for edge, more in zip(shape, room, strict=True)]
-    expected = functional.avg_pool3d(pad(torch.from_numpy(volume.astype(np.float32)), working), factor)
-    torch.testing.assert_close(downscale(volume, working, factor), expected, atol=1e-6, rtol=1e-5)
+    expected = functional.avg_pool3d(pad(seen, working), factor)
+    found = downscale(as_tensor(volume), mirrored, working, factor)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    on_devices = downscale_slabs(seen.half(), working, factor)
+    torch.testing.assert_close(on_devices, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_downscaling_by_two_is_trilinear_interpolation() -> None:

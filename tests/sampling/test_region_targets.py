@@ -19,6 +19,7 @@ from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
 from ossnet.sampling.batches import batch_maker, class_masks, targets
 from ossnet.sampling.grid import offset
 from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.volume import Volume
 
 BRATS = ("WT=1,2,3", "TC=2,3", "ET=3")
 
@@ -35,9 +36,11 @@ def batch(store: Store, name: str, **changes: Any) -> tuple[Batch, Config]:
     plain = {"augmentation.probability": 0.0, "sampling.points": 3000, "sampling.foreground_fraction": 0.5}
     config = Config.preset(name, store).replace({**plain, **dotted}).resolve_for(store)
     make = batch_maker(
-        store, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
+        store.task, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
     )
-    return make([SampleKey(0, 0, case) for case in store.split("training")[:2]]), config
+    return make(
+        [Volume.of(store.case(case), SampleKey(0, 0, case)) for case in store.split("training")[:2]]
+    ), config
 
 
 def framed(store: Store, case: str, working: tuple[int, ...]) -> np.ndarray:

@@ -10,6 +10,7 @@ from ossnet.models import network_from_config
 from ossnet.sampling.batch import PointBatch
 from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.volume import Volume
 from ossnet.training.optimizer import build_optimizer
 from ossnet.training.step import optimizer_step
 
@@ -30,9 +31,9 @@ def test_the_distance_head_learns_how_far_the_surfaces_are(phantom_store: Path) 
     )
     config = config.resolve_for(store)
     make = batch_maker(
-        store, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
+        store.task, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
     )
-    batch = make([SampleKey(epoch=0, step=0, case=case) for case in store.split("training")[:2]])
+    batch = make([Volume.of(store.case(case), SampleKey(0, 0, case)) for case in store.split("training")[:2]])
     assert isinstance(batch, PointBatch)
     assert batch.distances is not None
     classes = torch.arange(1, store.task.classes + 1)

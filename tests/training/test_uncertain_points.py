@@ -13,6 +13,7 @@ from ossnet.models import network_from_config
 from ossnet.sampling.batch import PointBatch
 from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.volume import Volume
 from ossnet.training.optimizer import build_optimizer
 from ossnet.training.step import optimizer_step
 from ossnet.training.uncertain_points import select_uncertain, uncertainty
@@ -33,9 +34,9 @@ def prepared(phantom_store: Path, name: str, **changes: Any) -> tuple[nn.Module,
     store = Store.open(phantom_store)
     config = Config.preset(name, store).replace({**SMALL, **changes}).resolve_for(store)
     make = batch_maker(
-        store, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
+        store.task, model=config.model, sampling=config.sampling, augmentation=config.augmentation, seed=0
     )
-    batch = make([SampleKey(0, 0, case) for case in store.split("training")[:2]])
+    batch = make([Volume.of(store.case(case), SampleKey(0, 0, case)) for case in store.split("training")[:2]])
     assert isinstance(batch, PointBatch)
     torch.manual_seed(0)
     return network_from_config(config.model).train(), batch, config

@@ -25,7 +25,8 @@ from ossnet.data.prepare.build import finalize, make_case
 from ossnet.data.prepare.plan import check_excluded, make_plan
 from ossnet.data.store.case_file import write_case
 from ossnet.models import OccupancyConfig
-from ossnet.sampling.batches import batch_maker, batches
+from ossnet.sampling.batches import batch_maker
+from ossnet.sampling.loader import load_volumes
 from ossnet.sampling.sampler import SampleKey
 
 
@@ -163,7 +164,7 @@ def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
 
 def _ossnet(study: _Study, config: Config) -> _Pipeline:
     make = batch_maker(
-        study.store,
+        study.store.task,
         model=config.model,
         sampling=config.sampling,
         augmentation=config.augmentation,
@@ -171,7 +172,8 @@ def _ossnet(study: _Study, config: Config) -> _Pipeline:
     )
     passes = range(study.settings.repeats + 1)
     steps = [[SampleKey(each, each, case.id)] for each in passes for case in study.cases]
-    return _Pipeline(OSSNET, batches(steps, make), study.once_s)
+    volumes = load_volumes(steps, study.store.case)
+    return _Pipeline(OSSNET, map(make, volumes), study.once_s)
 
 
 def _nibabel(study: _Study, config: Config) -> _Pipeline:

@@ -56,6 +56,8 @@ class NiftiFile:
     """Bytes before the first voxel, in the uncompressed stream."""
     voxels: Path
     """The file that holds the voxels: `path` itself, but of a pair."""
+    implied_offset: bool = False
+    """Whether the header says 0 for `offset`, which some programs take as it stands."""
     axes: Axes = STRAIGHT
     """How the axes that voxels are stored along lie along those of `geometry`."""
 
@@ -102,6 +104,7 @@ def read_header(path: Path) -> NiftiFile:
         intercept=intercept,
         offset=offset,
         voxels=voxels,
+        implied_offset=len(files) == 1 and float(header["vox_offset"]) == 0,
     )
 
 

@@ -18,6 +18,8 @@ Slabs = Callable[[], Iterator[np.ndarray]]
 CT_WINDOW = (-200.0, 300.0)
 """Hounsfield units that are kept: soft tissue with contrast agent, as is usual for the abdomen."""
 _CT_NAMES = {"ct", "cta", "cbct"}
+_RAW_NAMES = {"nonorm"}
+"""As nnU-Net calls channels whose intensities stay as they are."""
 _SLAB = 1 << 16  # voxels: what one count of 65536 bins is worth
 _QUANTILES = (0.005, 0.5, 0.995)
 
@@ -38,8 +40,11 @@ class Intensity:
 
 
 def default_normalization(modality: str) -> Normalization:
-    """`ct` for what is a CT by its name, else `zscore-foreground`."""
-    return "ct" if modality.lower() in _CT_NAMES else "zscore-foreground"
+    """`ct` for what is a CT by its name, `none` for nnU-Net's `noNorm`, else `zscore-foreground`."""
+    name = modality.lower()
+    if name in _RAW_NAMES:
+        return "none"
+    return "ct" if name in _CT_NAMES else "zscore-foreground"
 
 
 def foreground(channel: Channel, kind: Normalization) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What a layout did not see or ask: scans that belong to no case, endings that others do not find."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from ossnet.data.imaging.scan_files import SUFFIXES, halves, looks_like_scan, ni
 from ossnet.data.layouts.modalities import channel_names
 from ossnet.data.layouts.source import Source, list_visible
 from ossnet.errors import UserError, printable
+
+logger = logging.getLogger(__name__)
 
 _TEST_FOLDER = re.compile(r"(images|labels|infers?|pred)?ts|test.*", re.IGNORECASE)
 """Folders of scans that are not for training."""
@@ -23,7 +26,12 @@ def complete(source: Source) -> Source:
     unmatched = {_apart(printable(name), ids, error): error for name, error in source.unmatched.items()}
     modalities = channel_names(source.modalities)
     source = replace(source, cases=cases, unmatched=unmatched, modalities=modalities)
-    return replace(source, warnings=(*source.warnings, *_odd_endings(source), *_left_out(source)))
+    left_out = tuple(_left_out(source))
+    if source.layout == "csv":  # the table itself says which files count
+        for note in left_out:
+            logger.info("note: %s", note)
+        left_out = ()
+    return replace(source, warnings=(*source.warnings, *_odd_endings(source), *left_out))
 
 
 def _apart(name: str, ids: set[str], error: UserError) -> str:
@@ -44,8 +52,6 @@ def _odd_endings(source: Source) -> Iterator[UserError]:
 
 def _left_out(source: Source) -> Iterator[UserError]:
     """Scans beside those of the cases, and in folders beside theirs, of which nothing has been said."""
-    if source.layout == "csv":  # a table itself says which files count
-        return
     used = {half for file in _used(source) for half in halves(_absolute(file))}
     reported = {_absolute(error.where) for error in source.unmatched.values()}
     left = [

@@ -20,7 +20,7 @@ from ossnet.data.labels.task import BACKGROUND, Task
 from ossnet.data.layouts import Case, Source
 from ossnet.data.prepare.survey import missing_label
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue
-from ossnet.data.verification.plausibility import ImageStats, plausibility_checks
+from ossnet.data.verification.plausibility import ImageStats, offset_checks, plausibility_checks
 from ossnet.data.verification.thumbnail import draw
 from ossnet.data.verification.voxels import (
     ChannelStats,
@@ -69,6 +69,7 @@ class _CaseInspector:
         self._case, self._source = case, source
         self._images = {path: FileSummary(path) for path in case.images}
         self._label = FileSummary(case.label) if case.label else None
+        self._files: list[NiftiFile] = []
         self._voxels: dict[str, int] = {}
         self._picture: str | None = None
 
@@ -92,6 +93,7 @@ class _CaseInspector:
             self._read_image(file, values, contents)
         if usable is not None and not self.findings:
             self.findings += plausibility_checks(self._case, self._source, contents, usable)
+        self.findings += offset_checks(self._case, self._files)
 
     def _header(self, path: Path) -> NiftiFile | None:
         try:
@@ -99,6 +101,7 @@ class _CaseInspector:
         except UserError as error:
             self.add_error(error)
             return None
+        self._files.append(file)
         self._images[path] = _file_summary(file)
         return file
 
@@ -122,6 +125,7 @@ class _CaseInspector:
         except UserError as error:
             self.add_error(error)
             return None
+        self._files.append(file)
         self._label = _file_summary(file)
         if like is not None:
             try:

@@ -3,7 +3,7 @@
 Legend: X Y Z voxel axes in nibabel order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,6 +83,19 @@ def plausibility_checks(
             found=f"{outside:.0%} of it where every modality is 0",
             remedy="check whether it belongs to another case or has been flipped",
         )
+
+
+def offset_checks(case: Case, files: Iterable[NiftiFile]) -> Iterator[Issue]:
+    """Look for files that are read as intended here, and by some other programs not."""
+    for file in files:
+        if file.implied_offset:
+            yield Issue.warning(
+                case.id,
+                file.path,
+                expected=f"a header that says where the voxels begin (vox_offset {file.offset})",
+                found="vox_offset 0, which some programs take for the file's first byte",
+                remedy="save it again; here it is read right",
+            )
 
 
 def _check_channels(case: Case, source: Source, contents: ImageStats) -> Iterator[Issue]:

@@ -16,6 +16,7 @@ from ossnet.errors import UserError
 from ossnet.plugins import Group
 from ossnet.sampling.transforms.affine import warp
 from ossnet.sampling.transforms.intensity import IntensityParams, NoisePool, apply_changes
+from ossnet.sampling.transforms.planes import as_tensor
 
 Transform = Callable[
     [np.ndarray, np.ndarray, Sequence[float], torch.Generator], tuple[np.ndarray, np.ndarray]
@@ -87,49 +88,63 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class AugmentedCase:
-    """A case as a training step sees it; views of the case's memory where nothing but a flip was done."""
+    """A case as a training step sees it once it is mirrored; the case's own memory where nothing changed."""
 
-    image: Float[np.ndarray, "C X Y Z"]
-    label: UInt8[np.ndarray, "X Y Z"]
+    image: Float[Tensor, "C X Y Z"]
+    """Not mirrored yet."""
+    label: UInt8[Tensor, "X Y Z"]
+    """Codes, not mirrored yet."""
     mirrored: tuple[int, ...]
-    """Voxel axes that run the other way."""
+    """Voxel axes to mirror."""
     warped: bool
-    """Whether the label is another than the case's, mirrored or not."""
+    """Whether the label is another than the case's."""
+
+    def mirror_image(self) -> Float[Tensor, "C X Y Z"]:
+        """The mirrored image: a copy, or the image itself without an axis to mirror."""
+        return self.image.flip([axis + 1 for axis in self.mirrored]) if self.mirrored else self.image
+
+    def mirror_label(self) -> UInt8[Tensor, "X Y Z"]:
+        """The mirrored label: a copy, or the label itself without an axis to mirror."""
+        return self.label.flip(self.mirrored) if self.mirrored else self.label
 
 
 class Augmenter:
-    """Augments cases; equal generators give equal results wherever the seed is the same."""
+    """Augments cases; equal generators give equal results wherever the seed is the same.
 
-    def __init__(self, config: AugmentationConfig, seed: int) -> None:
+    All random numbers come from generators of the CPU, so they are the same on every device.
+    """
+
+    def __init__(self, config: AugmentationConfig, seed: int, device: torch.device | None = None) -> None:
         self._config = config
-        self._noise = NoisePool(seed) if config.noise and config.probability else None
+        noisy = config.noise and config.probability
+        self._noise = NoisePool(seed, device or torch.device("cpu")) if noisy else None
 
     def __call__(
         self,
-        image: Float[np.ndarray, "C X Y Z"],
-        label: UInt8[np.ndarray, "X Y Z"],
+        image: Float[Tensor, "C X Y Z"],
+        label: UInt8[Tensor, "X Y Z"],
         spacing: Sequence[float],
         generator: torch.Generator,
     ) -> AugmentedCase:
-        """Augment a case; the inputs stay as they are.
+        """Augment a case on its device; the inputs stay as they are.
 
         Args:
+            label: codes.
             spacing: in mm along X, Y and Z; a rotation turns the patient, not the voxels.
         """
         mirrored = self._draw_flip(generator)
         turn, scale = self._draw_warp(generator)
-        changes = self._draw_changes(len(image), generator)
+        changes = self._draw_changes(image.shape, generator)
         warped = turn is not None or scale != 1
         if warped:
             image, label = warp(image, label, spacing, degrees=turn or (0, 0, 0), scale=scale)
         if changes.any:
-            image = apply_changes(image, changes, generator)
+            image = apply_changes(image, changes)
         for name in self._config.extra:
             if self._applies(1, generator):
                 image, changed = _transform(name, image, label, spacing, generator)
                 warped, label = warped or changed is not label, changed
-        axes = tuple(axis + 1 for axis in mirrored)
-        return AugmentedCase(np.flip(image, axes), np.flip(label, mirrored), mirrored, warped)
+        return AugmentedCase(image, label, mirrored, warped)
 
     def _applies(self, strength: float, generator: torch.Generator) -> bool:
         return bool(strength) and float(torch.rand((), generator=generator)) < self._config.probability
@@ -148,8 +163,8 @@ class Augmenter:
             scale = 1 + self._config.scale * float(_signed((), generator))
         return turn, scale
 
-    def _draw_changes(self, channels: int, generator: torch.Generator) -> IntensityParams:
-        config = self._config
+    def _draw_changes(self, shape: Sequence[int], generator: torch.Generator) -> IntensityParams:
+        config, channels = self._config, shape[0]
         exponents = bias = brighter = kept = None
         if self._applies(config.gamma, generator):
             exponents = (1 + config.gamma) ** _signed((channels,), generator)
@@ -167,32 +182,35 @@ class Augmenter:
             bias=bias,
             brighter=brighter,
             noise=noise,
+            noise_starts=noise.draw(shape, generator) if noise else (),
             noise_deviation=config.noise,
             kept=kept,
         )
 
 
 def _transform(
-    name: str, image: np.ndarray, label: np.ndarray, spacing: Sequence[float], generator: torch.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Apply a package's transform; the given label itself where that stays.
+    name: str, image: Tensor, label: Tensor, spacing: Sequence[float], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Apply a package's transform, on the CPU; the given label itself where that stays.
 
     Raises:
         UserError: it gives other shapes than it was given.
     """
-    given = image.view(), label.view()
+    given = image.cpu().numpy().view(), label.cpu().numpy().view()
     for array in given:
         array.flags.writeable = False
     new_image, new_label = _PLUGINS.plugins()[name](*given, spacing, generator)
-    if new_image.shape != image.shape or new_label.shape != label.shape:
+    if new_image.shape != given[0].shape or new_label.shape != given[1].shape:
         raise UserError(
             _PLUGINS.origin(name),
-            expected=f"an image {image.shape} and a label {label.shape}",
+            expected=f"an image {given[0].shape} and a label {given[1].shape}",
             found=f"{new_image.shape} and {new_label.shape}",
             remedy="repair it, or leave it out of augmentation.extra",
         )
-    same = new_label is given[1]
-    return new_image.astype(image.dtype, copy=False), label if same else new_label.astype(label.dtype)
+    changed = as_tensor(new_image.astype(given[0].dtype, copy=False)).to(image.device)
+    if new_label is given[1]:
+        return changed, label
+    return changed, as_tensor(new_label.astype(given[1].dtype, copy=False)).to(label.device)
 
 
 def _signed(shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -1,19 +1,22 @@
-"""Changes of voxel values, made in one pass over a volume in float16.
+"""Changes of voxel values, made in one pass over a volume in float16, on its device.
 
-Letters: C channels, X Y Z voxel axes in nibabel's order.
+Letters: C channels, S planes, X Y Z voxel axes in nibabel's order.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ossnet.sampling.transforms.planes import PlaneReader, largest, smallest
+from ossnet.sampling.transforms import planes
+from ossnet.sampling.transforms.planes import largest, smallest
 
 _POOL = 2**22
 _RUN = 2**18
+_DEVICE_PLANES = 16  # changed at once on a device, whose every operation takes a while to begin
 
 
 class NoisePool:
@@ -23,13 +26,23 @@ class NoisePool:
     ever; that far-away voxels may share a value is the only deviation.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._values = torch.randn(_POOL, generator=torch.Generator().manual_seed(seed))
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._values = torch.randn(_POOL, generator=torch.Generator().manual_seed(seed)).to(device)
 
-    def add_to(self, plane: Float[Tensor, "C Y Z"], deviation: float, generator: torch.Generator) -> None:
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> list[list[int]]:
+        """Where the noise of each plane of a volume `C X Y Z` begins, for every run of its voxels."""
+        channels, planes, *plane = shape
+        sizes = [
+            min(_RUN, channels * prod(plane) - first) for first in range(0, channels * prod(plane), _RUN)
+        ]
+        return [
+            [int(torch.randint(_POOL - size, (), generator=generator)) for size in sizes]
+            for _ in range(planes)
+        ]
+
+    def add_to(self, plane: Float[Tensor, "C Y Z"], starts: Sequence[int], deviation: float) -> None:
         """Add noise to a contiguous plane of all channels, in place."""
-        for run in plane.view(-1).split(_RUN):
-            start = int(torch.randint(_POOL - len(run), (), generator=generator))
+        for run, start in zip(plane.view(-1).split(_RUN), starts, strict=True):
             run.add_(self._values[start : start + len(run)], alpha=deviation)
 
 
@@ -45,6 +58,8 @@ class IntensityParams:
     brighter: Float[Tensor, "C"] | None
     """Additions to the values, as fractions of the modality's largest value."""
     noise: NoisePool | None
+    noise_starts: Sequence[Sequence[int]]
+    """Of every plane, from `NoisePool.draw`; empty without noise."""
     noise_deviation: float
     kept: Bool[Tensor, "C"] | None
     """Modalities that are not blanked."""
@@ -57,33 +72,35 @@ class IntensityParams:
         )
 
 
-def apply_changes(
-    image: Float[np.ndarray, "C X Y Z"], changes: IntensityParams, generator: torch.Generator
-) -> Float[np.ndarray, "C X Y Z"]:
+def apply_changes(image: Float[Tensor, "C X Y Z"], changes: IntensityParams) -> Float[Tensor, "C X Y Z"]:
     """The changed volume in the number format of the given one, which stays."""
-    changed = np.empty(image.shape, image.dtype)  # numpy requests large pages, torch does not
-    waves = [_cosines(length) for length in image.shape[1:]]
-    low = high = torch.zeros(len(image), 1, 1)
+    device, changed = image.device, planes.empty(image.shape, image.dtype, image.device)
+    at_once = 1 if planes.on_cpu(image) else _DEVICE_PLANES
+    waves = [_cosines(length).to(device) for length in image.shape[1:]]
+    low = high = torch.zeros(len(image), 1, 1, device=device)
     if changes.exponents is not None or changes.bias is not None:
         low = smallest(image)[:, None, None]
     if changes.exponents is not None or changes.brighter is not None:
         high = largest(image)[:, None, None]
-    target, planes = torch.from_numpy(changed), PlaneReader(image)
-    for x in range(len(planes)):
-        plane = planes[x]
+    buffer = torch.empty(at_once, len(image), *image.shape[2:], device=device)
+    for first in range(0, image.shape[1], at_once):
+        part = slice(first, min(first + at_once, image.shape[1]))
+        slab = buffer[: part.stop - first].copy_(image[:, part].movedim(1, 0))
         if changes.exponents is not None:
             span = (high - low).clamp(min=torch.finfo(torch.float32).tiny)
-            plane.sub_(low).div_(span).pow_(changes.exponents[:, None, None]).mul_(span).add_(low)
+            exponents = changes.exponents[:, None, None].to(device)
+            slab.sub_(low).div_(span).pow_(exponents).mul_(span).add_(low)
         if changes.bias is not None:
-            log = torch.einsum("cijk,i,yj,zk->cyz", changes.bias, waves[0][x], waves[1], waves[2])
-            plane.sub_(low).mul_(log.exp_()).add_(low)
+            log = torch.einsum("cijk,si,yj,zk->scyz", changes.bias.to(device), waves[0][part], *waves[1:])
+            slab.sub_(low).mul_(log.exp_()).add_(low)
         if changes.brighter is not None:
-            plane.add_(changes.brighter[:, None, None] * high)
+            slab.add_(changes.brighter[:, None, None].to(device) * high)
         if changes.noise is not None:
-            changes.noise.add_to(plane, changes.noise_deviation, generator)
+            for plane, starts in zip(slab, changes.noise_starts[part], strict=True):
+                changes.noise.add_to(plane, starts, changes.noise_deviation)
         if changes.kept is not None:
-            plane[~changes.kept] = 0
-        target[:, x] = plane
+            slab[:, ~changes.kept.to(device)] = 0
+        changed[:, part] = slab.movedim(0, 1)
     return changed
 
 

@@ -1,11 +1,13 @@
-"""Volumes as a store maps them, read-only and perhaps mirrored, for arithmetic plane by plane.
+"""Volumes in two bytes a voxel, for arithmetic plane by plane.
 
-A plane of all channels stays in the processor's cache, so a volume in float16 is never converted as a whole.
+On a CPU a plane of all channels stays in the processor's cache, so a volume in float16 is never converted as
+a whole.
 
 Letters: C channels, X Y Z voxel axes in nibabel's order.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,41 +16,54 @@ from torch import Tensor
 
 
 class PlaneReader:
-    """The planes `[C Y Z]` of a volume along its first axis in float32, each overwriting the one before."""
+    """The planes `[C Y Z]` of a volume along its first axis in float32, each overwriting the one before.
 
-    def __init__(self, volume: Float[np.ndarray, "C X Y Z"]) -> None:
-        self._tensor, self._mirrored = _unmirrored(volume)
-        self._plane = torch.empty(volume.shape[0], *volume.shape[2:])
+    Args:
+        volume: in any floating format; it is only read.
+        mirrored: voxel axes, counted from 0, along which the planes are read the other way.
+    """
+
+    def __init__(self, volume: Float[Tensor, "C X Y Z"], mirrored: Sequence[int] = ()) -> None:
+        self._volume = volume
+        self._backwards = 0 in mirrored
+        self._axes = [axis for axis in mirrored if axis > 0]  # Y is axis 1 of a plane too
+        self._plane = torch.empty(volume.shape[0], *volume.shape[2:], device=volume.device)
 
     def __len__(self) -> int:
-        return self._tensor.shape[1]
+        return self._volume.shape[1]
 
     def __getitem__(self, x: int) -> Float[Tensor, "C Y Z"]:
-        plane = self._tensor[:, len(self) - 1 - x if 1 in self._mirrored else x]
-        axes = [axis - 1 for axis in self._mirrored if axis > 1]
-        return self._plane.copy_(plane.flip(axes) if axes else plane)
+        plane = self._volume[:, len(self) - 1 - x if self._backwards else x]
+        return self._plane.copy_(plane.flip(self._axes) if self._axes else plane)
 
 
-def to_float32(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C X Y Z"]:
-    """The whole volume as a float32 copy."""
-    tensor, mirrored = _unmirrored(volume)
-    copied = tensor.to(torch.float32, copy=True)
-    return copied.flip(mirrored) if mirrored else copied
-
-
-def smallest(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C"]:
+def smallest(volume: Float[Tensor, "C X Y Z"]) -> Float[Tensor, "C"]:
     """The smallest value of each channel."""
-    return _unmirrored(volume)[0].flatten(1).amin(1).float()  # `aminmax` takes tenfold as long as both
+    return volume.flatten(1).amin(1).float()  # `aminmax` takes tenfold as long as both
 
 
-def largest(volume: Float[np.ndarray, "C X Y Z"]) -> Float[Tensor, "C"]:
+def largest(volume: Float[Tensor, "C X Y Z"]) -> Float[Tensor, "C"]:
     """The largest value of each channel."""
-    return _unmirrored(volume)[0].flatten(1).amax(1).float()
+    return volume.flatten(1).amax(1).float()
 
 
-def _unmirrored(volume: np.ndarray) -> tuple[Tensor, tuple[int, ...]]:
-    """The volume without a copy, and the axes along which it runs the other way: torch has no such view."""
-    mirrored = tuple(axis for axis, stride in enumerate(volume.strides) if stride < 0)
+def on_cpu(volume: Tensor) -> bool:
+    """Whether to take the way that is fast on CPUs; on other devices few large operations are."""
+    return volume.device.type == "cpu"
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Room for large results.
+
+    On a CPU numpy requests large pages of the system, which fill faster; torch does not.
+    """
+    if device.type != "cpu":
+        return torch.empty(*shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty(tuple(shape), str(dtype).removeprefix("torch.")))
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor over an array's memory, which is only read: a store's pages are read-only."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a store's pages are read-only, and only read here
-        return torch.from_numpy(np.flip(volume, mirrored)), mirrored
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(array))

@@ -117,8 +117,14 @@ def test_options_that_cannot_be(study, tmp_path, options, expected):
 def test_the_default_normalization_is_by_modality(tmp_path):
     scans = write_phantom(tmp_path / "scans", cases=2, shape=(12, 12, 12), modalities=["FLAIR", "T1w"])
     document = json.loads((scans / "dataset.json").read_text())
-    (scans / "dataset.json").write_text(json.dumps(document | {"modality": {"0": "CT", "1": "PET"}}))
-    config = PrepareConfig(scans, tmp_path / "store")
-    assert make_plan(config).task.normalization == ("ct", "zscore-foreground")
+    for names, expected in (
+        (("noNorm", "nonorm"), ("none", "none")),
+        (("noNorm", "CBCT"), ("none", "ct")),
+        (("CT", "PET"), ("ct", "zscore-foreground")),
+    ):
+        modality = {"0": names[0], "1": names[1]}
+        (scans / "dataset.json").write_text(json.dumps(document | {"modality": modality}))
+        config = PrepareConfig(scans, tmp_path / "store")
+        assert make_plan(config).task.normalizations == expected
     requested = replace(config, normalization=("auto", "zscore"))
     assert make_plan(requested).task.normalization == ("ct", "zscore")

@@ -26,7 +26,7 @@ def change_header(path: Path, **fields: object) -> None:
     image = nibabel.load(path)
     voxels = np.asarray(image.dataobj)
     content = bytearray(gzip.decompress(path.read_bytes()))
-    for name, value in fields.items():
+    for name, value in {"vox_offset": 352, **fields}.items():  # nibabel forgets it as it loads
         image.header[name] = value
     content[:348] = image.header.binaryblock
     assert voxels.nbytes < len(content)
@@ -138,6 +138,20 @@ def test_a_broken_qform_is_a_warning_where_the_sform_counts(scans):
     change_header(image_of(scans), quatern_b=9, qform_code=1)
     (issue,) = verify(scans).findings
     assert (issue.severity, issue.expected) == ("warning", "a rotation as qform")
+
+
+def test_an_offset_of_0_is_read_right_and_said(scans, tmp_path):
+    expected = prepare_here(make_plan(PrepareConfig(scans, tmp_path / "before")))
+    for path in (image_of(scans), label_of(scans)):
+        change_header(path, vox_offset=0)
+    found = verify(scans)
+    assert [issue.where for issue in found.findings] == [str(image_of(scans)), str(label_of(scans))]
+    assert {(issue.severity, issue.case) for issue in found.findings} == {("warning", "phantom_001")}
+    assert all("vox_offset 352" in issue.expected for issue in found.findings)
+    manifest = prepare_here(make_plan(PrepareConfig(scans, tmp_path / "after")))
+    assert {case: entry.statistics for case, entry in manifest.cases.items()} == {
+        case: entry.statistics for case, entry in expected.cases.items()
+    }
 
 
 def many_labels(scans: Path, count: int) -> None:

@@ -1,9 +1,19 @@
 """Turning and scaling: exact where voxels meet voxels, in mm where they do not, image and label together."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from ossnet.sampling.transforms.affine import warp
+from ossnet.sampling.transforms import affine
+from ossnet.sampling.transforms.planes import as_tensor
+
+
+def warp(
+    image: np.ndarray, label: np.ndarray, spacing: tuple[float, float, float], **change: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    turned, labels = affine.warp(as_tensor(image), as_tensor(label), spacing, **change)
+    return turned.numpy(), labels.numpy()
 
 
 def volume(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
