@@ -79,6 +79,7 @@ def _train(
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
     run_id = _run_id(config, output, resume=resume)
+    from ossnet.distributed.data.store_handle import StoreHandle
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
     with connect():
@@ -94,7 +95,9 @@ def _train(
             mlflow_run(tracker, spec, documents) as run,
             _progress(tracker, run_id),
         ):
-            job = TrainSpec(config=config.to_json(), store=store.location, run=run_id, tracker=tracker)
+            job = TrainSpec(
+                config=config.to_json(), store=StoreHandle.of(store, config.data), run=run_id, tracker=tracker
+            )
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
     return result
@@ -190,7 +193,7 @@ def _run_id(config: Config, output: Path, *, resume: bool) -> str:
         )
     before, now = Config.from_json(path).flatten(), config.flatten()
     for name in sorted({*before, *now} - _LIMITS):
-        if before.get(name) != now.get(name):
+        if not name.startswith("data.") and before.get(name) != now.get(name):
             raise UserError(
                 f"{output}, {name}",
                 expected=f"{before.get(name)} as the run began",

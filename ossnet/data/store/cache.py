@@ -23,8 +23,11 @@ from ossnet.output.atomic_write import NO_SPACE
 
 _PART = ".part"  # ends the name of a file that is being written; its writer holds a lock on it
 _LOCK = ".lock"
+DOWNLOADS = 4
+"""Files that all processes of a node fetch at a time."""
 _TRIES = 3  # of a download, where the network fails
 _WAIT_S = 0.05
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 GIB = 2**30
 
 
@@ -108,7 +111,8 @@ class CachedCases:
             found = _map(path)
             if found is None:
                 try:
-                    self._download(sink, case, file)
+                    with self._turn():
+                        self._download(sink, case, file)
                     found = read_case(part)
                     if digest is not None:
                         self._check(part, case, digest)
@@ -130,6 +134,18 @@ class CachedCases:
                 "set data.cache_folder to a folder of the node's disk",
             )
             raise self._error(case, expected, os.strerror(error.errno or 0), remedy) from error
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until fewer than `DOWNLOADS` files are being fetched on this node."""
+        while True:
+            for number in range(DOWNLOADS):
+                path = self.folder / f".download-{number}"
+                with os.fdopen(os.open(path, _OPEN, 0o600), "r+b") as file, suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    yield
+                    return
+            time.sleep(_WAIT_S)
 
     def _download(self, sink: BinaryIO, case: str, file: str) -> None:
         for attempt in range(1, _TRIES + 1):
@@ -245,7 +261,7 @@ def _map(path: Path) -> StoredCase | None:
 def _locked(path: Path) -> Iterator[BinaryIO]:
     """Open a file (made where it is missing) that nobody else has locked; at its end it may have moved."""
     while True:
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
+        with os.fdopen(os.open(path, _OPEN, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 current = os.path.samestat(os.fstat(file.fileno()), path.stat())
