@@ -101,6 +101,8 @@ class CachedCases:
             if error.errno in NO_SPACE:
                 remedy = "free some space there, or set data.cache_folder or a lower data.cache_gib"
                 raise self._error(case, f"room for it in {self.folder}", found, remedy) from error
+            if error.filename is not None:  # of the cache's folder: networks name none
+                raise self._folder_error(case, error) from error
             raise self._error(case, "to read it from there", found, "try again with --resume") from error
 
     def _fetch(self, path: Path, case: str, file: str, digest: str | None) -> StoredCase:
@@ -250,7 +252,7 @@ def _map(path: Path) -> StoredCase | None:
     try:
         os.utime(path)
         return read_case(path)
-    except FileNotFoundError:
+    except OSError:  # not there; why nothing can be there is reported when it is to be written
         return None
     except UserError:  # removed in between; else it is damaged, and is fetched again
         path.unlink(missing_ok=True)
