@@ -11,9 +11,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from ray.util import get_node_ip_address
 from s3_server import s3_server
 
 from ossnet.data import Store
+from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.distributed.data.store_handle import _chunk_bytes
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +36,7 @@ SMALL = {
     "--training.validate-every": "2",
     "--optimizer.name": "adamw",
     "--epochs": "4",
+    "--data.cache-folder": "$NODE_FOLDER/cache",
 }
 
 
@@ -49,13 +52,15 @@ class Nodes:
     def __init__(self, folder: Path, stack: ExitStack, environment: dict[str, str]) -> None:
         self.folder, self.stack = folder, stack
         self.environment = os.environ | environment | {"PYTHONPATH": str(ROOT)}
-        self.port = free_port()
-        self._ray("head", "--head", f"--port={self.port}", f"--dashboard-port={free_port()}", "--num-cpus=0")
+        self.ip, self.port = get_node_ip_address(), free_port()
+        ports = [f"--port={self.port}", f"--dashboard-port={free_port()}"]
+        temporary = stack.enter_context(short_folder())
+        self._ray("head", "--head", *ports, "--num-cpus=0", f"--temp-dir={temporary}")
         self._wait_for(1)
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.ip}:{self.port}"
 
     def add(self, name: str, *, hidden: Path | None = None) -> None:
         """Start a node with one CPU, and wait for it."""
@@ -66,7 +71,7 @@ class Nodes:
         """Train as a user would on the head; the last metrics."""
         options = [word for option, values in SMALL.items() for word in (option, *values.split())]
         command = [sys.executable, ROOT / "jobs/train.py", "--data", store, "--output", name, "--json"]
-        environment = self.environment | {"RAY_ADDRESS": self.address, "TMPDIR": str(self._folder("driver"))}
+        environment = self.environment | {"RAY_ADDRESS": self.address}
         done = subprocess.run(
             [*command, *options, *more],
             env=environment,
@@ -84,25 +89,20 @@ class Nodes:
 
     def cached(self, node: str) -> set[str]:
         """Names of the case files in a node's cache."""
-        return {path.name for path in (self.folder / node).glob("ossnet-cache-*/*/*.arrow")}
+        return {path.name for path in (self.folder / node).glob("cache/*/*.arrow")}
 
     def memory_summary(self) -> str:
         command = [RAY, "memory", "--stats-only", "--address", self.address]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
         return done.stdout
 
-    def _folder(self, name: str) -> Path:
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        return folder
-
     def _ray(self, name: str, *options: str, hidden: Path | None = None) -> None:
         common = ["--block", "--disable-usage-stats", f"--object-store-memory={OBJECT_STORE}"]
-        command = [RAY, "start", *options, *common, "--node-ip-address=127.0.0.1"]
+        command = [RAY, "start", *options, *common, f"--node-ip-address={self.ip}"]
         if hidden is not None:
             script = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
             command = ["unshare", "--mount", "sh", "-c", script, str(hidden), *command]
-        environment = self.environment | {"TMPDIR": str(self._folder(name))}
+        environment = self.environment | {"NODE_FOLDER": str(self.folder / name)}
         log = self.stack.enter_context((self.folder / f"{name}.ray.log").open("w"))
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
         self.stack.callback(process.wait)
