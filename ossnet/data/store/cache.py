@@ -38,8 +38,8 @@ class DataConfig:
     cache_gib: float | None = None
     """Disk space of a node for case files in GiB; by default half of what is free there."""
     cache_folder: str | None = None
-    """Folder of these files on each node, as `$SCRATCH/ossnet`, in which each node's own variables are used; by
-    default one of the user's in the system's temporary folder."""
+    """Folder of these files on each node, with the node's own variables in it (`$SCRATCH/ossnet`); by default
+    one of the user's in the system's temporary folder."""
     object_store_share: float = 0.1
     """Largest share of Ray's object store that case files may take on their way to other nodes."""
 

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from ray.util import get_node_ip_address
 from s3_server import s3_server
 
 from ossnet.data import Store
-from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.distributed.data.store_handle import _chunk_bytes
 
 ROOT = Path(__file__).parents[3]
@@ -54,7 +54,7 @@ class Nodes:
         self.environment = os.environ | environment | {"PYTHONPATH": str(ROOT)}
         self.ip, self.port = get_node_ip_address(), free_port()
         ports = [f"--port={self.port}", f"--dashboard-port={free_port()}"]
-        temporary = stack.enter_context(short_folder())
+        temporary = stack.enter_context(TemporaryDirectory(prefix="ray-"))
         self._ray("head", "--head", *ports, "--num-cpus=0", f"--temp-dir={temporary}")
         self._wait_for(1)
 
