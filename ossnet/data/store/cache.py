@@ -119,7 +119,8 @@ class CachedCases:
                     found = read_case(part)
                     if digest is not None:
                         self._check(part, case, digest)
-                    part.replace(path)
+                    with _locked(self.folder / _LOCK):  # so that who counts the files sees each once
+                        part.replace(path)
                 except BaseException:
                     part.unlink(missing_ok=True)
                     raise

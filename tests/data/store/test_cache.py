@@ -1,12 +1,12 @@
 """A node's cache of case files: complete or not there, within its bound, fetched once by all processes."""
 
+import fcntl
 import multiprocessing
 import os
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,11 +51,10 @@ def largest(store: Path) -> int:
 
 
 def sizes(folder: Path) -> list[int]:
-    found = []
-    for path in (folder / "cache").glob("*/*.arrow*"):
-        with suppress(FileNotFoundError):  # another process has renamed or removed it
-            found.append(path.stat().st_size)
-    return found
+    """Sizes of the files in the cache, while no process adds or removes one."""
+    with (folder / "cache" / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return [path.stat().st_size for path in (folder / "cache").glob("*/*.arrow*")]
 
 
 def test_a_case_is_fetched_once_and_equals_the_original(phantom_store, tmp_path):

@@ -54,7 +54,7 @@ class Nodes:
         self.environment = os.environ | environment | {"PYTHONPATH": str(ROOT)}
         self.ip, self.port = get_node_ip_address(), free_port()
         ports = [f"--port={self.port}", f"--dashboard-port={free_port()}"]
-        temporary = stack.enter_context(TemporaryDirectory(prefix="ray-"))
+        temporary = stack.enter_context(TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
         self._ray("head", "--head", *ports, "--num-cpus=0", f"--temp-dir={temporary}")
         self._wait_for(1)
 
