@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ossnet.errors import UserError
 
 SCHEMES = ("s3", "gs", "abfs", "abfss")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.+)")  # a `Path` has made one slash of two
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,3}([^/].*)", re.DOTALL)  # a `Path` drops a slash
 _CHUNK = 8 << 20  # bytes that are read at once
 
 
@@ -42,7 +42,7 @@ def parse_location(location: Path | str) -> Path | str:
         return Path(location)
     scheme, rest = match[1].lower(), match[2].rstrip("/")
     if scheme == "file":
-        return Path("/" + rest.lstrip("/"))
+        return Path("/" + rest)
     if scheme not in SCHEMES:
         raise UserError(
             f"{scheme}://{rest}",
