@@ -23,7 +23,7 @@ from ossnet.sampling.loader import ReadCase, loader_threads
 from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
 from ossnet.sampling.stream import stream_batches
 from ossnet.training import TrainingConfig
-from ossnet.training.checkpoint import load_state, load_weights, save_checkpoint
+from ossnet.training.checkpoint import check_checkpoint, load_state, load_weights, save_checkpoint
 from ossnet.training.collectives import all_gather, rank, world_size
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.loop import Reporter, Trainer, TrainState
@@ -69,6 +69,7 @@ def run_training(
     optimizer = build_optimizer(network, config.optimizer)
     progress = TrainState()
     if resume_from is not None:
+        check_checkpoint(resume_from)
         load_weights(resume_from, network)
         state = load_state(resume_from)
         optimizer.load_state_dict(state["optimizer"])

@@ -1,9 +1,13 @@
 """The command `ossnet`: which job, and how its errors are printed."""
 
 import io
+import os
+import select
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
@@ -19,10 +23,9 @@ JOBS = ("prepare", "verify", "plan", "train", "tune", "evaluate", "predict", "re
 def main() -> None:
     """Run the job that the command line names, or list the jobs."""
     word, *arguments = sys.argv[1:] or ["--help"]
-    if word in ("-h", "--help", "--help-all"):
-        print(_overview())
-    elif word == "--version":
-        print(f"ossnet {_version()}")
+    if word in ("-h", "--help", "--help-all", "--version"):
+        with _silent_without_reader():
+            print(f"ossnet {_version()}" if word == "--version" else _overview())
     elif word in JOBS:
         run_job(word, arguments)
     else:
@@ -43,13 +46,38 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     configure_logging()
     try:
-        import_module(f"ossnet.commands.{name}").main(sys.argv[1:] if arguments is None else arguments)
+        with _silent_without_reader():
+            import_module(f"ossnet.commands.{name}").main(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception:
         traceback.print_exc()
         sys.exit(3)
+
+
+@contextmanager
+def _silent_without_reader() -> Iterator[None]:
+    """End in silence, as the shell's tools do, once whoever read the output has left, as `head` does.
+
+    A pipe that breaks elsewhere, as that to another process, remains an error.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_has_left(sys.stdout.fileno()):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _reader_has_left(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _overview() -> str:

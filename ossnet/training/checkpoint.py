@@ -70,14 +70,12 @@ def check_checkpoint(folder: Path) -> None:
 
 
 def load_weights(folder: Path, network: nn.Module) -> None:
-    """Load a checkpoint's weights into a network built from its configuration."""
+    """Load the weights of a checkpoint that was checked into a network built from its configuration."""
     from safetensors.torch import load_file
 
-    check_checkpoint(folder)
     network.load_state_dict(load_file(folder / "model.safetensors"))
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Load the `state` that `save_checkpoint` wrote."""
-    check_checkpoint(folder)
+    """Load the `state` that `save_checkpoint` wrote, of a checkpoint that was checked."""
     return torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
