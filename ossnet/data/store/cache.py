@@ -133,11 +133,11 @@ class CachedCases:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             (folder / _LOCK).touch()
         except OSError as error:
-            expected, remedy = (
-                f"a folder for it, {folder}",
-                "set data.cache_folder to a folder of the node's disk",
-            )
-            raise self._error(case, expected, os.strerror(error.errno or 0), remedy) from error
+            raise self._folder_error(case, error) from error
+
+    def _folder_error(self, case: str, error: OSError) -> UserError:
+        expected, remedy = f"a cache in {self.folder}", "set data.cache_folder to a folder of the node's disk"
+        return self._error(case, expected, os.strerror(error.errno or 0), remedy)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
