@@ -12,6 +12,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import WorkerResources
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
+from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.reporters import TrainReporter
 from ossnet.errors import OutOfMemory, UserError
@@ -41,8 +42,7 @@ class TrainSpec:
 
     config: str
     """The configuration as JSON."""
-    store: str
-    """Path of the store."""
+    store: StoreHandle
     run: str
     """The run's id in the tracker."""
     tracker: "ActorHandle[Tracker]"
@@ -144,9 +144,10 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
         with _resumed() as folder:
             if log is not None:
                 log.tag(device_tag() | ({RESUMED: folder.name} if folder else {}))
+            config = Config.from_json(job.config)
             return run_training(
-                Config.from_json(job.config),
-                Store.open(Path(job.store)),
+                config,
+                job.store.open(config.data),
                 reporter=TrainReporter(log, gpus=settings["gpus"]),
                 references=shard_references(get_dataset_shard("references")),
                 resume_from=folder,
