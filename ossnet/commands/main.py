@@ -52,6 +52,7 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
 
 def _run(name: str, arguments: Sequence[str]) -> None:
     from ossnet.errors import UserError
+    from ossnet.output.atomic_write import disk_full, is_disk_full
     from ossnet.output.logging import configure_logging
 
     configure_logging()
@@ -60,6 +61,11 @@ def _run(name: str, arguments: Sequence[str]) -> None:
             import_module(f"ossnet.commands.{name}").main(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        print(f"error: {disk_full(error)}", file=sys.stderr)
         sys.exit(2)
 
 
