@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from ossnet.commands._help import format_rows
 from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
+from ossnet.output.atomic_write import disk_full, is_disk_full
 from ossnet.output.logging import configure_logging
 
 JOBS = ("prepare", "verify", "plan", "train", "tune", "evaluate", "predict", "report", "bench")
@@ -51,7 +52,10 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except Exception:
+    except Exception as error:
+        if is_disk_full(error):
+            print(f"error: {disk_full(error)}", file=sys.stderr)
+            sys.exit(2)
         traceback.print_exc()
         sys.exit(3)
 

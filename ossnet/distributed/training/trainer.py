@@ -18,7 +18,7 @@ from ossnet.distributed.training.reporters import TrainReporter
 from ossnet.errors import OutOfMemory, UserError
 from ossnet.memory.peak import GIB
 from ossnet.metric_names import EPOCH, ERROR, OUT_OF_MEMORY, RESUMED, VAL_DICE, metrics_summary
-from ossnet.output.atomic_write import atomic_write
+from ossnet.output.atomic_write import atomic_write, disk_full, is_disk_full
 from ossnet.sampling.sampler import check_batch
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
@@ -165,6 +165,8 @@ def permanent_failure(error: Exception) -> dict[str, str | float] | None:
     """The last result of a run that every further try would repeat; None where another try may succeed."""
     if isinstance(error, OutOfMemory):
         return {ERROR: str(error), OUT_OF_MEMORY: _capacity_gib()}
+    if is_disk_full(error):
+        return {ERROR: str(disk_full(error))}
     return {ERROR: str(error)} if isinstance(error, UserError | FloatingPointError) else None
 
 
