@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ossnet import config_tree as tree
+from ossnet.data.store.cache import DataConfig
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig
 from ossnet.models import NetworkConfig, network_config
@@ -37,6 +38,8 @@ class Config:
     """The length of the run, its batches and its validation."""
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     """How whole volumes are predicted."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """How the store's files reach the nodes."""
 
     @classmethod
     def preset(cls, name: str, store: "DatasetSpec | None" = None) -> "Config":

@@ -16,14 +16,16 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.evaluation import score_cases, summarize
 from ossnet.memory.device import resolve_device
+from ossnet.memory.peak import GIB
 from ossnet.models import network_from_config
 from ossnet.planning.oom import check_memory, reraise_oom
 from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.loader import ReadCase, loader_threads
 from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
 from ossnet.sampling.stream import stream_batches
+from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
-from ossnet.training.checkpoint import load_state, load_weights, save_checkpoint
+from ossnet.training.checkpoint import check_checkpoint, load_state, load_weights, save_checkpoint
 from ossnet.training.collectives import all_gather, rank, world_size
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.loop import Reporter, Trainer, TrainState
@@ -69,6 +71,7 @@ def run_training(
     optimizer = build_optimizer(network, config.optimizer)
     progress = TrainState()
     if resume_from is not None:
+        check_checkpoint(resume_from)
         load_weights(resume_from, network)
         state = load_state(resume_from)
         optimizer.load_state_dict(state["optimizer"])
@@ -89,6 +92,7 @@ def run_training(
         save=_saver(network, config, store),
         reporter=reporter,
     )
+    cache = VolumeCache(int(config.training.device_cache_gib * GIB), place)
     make = batch_maker(
         store.task,
         model=config.model,
@@ -96,6 +100,7 @@ def run_training(
         augmentation=config.augmentation,
         seed=config.training.seed,
         device=place,
+        cache=cache,
     )
     stream = stream_batches(
         (step for step in references if step[0].step >= progress.step),
@@ -103,6 +108,7 @@ def run_training(
         make,
         threads=loader_threads(config.training.loader_threads),
         device=place,
+        cache=cache,
     )
     try:
         with reraise_oom(config, workers=world_size(), measured_gib=lambda: trainer.peak_gib):

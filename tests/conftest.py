@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder `shared` next to the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One embedded Ray for all tests of a process that need one; jobs that run in the process join it."""
+    from ossnet.distributed.cluster.connection import connect
+
+    with connect():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -177,12 +177,15 @@ def test_a_configuration_for_other_data_is_refused(phantom_store: Path, tmp_path
             run_training(configured(store, changes=change), store, reporter=recorder, device="cpu")
 
 
+TWO_EPOCHS = {"training.epochs": 2, "training.validate_every": 2}
+
+
 def _rank(rank: int, folder: Path, store_path: Path, name: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
     store = Store.open(store_path)
     recorder = Recorder(folder / f"checkpoint{rank}")
-    run_training(configured(store, name), store, reporter=recorder, device="cpu")
+    run_training(configured(store, name, TWO_EPOCHS), store, reporter=recorder, device="cpu")
     (folder / f"{rank}.json").write_text(json.dumps([recorder.losses, recorder.epochs]))
     distributed.barrier()  # neither leaves while the other still talks to it
     distributed.destroy_process_group()
@@ -193,7 +196,7 @@ def test_two_ranks_train_as_one(name: str, phantom_store: Path, tmp_path: Path) 
     multiprocessing.spawn(_rank, args=(tmp_path, phantom_store, name), nprocs=2)
     store = Store.open(phantom_store)
     alone = Recorder(tmp_path / "alone")
-    run_training(configured(store, name), store, reporter=alone, device="cpu")
+    run_training(configured(store, name, TWO_EPOCHS), store, reporter=alone, device="cpu")
     losses, epochs = json.loads((tmp_path / "0.json").read_text())
     assert json.loads((tmp_path / "1.json").read_text())[0] == {}
     for step, loss in alone.losses.items():

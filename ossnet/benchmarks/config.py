@@ -101,6 +101,13 @@ class InputBenchmarkConfig:
     """Timed passes over the cases, after one of warm-up."""
     threads: int = 1
     """Threads of torch."""
+    step_s: tuple[float, ...] = (0.25, 0.06)
+    """Seconds of a training step on a device, for which to measure how long it would wait for data (here an
+    NVIDIA L4's and an A100's for OSS-Net C and 8 BraTS volumes)."""
+    batch_size: int = 8
+    """Volumes of such a step."""
+    loader_threads: int = 2
+    """Threads that read for such a step."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be measured, naming the option.
@@ -113,7 +120,9 @@ class InputBenchmarkConfig:
         for name in self.networks:
             if not isinstance(PRESETS[name], OccupancyConfig):
                 raise UserError("networks", expected="occupancy networks, which train on points", found=name)
-        _check_counts(self, "cases", "points", "repeats", "threads")
+        _check_counts(self, "cases", "points", "repeats", "threads", "batch_size", "loader_threads")
+        if not all(0 < seconds < float("inf") for seconds in self.step_s):
+            raise UserError("step-s", expected="positive seconds", found=str(self.step_s))
         if not 0 <= self.border_fraction <= 1:
             raise UserError(
                 "border-fraction", expected="a number from 0 to 1", found=str(self.border_fraction)

@@ -4,7 +4,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -110,6 +110,8 @@ def parse_with_config(
     preset = _preset(options.model)
     known = [*command.options(), *list_options(type(preset), preset)]
     _reject(_unknown(dotted, known), known)
+    if options.data is None:  # the phantom is made for options without a mistake only
+        _parse(type(preset), dotted, preset)
     base = default(options.model, options.data)
     config, rest = _parse(type(base), dotted, base)
     _reject(rest, known)
@@ -163,16 +165,18 @@ def _parse(kind: type[Options], arguments: Sequence[str], default: Any = None) -
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Raise what tyro prints in a box of several lines as a UserError of one line."""
-    box = io.StringIO()
+    box = io.TextIOWrapper(io.BytesIO(), "utf-8")  # where a terminal has another encoding, boxes differ
     try:
-        with redirect_stderr(box):
+        with redirect_stdout(box), redirect_stderr(box):
             yield
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [line.strip(" │") for line in box.getvalue().splitlines() if line.startswith("│")]
+        box.seek(0)
+        text = box.read()
+        lines = [line.strip(" │") for line in text.splitlines() if line.startswith("│")]
         message = takewhile(lambda line: not line.startswith("─"), lines)
-        line = " ".join(filter(None, message)) or box.getvalue().strip()
+        line = " ".join(filter(None, message)) or " ".join(text.split())
         raise UserError(_TWICE.sub("", _PREFIX.sub("", line))) from None
 
 

@@ -64,9 +64,11 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
     from ossnet.evaluation.run import evaluate
     from ossnet.inference import Predictor
     from ossnet.inference.temperature import read_calibration
+    from ossnet.training.checkpoint import check_checkpoint
 
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     checkpoint = options.checkpoint or _demo().checkpoint()
+    check_checkpoint(checkpoint)
     load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
     fold = Config.from_json(checkpoint / "config.json").training.fold
     predictor, measured = load(checkpoint), options.calibrate or options.fit_temperature

@@ -1,16 +1,17 @@
 """The command `ossnet`: which job, and how its errors are printed."""
 
 import io
+import os
+import select
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from ossnet.commands._help import format_rows
-from ossnet.config_tree import unknown_name
-from ossnet.errors import UserError
-from ossnet.output.logging import configure_logging
+# What is ours is imported inside the functions: a fault at its import is a fault of a job like any other.
 
 JOBS = ("prepare", "verify", "plan", "train", "tune", "evaluate", "predict", "report", "bench")
 """The jobs, in the order of a project; each is the module of its name in this package."""
@@ -19,13 +20,14 @@ JOBS = ("prepare", "verify", "plan", "train", "tune", "evaluate", "predict", "re
 def main() -> None:
     """Run the job that the command line names, or list the jobs."""
     word, *arguments = sys.argv[1:] or ["--help"]
-    if word in ("-h", "--help", "--help-all"):
-        print(_overview())
-    elif word == "--version":
-        print(f"ossnet {_version()}")
+    if word in ("-h", "--help", "--help-all", "--version"):
+        with _silent_without_reader():
+            print(f"ossnet {_version()}" if word == "--version" else _overview())
     elif word in JOBS:
         run_job(word, arguments)
     else:
+        from ossnet.config_tree import unknown_name
+
         print(f"error: {unknown_name('ossnet', 'job', word, JOBS)}", file=sys.stderr)
         sys.exit(2)
 
@@ -41,18 +43,59 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may be bytes that are no text
             stream.reconfigure(errors="backslashreplace")
-    configure_logging()
     try:
-        import_module(f"ossnet.commands.{name}").main(sys.argv[1:] if arguments is None else arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _run(name, sys.argv[1:] if arguments is None else arguments)
     except Exception:
         traceback.print_exc()
         sys.exit(3)
 
 
+def _run(name: str, arguments: Sequence[str]) -> None:
+    from ossnet.errors import UserError
+    from ossnet.output.atomic_write import disk_full, is_disk_full
+    from ossnet.output.logging import configure_logging
+
+    configure_logging()
+    try:
+        with _silent_without_reader():
+            import_module(f"ossnet.commands.{name}").main(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        print(f"error: {disk_full(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+@contextmanager
+def _silent_without_reader() -> Iterator[None]:
+    """End in silence, as the shell's tools do, once whoever read the output has left, as `head` does.
+
+    A pipe that breaks elsewhere, as that to another process, remains an error.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_has_left(sys.stdout.fileno()):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _reader_has_left(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def _overview() -> str:
+    from ossnet.commands._help import format_rows
+
     texts = {name: str(import_module(f"ossnet.commands.{name}").__doc__) for name in JOBS}
     rows = format_rows((name, " ".join(text.split("\n\n")[0].split())) for name, text in texts.items())
     return (

@@ -5,6 +5,7 @@ from typing import Any
 
 from ossnet.config import Config
 from ossnet.data import PrepareConfig, Store, write_phantom
+from ossnet.data.store.location import parse_location
 from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.data.prepare import prepare
 
@@ -23,9 +24,10 @@ _SMALL: dict[str, Any] = {
 
 
 def open_store(data: Path | None) -> Store:
-    """The store in a folder; without one, a phantom's, made on the first call."""
+    """The store in a folder or under a URL; without one, a phantom's, made on the first call."""
     if data is not None:
-        return Store.open(data.absolute())
+        location = parse_location(data)
+        return Store.open(location.absolute() if isinstance(location, Path) else location)
     source, output = _folder() / "demo-phantom", _folder() / "demo"
     write_phantom(source, cases=12, shape=(32, 32, 24))
     prepare(PrepareConfig(source=source, output=output, target="foreground", validation_fraction=0.25))

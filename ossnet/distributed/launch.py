@@ -67,7 +67,7 @@ def launch_training(
         UserError: `output` is not a training's or cannot be written, or holds a run (to resume, none or
             another one); the workers can never be placed; the store and the configuration do not go together.
     """
-    with claimed_output(output, "train", sources=[store.root]):
+    with claimed_output(output, "train", sources=store.folders):
         check_replaceable(output / CHECKPOINT)
         return _train(config, store, output, workers, tracking, resume=resume)
 
@@ -79,6 +79,7 @@ def _train(
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
     run_id = _run_id(config, output, resume=resume)
+    from ossnet.distributed.data.store_handle import StoreHandle
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
     with connect():
@@ -95,7 +96,7 @@ def _train(
             _progress(tracker, run_id),
         ):
             job = TrainSpec(
-                config=config.to_json(), store=str(store.root.absolute()), run=run_id, tracker=tracker
+                config=config.to_json(), store=StoreHandle.of(store, config.data), run=run_id, tracker=tracker
             )
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
@@ -110,7 +111,7 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
             none or another one); a fault in the space file; a trial can never be placed or fit, or none came
             to a result.
     """
-    with claimed_output(spec.output, "tune", sources=[spec.store.root]):
+    with claimed_output(spec.output, "tune", sources=spec.store.folders):
         check_replaceable(spec.output / CHECKPOINT)
         return _search(spec)
 
@@ -192,7 +193,7 @@ def _run_id(config: Config, output: Path, *, resume: bool) -> str:
         )
     before, now = Config.from_json(path).flatten(), config.flatten()
     for name in sorted({*before, *now} - _LIMITS):
-        if before.get(name) != now.get(name):
+        if not name.startswith("data.") and before.get(name) != now.get(name):
             raise UserError(
                 f"{output}, {name}",
                 expected=f"{before.get(name)} as the run began",

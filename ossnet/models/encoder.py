@@ -76,7 +76,7 @@ class Encoder(nn.Module):
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
         gathered, maps = [], []
         for index, block in enumerate(self.blocks):
-            volume, fine = self._apply_block(block, volume)
+            volume, fine = self._apply_block(block, volume, recompute=index == 0)
             if fine is not None:
                 maps += [volume] if index else [fine, volume]
             if self.skips:
@@ -85,8 +85,9 @@ class Encoder(nn.Module):
         auxiliary = None if self.auxiliary is None else convolve(self.auxiliary, volume)
         return Latent(self.latent(features).flatten(2), auxiliary, tuple(maps))
 
-    def _apply_block(self, block: nn.Module, volume: Tensor) -> tuple[Tensor, Tensor | None]:
-        step = partial(block, exposed=self.exposed)
+    def _apply_block(
+        self, block: nn.Module, volume: Tensor, *, recompute: bool
+    ) -> tuple[Tensor, Tensor | None]:
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpointed(block, step, volume)
-        return step(volume)
+            return checkpointed(block, partial(block, exposed=self.exposed), volume)
+        return block(volume, exposed=self.exposed, recompute=recompute)

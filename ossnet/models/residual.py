@@ -4,6 +4,7 @@ Letters: B batch, C channels in, O channels out, X Y Z voxel axes.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -43,11 +44,20 @@ class ResidualBlock(nn.Module):
         self.activation2 = Pade()
 
     def forward(
-        self, volume: Float[Tensor, "B C X Y Z"], *, exposed: bool = False
+        self, volume: Float[Tensor, "B C X Y Z"], *, exposed: bool = False, recompute: bool = False
     ) -> tuple[Float[Tensor, "B O x y z"], Float[Tensor, "B O X Y Z"] | None]:
-        """Features at half the resolution; if `exposed`, also those before the halving."""
+        """Features at half the resolution.
+
+        Args:
+            exposed: return also those before the halving.
+            recompute: compute the first convolution, the largest map, again in the backward pass instead of
+                keeping it.
+
+        Returns:
+            The halved features, and the finer ones if `exposed`.
+        """
         whole = exposed or self.training or torch.is_grad_enabled() or volume.shape[2] % 2
-        fine = self._fine(volume, slice(None)) if whole else None
+        fine = self._fine(volume, owns_gradient=not exposed, recompute=recompute) if whole else None
         hidden = convolve(self.convolution2, self._halved(volume) if fine is None else avg_pool_2x(fine))
         halved = normalize_activate(
             hidden,
@@ -58,8 +68,20 @@ class ResidualBlock(nn.Module):
         )
         return halved, fine if exposed else None
 
-    def _fine(self, volume: Float[Tensor, "B C X Y Z"], planes: slice) -> Float[Tensor, "B O X Y Z"]:
-        """Features at full resolution, of some planes along the first axis."""
+    def _fine(
+        self, volume: Float[Tensor, "B C X Y Z"], *, owns_gradient: bool, recompute: bool
+    ) -> Float[Tensor, "B O X Y Z"]:
+        """Features at full resolution."""
+        return normalize_activate(
+            convolve(self.convolution1, volume),
+            self.normalization1,
+            self.activation1,
+            owns_gradient=owns_gradient,
+            recompute=_later(self.convolution1, volume) if recompute else None,
+        )
+
+    def _fine_planes(self, volume: Float[Tensor, "B C X Y Z"], planes: slice) -> Float[Tensor, "B O X Y Z"]:
+        """Features at full resolution, of some planes along the first axis, without gradients."""
         start, stop, _ = planes.indices(volume.shape[2])
         first = max(start - 1, 0)
         hidden = convolve(self.convolution1, volume[:, :, first : stop + 1])
@@ -73,7 +95,9 @@ class ResidualBlock(nn.Module):
         slab = _CPU_SLAB if volume.device.type == "cpu" else _DEVICE_SLAB
         step = max(_FEWEST_PLANES, slab // per_plane // 2 * 2)
         starts = range(0, volume.shape[2], step)
-        return torch.cat([avg_pool_2x(self._fine(volume, slice(start, start + step))) for start in starts], 2)
+        return torch.cat(
+            [avg_pool_2x(self._fine_planes(volume, slice(start, start + step))) for start in starts], 2
+        )
 
 
 def normalize_activate(
@@ -83,10 +107,12 @@ def normalize_activate(
     *,
     residual: Float[Tensor, "B C X Y Z"] | None = None,
     owns_gradient: bool = False,
+    recompute: Callable[[], Float[Tensor, "B C X Y Z"]] | None = None,
 ) -> Float[Tensor, "B C X Y Z"]:
     """Batch normalization, an added residual, the Pade unit; `owns_gradient` as in `fused_activation`.
 
-    Without gradients the result may take the place of the volume.
+    Without gradients the result may take the place of the volume. With `recompute`, which makes the volume
+    again, it is not kept for the backward pass.
     """
     rows = _rows(volume)
     activated = fused_activation(
@@ -97,9 +123,22 @@ def normalize_activate(
         residual=None if residual is None else _rows(residual),
         owns_gradient=owns_gradient,
         donate_input=not torch.is_grad_enabled(),
+        recompute=None if recompute is None else lambda: _rows(recompute()),
     )
     channels_last = activated.view(volume.shape[0], *volume.shape[2:], volume.shape[1])
     return channels_last.movedim(4, 1)
+
+
+def _later(layer: nn.Conv3d, volume: Float[Tensor, "B C X Y Z"]) -> Callable[[], Float[Tensor, "B O X Y Z"]]:
+    """A function that applies a convolution in the precision of now, whenever it is called."""
+    device = volume.device.type
+    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+
+    def apply() -> Tensor:
+        with torch.no_grad(), torch.autocast(device, dtype, enabled=enabled, cache_enabled=False):
+            return convolve(layer, volume)
+
+    return apply
 
 
 def _rows(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B N W"]:

@@ -12,6 +12,7 @@ from ossnet.errors import UserError, printable
 
 NO_SPACE = frozenset({ENOSPC, EDQUOT, EFBIG})
 """Error numbers that say that a file system, a quota or a file is full."""
+_NO_SPACE_TEXTS = (*map(os.strerror, sorted(NO_SPACE)), "database or disk is full")
 
 
 @contextmanager
@@ -40,6 +41,32 @@ def unwritable(path: Path, error: OSError, what: str = "file") -> UserError:
         remedy="free some space or name another --output"
         if error.errno in NO_SPACE
         else "name another --output",
+    )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says that there is no space left.
+
+    Libraries pass it on as errors of their own, of which only the text is left.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
+            return True
+        if any(text in str(cause) for text in _NO_SPACE_TEXTS):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def disk_full(error: BaseException) -> UserError:
+    """The line for such an error."""
+    name = error.filename if isinstance(error, OSError) else None
+    return UserError(
+        str(name) if name else "the disk of --output, or of TMPDIR",
+        expected="space for what the job writes",
+        found="none left",
+        remedy="free some, or name another --output; what was finished is kept",
     )
 
 

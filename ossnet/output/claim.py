@@ -5,13 +5,17 @@ empty, and an output never overlaps the data that it is made from, through symbo
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from ossnet.errors import UserError
-from ossnet.output.atomic_write import atomic_write, writing
+from ossnet.output.atomic_write import writing
+
+logger = logging.getLogger(__name__)
 
 MARKER = ".ossnet.json"
 _CLOSED = {"prepare", "predict"}  # these look after every file below
@@ -43,34 +47,98 @@ def claim_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Pat
         owner = read_owner(output)
         if owner is None:
             _check_empty(output, job)
-        elif owner != job:
-            raise UserError(
-                output,
-                expected=f"a new folder, or one that ossnet {job} made",
-                found=f"the output of ossnet {owner}",
-                remedy="name another --output",
-            )
+        else:
+            _check_owner(output, owner, job)
         output.mkdir(parents=True, exist_ok=True)
-        atomic_write(output / MARKER, json.dumps({"job": job}) + "\n")  # again too: it may be read-only now
+        _mark(output, job, new=owner is None)
     return output
+
+
+def _mark(output: Path, job: str, *, new: bool) -> None:
+    """Write the marker, also where there is one: the folder may be read-only now. The first of jobs that
+    start at once has a new one."""
+    aside = output / f"{MARKER}-{uuid4().hex[:12]}"
+    try:
+        aside.write_text(json.dumps({"job": job}) + "\n")
+        if new:
+            with suppress(FileExistsError):
+                _link(aside, output / MARKER)
+            _check_owner(output, read_owner(output), job)
+        else:
+            aside.replace(output / MARKER)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _link(aside: Path, marker: Path) -> None:
+    """Give a file its name unless another has it; file systems without links decide by the last."""
+    try:
+        marker.hardlink_to(aside)
+    except FileExistsError:
+        raise
+    except OSError:
+        aside.replace(marker)
+
+
+def _check_owner(output: Path, owner: str | None, job: str) -> None:
+    if owner != job:
+        raise UserError(
+            output,
+            expected=f"a new folder, or one that ossnet {job} made",
+            found=f"the output of ossnet {owner}",
+            remedy="name another --output",
+        )
 
 
 @contextmanager
 def claimed_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Iterator[Path]:
-    """As `claim_output`, for a block; where that leaves nothing in it, what was made for it goes again.
+    """As `claim_output`, for a block, in which no other job may write to it too.
+
+    Where the block leaves nothing in it, what was made for it goes again.
 
     Raises:
-        UserError: as `claim_output`.
+        UserError: as `claim_output`, or another job is writing to it.
     """
     with writing(output, "folder"):
         new = [folder for folder in (output, *output.parents) if not folder.exists()]
         marked = (output / MARKER).exists()
     claim_output(output, job, sources=sources)
+    with _alone_in(output, job):
+        try:
+            yield output
+        finally:
+            if not marked:
+                _release(output, new)
+
+
+@contextmanager
+def _alone_in(output: Path, job: str) -> Iterator[None]:
+    """Keep other jobs out of an output inside the block; the lock goes with the process, however it ends.
+
+    Some network file systems cannot lock a folder: there is no lock then.
+    """
     try:
-        yield output
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        raise UserError(
+            output,
+            expected="an output that no other job is writing to",
+            found=f"an ossnet {job} that is still running",
+            remedy="wait for its end, or name another --output",
+        ) from error
+    except OSError as error:
+        logger.debug(f"no lock on {output}: {error}")
+    try:
+        yield
     finally:
-        if not marked:
-            _release(output, new)
+        os.close(folder)
 
 
 def _release(output: Path, new: Iterable[Path]) -> None:

@@ -29,7 +29,7 @@ from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.augmentation import AugmentationConfig, AugmentedCase, Augmenter
 from ossnet.sampling.transforms.planes import as_tensor, empty
-from ossnet.sampling.volume import Volume
+from ossnet.sampling.volume import Volume, VolumeCache
 
 BatchMaker = Callable[[Sequence[Volume]], Batch]
 
@@ -42,13 +42,18 @@ def batch_maker(
     augmentation: AugmentationConfig,
     seed: int,
     device: torch.device | None = None,
+    cache: VolumeCache | None = None,
 ) -> BatchMaker:
     """A function from one step's volumes to its batch on a device, by default the CPU.
 
     Volumes of equal keys give equal batches, on any machine and in any order. They are sent to the device one
     by one, and only their samples stay.
+
+    Args:
+        cache: keeps volumes on the same device; by default none is kept.
     """
     place = device or torch.device("cpu")
+    cache = cache or VolumeCache(0, place)
     augment, foregrounds = Augmenter(augmentation, seed, place), ForegroundCache()
 
     def sample(volume: Volume, patches: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
@@ -67,7 +72,7 @@ def batch_maker(
         patches = _empty_patches(len(volumes), model, sampling, place)
         samples = [
             sample(
-                volume.to(place),
+                cache.send(volume),
                 {kind: each if each is None else each[index] for kind, each in patches.items()},
             )
             for index, volume in enumerate(volumes)

@@ -82,6 +82,7 @@ def load_volumes(
     *,
     threads: int = 1,
     staging: StagingPool | None = None,
+    kept: Callable[[str], Volume | None] = lambda _: None,
     ahead_bytes: int = AHEAD_BYTES,
 ) -> Generator[list[Volume]]:
     """Iterate over the volumes of each step, in the order of the steps whatever thread is done first.
@@ -91,6 +92,7 @@ def load_volumes(
     Args:
         read: opens a case; called by the threads.
         staging: where volumes are copied to, to be sent from; without it they are views of the cases' memory.
+        kept: the volume of a case that is on the device already and need not be read.
         ahead_bytes: as `AHEAD_BYTES`.
     """
     waiting, limit = deque[list[tuple[SampleKey, Future[Volume]]]](), 1
@@ -99,7 +101,10 @@ def load_volumes(
         try:
             for step in steps:
                 last = {
-                    key.case: last.get(key.case) or pool.submit(_load, read, key, staging) for key in step
+                    key.case: last.get(key.case)
+                    or _on_device(kept(key.case))
+                    or pool.submit(_load, read, key, staging)
+                    for key in step
                 }
                 waiting.append([(key, last[key.case]) for key in step])
                 while len(waiting) > limit:
@@ -110,6 +115,14 @@ def load_volumes(
                 yield _results(waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _on_device(volume: Volume | None) -> Future[Volume] | None:
+    if volume is None:
+        return None
+    future = Future[Volume]()
+    future.set_result(volume)
+    return future
 
 
 def _load(read: ReadCase, key: SampleKey, staging: StagingPool | None) -> Volume:

@@ -10,7 +10,7 @@ from ossnet.sampling.batches import BatchMaker
 from ossnet.sampling.loader import ReadCase, StagingPool, load_volumes
 from ossnet.sampling.prefetch import prefetch
 from ossnet.sampling.sampler import SampleKey
-from ossnet.sampling.volume import Volume
+from ossnet.sampling.volume import Volume, VolumeCache
 
 
 def stream_batches(
@@ -20,6 +20,7 @@ def stream_batches(
     *,
     threads: int = 1,
     device: torch.device | None = None,
+    cache: VolumeCache | None = None,
 ) -> Generator[Batch]:
     """Iterate over the batches of the steps, each made while the one before is in use.
 
@@ -28,10 +29,17 @@ def stream_batches(
         read: opens a case.
         make: from `batch_maker`, on the same device.
         threads: threads that read cases.
+        cache: what `make` keeps on the device, which is not read again.
         device: where the network is, by default the CPU; on CUDA batches are made on a stream of their own.
     """
     cuda = device is not None and device.type == "cuda"
-    volumes = load_volumes(steps, read, threads=threads, staging=StagingPool(pinned=True) if cuda else None)
+    volumes = load_volumes(
+        steps,
+        read,
+        threads=threads,
+        staging=StagingPool(pinned=True) if cuda else None,
+        kept=(lambda _: None) if cache is None else cache.get,
+    )
     made = _made(volumes, make, device if cuda else None)
     with closing(prefetch(made)) as batches:
         for batch in batches:

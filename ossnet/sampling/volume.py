@@ -56,3 +56,35 @@ class Volume:
         for channel, scale in zip(decoded, self.scales, strict=True):
             channel.sub_(scale.zero).mul_(scale.step)
         return decoded
+
+
+class VolumeCache:
+    """Volumes that stay on the device for a whole run: the first that fit, as every epoch needs all.
+
+    Args:
+        limit: bytes of volumes to keep, at most; 0 keeps none.
+    """
+
+    def __init__(self, limit: int, device: torch.device) -> None:
+        self._limit, self._device = limit, device
+        self._kept: dict[str, Volume] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the volumes that are kept."""
+        return sum(volume.nbytes for volume in self._kept.values())
+
+    def get(self, case: str) -> Volume | None:
+        """The volume of a case on the device, where it is kept; any thread may ask."""
+        return self._kept.get(case)
+
+    def send(self, volume: Volume) -> Volume:
+        """The volume on the device, and kept there if there is room."""
+        kept = self._kept.get(volume.key.case)
+        if kept is not None:
+            return replace(kept, key=volume.key)
+        sent = volume.to(self._device)
+        if self.nbytes + sent.nbytes <= self._limit:
+            copied = sent.voxels is not volume.voxels
+            self._kept[volume.key.case] = replace(sent, memory=None) if copied else sent
+        return sent

@@ -1,8 +1,6 @@
 """Checkpoints without pickle: weights as safetensors, configuration as JSON, the rest read `weights_only`."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import torch
 from torch import nn
 
 from ossnet.errors import UserError
+from ossnet.output.atomic_write import atomic_folder
 
 FORMAT = 2
 
@@ -22,25 +21,35 @@ def save_checkpoint(
     documents: Mapping[str, str],
     state: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint to `folder` atomically.
+    """Write a checkpoint to `folder` atomically; an earlier one stays until the new one is whole.
 
     Args:
         documents: JSON texts by file name, such as the configuration.
         state: what training needs to continue (tensors and plain values).
-    """
-    from safetensors.torch import save_file
 
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    aside.mkdir(parents=True)
+    Raises:
+        UserError: it cannot be written there.
+    """
+    from safetensors.torch import save
+
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(weights, aside / "model.safetensors")
-    torch.save(dict(state), aside / "state.pt")
-    for name, text in documents.items():
-        (aside / name).write_text(text)
-    (aside / "version.json").write_text(json.dumps({"format": FORMAT}))
-    if folder.exists():
-        shutil.rmtree(folder)
-    aside.rename(folder)
+    with atomic_folder(folder) as aside:
+        (aside / "model.safetensors").write_bytes(save(weights))  # its own writer's errors have no number
+        _save_state(aside / "state.pt", state)
+        for name, text in documents.items():
+            (aside / name).write_text(text)
+        (aside / "version.json").write_text(json.dumps({"format": FORMAT}))
+
+
+def _save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the state; where that fails the error is the file's, not the one that torch makes of it."""
+    try:
+        with path.open("wb") as file:
+            torch.save(dict(state), file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -70,14 +79,12 @@ def check_checkpoint(folder: Path) -> None:
 
 
 def load_weights(folder: Path, network: nn.Module) -> None:
-    """Load a checkpoint's weights into a network built from its configuration."""
+    """Load the weights of a checkpoint that was checked into a network built from its configuration."""
     from safetensors.torch import load_file
 
-    check_checkpoint(folder)
     network.load_state_dict(load_file(folder / "model.safetensors"))
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Load the `state` that `save_checkpoint` wrote."""
-    check_checkpoint(folder)
+    """Load the `state` that `save_checkpoint` wrote, of a checkpoint that was checked."""
     return torch.load(folder / "state.pt", weights_only=True, map_location="cpu")

@@ -34,6 +34,8 @@ class TrainingConfig:
     """Successive steps on the same volumes, each with points of its own, so that a slow disk is read less."""
     loader_threads: int | None = None
     """Threads that read the next steps' cases; nothing: one for each CPU but the network's, 8 at most."""
+    device_cache_gib: float = 0.0
+    """Memory of the device for volumes that stay there from epoch to epoch, so that they are sent once."""
     seed: int = 0
     """Decides the weights' start, the order of cases and every draw."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -60,6 +62,10 @@ class TrainingConfig:
         for name in (*counts, *(("loader_threads",) if self.loader_threads is not None else ())):
             if getattr(self, name) < 1:
                 raise UserError(name, expected="at least 1", found=str(getattr(self, name)))
+        if not 0 <= self.device_cache_gib < float("inf"):
+            raise UserError(
+                "device_cache_gib", expected="0 or a positive number", found=str(self.device_cache_gib)
+            )
 
 
 class Reporter(Protocol):

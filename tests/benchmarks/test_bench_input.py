@@ -25,7 +25,14 @@ from ossnet.models import OccupancyConfig, network_config
 from ossnet.sampling.grid import offset
 from ossnet.sampling.patches import PatchSource
 
-TINY: dict[str, Any] = {"cases": 2, "shape": "20x18x16", "points": 40, "repeats": 2}
+TINY: dict[str, Any] = {
+    "cases": 2,
+    "shape": "20x18x16",
+    "points": 40,
+    "repeats": 2,
+    "step_s": (0.01,),
+    "batch_size": 2,
+}
 MULTIPLE = 8  # what the edges of the model's working grid are multiples of
 
 
@@ -105,6 +112,12 @@ def test_rows_are_complete(result: InputResult) -> None:
         assert (row.reading_s is not None) == (row.pipeline == "nibabel")
         assert row.reading_s is None or 0 < row.reading_s < row.sample_s
         assert row.once_s > 0
+    assert result.sent_bytes == 20 * 18 * 16 * (4 * 2 + 1)
+    assert [row.threads for row in result.host] == [1, 2]
+    assert all(row.volume_s * row.volumes_per_s == pytest.approx(1) for row in result.host)
+    assert [(row.steps_per_batch, row.on_device) for row in result.waits] == [
+        (1, False), (4, False), (1, True)
+    ]  # fmt: skip
     assert result.shapes == ((20, 18, 16), (20, 18, 16))
     assert result.channels == 4
     assert result.source == "phantom"
@@ -121,7 +134,9 @@ def test_json_table_and_picture(
         InputResult.read(path)
     show(result)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["pipeline", *(row.pipeline for row in result.rows)]
+    table, host = lines[: len(result.rows) + 1], lines[len(result.rows) + 1 :]
+    assert [line.split()[1] for line in table] == ["pipeline", *(row.pipeline for row in result.rows)]
+    assert [line.split()[0] for line in host] == ["loader", "1", "2", "step", "0.01", "0.01", "0.01"]
     with Image.open(io.BytesIO(draw(result))) as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
 

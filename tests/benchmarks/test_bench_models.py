@@ -44,9 +44,9 @@ def test_rows_are_complete(result: ModelsResult) -> None:
         assert row.update_s is not None
         assert row.step_s == pytest.approx(row.forward_s + row.backward_s + row.update_s)
         assert row.step_median_s == row.step_s  # of one repeat
-        assert row.training_places_per_s is not None
-        places = 16 * 16**2 if row.network == "unet-2d" else 8  # 16 slices, or 8 points
-        assert row.training_places_per_s * row.step_s == pytest.approx(places)
+        assert row.training_predictions_per_s is not None
+        predictions = 16 * 16**2 if row.network == "unet-2d" else 8  # 16 slices, or 8 points
+        assert row.training_predictions_per_s * row.step_s == pytest.approx(predictions)
 
 
 def test_floors_come_from_the_measured_rate(result: ModelsResult) -> None:

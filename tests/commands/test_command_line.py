@@ -115,6 +115,20 @@ def test_the_version_is_the_projects(tmp_path: Path) -> None:
     assert ossnet(tmp_path, "--version").stdout.split() == ["ossnet", project["version"]]
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("options", [(), ("--version",), ("train", "--help")])
+def test_a_reader_that_has_left_ends_a_job_in_silence(options: tuple[str, ...], unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-c", "from ossnet.commands.main import main; main()", *options]
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, env=environment, text=True, check=False, timeout=60
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_an_unknown_job_is_one_line_that_names_the_nearest(tmp_path: Path) -> None:
     done = ossnet(tmp_path, "trian", "--epochs", "1")
     assert done.returncode == 2

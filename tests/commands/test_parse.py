@@ -1,52 +1,30 @@
 """The command line: durations, one-line errors with exit code 2, dotted options over a network's defaults."""
 
-import subprocess
+import io
 import sys
-import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ossnet.commands._parse import Command, parse_with_config
 from ossnet.commands._values import parse_duration, space_file
+from ossnet.config import Config
 from ossnet.errors import UserError
 
-JOB = textwrap.dedent(
-    """
-    import sys
-    from dataclasses import dataclass
-    from pathlib import Path
-    from ossnet.commands._output import finish_json
-    from ossnet.commands._parse import Command, parse_with_config
-    from ossnet.config import Config
-    from ossnet.errors import UserError
 
-    @dataclass
-    class Options:
-        data: Path
-        model: str = "oss-net-c"
-        resume: bool = False
-
-    try:
-        options, config = parse_with_config(
-            Command("job", "A job.", Options, configurable=True),
-            sys.argv[1:],
-            lambda model, data: Config.preset(model),
-        )
-        finish_json({"model": config.model.name, "resume": options.resume, **config.flatten()})
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    """
-)
+@dataclass
+class Options:
+    data: Path
+    model: str = "oss-net-c"
+    resume: bool = False
 
 
-def job(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    script = tmp_path / "job.py"
-    script.write_text(JOB)
-    command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def parse(*arguments: str) -> tuple[Options, Config]:
+    command = Command("job", "A job.", Options, configurable=True)
+    return parse_with_config(command, arguments, lambda model, data: Config.preset(model))
 
 
 @given(number=st.integers(0, 10_000))
@@ -62,15 +40,10 @@ def test_a_duration_that_is_none_is_refused(duration: str) -> None:
         parse_duration(duration)
 
 
-def test_dotted_options_change_the_chosen_network(tmp_path: Path) -> None:
-    import json
-
-    done = job(tmp_path, "--data", "x", "--model", "oss-net-d", "--model.decoder-width", "64", "--resume")
-    assert done.returncode == 0, done.stderr
-    printed = json.loads(done.stdout)
-    assert printed["model"] == "oss-net-d"
-    assert printed["model.decoder_width"] == 64
-    assert printed["resume"] is True
+def test_dotted_options_change_the_chosen_network() -> None:
+    options, config = parse("--data", "x", "--model", "oss-net-d", "--model.decoder-width", "64", "--resume")
+    assert options == Options(Path("x"), "oss-net-d", resume=True)
+    assert config == Config.preset("oss-net-d").replace({"model.decoder_width": 64})
 
 
 @pytest.mark.parametrize(
@@ -84,13 +57,12 @@ def test_dotted_options_change_the_chosen_network(tmp_path: Path) -> None:
         (("--training.precision", "fp8"), ["--training.precision", "bf16"]),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(
-    tmp_path: Path, arguments: tuple[str, ...], words: list[str]
-) -> None:
-    done = job(tmp_path, "--data", "x", *arguments)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert all(word in done.stderr for word in words), done.stderr
+def test_a_mistake_is_one_line(arguments: tuple[str, ...], words: list[str]) -> None:
+    with pytest.raises(UserError) as rejected:
+        parse("--data", "x", *arguments)
+    message = str(rejected.value)
+    assert len(message.splitlines()) == 1
+    assert all(word in message for word in words), message
 
 
 def test_a_space_is_a_file_or_the_name_of_a_shipped_one(tmp_path: Path) -> None:
@@ -99,3 +71,10 @@ def test_a_space_is_a_file_or_the_name_of_a_shipped_one(tmp_path: Path) -> None:
     assert space_file(str(mine)) == mine  # whether it is there is seen when it is loaded
     with pytest.raises(UserError, match="did you mean networks"):
         space_file("network")
+
+
+def test_a_mistake_is_one_line_whatever_the_encoding_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    with pytest.raises(UserError) as rejected:
+        parse("--data", "x", "--training.epochs", "many")
+    assert len(str(rejected.value).splitlines()) == 1

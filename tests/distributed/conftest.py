@@ -1,20 +1,11 @@
-"""One embedded cluster for all tests that need one, and a configuration that trains in seconds."""
+"""A configuration that trains in seconds."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ossnet.config import Config
 from ossnet.data import Store
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    from ossnet.distributed.cluster.connection import connect
-
-    with connect():
-        yield
 
 
 @pytest.fixture(scope="session")

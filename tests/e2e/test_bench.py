@@ -26,8 +26,8 @@ def test_models_in_a_table(run_job: Job, tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
-def test_models_as_json(run_job: Job, tmp_path: Path) -> None:
-    done = run_job("bench", *TINY[3:], "--networks", "unet-2d", "--device", "cpu", "--json")
+def test_models_as_json(run_process: Job, tmp_path: Path) -> None:
+    done = run_process("bench", *TINY[3:], "--networks", "unet-2d", "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     printed = json.loads(line)
@@ -62,6 +62,7 @@ def test_input_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
 def test_searches(run_job: Job, tmp_path: Path) -> None:
     done = run_job("bench", "search", "--trials", 3, "--seeds", 1, "--output", "bench")
     assert done.returncode == 0, done.stderr

@@ -34,11 +34,11 @@ def installed(plugin_example: Path, tmp_path_factory, monkeypatch: pytest.Monkey
 
 
 def test_a_network_of_a_package_is_trained_and_predicts(
-    run_job: Job, phantom_store: Path, tiny_training: list[str], tmp_path: Path
+    run_process: Job, phantom_store: Path, tiny_training: list[str], tmp_path: Path
 ) -> None:
     options = ["--data", phantom_store, "--model", "plain-stack", "--output", "run", *tiny_training]
     extra = ["--model.width", 4, "--loss.extra", "tversky", "--augmentation.extra", "invert"]
-    done = run_job("train", *options, *extra, "--epochs", 2, "--json")
+    done = run_process("train", *options, *extra, "--epochs", 2, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(BROKEN) >= 1  # once in each process that loads them
     checkpoint = Path(json.loads(done.stdout.splitlines()[-1])["checkpoint"])
@@ -48,15 +48,15 @@ def test_a_network_of_a_package_is_trained_and_predicts(
     assert config["loss"]["extra"] == ["tversky"]
     write_phantom(tmp_path / "scans", cases=1, shape=(28, 26, 22))
     (image,) = (tmp_path / "scans" / "imagesTr").glob("*.nii.gz")
-    done = run_job("predict", "--checkpoint", checkpoint, "--input", image, "--output", "predicted")
+    done = run_process("predict", "--checkpoint", checkpoint, "--input", image, "--output", "predicted")
     assert done.returncode == 0, done.stderr
     (labels,) = (tmp_path / "predicted").rglob("*.nii.gz")
     assert nibabel.load(labels).shape == (28, 26, 22)
 
 
-def test_a_network_of_a_package_is_planned(run_job: Job) -> None:
+def test_a_network_of_a_package_is_planned(run_process: Job) -> None:
     shape = ("--sampling.working-shape", 16, 16, 16)
-    done = run_job("plan", "--model", "plain-stack", *shape, "--model.width", 4, "--measure", "--json")
+    done = run_process("plan", "--model", "plain-stack", *shape, "--model.width", 4, "--measure", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(BROKEN) == 1
     (planned,) = json.loads(done.stdout.splitlines()[-1])["estimates"]
@@ -65,11 +65,11 @@ def test_a_network_of_a_package_is_planned(run_job: Job) -> None:
 
 
 def test_a_network_of_a_package_is_searched(
-    run_job: Job, phantom_store: Path, tiny_training: list[str], tmp_path: Path
+    run_process: Job, phantom_store: Path, tiny_training: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "widths.py").write_text(SPACE)
     options = ["--data", phantom_store, "--space", "widths.py", "--trials", 2, "--output", "study"]
-    done = run_job("tune", *options, *tiny_training, "--training.epochs", 1, "--json")
+    done = run_process("tune", *options, *tiny_training, "--training.epochs", 1, "--json")
     assert done.returncode == 0, done.stderr
     check_checkpoint(tmp_path / "study" / "checkpoint")
     config = json.loads((tmp_path / "study" / "checkpoint" / "config.json").read_text())
@@ -77,8 +77,8 @@ def test_a_network_of_a_package_is_searched(
     assert config["model"]["width"] in {2, 4}
 
 
-def test_a_folder_in_the_layout_of_a_package_is_verified(run_job: Job, scans_and_masks: Path) -> None:
-    done = run_job("verify", "--source", scans_and_masks, "--output", "verified", "--json")
+def test_a_folder_in_the_layout_of_a_package_is_verified(run_process: Job, scans_and_masks: Path) -> None:
+    done = run_process("verify", "--source", scans_and_masks, "--output", "verified", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["layout"] == "scan-and-mask"

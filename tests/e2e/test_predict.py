@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[2]
+Job = Callable[..., subprocess.CompletedProcess[str]]
 BRATS = Task(modalities=("FLAIR", "T1w", "T1gd", "T2w"), labels={"necrosis": 1, "edema": 2, "enhancing": 4})
 
 
@@ -34,7 +36,7 @@ def job_at_work(name: str, *options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(parts, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def job(name: str, *options: object) -> subprocess.CompletedProcess[str]:
+def run_alone(name: str, *options: object) -> subprocess.CompletedProcess[str]:
     with job_at_work(name, *options) as process:
         printed, errors = process.communicate()
     return subprocess.CompletedProcess([name], process.returncode, printed, errors)
@@ -82,9 +84,11 @@ def same_grid(path: Path, like: Path, values: set[int]) -> None:
     assert set(np.unique(np.asarray(result.dataobj)).tolist()) <= values
 
 
-def test_predict_a_folder_of_4d_scans(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+def test_predict_a_folder_of_4d_scans(
+    run_job: Job, checkpoint: Path, scans: list[Path], tmp_path: Path
+) -> None:
     source = scans[0].parents[1]
-    done = job("predict", "--checkpoint", checkpoint, "--input", source, "--output", tmp_path / "out")
+    done = run_job("predict", "--checkpoint", checkpoint, "--input", source, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     written = results(tmp_path / "out")
     assert [path.name for path in written] == [scan.name.replace(".nii", "_seg.nii") for scan in scans]
@@ -93,12 +97,14 @@ def test_predict_a_folder_of_4d_scans(checkpoint: Path, scans: list[Path], tmp_p
     assert f"{len(scans)} in {tmp_path / 'out'}" in done.stdout
 
 
-def test_a_bad_scan_among_good_ones(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+def test_a_bad_scan_among_good_ones(
+    run_job: Job, checkpoint: Path, scans: list[Path], tmp_path: Path
+) -> None:
     (tmp_path / "cut.nii.gz").write_bytes(scans[0].read_bytes()[:5000])
     nibabel.save(nibabel.Nifti1Image(np.zeros((9, 9, 9), np.int16), np.eye(4)), tmp_path / "single.nii.gz")
     inputs = [tmp_path / "cut.nii.gz", scans[0], tmp_path / "single.nii.gz", scans[1]]
     output = tmp_path / "out"
-    done = job("predict", "--checkpoint", checkpoint, "--output", output, "--json", "--input", *inputs)
+    done = run_job("predict", "--checkpoint", checkpoint, "--output", output, "--json", "--input", *inputs)
     assert done.returncode == 2
     first, second = done.stderr.strip().splitlines()
     assert "cut.nii.gz" in first
@@ -116,34 +122,36 @@ def cases_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, obje
     return {case["case"]: case for case in json.loads(done.stdout.strip().splitlines()[-1])["cases"]}
 
 
-def test_the_same_again_does_what_is_missing(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+def test_the_same_again_does_what_is_missing(
+    run_job: Job, checkpoint: Path, scans: list[Path], tmp_path: Path
+) -> None:
     """Not what is there; but a lost file, an exchanged scan, and everything in another manner."""
     for scan in scans[:3]:
         shutil.copy(scan, tmp_path / scan.name)
     inputs, output = sorted(tmp_path.glob("*.nii*")), tmp_path / "out"
     options = ("--checkpoint", checkpoint, "--output", output, "--volumes", "--json", "--input", *inputs)
-    first = cases_of(job("predict", *options))
+    first = cases_of(run_job("predict", *options))
     assert not any(case["cached"] for case in first.values())
     lost, exchanged, same = first
     (output / f"{lost}_volumes.json").unlink()
     os.utime(inputs[1], (0, 0))
-    again = cases_of(job("predict", *options))
+    again = cases_of(run_job("predict", *options))
     assert {name for name, case in again.items() if case["cached"]} == {same}
     assert again[exchanged]["volumes_ml"] == first[exchanged]["volumes_ml"]
     assert (output / f"{lost}_volumes.json").is_file()
-    done = job("predict", *options, "--method", "hierarchical")
+    done = run_job("predict", *options, "--method", "hierarchical")
     assert not any(case["cached"] for case in cases_of(done).values())
     (output / "records" / f"{same}.json").write_text("{}")
-    done = job("predict", *options)
+    done = run_job("predict", *options)
     assert done.returncode == 2
     assert "remove it" in done.stderr
 
 
-def test_all_that_can_be_written(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+def test_all_that_can_be_written(run_job: Job, checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
     """At twice the resolution, with flips; each file on the same finer grid."""
     output = tmp_path / "out"
     options = ("--spacing", "1.5", "--flips", "R", "--probabilities", "--uncertainty", "--mesh", "stl")
-    done = job("predict", "--checkpoint", checkpoint, "--input", scans[0], "--output", output, *options)
+    done = run_job("predict", "--checkpoint", checkpoint, "--input", scans[0], "--output", output, *options)
     assert done.returncode == 0, done.stderr
     volumes = [nibabel.load(path) for path in results(output) if path.name.endswith(".nii.gz")]
     assert len(volumes) == 5
@@ -157,19 +165,23 @@ def test_all_that_can_be_written(checkpoint: Path, scans: list[Path], tmp_path: 
     ("changed", "message"),
     [("--spacing", "one size in mm above 0"), ("--smoothing", "0 rounds or more")],
 )
-def test_values_that_make_no_sense(changed: str, message: str, checkpoint: Path, tmp_path: Path) -> None:
-    done = job("predict", "--checkpoint", checkpoint, "--output", tmp_path / "out", changed, "-1")
+def test_values_that_make_no_sense(
+    run_job: Job, changed: str, message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    done = run_job("predict", "--checkpoint", checkpoint, "--output", tmp_path / "out", changed, "-1")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert message in done.stderr
 
 
-def test_many_workers_and_one_bad_scan(checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
+def test_many_workers_and_one_bad_scan(
+    run_job: Job, checkpoint: Path, scans: list[Path], tmp_path: Path
+) -> None:
     """As one process does it, in any order; then nothing is left to do."""
     (tmp_path / "cut.nii.gz").write_bytes(scans[0].read_bytes()[:5000])
     inputs, output = [tmp_path / "cut.nii.gz", *scans[:4]], tmp_path / "out"
     options = ("--checkpoint", checkpoint, "--json", "--input", *inputs)
-    done = job("predict", *options, "--output", output, "--workers", "2")
+    done = run_alone("predict", *options, "--output", output, "--workers", "2")
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -180,7 +192,7 @@ def test_many_workers_and_one_bad_scan(checkpoint: Path, scans: list[Path], tmp_
     alone = Predictor.from_checkpoint(checkpoint)
     for path, scan in zip(results(output), scans, strict=False):
         assert np.array_equal(np.asarray(nibabel.load(path).dataobj), alone(scan).labels)
-    again = job("predict", *options, "--output", output)
+    again = run_job("predict", *options, "--output", output)
     assert [case["cached"] for case in cases_of(again).values()] == [True] * 4 + [False]
 
 
@@ -213,7 +225,7 @@ def test_killed_workers_cost_no_scan_but_one_that_kills_each(
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"error: {large}: the process that predicts it was killed 2 times")
     assert {case for case, outcome in cases_of(done).items() if not outcome["cached"]} == {"large"}
-    again = job("predict", *options, large)
+    again = run_alone("predict", *options, large)
     assert again.returncode == 0, again.stderr
     assert {case for case, outcome in cases_of(again).items() if not outcome["cached"]} == {"large"}
 
@@ -227,23 +239,25 @@ def test_killed_workers_cost_no_scan_but_one_that_kills_each(
     ],
 )
 def test_what_predict_rejects(
-    changed: str, message: str, checkpoint: Path, scans: list[Path], tmp_path: Path
+    run_job: Job, changed: str, message: str, checkpoint: Path, scans: list[Path], tmp_path: Path
 ) -> None:
     options = {"--checkpoint": checkpoint, "--input": scans[0], "--output": tmp_path / "out"}
     options[changed] = tmp_path / "gone"
-    done = job("predict", *(part for option in options.items() for part in option))
+    done = run_job("predict", *(part for option in options.items() for part in option))
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def predict_brats(name: str, source: Path, folder: Path) -> None:
+def predict_brats(run_job: Job, name: str, source: Path, folder: Path) -> None:
     """Predict a BraTS folder of one case with an untrained network and check where the result lies."""
     sampling = SamplingConfig(working_shape=(256, 256, 160))
     config = small(Config(model=network_config(name, in_channels=4, classes=3), sampling=sampling))
     checkpoint = save(folder / "checkpoint", config, BRATS)
-    done = job("predict", "--checkpoint", checkpoint, "--input", source, "--output", folder / "out", "--json")
+    done = run_job(
+        "predict", "--checkpoint", checkpoint, "--input", source, "--output", folder / "out", "--json"
+    )
     assert done.returncode == 0, done.stderr
     (case,) = json.loads(done.stdout.strip().splitlines()[-1])["cases"]
     (scan,) = source.glob("*/*_flair.nii.gz")
@@ -259,43 +273,43 @@ def brats(shared: Path) -> Path:
     return folder
 
 
-def test_real_brats_folder(brats: Path, tmp_path: Path) -> None:
+def test_real_brats_folder(run_job: Job, brats: Path, tmp_path: Path) -> None:
     """A block of each modality, at its place in the head and with its header."""
     for path in brats.glob("*/*.nii.gz"):
         block = nibabel.load(path).slicer[90:130, 100:132, 60:84]
         (tmp_path / "source" / path.parent.name).mkdir(parents=True, exist_ok=True)
         nibabel.save(block, tmp_path / "source" / path.parent.name / path.name)
-    predict_brats("oss-net-b", tmp_path / "source", tmp_path)
+    predict_brats(run_job, "oss-net-b", tmp_path / "source", tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet-3d", "oss-net-b"])
-def test_real_brats_case_at_full_resolution(name: str, brats: Path, tmp_path: Path) -> None:
-    predict_brats(name, brats, tmp_path)
+def test_real_brats_case_at_full_resolution(run_job: Job, name: str, brats: Path, tmp_path: Path) -> None:
+    predict_brats(run_job, name, brats, tmp_path)
 
 
-def test_evaluate(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:
+def test_evaluate(run_job: Job, checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:
     options = ("--checkpoint", checkpoint, "--data", phantom_store, "--output", tmp_path / "out")
-    done = job("evaluate", *options, "--json")
+    done = run_alone("evaluate", *options, "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.strip().splitlines()[-1])
     assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["split"], summary["cases"]) == ("validation", 2)
     assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 2
-    done = job("evaluate", *options, "--split", "all")
+    done = run_job("evaluate", *options, "--split", "all")
     assert done.returncode == 0, done.stderr
     assert "10 (all)" in done.stdout
     assert f"ossnet predict --checkpoint {checkpoint}" in done.stdout
 
 
-def test_what_evaluate_rejects(checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:
+def test_what_evaluate_rejects(run_job: Job, checkpoint: Path, phantom_store: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     common = ("--output", tmp_path / "out", "--checkpoint", checkpoint)
     for options, message in (
         (("--data", tmp_path / "empty"), "manifest"),
         (("--data", phantom_store, "--split", "test"), "cases in the test split, found none"),
     ):
-        done = job("evaluate", *common, *options)
+        done = run_job("evaluate", *common, *options)
         assert done.returncode == 2
         assert len(done.stderr.strip().splitlines()) == 1
         assert message in done.stderr

@@ -20,16 +20,9 @@ from ray_workers import busy, kill, workers_of
 
 from ossnet.data import PrepareConfig, Store, write_phantom
 from ossnet.data.prepare.plan import make_plan
-from ossnet.distributed.cluster.connection import connect
 
 JOB = Path(__file__).parents[2] / "jobs" / "prepare.py"
 MAKING = "_make_row"  # in the title of a process that makes a case right now
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with connect():  # joins the one that other tests of this process have left open
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from subprocess import CompletedProcess
 
 import nibabel
 import numpy as np
+import pytest
 
 from ossnet.data import Store, write_phantom
 from ossnet.data.labels.presets import choose_regions
@@ -15,6 +16,7 @@ from ossnet.data.labels.presets import choose_regions
 Job = Callable[..., CompletedProcess[str]]
 
 
+@pytest.mark.usefixtures("cluster")
 def test_from_scans_with_regions_to_segmentations(
     run_job: Job, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def scans(shared: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("model", ["oss-net-d", "feature-query-patch", "unet-3d"])
 def test_a_scan_of_7_x_5_x_3_voxels_trains(scans: Path, run_job: Job, tmp_path: Path, model: str) -> None:
     done = run_job(

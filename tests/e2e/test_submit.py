@@ -117,10 +117,3 @@ def test_a_study_is_submitted_with_a_token_and_rejected_without(
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"] * 3
-
-    missing_space = submit(
-        cluster, cluster.environment, "python", "jobs/tune.py", "--data", phantom_store, "--space", "none.py"
-    )
-    assert missing_space.returncode != 0
-    assert "error: " in missing_space.stdout
-    assert "Traceback" not in missing_space.stdout.split("error: ")[0]

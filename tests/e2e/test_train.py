@@ -26,11 +26,17 @@ def memory_metrics(database: Path) -> dict[str, float]:
     return {name: value for name, value in run.data.metrics.items() if name.startswith("memory/")}
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_run_is_trained_resumed_and_evaluated(
-    run_job: Job, phantom_store: Path, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
+    run_job: Job,
+    run_process: Job,
+    phantom_store: Path,
+    tiny_training: list[str],
+    tiny_network: list[str],
+    tmp_path: Path,
 ) -> None:
     options = ["--data", phantom_store, "--output", "run", *tiny_training, *tiny_network]
-    done = run_job("train", *options, "--epochs", "2")
+    done = run_process("train", *options, "--epochs", "2")
     assert done.returncode == 0, done.stderr
     assert "epoch 2" in done.stderr
     config = Config.from_json(tmp_path / "run" / "config.json")
@@ -90,13 +96,13 @@ def test_mistakes_leave_nothing_behind(
 
 @pytest.mark.slow
 def test_the_commands_suggested_for_a_study_of_one_case_work(
-    run_job: Job, tiny_network: list[str], tmp_path: Path
+    run_process: Job, tiny_network: list[str], tmp_path: Path
 ) -> None:
     write_phantom(tmp_path / "scans", cases=1, shape=(28, 26, 22))
-    done = run_job("prepare", "--source", "scans", "--output", "store")
+    done = run_process("prepare", "--source", "scans", "--output", "store")
     for more in ([*tiny_network, "--epochs", "1", "--sampling.points", "64"], []):
         assert done.returncode == 0, done.stderr
         words = shlex.split(done.stdout.partition("Next: ossnet ")[2])
-        done = run_job(words[0], *words[1:], *more)
+        done = run_process(words[0], *words[1:], *more)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "runs" / "train" / "evaluation" / "summary.json").read_text())["cases"] == 1

@@ -52,6 +52,7 @@ def all_runs(folder: Path, experiment: str) -> tuple[MlflowClient, Run, list[Run
     return client, parent, children
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_study(
     run_job: Job,
     phantom_store: Path,
@@ -111,6 +112,7 @@ def ended(database: Path, name: str) -> list[optuna.trial.FrozenTrial]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
 def test_seeds_and_what_an_earlier_study_found(
     run_job: Job,
     phantom_store: Path,

@@ -2,7 +2,10 @@
 
 import html.parser
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -31,6 +34,7 @@ class Pictures(html.parser.HTMLParser):
         self.sources += [value or "" for name, value in attributes if name in ("src", "href")]
 
 
+@pytest.mark.usefixtures("cluster")
 def test_twenty_faults_are_found_and_the_rest_is_prepared(run_job, faulty, tmp_path):
     done = run_job("verify", "--source", faulty, "--output", tmp_path / "found", "--json")
     assert done.returncode == 2, done.stderr
@@ -62,10 +66,10 @@ def test_twenty_faults_are_found_and_the_rest_is_prepared(run_job, faulty, tmp_p
     assert set(kinds) == {case for case, fault in FAULTS.items() if fault.severity == "warning"}
 
 
-def test_a_healthy_study_in_words(run_job, tmp_path):
+def test_a_healthy_study_in_words(run_process, tmp_path):
     write_case(tmp_path / "scans", "BraTS-GLI-00001-000", 0)
     write_case(tmp_path / "scans", "BraTS-GLI-00002-000", 1)
-    done = run_job("verify", "--source", tmp_path / "scans")
+    done = run_process("verify", "--source", tmp_path / "scans")
     assert done.returncode == 0, done.stderr
     assert re.search(
         r"BraTS-GLI-00001-000 +BraTS-GLI-00001 +20 x 18 x 16 +1 x 1 x 1 +LPS +int16", done.stdout
@@ -135,3 +139,27 @@ def test_names_that_are_markup_stay_names(run_job, tmp_path):
     page = (tmp_path / "found" / "verification.html").read_text()
     assert "&lt;i&gt;&amp;[red]x" in page
     assert "<i>&" not in page
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("numpy", "raise ImportError('no such library')"),
+        ("tyro", "this is no Python"),
+        ("nibabel", "raise MemoryError"),
+        ("jinja2", "raise OSError('stale file handle')"),
+    ],
+)
+def test_a_check_that_breaks_off_is_no_warning(tmp_path, module, text):
+    """A library that is broken, so that an import fails at the start of the job or late in it."""
+    write_case(tmp_path / "scans", "a", 0)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / f"{module}.py").write_text(text)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, root / "jobs" / "verify.py", "--source", tmp_path / "scans"]
+    path = os.pathsep.join([str(tmp_path / "broken"), str(root)])
+    done = subprocess.run(
+        [*command, "--output", tmp_path / "found"], env=os.environ | {"PYTHONPATH": path}, capture_output=True
+    )
+    assert done.returncode == 3, done.stderr
+    assert b"Traceback" in done.stderr

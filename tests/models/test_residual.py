@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from ossnet.memory import track_peak
 from ossnet.models import residual
+from ossnet.models.kernels.compiled import compile_arithmetic
 from ossnet.models.residual import ResidualBlock
 
 
@@ -37,3 +39,49 @@ def test_slabs_never_hold_the_finest_map(monkeypatch: pytest.MonkeyPatch) -> Non
         trained(volume)
     finest = 6 * volume[0, 0].numel() * volume.element_size()
     assert peak.allocated - volume.numel() * volume.element_size() < 0.8 * finest
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("shape", "exposed", "compiled"),
+    [
+        ((8, 6, 4), False, False),
+        ((8, 6, 4), True, False),
+        ((7, 6, 5), False, False),
+        ((8, 6, 4), False, True),
+    ],
+)
+def test_a_convolution_made_again_changes_nothing(
+    shape: tuple[int, ...], exposed: bool, precision: torch.dtype | None, compiled: bool
+) -> None:
+    volume = torch.randn(2, 2, *shape, generator=torch.Generator().manual_seed(1))
+    kept, again = (step(volume, precision, exposed, compiled, recompute=on) for on in (False, True))
+    assert all(torch.equal(one, other) for one, other in zip(kept, again, strict=True))
+
+
+def step(
+    volume: Tensor, precision: torch.dtype | None, exposed: bool, compiled: bool, *, recompute: bool
+) -> list[Tensor]:
+    """Outputs of a block, its gradients from two walks through the graph, and its running statistics."""
+    trained = block().train()
+    if compiled:
+        compile_arithmetic(trained)
+    with torch.autocast("cpu", precision, enabled=precision is not None):
+        results = trained(volume, exposed=exposed, recompute=recompute)
+    outputs = [output for output in results if output is not None]
+    loss = torch.stack([output.float().square().sum() for output in outputs]).sum()
+    gradients = [
+        gradient
+        for _ in range(2)
+        for gradient in torch.autograd.grad(loss, list(trained.parameters()), retain_graph=True)
+    ]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    return [*outputs, *gradients, *trained.buffers()]
+
+
+def test_a_convolution_made_again_is_not_kept() -> None:
+    volume, kept = torch.randn(1, 2, 16, 16, 16), list[int]()
+    trained = block().train()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        trained(volume, recompute=True)
+    assert max(kept) == volume.numel()

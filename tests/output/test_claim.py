@@ -1,6 +1,9 @@
 """Outputs that belong to one job: what is claimed, what is rejected, and that nothing strange is touched."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -156,6 +159,65 @@ def test_what_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), claimed_output(output, "train"):
         raise ZeroDivisionError
     assert read_owner(output) == "train"
+
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+from ossnet.errors import UserError
+from ossnet.output.claim import claimed_output
+
+output, job, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+time.sleep(max(0.0, start - time.time()))
+try:
+    with claimed_output(output, job):
+        (output / f"{job}.txt").write_text("made")
+        print("inside", flush=True)
+        sys.stdin.read()
+except UserError as error:
+    print(error)
+"""
+
+
+def start_claim(output: Path, job: str, at: float = 0.0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CLAIM, str(output), job, str(at)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("job", ["prepare", "train", "predict"])
+def test_one_job_at_a_time_writes_to_an_output(tmp_path: Path, job: str) -> None:
+    first = start_claim(tmp_path / "out", job)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "inside\n"
+    with (
+        pytest.raises(UserError, match=f"found an ossnet {job} that is still running; wait for its end"),
+        claimed_output(tmp_path / "out", job),
+    ):
+        pass
+    assert read_owner(tmp_path / "out") == job
+    first.kill()  # the lock goes, as no process holds it
+    first.communicate()
+    with claimed_output(tmp_path / "out", job) as output:
+        assert (output / f"{job}.txt").read_text() == "made"
+
+
+@pytest.mark.parametrize("jobs", [("prepare",) * 8, ("train", "tune") * 4, ("predict", "prepare") * 4])
+def test_of_jobs_that_start_at_once_one_has_a_new_output(tmp_path: Path, jobs: tuple[str, ...]) -> None:
+    at = time.time() + 2.0
+    running = [start_claim(tmp_path / "out", job, at) for job in jobs]
+    first_lines = []
+    for each in running:
+        assert each.stdout is not None
+        first_lines.append(each.stdout.readline().strip())
+    for each in running:
+        each.communicate()
+    assert first_lines.count("inside") == 1
+    winner = jobs[first_lines.index("inside")]
+    assert read_owner(tmp_path / "out") == winner
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {MARKER, f"{winner}.txt"}
+    assert all(
+        "; wait for its end" in line or "name another" in line for line in first_lines if line != "inside"
+    )
 
 
 @pytest.mark.parametrize(

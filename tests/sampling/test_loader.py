@@ -16,7 +16,7 @@ from ossnet.data.store.case_file import StoredCase
 from ossnet.errors import UserError
 from ossnet.sampling.loader import StagingPool, load_volumes, loader_threads
 from ossnet.sampling.sampler import SampleKey
-from ossnet.sampling.volume import Volume
+from ossnet.sampling.volume import Volume, VolumeCache
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +107,22 @@ def test_staging_memory_is_used_again(store: Store) -> None:
 def test_threads_are_as_requested_or_as_the_machine_has() -> None:
     assert loader_threads(3) == 3
     assert 1 <= loader_threads(None) <= 8
+
+
+def test_volumes_that_stay_on_the_device_are_not_read_again(store: Store) -> None:
+    cases, read = store.split("training")[:3], list[str]()
+
+    def counted(case: str) -> StoredCase:
+        read.append(case)
+        return store.case(case)
+
+    size = Volume.of(store.case(cases[0]), SampleKey(0, 0, cases[0])).nbytes
+    cache = VolumeCache(2 * size, torch.device("cpu"))
+    steps = [[SampleKey(epoch, 0, case)] for epoch in range(3) for case in cases]
+    staging = StagingPool(pinned=False)
+    for (volume,) in load_volumes(steps, counted, staging=staging, kept=cache.get, ahead_bytes=0):
+        sent = cache.send(volume)
+        assert sent.key == volume.key
+        assert np.array_equal(sent.voxels.numpy(), store.case(volume.key.case).voxels)
+    assert read == [*cases, cases[2], cases[2]]
+    assert cache.nbytes == 2 * size

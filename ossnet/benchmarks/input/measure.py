@@ -18,6 +18,7 @@ from ossnet.benchmarks.config import InputBenchmarkConfig, parse_shape
 from ossnet.benchmarks.input.monai_samples import persistent_dataset
 from ossnet.benchmarks.input.reference_samples import BORDER, ReferenceDataset, write_borders
 from ossnet.benchmarks.input.results import OSSNET, STATISTIC, InputResult, InputRow
+from ossnet.benchmarks.input.waiting import DeviceWait, HostRate, device_wait, host_rate
 from ossnet.benchmarks.machine import processor, torch_threads
 from ossnet.config import Config
 from ossnet.data import Case, PrepareConfig, Store, write_phantom
@@ -28,6 +29,7 @@ from ossnet.models import OccupancyConfig
 from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.loader import load_volumes
 from ossnet.sampling.sampler import SampleKey
+from ossnet.sampling.volume import Volume
 
 
 def measure_input(
@@ -52,6 +54,10 @@ def measure_input(
                 progress(row)
         shapes = tuple(study.store.manifest.cases[case.id].statistics.shape for case in study.cases)
         channels = len(study.store.task.modalities)
+        host, waits = _host_part(study)
+        sent = max(
+            Volume.of(study.store.case(case.id), SampleKey(0, 0, case.id)).nbytes for case in study.cases
+        )
     libraries = ("torch", "numpy", "nibabel", "monai")
     return InputResult(
         processor=processor(),
@@ -67,7 +73,35 @@ def measure_input(
         statistic=STATISTIC,
         command=command,
         rows=tuple(rows),
+        sent_bytes=sent,
+        host=host,
+        waits=waits,
     )
+
+
+_WAYS: tuple[tuple[int, bool], ...] = ((1, False), (4, False), (1, True))
+"""Steps a batch, and whether volumes stay on the device."""
+
+
+def _host_part(study: "_Study") -> tuple[tuple[HostRate, ...], tuple[DeviceWait, ...]]:
+    settings, cases = study.settings, [case.id for case in study.cases]
+    count = settings.batch_size * (settings.repeats + 1)
+    host = tuple(host_rate(study.store, cases, volumes=count, threads=threads) for threads in (1, 2))
+    waits = tuple(
+        device_wait(
+            study.store,
+            cases,
+            step_s=step_s,
+            batch_size=settings.batch_size,
+            threads=settings.loader_threads,
+            steps=8 * settings.repeats,
+            steps_per_batch=steps_per_batch,
+            on_device=on_device,
+        )
+        for step_s in settings.step_s
+        for steps_per_batch, on_device in _WAYS
+    )
+    return host, waits
 
 
 @dataclass(frozen=True)

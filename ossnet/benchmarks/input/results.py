@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ossnet.benchmarks.config import shape_name
+from ossnet.benchmarks.input.waiting import DeviceWait, HostRate
 from ossnet.benchmarks.result import BenchmarkResult
 from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
@@ -18,6 +19,8 @@ OSSNET = "ossnet"
 _COLUMNS = (
     "network", "pipeline", "s a sample", "CPU s", "reading s", "volumes/s", "points/s", "x ossnet", "s once",
 )  # fmt: skip
+_HOST_COLUMNS = ("loader threads", "s a volume", "CPU s", "volumes/s")
+_WAIT_COLUMNS = ("step", "volumes", "batch", "loader threads", "share waited")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class InputResult(BenchmarkResult):
     statistic: str
     command: str
     rows: tuple[InputRow, ...]
+    sent_bytes: int
+    """Bytes of a volume that cross to the device."""
+    host: tuple[HostRate, ...]
+    """The host's part, which is the same for every network, for one and two threads."""
+    waits: tuple[DeviceWait, ...]
+    """How long a device of some step times would wait."""
 
     def summary(self) -> dict[str, object]:
         """Human-readable rows."""
@@ -73,6 +82,23 @@ def summary(row: InputRow) -> str:
 def show(result: InputResult) -> None:
     """Print a row per network and pipeline."""
     print_table(_COLUMNS, map(_cells, result.rows), left=2)
+    print_table(_HOST_COLUMNS, map(_host_cells, result.host))
+    print_table(_WAIT_COLUMNS, map(_wait_cells, result.waits), left=2)
+
+
+def _host_cells(row: HostRate) -> Iterator[str]:
+    yield from (
+        str(row.threads),
+        f"{row.volume_s:.4f}",
+        f"{row.volume_cpu_s:.4f}",
+        f"{row.volumes_per_s:.1f}",
+    )
+
+
+def _wait_cells(row: DeviceWait) -> Iterator[str]:
+    yield f"{row.step_s:g} s"
+    yield "kept on the device" if row.on_device else f"{row.steps_per_batch} steps a batch"
+    yield from (str(row.batch_size), str(row.loader_threads), f"{row.wait_fraction:.3f}")
 
 
 def _cells(row: InputRow) -> Iterator[str]:

@@ -125,8 +125,8 @@ def _row(shape: Shape, config: Config, device: torch.device, repeats: int, gflop
         step_s=step.step_s,
         step_median_s=step.step_median_s,
         roofline_ratio=None if row.roofline_s is None else step.step_s / row.roofline_s,
-        training_places_per_s=step.n_predictions / step.step_s,
-        inference_places_per_s=inference.n_predictions / inference.seconds,
+        training_predictions_per_s=step.n_predictions / step.step_s,
+        inference_predictions_per_s=inference.n_predictions / inference.seconds,
     )
 
 

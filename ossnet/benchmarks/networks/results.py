@@ -40,9 +40,9 @@ class ModelRow:
     step_median_s: float | None = None
     roofline_ratio: float | None = None
     """`step_s` over `roofline_s`."""
-    training_places_per_s: float | None = None
+    training_predictions_per_s: float | None = None
     """Points, or voxels of a U-Net, a second of training."""
-    inference_places_per_s: float | None = None
+    inference_predictions_per_s: float | None = None
     """Points decoded, or voxels of a U-Net's whole volume, a second without gradients."""
 
 

@@ -7,12 +7,12 @@ from ossnet.output.tables import print_table
 
 _COLUMNS = (
     "network", "shape", "GiB", "predicted", "forward s", "backward s", "step s", "x floor",
-    "train places/s", "infer places/s",
+    "train pred./s", "infer pred./s",
 )  # fmt: skip
 
 
 def show(result: ModelsResult) -> None:
-    """Print a row a network and shape; places are points, or voxels of a U-Net."""
+    """Print a row a network and shape; predictions are of points, or of voxels for a U-Net."""
     print_table(_COLUMNS, map(cells, result.rows), left=2)
 
 
@@ -26,7 +26,7 @@ def cells(row: ModelRow) -> tuple[str, ...]:
     """A row as text, one for each column."""
     peak = row.status if row.peak_bytes is None else f"{row.peak_bytes / GIB:.3f}"
     seconds = (row.forward_s, row.backward_s, row.step_s, row.roofline_ratio)
-    rates = (row.training_places_per_s, row.inference_places_per_s)
+    rates = (row.training_predictions_per_s, row.inference_predictions_per_s)
     return (
         row.network,
         shape_name(row.shape),

@@ -19,7 +19,7 @@ import numpy as np
 from ossnet.data.imaging.nifti import read_header, read_labels
 from ossnet.data.imaging.scan_files import looks_like_scan
 from ossnet.data.layouts.dataset_json import listed_path, name_labels, read_json, short
-from ossnet.data.layouts.modalities import channel_names
+from ossnet.data.layouts.modalities import channel_names, renamed_channels
 from ossnet.data.layouts.source import Case, Source, list_visible, report
 from ossnet.errors import UserError
 
@@ -87,7 +87,7 @@ def read_case_table(path: Path) -> Source:
         labels=labels or _occurring(list(cases.values()), table.file),
         cases=tuple(cases[case] for case in sorted(cases)),
         unmatched=unmatched,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *renamed_channels(table.modalities, str(table.file))),
     )
 
 
@@ -159,8 +159,8 @@ def _row_error(where: str, table: _Table, row: Sequence[str]) -> UserError | Non
             found=str(len(row)),
             remedy="quote paths that hold a comma",
         )
-    if not name or {"/", "\\"} & set(name):
-        return UserError(where, expected="a case id without slashes", found=repr(name), remedy="give it one")
+    if not name:
+        return UserError(where, expected="a case id", found="none", remedy="give it one")
     if empty:
         return UserError(
             where,

@@ -1,8 +1,9 @@
 """Names of modalities: one table for every layout, and for the names of files to predict."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from ossnet.errors import UserError
 from ossnet.output.file_names import unique_names
 
 _ALIASES = {
@@ -28,6 +29,31 @@ def channel_names(names: Iterable[str]) -> tuple[str, ...]:
     """
     known = [modality_name(name.strip()) or "channel" for name in names]
     return tuple(unique_names(known, (f"_{number:04d}" for number in range(len(known)))))
+
+
+def renamed_channels(names: Sequence[str], where: str) -> list[UserError]:
+    """A warning where channels of one name, or without one, are called otherwise by `channel_names`.
+
+    Args:
+        names: the channels' names as the source writes them.
+        where: the file and field that they are from.
+    """
+    called = channel_names(names)
+    changed = [
+        f"channel {number} {new}"
+        for number, (name, new) in enumerate(zip(names, called, strict=True))
+        if new != modality_name(name.strip())
+    ]
+    if not changed:
+        return []
+    return [
+        UserError(
+            where,
+            expected="channels of different names",
+            found="some that are equal, even if only but for case or as names of one modality, or empty",
+            remedy=f"rename them; here they are told apart by number and called {', '.join(changed)}",
+        )
+    ]
 
 
 def base_name(channel: str) -> str:

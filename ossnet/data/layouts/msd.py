@@ -18,7 +18,7 @@ from ossnet.data.layouts.dataset_json import (
     numbered,
     read_json,
 )
-from ossnet.data.layouts.modalities import channel_names
+from ossnet.data.layouts.modalities import channel_names, renamed_channels
 from ossnet.data.layouts.source import Case, Source, list_visible, report
 from ossnet.errors import UserError
 from ossnet.output.file_names import unique_names
@@ -34,7 +34,8 @@ def read_msd(path: Path) -> Source:
     """
     file = path / "dataset.json"
     description = read_json(file, "the msd layout")
-    modalities = numbered(description.get("modality"), file, "modality", '{"0": "MRI"}')
+    modality = description.get("modality")
+    modalities = [name for _, name in numbered(modality, file, "modality", '{"0": "MRI"}')]
     rows = numbered(description.get("labels"), file, "labels", '{"0": "background", "1": "liver"}')
     labels, warnings = name_labels(rows, f"{file}: labels")
     entries = description.get("training")
@@ -61,11 +62,15 @@ def read_msd(path: Path) -> Source:
     return Source(
         root=path,
         layout="msd",
-        modalities=channel_names(name for _, name in modalities),
+        modalities=channel_names(modalities),
         labels=labels,
         cases=tuple(sorted(cases, key=lambda case: case.id)),
         unmatched=unmatched,
-        warnings=(*warnings, *count_cases(description, len(cases), file)),
+        warnings=(
+            *warnings,
+            *renamed_channels(modalities, f"{file}: modality"),
+            *count_cases(description, len(cases), file),
+        ),
     )
 
 

@@ -18,7 +18,7 @@ from ossnet.data.layouts.dataset_json import (
     numbered,
     read_json,
 )
-from ossnet.data.layouts.modalities import channel_names
+from ossnet.data.layouts.modalities import channel_names, renamed_channels
 from ossnet.data.layouts.source import Case, Source, list_visible, report
 from ossnet.errors import UserError
 
@@ -51,7 +51,11 @@ def read_nnunet(path: Path) -> Source:
         labels=labels,
         cases=tuple(sorted(cases, key=lambda case: case.id)),
         unmatched=unmatched,
-        warnings=(*warnings, *count_cases(description, len(cases), file)),
+        warnings=(
+            *warnings,
+            *renamed_channels(channels, f"{file}: {key}"),
+            *count_cases(description, len(cases), file),
+        ),
     )
 
 

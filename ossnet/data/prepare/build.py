@@ -26,7 +26,7 @@ from ossnet.data.imaging.preprocessing import load_channels, on_working_grid, re
 from ossnet.data.labels.task import MAX_LABELS, Task
 from ossnet.data.prepare.plan import CaseRecipe, PreparePlan, check_excluded
 from ossnet.data.prepare.survey import CaseInfo, missing_label
-from ossnet.data.store.case_file import CaseHeader, StoredCase, is_case_file, read_case_header
+from ossnet.data.store.case_file import CaseHeader, StoredCase, is_case_file, read_case_header, read_digest
 from ossnet.data.store.quantization import MAX_ERROR, Quantization, Storage, encode
 from ossnet.data.store.splits import by_split, find_strata, make_folds, make_splits
 from ossnet.data.store.statistics import CaseStatistics, count_labels, summarize
@@ -152,7 +152,12 @@ def finalize(plan: PreparePlan, excluded: dict[str, str]) -> Manifest:
     paths = {info.id: plan.path(info) for info in plan.surveys.values() if info.id not in excluded}
     headers = {name: read_case_header(path) for name, path in paths.items()}
     cases = {
-        name: CaseEntry(paths[name].relative_to(root).as_posix(), header.group, header.statistics)
+        name: CaseEntry(
+            paths[name].relative_to(root).as_posix(),
+            header.group,
+            header.statistics,
+            read_digest(paths[name]),
+        )
         for name, header in headers.items()
     }
     splits, folds = _split_cases(plan, cases)

@@ -180,7 +180,7 @@ def check_output(output: Path) -> None:
             remedy="name another --output",
         )
     if MANIFEST in found and read_version(output) > SCHEMA_VERSION:
-        check_version(output)
+        check_version(output, read_version(output))
 
 
 def load_if_current(plan: PreparePlan) -> Manifest | None:

@@ -15,7 +15,7 @@ class DatasetSpec(Protocol):
     """The facts that decide the sizes of networks: stores and `DatasetSizes` have them."""
 
     @property
-    def root(self) -> Path: ...
+    def root(self) -> Path | str: ...
     @property
     def task(self) -> Task: ...
     @property
@@ -33,7 +33,7 @@ class DatasetSizes:
     task: Task
     max_shape: Shape
     """Voxels of its largest case."""
-    root: Path = Path("(no store)")
+    root: Path | str = Path("(no store)")
     training_cases: int | None = None
     """Number of training cases, where that is known."""
     storage: Storage = "float16"

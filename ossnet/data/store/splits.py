@@ -135,7 +135,9 @@ def by_split(splits: Mapping[str, Split]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(case for case, split in splits.items() if split == name)) for name in SPLITS}
 
 
-def check_splits(splits: Mapping[str, Sequence[str]], groups: Mapping[str, str], *, where: Path) -> None:
+def check_splits(
+    splits: Mapping[str, Sequence[str]], groups: Mapping[str, str], *, where: Path | str
+) -> None:
     """Reject splits that share a group.
 
     Args:
@@ -152,7 +154,7 @@ def check_splits(splits: Mapping[str, Sequence[str]], groups: Mapping[str, str],
                 raise _two_splits(where, f"group {groups[case]!r}", home, split)
 
 
-def _two_splits(where: Path, what: str, first: str, second: str) -> UserError:
+def _two_splits(where: Path | str, what: str, first: str, second: str) -> UserError:
     return UserError(
         where,
         expected=f"{what} in one split",

@@ -1,4 +1,4 @@
-"""A prepared data set on disk: `manifest.json`, written last, and a memory-mappable file a case.
+"""A prepared data set: `manifest.json`, written last, and a memory-mappable file a case.
 
 Legend: X Y Z voxel axes in nibabel order.
 """
@@ -8,12 +8,14 @@ import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ossnet.config_tree import from_dict, to_dict, unknown_name
 from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
+from ossnet.data.store.cache import CachedCases, DataConfig
 from ossnet.data.store.case_file import StoredCase, read_case
+from ossnet.data.store.location import ObjectStorage, parse_location
 from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import SPLITS, check_splits
 from ossnet.data.store.statistics import CaseStatistics, DatasetStatistics
@@ -33,6 +35,8 @@ class CaseEntry:
     """Relative to the store; its name carries the digest of what it was made from."""
     group: str
     statistics: CaseStatistics
+    digest: str | None = None
+    """Checksum of its content, checked where it is copied to another node; stores of before have none."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,60 @@ class Manifest:
     """Cases (or files) that were excluded, each with the reason."""
 
 
+class CaseReader(Protocol):
+    """Maps the cases of a store into memory. Threads may call it at the same time."""
+
+    def read(self, case: str, file: str, digest: str | None) -> StoredCase:
+        """Map a case.
+
+        Args:
+            case: its id.
+            file: its file, relative to the store.
+            digest: its checksum, where the store has one.
+
+        Raises:
+            UserError: it cannot be read; says why.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class MappedCases:
+    """The cases of a store whose files this node can map."""
+
+    root: Path
+
+    def read(self, case: str, file: str, digest: str | None) -> StoredCase:
+        """As `CaseReader.read`; the checksum is left to `ossnet verify`."""
+        return read_case(self.root / file)
+
+
 class Store:
     """A prepared data set; cheap to open, safe to share between processes.
 
     Its test split can only be read where it was opened for that: training and tuning never do.
+
+    Args:
+        root: its folder, or its URL.
+        reader: reads its cases; by default from the folder's files, or through the node's cache from the URL.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, *, with_test: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        manifest: Manifest,
+        *,
+        with_test: bool = False,
+        reader: CaseReader | None = None,
+    ) -> None:
         self.root = root
         self.manifest = manifest
+        self._reader = reader or case_reader(root, manifest, DataConfig())
         self._held_out = frozenset() if with_test else frozenset(manifest.splits["test"])
 
     @classmethod
-    def open(cls, path: Path, *, with_test: bool = False) -> "Store":
-        """Open a store.
+    def open(cls, path: Path | str, *, with_test: bool = False) -> "Store":
+        """Open a store in a folder, or under a URL (`s3://`, `gs://`, `abfs://`).
 
         Args:
             with_test: whether the test split may be read.
@@ -75,7 +119,18 @@ class Store:
             UserError: no store there, one of another schema version, a damaged manifest, or splits that share
                 a group.
         """
-        return cls(path, read_manifest(path), with_test=with_test)
+        root = parse_location(path)
+        return cls(root, read_manifest(root), with_test=with_test)
+
+    @property
+    def location(self) -> str:
+        """Its absolute path, or its URL."""
+        return str(self.root.absolute()) if isinstance(self.root, Path) else self.root
+
+    @property
+    def folders(self) -> list[Path]:
+        """Its folder, where it has one: no output may lie in it."""
+        return [self.root] if isinstance(self.root, Path) else []
 
     @property
     def task(self) -> Task:
@@ -130,7 +185,8 @@ class Store:
             raise unknown_name(self.root, "case", case_id, self.manifest.cases)
         if case_id in self._held_out:
             raise self._held_out_error(case_id)
-        return read_case(self.root / self.manifest.cases[case_id].file)
+        entry = self.manifest.cases[case_id]
+        return self._reader.read(case_id, entry.file, entry.digest)
 
     def _fold(self, name: str, fold: int) -> tuple[str, ...]:
         folds = self.manifest.folds
@@ -152,55 +208,93 @@ class Store:
         )
 
 
-def read_manifest(root: Path) -> Manifest:
+def case_reader(root: Path | str, manifest: Manifest, config: DataConfig) -> CaseReader:
+    """The reader of a store that this node can reach by its path or its URL."""
+    if isinstance(root, Path):
+        return MappedCases(root)
+    source = ObjectStorage(root)
+    return CachedCases.of(source, fingerprint=manifest.fingerprint, where=root, config=config)
+
+
+def read_manifest(root: Path | str) -> Manifest:
     """Read and check `manifest.json`.
 
     Raises:
         UserError: as `Store.open`.
     """
-    manifest = parse_manifest(root)
+    return check_manifest(parse_manifest(root), root)
+
+
+def check_manifest(manifest: Manifest, root: Path | str) -> Manifest:
+    """The manifest, after a check that no group is in two splits.
+
+    Raises:
+        UserError: one is.
+    """
     groups = {case: entry.group for case, entry in manifest.cases.items()}
     folds = {f"fold {number}": fold for number, fold in enumerate(manifest.folds)}
-    where = root / MANIFEST
+    where = _where(root)
     check_splits(manifest.splits, groups, where=where)
     check_splits({**folds, "test": manifest.splits["test"]} if folds else {}, groups, where=where)
     return manifest
 
 
-def parse_manifest(root: Path) -> Manifest:
+def parse_manifest(root: Path | str) -> Manifest:
     """Read `manifest.json` as it is, even where a group is in two splits.
 
     Raises:
         UserError: no store there, one of another schema version, or a damaged manifest.
     """
-    check_version(root)
-    path = root / MANIFEST
-    return from_dict(Manifest, json.loads(path.read_text()), str(path))
+    values = _read_values(root)
+    check_version(root, values["schema_version"])
+    return from_dict(Manifest, values, str(_where(root)))
 
 
-def check_version(root: Path) -> None:
+def check_version(root: Path | str, version: int) -> None:
     """Reject a store of another schema version.
 
     Raises:
         UserError: says how to get one of this version.
     """
-    version = read_version(root)
     if version != SCHEMA_VERSION:
         older = f"make it anew with ossnet prepare --output {shlex.quote(str(root))}"
         raise UserError(
-            root / MANIFEST,
+            _where(root),
             expected=f"store schema version {SCHEMA_VERSION}",
             found=f"version {version}",
             remedy="update ossnet" if version > SCHEMA_VERSION else older,
         )
 
 
-def read_version(root: Path) -> int:
+def read_version(root: Path | str) -> int:
     """The schema version of a store.
 
     Raises:
         UserError: no store there, or a damaged manifest.
     """
+    return int(_read_values(root)["schema_version"])
+
+
+def _read_values(root: Path | str) -> dict[str, Any]:
+    """The manifest as plain values, of whatever version.
+
+    Raises:
+        UserError: no store there, or a damaged manifest.
+    """
+    text = _read_local(root) if isinstance(root, Path) else _read_remote(root)
+    try:
+        values: dict[str, Any] = json.loads(text)
+        return values | {"schema_version": int(values["schema_version"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            _where(root),
+            expected="a store's manifest",
+            found="something else",
+            remedy="remove it and prepare again",
+        ) from error
+
+
+def _read_local(root: Path) -> bytes:
     path = root / MANIFEST
     if not root.is_dir():
         raise UserError(
@@ -214,14 +308,24 @@ def read_version(root: Path) -> int:
             root, expected="a store", found=f"no {MANIFEST}", remedy="run ossnet prepare to its end"
         )
     try:
-        return int(json.loads(path.read_text())["schema_version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            path,
-            expected="a store's manifest",
-            found="something else",
-            remedy="remove it and prepare again",
-        ) from error
+        return path.read_bytes()
+    except OSError:
+        return b""  # as one that is damaged
+
+
+def _read_remote(root: str) -> bytes:
+    try:
+        return ObjectStorage(root).read_bytes(MANIFEST)
+    except FileNotFoundError as error:
+        remedy = "copy a store there, with its manifest last"
+        raise UserError(root, expected="a store", found=f"no {MANIFEST}", remedy=remedy) from error
+    except OSError as error:
+        found, remedy = str(error).splitlines()[0], "check the URL, the credentials and the network"
+        raise UserError(root, expected="a store", found=found, remedy=remedy) from error
+
+
+def _where(root: Path | str) -> Path | str:
+    return root / MANIFEST if isinstance(root, Path) else f"{root}/{MANIFEST}"
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from ossnet.data.imaging.nifti import not_finite
 from ossnet.data.labels.task import Task
-from ossnet.data.store.case_file import StoredCase, read_case
+from ossnet.data.store.case_file import StoredCase, compute_digest, read_case
+from ossnet.data.store.location import parse_location
 from ossnet.data.store.store import MANIFEST, CaseEntry, Manifest, parse_manifest
 from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue, Verification, in_order
@@ -28,7 +29,11 @@ def verify_store(store: Path | str) -> Verification:
     Raises:
         UserError: no store there, one of another schema version, or a damaged manifest.
     """
-    start, root = time.monotonic(), Path(store)
+    start, root = time.monotonic(), parse_location(store)
+    if isinstance(root, str):
+        raise UserError(
+            root, expected="a folder", found="a URL", remedy="verify the store before it is copied"
+        )
     manifest = parse_manifest(root)
     views, findings = list[CaseSummary](), list(_shared_groups(root, manifest))
     with progress(
@@ -98,7 +103,11 @@ def _check_case(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[Ca
         },
         picture=_picture(case),
     )
-    return view, list(_faults(path, name, case, counts, channels, len(values)))
+    faults = list(_faults(path, name, case, counts, channels, len(values)))
+    if entry.digest is not None and compute_digest(path) != entry.digest:
+        expected = f"the checksum {entry.digest[:12]}"
+        faults.append(Issue("error", name, str(path), expected, "another one", _PREPARE_AGAIN))
+    return view, faults
 
 
 def _faults(

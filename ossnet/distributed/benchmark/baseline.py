@@ -36,13 +36,14 @@ def search(
     """Run a study, one trial at a time; returns its trials in their order."""
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.optuna import OptunaSearch
+
+    from ossnet.distributed.benchmark.redrawing_search import RedrawingSearch
 
     training = Config.from_json(context.base).training
     tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, context=context), {"CPU": 1}),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(space, metric=VAL_DICE, mode="max", seed=seed),
+            search_alg=RedrawingSearch(space, metric=VAL_DICE, mode="max", seed=seed),
             scheduler=ASHAScheduler(
                 time_attr=EPOCH,
                 metric=VAL_DICE,

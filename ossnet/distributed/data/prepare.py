@@ -15,6 +15,7 @@ from ossnet.data.prepare.config import PrepareConfig
 from ossnet.data.prepare.plan import CaseRecipe, PreparePlan, check_excluded, load_if_current, make_plan
 from ossnet.data.prepare.survey import CaseInfo
 from ossnet.data.store.case_file import write_case
+from ossnet.data.store.location import parse_location
 from ossnet.data.store.store import Manifest
 from ossnet.distributed.cluster.connection import connect, output_root
 from ossnet.distributed.cluster.nodes import nodes
@@ -37,6 +38,10 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     """
     if config.output is None:
         raise UserError("--output", expected="the folder of the store", found="none", remedy="name it")
+    output = parse_location(config.output)
+    if isinstance(output, str):
+        remedy = "prepare it in a folder and copy that there, the manifest last"
+        raise UserError("--output", expected="a folder", found=output, remedy=remedy)
     sources = [path for path in (config.source, config.splits) if path is not None]
     with claimed_output(config.output, "prepare", sources=sources):
         return _prepare(config)

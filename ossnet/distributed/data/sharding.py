@@ -2,7 +2,7 @@
 
 One pipeline serves the whole run: its rows (12 bytes a reference) are made once and lie in the object store,
 so that no task has to start, no CPU is held and nothing can spill during the run. The volumes stay in
-the store's files, which a node's workers map into memory.
+files, the store's or those of the node's cache (`store_handle.py`), which a node's workers map into memory.
 """
 
 from collections.abc import Iterator

@@ -12,12 +12,13 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import WorkerResources
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
+from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.reporters import TrainReporter
 from ossnet.errors import OutOfMemory, UserError
 from ossnet.memory.peak import GIB
 from ossnet.metric_names import EPOCH, ERROR, OUT_OF_MEMORY, RESUMED, VAL_DICE, metrics_summary
-from ossnet.output.atomic_write import atomic_write
+from ossnet.output.atomic_write import atomic_write, disk_full, is_disk_full
 from ossnet.sampling.sampler import check_batch
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
@@ -41,8 +42,7 @@ class TrainSpec:
 
     config: str
     """The configuration as JSON."""
-    store: str
-    """Path of the store."""
+    store: StoreHandle
     run: str
     """The run's id in the tracker."""
     tracker: "ActorHandle[Tracker]"
@@ -144,9 +144,10 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
         with _resumed() as folder:
             if log is not None:
                 log.tag(device_tag() | ({RESUMED: folder.name} if folder else {}))
+            config = Config.from_json(job.config)
             return run_training(
-                Config.from_json(job.config),
-                Store.open(Path(job.store)),
+                config,
+                job.store.open(config.data),
                 reporter=TrainReporter(log, gpus=settings["gpus"]),
                 references=shard_references(get_dataset_shard("references")),
                 resume_from=folder,
@@ -164,6 +165,8 @@ def permanent_failure(error: Exception) -> dict[str, str | float] | None:
     """The last result of a run that every further try would repeat; None where another try may succeed."""
     if isinstance(error, OutOfMemory):
         return {ERROR: str(error), OUT_OF_MEMORY: _capacity_gib()}
+    if is_disk_full(error):
+        return {ERROR: str(disk_full(error))}
     return {ERROR: str(error)} if isinstance(error, UserError | FloatingPointError) else None
 
 

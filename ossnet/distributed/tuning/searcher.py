@@ -42,10 +42,11 @@ logger = logging.getLogger(__name__)
 
 
 _STORED = (MEMORY, STEP_TIME)  # metrics that a trial keeps as attributes while it runs
-_REPEATED = "tried before"
+_REPEATED, _FORBIDDEN = "tried before", "forbidden by the space"
 _REPEATS = (
     10  # of what was tried before, until the sampler searches everywhere; five times as many end the search
 )
+_UNLEARNED = 3  # of what the space forbids, until a sampler that does not see them searches everywhere
 _LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna takes zero for feasible
 
 
@@ -180,12 +181,10 @@ class StudySearch(Searcher):
         """A new suggestion that is predicted to fit; what does not is ended as infeasible and replaced."""
         redrawn = Counter[str]()
         for _ in range(MOST_REDRAWS):
-            repeats = redrawn[_REPEATED]
-            startup = self.study.n_feasible() < self._optimization.n_startup_trials or repeats > _REPEATS
             self.study.sampler = self._optimization.build_sampler(
                 seed=self._base.training.seed,
                 n_suggested=len(self.study.suggested_trials()),
-                startup=startup,
+                startup=self._searches_everywhere(redrawn),
             )
             trial = self.study.ask()
             why = self._reject(trial)
@@ -199,10 +198,19 @@ class StudySearch(Searcher):
         logger.info(f"no suggestion out of {MOST_REDRAWS} could start ({reasons}): no further trial starts")
         return None
 
+    def _searches_everywhere(self, redrawn: Mapping[str, int]) -> bool:
+        """Whether the next suggestion is to fill the space, as little is known or the sampler is stuck."""
+        unlearned = redrawn[_FORBIDDEN] if self._optimization.ignores_pruned else 0
+        return (
+            self.study.n_feasible() < self._optimization.n_startup_trials
+            or redrawn[_REPEATED] > _REPEATS
+            or unlearned > _UNLEARNED
+        )
+
     def _reject(self, trial: optuna.Trial) -> str | None:
         """Why a suggestion takes no slot; then it ends. None for one that does."""
         if self._is_forbidden(trial):
-            return "forbidden by the space"
+            return _FORBIDDEN
         if self._is_repeated(trial):
             return _REPEATED
         return None if self._is_feasible(trial) else "too large"

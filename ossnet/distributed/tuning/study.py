@@ -12,6 +12,7 @@ from ossnet.config_tree import flatten
 from ossnet.data import Store
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
 from ossnet.distributed.cluster.resources import TrialPlacement
+from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.distributed.tuning.callbacks import FullGpuOnRetry, MLflowCallback, ProgressReporter, trial_folder
@@ -86,14 +87,15 @@ class StudySpec:
         }
 
     def settings(self) -> dict[str, Any]:
-        """Settings that may not change when the study is resumed; the number of trials and the time may."""
+        """Settings that may not change when the study is resumed; trials, time and caches may."""
+        base = {name: value for name, value in self.base.flatten().items() if not name.startswith("data.")}
         return {
             SPACE: self.space.source,
             HELPERS: self.space.helpers,
             "workers": self.workers,
             **flatten(self.optimization),
             **flatten(self.early_stopping, "early_stopping."),
-            **self.base.flatten(),
+            **base,
         }
 
     def check_output(self) -> None:
@@ -179,7 +181,10 @@ def _tuner(
     nested = spec.workers > 1
     callbacks = [*callbacks, PlacementGroupCleanup() if nested else FullGpuOnRetry(placement)]
     context = StudyContext(
-        store=str(spec.store.root), output=str(spec.output), tracker=tracker, placement=placement
+        store=StoreHandle.of(spec.store, spec.base.data),
+        output=str(spec.output),
+        tracker=tracker,
+        placement=placement,
     )
     trainable = tune.with_parameters(train_with_ray if nested else train_in_process, context=context)
     # a nested trial itself holds (almost) nothing, or trials would take the CPUs their own workers wait for

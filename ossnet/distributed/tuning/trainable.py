@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.data import Store
 from ossnet.distributed.cluster.resources import TrialPlacement
+from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.reporters import TuneReporter
 from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 class StudyContext:
     """The values that all trials of a study share."""
 
-    store: str
-    """Path of the store."""
+    store: StoreHandle
     output: str
     """Path of the study's folder."""
     tracker: "ActorHandle[Tracker]"
@@ -54,7 +53,7 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
             log.tag(device_tag() | resources.tag() | ({RESUMED: folder.name} if folder else {}))
             run_training(
                 spec.config,
-                Store.open(Path(context.store)),
+                context.store.open(spec.config.data),
                 reporter=TuneReporter(log, gpus=resources.gpus),
                 resume_from=folder,
                 predicted_gib=spec.predicted_gib,
@@ -78,7 +77,7 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
     spec = TrialSpec.from_dict(config)
     result = trainer(
         spec.config,
-        Store.open(Path(context.store)),
+        context.store.open(spec.config.data),
         job=TrainSpec(
             config=spec.config_json,
             store=context.store,

@@ -7,6 +7,7 @@ Letters: B batch, N rows (points, or groups of voxels), W columns (features, or 
 O outputs of the linear layer.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +39,7 @@ def fused_activation(
     residual: Float[Tensor, "B N W"] | None = None,
     owns_gradient: bool = False,
     donate_input: bool = False,
+    recompute: Callable[[], Float[Tensor, "B N W"]] | None = None,
 ) -> Float[Tensor, "B N W"]:
     """Compute `pade(gamma * standardized(batch) + beta + residual)`.
 
@@ -51,6 +53,7 @@ def fused_activation(
         owns_gradient: the result's gradient is a tensor that nobody else uses, so that the backward pass may
             overwrite it. Never true of what a caller of the network sees.
         donate_input: nobody needs the batch any more, nor gradients: the result overwrites it.
+        recompute: makes the batch again in the backward pass, so that it need not be saved.
     """
     return _apply(
         batch,
@@ -62,6 +65,7 @@ def fused_activation(
         keep=True,
         owns_gradient=owns_gradient,
         donate_input=donate_input,
+        recompute=recompute,
     )[0]
 
 
@@ -106,6 +110,7 @@ def _apply(
     keep: bool,
     owns_gradient: bool,
     donate_input: bool = False,
+    recompute: Callable[[], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     dtype = working_dtype(batch)
     with torch.autocast(batch.device.type, enabled=False):
@@ -123,6 +128,7 @@ def _apply(
             owns_gradient,
             donate_input,
             activation.compiled,
+            recompute,
         )
 
 
@@ -143,15 +149,17 @@ class _FusedActivation(torch.autograd.Function):
         owns_gradient: bool,
         donate_input: bool,
         compiled: bool,
+        recompute: Callable[[], Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(batch, gamma, beta, residual, numerator, denominator, weight)
+        kept = batch if recompute is None else None
+        ctx.save_for_backward(kept, gamma, beta, residual, numerator, denominator, weight)
         ctx.standardization, ctx.keep, ctx.owns_gradient, ctx.has_bias = (
             standardization,
             keep,
             owns_gradient,
             bias is not None,
         )
-        ctx.compiled = compiled
+        ctx.compiled, ctx.recompute = compiled, recompute
         ctx.set_materialize_grads(False)
         entry = _Entry.of(batch, gamma, beta, residual, standardization)
         coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
@@ -172,6 +180,8 @@ class _FusedActivation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, activated: Tensor | None, mapped: Tensor | None) -> tuple[Tensor | None, ...]:
         batch, gamma, beta, residual, numerator, denominator, weight = ctx.saved_tensors
+        if ctx.recompute is not None:
+            batch = ctx.recompute()
         mean, inverse, statistics, values = ctx.standardization
         entry = _Entry.of(batch, gamma, beta, residual, ctx.standardization)
         coefficients = Coefficients.of(numerator, denominator, working_dtype(batch))
@@ -198,6 +208,7 @@ class _FusedActivation(torch.autograd.Function):
             (sums.coefficients[6:] * denominator.sgn()).to(denominator.dtype),
             sums.weight,
             sums.bias if ctx.has_bias else None,
+            None,
             None,
             None,
             None,

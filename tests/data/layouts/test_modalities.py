@@ -4,7 +4,7 @@ import pytest
 
 from ossnet.data import Task, read_source
 from ossnet.data.layouts import layouts
-from ossnet.data.layouts.modalities import modality_name
+from ossnet.data.layouts.modalities import channel_names, modality_name, renamed_channels
 from ossnet.inference.batch.inputs import find_scans
 
 
@@ -22,6 +22,26 @@ from ossnet.inference.batch.inputs import find_scans
 )
 def test_a_modality_has_one_name(written, name):
     assert modality_name(written) == name
+
+
+@pytest.mark.parametrize(
+    ("written", "called", "said"),
+    [
+        (("MRI", "MRI"), ("MRI_0000", "MRI_0001"), "channel 0 MRI_0000, channel 1 MRI_0001"),
+        (("DWI", "dwi", "CT"), ("DWI_0000", "dwi_0001", "CT"), "channel 0 DWI_0000, channel 1 dwi_0001"),
+        (("t1", "T1w"), ("T1w_0000", "T1w_0001"), "channel 0 T1w_0000, channel 1 T1w_0001"),
+        (("", "x"), ("channel", "x"), "channel 0 channel"),
+    ],
+)
+def test_names_that_are_made_unique_are_said(written, called, said):
+    assert channel_names(written) == called
+    (warning,) = renamed_channels(written, "dataset.json: modality")
+    assert str(warning).startswith("dataset.json: modality: expected channels of different names")
+    assert str(warning).endswith(said)
+
+
+def test_names_that_differ_are_not_spoken_of():
+    assert renamed_channels(["t1ce", " FLAIR ", "ADC", "T1rho"], "") == []
 
 
 @pytest.mark.parametrize("suffixes", [("_flair", "_t1ce"), ("-t2f", "-t1c")])

@@ -221,11 +221,10 @@ def test_a_table_reports_rows_that_are_no_case(tmp_path):
     ]
     file = table(tmp_path, "\n".join(["case,CT,label", *rows]), {"liver": 1})
     source = read_source(file)
-    assert [case.id for case in source.cases] == ["a"]
+    assert [case.id for case in source.cases] == ["a", "x/y"]
     assert {name: str(error).partition(": ")[2] for name, error in source.unmatched.items()} == {
         "a (again)": "row 2: expected case a once, found it twice; keep one of the rows",
-        "x/y": "row 3: expected a case id without slashes, found 'x/y'; give it one",
-        "row 4": "row 4: expected a case id without slashes, found ''; give it one",
+        "row 4": "row 4: expected a case id, found none; give it one",
         "e": "row 5: expected a file for CT, found none; fill it in or remove the row",
         "f": "row 6: expected 3 cells, found 4; quote paths that hold a comma",
     }

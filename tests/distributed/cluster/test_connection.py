@@ -73,7 +73,15 @@ def test_a_list_of_nodes_that_cannot_be_read_is_named(text: str, monkeypatch: py
     assert rejected.value.found == text
 
 
-@pytest.mark.parametrize("folder", ["short", "slurm_jobdir/1355700/tmp.t0016/scratch-of-the-user"])
+FOLDERS = (
+    "short",
+    "slurm_jobdir/1355700/tmp.t0016/scratch-of-the-user",
+    "a b%20c #?&é",
+    "x" * 90 + "/é %2F?",
+)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_ray_starts_with_the_tmpdir_of_a_batch_system(folder: str, tmp_path: Path) -> None:
     """In a process of its own, as this one's tests share a cluster."""
     place = tmp_path / folder

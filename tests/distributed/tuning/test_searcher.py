@@ -154,7 +154,7 @@ def space(trial):
 """
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["gp", "nsga2", "tpe"])
 def test_what_the_space_forbids_is_drawn_again(opening: Opening, tmp_path: Path, sampler: str) -> None:
     (tmp_path / "mine.py").write_text(f"import optuna\n{HALF}")
     search = opening(trials=12, concurrent=1, sampler=sampler, n_startup_trials=4)
