@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ossnet.benchmarks.gpu.results import GpuResult
+from ossnet.benchmarks.gpu.results import GpuResult, StepRow
 from ossnet.memory.peak import GIB
 from ossnet.output.figure import png_bytes
 
@@ -50,20 +50,24 @@ def draw_times(result: GpuResult) -> bytes:
 
     figure = Figure(figsize=(8, 6), layout="constrained")
     training, prediction = figure.subplots(2, 1)
-    names = [_run_name(row.network, row.precision, row.steps_per_batch) for row in result.steps]
+    names = [_step_name(row) for row in result.steps]
     waits = [row.step_s * row.wait_fraction for row in result.steps]
     work = [row.step_s - wait for row, wait in zip(result.steps, waits, strict=True)]
     training.barh(names, work, label="work")
     training.barh(names, waits, left=work, label="waiting for data")
     training.set(xlabel="seconds a step")
     training.legend()
-    volumes = [_run_name(row.network, row.precision) for row in result.volumes]
+    volumes = [f"{row.network}, {row.precision}" for row in result.volumes]
     prediction.barh(volumes, [row.seconds for row in result.volumes])
     prediction.set(xlabel="seconds a volume predicted")
     figure.suptitle(result.device)
     return png_bytes(figure)
 
 
-def _run_name(network: str, precision: str, steps_per_batch: int = 1) -> str:
-    name = f"{network}, {precision}"
-    return name if steps_per_batch == 1 else f"{name}, {steps_per_batch} steps a batch"
+def _step_name(row: StepRow) -> str:
+    parts = [row.network, row.precision]
+    if row.steps_per_batch > 1:
+        parts.append(f"{row.steps_per_batch} steps a batch")
+    if row.device_cache_gib:
+        parts.append("volumes kept")
+    return ", ".join(parts)

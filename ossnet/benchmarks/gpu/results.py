@@ -73,6 +73,8 @@ class StepRow:
     precision: str
     batch_size: int
     steps_per_batch: int
+    device_cache_gib: float
+    """Volumes kept on the device from epoch to epoch."""
     loader_threads: int
     step_s: float
     """Seconds a step, with its wait for data; from the third epoch on."""

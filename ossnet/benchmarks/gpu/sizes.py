@@ -13,6 +13,8 @@ class TrainingRun:
     network: str
     precision: str
     steps_per_batch: int = 1
+    device_cache_gib: float = 0.0
+    """Volumes kept on the device from epoch to epoch."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ FULL = Sizes(
         TrainingRun("oss-net-c", "float32"),
         TrainingRun("oss-net-c", "bf16"),
         TrainingRun("oss-net-c", "bf16", steps_per_batch=4),
+        TrainingRun("oss-net-c", "bf16", device_cache_gib=4),
         TrainingRun("oss-net-d", "bf16"),
         TrainingRun("feature-query", "bf16"),
     ),
