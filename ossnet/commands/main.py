@@ -11,11 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from ossnet.commands._help import format_rows
-from ossnet.config_tree import unknown_name
-from ossnet.errors import UserError
-from ossnet.output.atomic_write import disk_full, is_disk_full
-from ossnet.output.logging import configure_logging
+# What is ours is imported inside the functions: a fault at its import is a fault of a job like any other.
 
 JOBS = ("prepare", "verify", "plan", "train", "tune", "evaluate", "predict", "report", "bench")
 """The jobs, in the order of a project; each is the module of its name in this package."""
@@ -30,6 +26,8 @@ def main() -> None:
     elif word in JOBS:
         run_job(word, arguments)
     else:
+        from ossnet.config_tree import unknown_name
+
         print(f"error: {unknown_name('ossnet', 'job', word, JOBS)}", file=sys.stderr)
         sys.exit(2)
 
@@ -45,19 +43,30 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may be bytes that are no text
             stream.reconfigure(errors="backslashreplace")
+    try:
+        _run(name, sys.argv[1:] if arguments is None else arguments)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(3)
+
+
+def _run(name: str, arguments: Sequence[str]) -> None:
+    from ossnet.errors import UserError
+    from ossnet.output.atomic_write import disk_full, is_disk_full
+    from ossnet.output.logging import configure_logging
+
     configure_logging()
     try:
         with _silent_without_reader():
-            import_module(f"ossnet.commands.{name}").main(sys.argv[1:] if arguments is None else arguments)
+            import_module(f"ossnet.commands.{name}").main(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
-        if is_disk_full(error):
-            print(f"error: {disk_full(error)}", file=sys.stderr)
-            sys.exit(2)
-        traceback.print_exc()
-        sys.exit(3)
+        if not is_disk_full(error):
+            raise
+        print(f"error: {disk_full(error)}", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextmanager
@@ -85,6 +94,8 @@ def _reader_has_left(descriptor: int) -> bool:
 
 
 def _overview() -> str:
+    from ossnet.commands._help import format_rows
+
     texts = {name: str(import_module(f"ossnet.commands.{name}").__doc__) for name in JOBS}
     rows = format_rows((name, " ".join(text.split("\n\n")[0].split())) for name, text in texts.items())
     return (

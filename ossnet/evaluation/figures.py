@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer, Real
 
 from ossnet.output.atomic_write import atomic_write
-from ossnet.output.figure import png_bytes
+from ossnet.output.figure import plain_text, png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,10 +56,10 @@ def draw_overlay(
                 _tint(axes, overlay, len(classes), height / width)
             axes.set_xticks([])
             axes.set_yticks([])
-        row[0].set_ylabel(name, color="white")
+        row[0].set_ylabel(plain_text(name), color="white")
     for axes, heading in zip(grid[0], ("image", "label", "prediction"), strict=True):
         axes.set_title(heading, color="white")
-    figure.suptitle(title, color="white")
+    figure.suptitle(plain_text(title), color="white")
     figure.legend(
         handles=_legend(classes),
         loc="outside lower center",
@@ -109,5 +109,6 @@ def _legend(classes: Sequence[str]) -> list[Any]:
     from matplotlib.patches import Patch
 
     return [
-        Patch(color=color, label=name) for name, color in zip(classes, _colors(len(classes)), strict=True)
+        Patch(color=color, label=plain_text(name))
+        for name, color in zip(classes, _colors(len(classes)), strict=True)
     ]

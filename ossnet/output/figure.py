@@ -3,6 +3,8 @@
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from ossnet.errors import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -12,3 +14,8 @@ def png_bytes(figure: "Figure", *, dpi: int = 150) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
+
+
+def plain_text(text: str) -> str:
+    """A user's text as Matplotlib draws it unchanged: dollars begin no formula."""
+    return printable(text).replace("$", r"\$")

@@ -8,38 +8,14 @@ from ossnet.inference.query.grid import prediction_grid
 from ossnet.models import OccupancyConfig
 from ossnet.planning.dummy_batch import require_working_shape
 from ossnet.planning.estimator import PeakEstimator
+from ossnet.planning.margin import GB, MARGIN
 
-GB = 10**9
 COMMON_GPUS = tuple(size * GB for size in (8, 12, 16, 24, 40, 48, 80, 141))
 """Memory of the common GPUs in bytes, reading the makers' figures as powers of ten."""
 EDGE_STEP = 16
 """Voxels by which the longest edge of a working grid is varied."""
 _POINTS_STEP = 64
 _MAX_BATCH, _MAX_POINTS, _MAX_EDGE = 2**12, 2**24, 2**11  # beyond these other things than memory decide
-
-
-@dataclass(frozen=True)
-class MemoryOverhead:
-    """The memory that a GPU needs beyond living tensors: its context, kernels' workspace, the allocator's
-    fragments.
-
-    A starting guess until it has been calibrated on GPUs.
-    """
-
-    factor: float = 1.15
-    """Multiplies the peak."""
-    fixed: int = 8 * 10**8
-    """Bytes that are added."""
-
-    def needed(self, allocated: int) -> int:
-        """Bytes of a GPU that suffice for a peak of `allocated` bytes of living tensors."""
-        return round(allocated * self.factor) + self.fixed
-
-    def __str__(self) -> str:
-        return f"{self.factor:g} x peak + {self.fixed / GB:g} GB"
-
-
-MARGIN = MemoryOverhead()
 
 
 @dataclass(frozen=True)

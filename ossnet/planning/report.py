@@ -7,9 +7,10 @@ from typing import Any
 from ossnet.config import Config
 from ossnet.config_tree import to_dict
 from ossnet.output.atomic_write import atomic_write
-from ossnet.planning.budget import COMMON_GPUS, GB, MARGIN, MaxSizes, max_sizes
+from ossnet.planning.budget import COMMON_GPUS, MaxSizes, max_sizes
 from ossnet.planning.estimate import MemoryEstimate, ScalingCurve, scaling_curves
 from ossnet.planning.estimator import PeakEstimator
+from ossnet.planning.margin import GB, MARGIN
 from ossnet.planning.tables import plot_scaling, show, show_parts
 
 __all__ = ["Report", "show", "show_parts"]
@@ -58,7 +59,7 @@ class Report:
                 rows |= {f"in {budget}": "not even one volume fits"}
         if self.figure is not None:
             rows["growth with resolution"] = self.figure
-        return rows | {"margin": f"{MARGIN}, a starting guess: not calibrated on a GPU yet"}
+        return rows | {"margin": f"{MARGIN}, {MARGIN.source}"}
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-able values, with the fraction of configurations that fit and the margin."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from ossnet.memory.peak import GIB
 from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
-from ossnet.planning.budget import COMMON_GPUS, GB
+from ossnet.planning.budget import COMMON_GPUS
 from ossnet.planning.estimate import MemoryEstimate, ScalingCurve
+from ossnet.planning.margin import GB
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

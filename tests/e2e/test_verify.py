@@ -2,7 +2,10 @@
 
 import html.parser
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -136,3 +139,27 @@ def test_names_that_are_markup_stay_names(run_job, tmp_path):
     page = (tmp_path / "found" / "verification.html").read_text()
     assert "&lt;i&gt;&amp;[red]x" in page
     assert "<i>&" not in page
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("numpy", "raise ImportError('no such library')"),
+        ("tyro", "this is no Python"),
+        ("nibabel", "raise MemoryError"),
+        ("jinja2", "raise OSError('stale file handle')"),
+    ],
+)
+def test_a_check_that_breaks_off_is_no_warning(tmp_path, module, text):
+    """A library that is broken, so that an import fails at the start of the job or late in it."""
+    write_case(tmp_path / "scans", "a", 0)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / f"{module}.py").write_text(text)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, root / "jobs" / "verify.py", "--source", tmp_path / "scans"]
+    path = os.pathsep.join([str(tmp_path / "broken"), str(root)])
+    done = subprocess.run(
+        [*command, "--output", tmp_path / "found"], env=os.environ | {"PYTHONPATH": path}, capture_output=True
+    )
+    assert done.returncode == 3, done.stderr
+    assert b"Traceback" in done.stderr

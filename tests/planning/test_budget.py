@@ -12,10 +12,11 @@ from ossnet.config import Config
 from ossnet.errors import OutOfMemory
 from ossnet.models import network_config
 from ossnet.planning import oom, predict
-from ossnet.planning.budget import GB, MARGIN, max_fitting, max_sizes, smallest_gpu
+from ossnet.planning.budget import max_fitting, max_sizes, smallest_gpu
 from ossnet.planning.estimate import estimate_memory
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.inference import measure_inference, predict_inference
+from ossnet.planning.margin import GB, MARGIN
 from ossnet.planning.oom import check_memory, memory_saving_options, out_of_memory_error, reraise_oom
 from ossnet.planning.report import Report
 

@@ -1,7 +1,7 @@
 """Limits of a trial's process while others share its GPU."""
 
 from ossnet.metric_names import GPUS
-from ossnet.planning.budget import MARGIN
+from ossnet.planning.margin import MARGIN
 
 
 class TrialResources:

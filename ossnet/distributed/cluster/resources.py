@@ -6,7 +6,7 @@ from math import ceil
 
 from ossnet.errors import UserError
 from ossnet.memory.peak import GIB
-from ossnet.planning.budget import MARGIN
+from ossnet.planning.margin import MARGIN
 
 Node = Mapping[str, float]
 _LOADING_CPUS = 4  # of a worker on a GPU: its own loop, the loading thread and some for reading

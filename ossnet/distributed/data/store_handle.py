@@ -4,6 +4,10 @@ A node maps the files where it finds them. Where it does not, it fetches a case 
 first read: from object storage itself, or from the node of the driver through Ray's object store. There a
 case passes in chunks, each asked for when one before it is written, by tasks that need no CPU, so that they
 run where training holds all; `_chunk_bytes` has the arithmetic of the bound.
+
+Ray Data carries the order only (`sharding.py`). As rows of a map without CPUs, 27 cases of 512^3 (402 MB
+each) through an object store of 1.5 GB started 22 readers at once, lay there 50 to 97 s before they were
+used, and spilled 10.4 GB; in chunks nothing is spilled, and a worker keeps to 66 MB of its own.
 """
 
 import json

@@ -7,7 +7,7 @@ from ossnet.distributed._optuna import FIXED_PARAMS
 from ossnet.distributed.tuning.result import dice_of
 from ossnet.distributed.tuning.storage import METRICS, NETWORK_NAME, is_feasible
 from ossnet.metric_names import CASE_TIME, MEMORY
-from ossnet.output.figure import png_bytes
+from ossnet.output.figure import plain_text, png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +124,7 @@ def _importances(study: "Study") -> bytes:
     figure = _figure(width=7, height=1 + len(importances) / 3)
     axes = figure.subplots()
     names = list(reversed(importances))
-    axes.barh(names, [importances[name] for name in names])
+    axes.barh([plain_text(name) for name in names], [importances[name] for name in names])
     axes.set(xlabel="fraction of the variance of Dice (fANOVA)", xlim=(0, 1))
     return png_bytes(figure)
 

@@ -11,7 +11,7 @@ from ossnet.distributed.reports.compute_cost import ComputeCost
 from ossnet.distributed.reports.runs import COLUMNS, RunRow, varying
 from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.output.atomic_write import atomic_write
-from ossnet.output.figure import png_bytes
+from ossnet.output.figure import plain_text, png_bytes
 from ossnet.output.html import render_page
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def draw(rows: Sequence[RunRow], *, title: str) -> bytes:
     axes.set(xscale="log", xlabel="peak memory of a training step (GiB)", ylabel="Dice (validation)")
     for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
-    axes.set_title(f"{title} (hollow: stopped before the end)")
+    axes.set_title(f"{plain_text(title)} (hollow: stopped before the end)")
     axes.grid(alpha=0.3)
     axes.legend()
     return png_bytes(figure)

@@ -75,7 +75,14 @@ def test_intensity_of_nothing_is_zero():
 
 @pytest.mark.parametrize(
     ("modality", "kind"),
-    [("CT", "ct"), ("cbct", "ct"), ("MRI", "zscore-foreground"), ("PET", "zscore-foreground")],
+    [
+        ("CT", "ct"),
+        ("cbct", "ct"),
+        ("noNorm", "none"),
+        ("NoNorm", "none"),
+        ("MRI", "zscore-foreground"),
+        ("PET", "zscore-foreground"),
+    ],
 )
 def test_the_default_follows_the_modality(modality, kind):
     assert default_normalization(modality) == kind

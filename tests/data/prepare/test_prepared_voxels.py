@@ -1,7 +1,9 @@
 """What a case takes to be made, and how exactly its voxels are kept."""
 
+import json
 import tracemalloc
 
+import nibabel
 import numpy as np
 import pytest
 from small_study import image_of, prepare_here, rewrite
@@ -69,3 +71,29 @@ def test_a_case_too_coarse_for_half_floats_becomes_whole_numbers(scans, tmp_path
     image = Store.open(tmp_path / "store").case("phantom_001").image
     assert (image.dtype, image.shape) == (np.float32, (4, 20, 18, 16))
     assert image.max() > 64
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"),
+    [
+        (("noNorm", "CT"), ("none", "ct")),
+        (("noNorm", "noNorm"), ("none", "none")),
+        (("MRI", "nonorm"), ("zscore-foreground", "none")),
+    ],
+)
+def test_what_nnunet_calls_no_norm_is_stored_as_it_is(tmp_path, names, kinds):
+    scans = write_phantom(tmp_path / "scans", cases=2, shape=(12, 12, 12), modalities=["FLAIR", "T1w"])
+    document = json.loads((scans / "dataset.json").read_text())
+    (scans / "dataset.json").write_text(
+        json.dumps(document | {"modality": {str(number): name for number, name in enumerate(names)}})
+    )
+    config = PrepareConfig(scans, tmp_path / "store")
+    manifest = prepare_here(make_plan(config))
+    assert manifest.task.normalizations == kinds
+    store = Store.open(config.output)
+    for case in make_plan(config).cases:
+        voxels = nibabel.as_closest_canonical(nibabel.load(case.images[0].path)).get_fdata()
+        stored = store.case(case.id).image
+        for number, kind in enumerate(kinds):
+            same = np.abs(stored[number] - voxels[..., number]).max() < 1
+            assert same == (kind == "none")

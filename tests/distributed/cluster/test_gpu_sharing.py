@@ -20,8 +20,8 @@ from ossnet.distributed.tuning.study import StudySpec
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.memory.peak import GIB
 from ossnet.planning import predict
-from ossnet.planning.budget import MARGIN
 from ossnet.planning.estimator import PeakEstimator
+from ossnet.planning.margin import MARGIN
 
 PLACED = """
 import json, os, sys, time

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ossnet.distributed.cluster.resources import WorkerResources, capacity, plan_run, plan_trials
 from ossnet.errors import UserError
-from ossnet.planning.budget import MARGIN
+from ossnet.planning.margin import MARGIN
 
 CLUSTERS = st.lists(
     st.fixed_dictionaries({"CPU": st.integers(0, 64).map(float), "GPU": st.integers(0, 8).map(float)}),
