@@ -103,13 +103,14 @@ def test_the_papers_slices_grow_with_their_pixels() -> None:
 
 
 def test_parts_of_ours_are_what_a_step_cannot_make_again() -> None:
-    """A block of the decoder keeps three tensors of the reference's ten, the encoder two maps of five."""
+    """A block of the decoder keeps three tensors of the reference's ten, the encoder a quarter of its maps,
+    the patch encoder its own matrices alone."""
     parts = ESTIMATOR.training(configured("brats", "oss-net-c")).parts
     reference = reference_lines("brats", "oss-net-c")
     decoder = 15 * N * W * FLOAT
     assert parts["decoder"] == pytest.approx(decoder, rel=0.01)
-    assert parts["encoder"] < 0.4 * reference["encoder"]
-    assert parts["patches"] == pytest.approx(N * 343 * 3 * FLOAT, rel=0.03)
+    assert parts["encoder"] < 0.25 * reference["encoder"]
+    assert parts["patches"] < 0.02 * reference["patch encoder"]
     assert sum(parts.values()) < 0.45 * sum(reference.values())
 
 
