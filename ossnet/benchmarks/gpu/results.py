@@ -166,7 +166,9 @@ class GpuResult(BenchmarkResult):
         """Human-readable rows."""
         failed = [row.name for row in self.tests if not row.passed]
         different = [f"{row.network} {row.values}" for row in self.parity if not row.passed]
-        rows: dict[str, object] = {part.name: f"{part.status} in {part.seconds:.0f} s" for part in self.parts}
+        rows: dict[str, object] = {
+            f"part {part.name}": f"{part.status} in {part.seconds:.0f} s" for part in self.parts
+        }
         rows |= {
             "tests": f"{len(self.tests)}, failed: {', '.join(failed) or 'none'}",
             "CPU against device": f"{len(self.parity)} compared, different: {', '.join(different) or 'none'}",
