@@ -18,31 +18,32 @@ PART = "memory"
 
 def compare(sizes: Sizes, device: str) -> Iterator[PeakRow | Problem]:
     """Predict and measure every network: in float32 and bf16, at one resolution after the other."""
-    for shape in sizes.memory_shapes:
+    for shape, volumes in sizes.memory:
         for precision in ("float32", "bf16"):
             for name in sizes.networks:
                 try:
-                    yield _row(name, shape, precision, sizes, device)
+                    settings = NetworksBenchmarkConfig(points=sizes.points, batch_size=volumes)
+                    yield _row(name, shape, precision, settings, resolve_device(device))
                 except Exception:
                     yield problem(PART, f"{name}, {shape_name(shape)}, {precision}")
 
 
-def _row(name: str, shape: Shape, precision: str, sizes: Sizes, device: str) -> PeakRow:
-    settings = NetworksBenchmarkConfig(points=sizes.points, batch_size=sizes.memory_batch)
+def _row(
+    name: str, shape: Shape, precision: str, settings: NetworksBenchmarkConfig, device: torch.device
+) -> PeakRow:
     config = configure(name, shape, settings).replace({"training.precision": precision})
-    place = resolve_device(device)
     predicted = predict(config)
-    release_memory(place)
+    release_memory(device)
     try:
-        measured = measure(config, device=device)
-        outside = outside_memory(place)
+        measured = measure(config, device=str(device))
+        outside = outside_memory(device)
     finally:
-        release_memory(place)
+        release_memory(device)
     return PeakRow(
         network=name,
         shape=shape,
         precision=precision,
-        volumes=sizes.memory_batch,
+        volumes=settings.batch_size,
         predicted_bytes=predicted.allocated,
         allocated_bytes=measured.allocated,
         reserved_bytes=measured.reserved,

@@ -27,10 +27,8 @@ class Sizes:
     """Points a volume of occupancy networks; fewer where results are compared."""
     parity_shape: Shape
     """Voxels of the cases of which batches and networks are compared."""
-    memory_shapes: tuple[Shape, ...]
-    """Voxels of the volumes that memory is measured at."""
-    memory_batch: int
-    """Volumes a step of which memory is measured."""
+    memory: tuple[tuple[Shape, int], ...]
+    """Voxels of the volumes that memory is measured at, and volumes a step."""
     study_shape: Shape
     """Voxels of the cases that are trained on and predicted."""
     cases: int
@@ -47,8 +45,7 @@ FULL = Sizes(
     networks=tuple(PRESETS),
     points=2**14,
     parity_shape=(64, 64, 48),
-    memory_shapes=((96, 96, 96), (240, 240, 155), (160, 160, 128)),
-    memory_batch=2,
+    memory=(((240, 240, 155), 4), ((96, 96, 96), 1)),
     study_shape=(240, 240, 155),
     cases=16,
     batch_size=8,
@@ -68,8 +65,7 @@ SMALL = Sizes(
     networks=("oss-net-d", "unet-3d"),
     points=128,
     parity_shape=(28, 26, 22),
-    memory_shapes=((32, 32, 32),),
-    memory_batch=1,
+    memory=(((32, 32, 32), 1),),
     study_shape=(32, 30, 24),
     cases=4,
     batch_size=2,

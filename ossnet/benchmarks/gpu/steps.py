@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import mean
@@ -25,7 +26,7 @@ from ossnet.training_run import run_order, run_training
 
 PART = "training"
 _WARM_UP = 2  # epochs that do not count
-_STEPS_ALONE = 3  # of which the host's and the device's part are timed alone
+_STEPS_ALONE = 4  # of which the host's and the device's part are timed alone
 
 
 def train(sizes: Sizes, device: str) -> Iterator[StepRow | Problem]:
@@ -98,13 +99,15 @@ def _configure(run: TrainingRun, store: Store, sizes: Sizes) -> Config:
 
 def _alone(config: Config, store: Store, device: torch.device) -> tuple[float, float]:
     """Seconds a volume of the host's part, and of the device's, each with nothing beside."""
-    steps = list(islice(run_order(store, config.training), 1 + _STEPS_ALONE))
+    each_once = replace(config.training, steps_per_batch=1)  # a step on the same volumes reads nothing
+    steps = list(islice(run_order(store, each_once), _STEPS_ALONE))
     staging = StagingPool(pinned=True) if device.type == "cuda" else None
-    volumes = load_volumes(steps, store.case, threads=loader_threads(None), staging=staging)
-    next(volumes)  # pins memory, opens files
-    began = time.perf_counter()
-    read = [len(step) for step in volumes]
-    host_s = (time.perf_counter() - began) / sum(read)
+    host_s = 0.0
+    for _ in range(2):  # memory is pinned in the first pass
+        began = time.perf_counter()
+        volumes = load_volumes(steps, store.case, threads=loader_threads(None), staging=staging)
+        read = sum(len(step) for step in volumes)
+        host_s = (time.perf_counter() - began) / read
     return host_s, _draw(config, store, steps, device)
 
 
