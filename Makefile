@@ -8,7 +8,7 @@ CANDIDATES := python3 python3.11 python3.12 python3.13
 PYTHON ?= $(firstword $(foreach each,$(CANDIDATES),$(shell $(each) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $(each))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint docs bench chaos dist clean
+.PHONY: help setup demo test test-slow lint docs bench gpu chaos dist clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -34,6 +34,10 @@ docs: setup ## draw docs/architecture.svg from the imports
 
 bench: setup ## benchmark networks, their input, inference and predicted memory on this machine
 	for each in models input inference memory; do $(BIN)/ossnet bench $$each --output runs/bench || exit; done
+
+# Needs torch with CUDA, pytest and what the ground floor imports, not Ray or MLflow: so it installs nothing.
+gpu: ## check and measure a GPU in ten minutes, in .venv or else with PYTHON
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m ossnet.benchmarks.gpu --margin ossnet/planning/margin.json
 
 chaos: setup ## kill studies at random moments and resume them: nothing may be lost
 	$(BIN)/python -m pytest -m 'not gpu' tests/e2e/test_chaos.py

@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from ossnet.data import PrepareConfig, write_phantom
@@ -30,6 +32,16 @@ for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_T
 # A busy machine is no failure, and a failure must come back on the next run.
 settings.register_profile("ossnet", deadline=None, derandomize=True)
 settings.load_profile("ossnet")
+
+
+# What imports ray is left out where there is none, as on a machine that only checks its GPU.
+collect_ignore = [] if find_spec("ray") else ["cluster", "commands", "distributed", "e2e"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip("no CUDA device"))
 
 
 @pytest.fixture(scope="session")

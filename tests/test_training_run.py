@@ -155,6 +155,23 @@ def test_a_stopped_run_continues_as_if_never_stopped(phantom_store: Path, tmp_pa
     assert found["dice/val"] == pytest.approx(expected["dice/val"], abs=1e-6)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_stopped_run_continues_on_cuda(precision: str, phantom_store: Path, tmp_path: Path) -> None:
+    store = Store.open(phantom_store)
+    config = configured(store, changes={"training.precision": precision})
+    straight = Recorder(tmp_path / "straight")
+    run_training(config, store, reporter=straight, device="cuda")
+    stopped = Recorder(tmp_path / "stopped", stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config, store, reporter=stopped, device="cuda")
+    resumed = Recorder(tmp_path / "resumed")
+    run_training(config, store, reporter=resumed, device="cuda", resume_from=tmp_path / "stopped")
+    assert sorted(resumed.losses) == [5, 6]
+    for step in (5, 6):  # sums of gradients have no fixed order on CUDA
+        assert resumed.losses[step] == pytest.approx(straight.losses[step], rel=1e-3)
+
+
 def test_time_ends_a_run_and_its_last_epoch_is_validated(phantom_store: Path, tmp_path: Path) -> None:
     store = Store.open(phantom_store)
     changes = {"training.max_time_s": 1e-3, "training.validate_every": 100, "training.epochs": 100}

@@ -1,0 +1,1 @@
+"""What only a GPU can show: equal results, measured memory, step times; see docs/gpu.md."""
