@@ -87,7 +87,9 @@ def test_the_encoder_is_counted_as_it_runs(name: str, fields: dict[str, Any]) ->
     forward = counted(lambda: latents.append(network.encode(image)))
     backward = counted(lambda: total(latents[0]).backward())
     expected = training_operations(model, (24, 16, 16), volumes=2, points=5)["encoder"]
-    assert Operations(forward, backward) == expected
+    # To save memory the first convolution is applied again in the backward pass, which no exact step needs.
+    again = counted(lambda: network.encoder.blocks[0].convolution1(image))
+    assert Operations(forward, backward - again) == expected
 
 
 @pytest.mark.parametrize("name", NAMES)

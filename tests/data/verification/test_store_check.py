@@ -28,6 +28,15 @@ def change(store: Path, number: int, **fields: object) -> None:
     write_case(path, replace(case, **fields))
 
 
+def forget_digests(store):
+    """As a store was made before files had checksums, so that what they hold is looked at."""
+    path = store / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for entry in manifest["cases"].values():
+        entry["digest"] = None
+    path.write_text(json.dumps(manifest))
+
+
 def test_a_store_as_prepared_gives_nothing(store):
     found = verify_store(store)
     assert (found.layout, found.findings, found.exit_code) == ("store", (), 0)
@@ -59,7 +68,17 @@ def test_a_group_in_two_splits_is_reported_for_each_group(store):
     assert first.where == str(path)
 
 
+def test_a_changed_file_shows_in_its_checksum(store):
+    label = Store.open(store).case("phantom_003").label.copy()
+    label[0, 0, 0] = 1 - min(label[0, 0, 0], 1)
+    change(store, 3, label=label)
+    errors = [finding for finding in verify_store(store).findings if finding.severity == "error"]
+    assert {error.case for error in errors} == {"phantom_003"}
+    assert any(error.what.startswith("expected the checksum") for error in errors)
+
+
 def test_what_is_not_whole_is_reported(store):
+    forget_digests(store)
     case_file(store, 1).unlink()
     case_file(store, 2).write_bytes(case_file(store, 2).read_bytes()[:5000])
     label = Store.open(store).case("phantom_003").label.copy()
@@ -78,6 +97,7 @@ def test_what_is_not_whole_is_reported(store):
 
 
 def test_copies_and_empty_labels_are_warnings(store):
+    forget_digests(store)
     other = Store.open(store).case("phantom_004")
     shutil.copy(case_file(store, 4), case_file(store, 5))
     sixth = Store.open(store).case("phantom_006")
