@@ -13,14 +13,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ossnet import config_tree as tree
 from ossnet.config import Config
-from ossnet.data import Store
+from ossnet.data import Store, Task
 from ossnet.evaluation import score_cases, summarize
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
 from ossnet.models import network_from_config
 from ossnet.planning.oom import check_memory, reraise_oom
-from ossnet.sampling.batches import batch_maker
-from ossnet.sampling.loader import ReadCase, loader_threads
+from ossnet.sampling.batches import BatchMaker, batch_maker
+from ossnet.sampling.loader import loader_threads
 from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
 from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
@@ -38,7 +38,6 @@ def run_training(
     *,
     reporter: Reporter,
     references: Iterable[list[SampleKey]] | None = None,
-    read_case: ReadCase | None = None,
     resume_from: Path | None = None,
     device: str | None = None,
     predicted_gib: float | None = None,
@@ -47,7 +46,6 @@ def run_training(
 
     Args:
         references: this rank's cases a step, for the whole run; by default the order of the seed.
-        read_case: opens a case; by default the store's file. Threads call it, several at a time.
         resume_from: a checkpoint folder to continue from.
         device: where the network lives; by default the current CUDA device, or the CPU.
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
@@ -78,7 +76,6 @@ def run_training(
         progress = TrainState(**state["progress"])
     if references is None:
         references = run_order(store, config.training, rank=rank(), world_size=world_size())
-    read = read_case or store.case
     trainer = Trainer(
         network=_parallel(network),
         optimizer=optimizer,
@@ -88,23 +85,15 @@ def run_training(
         device=place,
         predicted_gib=predicted,
         first_step=lambda epoch: run_start(store, config.training, epoch),
-        validate=lambda: _validate(network, config, store, read),
+        validate=lambda: _validate(network, config, store),
         save=_saver(network, config, store),
         reporter=reporter,
     )
     cache = VolumeCache(int(config.training.device_cache_gib * GIB), place)
-    make = batch_maker(
-        store.task,
-        model=config.model,
-        sampling=config.sampling,
-        augmentation=config.augmentation,
-        seed=config.training.seed,
-        device=place,
-        cache=cache,
-    )
+    make = run_batch_maker(config, store.task, device=place, cache=cache)
     stream = stream_batches(
         (step for step in references if step[0].step >= progress.step),
-        read,
+        store.case,
         make,
         threads=loader_threads(config.training.loader_threads),
         device=place,
@@ -143,11 +132,26 @@ def run_start(store: Store, training: TrainingConfig, epoch: int) -> int:
     )
 
 
+def run_batch_maker(
+    config: Config, task: Task, *, device: torch.device | None = None, cache: VolumeCache | None = None
+) -> BatchMaker:
+    """Makes the batches of a run on a device, by default the CPU, from the volumes of its steps."""
+    return batch_maker(
+        task,
+        model=config.model,
+        sampling=config.sampling,
+        augmentation=config.augmentation,
+        seed=config.training.seed,
+        device=device,
+        cache=cache,
+    )
+
+
 def _parallel(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network) if world_size() > 1 else network
 
 
-def _validate(network: nn.Module, config: Config, store: Store, read: ReadCase) -> dict[str, float]:
+def _validate(network: nn.Module, config: Config, store: Store) -> dict[str, float]:
     """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks."""
     training = config.training
     cases = store.split("validation", fold=training.fold)[: training.validation_cases]
@@ -156,7 +160,7 @@ def _validate(network: nn.Module, config: Config, store: Store, read: ReadCase) 
     shared = cases[rank() :: world_size()]
     began = time.monotonic()
     scores = score_cases(
-        network, store.task, shared, read, sampling=config.sampling, settings=config.inference
+        network, store.task, shared, store.case, sampling=config.sampling, settings=config.inference
     )
     took = (time.monotonic() - began) / max(len(shared), 1)
     return summarize(all_gather(scores)) | {"time/case_s": took}

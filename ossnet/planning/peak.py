@@ -5,6 +5,7 @@ import torch
 from ossnet.config import Config
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.memory.device import resolve_device
+from ossnet.memory.peak import GIB
 from ossnet.models import network_from_config
 from ossnet.models.kernels._torch import FakeTensorMode, fake_mode_is_on
 from ossnet.planning.dummy_batch import dummy_batch
@@ -64,6 +65,9 @@ def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemo
         "parameters": [*network.parameters(), *network.buffers()],
         "optimizer_state": state_tensors(optimizer),
         "batch": batch.tensors(),
+        "device_cache": [
+            torch.empty(int(config.training.device_cache_gib * GIB), dtype=torch.uint8, device=device)
+        ],
     }
     with track_peak(device, resident=parts, modules=network.parts(), precision=precision) as peak:
         optimizer_step(network, optimizer, batch, config.loss, precision=precision)

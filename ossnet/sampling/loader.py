@@ -4,7 +4,6 @@ A thread maps a case, reads its pages and, where the network is on a GPU, copies
 which they cross beside the running step.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,8 +30,8 @@ ReadCase = Callable[[str], StoredCase]
 
 
 def loader_threads(requested: int | None) -> int:
-    """The threads that read: as requested, else one for each CPU but the network's, 8 at most."""
-    return requested or min(max(len(os.sched_getaffinity(0)) - 1, 1), MAX_THREADS)
+    """The threads that read: as requested, else one for each CPU of this worker but one, 8 at most."""
+    return requested or min(max(torch.get_num_threads() - 1, 1), MAX_THREADS)
 
 
 class StagingPool:

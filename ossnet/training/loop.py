@@ -35,7 +35,7 @@ class TrainingConfig:
     loader_threads: int | None = None
     """Threads that read the next steps' cases; nothing: one for each CPU but the network's, 8 at most."""
     device_cache_gib: float = 0.0
-    """Memory of the device for volumes that stay there from epoch to epoch, so that they are sent once."""
+    """GiB of the device for volumes that stay there from epoch to epoch, so that they are sent once."""
     seed: int = 0
     """Decides the weights' start, the order of cases and every draw."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -117,7 +117,7 @@ class Trainer:
         return None if self.peak is None else self.peak["memory/peak_allocated_gib"]
 
     def fit(self, batches: Iterator[Batch], progress: TrainState) -> dict[str, float]:
-        """Train from `progress` to the end; the last epoch's metrics.
+        """Train from `progress` to the end, on batches that are on the network's device; the last metrics.
 
         Raises:
             FloatingPointError: the loss is not finite; names the step and its cases.
@@ -159,7 +159,7 @@ class Trainer:
             began_wait = time.monotonic()
             batch = next(batches)
             waits.append(time.monotonic() - began_wait)
-            loss = self._step(batch.to(self.device), step)
+            loss = self._step(batch, step)
             losses += loss
             points += batch.n_predictions * world_size()
             if rank() == 0:

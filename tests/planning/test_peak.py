@@ -217,3 +217,12 @@ def test_native_size_measured() -> None:
         {"sampling.working_shape": [256, 256, 160], "training.batch_size": 1}
     )
     assert measure(config, device="cpu").allocated == pytest.approx(predict(config).allocated, rel=0.01)
+
+
+def test_volumes_that_stay_on_the_device_are_counted() -> None:
+    config = Config.preset("feature-query").replace(
+        {"sampling.working_shape": [32, 32, 32], "sampling.points": 64, "training.batch_size": 1}
+    )
+    kept = predict(config.replace({"training.device_cache_gib": 0.5}))
+    assert kept.allocated - predict(config).allocated == 2**29
+    assert kept.parts["device_cache"] == 2**29

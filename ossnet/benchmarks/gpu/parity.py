@@ -22,11 +22,10 @@ from ossnet.memory.device import resolve_device
 from ossnet.models import OccupancyConfig, network_from_config
 from ossnet.models.kernels.precision import autocast
 from ossnet.sampling.batch import Batch
-from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.loader import load_volumes
 from ossnet.sampling.transforms import planes
 from ossnet.training.step import batch_loss
-from ossnet.training_run import run_order
+from ossnet.training_run import run_batch_maker, run_order
 
 PART = "parity"
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
@@ -91,14 +90,7 @@ def _device_way(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _batches(config: Config, store: Store, device: torch.device) -> list[Batch]:
-    make = batch_maker(
-        store.task,
-        model=config.model,
-        sampling=config.sampling,
-        augmentation=config.augmentation,
-        seed=config.training.seed,
-        device=device,
-    )
+    make = run_batch_maker(config, store.task, device=device)
     steps = list(islice(run_order(store, config.training), _STEPS))
     return [make(volumes) for volumes in load_volumes(steps, store.case)]
 

@@ -18,11 +18,10 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
-from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.loader import StagingPool, load_volumes, loader_threads
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.volume import Volume
-from ossnet.training_run import run_order, run_training
+from ossnet.training_run import run_batch_maker, run_order, run_training
 
 PART = "training"
 _WARM_UP = 2  # epochs that do not count
@@ -112,14 +111,7 @@ def _alone(config: Config, store: Store, device: torch.device) -> tuple[float, f
 
 
 def _draw(config: Config, store: Store, steps: list[list[SampleKey]], device: torch.device) -> float:
-    make = batch_maker(
-        store.task,
-        model=config.model,
-        sampling=config.sampling,
-        augmentation=config.augmentation,
-        seed=config.training.seed,
-        device=device,
-    )
+    make = run_batch_maker(config, store.task, device=device)
     staging = StagingPool(pinned=device.type == "cuda")
     seconds = []
     for step in steps:

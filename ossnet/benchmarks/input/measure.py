@@ -26,10 +26,10 @@ from ossnet.data.prepare.build import finalize, make_case
 from ossnet.data.prepare.plan import check_excluded, make_plan
 from ossnet.data.store.case_file import write_case
 from ossnet.models import OccupancyConfig
-from ossnet.sampling.batches import batch_maker
 from ossnet.sampling.loader import load_volumes
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.volume import Volume
+from ossnet.training_run import run_batch_maker
 
 
 def measure_input(
@@ -197,13 +197,7 @@ def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
 
 
 def _ossnet(study: _Study, config: Config) -> _Pipeline:
-    make = batch_maker(
-        study.store.task,
-        model=config.model,
-        sampling=config.sampling,
-        augmentation=config.augmentation,
-        seed=config.training.seed,
-    )
+    make = run_batch_maker(config, study.store.task)
     passes = range(study.settings.repeats + 1)
     steps = [[SampleKey(each, each, case.id)] for each in passes for case in study.cases]
     volumes = load_volumes(steps, study.store.case)
