@@ -221,7 +221,7 @@ def test_native_size_measured() -> None:
 
 def test_volumes_that_stay_on_the_device_are_counted() -> None:
     config = Config.preset("feature-query").replace(
-        {"sampling.working_shape": [32, 32, 32], "sampling.points": 64, "training.batch_size": 1}
+        {"sampling.working_shape": [64, 64, 64], "sampling.points": 64, "training.batch_size": 1}
     )
     kept = predict(config.replace({"training.device_cache_gib": 0.5}))
     assert kept.allocated - predict(config).allocated == 2**29
