@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
+from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config, show_resolved
 from ossnet.commands._values import parse_duration
 
 if TYPE_CHECKING:
+    from ossnet.commands._parse import Dotted
     from ossnet.config import Config
+    from ossnet.data import Store
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,11 @@ class TrainOptions:
     """Store that `prepare` wrote; by default a small phantom that this job makes."""
     model: str = "oss-net-c"
     """Preset of the network; its fields are options of their own (--model.decoder-width)."""
+    recipe: Recipe = "auto"
+    """auto: what is not given is chosen for the data, the device and the memory budget; paper: as the paper's
+    authors did."""
+    memory_budget: str | None = None
+    """Peak memory of a training step that the configuration is fitted to, as in 8GiB."""
     workers: int = 1
     """Training processes; each takes a GPU where there are any, else its share of the CPUs."""
     max_time: str | None = None
@@ -42,12 +50,13 @@ COMMAND = Command("train", str(__doc__), TrainOptions, configurable=True)
 
 def main(arguments: Sequence[str]) -> None:
     """Train, and print where the checkpoint is and how to evaluate it."""
-    options, config = parse_with_config(COMMAND, arguments, _default)
+    options, dotted = parse_with_config(COMMAND, arguments, preset_config)
     from ossnet.distributed import demo, launch
 
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
+    config, recipe = _resolve(options, dotted, store, output)
     outcome = launch.launch_training(
         launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
         store,
@@ -55,6 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         workers=options.workers,
         tracking=tracking,
         resume=options.resume,
+        recipe=recipe,
     )
     if options.json:
         finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})
@@ -67,7 +77,29 @@ def main(arguments: Sequence[str]) -> None:
     )
 
 
-def _default(model: str, data: Path | None) -> "Config":
-    from ossnet.distributed.demo import default_config
+def _resolve(
+    options: TrainOptions, dotted: "Dotted", store: "Store", output: Path
+) -> tuple["Config", str | None]:
+    """The configuration, and how it came about as JSON; a resumed run keeps what it began with."""
+    import json
 
-    return default_config(model, data)
+    from ossnet.config import Config
+
+    before = output / "config.json"
+    if options.resume and before.is_file():
+        begun = Config.from_json(before)
+        if begun.model.name == options.model:
+            return begun.replace(dotted.given), None
+    planner = make_planner(
+        store,
+        options.data,
+        model=options.model,
+        recipe=options.recipe,
+        dotted=dotted,
+        more={"training.epochs": options.epochs},
+        workers=options.workers,
+        budget_gib=budget_gib(options.memory_budget),
+    )
+    resolved = planner.resolve().require_fit()
+    show_resolved(resolved)
+    return resolved.config, json.dumps(resolved.to_dict(), indent=2)

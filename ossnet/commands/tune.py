@@ -1,17 +1,14 @@
 """Search a space of networks and settings with Ray Tune and Optuna; every trial is a run in MLflow."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
+from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config, show_resolved
 from ossnet.commands._values import parse_duration, space_file
 from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
-
-if TYPE_CHECKING:
-    from ossnet.config import Config
 
 
 @dataclass(frozen=True)
@@ -20,17 +17,20 @@ class TuneOptions:
 
     data: Path | None = None
     """Store that `prepare` wrote; by default a small phantom that this job makes."""
-    space: str = "networks"
+    space: str = "default"
     """Python file with a function space(trial), or the name of one of ossnet's spaces."""
     model: str = "oss-net-c"
     """Preset of the network, where the space names none; its fields are options of their own."""
+    recipe: Recipe = "auto"
+    """auto: what is not given is chosen for the data, the device and the memory budget; paper: as the paper's
+    authors did."""
     trials: int = 10
     """Configurations to try."""
     max_time: str | None = None
     """Stop the study after this time: 90s, 20m, 2h."""
     memory_budget: str | None = None
-    """Peak memory of a training step that no trial may pass, as in 8GiB: a configuration that is predicted to
-    need more is replaced before it takes a slot."""
+    """Peak memory of a training step that no trial may pass, as in 8GiB: configurations are fitted to it; one
+    that nothing makes fit is replaced before it takes a slot."""
     objectives: str = "dice"
     """dice, or dice,memory: the best Dice at every amount of memory."""
     sampler: SamplerName = "tpe"
@@ -58,19 +58,32 @@ COMMAND = Command("tune", str(__doc__), TuneOptions, configurable=True)
 
 def main(arguments: Sequence[str]) -> None:
     """Search, and print the best trial and how to report the study."""
-    options, config = parse_with_config(COMMAND, arguments, _default)
+    options, dotted = parse_with_config(COMMAND, arguments, preset_config)
     from ossnet.distributed import demo, launch
     from ossnet.distributed.tuning.search_space import Space
     from ossnet.distributed.tuning.study import StudySpec
 
     space = space_file(options.space)
     name = options.experiment or space.stem
+    store = demo.open_store(options.data)
+    planner = make_planner(
+        store,
+        options.data,
+        model=options.model,
+        recipe=options.recipe,
+        dotted=dotted,
+        workers=options.workers_per_trial,
+        budget_gib=budget_gib(options.memory_budget),
+    )
+    base = replace(planner, budget_gib=None).resolve()
+    show_resolved(base)
     output, tracking = launch.resolve_output(options.output or new_folder("tune"), name)
     spec = StudySpec(
         name=name,
         space=Space(space),
-        base=config,
-        store=demo.open_store(options.data),
+        base=base.config,
+        planner=planner,
+        store=store,
         output=output,
         tracking=tracking,
         trials=options.trials,
@@ -85,26 +98,17 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
-    store = {"MLflow": tracking.uri, "open it with": tracking.open_command}
+    places = {"MLflow": tracking.uri, "open it with": tracking.open_command}
     finish(
-        result.summary() | {"Optuna study": output / "study.db"} | store,
+        result.summary() | {"Optuna study": output / "study.db"} | places,
         follow_up=command_line("report", "--experiment", name, "--output", output / "report"),
     )
 
 
 def _optimization(options: TuneOptions) -> OptimizationConfig:
-    from ossnet.memory.parse import parse_memory
-    from ossnet.memory.peak import GIB
-
     return OptimizationConfig(
-        budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
+        budget_gib=budget_gib(options.memory_budget),
         objectives=tuple(options.objectives.split(",")),
         sampler=options.sampler,
         seeds=options.seeds,
     )
-
-
-def _default(model: str, data: Path | None) -> "Config":
-    from ossnet.distributed.demo import default_config
-
-    return default_config(model, data)

@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
@@ -21,6 +21,7 @@ from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import EPOCH, MEMORY, STEP_TIME, VAL_DICE
+from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output
 from ossnet.sampling.sampler import check_batch
 from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
@@ -59,9 +60,19 @@ def resolve_output(output: Path, experiment: str) -> tuple[Path, TrackingConfig]
 
 
 def launch_training(
-    config: Config, store: Store, *, output: Path, workers: int, tracking: TrackingConfig, resume: bool
+    config: Config,
+    store: Store,
+    *,
+    output: Path,
+    workers: int,
+    tracking: TrackingConfig,
+    resume: bool,
+    recipe: str | None = None,
 ) -> "TrainResult":
     """Train one network.
+
+    Args:
+        recipe: how the configuration came about, as JSON, which is kept with the run.
 
     Raises:
         UserError: `output` is not a training's or cannot be written, or holds a run (to resume, none or
@@ -69,11 +80,19 @@ def launch_training(
     """
     with claimed_output(output, "train", sources=store.folders):
         check_replaceable(output / CHECKPOINT)
-        return _train(config, store, output, workers, tracking, resume=resume)
+        documents = {} if recipe is None else {"recipe.json": recipe}
+        return _train(config, store, output, workers, tracking, documents, resume=resume)
 
 
 def _train(
-    config: Config, store: Store, output: Path, workers: int, tracking: TrackingConfig, *, resume: bool
+    config: Config,
+    store: Store,
+    output: Path,
+    workers: int,
+    tracking: TrackingConfig,
+    documents: Mapping[str, str],
+    *,
+    resume: bool,
 ) -> "TrainResult":
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
@@ -89,7 +108,10 @@ def _train(
         )
         tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
         spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
-        documents = {"config.json": config.to_json()}
+        for name, text in documents.items():
+            output.mkdir(parents=True, exist_ok=True)
+            atomic_write(output / name, text)
+        documents = {"config.json": config.to_json(), **documents}
         with (
             start_tracker(tracking) as tracker,
             mlflow_run(tracker, spec, documents) as run,
@@ -125,13 +147,14 @@ def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.planning.estimator import PeakEstimator
 
     spec.check_output()
-    check_space(spec.space, spec.base, spec.store, workers=spec.workers)
+    check_space(spec.space, spec.resolving, spec.store, fold=spec.base.training.fold)
     earlier = None
     if spec.warm_start is not None:
         earlier = load_previous_study(replace(spec.tracking, experiment=spec.warm_start))
     estimator, budget_gib = PeakEstimator(spec.workers), spec.optimization.budget_gib
     if budget_gib is not None and not spec.resume:
-        logger.info(str(estimate_feasibility(spec.space, spec.base, spec.store, estimator, budget_gib)))
+        planner = replace(spec.resolving, estimator=estimator)
+        logger.info(str(estimate_feasibility(spec.space, planner, budget_gib)))
     with connect():
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         logger.info(f"{spec.trials} trials, {placement}; files in {spec.output}")

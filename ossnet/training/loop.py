@@ -4,7 +4,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,7 +18,7 @@ from ossnet.sampling.batch import Batch
 from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
-from ossnet.training.step import optimizer_step
+from ossnet.training.step import accumulated_step
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class TrainingConfig:
     """Seconds after which the running epoch is the last one; schedules follow whichever limit is nearer."""
     batch_size: int = 8
     """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
+    accumulation_steps: int = 1
+    """Parts of a step's batch that pass through the network one after another: memory for one part only, and
+    the same gradients but for batch statistics."""
     steps_per_batch: int = 1
     """Successive steps on the same volumes, each with points of its own, so that a slow disk is read less."""
     loader_threads: int | None = None
@@ -58,10 +62,17 @@ class TrainingConfig:
         Raises:
             UserError: names the field.
         """
-        counts = ("epochs", "batch_size", "steps_per_batch", "validate_every", "checkpoint_every")
-        for name in (*counts, *(("loader_threads",) if self.loader_threads is not None else ())):
+        counts = ("epochs", "batch_size", "accumulation_steps", "steps_per_batch")
+        every = ("validate_every", "checkpoint_every")
+        for name in (*counts, *every, *(("loader_threads",) if self.loader_threads is not None else ())):
             if getattr(self, name) < 1:
                 raise UserError(name, expected="at least 1", found=str(getattr(self, name)))
+        if self.accumulation_steps > self.batch_size:
+            raise UserError(
+                "accumulation_steps",
+                expected=f"at most the {self.batch_size} volumes of a batch",
+                found=str(self.accumulation_steps),
+            )
         if not 0 <= self.device_cache_gib < float("inf"):
             raise UserError(
                 "device_cache_gib", expected="0 or a positive number", found=str(self.device_cache_gib)
@@ -153,35 +164,33 @@ class Trainer:
     def _epoch(self, batches: Iterator[Batch], progress: TrainState) -> dict[str, float]:
         self.network.train()
         began = time.monotonic()
-        waits, points, losses = list[float](), 0, 0.0
+        source, losses = _BatchSource(batches, self.config.batch_size // world_size()), 0.0
         steps = range(progress.step + 1, self.first_step(progress.epoch + 1) + 1)
         for step in steps:
-            began_wait = time.monotonic()
-            batch = next(batches)
-            waits.append(time.monotonic() - began_wait)
-            loss = self._step(batch, step)
+            loss = self._step(source, step)
             losses += loss
-            points += batch.n_predictions * world_size()
             if rank() == 0:
                 self.reporter.step({"loss/train": loss}, step)
         took = time.monotonic() - began
         return {
             "loss/train_epoch": losses / len(steps),
             "time/step_s": took / len(steps),
-            "time/data_wait_fraction": sum(waits) / took,
-            "time/first_batch_s": waits[0],
-            "throughput/points_per_s": points / took,
+            "time/data_wait_fraction": sum(source.waits_s) / took,
+            "time/first_batch_s": source.waits_s[0],
+            "throughput/points_per_s": source.points * world_size() / took,
             "memory/predicted_gib": self.predicted_gib,
             **(self.peak or {}),
         }
 
-    def _step(self, batch: Batch, step: int) -> float:
+    def _step(self, source: "_BatchSource", step: int) -> float:
         """Take an optimizer step; the process's second one (after warm-up, or its only one) is measured as
         well."""
+        parts = source.parts()
         if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
+            first = next(parts)  # held until the end: other parts, as large, are made unseen by the tracker
             kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
-            with track_peak(self.device, resident=[*kept, *batch.tensors()]) as tracked:
-                loss = self._optimize(batch)
+            with track_peak(self.device, resident=[*kept, *first.tensors()]) as tracked:
+                loss = self._optimize(chain([first], parts), source.volumes)
             memory = tracked.memory
             found = {
                 "memory/peak_allocated_gib": memory.allocated_gib,
@@ -191,12 +200,11 @@ class Trainer:
             }
             self.peak = {name: max_over_ranks(value, self.device) for name, value in found.items()}
         else:
-            loss = self._optimize(batch)
+            loss = self._optimize(parts, source.volumes)
         value = mean_over_ranks(loss)
         if value != value or abs(value) == float("inf"):
-            msg = (
-                f"the loss is {value} at step {step}, cases {', '.join(batch.cases)}: lower the learning rate"
-            )
+            cases = ", ".join(source.cases)
+            msg = f"the loss is {value} at step {step}, cases {cases}: lower the learning rate"
             raise FloatingPointError(msg)
         return value
 
@@ -204,8 +212,15 @@ class Trainer:
         """Whether the optimizer has made its state, which it does in its first step."""
         return bool(state_tensors(self.optimizer))
 
-    def _optimize(self, batch: Batch) -> torch.Tensor:
-        return optimizer_step(self.network, self.optimizer, batch, self.loss, precision=self.config.precision)
+    def _optimize(self, parts: Iterator[Batch], volumes: int) -> torch.Tensor:
+        return accumulated_step(
+            self.network,
+            self.optimizer,
+            parts,
+            self.loss,
+            volumes=volumes,
+            precision=self.config.precision,
+        )
 
     def _report(self, metrics: dict[str, float], progress: TrainState, *, final: bool) -> None:
         due = final or progress.epoch % self.config.checkpoint_every == 0
@@ -219,6 +234,35 @@ class Trainer:
             self.reporter.epoch(metrics, aside / "checkpoint")
         finally:
             shutil.rmtree(aside)
+
+
+@dataclass
+class _BatchSource:
+    """The batches of an epoch, in the parts in which they are made, and what is known of them so far."""
+
+    batches: Iterator[Batch]
+    volumes: int
+    """Volumes of a step on this rank."""
+    waits_s: list[float] = field(default_factory=list)
+    """Seconds that each part was waited for."""
+    points: int = 0
+    """Predictions of all parts."""
+    cases: tuple[str, ...] = ()
+    """Cases of the last step."""
+
+    def parts(self) -> Iterator[Batch]:
+        """The parts of the next step, each fetched when it is asked for."""
+        self.cases = ()
+        while len(self.cases) < self.volumes:
+            yield self._next()
+
+    def _next(self) -> Batch:
+        began = time.monotonic()
+        batch = next(self.batches)
+        self.waits_s.append(time.monotonic() - began)
+        self.points += batch.n_predictions
+        self.cases += batch.cases
+        return batch
 
 
 def _place(progress: TrainState, *, final: bool) -> dict[str, float]:
