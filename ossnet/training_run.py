@@ -17,6 +17,7 @@ from ossnet.data import Store, Task
 from ossnet.evaluation import score_cases, summarize
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
+from ossnet.metric_names import CASE_TIME, VALIDATED_CASES
 from ossnet.models import network_from_config
 from ossnet.planning.oom import check_memory, reraise_oom
 from ossnet.sampling.batches import BatchMaker, batch_maker
@@ -26,6 +27,7 @@ from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_state, load_weights, save_checkpoint
+from ossnet.training.clock import Until
 from ossnet.training.collectives import all_gather, rank, world_size
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.loop import Reporter, Trainer, TrainState
@@ -41,6 +43,7 @@ def run_training(
     resume_from: Path | None = None,
     device: str | None = None,
     predicted_gib: float | None = None,
+    deadline: float | None = None,
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
 
@@ -49,14 +52,17 @@ def run_training(
         resume_from: a checkpoint folder to continue from.
         device: where the network lives; by default the current CUDA device, or the CPU.
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
+        deadline: unix time by which the run has to have ended, its checkpoint written and reported.
 
     Returns:
         The last epoch's metrics.
 
     Raises:
-        ossnet.errors.UserError: the store and the configuration do not go together.
+        ossnet.errors.UserError: the store and the configuration do not go together, or the time does not
+            suffice for one step and one validated case.
         ossnet.errors.OutOfMemory: memory does not, or cannot, suffice; says what would help most.
     """
+    began = time.monotonic()
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, world_size())
@@ -85,7 +91,9 @@ def run_training(
         device=place,
         predicted_gib=predicted,
         first_step=lambda epoch: run_start(store, config.training, epoch),
-        validate=lambda: _validate(network, config, store),
+        validate=lambda until, count: _validate(network, config, store, until, count),
+        validation_cases=len(_validation_cases(config, store)),
+        deadline=deadline,
         save=_saver(network, config, store),
         reporter=reporter,
     )
@@ -99,6 +107,7 @@ def run_training(
         device=place,
         cache=cache,
     )
+    trainer.prepared_s = time.monotonic() - began
     try:
         with reraise_oom(config, workers=world_size(), measured_gib=lambda: trainer.peak_gib):
             return trainer.fit(stream, progress)
@@ -151,19 +160,39 @@ def _parallel(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network) if world_size() > 1 else network
 
 
-def _validate(network: nn.Module, config: Config, store: Store) -> dict[str, float]:
-    """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks."""
+def _validation_cases(config: Config, store: Store) -> list[str]:
+    """The cases that this rank validates."""
     training = config.training
     cases = store.split("validation", fold=training.fold)[: training.validation_cases]
-    if not cases:
-        return {}
-    shared = cases[rank() :: world_size()]
+    return list(cases[rank() :: world_size()])
+
+
+def _validate(
+    network: nn.Module, config: Config, store: Store, until: Until | None, count: int | None
+) -> dict[str, float]:
+    """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks.
+
+    Args:
+        until: how long it may last; None: until all are scored.
+        count: the largest number of cases for each rank; None: all.
+    """
+    shared = _validation_cases(config, store)[:count]
     began = time.monotonic()
     scores = score_cases(
-        network, store.task, shared, store.case, sampling=config.sampling, settings=config.inference
+        network,
+        store.task,
+        shared,
+        store.case,
+        sampling=config.sampling,
+        settings=config.inference,
+        last_until=math.inf if until is None else until.last,
+        first_until=math.inf if until is None else until.first,
     )
-    took = (time.monotonic() - began) / max(len(shared), 1)
-    return summarize(all_gather(scores)) | {"time/case_s": took}
+    took = (time.monotonic() - began) / max(len(scores), 1)
+    every = all_gather(scores)
+    if not every:
+        return {}
+    return summarize(every) | {CASE_TIME: took, VALIDATED_CASES: float(len(every))}
 
 
 def _saver(network: nn.Module, config: Config, store: Store) -> Callable[[Path, Mapping[str, Any]], None]:

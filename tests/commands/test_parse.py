@@ -37,7 +37,9 @@ def test_durations(number: int, minutes: int) -> None:
     assert parse_duration(f"2d {number}h 1 min") == 2 * 86400 + 3600 * number + 60
 
 
-@pytest.mark.parametrize("duration", ["", "m", "20x", "-3s", "30s1m", "1m2m", "0s", "1h and 2m", "1e3s", "2 m5"])
+@pytest.mark.parametrize(
+    "duration", ["", "m", "20x", "-3s", "30s1m", "1m2m", "0s", "1h and 2m", "1e3s", "2 m5"]
+)
 def test_a_duration_that_is_none_is_refused(duration: str) -> None:
     with pytest.raises(UserError, match="expected numbers above 0 with units"):
         parse_duration(duration)

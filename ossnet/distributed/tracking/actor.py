@@ -18,7 +18,7 @@ from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker
 from ossnet.distributed.tracking.outbox import one_line
 from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
-from ossnet.metric_names import STOP_REASON
+from ossnet.metric_names import CUT_SHORT, FINAL, SHARE, STOP_REASON
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
 _TIMEOUT_S = 360  # the jobs of an array make their store one after the other
 _FILES = "files"  # methods of this group run beside the others
-_INTERNAL = {"step", "final"}  # in an epoch's metrics for the scheduler; not logged
+_INTERNAL = {"step", FINAL, CUT_SHORT, SHARE}  # in an epoch's metrics for the scheduler; not logged
 
 
 @dataclass
