@@ -78,7 +78,7 @@ class Nodes:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
@@ -109,14 +109,14 @@ class Nodes:
         self.stack.callback(process.terminate)
 
     def _wait_for(self, count: int) -> None:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while time.monotonic() < until:
             done = subprocess.run(
                 [sys.executable, "-c", _COUNT_NODES, self.address],
                 env=self.environment,
                 capture_output=True,
                 text=True,
-                timeout=90,
+                timeout=300,
                 check=False,
             )
             if done.stdout.strip() == str(count):
