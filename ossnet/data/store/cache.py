@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from ossnet.data.store.case_file import StoredCase, compute_digest, read_case
 from ossnet.data.store.location import CaseSource
@@ -42,6 +42,9 @@ class DataConfig:
     one of the user's in the system's temporary folder."""
     object_store_share: float = 0.1
     """Largest share of Ray's object store that case files may take on their way to other nodes."""
+    read_by: Literal["each-node", "cpu-nodes"] = "each-node"
+    """Who reads object storage: each node for itself, or nodes without a GPU for those with one. Then a case
+    is read once for all of these, but passes the network twice."""
     strict: bool = True
     """Whether a case that cannot be read ends the run; otherwise it is left out, and another of the split
     takes its place."""
@@ -99,7 +102,7 @@ class CachedCases:
             CaseError: the file is gone, damaged or not one of ours.
             UserError: it cannot be fetched now, or the cache cannot hold it. Both name the case and the node.
         """
-        path = self.folder / self.fingerprint[:16] / Path(file).name
+        path = self.path(file)
         try:
             return _map(path) or self._fetch(path, case, file, digest)
         except FileNotFoundError as error:
@@ -113,6 +116,10 @@ class CachedCases:
             if error.filename is not None:  # of the cache's folder: networks name none
                 raise self._folder_error(case, error) from error
             raise self._error(case, "to read it from there", found, "try again with --resume") from error
+
+    def path(self, file: str) -> Path:
+        """Where the cache has a file of the store, if it has it."""
+        return self.folder / self.fingerprint[:16] / Path(file).name
 
     def _fetch(self, path: Path, case: str, file: str, digest: str | None) -> StoredCase:
         """Write the file aside, check it, give it its name. Others who want it wait meanwhile."""
