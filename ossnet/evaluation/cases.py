@@ -19,7 +19,6 @@ from ossnet.evaluation.metrics import OverlapMetrics, dice_iou
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
 from ossnet.inference.give_up import give_up
 from ossnet.sampling import SamplingConfig
-from ossnet.sampling.loader import ReadCase
 from ossnet.sampling.prefetch import prefetch
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.volume import Volume
@@ -50,8 +49,7 @@ class CaseScore:
 def score_cases(
     network: nn.Module,
     task: Task,
-    cases: Iterable[str],
-    read: ReadCase,
+    cases: Iterable[StoredCase],
     *,
     sampling: SamplingConfig,
     settings: InferenceConfig,
@@ -61,16 +59,15 @@ def score_cases(
     """Predict and score cases one after the other; the next is read and sent while one is predicted.
 
     Args:
-        read: opens a case; a thread calls it.
+        cases: iterated in a thread.
         last_until: time of `time.monotonic`: no case is begun that would end later, but for the first.
         first_until: when the first case is given up; then there is no score.
     """
     device = next(network.parameters()).device
 
     def ready() -> Iterator[tuple[StoredCase, Tensor]]:
-        for case in cases:
-            stored = read(case)
-            yield stored, Volume.of(stored, SampleKey(0, 0, case)).to(device).image().float()
+        for stored in cases:
+            yield stored, Volume.of(stored, SampleKey(0, 0, stored.id)).to(device).image().float()
 
     scores = list[CaseScore]()
     slowest, began = 0.0, time.monotonic()

@@ -29,7 +29,14 @@ from ossnet.metric_names import (
 )
 from ossnet.sampling.batch import Batch
 from ossnet.training.clock import Clock, Pace, Until, format_duration
-from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
+from ossnet.training.collectives import (
+    broadcast,
+    errors_on_all,
+    max_over_ranks,
+    mean_over_ranks,
+    rank,
+    world_size,
+)
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
 from ossnet.training.step import optimizer_step, unwrap_ddp
@@ -142,6 +149,8 @@ class Trainer:
     """Unix time by which the run has to have ended."""
     prepared_s: float = 0.0
     """What the run has taken in this session before `fit`."""
+    count_lost: Callable[[], dict[str, float]] = dict
+    """Called after each epoch on every rank: metrics of the cases that could not be read."""
     peak: dict[str, float] | None = None
     _expectation_is_known: bool = False
 
@@ -176,7 +185,7 @@ class Trainer:
             if validate:
                 metrics |= self._validate(clock)
             progress = self._timed(progress, clock)
-            metrics |= self._place(progress, clock, final=final)
+            metrics |= self.count_lost() | self._place(progress, clock, final=final)
             self._report(metrics, progress, clock, final=final)
         return metrics
 
@@ -199,9 +208,10 @@ class Trainer:
         self.network.train()
         waits, points, losses, took = list[float](), 0, 0.0, 0.0
         while True:
-            began = time.monotonic()
-            batch = next(batches)
-            waits.append(time.monotonic() - began)
+            with errors_on_all(self.device):
+                began = time.monotonic()
+                batch = next(batches)
+                waits.append(time.monotonic() - began)
             self._check_first_step(batch, clock)
             if clock.timed:
                 set_lr(self.optimizer, self._share(progress, clock), self.optimizer_config)
@@ -279,9 +289,9 @@ class Trainer:
         until = clock.measure_until
         waited_s = until.first - time.monotonic()
         metrics = self.validate(until, 1)
-        if CASE_TIME not in metrics:
+        if broadcast(CASE_TIME not in metrics and time.monotonic() > until.first):
             raise clock.too_short(f"a case that takes more than {format_duration(waited_s)}")
-        clock.measured(metrics[CASE_TIME])
+        clock.measured(metrics.get(CASE_TIME, 0.0))  # the first case may be one that cannot be read
 
     def _validate(self, clock: Clock) -> dict[str, float]:
         metrics = self.validate(clock.validate_until, None)

@@ -156,6 +156,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 device=str(get_device()),
                 predicted_gib=job.predicted_gib,
                 deadline=job.deadline,
+                report_lost=lambda case, why: None if log is None else log.lost(case, why),
             )
     except Exception as error:
         end = permanent_failure(error)
