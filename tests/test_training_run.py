@@ -194,7 +194,7 @@ def test_time_ends_a_run_after_any_step_in_time_to_validate_and_save(
     validated = [each for each in recorder.epochs if "dice/val" in each]
     assert len(validated) <= 11
     assert [each["share"] for each in validated] == sorted(each["share"] for each in validated)
-    assert recorder.expected["expected/epochs"] > 0
+    assert metrics["step"] <= 4 or recorder.expected["expected/epochs"] > 0  # known after three steps
     progress = load_state(tmp_path / "checkpoint")["progress"]
     assert progress["step"] == max(recorder.losses) == metrics["step"]
 
