@@ -84,7 +84,8 @@ class _SurfaceDistances:
     def percentile(self, percent: float) -> float:
         """Distance of the element with which the nearer ones have so much of the area."""
         shares = np.cumsum(self.areas) / self.areas.sum()
-        return float(self.mm[min(np.searchsorted(shares, percent / 100), len(self.mm) - 1)])
+        reached = int(np.searchsorted(shares, percent / 100))
+        return float(self.mm[min(reached, len(self.mm) - 1)])
 
 
 def _distances(
