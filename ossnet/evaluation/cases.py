@@ -16,7 +16,6 @@ from ossnet.evaluation.mask_metrics import MaskMetrics, score_mask
 from ossnet.evaluation.metrics import OverlapMetrics, dice_iou
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
 from ossnet.sampling import SamplingConfig
-from ossnet.sampling.loader import ReadCase
 from ossnet.sampling.prefetch import prefetch
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.volume import Volume
@@ -47,8 +46,7 @@ class CaseScore:
 def score_cases(
     network: nn.Module,
     task: Task,
-    cases: Iterable[str],
-    read: ReadCase,
+    cases: Iterable[StoredCase],
     *,
     sampling: SamplingConfig,
     settings: InferenceConfig,
@@ -56,14 +54,13 @@ def score_cases(
     """Predict and score cases one after the other; the next is read and sent while one is predicted.
 
     Args:
-        read: opens a case; a thread calls it.
+        cases: iterated in a thread.
     """
     device = next(network.parameters()).device
 
     def ready() -> Iterator[tuple[StoredCase, Tensor]]:
-        for case in cases:
-            stored = read(case)
-            yield stored, Volume.of(stored, SampleKey(0, 0, case)).to(device).image().float()
+        for stored in cases:
+            yield stored, Volume.of(stored, SampleKey(0, 0, stored.id)).to(device).image().float()
 
     with closing(prefetch(ready())) as volumes:
         return [

@@ -14,7 +14,14 @@ from torch import nn
 from ossnet.errors import UserError
 from ossnet.memory import track_peak
 from ossnet.sampling.batch import Batch
-from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
+from ossnet.training.collectives import (
+    broadcast,
+    errors_on_all,
+    max_over_ranks,
+    mean_over_ranks,
+    rank,
+    world_size,
+)
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
 from ossnet.training.step import optimizer_step
@@ -109,6 +116,8 @@ class Trainer:
     save: Callable[[Path, Mapping[str, Any]], None]
     """Write a checkpoint with this state to this folder."""
     reporter: Reporter
+    count_lost: Callable[[], dict[str, float]] = dict
+    """Called after each epoch on every rank: metrics of the cases that could not be read."""
     peak: dict[str, float] | None = None
 
     @property
@@ -137,7 +146,7 @@ class Trainer:
             if final or progress.epoch % self.config.validate_every == 0:
                 metrics |= self.validate()
                 progress = replace(progress, elapsed_s=broadcast(time.monotonic() - began))
-            metrics |= _place(progress, final=final)
+            metrics |= self.count_lost() | _place(progress, final=final)
             self._report(metrics, progress, final=final)
             if final:
                 break
@@ -156,9 +165,10 @@ class Trainer:
         waits, points, losses = list[float](), 0, 0.0
         steps = range(progress.step + 1, self.first_step(progress.epoch + 1) + 1)
         for step in steps:
-            began_wait = time.monotonic()
-            batch = next(batches)
-            waits.append(time.monotonic() - began_wait)
+            with errors_on_all(self.device):
+                began_wait = time.monotonic()
+                batch = next(batches)
+                waits.append(time.monotonic() - began_wait)
             loss = self._step(batch, step)
             losses += loss
             points += batch.n_predictions * world_size()

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
 _TIMEOUT_S = 360  # the jobs of an array make their store one after the other
+_EVERY_S, _ANSWER_S = 1.0, 10  # between two looks for cases that were left out, and for an answer
 _FILES = "files"  # methods of this group run beside the others
 _INTERNAL = {"step", "final"}  # in an epoch's metrics for the scheduler; not logged
 
@@ -74,9 +76,41 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
     except ray.exceptions.RayError as error:
         raise _start_error(tracking, error) from error
     try:
-        yield tracker
+        with _report_lost(tracker):
+            yield tracker
     finally:
         ray.kill(tracker)
+
+
+@contextlib.contextmanager
+def _report_lost(tracker: "ActorHandle[Tracker]") -> Iterator[None]:
+    """Log each case that a run leaves out, while the block runs, and at its end how many they are."""
+    ended, logged = threading.Event(), dict[str, str]()
+    thread = threading.Thread(target=_log_lost, args=(tracker, logged, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        if logged:
+            cases = "a case was" if len(logged) == 1 else f"{len(logged)} cases were"
+            logger.warning(f"warning: {cases} left out, as above: {', '.join(sorted(logged))}")
+
+
+def _log_lost(tracker: "ActorHandle[Tracker]", logged: dict[str, str], ended: threading.Event) -> None:
+    import ray
+
+    last = False
+    while not last:
+        last = ended.wait(_EVERY_S)  # and once more after the end
+        try:
+            lost = ray.get(tracker.lost.remote(), timeout=_ANSWER_S)
+        except ray.exceptions.RayError:
+            continue
+        for case in lost.keys() - logged.keys():
+            logger.warning(f"warning: left out: {lost[case]}")
+            logged[case] = lost[case]
 
 
 @contextlib.contextmanager
@@ -149,6 +183,10 @@ class MetricBuffer:
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags to the run."""
         self._tracker.tag.remote(self._run, dict(tags))
+
+    def lost(self, case: str, why: str) -> None:
+        """Have the job report that a case was left out."""
+        self._tracker.add_lost.remote(case, why)
 
     def send(self) -> None:
         """Send the metrics that were collected since the last time."""

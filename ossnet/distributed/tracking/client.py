@@ -71,6 +71,7 @@ class Tracker:
         self._renamed: dict[str, set[str]] = {}
         self._requests, self._files = Outbox(), Outbox()
         self._study = study
+        self._lost: dict[str, str] = {}
         self._ended: set[str] = set()
 
     def experiment(self) -> str:
@@ -97,6 +98,14 @@ class Tracker:
     def latest(self, run: str) -> dict[str, float]:
         """The last value of each metric of a run."""
         return self._latest.get(run, {})
+
+    def add_lost(self, case: str, why: str) -> None:
+        """Keep why a run left out a case, for the job to report."""
+        self._lost.setdefault(case, why)
+
+    def lost(self) -> dict[str, str]:
+        """Why cases were left out."""
+        return self._lost
 
     def close(self, run: str, status: str, tags: Mapping[str, str] | None = None) -> None:
         """End a run as FINISHED, KILLED or FAILED; tags are added before."""

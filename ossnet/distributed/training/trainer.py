@@ -153,6 +153,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 resume_from=folder,
                 device=str(get_device()),
                 predicted_gib=job.predicted_gib,
+                report_lost=lambda case, why: None if log is None else log.lost(case, why),
             )
     except Exception as error:
         end = permanent_failure(error)
