@@ -13,12 +13,13 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.data import Store
 from ossnet.data.store.cache import DOWNLOADS, CachedCases, DataConfig
 from ossnet.data.store.case_file import StoredCase
-from ossnet.data.store.location import parse_location
+from ossnet.data.store.location import CaseSource, parse_location
 from ossnet.data.store.store import CaseReader, Manifest, MappedCases, case_reader
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.data.node_files import AHEAD, FilesOfNode, ReadingNodes, has_gpu
@@ -56,15 +57,19 @@ class StoreHandle:
         root = parse_location(self.location)
         manifest = from_dict(Manifest, json.loads(zlib.decompress(self.manifest)), self.location)
         here = ray.get_runtime_context().get_node_id()
-        if isinstance(root, str) and config.read_by == "cpu-nodes" and has_gpu(ray.nodes(), here):
+        reader: CaseReader
+        if isinstance(root, Path) and here != self.home:
+            files = FilesOfNode(root, self.home, self.chunk_bytes)
+            reader = _NearestCases(MappedCases(root), self._fetched(files, manifest, config))
+        elif isinstance(root, str) and config.read_by == "cpu-nodes" and has_gpu(ray.nodes(), here):
             others = ReadingNodes.of(root, manifest, config, self.chunk_bytes)
-            cached = CachedCases.of(others, fingerprint=manifest.fingerprint, where=root, config=config)
-            return Store(root, manifest, reader=cached)
-        if isinstance(root, str) or here == self.home:
-            return Store(root, manifest, reader=case_reader(root, manifest, config))
-        source = FilesOfNode(root, self.home, self.chunk_bytes)
-        fetched = CachedCases.of(source, fingerprint=manifest.fingerprint, where=self.location, config=config)
-        return Store(root, manifest, reader=_NearestCases(MappedCases(root), fetched))
+            reader = self._fetched(others, manifest, config)
+        else:
+            reader = case_reader(root, manifest, config)
+        return Store(root, manifest, reader=reader)
+
+    def _fetched(self, source: CaseSource, manifest: Manifest, config: DataConfig) -> CachedCases:
+        return CachedCases.of(source, fingerprint=manifest.fingerprint, where=self.location, config=config)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -47,7 +48,8 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
     """Start a tracker in a process of its own on this node; its store is made before any worker starts.
 
     The process ends with the block; what was opened with `mlflow_run` inside is written by then. Where it is
-    killed, as when memory runs out, another one replaces it and repeats the calls that were not done.
+    killed, as when memory runs out, another one replaces it, repeats the calls that were not done, and writes
+    what still waited: a journal in a temporary folder of this node has it.
 
     Args:
         study: the id of the run that is the parent of all others.
@@ -68,18 +70,19 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
         max_restarts=-1,
         max_task_retries=-1,
     )
-    tracker = actor.remote(tracking, study)
-    try:
-        ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
-    except ray.exceptions.GetTimeoutError as error:
-        raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
-    except ray.exceptions.RayError as error:
-        raise _start_error(tracking, error) from error
-    try:
-        with _report_lost(tracker):
-            yield tracker
-    finally:
-        ray.kill(tracker)
+    with tempfile.TemporaryDirectory(prefix="ossnet-tracker-", ignore_cleanup_errors=True) as folder:
+        tracker = actor.remote(tracking, study, Path(folder, "journal"))
+        try:
+            ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
+        except ray.exceptions.GetTimeoutError as error:
+            raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
+        except ray.exceptions.RayError as error:
+            raise _start_error(tracking, error) from error
+        try:
+            with _report_lost(tracker):
+                yield tracker
+        finally:
+            ray.kill(tracker)
 
 
 @contextlib.contextmanager

@@ -68,6 +68,7 @@ def stop_the_busier_reader(nodes: Nodes) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_nodes_without_a_gpu_read_and_one_takes_over_from_another(
     phantom_store: Path, tmp_path: Path
 ) -> None:

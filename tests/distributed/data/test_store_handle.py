@@ -12,6 +12,7 @@ from ossnet.distributed.data.store_handle import _chunk_bytes
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not may_hide_folders(), reason="needs the right to mount")
 def test_a_node_without_the_files_trains_as_one_that_has_them(phantom_store, tmp_path):
     with cluster(tmp_path) as nodes:
@@ -35,6 +36,7 @@ def test_a_node_without_the_files_trains_as_one_that_has_them(phantom_store, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_each_node_opens_each_object_once(phantom_store, tmp_path):
     with s3_server(tmp_path) as s3, cluster(tmp_path, s3.environment) as nodes:
         s3.upload(phantom_store, "store")
@@ -73,6 +75,7 @@ def trials(folder: Path) -> list[tuple[float, str, dict[int, float]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not may_hide_folders(), reason="needs the right to mount")
 def test_trials_run_on_a_node_without_the_files_as_on_one_that_has_them(phantom_store, tmp_path):
     options = (
