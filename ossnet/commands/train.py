@@ -1,5 +1,6 @@
 """Train one network on a store with Ray Train, on one worker or several."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class TrainOptions:
     workers: int = 1
     """Training processes; each takes a GPU where there are any, else its share of the CPUs."""
     max_time: str | None = None
-    """Stop at the end of the epoch in which this time is up: 90s, 20m, 2h."""
+    """Time for everything, as 90s, 20m or 1h30m: training ends in time to validate and to save."""
     epochs: int | None = None
     """Passes over the training cases."""
     resume: bool = False
@@ -50,6 +51,7 @@ COMMAND = Command("train", str(__doc__), TrainOptions, configurable=True)
 
 def main(arguments: Sequence[str]) -> None:
     """Train, and print where the checkpoint is and how to evaluate it."""
+    began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config)
     from ossnet.distributed import demo, launch
 
@@ -65,6 +67,7 @@ def main(arguments: Sequence[str]) -> None:
         tracking=tracking,
         resume=options.resume,
         recipe=recipe,
+        deadline=None if max_time_s is None else began + max_time_s,
     )
     if options.json:
         finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})
