@@ -1,6 +1,5 @@
-"""The options of jobs that resolve a configuration, and what is printed of it."""
+"""The options of jobs that resolve a configuration."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,7 @@ Recipe = Literal["auto", "paper"]  # as planning's own, whose import would load 
 if TYPE_CHECKING:
     from ossnet.config import Config
     from ossnet.data import Store
-    from ossnet.planning.configure.planner import Planner, Resolved
+    from ossnet.planning.configure.planner import Planner
 
 
 def make_planner(
@@ -56,15 +55,6 @@ def budget_gib(memory: str | None) -> float | None:
     from ossnet.memory.peak import GIB
 
     return None if memory is None else parse_memory(memory) / GIB
-
-
-def show_resolved(resolved: "Resolved") -> None:
-    """Print on the error stream what was chosen, and how to give it by options."""
-    if not resolved.choices:
-        return
-    name = resolved.config.model.name
-    lines = [f"resolved for {name}:", *(f"  {line}" for line in resolved.lines())]
-    print("\n".join([*lines, f"  as options: {resolved.options()}"]), file=sys.stderr)
 
 
 def preset_config(model: str, data: Path | None) -> "Config":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, Dotted, parse_with_config
-from ossnet.commands._recipe import Recipe, budget_gib, show_resolved
+from ossnet.commands._recipe import Recipe, budget_gib
 from ossnet.commands._values import space_file
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def _plan(options: PlanOptions, dotted: Dotted, output: Path) -> None:
 def _resolved(options: PlanOptions, planner: "Planner") -> list[tuple[str, "Resolved"]]:
     if options.space is None:
         resolved = planner.resolve().require_fit()
-        show_resolved(resolved)
+        if resolved.choices:
+            print(resolved, file=sys.stderr)
         return [(resolved.config.model.name, resolved)]
     from ossnet.distributed.tuning.search_space import (
         sample_configs,  # needs Optuna, which planning one network does not

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
-from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config, show_resolved
+from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config
 from ossnet.commands._values import parse_duration
 
 if TYPE_CHECKING:
     from ossnet.commands._parse import Dotted
     from ossnet.config import Config
     from ossnet.data import Store
+    from ossnet.planning.configure.planner import Resolved
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
-    config, recipe = _resolve(options, dotted, store, output)
+    config, resolved = _resolve(options, dotted, store, output)
     outcome = launch.launch_training(
         launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
         store,
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
         workers=options.workers,
         tracking=tracking,
         resume=options.resume,
-        recipe=recipe,
+        resolved=resolved,
         deadline=None if max_time_s is None else began + max_time_s,
     )
     if options.json:
@@ -82,10 +83,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _resolve(
     options: TrainOptions, dotted: "Dotted", store: "Store", output: Path
-) -> tuple["Config", str | None]:
-    """The configuration, and how it came about as JSON; a resumed run keeps what it began with."""
-    import json
-
+) -> tuple["Config", "Resolved | None"]:
+    """The configuration, and how it came about; a resumed run keeps what it began with."""
     from ossnet.config import Config
 
     before = output / "config.json"
@@ -104,5 +103,4 @@ def _resolve(
         budget_gib=budget_gib(options.memory_budget),
     )
     resolved = planner.resolve().require_fit()
-    show_resolved(resolved)
-    return resolved.config, json.dumps(resolved.to_dict(), indent=2)
+    return resolved.config, resolved

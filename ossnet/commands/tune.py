@@ -1,12 +1,12 @@
 """Search a space of networks and settings with Ray Tune and Optuna; every trial is a run in MLflow."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
-from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config, show_resolved
+from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config
 from ossnet.commands._values import parse_duration, space_file
 from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
 
@@ -75,13 +75,11 @@ def main(arguments: Sequence[str]) -> None:
         workers=options.workers_per_trial,
         budget_gib=budget_gib(options.memory_budget),
     )
-    base = replace(planner, budget_gib=None).resolve()
-    show_resolved(base)
     output, tracking = launch.resolve_output(options.output or new_folder("tune"), name)
     spec = StudySpec(
         name=name,
         space=Space(space),
-        base=base.config,
+        base=planner.base,
         planner=planner,
         store=store,
         output=output,

@@ -46,10 +46,13 @@ if TYPE_CHECKING:
     from ossnet.distributed.tuning.result import StudyResult
     from ossnet.distributed.tuning.storage import TuningStudy
     from ossnet.distributed.tuning.study import StudySpec
+    from ossnet.planning.configure.planner import Resolved
 
 logger = logging.getLogger(__name__)
 
 
+RECIPE = "recipe.json"
+"""What was chosen for a run, in its folder: values and reasons."""
 _LIMITS = {"training.epochs", "training.max_time_s"}  # may change between a run and its resumption
 _SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
 _CLOSING_S = 6.0  # what follows the training: the best checkpoint is copied, runs are closed, Ray ends
@@ -80,13 +83,13 @@ def launch_training(
     workers: int,
     tracking: TrackingConfig,
     resume: bool,
-    recipe: str | None = None,
+    resolved: "Resolved | None" = None,
     deadline: float | None = None,
 ) -> "TrainResult":
     """Train one network.
 
     Args:
-        recipe: how the configuration came about, as JSON, which is kept with the run.
+        resolved: how the configuration came about, which is printed and kept with the run.
         deadline: unix time by which all has to have ended.
 
     Raises:
@@ -96,8 +99,7 @@ def launch_training(
     """
     with claimed_output(output, "train", sources=store.folders):
         check_replaceable(output / CHECKPOINT)
-        documents = {} if recipe is None else {"recipe.json": recipe}
-        return _train(config, store, output, workers, tracking, documents, resume=resume, deadline=deadline)
+        return _train(config, store, output, workers, tracking, resolved, resume=resume, deadline=deadline)
 
 
 def _train(
@@ -106,7 +108,7 @@ def _train(
     output: Path,
     workers: int,
     tracking: TrackingConfig,
-    documents: Mapping[str, str],
+    resolved: "Resolved | None",
     *,
     resume: bool,
     deadline: float | None,
@@ -125,10 +127,7 @@ def _train(
         )
         tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
         spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
-        for name, text in documents.items():
-            output.mkdir(parents=True, exist_ok=True)
-            atomic_write(output / name, text)
-        documents = {"config.json": config.to_json(), **documents}
+        documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
         with (
             start_tracker(tracking) as tracker,
             mlflow_run(tracker, spec, documents) as run,
@@ -144,6 +143,17 @@ def _train(
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
     return result
+
+
+def _recipe(resolved: "Resolved | None", output: Path) -> dict[str, str]:
+    """Print what was chosen, and write it to the run's folder; the file's text by its name."""
+    if resolved is None or not resolved.choices:
+        return {}
+    logger.info(str(resolved))
+    text = json.dumps(resolved.to_dict(), indent=2)
+    output.mkdir(parents=True, exist_ok=True)
+    atomic_write(output / RECIPE, text)
+    return {RECIPE: text}
 
 
 def launch_study(spec: "StudySpec") -> "StudyResult":
@@ -179,6 +189,8 @@ def _search(spec: "StudySpec") -> "StudyResult":
     with connect():
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         logger.info(f"{spec.trials} trials, {placement}; files in {spec.output}")
+        if spec.planner is not None and spec.planner.recipe == "auto":
+            logger.info(str(replace(spec.planner, budget_gib=None).resolve()))
         spec.output.mkdir(parents=True, exist_ok=True)
         study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
         study.check_settings(spec.settings())

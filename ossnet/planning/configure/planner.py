@@ -94,6 +94,11 @@ class Resolved:
             lines.append(f"{'memory':<10}{self.peak_gib:.3g} GiB predicted, of {self.budget_gib:.3g} GiB")
         return lines
 
+    def __str__(self) -> str:
+        name = self.config.model.name
+        lines = [f"resolved for {name}:", *(f"  {line}" for line in self.lines())]
+        return "\n".join([*lines, f"  as options: {self.options()}"])
+
     def options(self) -> str:
         """Options of a command line that give this configuration again, whatever becomes of the recipe."""
         final = self.config.flatten()
