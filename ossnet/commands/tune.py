@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
-from ossnet.commands._parse import Command, parse_with_config
+from ossnet.commands._parse import Command, Dotted, parse_with_config
 from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config
 from ossnet.commands._values import parse_duration, space_file
 from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
+
+if TYPE_CHECKING:
+    from ossnet.data import Store
+    from ossnet.planning.configure.planner import Planner
 
 
 @dataclass(frozen=True)
@@ -66,15 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     space = space_file(options.space)
     name = options.experiment or space.stem
     store = demo.open_store(options.data)
-    planner = make_planner(
-        store,
-        options.data,
-        model=options.model,
-        recipe=options.recipe,
-        dotted=dotted,
-        workers=options.workers_per_trial,
-        budget_gib=budget_gib(options.memory_budget),
-    )
+    planner = _planner(options, dotted, store)
     output, tracking = launch.resolve_output(options.output or new_folder("tune"), name)
     spec = StudySpec(
         name=name,
@@ -100,6 +97,18 @@ def main(arguments: Sequence[str]) -> None:
     finish(
         result.summary() | {"Optuna study": output / "study.db"} | places,
         follow_up=command_line("report", "--experiment", name, "--output", output / "report"),
+    )
+
+
+def _planner(options: TuneOptions, dotted: Dotted, store: "Store") -> "Planner":
+    return make_planner(
+        store,
+        options.data,
+        model=options.model,
+        recipe=options.recipe,
+        dotted=dotted,
+        workers=options.workers_per_trial,
+        budget_gib=budget_gib(options.memory_budget),
     )
 
 
