@@ -328,9 +328,8 @@ class Trainer:
         """Take an optimizer step; the process's second one (after warm-up, or its only one) is measured as
         well."""
         if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
-            first = parts.first  # held until the end: other parts, as large, are made unseen by the tracker
             kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
-            with track_peak(self.device, resident=[*kept, *first.tensors()]) as tracked:
+            with track_peak(self.device, resident=[*kept, *parts.first_tensors()]) as tracked:
                 loss = self._optimize(parts)
             memory = tracked.memory
             found = {
