@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.errors import UserError
+from ossnet.output.interruption import keep_raising
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a submitted job
 
@@ -22,6 +23,7 @@ _DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "MALLOC_ARENA_MAX": "1",  # or the threads of each trial keep the memory that they have freed
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # or an interrupted study would end as if it were done
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # not every epoch validates
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # we print one line for a failed trial; its file has the rest
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -65,6 +67,7 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
             _attach(address)
         else:
             _start(cpus, stack.enter_context(short_folder()))
+        keep_raising()  # Ray has its own handler of SIGTERM
         stack.callback(ray.shutdown)
         yield
 

@@ -15,7 +15,7 @@ from ossnet.distributed.training.reporters import TuneReporter
 from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.storage import WORKERS_FOLDER
 from ossnet.distributed.tuning.trial import TrialSpec
-from ossnet.metric_names import ERROR, OUT_OF_MEMORY, RESUMED
+from ossnet.metric_names import CUT_SHORT, ERROR, OUT_OF_MEMORY, RESUMED
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -57,6 +57,7 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
                 reporter=TuneReporter(log, gpus=resources.gpus),
                 resume_from=folder,
                 predicted_gib=spec.predicted_gib,
+                deadline=spec.deadline,
                 report_lost=log.lost,
             )
     except Exception as error:
@@ -85,6 +86,7 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
             run=spec.run,
             tracker=context.tracker,
             predicted_gib=spec.predicted_gib,
+            deadline=spec.deadline,
         ),
         workers=context.placement.workers,
         resources=context.placement.resources,
@@ -93,7 +95,9 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
         callbacks=[TuneReportCallback()],
     ).fit()
     returned = result.return_value or {}
-    return {name: value for name, value in returned.items() if name in {ERROR, OUT_OF_MEMORY}} or None
+    return {
+        name: value for name, value in returned.items() if name in {ERROR, OUT_OF_MEMORY, CUT_SHORT}
+    } or None
 
 
 def _release_memory() -> None:
