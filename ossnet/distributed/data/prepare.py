@@ -6,6 +6,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     if isinstance(output, str):
         remedy = "prepare it in a folder and copy that there, the manifest last"
         raise UserError("--output", expected="a folder", found=output, remedy=remedy)
+    if config.source is not None:  # workers have other working directories
+        config = replace(config, source=config.source.absolute())
     sources = [path for path in (config.source, config.splits) if path is not None]
     with claimed_output(config.output, "prepare", sources=sources):
         return _prepare(config)
