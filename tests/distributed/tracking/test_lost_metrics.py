@@ -26,6 +26,9 @@ NAMES = (
 )
 
 
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
 def run_of(tracking: TrackingConfig) -> Run:
     client = open_client(tracking.uri)
     experiment = tracking.find_experiment(client)
@@ -118,13 +121,14 @@ def test_every_experiment_has_a_name(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["no database at all, " * 20, None])
 def test_a_store_that_cannot_be_used_is_one_line(text: str | None, tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
+    path = tmp_path / "none" / "mlflow.db"
+    path.parent.mkdir()
     path.mkdir() if text is None else path.write_text(text)
     began = time.monotonic()
     with pytest.raises(
         UserError, match=r"mlflow\.db: expected a SQLite file that can be written, found"
     ) as error:
-        Tracker(TrackingConfig.at(tmp_path, "e"))
+        Tracker(TrackingConfig.at(path.parent, "e"))
     assert "\n" not in str(error.value)
     assert time.monotonic() - began < 10
 
