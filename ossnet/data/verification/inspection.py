@@ -8,6 +8,7 @@ Legend: X Y Z voxel axes in nibabel order.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,8 @@ class _CaseInspector:
                 file = on_grid(file, like, other="its image")
             except UserError as error:
                 self.add_error(error)
+                if prod(file.geometry.shape) > prod(like.shape):
+                    return None  # it is none of this image, and may be made to fill the memory
         return self._read_values(file)
 
     def _read_values(self, file: NiftiFile) -> Values | None:
