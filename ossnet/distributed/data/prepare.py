@@ -37,14 +37,14 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     Raises:
         UserError: the source, the output, every case or (strict) one case cannot be used.
     """
+    if config.source is not None:  # workers have other working directories
+        config = replace(config, source=config.source.absolute())
     if config.output is None:
         raise UserError("--output", expected="the folder of the store", found="none", remedy="name it")
     output = parse_location(config.output)
     if isinstance(output, str):
         remedy = "prepare it in a folder and copy that there, the manifest last"
         raise UserError("--output", expected="a folder", found=output, remedy=remedy)
-    if config.source is not None:  # workers have other working directories
-        config = replace(config, source=config.source.absolute())
     sources = [path for path in (config.source, config.splits) if path is not None]
     with claimed_output(config.output, "prepare", sources=sources):
         return _prepare(config)

@@ -208,8 +208,11 @@ def test_a_metric_may_be_called_as_a_parameter_and_a_tag(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["100%.json", "肝臓.json", "a b?.json", "..", "x" * 300 + ".json"])
-def test_a_file_of_any_name_is_an_artifact(name: str, tmp_path: Path) -> None:
-    tracking = TrackingConfig.at(tmp_path / "50% of ü", "e")
+def test_a_file_of_any_name_is_an_artifact(name: str, mlflow_store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "50% of ü"
+    folder.mkdir()
+    mlflow_store.rename(folder / "mlflow.db")
+    tracking = TrackingConfig.at(folder, "e")
     tracker = Tracker(tracking)
     tracker.open_run(RunSpec("r", "r"))
     tracker.log_text("r", "text", name)
