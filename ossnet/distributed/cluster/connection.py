@@ -32,7 +32,7 @@ _EMBEDDED = {  # of use to clusters of several nodes only; costs seconds a run
 }
 _ATTEMPTS = 3
 _TIMEOUT_S = 10
-_ANSWER_S = 45.0  # of a cluster; Ray itself would try for minutes
+_ANSWER_S = 40.0  # of a cluster; Ray itself would try for minutes
 _NOISY = ("ray", "ray.train", "ray.tune", "ray.data")
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker
 from ossnet.distributed.tracking.outbox import one_line
 from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
-from ossnet.metric_names import STOP_REASON
+from ossnet.metric_names import CUT_SHORT, FINAL, SHARE, STOP_REASON
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -31,7 +32,7 @@ _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
 _TIMEOUT_S = 360  # the jobs of an array make their store one after the other
 _EVERY_S, _ANSWER_S = 1.0, 10  # between two looks for cases that were left out, and for an answer
 _FILES = "files"  # methods of this group run beside the others
-_INTERNAL = {"step", "final"}  # in an epoch's metrics for the scheduler; not logged
+_INTERNAL = {"step", FINAL, CUT_SHORT, SHARE}  # in an epoch's metrics for the scheduler; not logged
 
 
 @dataclass
@@ -47,7 +48,8 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
     """Start a tracker in a process of its own on this node; its store is made before any worker starts.
 
     The process ends with the block; what was opened with `mlflow_run` inside is written by then. Where it is
-    killed, as when memory runs out, another one replaces it and repeats the calls that were not done.
+    killed, as when memory runs out, another one replaces it, repeats the calls that were not done, and writes
+    what still waited: a journal in a temporary folder of this node has it.
 
     Args:
         study: the id of the run that is the parent of all others.
@@ -68,18 +70,19 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
         max_restarts=-1,
         max_task_retries=-1,
     )
-    tracker = actor.remote(tracking, study)
-    try:
-        ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
-    except ray.exceptions.GetTimeoutError as error:
-        raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
-    except ray.exceptions.RayError as error:
-        raise _start_error(tracking, error) from error
-    try:
-        with _report_lost(tracker):
-            yield tracker
-    finally:
-        ray.kill(tracker)
+    with tempfile.TemporaryDirectory(prefix="ossnet-tracker-", ignore_cleanup_errors=True) as folder:
+        tracker = actor.remote(tracking, study, Path(folder, "journal"))
+        try:
+            ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
+        except ray.exceptions.GetTimeoutError as error:
+            raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
+        except ray.exceptions.RayError as error:
+            raise _start_error(tracking, error) from error
+        try:
+            with _report_lost(tracker):
+                yield tracker
+        finally:
+            ray.kill(tracker)
 
 
 @contextlib.contextmanager
