@@ -19,7 +19,7 @@ from ossnet.data.store.lost_cases import ReadableCases
 from ossnet.evaluation import CaseScore, score_cases, summarize
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
-from ossnet.metric_names import LOST_CASES
+from ossnet.metric_names import CASE_TIME, LOST_CASES, VALIDATED_CASES
 from ossnet.models import network_from_config
 from ossnet.planning.oom import check_memory, reraise_oom
 from ossnet.sampling.batches import BatchMaker, batch_maker
@@ -29,6 +29,7 @@ from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_state, load_weights, save_checkpoint
+from ossnet.training.clock import Until
 from ossnet.training.collectives import all_gather, errors_on_all, rank, world_size
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.loop import Reporter, Trainer, TrainState
@@ -49,6 +50,7 @@ def run_training(
     resume_from: Path | None = None,
     device: str | None = None,
     predicted_gib: float | None = None,
+    deadline: float | None = None,
     report_lost: ReportLost = lambda case, why: logger.warning(f"warning: left out: {why}"),
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
@@ -58,15 +60,18 @@ def run_training(
         resume_from: a checkpoint folder to continue from.
         device: where the network lives; by default the current CUDA device, or the CPU.
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
+        deadline: unix time by which the run has to have ended, its checkpoint written and reported.
         report_lost: called after the epoch in which a case was left out; by default it is logged.
 
     Returns:
         The last epoch's metrics.
 
     Raises:
-        ossnet.errors.UserError: the store and the configuration do not go together.
+        ossnet.errors.UserError: the store and the configuration do not go together, or the time does not
+            suffice for one step and one validated case.
         ossnet.errors.OutOfMemory: memory does not, or cannot, suffice; says what would help most.
     """
+    began = time.monotonic()
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, world_size())
@@ -96,7 +101,9 @@ def run_training(
         device=place,
         predicted_gib=predicted,
         first_step=lambda epoch: run_start(store, config.training, epoch),
-        validate=lambda: _validate(network, config, store.task, validated, place),
+        validate=lambda until, count: _validate(network, config, store.task, validated, place, until, count),
+        validation_cases=len(validated.ids[rank() :: world_size()]),
+        deadline=deadline,
         save=_saver(network, config, store),
         reporter=reporter,
         count_lost=_LostCount((readable, validated), report_lost, strict=config.data.strict),
@@ -111,6 +118,7 @@ def run_training(
         device=place,
         cache=cache,
     )
+    trainer.prepared_s = time.monotonic() - began
     try:
         with reraise_oom(config, workers=world_size(), measured_gib=lambda: trainer.peak_gib):
             return trainer.fit(stream, progress)
@@ -175,20 +183,43 @@ def _readable(store: Store, config: Config, split: str) -> ReadableCases:
 
 
 def _validate(
-    network: nn.Module, config: Config, task: Task, cases: ReadableCases, device: torch.device
+    network: nn.Module,
+    config: Config,
+    task: Task,
+    cases: ReadableCases,
+    device: torch.device,
+    until: Until | None,
+    count: int | None,
 ) -> dict[str, float]:
-    """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks."""
+    """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks.
+
+    Args:
+        until: how long it may last; None: until all are scored.
+        count: the largest number of cases for each rank; None: all.
+
+    Returns:
+        Nothing where no case was scored.
+    """
     if not cases.ids:
         return {}
-    shared = cases.ids[rank() :: world_size()]
+    shared = cases.ids[rank() :: world_size()][:count]
     began = time.monotonic()
     scores: list[CaseScore] = []
     with errors_on_all(device):
         scores = score_cases(
-            network, task, cases.each(shared), sampling=config.sampling, settings=config.inference
+            network,
+            task,
+            cases.each(shared),
+            sampling=config.sampling,
+            settings=config.inference,
+            last_until=math.inf if until is None else until.last,
+            first_until=math.inf if until is None else until.first,
         )
-    took = (time.monotonic() - began) / max(len(shared), 1)
-    return summarize(all_gather(scores)) | {"time/case_s": took}
+    took = (time.monotonic() - began) / max(len(scores), 1)
+    every = all_gather(scores)
+    if not every:
+        return {}
+    return summarize(every) | {CASE_TIME: took, VALIDATED_CASES: float(len(every))}
 
 
 class _LostCount:

@@ -1,5 +1,6 @@
 """Train one network on a store with Ray Train, on one worker or several."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class TrainOptions:
     workers: int = 1
     """Training processes; each takes a GPU where there are any, else its share of the CPUs."""
     max_time: str | None = None
-    """Stop at the end of the epoch in which this time is up: 90s, 20m, 2h."""
+    """Time for everything, as 90s, 20m or 1h30m: training ends in time to validate and to save."""
     epochs: int | None = None
     """Passes over the training cases."""
     resume: bool = False
@@ -42,6 +43,7 @@ COMMAND = Command("train", str(__doc__), TrainOptions, configurable=True)
 
 def main(arguments: Sequence[str]) -> None:
     """Train, and print where the checkpoint is and how to evaluate it."""
+    began = time.time()
     options, config = parse_with_config(COMMAND, arguments, _default)
     from ossnet.distributed import demo, launch
 
@@ -55,6 +57,7 @@ def main(arguments: Sequence[str]) -> None:
         workers=options.workers,
         tracking=tracking,
         resume=options.resume,
+        deadline=None if max_time_s is None else began + max_time_s,
     )
     if options.json:
         finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})

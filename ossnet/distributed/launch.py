@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
@@ -20,10 +20,22 @@ from ossnet.distributed.cluster.resources import plan_run, plan_trials
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.errors import UserError
-from ossnet.metric_names import EPOCH, MEMORY, STEP_TIME, VAL_DICE
+from ossnet.metric_names import (
+    EPOCH,
+    EXPECTED_EPOCH,
+    EXPECTED_EPOCHS,
+    EXPECTED_STEP,
+    EXPECTED_VALIDATION,
+    MEMORY,
+    STEP_TIME,
+    VAL_DICE,
+    VALIDATED_CASES,
+)
 from ossnet.output.claim import claim_output, claimed_output
 from ossnet.sampling.sampler import check_batch
+from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
+from ossnet.training.clock import format_pace
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -39,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 _LIMITS = {"training.epochs", "training.max_time_s"}  # may change between a run and its resumption
 _SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
+_CLOSING_S = 6.0  # what follows the training: the best checkpoint is copied, runs are closed, Ray ends
 _SHORTEST_STEP_S = 0.01  # no network of ours is faster: it bounds the epochs of a run limited by time
 
 
@@ -59,21 +72,39 @@ def resolve_output(output: Path, experiment: str) -> tuple[Path, TrackingConfig]
 
 
 def launch_training(
-    config: Config, store: Store, *, output: Path, workers: int, tracking: TrackingConfig, resume: bool
+    config: Config,
+    store: Store,
+    *,
+    output: Path,
+    workers: int,
+    tracking: TrackingConfig,
+    resume: bool,
+    deadline: float | None = None,
 ) -> "TrainResult":
     """Train one network.
 
+    Args:
+        deadline: unix time by which all has to have ended.
+
     Raises:
         UserError: `output` is not a training's or cannot be written, or holds a run (to resume, none or
-            another one); the workers can never be placed; the store and the configuration do not go together.
+            another one); the workers can never be placed; the store and the configuration do not go together;
+            the time does not suffice for one step and one validated case.
     """
     with claimed_output(output, "train", sources=store.folders):
         check_replaceable(output / CHECKPOINT)
-        return _train(config, store, output, workers, tracking, resume=resume)
+        return _train(config, store, output, workers, tracking, resume=resume, deadline=deadline)
 
 
 def _train(
-    config: Config, store: Store, output: Path, workers: int, tracking: TrackingConfig, *, resume: bool
+    config: Config,
+    store: Store,
+    output: Path,
+    workers: int,
+    tracking: TrackingConfig,
+    *,
+    resume: bool,
+    deadline: float | None,
 ) -> "TrainResult":
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
@@ -93,10 +124,14 @@ def _train(
         with (
             start_tracker(tracking) as tracker,
             mlflow_run(tracker, spec, documents) as run,
-            _progress(tracker, run_id),
+            _progress(tracker, run_id, config.training),
         ):
             job = TrainSpec(
-                config=config.to_json(), store=StoreHandle.of(store, config.data), run=run_id, tracker=tracker
+                config=config.to_json(),
+                store=StoreHandle.of(store, config.data),
+                run=run_id,
+                tracker=tracker,
+                deadline=None if deadline is None else deadline - _CLOSING_S,
             )
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
@@ -204,10 +239,10 @@ def _run_id(config: Config, output: Path, *, resume: bool) -> str:
 
 
 @contextmanager
-def _progress(tracker: "ActorHandle[Tracker]", run: str) -> Iterator[None]:
-    """Log each epoch's metrics while the block runs."""
+def _progress(tracker: "ActorHandle[Tracker]", run: str, training: TrainingConfig) -> Iterator[None]:
+    """Log what the time is spent on, and each report's metrics, while the block runs."""
     ended = threading.Event()
-    thread = threading.Thread(target=_log_epochs, args=(tracker, run, ended), daemon=True)
+    thread = threading.Thread(target=_log_metrics, args=(tracker, run, training, ended), daemon=True)
     thread.start()
     try:
         yield
@@ -216,18 +251,35 @@ def _progress(tracker: "ActorHandle[Tracker]", run: str) -> Iterator[None]:
         thread.join()
 
 
-def _log_epochs(tracker: "ActorHandle[Tracker]", run: str, ended: threading.Event) -> None:
+def _log_metrics(
+    tracker: "ActorHandle[Tracker]", run: str, training: TrainingConfig, ended: threading.Event
+) -> None:
     import ray
 
-    logged, last = 0.0, False
+    logged, last, paced = 0.0, False, False
     while not last:
         last = ended.wait(1.0)  # and once more after the end
         try:
             metrics = ray.get(tracker.latest.remote(run), timeout=10)
         except ray.exceptions.RayError:
             continue
+        if EXPECTED_STEP in metrics and not paced:
+            paced = True
+            logger.info(pace_line(metrics, training))
         if metrics.get(EPOCH, 0.0) > logged:
             logged = metrics[EPOCH]
             shown = {name: metrics[name] for name in _SHOWN if name in metrics}
             values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            logger.info(f"epoch {logged:.0f}  {values}")
+            cases = f" on {metrics[VALIDATED_CASES]:.0f} cases" if VAL_DICE in shown else ""
+            logger.info(f"epoch {logged:.4g}  {values}{cases}")
+
+
+def pace_line(metrics: Mapping[str, float], training: TrainingConfig) -> str:
+    """One line on what the parts of a run take, from the metrics that it reports after its first steps."""
+    return format_pace(
+        step_s=metrics[EXPECTED_STEP],
+        epoch_s=metrics[EXPECTED_EPOCH],
+        validation_s=metrics.get(EXPECTED_VALIDATION),
+        fitting=metrics.get(EXPECTED_EPOCHS),
+        limits=training,
+    )

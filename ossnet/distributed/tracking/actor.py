@@ -20,7 +20,7 @@ from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker
 from ossnet.distributed.tracking.outbox import one_line
 from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
-from ossnet.metric_names import STOP_REASON
+from ossnet.metric_names import CUT_SHORT, FINAL, SHARE, STOP_REASON
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -32,7 +32,7 @@ _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
 _TIMEOUT_S = 360  # the jobs of an array make their store one after the other
 _EVERY_S, _ANSWER_S = 1.0, 10  # between two looks for cases that were left out, and for an answer
 _FILES = "files"  # methods of this group run beside the others
-_INTERNAL = {"step", "final"}  # in an epoch's metrics for the scheduler; not logged
+_INTERNAL = {"step", FINAL, CUT_SHORT, SHARE}  # in an epoch's metrics for the scheduler; not logged
 
 
 @dataclass

@@ -49,6 +49,8 @@ class TrainSpec:
     tracker: "ActorHandle[Tracker]"
     predicted_gib: float | None = None
     """Predicted peak of a training step of one worker; None where it has yet to be predicted."""
+    deadline: float | None = None
+    """Unix time by which the workers have to have ended."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 resume_from=folder,
                 device=str(get_device()),
                 predicted_gib=job.predicted_gib,
+                deadline=job.deadline,
                 report_lost=lambda case, why: None if log is None else log.lost(case, why),
             )
     except Exception as error:
