@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.errors import UserError
+from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import keep_raising
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a submitted job
@@ -36,6 +37,7 @@ _ATTEMPTS = 3
 _TIMEOUT_S = 10
 _ANSWER_S = 40.0  # of a cluster; Ray itself would try for minutes
 _NOISY = ("ray", "ray.train", "ray.tune", "ray.data")
+_TUNE_CONTROLLER = "ray.tune.execution.tune_controller"
 
 
 @contextmanager
@@ -62,6 +64,7 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
         return
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger(_TUNE_CONTROLLER).addFilter(_is_no_full_disk)
     with ExitStack() as stack:
         if address:
             _attach(address)
@@ -70,6 +73,12 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
         keep_raising()  # Ray has its own handler of SIGTERM
         stack.callback(ray.shutdown)
         yield
+
+
+def _is_no_full_disk(record: logging.LogRecord) -> bool:
+    """Whether a record is no traceback of a full disk: the job ends with a line that says it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not is_disk_full(error)
 
 
 def submitted() -> bool:

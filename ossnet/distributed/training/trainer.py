@@ -243,6 +243,7 @@ def _keep_best(result: "Result", target: Path) -> TrainResult:
     """Copy the best checkpoint by validation Dice (without validation, the last) to its place."""
     error = (result.return_value or {}).get(ERROR)
     if error:
+        _remove_unfinished(result)
         raise UserError(error)
     scored = [each for each in result.best_checkpoints if VAL_DICE in each[1]]
     last = max(result.best_checkpoints, key=lambda each: each[1][EPOCH])
@@ -250,3 +251,12 @@ def _keep_best(result: "Result", target: Path) -> TrainResult:
     with replace_checkpoint(target) as folder:
         checkpoint.to_directory(str(folder))
     return TrainResult(metrics=metrics, checkpoint=target)
+
+
+def _remove_unfinished(result: "Result") -> None:
+    """Remove what Ray began to store as a checkpoint and did not finish, as where the disk is full."""
+    finished = [checkpoint for checkpoint, _ in result.best_checkpoints or ()]
+    names = {Path(each.path).name for each in [*finished, result.checkpoint] if each is not None}
+    for folder in Path(result.path).glob("checkpoint_*"):
+        if folder.is_dir() and folder.name not in names:
+            shutil.rmtree(folder)

@@ -25,7 +25,7 @@ from ossnet.distributed.tuning.study import StudySpec
 from ossnet.errors import UserError
 from ossnet.training.checkpoint import check_checkpoint
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = pytest.mark.usefixtures("cluster", "mlflow_store")
 
 # A network that learns nothing hits a few voxels; one that begins to learn says background everywhere, has a
 # Dice of 0 and so falls behind.
@@ -158,7 +158,7 @@ def test_a_study_of_limited_time_plans_its_trials(tiny: Config, store: Store, tm
         assert min(trial.intermediate_values) >= 100
 
 
-def test_trials_fail_alone_and_a_study_only_with_all(tiny: Config, store: Store, tmp_path: Path) -> None:
+def test_trials_fail_alone(tiny: Config, store: Store, tmp_path: Path) -> None:
     """An infinite learning rate makes the loss not finite."""
     body = (
         "POINTS_TO_EVALUATE = [{'r': 0}, {'r': 1}]\n"
@@ -173,6 +173,3 @@ def test_trials_fail_alone_and_a_study_only_with_all(tiny: Config, store: Store,
     assert states(tmp_path) == ["COMPLETE", "FAIL"]
     with pytest.raises(UserError, match="expected a new folder, found a study"):
         study(tmp_path, body, tiny, store)
-    body = body.replace("[0.01, 1e30]", "[1e30, 1e30]")
-    with pytest.raises(UserError, match="expected a trial that comes to a result, found none: the loss"):
-        study(tmp_path, body, tiny, store, trials=1, output=tmp_path / "hopeless")
