@@ -50,5 +50,9 @@ class CaseError(UserError):
         return CaseError(where, expected=self.expected, found=self.found, remedy=self.remedy)
 
 
+class TimeTooShort(UserError):  # noqa: N818 - as it is no fault
+    """The time that a run has does not suffice for one step and one validated case."""
+
+
 class OutOfMemory(UserError):  # noqa: N818 - as torch's own is called
     """A configuration needs more memory than there is here."""

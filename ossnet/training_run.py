@@ -41,6 +41,9 @@ ReportLost = Callable[[str, str], None]
 """Called on rank 0 for each case that was left out: its id, and why."""
 
 
+_SHORTEST_STEP_S = 0.01  # no network of ours is faster
+
+
 def run_training(
     config: Config,
     store: Store,
@@ -153,6 +156,13 @@ def run_start(store: Store, training: TrainingConfig, epoch: int) -> int:
     return first_step(
         epoch, cases=cases, batch_size=training.batch_size, steps_per_batch=training.steps_per_batch
     )
+
+
+def most_epochs(config: Config, store: Store, time_s: float) -> int:
+    """More epochs than fit in a time, whatever the network: the bound of a run that only time limits."""
+    cases = store.split("training", fold=config.training.fold)
+    steps = len(cases) * config.training.steps_per_batch / config.training.batch_size
+    return math.ceil(time_s / (max(steps, 1) * _SHORTEST_STEP_S))
 
 
 def run_batch_maker(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
 from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config
@@ -60,16 +61,17 @@ def main(arguments: Sequence[str]) -> None:
     output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
     config, resolved = _resolve(options, dotted, store, output)
-    outcome = launch.launch_training(
-        launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
-        store,
-        output=output,
-        workers=options.workers,
-        tracking=tracking,
-        resume=options.resume,
-        resolved=resolved,
-        deadline=None if max_time_s is None else began + max_time_s,
-    )
+    with resumable("train", arguments, output, state="config.json"):
+        outcome = launch.launch_training(
+            launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
+            store,
+            output=output,
+            workers=options.workers,
+            tracking=tracking,
+            resume=options.resume,
+            resolved=resolved,
+            deadline=None if max_time_s is None else began + max_time_s,
+        )
     if options.json:
         finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})
         return

@@ -1,10 +1,12 @@
 """Search a space of networks and settings with Ray Tune and Optuna; every trial is a run in MLflow."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, Dotted, parse_with_config
 from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config
@@ -29,10 +31,11 @@ class TuneOptions:
     recipe: Recipe = "auto"
     """auto: what is not given is chosen for the data, the device and the memory budget; paper: as the paper's
     authors did."""
-    trials: int = 10
-    """Configurations to try."""
+    trials: int | None = None
+    """Configurations to try, at most: by default 10, or as many as --max-time allows."""
     max_time: str | None = None
-    """Stop the study after this time: 90s, 20m, 2h."""
+    """Time for everything, as 90s, 20m or 1h30m. It says how many trials there are and how long each takes,
+    unless --training.epochs does."""
     memory_budget: str | None = None
     """Peak memory of a training step that no trial may pass, as in 8GiB: configurations are fitted to it; one
     that nothing makes fit is replaced before it takes a slot."""
@@ -63,6 +66,7 @@ COMMAND = Command("tune", str(__doc__), TuneOptions, configurable=True)
 
 def main(arguments: Sequence[str]) -> None:
     """Search, and print the best trial and how to report the study."""
+    began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config)
     from ossnet.distributed import demo, launch
     from ossnet.distributed.tuning.search_space import Space
@@ -85,11 +89,14 @@ def main(arguments: Sequence[str]) -> None:
         workers=options.workers_per_trial,
         early_stopping=options.early_stopping,
         max_time_s=None if options.max_time is None else parse_duration(options.max_time),
+        began=began,
+        timed=not any(each.startswith(("--training.epochs", "--training.max-time")) for each in arguments),
         optimization=_optimization(options),
         warm_start=options.warm_start,
         resume=options.resume,
     )
-    result = launch.launch_study(spec)
+    with resumable("tune", arguments, output, state="study.db"):
+        result = launch.launch_study(spec)
     if options.json:
         finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return

@@ -4,11 +4,11 @@ close."""
 import json
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +33,13 @@ from ossnet.metric_names import (
 )
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output
+from ossnet.planning.allocation import allocate
+from ossnet.planning.study_time import StudyTime, TrialTime
 from ossnet.sampling.sampler import check_batch
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
-from ossnet.training.clock import format_pace
+from ossnet.training.clock import format_duration, format_pace
+from ossnet.training_run import most_epochs
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -55,16 +58,14 @@ RECIPE = "recipe.json"
 """What was chosen for a run, in its folder: values and reasons."""
 _LIMITS = {"training.epochs", "training.max_time_s"}  # may change between a run and its resumption
 _SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
+_TRIAL_START_S = 5.0  # what a trial takes until its first step
 _CLOSING_S = 6.0  # what follows the training: the best checkpoint is copied, runs are closed, Ray ends
-_SHORTEST_STEP_S = 0.01  # no network of ours is faster: it bounds the epochs of a run limited by time
 
 
 def with_limits(config: Config, store: Store, *, epochs: int | None, max_time_s: float | None) -> Config:
     """The configuration with its end given in epochs, in seconds or both; a time alone lifts the other."""
     if max_time_s is not None and epochs is None:
-        cases = store.split("training", fold=config.training.fold)
-        steps = len(cases) * config.training.steps_per_batch / config.training.batch_size
-        epochs = ceil(max_time_s / (max(steps, 1) * _SHORTEST_STEP_S))
+        epochs = most_epochs(config, store, max_time_s)
     changes = {"training.epochs": epochs, "training.max_time_s": max_time_s}
     return config.replace({path: value for path, value in changes.items() if value is not None})
 
@@ -170,6 +171,7 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
 
 
 def _search(spec: "StudySpec") -> "StudyResult":
+    from ossnet.distributed.tuning.config import DEFAULT_TRIALS
     from ossnet.distributed.tuning.feasibility import estimate_feasibility
     from ossnet.distributed.tuning.search_space import check_space
     from ossnet.distributed.tuning.storage import TuningStudy
@@ -188,12 +190,23 @@ def _search(spec: "StudySpec") -> "StudyResult":
         logger.info(str(estimate_feasibility(spec.space, planner, budget_gib)))
     with connect():
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
-        logger.info(f"{spec.trials} trials, {placement}; files in {spec.output}")
         if spec.planner is not None and spec.planner.recipe == "auto":
             logger.info(str(replace(spec.planner, budget_gib=None).resolve()))
+        limit = plan_time(spec, slots=placement.concurrent)
         spec.output.mkdir(parents=True, exist_ok=True)
         study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
         study.check_settings(spec.settings())
+        if limit is not None and limit.timed:
+            study.plan_trial_time(TrialTime.of(limit.allocation))
+        plan = f"{spec.trials or DEFAULT_TRIALS} trials"
+        if limit is not None:
+            limit = replace(limit, timed=study.trial_time() is not None)
+        if limit is not None and limit.timed:
+            plan = str(limit.allocation)
+            if spec.trials is None:
+                ended = [trial for trial in study.started_trials() if trial.state.is_finished()]
+                spec = replace(spec, trials=len(ended) + limit.allocation.trials)
+        logger.info(f"{plan}; {placement}; files in {spec.output}")
         if earlier is not None and not spec.resume:
             inside, outside = transfer_trials(study, earlier, spec.space, spec.optimization)
             logger.info(
@@ -206,8 +219,38 @@ def _search(spec: "StudySpec") -> "StudyResult":
                 tracker,
                 placement=placement,
                 estimator=estimator,
+                time_limit=limit,
                 report=lambda: write_report(spec, study),
             )
+
+
+def plan_time(spec: "StudySpec", *, slots: int) -> "StudyTime | None":
+    """What a study's time is spent on; None where it is not limited.
+
+    Raises:
+        UserError: the time is over before a trial could start.
+    """
+    if spec.max_time_s is None:
+        return None
+    deadline = spec.began + spec.max_time_s
+    remaining = deadline - time.time()
+    early_stopping = spec.early_stopping
+    plan = allocate(
+        max(remaining, 1.0),
+        slots=slots,
+        start_s=_TRIAL_START_S,
+        trials=spec.trials,
+        reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
+    )
+    limit = StudyTime(deadline, plan, timed=spec.timed)
+    if not limit.can_start:
+        raise UserError(
+            f"time limit of {format_duration(spec.max_time_s)}",
+            expected="time for one trial",
+            found=f"{format_duration(max(remaining, 0.0))} left once the study could start",
+            remedy=f"give at least {format_duration(spec.max_time_s - remaining + 60)}",
+        )
+    return limit
 
 
 def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import floor
 from typing import Protocol
 
-from ossnet.errors import UserError
+from ossnet.errors import TimeTooShort
 
 _CLOSING_S = 1.0
 """A checkpoint, before the first was written."""
@@ -20,6 +20,7 @@ _LEAST_BETWEEN_REPORTS_S = 5.0
 _MEASURED_STEPS = 3  # before the first case is measured: one to warm up, one to measure memory
 _LATEST_MEASURE = 0.1  # of a run's time: it is measured by then, however few the steps
 _MOST_FOR_FIRST_CASE = 0.4  # of the time left: the first case is measured, and one is scored in the end
+_TOO_LITTLE_S = 1.0  # left at its start, with which a run is not to blame
 _GRACE_S = 15.0  # that a run may end later for the sake of its only validated case
 _WHOLE = 0.95  # of its time, with which a run counts as whole
 
@@ -217,7 +218,7 @@ class Clock:
             _LEAST_BETWEEN_REPORTS_S, _REPORT_EVERY * self.total_s
         )
 
-    def too_short(self, what: str, needed_s: float | None = None) -> UserError:
+    def too_short(self, what: str, needed_s: float | None = None) -> TimeTooShort:
         """The error that not even one step and one validated case fit.
 
         Args:
@@ -225,8 +226,11 @@ class Clock:
             needed_s: the time that would do.
         """
         enough = "a longer one" if needed_s is None else f"at least {format_duration(needed_s)}"
-        return UserError(
-            f"time limit of {format_duration(self.total_s)}",
+        limit_s = self.limits.max_time_s or self.total_s
+        if self.total_s <= _TOO_LITTLE_S:
+            what, needed_s = f"none left when training began ({what})", None
+        return TimeTooShort(
+            f"time limit of {format_duration(limit_s)}",
             expected="time for one step and one validated case",
             found=what,
             remedy=f"give {enough}, a smaller network, or fewer points and cases a step",

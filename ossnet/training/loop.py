@@ -26,6 +26,7 @@ from ossnet.metric_names import (
     PREDICTED,
     SHARE,
     STEP_TIME,
+    VAL_DICE,
 )
 from ossnet.sampling.batch import Batch
 from ossnet.training.clock import Clock, Pace, Until, format_duration
@@ -371,7 +372,11 @@ class Trainer:
         began = time.monotonic()
         aside = Path(tempfile.mkdtemp(prefix="ossnet-checkpoint-"))
         try:
-            state = {"progress": asdict(progress), "optimizer": self.optimizer.state_dict()}
+            state = {
+                "progress": asdict(progress),
+                "optimizer": self.optimizer.state_dict(),
+                "dice": metrics.get(VAL_DICE),
+            }
             self.save(aside / "checkpoint", state)
             self.reporter.epoch(metrics, aside / "checkpoint")
         finally:

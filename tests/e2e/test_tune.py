@@ -52,7 +52,7 @@ def all_runs(folder: Path, experiment: str) -> tuple[MlflowClient, Run, list[Run
     return client, parent, children
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("cluster", "mlflow_store")
 def test_a_study(
     run_job: Job,
     phantom_store: Path,

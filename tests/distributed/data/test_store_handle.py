@@ -1,14 +1,17 @@
 """Training on nodes that have not the store's files: nodes of one cluster, each with a cache of its own."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from node_cluster import cluster, may_hide_folders
 from s3_server import s3_server
 
 from ossnet.data import Store
-from ossnet.distributed.data.store_handle import _chunk_bytes
+from ossnet.data.store.cache import DataConfig
+from ossnet.distributed.data.store_handle import StoreHandle, _chunk_bytes
 
 
 @pytest.mark.slow
@@ -50,6 +53,25 @@ def test_each_node_opens_each_object_once(phantom_store, tmp_path):
         assert [s3.opened[f"store/{file}"] for file in files] == here
         assert max(here) == 2
         assert "Spilled" not in nodes.memory_summary()
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("read_by", ["each-node", "cpu-nodes"])
+def test_a_handle_opens_the_store_wherever_it_lies(phantom_store, tmp_path, read_by):
+    origin = Store.open(phantom_store)
+    config = DataConfig(cache_folder=str(tmp_path / "cache"), read_by=read_by)
+    with s3_server(tmp_path) as s3:
+        s3.upload(phantom_store, "store")
+        place = f"endpoint_override={s3.host}:{s3.port}&scheme=http&region=us-east-1"
+        handle = StoreHandle.of(origin, config)
+        elsewhere = replace(handle, home="0" * 56)  # a file system that this node shares
+        on_s3 = replace(handle, location=f"s3://key:secret@{s3.bucket}/store?{place}")
+        for each, cached in ((handle, 0), (elsewhere, 0), (on_s3, 8)):
+            opened = each.open(config)
+            assert opened.manifest == origin.manifest
+            for case in origin.split("training"):
+                np.testing.assert_array_equal(opened.case(case).voxels, origin.case(case).voxels)
+            assert len(list((tmp_path / "cache").glob("*/*.arrow"))) == cached
 
 
 def test_all_nodes_together_keep_to_their_share_of_the_object_store():

@@ -26,6 +26,9 @@ NAMES = (
 )
 
 
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
 def run_of(tracking: TrackingConfig) -> Run:
     client = open_client(tracking.uri)
     experiment = tracking.find_experiment(client)
@@ -118,13 +121,14 @@ def test_every_experiment_has_a_name(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["no database at all, " * 20, None])
 def test_a_store_that_cannot_be_used_is_one_line(text: str | None, tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
+    path = tmp_path / "none" / "mlflow.db"
+    path.parent.mkdir()
     path.mkdir() if text is None else path.write_text(text)
     began = time.monotonic()
     with pytest.raises(
         UserError, match=r"mlflow\.db: expected a SQLite file that can be written, found"
     ) as error:
-        Tracker(TrackingConfig.at(tmp_path, "e"))
+        Tracker(TrackingConfig.at(path.parent, "e"))
     assert "\n" not in str(error.value)
     assert time.monotonic() - began < 10
 
@@ -204,8 +208,11 @@ def test_a_metric_may_be_called_as_a_parameter_and_a_tag(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["100%.json", "肝臓.json", "a b?.json", "..", "x" * 300 + ".json"])
-def test_a_file_of_any_name_is_an_artifact(name: str, tmp_path: Path) -> None:
-    tracking = TrackingConfig.at(tmp_path / "50% of ü", "e")
+def test_a_file_of_any_name_is_an_artifact(name: str, mlflow_store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "50% of ü"
+    folder.mkdir()
+    mlflow_store.rename(folder / "mlflow.db")
+    tracking = TrackingConfig.at(folder, "e")
     tracker = Tracker(tracking)
     tracker.open_run(RunSpec("r", "r"))
     tracker.log_text("r", "text", name)

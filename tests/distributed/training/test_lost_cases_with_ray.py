@@ -15,6 +15,7 @@ from ossnet.errors import UserError
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("cluster")
 def test_a_run_goes_on_without_a_case_and_says_so_or_ends_with_one_line(
     tiny: Config, phantom_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
