@@ -100,11 +100,13 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
-    places = {"MLflow": tracking.uri, "open it with": tracking.open_command}
-    finish(
-        result.summary() | {"Optuna study": output / "study.db"} | places,
-        follow_up=command_line("report", "--experiment", name, "--output", output / "report"),
-    )
+    places = {
+        "Optuna study": output / "study.db",
+        "MLflow": tracking.uri,
+        "open it with": tracking.open_command,
+    }
+    report = ["--experiment", name, "--output", output / "report"]
+    finish(result.summary() | places, follow_up=command_line("report", *report))
 
 
 def _planner(options: TuneOptions, dotted: Dotted, store: "Store") -> "Planner":
