@@ -100,13 +100,10 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
-    places = {
-        "Optuna study": output / "study.db",
-        "MLflow": tracking.uri,
-        "open it with": tracking.open_command,
-    }
+    rows = {"Optuna study": output / "study.db", "MLflow": tracking.uri}
+    rows |= {"open it with": tracking.open_command}
     report = ["--experiment", name, "--output", output / "report"]
-    finish(result.summary() | places, follow_up=command_line("report", *report))
+    finish(result.summary() | rows, follow_up=command_line("report", *report))
 
 
 def _planner(options: TuneOptions, dotted: Dotted, store: "Store") -> "Planner":
