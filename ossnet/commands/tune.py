@@ -29,8 +29,7 @@ class TuneOptions:
     trials: int | None = None
     """Configurations to try, at most: by default 10, or as many as --max-time allows."""
     max_time: str | None = None
-    """Time for everything, as 90s, 20m or 1h30m. It says how many trials there are and how long each takes,
-    unless --training.epochs does."""
+    """Time for everything, as 20m or 1h30m: trials are planned to fit (see docs/search.md)."""
     memory_budget: str | None = None
     """Peak memory of a training step that no trial may pass, as in 8GiB: a configuration that is predicted to
     need more is replaced before it takes a slot."""
