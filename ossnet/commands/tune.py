@@ -27,9 +27,9 @@ class TuneOptions:
     model: str = "oss-net-c"
     """Preset of the network, where the space names none; its fields are options of their own."""
     trials: int | None = None
-    """Configurations to try, at most: by default 10, or as many as --max-time allows."""
+    """Configurations to try, at most; by default 10, or as planned."""
     max_time: str | None = None
-    """Time for everything, as 20m or 1h30m: trials are planned to fit (see docs/search.md)."""
+    """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     memory_budget: str | None = None
     """Peak memory of a training step that no trial may pass, as in 8GiB: a configuration that is predicted to
     need more is replaced before it takes a slot."""
