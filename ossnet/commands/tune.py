@@ -32,10 +32,9 @@ class TuneOptions:
     """auto: what is not given is chosen for the data, the device and the memory budget; paper: as the paper's
     authors did."""
     trials: int | None = None
-    """Configurations to try, at most: by default 10, or as many as --max-time allows."""
+    """Configurations to try, at most; by default 10, or as planned."""
     max_time: str | None = None
-    """Time for everything, as 90s, 20m or 1h30m. It says how many trials there are and how long each takes,
-    unless --training.epochs does."""
+    """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     memory_budget: str | None = None
     """Peak memory of a training step that no trial may pass, as in 8GiB: configurations are fitted to it; one
     that nothing makes fit is replaced before it takes a slot."""

@@ -35,7 +35,7 @@ from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, 
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
-from ossnet.metric_names import VAL_DICE
+from ossnet.metric_names import SCORE, VAL_DICE
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
 from ossnet.planning.estimator import PeakEstimator
@@ -242,7 +242,7 @@ def _tuner(
             verbose=0,
             callbacks=callbacks,
             failure_config=tune.FailureConfig(max_failures=_LOST_TRIALS),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=VAL_DICE),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=SCORE),
         ),
     )
 
