@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, Dotted, parse_with_config
-from ossnet.commands._recipe import Recipe, budget_gib
-from ossnet.commands._values import space_file
+from ossnet.commands._values import Recipe, budget_gib, space_file
 
 if TYPE_CHECKING:
     from ossnet.config import Config
@@ -27,8 +26,7 @@ class PlanOptions:
     model: str = "oss-net-c"
     """Preset of the network; its fields are options of their own (--model.decoder-width)."""
     recipe: Recipe = "auto"
-    """auto: what is not given is chosen for the data, the device and the memory budget; paper: as the paper's
-    authors did."""
+    """What is not given suits the data, or is the paper's."""
     space: str | None = None
     """Search space to plan, instead of one network: a Python file, or the name of one of ossnet's."""
     samples: int = 24

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
-from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config
-from ossnet.commands._values import parse_duration
+from ossnet.commands._values import Recipe, budget_gib, make_planner, parse_duration, preset_config
 
 if TYPE_CHECKING:
     from ossnet.commands._parse import Dotted
@@ -28,8 +27,7 @@ class TrainOptions:
     model: str = "oss-net-c"
     """Preset of the network; its fields are options of their own (--model.decoder-width)."""
     recipe: Recipe = "auto"
-    """auto: what is not given is chosen for the data, the device and the memory budget; paper: as the paper's
-    authors did."""
+    """What is not given suits the data, or is the paper's."""
     memory_budget: str | None = None
     """Peak memory of a training step that the configuration is fitted to, as in 8GiB."""
     workers: int = 1

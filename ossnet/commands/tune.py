@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, Dotted, parse_with_config
-from ossnet.commands._recipe import Recipe, budget_gib, make_planner, preset_config
-from ossnet.commands._values import parse_duration, space_file
+from ossnet.commands._values import (
+    Recipe,
+    budget_gib,
+    make_planner,
+    parse_duration,
+    preset_config,
+    space_file,
+)
 from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
 
 if TYPE_CHECKING:
@@ -29,15 +35,13 @@ class TuneOptions:
     model: str = "oss-net-c"
     """Preset of the network, where the space names none; its fields are options of their own."""
     recipe: Recipe = "auto"
-    """auto: what is not given is chosen for the data, the device and the memory budget; paper: as the paper's
-    authors did."""
+    """What is not given suits the data, or is the paper's."""
     trials: int | None = None
     """Configurations to try, at most; by default 10, or as planned."""
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     memory_budget: str | None = None
-    """Peak memory of a training step that no trial may pass, as in 8GiB: configurations are fitted to it; one
-    that nothing makes fit is replaced before it takes a slot."""
+    """Peak memory of a training step, as 8GiB: every trial is fitted to it, or replaced before it starts."""
     objectives: str = "dice"
     """dice, or dice,memory: the best Dice at every amount of memory."""
     sampler: SamplerName = "tpe"
