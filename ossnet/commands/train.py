@@ -29,6 +29,9 @@ class TrainOptions:
     """Time for everything, as 90s, 20m or 1h30m: training ends in time to validate and to save."""
     epochs: int | None = None
     """Passes over the training cases."""
+    initialize_from: Path | None = None
+    """Start from the weights, and with the sizes, of this checkpoint or run of the same --model; other
+    modalities and classes are mapped by name."""
     resume: bool = False
     """Continue the run in --output."""
     output: Path | None = None
@@ -50,6 +53,7 @@ def main(arguments: Sequence[str]) -> None:
 
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
+    config = _initialized(config, options, arguments)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
     with resumable("train", arguments, output, state="config.json"):
         outcome = launch.launch_training(
@@ -70,6 +74,19 @@ def main(arguments: Sequence[str]) -> None:
         outcome.summary() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
         follow_up=command_line("evaluate", *follow_up, "--output", output / "evaluation"),
     )
+
+
+def _initialized(config: "Config", options: TrainOptions, arguments: Sequence[str]) -> "Config":
+    """The configuration of a network that starts from a checkpoint, with its sizes where none are given."""
+    if options.initialize_from is None:
+        return config
+    from ossnet.training.initialize import TrainedNetwork
+
+    trained = TrainedNetwork.read(options.initialize_from)
+    trained.check_preset(config.model)
+    given = {each.split("=")[0].removeprefix("--").replace("-", "_") for each in arguments}
+    sizes = {path: value for path, value in trained.sizes().items() if path not in given}
+    return config.replace({**sizes, "training.initialize_from": str(trained.folder.absolute())})
 
 
 def _default(model: str, data: Path | None) -> "Config":
