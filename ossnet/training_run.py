@@ -32,6 +32,7 @@ from ossnet.training.checkpoint import check_checkpoint, load_state, load_weight
 from ossnet.training.clock import Until
 from ossnet.training.collectives import all_gather, errors_on_all, rank, world_size
 from ossnet.training.compilation import maybe_compile
+from ossnet.training.initialize import Initialization, TrainedNetwork
 from ossnet.training.loop import Reporter, Trainer, TrainState
 from ossnet.training.optimizer import build_optimizer
 
@@ -70,8 +71,8 @@ def run_training(
         The last epoch's metrics.
 
     Raises:
-        ossnet.errors.UserError: the store and the configuration do not go together, or the time does not
-            suffice for one step and one validated case.
+        ossnet.errors.UserError: the store and the configuration do not go together, or the network and that
+            which it starts from; or the time does not suffice for one step and one validated case.
         ossnet.errors.OutOfMemory: memory does not, or cannot, suffice; says what would help most.
     """
     began = time.monotonic()
@@ -83,6 +84,12 @@ def run_training(
     torch.manual_seed(config.training.seed)
     with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
         network = network_from_config(config.model).to(place)
+    if resume_from is None and config.training.initialize_from is not None:
+        trained = TrainedNetwork.read(Path(config.training.initialize_from))
+        initialization = Initialization.plan(trained, config.model, store.task)
+        initialization.apply(network)
+        if rank() == 0:
+            logger.info(str(initialization))
     maybe_compile(config.training.compile, network)
     optimizer = build_optimizer(network, config.optimizer)
     progress = TrainState()

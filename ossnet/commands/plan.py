@@ -26,7 +26,7 @@ class PlanOptions:
     model: str = "oss-net-c"
     """Preset of the network; its fields are options of their own (--model.decoder-width)."""
     recipe: Recipe = "auto"
-    """What is not given suits the data, or is the paper's."""
+    """Defaults that suit the data, or the paper's."""
     space: str | None = None
     """Search space to plan, instead of one network: a Python file, or the name of one of ossnet's."""
     samples: int = 24

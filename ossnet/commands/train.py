@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
@@ -27,7 +27,7 @@ class TrainOptions:
     model: str = "oss-net-c"
     """Preset of the network; its fields are options of their own (--model.decoder-width)."""
     recipe: Recipe = "auto"
-    """What is not given suits the data, or is the paper's."""
+    """Defaults that suit the data, or the paper's."""
     memory_budget: str | None = None
     """Peak memory of a training step that the configuration is fitted to, as in 8GiB."""
     workers: int = 1
@@ -36,6 +36,9 @@ class TrainOptions:
     """Time for everything, as 90s, 20m or 1h30m: training ends in time to validate and to save."""
     epochs: int | None = None
     """Passes over the training cases."""
+    initialize_from: Path | None = None
+    """Start from the weights, and with the sizes, of this checkpoint or run of the same --model; other
+    modalities and classes are mapped by name."""
     resume: bool = False
     """Continue the run in --output."""
     output: Path | None = None
@@ -81,24 +84,38 @@ def main(arguments: Sequence[str]) -> None:
     )
 
 
+def _initialized(options: TrainOptions, dotted: "Dotted") -> dict[str, Any]:
+    """What the checkpoint that a network starts from gives: its sizes, where no option says otherwise."""
+    if options.initialize_from is None:
+        return {}
+    from ossnet.models import network_config
+    from ossnet.training.initialize import TrainedNetwork
+
+    trained = TrainedNetwork.read(options.initialize_from)
+    trained.check_preset(network_config(options.model))
+    free = {*dotted.given, "model.checkpoint_activations"}  # the latter changes no weight
+    sizes = {path: value for path, value in trained.sizes().items() if path not in free}
+    return {**sizes, "training.initialize_from": str(trained.folder.absolute())}
+
+
 def _resolve(
     options: TrainOptions, dotted: "Dotted", store: "Store", output: Path
 ) -> tuple["Config", "Resolved | None"]:
     """The configuration, and how it came about; a resumed run keeps what it began with."""
     from ossnet.config import Config
 
-    before = output / "config.json"
+    before, initialized = output / "config.json", _initialized(options, dotted)
     if options.resume and before.is_file():
         begun = Config.from_json(before)
         if begun.model.name == options.model:
-            return begun.replace(dotted.given), None
+            return begun.replace({**dotted.given, **initialized}), None
     planner = make_planner(
         store,
         options.data,
         model=options.model,
         recipe=options.recipe,
         dotted=dotted,
-        more={"training.epochs": options.epochs},
+        more={"training.epochs": options.epochs, **initialized},
         workers=options.workers,
         budget_gib=budget_gib(options.memory_budget),
     )

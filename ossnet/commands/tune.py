@@ -35,13 +35,13 @@ class TuneOptions:
     model: str = "oss-net-c"
     """Preset of the network, where the space names none; its fields are options of their own."""
     recipe: Recipe = "auto"
-    """What is not given suits the data, or is the paper's."""
+    """Defaults that suit the data, or the paper's."""
     trials: int | None = None
     """Configurations to try, at most; by default 10, or as planned."""
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     memory_budget: str | None = None
-    """Peak memory of a training step, as 8GiB: every trial is fitted to it, or replaced before it starts."""
+    """Peak memory of a step, as 8GiB, to which every trial is fitted."""
     objectives: str = "dice"
     """dice, or dice,memory: the best Dice at every amount of memory."""
     sampler: SamplerName = "tpe"

@@ -39,6 +39,7 @@ from ossnet.sampling.sampler import check_batch
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
 from ossnet.training.clock import format_duration, format_pace
+from ossnet.training.initialize import Initialization, TrainedNetwork
 from ossnet.training_run import most_epochs
 
 if TYPE_CHECKING:
@@ -98,6 +99,9 @@ def launch_training(
             another one); the workers can never be placed; the store and the configuration do not go together;
             the time does not suffice for one step and one validated case.
     """
+    if config.training.initialize_from is not None and not resume:
+        trained = TrainedNetwork.read(Path(config.training.initialize_from))
+        logger.info(str(Initialization.plan(trained, config.model, store.task)))
     with claimed_output(output, "train", sources=store.folders):
         check_replaceable(output / CHECKPOINT)
         return _train(config, store, output, workers, tracking, resolved, resume=resume, deadline=deadline)

@@ -68,6 +68,8 @@ class TrainingConfig:
     """Threads that read the next steps' cases; nothing: one for each CPU but the network's, 8 at most."""
     device_cache_gib: float = 0.0
     """GiB of the device for volumes that stay there from epoch to epoch, so that they are sent once."""
+    initialize_from: str | None = None
+    """Folder of a checkpoint, or of a run, from whose weights the network starts; see docs/fine_tuning.md."""
     seed: int = 0
     """Decides the weights' start, the order of cases and every draw."""
     precision: Literal["float32", "bf16"] = "float32"
