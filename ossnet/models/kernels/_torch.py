@@ -89,7 +89,9 @@ class FakeTensorMode(DispatchMode):
             if len(_recipes) >= _MOST_RECIPES:
                 _recipes.clear()
             recipe = _recipes[key] = _try_out(func, args, kwargs, tensors)
-        return _follow(recipe, tensors, {})
+        # an inference tensor of a class of its own could not be viewed
+        with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+            return _follow(recipe, tensors, {})
 
 
 class _Same(NamedTuple):
@@ -147,11 +149,8 @@ def _try_out(
         place = _CPU if by_device else _META
         stand_ins = [_stand_in(each, place) for each in tensors]
         given = iter(stand_ins)
-        new_args = _replace(args, given)
-        new_kwargs = {
-            name: place if isinstance(value, torch.device) else _replace(value, given)
-            for name, value in kwargs.items()
-        }
+        new_args = _replace(args, given, place)
+        new_kwargs = {name: _replace(value, given, place) for name, value in kwargs.items()}
         if not tensors:
             new_kwargs["device"] = place
         result = func(*new_args, **new_kwargs)
@@ -170,11 +169,14 @@ def _stand_in(tensor: Tensor, device: torch.device) -> Tensor:
     return whole.as_strided(shape, stride, offset)
 
 
-def _replace(value: Any, tensors: Iterator[Tensor]) -> Any:
+def _replace(value: Any, tensors: Iterator[Tensor], device: torch.device) -> Any:
+    """An argument with each tensor in it replaced by the next one, and a device by another."""
     if isinstance(value, Tensor):
         return next(tensors)
+    if isinstance(value, torch.device):
+        return device
     if isinstance(value, list | tuple):
-        return type(value)([_replace(each, tensors) for each in value])
+        return type(value)([_replace(each, tensors, device) for each in value])
     return value
 
 
