@@ -1,10 +1,12 @@
 """Train one network on a store with Ray Train, on one worker or several."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
 from ossnet.commands._values import parse_duration
@@ -24,9 +26,12 @@ class TrainOptions:
     workers: int = 1
     """Training processes; each takes a GPU where there are any, else its share of the CPUs."""
     max_time: str | None = None
-    """Stop at the end of the epoch in which this time is up: 90s, 20m, 2h."""
+    """Time for everything, as 90s, 20m or 1h30m: training ends in time to validate and to save."""
     epochs: int | None = None
     """Passes over the training cases."""
+    initialize_from: Path | None = None
+    """Start from the weights, and with the sizes, of this checkpoint or run of the same --model; other
+    modalities and classes are mapped by name."""
     resume: bool = False
     """Continue the run in --output."""
     output: Path | None = None
@@ -42,20 +47,24 @@ COMMAND = Command("train", str(__doc__), TrainOptions, configurable=True)
 
 def main(arguments: Sequence[str]) -> None:
     """Train, and print where the checkpoint is and how to evaluate it."""
+    began = time.time()
     options, config = parse_with_config(COMMAND, arguments, _default)
     from ossnet.distributed import demo, launch
 
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
+    config = _initialized(config, options, arguments)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
-    outcome = launch.launch_training(
-        launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
-        store,
-        output=output,
-        workers=options.workers,
-        tracking=tracking,
-        resume=options.resume,
-    )
+    with resumable("train", arguments, output, state="config.json"):
+        outcome = launch.launch_training(
+            launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
+            store,
+            output=output,
+            workers=options.workers,
+            tracking=tracking,
+            resume=options.resume,
+            deadline=None if max_time_s is None else began + max_time_s,
+        )
     if options.json:
         finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
@@ -65,6 +74,19 @@ def main(arguments: Sequence[str]) -> None:
         outcome.summary() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
         follow_up=command_line("evaluate", *follow_up, "--output", output / "evaluation"),
     )
+
+
+def _initialized(config: "Config", options: TrainOptions, arguments: Sequence[str]) -> "Config":
+    """The configuration of a network that starts from a checkpoint, with its sizes where none are given."""
+    if options.initialize_from is None:
+        return config
+    from ossnet.training.initialize import TrainedNetwork
+
+    trained = TrainedNetwork.read(options.initialize_from)
+    trained.check_preset(config.model)
+    given = {each.split("=")[0].removeprefix("--").replace("-", "_") for each in arguments}
+    sizes = {path: value for path, value in trained.sizes().items() if path not in given}
+    return config.replace({**sizes, "training.initialize_from": str(trained.folder.absolute())})
 
 
 def _default(model: str, data: Path | None) -> "Config":

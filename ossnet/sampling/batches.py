@@ -7,7 +7,7 @@ Letters: B batch, C channels, K classes, N points, P patch edge, X Y Z voxel axe
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
 from ossnet.sampling.candidates import ForegroundCache, find_foreground
 from ossnet.sampling.config import SamplingConfig
 from ossnet.sampling.distance import signed_distances
-from ossnet.sampling.downscale import downscale, max_pool_any
+from ossnet.sampling.downscale import classes_in_cells, downscale, max_pool_any
 from ossnet.sampling.gather import gather_patches
 from ossnet.sampling.grid import Shape, coordinates, encoder_grid, offset, pad
 from ossnet.sampling.points import draw_points
@@ -30,6 +30,8 @@ from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.augmentation import AugmentationConfig, AugmentedCase, Augmenter
 from ossnet.sampling.transforms.planes import as_tensor, empty
 from ossnet.sampling.volume import Volume, VolumeCache
+
+_FEW_CLASSES = 8  # up to which it is faster to look for one class after the other
 
 BatchMaker = Callable[[Sequence[Volume]], Batch]
 
@@ -84,7 +86,8 @@ def batch_maker(
 
 
 def _generator(seed: int, key: SampleKey) -> torch.Generator:
-    number = zlib.crc32(f"{seed}/{key.epoch}/{key.step}/{key.case}".encode())
+    case = f"{key.case}/{key.instead_of}" if key.instead_of else key.case  # not what the case itself draws
+    number = zlib.crc32(f"{seed}/{key.epoch}/{key.step}/{case}".encode())
     return torch.Generator().manual_seed(number)
 
 
@@ -167,7 +170,9 @@ def _points(
 
 def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
     """Pool each class by the maximum to the auxiliary head's grid (paper, section 3)."""
-    grid = encoder_grid(model, label.shape)
+    grid, scheme = encoder_grid(model, label.shape), ClassScheme.of(model)
+    if not scheme.overlapping and scheme.classes > _FEW_CLASSES:
+        return classes_in_cells(label, grid, scheme.classes).float()
     return torch.stack([max_pool_any(mask, grid) for mask in class_masks(label, model)]).float()
 
 
@@ -230,16 +235,14 @@ def _collate(
     return DenseBatch(cases=cases, **joined)  # type: ignore[arg-type]
 
 
-def class_masks(codes: UInt8[Tensor, "X Y Z"], model: NetworkConfig) -> Bool[Tensor, "K X Y Z"]:
-    """A mask per class; the masks of regions may overlap."""
+def class_masks(codes: UInt8[Tensor, "X Y Z"], model: NetworkConfig) -> Iterator[Bool[Tensor, "X Y Z"]]:
+    """The mask of each class, one after the other; those of regions may overlap."""
     scheme = ClassScheme.of(model)
-    # On a CPU numpy compares bytes tenfold as fast as torch.
-    if planes.on_cpu(codes):
-        voxels = codes.numpy()
-        return torch.stack(
-            [torch.from_numpy(scheme.in_class(voxels, index)) for index in range(scheme.classes)]
-        )
-    return torch.stack([scheme.in_class(codes, index) for index in range(scheme.classes)])
+    for index in range(scheme.classes):
+        if planes.on_cpu(codes):  # there numpy compares bytes tenfold as fast as torch
+            yield torch.from_numpy(scheme.in_class(codes.numpy(), index))
+        else:
+            yield scheme.in_class(codes, index)
 
 
 def targets(

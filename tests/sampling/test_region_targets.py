@@ -120,4 +120,6 @@ def test_targets_are_the_bits_of_codes(codes: np.ndarray, axis: int) -> None:
     assert found.dtype == torch.float32
     bits = np.unpackbits(codes[..., None], axis=-1, bitorder="little")[..., :3]
     np.testing.assert_array_equal(found.movedim(axis, -1).numpy(), bits)
-    assert torch.equal(class_masks(torch.from_numpy(codes), model), found.bool().movedim(axis, 0))
+    assert torch.equal(
+        torch.stack([*class_masks(torch.from_numpy(codes), model)]), found.bool().movedim(axis, 0)
+    )
