@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ossnet import config_tree as tree
 from ossnet.config import Config
@@ -32,6 +31,7 @@ from ossnet.training.checkpoint import check_checkpoint, load_state, load_weight
 from ossnet.training.clock import Until
 from ossnet.training.collectives import all_gather, errors_on_all, rank, world_size
 from ossnet.training.compilation import maybe_compile
+from ossnet.training.data_parallel import wrap_ddp
 from ossnet.training.initialize import Initialization, TrainedNetwork
 from ossnet.training.loop import Reporter, Trainer, TrainState
 from ossnet.training.optimizer import build_optimizer
@@ -103,7 +103,7 @@ def run_training(
         references = run_order(store, config.training, rank=rank(), world_size=world_size())
     readable, validated = (_readable(store, config, split) for split in ("training", "validation"))
     trainer = Trainer(
-        network=_parallel(network),
+        network=wrap_ddp(network),
         optimizer=optimizer,
         config=config.training,
         loss=config.loss,
@@ -185,10 +185,6 @@ def run_batch_maker(
         device=device,
         cache=cache,
     )
-
-
-def _parallel(network: nn.Module) -> nn.Module:
-    return DistributedDataParallel(network) if world_size() > 1 else network
 
 
 def _readable(store: Store, config: Config, split: str) -> ReadableCases:
