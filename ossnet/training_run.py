@@ -1,9 +1,11 @@
 """A run from its configuration: network, batches, validation and checkpoints put together, without Ray."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,29 @@ from ossnet import config_tree as tree
 from ossnet.config import Config
 from ossnet.data import Store, Task
 from ossnet.evaluation import score_cases, summarize
+from ossnet.memory.available import available_memory
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
 from ossnet.models import network_from_config
+from ossnet.planning.data_path import DataPath, InputRates, choose_data_path, measure_rates
+from ossnet.planning.inference import predict_inference
+from ossnet.planning.margin import MARGIN
 from ossnet.planning.oom import check_memory, reraise_oom
+from ossnet.planning.peak import device_cache, next_batch
 from ossnet.sampling.batches import BatchMaker, batch_maker
 from ossnet.sampling.loader import loader_threads
-from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
+from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step, repeat_steps
 from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_state, load_weights, save_checkpoint
-from ossnet.training.collectives import all_gather, rank, world_size
+from ossnet.training.collectives import all_gather, max_over_ranks, rank, world_size
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.loop import Reporter, Trainer, TrainState
 from ossnet.training.optimizer import build_optimizer
+from ossnet.training.step import optimizer_step
+
+logger = logging.getLogger(__name__)
 
 
 def run_training(
@@ -41,14 +51,17 @@ def run_training(
     resume_from: Path | None = None,
     device: str | None = None,
     predicted_gib: float | None = None,
+    chosen: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
 
     Args:
-        references: this rank's cases a step, for the whole run; by default the order of the seed.
+        references: this rank's cases a step, for the whole run, as `run_order` gives them; by default the
+            order of the seed.
         resume_from: a checkpoint folder to continue from.
         device: where the network lives; by default the current CUDA device, or the CPU.
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
+        chosen: called on every rank with the values, by dotted path, that were chosen by measuring.
 
     Returns:
         The last epoch's metrics.
@@ -66,6 +79,21 @@ def run_training(
     with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
         network = network_from_config(config.model).to(place)
     maybe_compile(config.training.compile, network)
+    if references is None:
+        references = run_order(store, config.training, rank=rank(), world_size=world_size())
+    given = config.training
+    if given.steps_per_batch is None or given.device_cache_gib is None:
+        with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
+            if resume_from is None:
+                values = _choose_values(config, store, network, place, predicted)
+            else:
+                values = _values_of(resume_from, given)
+        chosen(values)
+        config = config.replace(values)
+        if given.steps_per_batch is None:
+            references = repeat_steps(references, config.training.steps_per_batch or 1)
+        if given.device_cache_gib is None:
+            predicted += config.training.device_cache_gib or 0.0
     optimizer = build_optimizer(network, config.optimizer)
     progress = TrainState()
     if resume_from is not None:
@@ -74,8 +102,6 @@ def run_training(
         state = load_state(resume_from)
         optimizer.load_state_dict(state["optimizer"])
         progress = TrainState(**state["progress"])
-    if references is None:
-        references = run_order(store, config.training, rank=rank(), world_size=world_size())
     trainer = Trainer(
         network=_parallel(network),
         optimizer=optimizer,
@@ -84,12 +110,13 @@ def run_training(
         optimizer_config=config.optimizer,
         device=place,
         predicted_gib=predicted,
+        next_batch=lambda batch: [*next_batch(config, batch), device_cache(config, place)],
         first_step=lambda epoch: run_start(store, config.training, epoch),
         validate=lambda: _validate(network, config, store),
         save=_saver(network, config, store),
         reporter=reporter,
     )
-    cache = VolumeCache(int(config.training.device_cache_gib * GIB), place)
+    cache = VolumeCache(int((config.training.device_cache_gib or 0) * GIB), place)
     make = run_batch_maker(config, store.task, device=place, cache=cache)
     stream = stream_batches(
         (step for step in references if step[0].step >= progress.step),
@@ -106,6 +133,70 @@ def run_training(
         stream.close()
 
 
+def _may_wait(device: torch.device) -> bool:
+    """Whether a device is so much faster than the CPUs that read for it that it may wait."""
+    return device.type == "cuda"
+
+
+def _values_of(checkpoint: Path, given: TrainingConfig) -> dict[str, int | float]:
+    """By dotted path what a run chose before it left this checkpoint, where nothing is given now."""
+    before = Config.from_json(checkpoint / "config.json").training
+    steps = given.steps_per_batch or before.steps_per_batch or 1
+    cache = before.device_cache_gib if given.device_cache_gib is None else given.device_cache_gib
+    return DataPath(steps, cache or 0.0, "").changes()
+
+
+def _choose_values(
+    config: Config, store: Store, network: nn.Module, device: torch.device, predicted_gib: float
+) -> dict[str, int | float]:
+    """By dotted path how this run's volumes reach the device, which is the same on every rank."""
+    training = config.training
+    if not _may_wait(device):
+        path = DataPath(training.steps_per_batch or 1, training.device_cache_gib or 0.0, "")
+        return path.changes()
+    rates = _measure_rates(config, store, network, device)
+    entries = store.manifest.cases
+    voxels = sum(
+        math.prod(entries[case].statistics.shape) for case in store.split("training", fold=training.fold)
+    )
+    needed = max(predicted_gib * GIB, predict_inference(config).allocated)
+    share = torch.cuda.get_per_process_memory_fraction(device) if device.type == "cuda" else 1.0
+    free = share * available_memory(device) - MARGIN.needed(round(needed))
+    path = choose_data_path(
+        InputRates(max_over_ranks(rates.host_s, device), max_over_ranks(rates.step_s, device)),
+        training,
+        volumes=training.batch_size // world_size(),
+        store_bytes=voxels * (2 * config.model.in_channels + 1),
+        free_bytes=-max_over_ranks(-free, device),
+    )
+    if rank() == 0:
+        logger.info(str(path))
+    return path.changes()
+
+
+def _measure_rates(config: Config, store: Store, network: nn.Module, device: torch.device) -> InputRates:
+    """Measure on the run's first batches, and leave the network and all random states as they were."""
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = build_optimizer(network, config.optimizer)
+    network.train()
+    with torch.random.fork_rng():
+        rates = measure_rates(
+            run_order(
+                store, replace(config.training, steps_per_batch=1), rank=rank(), world_size=world_size()
+            ),
+            store.case,
+            run_batch_maker(config, store.task, device=device),
+            lambda batch: optimizer_step(
+                network, optimizer, batch, config.loss, precision=config.training.precision
+            ),
+            threads=loader_threads(config.training.loader_threads),
+            device=device,
+        )
+    network.load_state_dict(weights)
+    network.zero_grad()
+    return rates
+
+
 def run_order(
     store: Store, training: TrainingConfig, *, rank: int = 0, world_size: int = 1
 ) -> Iterator[list[SampleKey]]:
@@ -117,7 +208,7 @@ def run_order(
         epochs=training.epochs,
         batch_size=training.batch_size,
         seed=training.seed,
-        steps_per_batch=training.steps_per_batch,
+        steps_per_batch=training.steps_per_batch or 1,
         sizes={case: math.prod(entries[case].statistics.shape) for case in cases},
         rank=rank,
         world_size=world_size,
@@ -128,7 +219,7 @@ def run_start(store: Store, training: TrainingConfig, epoch: int) -> int:
     """The first step of an epoch of a run on a store."""
     cases = len(store.split("training", fold=training.fold))
     return first_step(
-        epoch, cases=cases, batch_size=training.batch_size, steps_per_batch=training.steps_per_batch
+        epoch, cases=cases, batch_size=training.batch_size, steps_per_batch=training.steps_per_batch or 1
     )
 
 

@@ -46,7 +46,7 @@ def with_limits(config: Config, store: Store, *, epochs: int | None, max_time_s:
     """The configuration with its end given in epochs, in seconds or both; a time alone lifts the other."""
     if max_time_s is not None and epochs is None:
         cases = store.split("training", fold=config.training.fold)
-        steps = len(cases) * config.training.steps_per_batch / config.training.batch_size
+        steps = len(cases) * (config.training.steps_per_batch or 1) / config.training.batch_size
         epochs = ceil(max_time_s / (max(steps, 1) * _SHORTEST_STEP_S))
     changes = {"training.epochs": epochs, "training.max_time_s": max_time_s}
     return config.replace({path: value for path, value in changes.items() if value is not None})

@@ -3,7 +3,7 @@
 Letters: K foreground classes, N points, X Y Z voxel axes in nibabel's order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +13,7 @@ from ossnet.sampling.grid import Shape
 
 
 def signed_distances(
-    masks: Bool[Tensor, "K X Y Z"],
+    masks: Iterable[Bool[Tensor, "X Y Z"]],
     indices: Int[Tensor, "N 3"],
     *,
     spacing: Sequence[float],

@@ -1,6 +1,6 @@
 """The order in which cases are drawn: the same for a run, however many workers share it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -80,6 +80,13 @@ def batch_order(
         for draw in range(steps_per_batch):
             step = visit * steps_per_batch + draw
             yield [SampleKey(epoch, step, case) for epoch, case in batch[rank::world_size]]
+
+
+def repeat_steps(steps: Iterable[list[SampleKey]], times: int) -> Iterator[list[SampleKey]]:
+    """Each of a run's steps as several steps on the same cases, numbered anew."""
+    for keys in steps:
+        for draw in range(times):
+            yield [key._replace(step=key.step * times + draw) for key in keys]
 
 
 def _without_end(cases: int, batch_size: int, seed: int) -> Iterator[tuple[int, int]]:

@@ -30,12 +30,14 @@ class TrainingConfig:
     """Seconds after which the running epoch is the last one; schedules follow whichever limit is nearer."""
     batch_size: int = 8
     """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
-    steps_per_batch: int = 1
-    """Successive steps on the same volumes, each with points of its own, so that a slow disk is read less."""
+    steps_per_batch: int | None = None
+    """Successive steps on the same volumes, each with points of its own; nothing: as many as keep a GPU from
+    waiting, 1 on a CPU."""
     loader_threads: int | None = None
     """Threads that read the next steps' cases; nothing: one for each CPU but the network's, 8 at most."""
-    device_cache_gib: float = 0.0
-    """GiB of the device for volumes that stay there from epoch to epoch, so that they are sent once."""
+    device_cache_gib: float | None = None
+    """GiB of the device for volumes that stay there from epoch to epoch; nothing: what all take, where a GPU
+    would wait without and they fit, else 0."""
     seed: int = 0
     """Decides the weights' start, the order of cases and every draw."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -58,11 +60,12 @@ class TrainingConfig:
         Raises:
             UserError: names the field.
         """
-        counts = ("epochs", "batch_size", "steps_per_batch", "validate_every", "checkpoint_every")
-        for name in (*counts, *(("loader_threads",) if self.loader_threads is not None else ())):
-            if getattr(self, name) < 1:
-                raise UserError(name, expected="at least 1", found=str(getattr(self, name)))
-        if not 0 <= self.device_cache_gib < float("inf"):
+        counts = ("epochs", "batch_size", "validate_every", "checkpoint_every")
+        for name in (*counts, "steps_per_batch", "loader_threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(name, expected="at least 1", found=str(value))
+        if self.device_cache_gib is not None and not 0 <= self.device_cache_gib < float("inf"):
             raise UserError(
                 "device_cache_gib", expected="0 or a positive number", found=str(self.device_cache_gib)
             )
@@ -103,6 +106,9 @@ class Trainer:
     device: torch.device
     predicted_gib: float
     """The predicted peak of a step in GiB, reported next to the measured one."""
+    next_batch: Callable[[Batch], list[torch.Tensor]]
+    """Room for what is made for the next step while one takes place, as large as `ossnet.planning` predicts;
+    it stands for that on a CPU, where another thread's tensors are not seen."""
     first_step: Callable[[int], int]
     """The step at which an epoch begins, counted from 0."""
     validate: Callable[[], dict[str, float]]
@@ -180,6 +186,8 @@ class Trainer:
         well."""
         if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
             kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
+            if self.device.type == "cpu":
+                kept += self.next_batch(batch)
             with track_peak(self.device, resident=[*kept, *batch.tensors()]) as tracked:
                 loss = self._optimize(batch)
             memory = tracked.memory

@@ -111,7 +111,7 @@ def test_parts_of_ours_are_what_a_step_cannot_make_again() -> None:
     assert parts["decoder"] == pytest.approx(decoder, rel=0.01)
     assert parts["encoder"] < 0.25 * reference["encoder"]
     assert parts["patches"] < 0.02 * reference["patch encoder"]
-    assert sum(parts.values()) < 0.45 * sum(reference.values())
+    assert sum(parts.values()) - parts["next_batch"] < 0.4 * sum(reference.values())
 
 
 def floors(model: OccupancyConfig, *, activation: int) -> tuple[int, int]:

@@ -150,6 +150,11 @@ class MetricBuffer:
         """Add tags to the run."""
         self._tracker.tag.remote(self._run, dict(tags))
 
+    def chosen(self, values: Mapping[str, Any]) -> None:
+        """Add values that the run itself chose to its parameters, which say `None` of them."""
+        parameters = {f"chosen.{path}": value for path, value in values.items()}
+        self._tracker.log_parameters.remote(self._run, parameters)
+
     def send(self) -> None:
         """Send the metrics that were collected since the last time."""
         if self._points:

@@ -80,9 +80,13 @@ class Tracker:
     def open_run(self, spec: RunSpec) -> str | None:
         """Make or find a run and mark it as running; its MLflow run id, None while the store is down."""
         self._requests.send("start of a run", partial(self._open, spec))
-        self._requests.send("parameters", partial(self._log_params, spec.id, spec.params))
+        self.log_parameters(spec.id, spec.params)
         self.tag(spec.id, spec.tags)
         return self._runs.get(spec.id)
+
+    def log_parameters(self, run: str, params: Mapping[str, Any]) -> None:
+        """Add parameters to a run; those that it has already stay."""
+        self._requests.send("parameters", partial(self._log_params, run, params))
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
