@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from cuda_stand_in import CUDA, stand_in_for_cuda
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -165,6 +166,21 @@ def test_a_run_chooses_once_and_trains_as_if_the_values_were_given(
     monkeypatch.setattr(training_run, "measure_rates", lambda *_, **__: InputRates(0.05, 0.001))
     assert train(config, store, second, resume=tmp_path / "checkpoint") == expected
     assert first.losses + second.losses == whole.losses
+
+
+@pytest.mark.parametrize(("needed_gib", "steps"), [(1.0, 1), (30.0, 3), (60.0, 3)])
+def test_volumes_stay_within_a_trials_share_of_a_gpu(
+    needed_gib: float, steps: int, phantom_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of 80 GB, of which a step takes its predicted peak and the margin."""
+    store = Store.open(phantom_store)
+    config = Config.preset("oss-net-c", store).replace({"training.batch_size": 2}).resolve_for(store)
+    stand_in_for_cuda(monkeypatch)
+    monkeypatch.setattr(training_run, "_measure_rates", lambda *_: InputRates(0.05, 0.04))
+    network = torch.nn.Identity()
+    values = training_run._choose_values(config, store, network, CUDA, needed_gib)
+    assert values["training.steps_per_batch"] == steps
+    assert (values["training.device_cache_gib"] > 0) == (steps == 1)
 
 
 def test_measuring_leaves_the_network_as_it_was(phantom_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

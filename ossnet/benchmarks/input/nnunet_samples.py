@@ -1,6 +1,6 @@
 """Samples by the loader of nnU-Net v2, with its own augmentation, where the package is installed.
 
-It trains dense networks: a sample is a crop of at most 128^3 voxels, for whichever network. Volumes are stored
+It trains dense networks: a sample is a crop of at most 128^3 voxels for every network. Volumes are stored
 as its preprocessing stores them: float32, compressed by Blosc in chunks that fit the crop.
 
 Letters: C channels, X Y Z voxel axes in the order of the file.
