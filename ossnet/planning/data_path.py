@@ -83,6 +83,8 @@ def choose_data_path(
         return DataPath(steps, round(cache, 2), f"{measured}, and {fitting} of the device")
     if given_steps is None:
         steps = min(ceil(_MARGIN * batch_s / rates.step_s), MOST_STEPS)
+    if _MARGIN * batch_s <= steps * rates.step_s * (1 + 1e-9):
+        return DataPath(steps, cache, f"{measured}, so {steps} steps take the same volumes")
     waits = max(1 - steps * rates.step_s / batch_s, 0.0)
     return DataPath(steps, cache, f"{measured}; the device will wait for about {waits:.0%} of the time")
 
