@@ -19,7 +19,7 @@ demo: setup ## search on a small phantom study: the best trial, its Dice and its
 	$(BIN)/ossnet tune
 
 test: setup ## run the tests that take seconds each, two files at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## run the tests that take minutes each
 	$(BIN)/python -m pytest -m 'slow and not gpu'

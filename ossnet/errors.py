@@ -42,5 +42,17 @@ class UserError(ValueError):
         return printable(line if self.remedy is None else f"{line}; {self.remedy}")
 
 
+class CaseError(UserError):
+    """A case of a store cannot be read, whoever tries: its file is gone, damaged, or not one of ours."""
+
+    def at(self, where: str | Path) -> "CaseError":
+        """The same error at a place that says more."""
+        return CaseError(where, expected=self.expected, found=self.found, remedy=self.remedy)
+
+
+class TimeTooShort(UserError):  # noqa: N818 - as it is no fault
+    """The time that a run has does not suffice for one step and one validated case."""
+
+
 class OutOfMemory(UserError):  # noqa: N818 - as torch's own is called
     """A configuration needs more memory than there is here."""

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 from ossnet import config_tree as tree
 from ossnet.config import Config
 from ossnet.data import Store, Task
-from ossnet.evaluation import score_cases, summarize
+from ossnet.data.store.lost_cases import ReadableCases
+from ossnet.evaluation import CaseScore, score_cases, summarize
 from ossnet.memory.available import available_memory
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
+from ossnet.metric_names import CASE_TIME, LOST_CASES, VALIDATED_CASES
 from ossnet.models import network_from_config
 from ossnet.planning.data_path import DataPath, InputRates, choose_data_path, measure_rates
 from ossnet.planning.inference import predict_inference
@@ -27,19 +29,26 @@ from ossnet.planning.margin import MARGIN
 from ossnet.planning.oom import check_memory, reraise_oom
 from ossnet.planning.peak import device_cache, next_batch
 from ossnet.sampling.batches import BatchMaker, batch_maker
-from ossnet.sampling.loader import loader_threads
+from ossnet.sampling.loader import ReadCase, loader_threads
 from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step, repeat_steps
 from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_state, load_weights, save_checkpoint
-from ossnet.training.collectives import all_gather, max_over_ranks, rank, world_size
+from ossnet.training.clock import Until
+from ossnet.training.collectives import all_gather, errors_on_all, max_over_ranks, rank, world_size
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.loop import Reporter, Trainer, TrainState
 from ossnet.training.optimizer import build_optimizer
 from ossnet.training.step import optimizer_step
 
 logger = logging.getLogger(__name__)
+
+ReportLost = Callable[[str, str], None]
+"""Called on rank 0 for each case that was left out: its id, and why."""
+
+
+_SHORTEST_STEP_S = 0.01  # no network of ours is faster
 
 
 def run_training(
@@ -52,6 +61,8 @@ def run_training(
     device: str | None = None,
     predicted_gib: float | None = None,
     chosen: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    deadline: float | None = None,
+    report_lost: ReportLost = lambda case, why: logger.warning(f"warning: left out: {why}"),
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
 
@@ -62,14 +73,18 @@ def run_training(
         device: where the network lives; by default the current CUDA device, or the CPU.
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
         chosen: called on every rank with the values, by dotted path, that were chosen by measuring.
+        deadline: unix time by which the run has to have ended, its checkpoint written and reported.
+        report_lost: called after the epoch in which a case was left out; by default it is logged.
 
     Returns:
         The last epoch's metrics.
 
     Raises:
-        ossnet.errors.UserError: the store and the configuration do not go together.
+        ossnet.errors.UserError: the store and the configuration do not go together, or the time does not
+            suffice for one step and one validated case.
         ossnet.errors.OutOfMemory: memory does not, or cannot, suffice; says what would help most.
     """
+    began = time.monotonic()
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, world_size())
@@ -81,11 +96,12 @@ def run_training(
     maybe_compile(config.training.compile, network)
     if references is None:
         references = run_order(store, config.training, rank=rank(), world_size=world_size())
+    readable, validated = (_readable(store, config, split) for split in ("training", "validation"))
     given = config.training
     if given.steps_per_batch is None or given.device_cache_gib is None:
         with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
             if resume_from is None:
-                values = _choose_values(config, store, network, place, predicted)
+                values = _choose_values(config, store, readable.case, network, place, predicted)
             else:
                 values = _values_of(resume_from, given)
         chosen(values)
@@ -112,20 +128,24 @@ def run_training(
         predicted_gib=predicted,
         next_batch=lambda batch: [*next_batch(config, batch), device_cache(config, place)],
         first_step=lambda epoch: run_start(store, config.training, epoch),
-        validate=lambda: _validate(network, config, store),
+        validate=lambda until, count: _validate(network, config, store.task, validated, place, until, count),
+        validation_cases=len(validated.ids[rank() :: world_size()]),
+        deadline=deadline,
         save=_saver(network, config, store),
         reporter=reporter,
+        count_lost=_LostCount((readable, validated), report_lost, strict=config.data.strict),
     )
     cache = VolumeCache(int((config.training.device_cache_gib or 0) * GIB), place)
     make = run_batch_maker(config, store.task, device=place, cache=cache)
     stream = stream_batches(
         (step for step in references if step[0].step >= progress.step),
-        store.case,
+        readable.case,
         make,
         threads=loader_threads(config.training.loader_threads),
         device=place,
         cache=cache,
     )
+    trainer.prepared_s = time.monotonic() - began
     try:
         with reraise_oom(config, workers=world_size(), measured_gib=lambda: trainer.peak_gib):
             return trainer.fit(stream, progress)
@@ -147,14 +167,19 @@ def _values_of(checkpoint: Path, given: TrainingConfig) -> dict[str, int | float
 
 
 def _choose_values(
-    config: Config, store: Store, network: nn.Module, device: torch.device, predicted_gib: float
+    config: Config,
+    store: Store,
+    read: ReadCase,
+    network: nn.Module,
+    device: torch.device,
+    predicted_gib: float,
 ) -> dict[str, int | float]:
     """By dotted path how this run's volumes reach the device, which is the same on every rank."""
     training = config.training
     if not _may_wait(device):
         path = DataPath(training.steps_per_batch or 1, training.device_cache_gib or 0.0, "")
         return path.changes()
-    rates = _measure_rates(config, store, network, device)
+    rates = _measure_rates(config, store, read, network, device)
     entries = store.manifest.cases
     voxels = sum(
         math.prod(entries[case].statistics.shape) for case in store.split("training", fold=training.fold)
@@ -174,7 +199,9 @@ def _choose_values(
     return path.changes()
 
 
-def _measure_rates(config: Config, store: Store, network: nn.Module, device: torch.device) -> InputRates:
+def _measure_rates(
+    config: Config, store: Store, read: ReadCase, network: nn.Module, device: torch.device
+) -> InputRates:
     """Measure on the run's first batches, and leave the network and all random states as they were."""
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = build_optimizer(network, config.optimizer)
@@ -184,7 +211,7 @@ def _measure_rates(config: Config, store: Store, network: nn.Module, device: tor
             run_order(
                 store, replace(config.training, steps_per_batch=1), rank=rank(), world_size=world_size()
             ),
-            store.case,
+            read,
             run_batch_maker(config, store.task, device=device),
             lambda batch: optimizer_step(
                 network, optimizer, batch, config.loss, precision=config.training.precision
@@ -223,6 +250,13 @@ def run_start(store: Store, training: TrainingConfig, epoch: int) -> int:
     )
 
 
+def most_epochs(config: Config, store: Store, time_s: float) -> int:
+    """More epochs than fit in a time, whatever the network: the bound of a run that only time limits."""
+    cases = store.split("training", fold=config.training.fold)
+    steps = len(cases) * (config.training.steps_per_batch or 1) / config.training.batch_size
+    return math.ceil(time_s / (max(steps, 1) * _SHORTEST_STEP_S))
+
+
 def run_batch_maker(
     config: Config, task: Task, *, device: torch.device | None = None, cache: VolumeCache | None = None
 ) -> BatchMaker:
@@ -242,19 +276,82 @@ def _parallel(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network) if world_size() > 1 else network
 
 
-def _validate(network: nn.Module, config: Config, store: Store) -> dict[str, float]:
-    """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks."""
-    training = config.training
-    cases = store.split("validation", fold=training.fold)[: training.validation_cases]
-    if not cases:
-        return {}
-    shared = cases[rank() :: world_size()]
-    began = time.monotonic()
-    scores = score_cases(
-        network, store.task, shared, store.case, sampling=config.sampling, settings=config.inference
+def _readable(store: Store, config: Config, split: str) -> ReadableCases:
+    """The cases of a run's split, of which some may be left out where the configuration says so."""
+    training, data = config.training, config.data
+    cases = store.split(split, fold=training.fold)
+    if split == "validation":
+        cases = cases[: training.validation_cases]
+    return ReadableCases(
+        store, cases, split=split, strict=data.strict, max_lost=data.max_lost, seed=training.seed
     )
-    took = (time.monotonic() - began) / max(len(shared), 1)
-    return summarize(all_gather(scores)) | {"time/case_s": took}
+
+
+def _validate(
+    network: nn.Module,
+    config: Config,
+    task: Task,
+    cases: ReadableCases,
+    device: torch.device,
+    until: Until | None,
+    count: int | None,
+) -> dict[str, float]:
+    """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks.
+
+    Args:
+        until: how long it may last; None: until all are scored.
+        count: the largest number of cases for each rank; None: all.
+
+    Returns:
+        Nothing where no case was scored.
+    """
+    if not cases.ids:
+        return {}
+    shared = cases.ids[rank() :: world_size()][:count]
+    began = time.monotonic()
+    scores: list[CaseScore] = []
+    with errors_on_all(device):
+        scores = score_cases(
+            network,
+            task,
+            cases.each(shared),
+            sampling=config.sampling,
+            settings=config.inference,
+            last_until=math.inf if until is None else until.last,
+            first_until=math.inf if until is None else until.first,
+        )
+    took = (time.monotonic() - began) / max(len(scores), 1)
+    every = all_gather(scores)
+    if not every:
+        return {}
+    return summarize(every) | {CASE_TIME: took, VALIDATED_CASES: float(len(every))}
+
+
+class _LostCount:
+    """Counts and reports the cases that any rank left out; called after each epoch, on every rank."""
+
+    def __init__(self, splits: Sequence[ReadableCases], report: ReportLost, *, strict: bool) -> None:
+        self._splits, self._report, self._strict = splits, report, strict
+        self._reported = set[str]()
+
+    def __call__(self) -> dict[str, float]:
+        """The number of cases left out.
+
+        Raises:
+            UserError: they are too many, or all.
+        """
+        if self._strict:
+            return {}
+        count = 0
+        for split in self._splits:
+            lost = dict(all_gather(list(split.lost.items())))
+            for case in sorted(lost.keys() - self._reported):
+                if rank() == 0:
+                    self._report(case, lost[case])
+                self._reported.add(case)
+            split.check(lost)
+            count += len(lost)
+        return {LOST_CASES: float(count)}
 
 
 def _saver(network: nn.Module, config: Config, store: Store) -> Callable[[Path, Mapping[str, Any]], None]:

@@ -38,10 +38,20 @@ settings.load_profile("ossnet")
 collect_ignore = [] if find_spec("ray") else ["cluster", "commands", "distributed", "e2e"]
 
 
+# Started first, so that with several processes none is left alone with a long file at the end.
+_LONGEST = ("e2e", "distributed", "planning", "test_training_run.py", "benchmarks", "models")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _position(item.path))
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip("no CUDA device"))
+
+
+def _position(file: Path) -> int:
+    folder = file.relative_to(ROOT / "tests").parts[0] if file.is_relative_to(ROOT / "tests") else ""
+    return _LONGEST.index(folder) if folder in _LONGEST else len(_LONGEST)
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +70,23 @@ def cluster() -> Iterator[None]:
 
     with connect():
         yield
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a store of runs without any, as the first job of a folder makes it."""
+    from ossnet.distributed.tracking.client import TrackingConfig
+    from ossnet.distributed.tracking.store import open_client
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    open_client(TrackingConfig.at(folder, "any").uri)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def mlflow_store(empty_mlflow_store: Path, tmp_path: Path) -> Path:
+    """A copy of an empty store of runs in `tmp_path`: MLflow takes seconds to make one."""
+    return Path(shutil.copy(empty_mlflow_store, tmp_path))
 
 
 @pytest.fixture(scope="session")

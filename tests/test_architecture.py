@@ -59,7 +59,7 @@ ROOMS: dict[str, tuple[set[str], ...]] = {
         {"volume"},
         {"methods"},
         {"query"},
-        {"arrays", "config", "temperature"},
+        {"arrays", "config", "give_up", "temperature"},
     ),
     "models": ({OTHERS}, {"kernels"}),
 }

@@ -92,6 +92,7 @@ def options() -> frozenset[str]:
         if isinstance(value, type) and dataclasses.is_dataclass(value)
     }
     dotted = {name.replace("_", "-") for name in config_fields()}
+    dotted |= {f"{parent}.no-{leaf}" for parent, _, leaf in (name.rpartition(".") for name in dotted)}
     return frozenset(option for kind in kinds for option in options_of(kind)) | dotted | {"help", "help-all"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ossnet.data import Store
 from ossnet.data.labels.presets import choose_regions
 from ossnet.errors import UserError
 from ossnet.inference import Predictor
+from ossnet.training.checkpoint import load_state
 from ossnet.training_run import run_training
 
 SMALL: dict[str, Any] = {
@@ -40,9 +42,11 @@ class Recorder:
         self.folder, self.stop_after = folder, stop_after
         self.losses: dict[int, float] = {}
         self.epochs: list[dict[str, float]] = []
+        self.expected: dict[str, float] = {}
 
     def step(self, metrics: dict[str, float], step: int) -> None:
         self.losses[step] = metrics["loss/train"]
+        self.expected |= {name: value for name, value in metrics.items() if name.startswith("expected/")}
 
     def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         self.epochs.append(metrics)
@@ -172,14 +176,82 @@ def test_a_stopped_run_continues_on_cuda(precision: str, phantom_store: Path, tm
         assert resumed.losses[step] == pytest.approx(straight.losses[step], rel=1e-3)
 
 
-def test_time_ends_a_run_and_its_last_epoch_is_validated(phantom_store: Path, tmp_path: Path) -> None:
+def test_time_ends_a_run_after_any_step_in_time_to_validate_and_save(
+    phantom_store: Path, tmp_path: Path
+) -> None:
     store = Store.open(phantom_store)
-    changes = {"training.max_time_s": 1e-3, "training.validate_every": 100, "training.epochs": 100}
+    warm_up = configured(store, changes={"training.epochs": 1})
+    run_training(warm_up, store, reporter=Recorder(tmp_path / "warm"), device="cpu", predicted_gib=0.01)
+    changes = {"training.max_time_s": 20.0, "training.validate_every": 1, "training.epochs": 100_000}
     recorder = Recorder(tmp_path / "checkpoint")
-    metrics = run_training(configured(store, changes=changes), store, reporter=recorder, device="cpu")
-    assert metrics["epoch"] == 1
+    config = configured(store, changes=changes)
+    metrics = run_training(config, store, reporter=recorder, device="cpu", predicted_gib=0.01)
+    assert 10 < metrics["time/elapsed_s"] < 25
     assert metrics["final"] == 1
+    assert metrics["share"] == 1
+    assert metrics["cut_short"] == 0
+    assert metrics["validation/cases"] == len(store.split("validation"))
+    validated = [each for each in recorder.epochs if "dice/val" in each]
+    assert len(validated) <= 11
+    assert [each["share"] for each in validated] == sorted(each["share"] for each in validated)
+    assert metrics["step"] <= 4 or recorder.expected["expected/epochs"] > 0  # known after three steps
+    progress = load_state(tmp_path / "checkpoint")["progress"]
+    assert progress["step"] == max(recorder.losses) == metrics["step"]
+
+
+def test_a_deadline_cuts_a_run_of_epochs_short(phantom_store: Path, tmp_path: Path) -> None:
+    store = Store.open(phantom_store)
+    changes = {"training.validate_every": 100_000, "training.epochs": 100_000}
+    recorder = Recorder(tmp_path / "checkpoint")
+    metrics = run_training(
+        configured(store, changes=changes),
+        store,
+        reporter=recorder,
+        device="cpu",
+        predicted_gib=0.01,
+        deadline=time.time() + 15,
+    )
+    assert (metrics["final"], metrics["cut_short"]) == (1, 1)
     assert "dice/val" in metrics
+
+
+def test_a_run_stopped_within_an_epoch_continues_after_its_last_step(
+    phantom_store: Path, tmp_path: Path
+) -> None:
+    store = Store.open(phantom_store)
+    changes = {"training.max_time_s": 600.0, "training.epochs": 4, "training.steps_per_batch": 10}
+    changes |= {"training.validate_at": (0.004, 0.008), "optimizer.schedule": "constant"}
+    stopped = Recorder(tmp_path / "stopped", stop_after=1)
+    config = configured(store, changes=changes)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config, store, reporter=stopped, device="cpu", predicted_gib=0.01)
+    assert 0 < stopped.epochs[0]["epoch"] < 1
+    resumed = Recorder(tmp_path / "resumed")
+    run_training(
+        config, store, reporter=resumed, device="cpu", predicted_gib=0.01, resume_from=tmp_path / "stopped"
+    )
+    assert min(resumed.losses) == max(stopped.losses) + 1
+    straight = Recorder(tmp_path / "straight")
+    epochs = {"training.max_time_s": None, "training.validate_every": 4}
+    run_training(
+        configured(store, changes=changes | epochs),
+        store,
+        reporter=straight,
+        device="cpu",
+        predicted_gib=0.01,
+    )
+    last = max(straight.losses)
+    assert max(resumed.losses) == last == 80
+    assert resumed.losses[last] == pytest.approx(straight.losses[last], rel=1e-5)
+
+
+def test_a_time_too_short_for_a_step_is_refused_before_the_first(phantom_store: Path, tmp_path: Path) -> None:
+    store = Store.open(phantom_store)
+    large = {"sampling.points": 60_000, "model.decoder_width": 256, "training.max_time_s": 3.0}
+    config, recorder = configured(store, changes=large), Recorder(tmp_path / "checkpoint")
+    with pytest.raises(UserError, match=r"time limit of .*: expected time for one step .*; give at least"):
+        run_training(config, store, reporter=recorder, device="cpu", predicted_gib=1.0)
+    assert not recorder.losses
 
 
 def test_a_configuration_for_other_data_is_refused(phantom_store: Path, tmp_path: Path) -> None:

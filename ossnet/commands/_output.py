@@ -24,16 +24,13 @@ def command_line(job: str, *arguments: object) -> str:
 
 
 def finish(outputs: Mapping[str, object], *, follow_up: str | None = None) -> None:
-    """Print what a job made, and the next command."""
-    from rich.console import Console
-
-    console = Console(soft_wrap=True, highlight=False)
+    """Print what a job made, and the next command, which a shell reads as it stands."""
     width = max(map(len, outputs), default=0)
-    console.print()
+    print()
     for name, value in outputs.items():
-        console.print(f"  {name:<{width}}  {value}", markup=False)
+        print(f"  {name:<{width}}  {value}")
     if follow_up:
-        console.print(f"\nNext: {follow_up}", markup=False)
+        print(f"\nNext: {follow_up}")
 
 
 def finish_json(result: Mapping[str, Any]) -> None:

@@ -7,21 +7,44 @@ from pathlib import Path
 
 from ossnet.errors import UserError
 
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_UNITS = {  # every way to write a unit, and its letter in `_SECONDS`
+    name: name[0]
+    for names in (
+        ("d", "day", "days"),
+        ("h", "hr", "hrs", "hour", "hours"),
+        ("m", "min", "mins", "minute", "minutes"),
+        ("s", "sec", "secs", "second", "seconds"),
+    )
+    for name in names
+}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
 
 def parse_duration(duration: str) -> float:
-    """`90`, `90s`, `20m`, `1.5h` or `2d` in seconds.
+    """`90s`, `2 min`, `1h30m` or `1.5 days` in seconds.
 
     Raises:
-        UserError: anything else.
+        UserError: anything else: a number without a unit, an unknown unit, units that do not descend, or no
+            time at all.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", duration.strip())
-    if match is None:
+    text = duration.strip().lower()
+    parts = [(float(amount), _UNITS.get(unit)) for amount, unit in _PART.findall(text)]
+    units = [unit for _, unit in parts if unit is not None]
+    descending = sorted(set(units), key=list(_SECONDS).index) == units
+    known = len(units) == len(parts) and descending and not _PART.sub("", text)
+    seconds = sum(amount * _SECONDS[unit] for amount, unit in parts if unit is not None)
+    if not (known and seconds > 0):
         raise UserError(
-            f"duration {duration!r}", expected="a number with s, m, h or d after it", remedy="write it as 20m"
+            f"duration {duration!r}",
+            expected="numbers above 0 with units, as in 90s, 20m or 1h30m",
+            remedy=f"write {text}m for minutes or {text}s for seconds" if _is_number(text) else None,
         )
-    return float(match[1]) * _SECONDS[match[2] or "s"]
+    return seconds
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+)?", text) is not None
 
 
 def space_file(space: str) -> Path:

@@ -53,15 +53,20 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
 def _run(name: str, arguments: Sequence[str]) -> None:
     from ossnet.errors import UserError
     from ossnet.output.atomic_write import disk_full, is_disk_full
+    from ossnet.output.interruption import exit_code, raise_on_signals
     from ossnet.output.logging import configure_logging
 
     configure_logging()
+    raise_on_signals()
     try:
         with _silent_without_reader():
             import_module(f"ossnet.commands.{name}").main(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt as interruption:
+        print("interrupted", file=sys.stderr)
+        sys.exit(exit_code(interruption))
     except Exception as error:
         if not is_disk_full(error):
             raise

@@ -1,10 +1,12 @@
 """Train one network on a store with Ray Train, on one worker or several."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
 from ossnet.commands._values import parse_duration
@@ -24,7 +26,7 @@ class TrainOptions:
     workers: int = 1
     """Training processes; each takes a GPU where there are any, else its share of the CPUs."""
     max_time: str | None = None
-    """Stop at the end of the epoch in which this time is up: 90s, 20m, 2h."""
+    """Time for everything, as 90s, 20m or 1h30m: training ends in time to validate and to save."""
     epochs: int | None = None
     """Passes over the training cases."""
     resume: bool = False
@@ -42,20 +44,23 @@ COMMAND = Command("train", str(__doc__), TrainOptions, configurable=True)
 
 def main(arguments: Sequence[str]) -> None:
     """Train, and print where the checkpoint is and how to evaluate it."""
+    began = time.time()
     options, config = parse_with_config(COMMAND, arguments, _default)
     from ossnet.distributed import demo, launch
 
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
-    outcome = launch.launch_training(
-        launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
-        store,
-        output=output,
-        workers=options.workers,
-        tracking=tracking,
-        resume=options.resume,
-    )
+    with resumable("train", arguments, output, state="config.json"):
+        outcome = launch.launch_training(
+            launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
+            store,
+            output=output,
+            workers=options.workers,
+            tracking=tracking,
+            resume=options.resume,
+            deadline=None if max_time_s is None else began + max_time_s,
+        )
     if options.json:
         finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})
         return

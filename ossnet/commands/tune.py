@@ -1,10 +1,12 @@
 """Search a space of networks and settings with Ray Tune and Optuna; every trial is a run in MLflow."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
 from ossnet.commands._values import parse_duration, space_file
@@ -24,10 +26,11 @@ class TuneOptions:
     """Python file with a function space(trial), or the name of one of ossnet's spaces."""
     model: str = "oss-net-c"
     """Preset of the network, where the space names none; its fields are options of their own."""
-    trials: int = 10
-    """Configurations to try."""
+    trials: int | None = None
+    """Configurations to try, at most: by default 10, or as many as --max-time allows."""
     max_time: str | None = None
-    """Stop the study after this time: 90s, 20m, 2h."""
+    """Time for everything, as 90s, 20m or 1h30m. It says how many trials there are and how long each takes,
+    unless --training.epochs does."""
     memory_budget: str | None = None
     """Peak memory of a training step that no trial may pass, as in 8GiB: a configuration that is predicted to
     need more is replaced before it takes a slot."""
@@ -58,6 +61,7 @@ COMMAND = Command("tune", str(__doc__), TuneOptions, configurable=True)
 
 def main(arguments: Sequence[str]) -> None:
     """Search, and print the best trial and how to report the study."""
+    began = time.time()
     options, config = parse_with_config(COMMAND, arguments, _default)
     from ossnet.distributed import demo, launch
     from ossnet.distributed.tuning.search_space import Space
@@ -77,11 +81,14 @@ def main(arguments: Sequence[str]) -> None:
         workers=options.workers_per_trial,
         early_stopping=options.early_stopping,
         max_time_s=None if options.max_time is None else parse_duration(options.max_time),
+        began=began,
+        timed=not any(each.startswith(("--training.epochs", "--training.max-time")) for each in arguments),
         optimization=_optimization(options),
         warm_start=options.warm_start,
         resume=options.resume,
     )
-    result = launch.launch_study(spec)
+    with resumable("tune", arguments, output, state="study.db"):
+        result = launch.launch_study(spec)
     if options.json:
         finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return

@@ -1,8 +1,10 @@
 """Scoring a network on the cases of a store: whole volumes, on the working grid."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from math import inf
 from statistics import fmean
 
 import numpy as np
@@ -15,8 +17,8 @@ from ossnet.errors import UserError
 from ossnet.evaluation.mask_metrics import MaskMetrics, score_mask
 from ossnet.evaluation.metrics import OverlapMetrics, dice_iou
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
+from ossnet.inference.give_up import give_up
 from ossnet.sampling import SamplingConfig
-from ossnet.sampling.loader import ReadCase
 from ossnet.sampling.prefetch import prefetch
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.volume import Volume
@@ -47,29 +49,37 @@ class CaseScore:
 def score_cases(
     network: nn.Module,
     task: Task,
-    cases: Iterable[str],
-    read: ReadCase,
+    cases: Iterable[StoredCase],
     *,
     sampling: SamplingConfig,
     settings: InferenceConfig,
+    last_until: float = inf,
+    first_until: float = inf,
 ) -> list[CaseScore]:
     """Predict and score cases one after the other; the next is read and sent while one is predicted.
 
     Args:
-        read: opens a case; a thread calls it.
+        cases: iterated in a thread.
+        last_until: time of `time.monotonic`: no case is begun that would end later, but for the first.
+        first_until: when the first case is given up; then there is no score.
     """
     device = next(network.parameters()).device
 
     def ready() -> Iterator[tuple[StoredCase, Tensor]]:
-        for case in cases:
-            stored = read(case)
-            yield stored, Volume.of(stored, SampleKey(0, 0, case)).to(device).image().float()
+        for stored in cases:
+            yield stored, Volume.of(stored, SampleKey(0, 0, stored.id)).to(device).image().float()
 
+    scores = list[CaseScore]()
+    slowest, began = 0.0, time.monotonic()
     with closing(prefetch(ready())) as volumes:
-        return [
-            _score(network, task, stored, image, sampling=sampling, settings=settings)[0]
-            for stored, image in volumes
-        ]
+        for stored, image in volumes:
+            with give_up(network, inf if scores else first_until) as given_up:
+                scores += [_score(network, task, stored, image, sampling=sampling, settings=settings)[0]]
+            now = time.monotonic()
+            slowest, began = max(slowest, now - began), now
+            if given_up() or now + slowest > last_until:
+                break
+    return scores
 
 
 def score_case(

@@ -12,15 +12,19 @@ _UNITS = {
 
 
 def parse_memory(text: str) -> int:
-    """`8GiB`, `8GB`, `500 MB` or `8` (GiB), in bytes.
+    """`8GiB`, `8 GB` or `500 MB`, in bytes; `8G` and `8Gi` are the same as with a B.
 
     Raises:
-        UserError: something else, or nothing at all.
+        UserError: something else, such as a number without a unit, or nothing at all.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)?", text.strip().lower())
-    size = round(float(match[1]) * _UNITS.get(match[2] or "gib", 0)) if match else 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?b?|b)?", text.strip().lower())
+    number, unit = match.groups() if match else ("0", None)
+    size = 0 if unit is None else round(float(number) * _UNITS[unit if unit.endswith("b") else f"{unit}b"])
     if size < 1:
+        bare = match is not None and unit is None and float(number) > 0
         raise UserError(
-            f"memory {text!r}", expected="a number above 0 with a unit after it, as in 8GiB or 500MB"
+            f"memory {text!r}",
+            expected="a number above 0 with a unit after it, as in 8GiB or 500MB",
+            remedy=f"write {number}GiB for gibibytes or {number}GB for gigabytes" if bare else None,
         )
     return size

@@ -115,7 +115,8 @@ def drawing_bytes(model: NetworkConfig, sampling: SamplingConfig, augmentation: 
 
 
 def _generator(seed: int, key: SampleKey) -> torch.Generator:
-    number = zlib.crc32(f"{seed}/{key.epoch}/{key.step}/{key.case}".encode())
+    case = f"{key.case}/{key.instead_of}" if key.instead_of else key.case  # not what the case itself draws
+    number = zlib.crc32(f"{seed}/{key.epoch}/{key.step}/{case}".encode())
     return torch.Generator().manual_seed(number)
 
 

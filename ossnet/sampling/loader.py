@@ -26,7 +26,7 @@ _PAGE = 4096
 _ROUND = 1 << 20  # buffers of sizes that differ little can be used for one another
 
 ReadCase = Callable[[str], StoredCase]
-"""Opens a case by its id."""
+"""Opens a case by its id, or another one that takes its place."""
 
 
 def loader_threads(requested: int | None) -> int:
@@ -125,7 +125,8 @@ def _on_device(volume: Volume | None) -> Future[Volume] | None:
 
 
 def _load(read: ReadCase, key: SampleKey, staging: StagingPool | None) -> Volume:
-    volume = Volume.of(read(key.case), key)
+    stored = read(key.case)
+    volume = Volume.of(stored, _own_key(key, stored.id))
     if staging is not None:
         return staging.stage(volume)
     for values in (volume.voxels, volume.label):
@@ -136,7 +137,13 @@ def _load(read: ReadCase, key: SampleKey, staging: StagingPool | None) -> Volume
 
 
 def _results(step: list[tuple[SampleKey, Future[Volume]]]) -> list[Volume]:
-    return [replace(future.result(), key=key) for key, future in step]
+    loaded = [(key, future.result()) for key, future in step]
+    return [replace(volume, key=_own_key(key, volume.key.case)) for key, volume in loaded]
+
+
+def _own_key(key: SampleKey, case: str) -> SampleKey:
+    """The key of a draw from the case that was opened for it."""
+    return key if case == key.case else SampleKey(key.epoch, key.step, case, instead_of=key.case)
 
 
 def _steps_ahead(volumes: list[Volume], ahead_bytes: int) -> int:

@@ -17,6 +17,8 @@ class SampleKey(NamedTuple):
     step: int
     """Optimizer step of the whole run, counted from 0."""
     case: str
+    instead_of: str = ""
+    """The case whose place it takes, as that cannot be read."""
 
 
 def first_step(epoch: int, *, cases: int, batch_size: int, steps_per_batch: int = 1) -> int:

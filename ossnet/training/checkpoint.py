@@ -1,6 +1,7 @@
 """Checkpoints without pickle: weights as safetensors, configuration as JSON, the rest read `weights_only`."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from torch import nn
 
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_folder
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 2
 
@@ -88,3 +91,18 @@ def load_weights(folder: Path, network: nn.Module) -> None:
 def load_state(folder: Path) -> dict[str, Any]:
     """Load the `state` that `save_checkpoint` wrote, of a checkpoint that was checked."""
     return torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a checkpoint can be read; a copy that was cut short cannot, which is logged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_checkpoint(folder)
+        load_state(folder)
+        with safe_open(folder / "model.safetensors", framework="pt"):
+            pass  # its header gives the file's length
+    except (UserError, OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
+        logger.info(f"{folder}: ignored, as it is not complete ({type(error).__name__})")
+        return False
+    return True

@@ -1,9 +1,13 @@
 """Communication of this process with the workers of a run; a process alone is rank 0 of 1."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
+
+from ossnet.errors import UserError
 
 
 def rank() -> int:
@@ -50,6 +54,24 @@ def all_gather(values: list[Any]) -> list[Any]:
     lists: list[Any] = [None] * world_size()
     distributed.all_gather_object(lists, values)
     return [value for each in lists for value in each]
+
+
+@contextmanager
+def errors_on_all(device: torch.device) -> Iterator[None]:
+    """Raise a worker's `UserError` on every worker, so that none waits for one that has ended.
+
+    Every worker enters the block; what comes after it begins when all have left it.
+    """
+    error = None
+    try:
+        yield
+    except UserError as found:
+        error = found
+    if world_size() > 1 and max_over_ranks(float(error is not None), device):
+        errors: list[UserError | None] = all_gather([error])
+        error = next(each for each in errors if each is not None)
+    if error is not None:
+        raise error
 
 
 def _grouped() -> bool:

@@ -13,11 +13,35 @@ from torch import nn
 
 from ossnet.errors import UserError
 from ossnet.memory import track_peak
+from ossnet.metric_names import (
+    CASE_TIME,
+    CUT_SHORT,
+    ELAPSED,
+    EPOCH,
+    EXPECTED_EPOCH,
+    EXPECTED_EPOCHS,
+    EXPECTED_STEP,
+    EXPECTED_VALIDATION,
+    FINAL,
+    PREDICTED,
+    SHARE,
+    STEP_TIME,
+    VAL_DICE,
+)
 from ossnet.sampling.batch import Batch
-from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
+from ossnet.training.clock import Clock, Pace, Until, format_duration
+from ossnet.training.collectives import (
+    broadcast,
+    errors_on_all,
+    max_over_ranks,
+    mean_over_ranks,
+    rank,
+    world_size,
+)
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
-from ossnet.training.step import optimizer_step
+from ossnet.training.step import optimizer_step, unwrap_ddp
+from ossnet.training.step_time import least_step_s
 
 
 @dataclass(frozen=True)
@@ -27,7 +51,12 @@ class TrainingConfig:
     epochs: int = 50
     """Passes over the training cases (paper: 50)."""
     max_time_s: float | None = None
-    """Seconds after which the running epoch is the last one; schedules follow whichever limit is nearer."""
+    """Seconds of the run, validations and checkpoints included: it ends after any step, in time to validate
+    and to save. The learning rate and the validations then follow the share that is done of the time, or of
+    the epochs where that is more; `validate_every` has no effect."""
+    validate_at: tuple[float, ...] = ()
+    """Shares of a run of `max_time_s` at which it validates, besides its end; by default as many as 15 % of
+    the time allows, the first at 20 % of it."""
     batch_size: int = 8
     """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
     steps_per_batch: int | None = None
@@ -92,6 +121,10 @@ class TrainState:
     epoch: int = 0
     step: int = 0
     elapsed_s: float = 0.0
+    step_s: float | None = None
+    """What a step took lately."""
+    case_s: float | None = None
+    """What a case of the last validation took."""
 
 
 @dataclass
@@ -111,11 +144,22 @@ class Trainer:
     it stands for that on a CPU, where another thread's tensors are not seen."""
     first_step: Callable[[int], int]
     """The step at which an epoch begins, counted from 0."""
-    validate: Callable[[], dict[str, float]]
+    validate: Callable[[Until | None, int | None], dict[str, float]]
+    """Metrics on so many cases (None: all) of the validation split, as far as time allows (None: on all of
+    them); none where not even one is scored."""
+    validation_cases: int
+    """Cases that this process validates."""
     save: Callable[[Path, Mapping[str, Any]], None]
     """Write a checkpoint with this state to this folder."""
     reporter: Reporter
+    deadline: float | None = None
+    """Unix time by which the run has to have ended."""
+    prepared_s: float = 0.0
+    """What the run has taken in this session before `fit`."""
+    count_lost: Callable[[], dict[str, float]] = dict
+    """Called after each epoch on every rank: metrics of the cases that could not be read."""
     peak: dict[str, float] | None = None
+    _expectation_is_known: bool = False
 
     @property
     def peak_gib(self) -> float | None:
@@ -128,58 +172,154 @@ class Trainer:
         Raises:
             FloatingPointError: the loss is not finite; names the step and its cases.
         """
-        began = time.monotonic() - progress.elapsed_s
-        if self._share(progress) >= 1:  # it had ended, and was lost before all knew
-            metrics = self.validate() | _place(progress, final=True)
+        clock = Clock(
+            self.config,
+            elapsed_s=progress.elapsed_s + self.prepared_s,
+            cases=self.validation_cases,
+            deadline=self.deadline,
+            pace=Pace(progress.step_s, progress.case_s),
+        )
+        if progress.step and (self._share(progress, clock) >= 1 or broadcast(clock.must_end())):
+            # it had ended, and was lost before all knew
+            metrics = self._validate(clock) | self._place(progress, clock, final=True)
             self.reporter.epoch(metrics, None)
             return metrics
-        metrics = {}
-        while progress.epoch < self.config.epochs:
-            set_lr(self.optimizer, broadcast(self._share(progress)), self.optimizer_config)
-            metrics = self._epoch(batches, progress)
-            elapsed = broadcast(time.monotonic() - began)
-            progress = TrainState(progress.epoch + 1, self.first_step(progress.epoch + 1), elapsed)
-            final = self._share(progress) >= 1
-            if final or progress.epoch % self.config.validate_every == 0:
-                metrics |= self.validate()
-                progress = replace(progress, elapsed_s=broadcast(time.monotonic() - began))
-            metrics |= _place(progress, final=final)
-            self._report(metrics, progress, final=final)
-            if final:
-                break
+        metrics, final = {}, False
+        while not final:
+            if not clock.timed:
+                set_lr(self.optimizer, self._share(progress, clock), self.optimizer_config)
+            metrics, progress, final, validate = self._train(batches, progress, clock)
+            if validate:
+                metrics |= self._validate(clock)
+            progress = self._timed(progress, clock)
+            metrics |= self.count_lost() | self._place(progress, clock, final=final)
+            self._report(metrics, progress, clock, final=final)
         return metrics
 
-    def _share(self, progress: TrainState) -> float:
-        """The share of the run done, by epochs or by time, whichever is more."""
-        share = progress.epoch / self.config.epochs
-        if self.config.max_time_s is not None:
-            share = max(share, progress.elapsed_s / self.config.max_time_s)
-        return share
+    def _share(self, progress: TrainState, clock: Clock) -> float:
+        """The share of the run done, by epochs or by time, whichever is more; the same on every rank."""
+        return max(progress.epoch / self.config.epochs, broadcast(clock.share) if clock.timed else 0.0)
 
-    def _epoch(self, batches: Iterator[Batch], progress: TrainState) -> dict[str, float]:
+    def _timed(self, progress: TrainState, clock: Clock) -> TrainState:
+        elapsed, pace = broadcast((clock.elapsed, clock.pace))
+        return replace(progress, elapsed_s=elapsed, step_s=pace.step_s, case_s=pace.case_s)
+
+    def _train(
+        self, batches: Iterator[Batch], progress: TrainState, clock: Clock
+    ) -> tuple[dict[str, float], TrainState, bool, bool]:
+        """Take steps until something is to be reported: an epoch, a validation or the end.
+
+        Returns:
+            The metrics of these steps, where the run is, whether it ends, and whether it is to be validated.
+        """
         self.network.train()
-        began = time.monotonic()
-        waits, points, losses = list[float](), 0, 0.0
-        steps = range(progress.step + 1, self.first_step(progress.epoch + 1) + 1)
-        for step in steps:
-            began_wait = time.monotonic()
-            batch = next(batches)
-            waits.append(time.monotonic() - began_wait)
-            loss = self._step(batch, step)
+        waits, points, losses, took = list[float](), 0, 0.0, 0.0
+        while True:
+            with errors_on_all(self.device):
+                began = time.monotonic()
+                batch = next(batches)
+                waits.append(time.monotonic() - began)
+            self._check_first_step(batch, clock)
+            if clock.timed:
+                set_lr(self.optimizer, self._share(progress, clock), self.optimizer_config)
+            began = time.monotonic()
+            loss = self._step(batch, progress.step + 1)
+            stepped = time.monotonic() - began
+            clock.step(stepped + waits[-1])
+            took += stepped + waits[-1]
             losses += loss
             points += batch.n_predictions * world_size()
+            progress = replace(progress, step=progress.step + 1)
             if rank() == 0:
-                self.reporter.step({"loss/train": loss}, step)
-        took = time.monotonic() - began
-        return {
-            "loss/train_epoch": losses / len(steps),
-            "time/step_s": took / len(steps),
+                self.reporter.step({"loss/train": loss} | self._expected(progress, clock), progress.step)
+            whole = progress.step == self.first_step(progress.epoch + 1)
+            if whole:
+                progress = replace(progress, epoch=progress.epoch + 1)
+            final, validate, report = self._pause(progress, clock, whole=whole)
+            if final or validate or report:
+                break
+        metrics = {
+            "loss/train_epoch": losses / len(waits),
+            STEP_TIME: took / len(waits),
             "time/data_wait_fraction": sum(waits) / took,
             "time/first_batch_s": waits[0],
             "throughput/points_per_s": points / took,
-            "memory/predicted_gib": self.predicted_gib,
+            PREDICTED: self.predicted_gib,
             **(self.peak or {}),
         }
+        return metrics, progress, final, validate
+
+    def _pause(self, progress: TrainState, clock: Clock, *, whole: bool) -> tuple[bool, bool, bool]:
+        """Whether the run ends here, whether it is validated, and whether the steps so far are reported."""
+        if broadcast(clock.must_measure()) if self._limited else False:
+            self._measure_case(clock)
+        done = progress.epoch >= self.config.epochs
+        if not self._limited:
+            every = whole and progress.epoch % self.config.validate_every == 0
+            return done, done or every, whole
+        final, report = broadcast((clock.must_end(), whole and clock.report_due()))
+        final = final or done
+        if not clock.timed:
+            return final, final or (whole and progress.epoch % self.config.validate_every == 0), whole
+        due = broadcast(clock.validation_due(self._share(progress, clock), run_s=self._run_s(clock)))
+        return final, final or due, report
+
+    @property
+    def _limited(self) -> bool:
+        return self.config.max_time_s is not None or self.deadline is not None
+
+    def _run_s(self, clock: Clock) -> float:
+        """What all epochs take, as far as is known."""
+        return self.first_step(self.config.epochs) * (clock.pace.step_s or float("inf"))
+
+    def _check_first_step(self, batch: Batch, clock: Clock) -> None:
+        """Reject a run whose first step would take longer than the run may."""
+        if clock.ends_at is None or clock.pace.step_s is not None:
+            return
+        least = least_step_s(
+            unwrap_ddp(self.network),
+            batch,
+            self.loss,
+            precision=self.config.precision,
+            room_s=clock.remaining_s - clock.closing_s,
+        )
+        least = broadcast(least)
+        if least is not None:
+            raise clock.too_short(f"a step of {format_duration(least)}", 2 * least)
+
+    def _measure_case(self, clock: Clock) -> None:
+        """Score one case, so that the time for validation can be set aside.
+
+        Raises:
+            UserError: there is not enough time for another one.
+        """
+        until = clock.measure_until
+        waited_s = until.first - time.monotonic()
+        metrics = self.validate(until, 1)
+        if broadcast(CASE_TIME not in metrics and time.monotonic() > until.first):
+            raise clock.too_short(f"a case that takes more than {format_duration(waited_s)}")
+        clock.measured(metrics.get(CASE_TIME, 0.0))  # the first case may be one that cannot be read
+
+    def _validate(self, clock: Clock) -> dict[str, float]:
+        metrics = self.validate(clock.validate_until, None)
+        clock.validated(metrics.get(CASE_TIME))
+        return metrics
+
+    def _expected(self, progress: TrainState, clock: Clock) -> dict[str, float]:
+        """What steps, epochs and validations take, once that is known; once a session."""
+        step_s = clock.pace.step_s
+        if self._expectation_is_known or step_s is None or not clock.settled:
+            return {}
+        self._expectation_is_known = True
+        per_epoch = self.first_step(self.config.epochs) / self.config.epochs
+        expected = {EXPECTED_STEP: step_s, EXPECTED_EPOCH: step_s * per_epoch}
+        if clock.pace.case_s is not None:
+            expected[EXPECTED_VALIDATION] = clock.validation_s
+        if clock.timed:
+            validations = len(clock.validation_shares(run_s=self._run_s(clock))) * clock.validation_s
+            left = max(clock.remaining_s - validations, 0.0) / (step_s * per_epoch)
+            expected[EXPECTED_EPOCHS] = progress.step / per_epoch + left
+        return expected
 
     def _step(self, batch: Batch, step: int) -> float:
         """Take an optimizer step; the process's second one (after warm-up, or its only one) is measured as
@@ -215,24 +355,34 @@ class Trainer:
     def _optimize(self, batch: Batch) -> torch.Tensor:
         return optimizer_step(self.network, self.optimizer, batch, self.loss, precision=self.config.precision)
 
-    def _report(self, metrics: dict[str, float], progress: TrainState, *, final: bool) -> None:
-        due = final or progress.epoch % self.config.checkpoint_every == 0
+    def _report(self, metrics: dict[str, float], progress: TrainState, clock: Clock, *, final: bool) -> None:
+        clock.reported()
+        due = final or clock.timed or progress.epoch % self.config.checkpoint_every == 0
         if not due or rank() != 0:
             self.reporter.epoch(metrics, None)
             return
+        began = time.monotonic()
         aside = Path(tempfile.mkdtemp(prefix="ossnet-checkpoint-"))
         try:
-            state = {"progress": asdict(progress), "optimizer": self.optimizer.state_dict()}
+            state = {
+                "progress": asdict(progress),
+                "optimizer": self.optimizer.state_dict(),
+                "dice": metrics.get(VAL_DICE),
+            }
             self.save(aside / "checkpoint", state)
             self.reporter.epoch(metrics, aside / "checkpoint")
         finally:
             shutil.rmtree(aside)
+        clock.saved(time.monotonic() - began)
 
-
-def _place(progress: TrainState, *, final: bool) -> dict[str, float]:
-    return {
-        "epoch": float(progress.epoch),
-        "step": float(progress.step),
-        "final": float(final),
-        "time/elapsed_s": progress.elapsed_s,
-    }
+    def _place(self, progress: TrainState, clock: Clock, *, final: bool) -> dict[str, float]:
+        first, end = self.first_step(progress.epoch), self.first_step(progress.epoch + 1)
+        part = (progress.step - first) / (end - first)
+        return {
+            EPOCH: progress.epoch + round(part, 3),
+            "step": float(progress.step),
+            FINAL: float(final),
+            CUT_SHORT: float(final and progress.epoch < self.config.epochs and clock.cut_short),
+            SHARE: 1.0 if final else self._share(progress, clock),
+            ELAPSED: progress.elapsed_s,
+        }

@@ -27,17 +27,27 @@ def parse(*arguments: str) -> tuple[Options, Config]:
     return parse_with_config(command, arguments, lambda model, data: Config.preset(model))
 
 
-@given(number=st.integers(0, 10_000))
-def test_durations(number: int) -> None:
-    assert parse_duration(f"{number}") == parse_duration(f"{number}s") == number
-    assert parse_duration(f"{number}m") == 60 * number
+@given(number=st.integers(1, 10_000), minutes=st.integers(0, 59))
+def test_durations(number: int, minutes: int) -> None:
+    for text in (f"{number}s", f" {number} S ", f"{number}sec", f"{number} seconds"):
+        assert parse_duration(text) == number
+    assert parse_duration(f"{number}m") == parse_duration(f"{number} min") == 60 * number
     assert parse_duration(f"{number}.5h") == 3600 * (number + 0.5)
+    assert parse_duration(f"{number}h{minutes}m") == 3600 * number + 60 * minutes
+    assert parse_duration(f"2d {number}h 1 min") == 2 * 86400 + 3600 * number + 60
 
 
-@pytest.mark.parametrize("duration", ["", "m", "20x", "-3s", "1m30s"])
+@pytest.mark.parametrize(
+    "duration", ["", "m", "20x", "-3s", "30s1m", "1m2m", "0s", "1h and 2m", "1e3s", "2 m5"]
+)
 def test_a_duration_that_is_none_is_refused(duration: str) -> None:
-    with pytest.raises(UserError, match="expected a number"):
+    with pytest.raises(UserError, match="expected numbers above 0 with units"):
         parse_duration(duration)
+
+
+def test_a_duration_without_a_unit_is_told_how_to_be_written() -> None:
+    with pytest.raises(UserError, match="write 2m for minutes or 2s for seconds"):
+        parse_duration("2")
 
 
 def test_dotted_options_change_the_chosen_network() -> None:

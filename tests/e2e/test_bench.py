@@ -37,6 +37,7 @@ def test_models_as_json(run_process: Job, tmp_path: Path) -> None:
 
 
 INPUT = ("--cases", 1, "--shape", "20x18x16", "--networks", "oss-net-a", "--points", 50, "--repeats", 1)
+INPUT += ("--step-s", 0.02, 0.01)
 
 
 def test_input_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:

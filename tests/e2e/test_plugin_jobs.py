@@ -21,6 +21,18 @@ def space(trial):
 BROKEN = "package broken 1.0, entry point worse of ossnet.networks: expected no_such_module:X to load"
 
 
+EXTRA = ("--loss.extra", "tversky", "--augmentation.extra", "invert")
+
+
+def check_trained(checkpoint: Path) -> None:
+    check_checkpoint(checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    assert config["model"]["kind"] == config["model"]["name"] == "plain-stack"
+    assert config["model"]["width"] in {2, 4}
+    assert config["loss"]["extra"] == ["tversky"]
+    assert config["augmentation"]["extra"] == ["invert"]
+
+
 @pytest.fixture(autouse=True)
 def installed(plugin_example: Path, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example and a package that fails to import, on the path of the jobs and their Ray workers."""
@@ -33,25 +45,15 @@ def installed(plugin_example: Path, tmp_path_factory, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
 
-def test_a_network_of_a_package_is_trained_and_predicts(
-    run_process: Job, phantom_store: Path, tiny_training: list[str], tmp_path: Path
+@pytest.mark.slow  # its workers load the package as those of a search do
+def test_a_network_of_a_package_is_trained(
+    run_process: Job, phantom_store: Path, tiny_training: list[str]
 ) -> None:
     options = ["--data", phantom_store, "--model", "plain-stack", "--output", "run", *tiny_training]
-    extra = ["--model.width", 4, "--loss.extra", "tversky", "--augmentation.extra", "invert"]
-    done = run_process("train", *options, *extra, "--epochs", 2, "--json")
+    done = run_process("train", *options, "--model.width", 4, *EXTRA, "--epochs", 2, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(BROKEN) >= 1  # once in each process that loads them
-    checkpoint = Path(json.loads(done.stdout.splitlines()[-1])["checkpoint"])
-    check_checkpoint(checkpoint)
-    config = json.loads((checkpoint / "config.json").read_text())
-    assert config["model"]["kind"] == "plain-stack"
-    assert config["loss"]["extra"] == ["tversky"]
-    write_phantom(tmp_path / "scans", cases=1, shape=(28, 26, 22))
-    (image,) = (tmp_path / "scans" / "imagesTr").glob("*.nii.gz")
-    done = run_process("predict", "--checkpoint", checkpoint, "--input", image, "--output", "predicted")
-    assert done.returncode == 0, done.stderr
-    (labels,) = (tmp_path / "predicted").rglob("*.nii.gz")
-    assert nibabel.load(labels).shape == (28, 26, 22)
+    check_trained(Path(json.loads(done.stdout.splitlines()[-1])["checkpoint"]))
 
 
 def test_a_network_of_a_package_is_planned(run_process: Job) -> None:
@@ -64,17 +66,23 @@ def test_a_network_of_a_package_is_planned(run_process: Job) -> None:
     assert planned["training"]["allocated"] == pytest.approx(planned["measured"]["allocated"], rel=0.02)
 
 
-def test_a_network_of_a_package_is_searched(
+@pytest.mark.usefixtures("mlflow_store")
+def test_a_network_of_a_package_is_searched_and_predicts(
     run_process: Job, phantom_store: Path, tiny_training: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "widths.py").write_text(SPACE)
     options = ["--data", phantom_store, "--space", "widths.py", "--trials", 2, "--output", "study"]
-    done = run_process("tune", *options, *tiny_training, "--training.epochs", 1, "--json")
+    done = run_process("tune", *options, *tiny_training, *EXTRA, "--training.epochs", 1, "--json")
     assert done.returncode == 0, done.stderr
-    check_checkpoint(tmp_path / "study" / "checkpoint")
-    config = json.loads((tmp_path / "study" / "checkpoint" / "config.json").read_text())
-    assert config["model"]["name"] == "plain-stack"
-    assert config["model"]["width"] in {2, 4}
+    assert done.stderr.count(BROKEN) >= 1  # once in each process that loads them
+    checkpoint = tmp_path / "study" / "checkpoint"
+    check_trained(checkpoint)
+    write_phantom(tmp_path / "scans", cases=1, shape=(28, 26, 22))
+    (image,) = (tmp_path / "scans" / "imagesTr").glob("*.nii.gz")
+    done = run_process("predict", "--checkpoint", checkpoint, "--input", image, "--output", "predicted")
+    assert done.returncode == 0, done.stderr
+    (labels,) = (tmp_path / "predicted").rglob("*.nii.gz")
+    assert nibabel.load(labels).shape == (28, 26, 22)
 
 
 def test_a_folder_in_the_layout_of_a_package_is_verified(run_process: Job, scans_and_masks: Path) -> None:

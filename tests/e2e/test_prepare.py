@@ -220,7 +220,7 @@ def test_a_store_of_a_newer_version_is_kept(run, study, tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_without_arguments_it_prepares_a_phantom_study_once(tmp_path):
+def test_without_arguments_it_prepares_a_phantom_study_once(run, tmp_path, monkeypatch):
     first = subprocess.run(
         command("--json"), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
     )
@@ -230,10 +230,9 @@ def test_without_arguments_it_prepares_a_phantom_study_once(tmp_path):
     assert Path(result["output"]) == tmp_path / "runs" / "phantom" / "store"
     assert len(Store.open(Path(result["output"])).split("validation")) == 2
     before = contents(tmp_path)
-    again = subprocess.run(
-        command("--json"), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert json.loads(again.stdout)["prepared"] == 0
+    monkeypatch.chdir(tmp_path)
+    code, output, _ = run("--json")
+    assert (code, json.loads(output)["prepared"]) == (0, 0)
     assert contents(tmp_path) == before
 
 

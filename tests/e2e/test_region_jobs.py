@@ -16,7 +16,7 @@ from ossnet.data.labels.presets import choose_regions
 Job = Callable[..., CompletedProcess[str]]
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("cluster", "mlflow_store")
 def test_from_scans_with_regions_to_segmentations(
     run_job: Job, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ Job = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def study(mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracker = Tracker(TrackingConfig.at(tmp_path, "mine"), study="s")
     tracker.open_run(RunSpec("s", "mine"))

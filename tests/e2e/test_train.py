@@ -26,17 +26,16 @@ def memory_metrics(database: Path) -> dict[str, float]:
     return {name: value for name, value in run.data.metrics.items() if name.startswith("memory/")}
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("cluster", "mlflow_store")
 def test_a_run_is_trained_resumed_and_evaluated(
     run_job: Job,
-    run_process: Job,
     phantom_store: Path,
     tiny_training: list[str],
     tiny_network: list[str],
     tmp_path: Path,
 ) -> None:
     options = ["--data", phantom_store, "--output", "run", *tiny_training, *tiny_network]
-    done = run_process("train", *options, "--epochs", "2")
+    done = run_job("train", *options, "--epochs", "2")
     assert done.returncode == 0, done.stderr
     assert "epoch 2" in done.stderr
     config = Config.from_json(tmp_path / "run" / "config.json")

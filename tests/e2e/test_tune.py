@@ -52,7 +52,7 @@ def all_runs(folder: Path, experiment: str) -> tuple[MlflowClient, Run, list[Run
     return client, parent, children
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("cluster", "mlflow_store")
 def test_a_study(
     run_job: Job,
     phantom_store: Path,
@@ -163,7 +163,7 @@ def test_seeds_and_what_an_earlier_study_found(
             "none.py: expected a Python file with a function space(trial), found no file",
         ),
         (["--model.decoder-widht", "8"], "did you mean '--model.decoder-width'?"),
-        (["--max-time", "soon"], "duration 'soon': expected a number"),
+        (["--max-time", "soon"], "duration 'soon': expected numbers above 0 with units"),
     ],
 )
 def test_mistakes_end_with_one_line_before_anything_starts(

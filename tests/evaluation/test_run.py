@@ -47,8 +47,7 @@ def test_scores_of_cases_are_those_of_full_volumes(store: Store, checkpoint: Pat
     (found,) = score_cases(
         predictor.network,
         store.task,
-        store.split("validation")[:1],
-        store.case,
+        map(store.case, store.split("validation")[:1]),
         sampling=predictor.sampling,
         settings=predictor.settings,
     )

@@ -1,9 +1,10 @@
-"""HD95, NSD and Dice against distance transforms, on random and degenerate pairs."""
+"""HD95 and NSD against their reference implementation, on random and degenerate pairs."""
 
 import math
 
 import numpy as np
 import pytest
+import surface_distance
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -21,25 +22,19 @@ def blob(seed: int, share: float) -> np.ndarray:
     return noise > np.quantile(noise, 1 - share)
 
 
-def surface(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask)
-
-
-def by_distance_transforms(
+def by_reference(
     prediction: np.ndarray, label: np.ndarray, spacing: tuple[float, float, float], tolerance: float
-) -> tuple[float, float, float]:
-    """HD95, NSD, Dice."""
+) -> tuple[float, float]:
+    """HD95 and NSD of DeepMind's `surface-distance`, with our policy for empty masks."""
     if not prediction.any() and not label.any():
-        return 0.0, 1.0, 1.0
+        return 0.0, 1.0
     if not (prediction.any() and label.any()):
-        return math.sqrt(sum((s * n) ** 2 for s, n in zip(spacing, SHAPE, strict=True))), 0.0, 0.0
-    one, other = surface(prediction), surface(label)
-    there = ndimage.distance_transform_edt(~other, spacing)[one]
-    back = ndimage.distance_transform_edt(~one, spacing)[other]
-    near = np.count_nonzero(there <= tolerance) + np.count_nonzero(back <= tolerance)
-    dice = 2 * np.count_nonzero(prediction & label) / (prediction.sum() + label.sum())
-    hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
-    return float(hd95), near / (len(there) + len(back)), float(dice)
+        return math.sqrt(sum((s * n) ** 2 for s, n in zip(spacing, label.shape, strict=True))), 0.0
+    distances = surface_distance.compute_surface_distances(label, prediction, spacing)
+    return (
+        surface_distance.compute_robust_hausdorff(distances, 95),
+        surface_distance.compute_surface_dice_at_tolerance(distances, tolerance),
+    )
 
 
 @settings(max_examples=60)
@@ -56,15 +51,17 @@ def by_distance_transforms(
     st.floats(0.0, 1.0),
     st.tuples(*[st.sampled_from([0.5, 1.0, 1.25, 3.0])] * 3),
 )
-def test_agree_with_distance_transforms(
+def test_agree_with_the_reference(
     first: int, second: int, share: float, other: float, spacing: tuple[float, float, float]
 ) -> None:
     prediction, label = blob(first, share), blob(second, other)
     found = surface_measures(prediction, label, spacing, tolerance_mm=1.0)
-    hd95, nsd, dice = by_distance_transforms(prediction, label, spacing, 1.0)
-    assert found.hd95_mm == pytest.approx(hd95, rel=1e-5)
-    assert found.nsd == pytest.approx(nsd, abs=1e-6)
+    hd95, nsd = by_reference(prediction, label, spacing, 1.0)
+    assert found.hd95_mm == pytest.approx(hd95, abs=1e-4)
+    assert found.nsd == pytest.approx(nsd, abs=1e-4)
     masks = (torch.from_numpy(mask.astype(np.uint8)) for mask in (prediction, label))
+    either = prediction.sum() + label.sum()
+    dice = 2 * np.count_nonzero(prediction & label) / either if either else 1.0
     assert dice_iou(*masks, ClassScheme(1))[0].dice == pytest.approx(dice)
 
 

@@ -60,10 +60,11 @@ def test_the_largest_is_found_in_few_tries(
 def test_max_sizes_are_what_just_fits() -> None:
     config = configured("oss-net-a")
     budget = MARGIN.needed(2 * predict(config).allocated)
-    found = max_sizes(config, budget, PeakEstimator())
+    estimator = PeakEstimator()
+    found = max_sizes(config, budget, estimator)
     assert found.batch is not None
     for batch, fits in ((found.batch, True), (found.batch + 1, False)):
-        needed = MARGIN.needed(predict(config.replace({"training.batch_size": batch})).allocated)
+        needed = MARGIN.needed(estimator.training(config.replace({"training.batch_size": batch})).allocated)
         assert (needed <= budget) == fits
     assert found.points is not None
     assert found.points > 128
@@ -87,13 +88,20 @@ def test_inference_is_predicted(name: str) -> None:
 
 
 def test_out_of_memory_names_peaks_and_the_best_change() -> None:
-    config = configured("oss-net-a", training__batch_size=8, sampling__points=4096)
+    config = configured("unet-3d", training__batch_size=8)
     text = str(out_of_memory_error(config, measured_gib=0.25, workers=1))
     peaks = {
         key: predict(config.replace(new)).allocated
         for key, new in memory_saving_options(config, workers=1).items()
     }
-    assert len(peaks) == 5
+    assert len(peaks) == 4
+    assert [*memory_saving_options(configured("oss-net-a"), workers=1)] == [
+        "--training.batch-size 1",
+        "--training.precision bf16",
+        "--sampling.points 64",
+        "--model.checkpoint-activations",
+        "--model.decoder-width 8",
+    ]
     best = min(peaks, key=lambda option: peaks[option])
     assert f"use {best}, which is predicted to take" in text
     assert "measured: 0.25 GiB" in text
@@ -102,7 +110,7 @@ def test_out_of_memory_names_peaks_and_the_best_change() -> None:
 
 
 def test_what_cannot_fit_is_rejected_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = configured("oss-net-a", training__batch_size=8, sampling__points=4096)
+    config = configured("unet-3d", training__batch_size=8)
     needs = predict(config).allocated
     assert check_memory(config, torch.device("cpu"), workers=1) == needs / 2**30
     monkeypatch.setattr(oom, "available_memory", lambda _: needs - 1)
@@ -114,7 +122,7 @@ def test_what_cannot_fit_is_rejected_before_it_begins(monkeypatch: pytest.Monkey
 
 
 def test_a_peak_that_is_known_is_not_predicted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, cpu = configured("oss-net-a"), torch.device("cpu")
+    config, cpu = configured("unet-2d"), torch.device("cpu")
     monkeypatch.setattr(oom, "available_memory", lambda _: 2**30)
     assert check_memory(config, cpu, workers=1, predicted_gib=0.125) == 0.125
     with pytest.raises(OutOfMemory):
@@ -122,7 +130,7 @@ def test_a_peak_that_is_known_is_not_predicted_again(monkeypatch: pytest.MonkeyP
 
 
 def test_what_takes_no_memory_is_predicted_once() -> None:
-    estimator, config = PeakEstimator(), configured("oss-net-a")
+    estimator, config = PeakEstimator(), configured("unet-3d")
     other = config.replace({"optimizer.learning_rate": 1e-5, "training.seed": 3, "training.epochs": 7})
     assert estimator.training(config) is estimator.training(other)
     assert estimator.inference(config) is estimator.inference(other)

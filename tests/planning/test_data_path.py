@@ -178,7 +178,7 @@ def test_volumes_stay_within_a_trials_share_of_a_gpu(
     stand_in_for_cuda(monkeypatch)
     monkeypatch.setattr(training_run, "_measure_rates", lambda *_: InputRates(0.05, 0.045))
     network = torch.nn.Identity()
-    values = training_run._choose_values(config, store, network, CUDA, needed_gib)
+    values = training_run._choose_values(config, store, store.case, network, CUDA, needed_gib)
     assert values["training.steps_per_batch"] == steps
     assert (values["training.device_cache_gib"] > 0) == (steps == 1)
 

@@ -84,7 +84,7 @@ TWO_TILES = {  # a tile a volume, of copies in the precision of the tiles
 }
 
 
-@settings(max_examples=4)
+@settings(max_examples=3)
 @example("oss-net-d", MANY_PARTS)
 @example("o-net", TWO_TILES)
 @given(st.sampled_from(["o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d"]), OCCUPANCY)
@@ -186,7 +186,8 @@ def test_runs_log_what_is_measured_and_predicted(name: str, regions: bool, phant
     changes = {"sampling.points": 200, "training.epochs": 1, "training.batch_size": 4}
     config = Config.preset(name, store).replace(changes)
     if name == "oss-net-d":
-        config = config.replace({"model.decoder_width": 32, "sampling.uncertain_fraction": 0.3})
+        config = config.replace({f"model.{field}": value for field, value in SMALL.items()})
+        config = config.replace({"model.patch_edge": 3, "sampling.uncertain_fraction": 0.3})
     logged = run_training(config, store, reporter=Silent(), device="cpu")["memory/peak_allocated_gib"]
     settled = config.resolve_for(store)
     assert measure(settled, device="cpu").allocated_gib == pytest.approx(logged, rel=0.01)

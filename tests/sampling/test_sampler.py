@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.errors import UserError
-from ossnet.sampling.sampler import batch_order, check_batch, first_step
+from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
 
 
 @given(
@@ -55,6 +55,45 @@ def test_epochs_begin_where_the_cases_before_are_drawn(
         assert all(len({reference.case for reference in step}) == batch_size for step in order)
     visits = [order[start : start + steps_per_batch] for start in range(0, len(order), steps_per_batch)]
     assert all([r.case for r in step] == [r.case for r in visit[0]] for visit in visits for step in visit)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 1000), min_size=12, max_size=30),
+    workers=st.lists(st.sampled_from([1, 2, 3, 4, 6, 12]), min_size=1, max_size=6),
+    steps_per_batch=st.integers(1, 2),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_workers_that_come_and_go_change_who_reads_and_not_the_order(
+    sizes: list[int], workers: list[int], steps_per_batch: int, seed: int
+) -> None:
+    """Each step is shared by another number of workers, each of which knows no more than its rank."""
+    names = [f"case{index}" for index in range(len(sizes))]
+    by_name = dict(zip(names, sizes, strict=True))
+
+    def order(rank: int, world_size: int) -> list[list[SampleKey]]:
+        return list(
+            batch_order(
+                names,
+                epochs=2,
+                batch_size=12,
+                seed=seed,
+                steps_per_batch=steps_per_batch,
+                sizes=by_name,
+                rank=rank,
+                world_size=world_size,
+            )
+        )
+
+    alone = order(0, 1)
+    shares = {count: [order(rank, count) for rank in range(count)] for count in set(workers)}
+    assert all(order(rank, count) == part for count in shares for rank, part in enumerate(shares[count]))
+    for step, batch in enumerate(alone):
+        count = workers[step % len(workers)]
+        parts = [part[step] for part in shares[count]]
+        assert sorted(key for part in parts for key in part) == sorted(batch)
+        assert {len(part) for part in parts} == {12 // count}
+        loads = [sum(by_name[key.case] for key in part) for part in parts]
+        assert max(loads) - min(loads) <= max(sizes) - min(sizes)  # dealt in the order of size
 
 
 def test_ranks_get_about_as_many_bytes() -> None:

@@ -7,11 +7,12 @@ Here the CPU stands in for the device: the network is replaced by a sleep, and n
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ossnet.data import Store
+from ossnet.data.store.case_file import StoredCase
 from ossnet.sampling.loader import AHEAD_STEPS, StagingPool, load_volumes
 from ossnet.sampling.prefetch import prefetch
 from ossnet.sampling.sampler import SampleKey
@@ -52,7 +53,7 @@ def host_rate(store: Store, cases: Sequence[str], *, volumes: int, threads: int)
     """Measure how fast threads read volumes and copy them to be sent."""
     loaded = load_volumes(
         _steps(1, volumes + _WARM_UP, 1),
-        lambda number: store.case(cases[int(number) % len(cases)]),
+        lambda number: _numbered(store, cases, number),
         threads=threads,
         staging=StagingPool(pinned=False),
     )
@@ -87,7 +88,7 @@ def device_wait(
     warm_up = _WARM_UP * steps_per_batch
     loaded = load_volumes(
         _steps(batch_size, warm_up + steps, steps_per_batch),
-        lambda number: store.case(cases[int(number) % len(cases)]),
+        lambda number: _numbered(store, cases, number),
         threads=threads,
         staging=StagingPool(pinned=False),
         kept=cache.get,
@@ -116,3 +117,9 @@ def _steps(batch_size: int, steps: int, steps_per_batch: int) -> Iterator[list[S
     for step in range(steps):
         first = step // steps_per_batch % 3 * batch_size
         yield [SampleKey(step, step, str(first + index)) for index in range(batch_size)]
+
+
+def _numbered(store: Store, cases: Sequence[str], number: str) -> StoredCase:
+    """One of the cases under a number of its own: there are more numbers than cases."""
+    stored = store.case(cases[int(number) % len(cases)])
+    return replace(stored, header=replace(stored.header, id=number))

@@ -1,14 +1,16 @@
-"""What a file is that is no NIfTI: its format by name, and the command that makes NIfTI of it."""
+"""What a file is that cannot be read: its format by name, and the command that makes NIfTI of it."""
 
+import json
 from pathlib import Path
 from shlex import quote
 
-FOREIGN_SUFFIXES = (".mgz", ".mgh", ".mnc", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".ima")
+from ossnet.errors import printable
+
+FOREIGN_SUFFIXES = (".mgz", ".mgh", ".mnc", ".dcm", ".ima")
 """Endings of scans in formats that are named, not read."""
 
-_ITK = (
-    'pip install SimpleITK, then python -c "import SimpleITK as s; s.WriteImage(s.ReadImage({0!r}), {1!r})"'
-)
+_ITK = "pip install SimpleITK, then python -c {0}"
+_ITK_SCRIPT = "import SimpleITK as s; s.WriteImage(s.ReadImage({0}), {1})"
 _COMMANDS = {
     "MGH": "nib-convert {0} {1}",
     "MINC": "mnc2nii {0} {1}",
@@ -79,7 +81,8 @@ def conversion(path: Path, name: str) -> str:
     if name == "MINC":
         target = target.removesuffix(".gz")  # as mnc2nii does not compress
     if command is _ITK:
-        return "convert it: " + command.format(path.name, target)
+        script = _ITK_SCRIPT.format(json.dumps(printable(path.name)), json.dumps(printable(target)))
+        return "convert it: " + command.format(quote(script))
     names = (quote(path.name), quote(target), quote(path.parent.name or "."))
     verb = "unpack it" if "archive" in name else "fetch the file" if "LFS" in name else "convert it"
     return f"{verb}: {command.format(*names)}"

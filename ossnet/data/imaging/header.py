@@ -10,6 +10,7 @@ import numpy as np
 
 from ossnet.data.imaging.formats import conversion, foreign_format
 from ossnet.data.imaging.geometry import MM_PER_UNIT, Geometry, Matrix, Shape
+from ossnet.data.imaging.itk_formats import itk_format, read_itk_header
 from ossnet.data.imaging.streams import BROKEN, check_regular, open_stream, reason_of
 from ossnet.errors import UserError
 
@@ -21,10 +22,14 @@ _HEADER_SIZE = 540
 def files_of(path: Path) -> tuple[Path, ...]:
     """The files that an image is made of: one, or of a pair the header (`.hdr`) and the voxels (`.img`).
 
+    MetaImage and NRRD headers (`.mhd`, `.nhdr`) name the file of their voxels.
+
     Raises:
         UserError: one of them is missing, or no regular file.
     """
     check_regular(path)
+    if itk_format(path):
+        return tuple(dict.fromkeys((path, read_itk_header(path).voxels)))
     zipped = ".gz" if path.name.lower().endswith(".gz") else ""
     whole = path.with_name(path.name[: len(path.name) - len(zipped)])
     other = _PAIR.get(whole.suffix.lower())
@@ -111,13 +116,7 @@ def read_geometry(path: Path, header: Any, shape: Shape) -> Geometry:
     sform, sform_code = header.get_sform(coded=True)
     qform, qform_code = _qform(path, header, in_use=not sform_code)
     affine = next((form for form in (sform, qform) if form is not None), header.get_base_affine())
-    if not _spans_space(affine):
-        raise UserError(
-            path,
-            expected="an affine that can be inverted",
-            found=str(affine[:3].tolist()),
-            remedy="set sform and qform anew",
-        )
+    _check_affine(path, affine)
     zooms = np.array([float(size) for size in header.get_zooms()[:3]])
     if not (np.isfinite(zooms).all() and (zooms > 0).all()):
         zooms = np.linalg.norm(affine[:3, :3], axis=0)
@@ -134,6 +133,41 @@ def read_geometry(path: Path, header: Any, shape: Shape) -> Geometry:
         working_shape=(1, 1, 1),
     )
     return geometry.resampled_to(None)
+
+
+def geometry_of(path: Path, affine: np.ndarray, shape: Shape, *, placed: bool) -> Geometry:
+    """The geometry of a file whose header has one affine, in mm.
+
+    Args:
+        placed: whether it says which side is left.
+
+    Raises:
+        UserError: the affine cannot be inverted.
+    """
+    _check_affine(path, affine)
+    first, second, third = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    geometry = Geometry(
+        shape=shape,
+        affine=_matrix(affine, 1.0),
+        sform=_matrix(affine, 1.0) if placed else None,
+        sform_code=int(placed),
+        qform=None,
+        qform_code=0,
+        zooms=(first, second, third),
+        units=("mm", "sec"),
+        working_shape=(1, 1, 1),
+    )
+    return geometry.resampled_to(None)
+
+
+def _check_affine(path: Path, affine: np.ndarray) -> None:
+    if not _spans_space(affine):
+        raise UserError(
+            path,
+            expected="an affine that can be inverted",
+            found=str(affine[:3].tolist()),
+            remedy="set sform and qform anew",
+        )
 
 
 def _kind_of(path: Path, head: bytes) -> Any:

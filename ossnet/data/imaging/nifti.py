@@ -1,4 +1,4 @@
-"""NIfTI files in and out; whatever is wrong with a file ends in one line that names it.
+"""NIfTI files in and out, MetaImage and NRRD in; whatever is wrong ends in one line that names the file.
 
 Legend: C channels, X Y Z voxel axes in nibabel order.
 """
@@ -21,7 +21,14 @@ from ossnet.data.imaging.geometry import (
     from_canonical,
     stored_shape,
 )
-from ossnet.data.imaging.header import files_of, load_header, read_geometry, scaling_and_offset
+from ossnet.data.imaging.header import (
+    files_of,
+    geometry_of,
+    load_header,
+    read_geometry,
+    scaling_and_offset,
+)
+from ossnet.data.imaging.itk_formats import ItkHeader, itk_format, read_itk_header
 from ossnet.data.imaging.streams import (
     BROKEN,
     check_end,
@@ -40,7 +47,7 @@ SLAB = 2 << 20
 
 @dataclass(frozen=True)
 class NiftiFile:
-    """The contents of a file's header; reading it costs one block of the file."""
+    """The contents of a file's header, of NIfTI or another format; reading it costs one block of the file."""
 
     path: Path
     geometry: Geometry
@@ -60,6 +67,10 @@ class NiftiFile:
     """Whether the header says 0 for `offset`, which some programs take as it stands."""
     axes: Axes = STRAIGHT
     """How the axes that voxels are stored along lie along those of `geometry`."""
+    deflated_at: int | None = None
+    """Where in `voxels` a zlib or gzip stream begins; None where the file is plain or gzip as a whole."""
+    interleaved: bool = False
+    """Whether the channels of a voxel lie side by side, where they would else lie one behind the other."""
 
     @property
     def scaled(self) -> bool:
@@ -70,10 +81,14 @@ class NiftiFile:
 def read_header(path: Path) -> NiftiFile:
     """Read and check the header of a NIfTI file, compressed or not whatever its name, or of a pair.
 
+    MetaImage and NRRD files are read too, by their names; for NRRD pynrrd is needed.
+
     Raises:
-        UserError: no such file, not NIfTI, complex or color voxels, not 3-D or 4-D, an affine
+        UserError: no such file, no such format, complex or color voxels, not 3-D or 4-D, an affine
             that cannot be inverted, or fewer bytes than the header says.
     """
+    if itk_format(path):
+        return _from_itk(path, read_itk_header(path))
     files = files_of(path)
     voxels, header = files[-1], load_header(files[0])
     dtype = np.dtype(header.get_data_dtype())
@@ -105,6 +120,25 @@ def read_header(path: Path) -> NiftiFile:
         offset=offset,
         voxels=voxels,
         implied_offset=len(files) == 1 and float(header["vox_offset"]) == 0,
+    )
+
+
+def _from_itk(path: Path, header: ItkHeader) -> NiftiFile:
+    size = prod(header.shape) * header.channels * header.dtype.itemsize
+    deflated_at = header.offset if header.deflated else None
+    offset = 0 if header.deflated else header.offset
+    check_holds(header.voxels, offset=offset, size=size, deflated_at=deflated_at)
+    return NiftiFile(
+        path=path,
+        geometry=geometry_of(path, header.affine, header.shape, placed=header.placed),
+        channels=header.channels,
+        dtype=header.dtype,
+        slope=1.0,
+        intercept=0.0,
+        offset=offset,
+        voxels=header.voxels,
+        deflated_at=deflated_at,
+        interleaved=header.interleaved,
     )
 
 
@@ -248,29 +282,48 @@ def _read_stored(file: NiftiFile) -> Iterator[tuple[int, int, Shaped[np.ndarray,
 
 def _read_planes(file: NiftiFile) -> Iterator[tuple[int, int, Shaped[np.ndarray, "X Y Z"]]]:
     """Stored numbers along the stored axes; a compressed stream is read to its end for its checksum."""
-    x, y, z = stored_shape(file.geometry.shape, file.axes)
-    plane, planes = x * y * file.dtype.itemsize, max(1, SLAB // (x * y))
-    expected = plane * z * file.channels
     filled, reason = 0, "it ends early"
+    x, y, z = stored_shape(file.geometry.shape, file.axes)
+    expected = x * y * z * file.channels * file.dtype.itemsize
     try:
-        with open_stream(file.voxels) as stream:
-            stream.seek(file.offset)
-            for channel in range(file.channels):
-                for first in range(0, z, planes):
-                    count = min(planes, z - first)
-                    buffer = allocate((count * plane,), np.dtype(np.uint8), file.path)
-                    read = fill(stream, buffer)
-                    filled += read
-                    if read < buffer.size:
-                        raise EOFError(reason)
-                    yield channel, first, buffer.view(file.dtype).reshape((x, y, count), order="F")
-            check_end(stream, file.path)
-            return
+        for channel, first, buffer in _read_bytes(file, (x, y, z)):
+            filled += buffer.nbytes
+            yield channel, first, buffer
+        return
     except UserError:
         raise
     except BROKEN as error:
         reason = reason_of(error)
     raise ends_early(file.path, expected, filled, reason)
+
+
+def _read_bytes(
+    file: NiftiFile, shape: tuple[int, int, int]
+) -> Iterator[tuple[int, int, Shaped[np.ndarray, "X Y Z"]]]:
+    """As `_read_planes`; where channels are interleaved, all are read for each.
+
+    Raises:
+        EOFError: the file ends early; or what is in `BROKEN`.
+    """
+    x, y, z = shape
+    together = file.channels if file.interleaved else 1
+    plane, planes = x * y * together * file.dtype.itemsize, max(1, SLAB // (x * y * together))
+    passes = range(file.channels) if file.interleaved else (None,)
+    for only in passes:
+        with open_stream(file.voxels, file.deflated_at) as stream:
+            if file.offset:
+                stream.seek(file.offset)
+            for channel in range(file.channels) if only is None else (only,):
+                for first in range(0, z, planes):
+                    count = min(planes, z - first)
+                    buffer = allocate((count * plane,), np.dtype(np.uint8), file.path)
+                    if fill(stream, buffer) < buffer.size:
+                        raise EOFError("it ends early")
+                    voxels = buffer.view(file.dtype)
+                    if only is not None:
+                        voxels = np.ascontiguousarray(voxels[only::together])
+                    yield channel, first, voxels.reshape((x, y, count), order="F")
+            check_end(stream, file.path)
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, path: Path) -> np.ndarray:

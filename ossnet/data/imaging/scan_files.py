@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ossnet.data.imaging.formats import FOREIGN_SUFFIXES
 
-SUFFIXES = (".nii.gz", ".nii")
-"""Of NIfTI files, longest first."""
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Of files that layouts look for, longest first."""
 _PAIR = (".hdr.gz", ".img.gz", ".hdr", ".img")
 _OTHERS = (
     *_PAIR,
@@ -15,8 +15,8 @@ _OTHERS = (
 )
 
 
-def nifti_suffix(path: Path) -> str | None:
-    """The ending of a NIfTI file, as it is written; None for other files."""
+def image_suffix(path: Path) -> str | None:
+    """The ending of a file that layouts look for, as it is written; None for other files."""
     lower = path.name.lower()
     return next((path.name[-len(end) :] for end in SUFFIXES if lower.endswith(end)), None)
 

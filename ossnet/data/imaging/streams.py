@@ -44,12 +44,56 @@ def is_compressed(path: Path) -> bool:
         return stream.read(2) == b"\x1f\x8b"
 
 
-def open_stream(path: Path) -> io.BufferedIOBase:
-    """The file's bytes, decompressed where they are compressed."""
+class InflatedStream(io.RawIOBase):
+    """The contents of a zlib or gzip stream that begins inside a file."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        """Begin at the byte `start`."""
+        self._file = path.open("rb")
+        self._file.seek(start)
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either of the two headers
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
+        """Bytes read into the buffer, 0 at the end of the stream.
+
+        Raises:
+            EOFError: the file ends before the stream.
+            zlib.error: the stream is damaged.
+        """
+        content = b""
+        while len(buffer) and not content and not self._inflate.eof:
+            packed = self._inflate.unconsumed_tail or self._file.read(_CHUNK)
+            content = self._inflate.decompress(packed, len(buffer))
+            if not (packed or content or self._inflate.eof):
+                raise EOFError("it ends early")
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+Stream = io.BufferedIOBase | InflatedStream
+
+
+def open_stream(path: Path, deflated_at: int | None = None) -> Stream:
+    """The file's bytes, decompressed where they are compressed.
+
+    Args:
+        deflated_at: where a zlib or gzip stream begins, of which the contents are meant.
+    """
+    if deflated_at is not None:
+        return InflatedStream(path, deflated_at)
     return gzip.GzipFile(path, "rb") if is_compressed(path) else path.open("rb")
 
 
-def fill(stream: io.BufferedIOBase, buffer: UInt8[np.ndarray, " N"]) -> int:
+def fill(stream: Stream, buffer: UInt8[np.ndarray, " N"]) -> int:
     """Bytes read into the buffer; fewer than it has at the end of the stream."""
     filled = 0
     while filled < buffer.size and (count := stream.readinto(buffer[filled : filled + _CHUNK].data)):
@@ -57,7 +101,7 @@ def fill(stream: io.BufferedIOBase, buffer: UInt8[np.ndarray, " N"]) -> int:
     return filled
 
 
-def skip(stream: io.BufferedIOBase, count: int) -> int:
+def skip(stream: Stream, count: int) -> int:
     """Bytes read and thrown away, at most `count`; fewer at the end of the stream."""
     skipped = 0
     while skipped < count and (part := stream.read(min(_CHUNK, count - skipped))):
@@ -65,13 +109,13 @@ def skip(stream: io.BufferedIOBase, count: int) -> int:
     return skipped
 
 
-def check_end(stream: io.BufferedIOBase, path: Path) -> None:
+def check_end(stream: Stream, path: Path) -> None:
     """Read a compressed stream to its end, where its checksum stands.
 
     Raises:
         UserError: too much lies behind the voxels, as in a file made to fill the memory.
     """
-    if isinstance(stream, gzip.GzipFile) and skip(stream, MAX_GAP + 1) > MAX_GAP:
+    if isinstance(stream, gzip.GzipFile | InflatedStream) and skip(stream, MAX_GAP + 1) > MAX_GAP:
         raise UserError(
             path,
             expected="the end of the file behind its voxels",
@@ -80,12 +124,13 @@ def check_end(stream: io.BufferedIOBase, path: Path) -> None:
         )
 
 
-def check_holds(path: Path, *, offset: int, size: int) -> None:
+def check_holds(path: Path, *, offset: int, size: int, deflated_at: int | None = None) -> None:
     """Reject a header that claims more voxels than its file can hold, before memory is taken for them.
 
     Args:
         offset: bytes before the first voxel.
         size: bytes of the voxels.
+        deflated_at: as for `open_stream`.
 
     Raises:
         UserError: the voxels begin too late, or there are fewer of them.
@@ -98,7 +143,7 @@ def check_holds(path: Path, *, offset: int, size: int) -> None:
             remedy="export the scan again",
         )
     stored = path.stat().st_size
-    if not is_compressed(path):
+    if deflated_at is None and not is_compressed(path):
         if stored < offset + size:
             raise ends_early(path, size, max(stored - offset, 0))
         return
@@ -109,8 +154,10 @@ def check_holds(path: Path, *, offset: int, size: int) -> None:
             found=f"{stored} compressed bytes, which cannot hold them",
             remedy="copy the file again, it is truncated or its header is wrong",
         )
-    if size > max(_SUSPICIOUS[0], _SUSPICIOUS[1] * stored) and _stated_size(path) != (offset + size) % 2**32:
-        _count(path, offset, size)
+    if size <= max(_SUSPICIOUS[0], _SUSPICIOUS[1] * stored):
+        return
+    if deflated_at is not None or _stated_size(path) != (offset + size) % 2**32:
+        _count(path, offset, size, deflated_at)
 
 
 def ends_early(path: Path, expected: int, found: int, reason: str = "it ends early") -> UserError:
@@ -135,10 +182,10 @@ def _stated_size(path: Path) -> int:
         return int.from_bytes(stream.read(4), "little")
 
 
-def _count(path: Path, offset: int, size: int) -> None:
+def _count(path: Path, offset: int, size: int, deflated_at: int | None) -> None:
     found, reason = 0, "it ends early"
     try:
-        with open_stream(path) as stream:
+        with open_stream(path, deflated_at) as stream:
             found = skip(stream, offset + size)
     except BROKEN as error:
         reason = reason_of(error)

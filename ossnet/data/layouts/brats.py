@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet.data.imaging.nifti import read_header, read_labels
-from ossnet.data.imaging.scan_files import SUFFIXES, looks_like_scan, nifti_suffix, stem
+from ossnet.data.imaging.scan_files import SUFFIXES, image_suffix, looks_like_scan, stem
 from ossnet.data.layouts.modalities import channel_names
 from ossnet.data.layouts.source import Case, Source, list_visible, unreadable
 from ossnet.errors import UserError
@@ -77,7 +77,7 @@ def find_brats_cases(path: Path) -> list[_CaseFiles]:
 
 def _prefixes(folder: Path) -> list[str]:
     """The text before the suffix of a modality in the names of a folder's files."""
-    names = [stem(file) for file in list_visible(folder) if nifti_suffix(file)]
+    names = [stem(file) for file in list_visible(folder) if image_suffix(file)]
     found = {name.removesuffix(end) for name in names for end in _IMAGE_SUFFIXES if name.endswith(end)}
     return sorted(found)
 
@@ -112,7 +112,7 @@ def _unmatched(path: Path, every: Sequence[_CaseFiles], suffix: str, naming: _Na
                 found=f"a link to {entry.readlink()}, which is not there",
                 remedy="get what it points to, or remove it",
             )
-        elif looks_like_scan(entry) and (stem(entry) not in ours or not nifti_suffix(entry)):
+        elif looks_like_scan(entry) and (stem(entry) not in ours or not image_suffix(entry)):
             unmatched[entry.name] = UserError(
                 entry,
                 expected="the images of its case in the same folder",
@@ -168,7 +168,7 @@ def _brats_file(files: _CaseFiles, suffix: str) -> Path:
     if found := [path for path in expected if path.is_file()]:
         return found[0]
     named_otherwise = [
-        path for path in list_visible(folder) if nifti_suffix(path) and stem(path).endswith(suffix)
+        path for path in list_visible(folder) if image_suffix(path) and stem(path).endswith(suffix)
     ]
     return named_otherwise[0] if len(named_otherwise) == 1 and not files.shared else expected[0]
 

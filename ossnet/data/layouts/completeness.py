@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ossnet.data.imaging.scan_files import SUFFIXES, halves, looks_like_scan, nifti_suffix, stem
+from ossnet.data.imaging.scan_files import SUFFIXES, halves, image_suffix, looks_like_scan, stem
 from ossnet.data.layouts.modalities import channel_names
 from ossnet.data.layouts.source import Source, list_visible
 from ossnet.errors import UserError, printable
@@ -40,12 +40,14 @@ def _apart(name: str, ids: set[str], error: UserError) -> str:
 
 
 def _odd_endings(source: Source) -> Iterator[UserError]:
-    odd = [file for file in _used(source) if (nifti_suffix(file) or SUFFIXES[0]) not in SUFFIXES]
+    endings = [(file, image_suffix(file) or SUFFIXES[0]) for file in _used(source)]
+    odd = [(file, ending) for file, ending in endings if ending not in SUFFIXES]
     if odd:
+        file, ending = odd[0]
         yield UserError(
-            odd[0],
-            expected=f"the ending {' or '.join(SUFFIXES)}",
-            found=f"{nifti_suffix(odd[0])}{_more(len(odd) - 1)}",
+            file,
+            expected=f"the ending {ending.lower()}",
+            found=f"{ending}{_more(len(odd) - 1)}",
             remedy="rename it, as other programs look for lower case; here it is read all the same",
         )
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ossnet.data.imaging.scan_files import nifti_suffix, stem
+from ossnet.data.imaging.scan_files import image_suffix, stem
 from ossnet.data.layouts.source import Case, Source, list_visible, report
 from ossnet.errors import UserError
 
@@ -51,7 +51,7 @@ def _named(path: Path) -> list[tuple[str, int, Path]]:
     """Kind, number and path of every file named so, at most two folders down."""
     folders = [path, *_folders(path)]
     folders += [inner for folder in folders[1:] for inner in _folders(folder)]
-    files = [entry for folder in folders for entry in list_visible(folder) if nifti_suffix(entry)]
+    files = [entry for folder in folders for entry in list_visible(folder) if image_suffix(entry)]
     matches = [(_NAME.fullmatch(stem(file)), file) for file in files]
     return [(match[1], int(match[2]), file) for match, file in matches if match]
 

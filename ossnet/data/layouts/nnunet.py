@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ossnet.data.imaging.scan_files import SUFFIXES, looks_like_scan, nifti_suffix, stem
+from ossnet.data.imaging.scan_files import SUFFIXES, image_suffix, looks_like_scan, stem
 from ossnet.data.layouts.dataset_json import (
     count_cases,
     field_error,
@@ -34,7 +34,7 @@ def read_nnunet(path: Path) -> Source:
     channels = [name for _, name in numbered(description.get(key), file, key, '{"0": "CT"}')]
     ending = f".{str(description.get('file_ending', SUFFIXES[0])).strip().lower().lstrip('.')}"
     if ending not in SUFFIXES:
-        expected, found = " or ".join(SUFFIXES), description["file_ending"]
+        expected, found = f"one of {', '.join(SUFFIXES)}", description["file_ending"]
         raise field_error(file, "file_ending", expected, found, "convert the files")
     labels, warnings = _labels(description.get("labels"), file)
     unmatched: dict[str, UserError] = {}
@@ -138,7 +138,7 @@ def _on_disk(path: Path, channels: int, ending: str) -> tuple[list[Case], dict[s
 
 
 def _ends_in(file: Path, ending: str) -> bool:
-    return (nifti_suffix(file) or "").lower() == ending
+    return (image_suffix(file) or "").lower() == ending
 
 
 def _misnamed(file: Path, channels: int, ending: str) -> UserError:

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from ossnet.data.store.case_file import StoredCase, compute_digest, read_case
 from ossnet.data.store.location import CaseSource
-from ossnet.errors import UserError
+from ossnet.errors import CaseError, UserError
 from ossnet.output.atomic_write import NO_SPACE
 
 _PART = ".part"  # ends the name of a file that is being written; its writer holds a lock on it
@@ -42,6 +42,14 @@ class DataConfig:
     one of the user's in the system's temporary folder."""
     object_store_share: float = 0.1
     """Largest share of Ray's object store that case files may take on their way to other nodes."""
+    read_by: Literal["each-node", "cpu-nodes"] = "each-node"
+    """Who reads object storage: each node for itself, or nodes without a GPU for those with one. Then a case
+    is read once for all of these, but passes the network twice."""
+    strict: bool = True
+    """Whether a case that cannot be read ends the run; otherwise it is left out, and another of the split
+    takes its place."""
+    max_lost: float = 0.1
+    """Largest share of the training cases, and of the validation cases, that may be left out so."""
 
     def __post_init__(self) -> None:
         if self.cache_gib is not None and self.cache_gib <= 0:
@@ -49,6 +57,8 @@ class DataConfig:
         if not 0 < self.object_store_share <= 1:
             share = str(self.object_store_share)
             raise UserError("object_store_share", expected="more than 0, at most 1", found=share)
+        if not 0 <= self.max_lost <= 1:
+            raise UserError("max_lost", expected="at least 0, at most 1", found=str(self.max_lost))
 
     def folder(self) -> Path:
         """The cache's folder on this node."""
@@ -89,14 +99,15 @@ class CachedCases:
             digest: its checksum, where the store has one.
 
         Raises:
-            UserError: the file is gone, its checksum is wrong, it cannot be fetched, or the cache cannot hold
-                it; names the case and the node.
+            CaseError: the file is gone, damaged or not one of ours.
+            UserError: it cannot be fetched now, or the cache cannot hold it. Both name the case and the node.
         """
-        path = self.folder / self.fingerprint[:16] / Path(file).name
+        path = self.path(file)
         try:
             return _map(path) or self._fetch(path, case, file, digest)
         except FileNotFoundError as error:
-            raise self._error(case, f"its file {file}", "none", "prepare the store again") from error
+            expected, remedy = f"its file {file}", "prepare the store again"
+            raise CaseError(self._place(case), expected=expected, found="none", remedy=remedy) from error
         except OSError as error:
             found = os.strerror(error.errno) if error.errno else (str(error).splitlines() or [""])[0]
             if error.errno in NO_SPACE:
@@ -105,6 +116,10 @@ class CachedCases:
             if error.filename is not None:  # of the cache's folder: networks name none
                 raise self._folder_error(case, error) from error
             raise self._error(case, "to read it from there", found, "try again with --resume") from error
+
+    def path(self, file: str) -> Path:
+        """Where the cache has a file of the store, if it has it."""
+        return self.folder / self.fingerprint[:16] / Path(file).name
 
     def _fetch(self, path: Path, case: str, file: str, digest: str | None) -> StoredCase:
         """Write the file aside, check it, give it its name. Others who want it wait meanwhile."""
@@ -116,9 +131,7 @@ class CachedCases:
                 try:
                     with self._turn():
                         self._download(sink, case, file)
-                    found = read_case(part)
-                    if digest is not None:
-                        self._check(part, case, digest)
+                    found = self._check(part, case, digest)
                     with _locked(self.folder / _LOCK):  # so that who counts the files sees each once
                         part.replace(path)
                 except BaseException:
@@ -220,15 +233,31 @@ class CachedCases:
         free = os.statvfs(self.folder)
         return (free.f_bavail * free.f_frsize + used) // 2
 
-    def _check(self, part: Path, case: str, digest: str) -> None:
-        found = compute_digest(part)
+    def _check(self, part: Path, case: str, digest: str | None) -> StoredCase:
+        """Map what was fetched, if it is what was asked for."""
+        try:
+            stored, found = read_case(part), digest and compute_digest(part)
+        except CaseError as error:
+            raise error.at(self._place(case)) from error
         if found != digest:
-            remedy = "prepare the store again, or copy it again"
-            raise self._error(case, f"the checksum {digest[:12]}", found[:12], remedy)
+            raise CaseError(
+                self._place(case),
+                expected=f"the checksum {str(digest)[:12]}",
+                found=str(found)[:12],
+                remedy="prepare the store again, or copy it again",
+            )
+        return stored
 
     def _error(self, case: str, expected: str, found: str, remedy: str) -> UserError:
-        where = f"{self.where}, case {case}, node {socket.gethostname()}"
-        return UserError(where, expected=expected, found=found, remedy=remedy)
+        return UserError(self._place(case), expected=expected, found=found, remedy=remedy)
+
+    def _place(self, case: str) -> str:
+        return case_place(self.where, case)
+
+
+def case_place(store: str | Path, case: str) -> str:
+    """A case of a store as this node sees it, for messages."""
+    return f"{store}, case {case}, node {socket.gethostname()}"
 
 
 @dataclass(frozen=True, order=True)

@@ -23,7 +23,7 @@ from ossnet.config_tree import from_dict, to_dict
 from ossnet.data.imaging.geometry import Geometry, Spacing
 from ossnet.data.store.quantization import Quantization, Storage
 from ossnet.data.store.statistics import CaseStatistics
-from ossnet.errors import UserError
+from ossnet.errors import CaseError
 from ossnet.output.atomic_write import atomic_path
 
 _METADATA = b"ossnet"
@@ -118,23 +118,26 @@ def read_case(path: Path) -> StoredCase:
     """Map a case into memory; voxels are read from disk when they are touched.
 
     Raises:
-        UserError: the file is missing or not one of ours.
+        CaseError: the file is missing or not one of ours.
     """
     batch, header, _ = _open(path)
-    image, label = (batch.column(name).buffers()[2] for name in ("image", "label"))
     shape = header.statistics.shape
-    return StoredCase(
-        header=header,
-        voxels=np.frombuffer(image, _STORED[header.statistics.storage]).reshape(-1, *shape),
-        label=np.frombuffer(label, np.uint8).reshape(shape),
-    )
+    try:
+        image, label = (batch.column(name).buffers()[2] for name in ("image", "label"))
+        return StoredCase(
+            header=header,
+            voxels=np.frombuffer(image, _STORED[header.statistics.storage]).reshape(-1, *shape),
+            label=np.frombuffer(label, np.uint8).reshape(shape),
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise _not_ours(path, error) from error
 
 
 def read_case_header(path: Path) -> CaseHeader:
     """Read the header of a case file, without its voxels.
 
     Raises:
-        UserError: the file is missing or not one of ours.
+        CaseError: the file is missing or not one of ours.
     """
     return _open(path)[1]
 
@@ -143,7 +146,7 @@ def read_digest(path: Path) -> str | None:
     """The checksum that a case file carries; files of before have none.
 
     Raises:
-        UserError: the file is missing or not one of ours.
+        CaseError: the file is missing or not one of ours.
     """
     digest = _open(path)[2].get(_DIGEST)
     return None if digest is None else str(digest.decode())
@@ -153,7 +156,7 @@ def compute_digest(path: Path) -> str:
     """The checksum of what a case file holds; takes 0.06 s for 80 MB that are in memory.
 
     Raises:
-        UserError: the file is missing or not one of ours.
+        CaseError: the file is missing or not one of ours.
     """
     batch, _, metadata = _open(path)
     return _digest(metadata[_METADATA], *batch.columns)
@@ -183,12 +186,16 @@ def _open(path: Path) -> tuple[Any, CaseHeader, dict[bytes, bytes]]:
             header = from_dict(CaseHeader, json.loads(metadata[_METADATA]), str(path))
             return reader.get_batch(0), header, metadata
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            path,
-            expected="a case of the store",
-            found=f"none ({str(error).splitlines()[0]})",
-            remedy="prepare the store again",
-        ) from error
+        raise _not_ours(path, error) from error
+
+
+def _not_ours(path: Path, error: Exception) -> CaseError:
+    return CaseError(
+        path,
+        expected="a case of the store",
+        found=f"none ({str(error).splitlines()[0]})",
+        remedy="prepare the store again",
+    )
 
 
 def _digest(text: bytes, *columns: Any) -> str:

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 from ossnet.config_tree import from_dict, to_dict, unknown_name
 from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
-from ossnet.data.store.cache import CachedCases, DataConfig
+from ossnet.data.store.cache import CachedCases, DataConfig, case_place
 from ossnet.data.store.case_file import StoredCase, read_case
 from ossnet.data.store.location import ObjectStorage, parse_location
 from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import SPLITS, check_splits
 from ossnet.data.store.statistics import CaseStatistics, DatasetStatistics
-from ossnet.errors import UserError
+from ossnet.errors import CaseError, UserError
 from ossnet.output.atomic_write import atomic_write
 
 SCHEMA_VERSION = 3
@@ -69,7 +69,8 @@ class CaseReader(Protocol):
             digest: its checksum, where the store has one.
 
         Raises:
-            UserError: it cannot be read; says why.
+            CaseError: its file is gone, damaged or not one of ours; names the case and the node.
+            UserError: it cannot be read now, or not here.
         """
         ...
 
@@ -82,7 +83,10 @@ class MappedCases:
 
     def read(self, case: str, file: str, digest: str | None) -> StoredCase:
         """As `CaseReader.read`; the checksum is left to `ossnet verify`."""
-        return read_case(self.root / file)
+        try:
+            return read_case(self.root / file)
+        except CaseError as error:
+            raise error.at(case_place(self.root / file, case)) from error
 
 
 class Store:
@@ -178,15 +182,24 @@ class Store:
         """Map a case into memory.
 
         Raises:
-            UserError: an unknown id, one of the test split where it may not be read, or a file that is gone
-                or damaged.
+            CaseError: its file is gone, damaged or another case's; names the case and the node.
+            UserError: an unknown id, one of the test split where it may not be read, or a file that cannot be
+                read now.
         """
         if case_id not in self.manifest.cases:
             raise unknown_name(self.root, "case", case_id, self.manifest.cases)
         if case_id in self._held_out:
             raise self._held_out_error(case_id)
         entry = self.manifest.cases[case_id]
-        return self._reader.read(case_id, entry.file, entry.digest)
+        stored = self._reader.read(case_id, entry.file, entry.digest)
+        if stored.id != case_id:
+            raise CaseError(
+                case_place(self.root, case_id),
+                expected=f"this case in {entry.file}",
+                found=f"the case {stored.id}",
+                remedy="prepare the store again",
+            )
+        return stored
 
     def _fold(self, name: str, fold: int) -> tuple[str, ...]:
         folds = self.manifest.folds

@@ -8,6 +8,7 @@ Legend: X Y Z voxel axes in nibabel order.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,21 @@ class Inspection:
     findings: tuple[Issue, ...]
 
 
-def inspect(case: Case, source: Source) -> Inspection:
-    """Read all files of a case; whatever is wrong with it becomes findings."""
-    inspector = _CaseInspector(case, source)
+def first_header(case: Case) -> NiftiFile | UserError:
+    """The header of a case's first image, or why there is none."""
+    try:
+        return read_header(case.images[0])
+    except UserError as error:
+        return error
+
+
+def inspect(case: Case, source: Source, first: NiftiFile | UserError) -> Inspection:
+    """Read all files of a case; whatever is wrong with it becomes findings.
+
+    Args:
+        first: what `first_header` returned for the case.
+    """
+    inspector = _CaseInspector(case, source, first)
     try:
         inspector.run()
     except Exception as error:  # as preparing does: one strange file must not hide what the others are
@@ -64,9 +77,9 @@ def inspect(case: Case, source: Source) -> Inspection:
 class _CaseInspector:
     """Collects the facts and faults of a case."""
 
-    def __init__(self, case: Case, source: Source) -> None:
+    def __init__(self, case: Case, source: Source, first: NiftiFile | UserError) -> None:
         self.findings: list[Issue] = []
-        self._case, self._source = case, source
+        self._case, self._source, self._first = case, source, first
         self._images = {path: FileSummary(path) for path in case.images}
         self._label = FileSummary(case.label) if case.label else None
         self._files: list[NiftiFile] = []
@@ -97,13 +110,20 @@ class _CaseInspector:
 
     def _header(self, path: Path) -> NiftiFile | None:
         try:
-            file = read_header(path)
+            file = self._read_header(path)
         except UserError as error:
             self.add_error(error)
             return None
         self._files.append(file)
         self._images[path] = _file_summary(file)
         return file
+
+    def _read_header(self, path: Path) -> NiftiFile:
+        if path != self._case.images[0]:
+            return read_header(path)
+        if isinstance(self._first, UserError):
+            raise self._first
+        return self._first
 
     def _on_one_grid(self, headers: Sequence[NiftiFile]) -> list[NiftiFile]:
         """The image files on their common grid; none if they do not make a case."""
@@ -132,6 +152,8 @@ class _CaseInspector:
                 file = on_grid(file, like, other="its image")
             except UserError as error:
                 self.add_error(error)
+                if prod(file.geometry.shape) > prod(like.shape):
+                    return None  # it is none of this image, and may be made to fill the memory
         return self._read_values(file)
 
     def _read_values(self, file: NiftiFile) -> Values | None:

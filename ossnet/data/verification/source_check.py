@@ -2,17 +2,17 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from ossnet.data.imaging.nifti import read_header
+from ossnet.data.imaging.nifti import NiftiFile
 from ossnet.data.labels.task import Task
 from ossnet.data.layouts import Case, Source, read_source
 from ossnet.data.verification.duplicates import find_duplicates
-from ossnet.data.verification.inspection import Inspection, inspect
+from ossnet.data.verification.inspection import Inspection, first_header, inspect
 from ossnet.data.verification.issues import Issue, Verification, in_order
 from ossnet.data.verification.remap import suggest_remaps
 from ossnet.errors import UserError
@@ -47,10 +47,11 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
     """
     start = time.monotonic()
     found = read_source(Path(source), layout)
-    sizes = {case.id: _size(case) for case in found.cases}
+    first = {case.id: first_header(case) for case in found.cases}
+    sizes = {case.id: _size(case, first[case.id]) for case in found.cases}
     inspections: dict[str, Inspection] = {}
     with progress("verifying", cases=len(sizes), size=sum(size.bytes for size in sizes.values())) as advance:
-        for case, inspection in _inspect_all(found, workers=_workers(sizes.values())):
+        for case, inspection in _inspect_all(found, first, workers=_workers(sizes.values())):
             inspections[case] = inspection
             advance(sizes[case].bytes)
     ordered = [inspections[case.id] for case in found.cases]
@@ -86,10 +87,12 @@ def _facts(error: UserError) -> tuple[str, str, str]:
     return error.expected or "", error.found or "", error.remedy or ""
 
 
-def _inspect_all(source: Source, *, workers: int) -> Iterator[tuple[str, Inspection]]:
+def _inspect_all(
+    source: Source, first: Mapping[str, NiftiFile | UserError], *, workers: int
+) -> Iterator[tuple[str, Inspection]]:
     """Case ids with their inspections, as they are done."""
     with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(inspect, case, source): case.id for case in source.cases}
+        running = {pool.submit(inspect, case, source, first[case.id]): case.id for case in source.cases}
         for done in as_completed(running):
             yield running[done], done.result()
 
@@ -101,11 +104,9 @@ def _workers(sizes: Iterable[_Size]) -> int:
     return max(1, min(os.cpu_count() or 1, memory // _RAM_DIVISOR // each))
 
 
-def _size(case: Case) -> _Size:
+def _size(case: Case, first: NiftiFile | UserError) -> _Size:
     """Size by the first image's header; 0 where it cannot be read, which is reported later."""
-    try:
-        file = read_header(case.images[0])
-    except UserError:
+    if isinstance(first, UserError):
         return _Size(0, 0)
-    voxels = prod(file.geometry.shape)
-    return _Size(voxels, voxels * file.channels * file.dtype.itemsize * len(case.images))
+    voxels = prod(first.geometry.shape)
+    return _Size(voxels, voxels * first.channels * first.dtype.itemsize * len(case.images))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.errors import UserError
+from ossnet.output.atomic_write import is_disk_full
+from ossnet.output.interruption import keep_raising
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a submitted job
 
@@ -22,6 +24,7 @@ _DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "MALLOC_ARENA_MAX": "1",  # or the threads of each trial keep the memory that they have freed
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow has it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # or an interrupted study would end as if it were done
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # not every epoch validates
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # we print one line for a failed trial; its file has the rest
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -32,8 +35,9 @@ _EMBEDDED = {  # of use to clusters of several nodes only; costs seconds a run
 }
 _ATTEMPTS = 3
 _TIMEOUT_S = 10
-_ANSWER_S = 45.0  # of a cluster; Ray itself would try for minutes
+_ANSWER_S = 40.0  # of a cluster; Ray itself would try for minutes
 _NOISY = ("ray", "ray.train", "ray.tune", "ray.data")
+_TUNE_CONTROLLER = "ray.tune.execution.tune_controller"
 
 
 @contextmanager
@@ -60,13 +64,21 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
         return
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger(_TUNE_CONTROLLER).addFilter(_is_no_full_disk)
     with ExitStack() as stack:
         if address:
             _attach(address)
         else:
             _start(cpus, stack.enter_context(short_folder()))
+        keep_raising()  # Ray has its own handler of SIGTERM
         stack.callback(ray.shutdown)
         yield
+
+
+def _is_no_full_disk(record: logging.LogRecord) -> bool:
+    """Whether a record is no traceback of a full disk: the job ends with a line that says it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not is_disk_full(error)
 
 
 def submitted() -> bool:

@@ -6,6 +6,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     Raises:
         UserError: the source, the output, every case or (strict) one case cannot be used.
     """
+    if config.source is not None:  # workers have other working directories
+        config = replace(config, source=config.source.absolute())
     if config.output is None:
         raise UserError("--output", expected="the folder of the store", found="none", remedy="name it")
     output = parse_location(config.output)

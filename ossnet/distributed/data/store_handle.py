@@ -1,9 +1,8 @@
 """A store as processes on any node of a cluster open it, whether or not the node has its files.
 
 A node maps the files where it finds them. Where it does not, it fetches a case into its cache when it is
-first read: from object storage itself, or from the node of the driver through Ray's object store. There a
-case passes in chunks, each asked for when one before it is written, by tasks that need no CPU, so that they
-run where training holds all; `_chunk_bytes` has the arithmetic of the bound.
+first read: from object storage itself, or from another node through Ray's object store (`node_files.py`);
+`_chunk_bytes` has the arithmetic of the bound.
 
 Ray Data carries the order only (`sharding.py`). As rows of a map without CPUs, 27 cases of 512^3 (402 MB
 each) through an object store of 1.5 GB started 22 readers at once, lay there 50 to 97 s before they were
@@ -12,26 +11,19 @@ used, and spilled 10.4 GB; in chunks nothing is spilled, and a worker keeps to 6
 
 import json
 import zlib
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.data import Store
 from ossnet.data.store.cache import DOWNLOADS, CachedCases, DataConfig
 from ossnet.data.store.case_file import StoredCase
-from ossnet.data.store.location import parse_location
+from ossnet.data.store.location import CaseSource, parse_location
 from ossnet.data.store.store import CaseReader, Manifest, MappedCases, case_reader
 from ossnet.distributed.cluster.nodes import nodes
+from ossnet.distributed.data.node_files import AHEAD, FilesOfNode, ReadingNodes, has_gpu
 
-if TYPE_CHECKING:
-    from ray import ObjectRef
-
-_AHEAD = 2  # chunks of a case that are on their way at a time
 _MIN_CHUNK = 1 << 18
 _MAX_CHUNK = 16 << 20  # larger ones are not faster
 
@@ -64,11 +56,20 @@ class StoreHandle:
 
         root = parse_location(self.location)
         manifest = from_dict(Manifest, json.loads(zlib.decompress(self.manifest)), self.location)
-        if isinstance(root, str) or ray.get_runtime_context().get_node_id() == self.home:
-            return Store(root, manifest, reader=case_reader(root, manifest, config))
-        source = _FilesOfNode(root, self.home, self.chunk_bytes)
-        fetched = CachedCases.of(source, fingerprint=manifest.fingerprint, where=self.location, config=config)
-        return Store(root, manifest, reader=_NearestCases(MappedCases(root), fetched))
+        here = ray.get_runtime_context().get_node_id()
+        reader: CaseReader
+        if isinstance(root, Path) and here != self.home:
+            files = FilesOfNode(root, self.home, self.chunk_bytes)
+            reader = _NearestCases(MappedCases(root), self._fetched(files, manifest, config))
+        elif isinstance(root, str) and config.read_by == "cpu-nodes" and has_gpu(ray.nodes(), here):
+            others = ReadingNodes.of(root, manifest, config, self.chunk_bytes)
+            reader = self._fetched(others, manifest, config)
+        else:
+            reader = case_reader(root, manifest, config)
+        return Store(root, manifest, reader=reader)
+
+    def _fetched(self, source: CaseSource, manifest: Manifest, config: DataConfig) -> CachedCases:
+        return CachedCases.of(source, fingerprint=manifest.fingerprint, where=self.location, config=config)
 
 
 @dataclass(frozen=True)
@@ -83,70 +84,11 @@ class _NearestCases:
         return reader.read(case, file, digest)
 
 
-@dataclass(frozen=True)
-class _FilesOfNode:
-    """The files of a folder of another node, as a `CaseSource`."""
-
-    root: Path
-    node: str
-    chunk_bytes: int
-
-    def read(self, file: str) -> tuple[int, Iterator[memoryview]]:
-        path = str(self.root / file)
-        size: int = _get(self._on_node(_file_size).remote(path))
-        return size, self._chunks(path, size)
-
-    def _chunks(self, path: str, size: int) -> Iterator[memoryview]:
-        """The content as views of Ray's object store; at most `_AHEAD` chunks are there at a time."""
-        read, coming = self._on_node(_read_chunk), deque["ObjectRef[np.ndarray]"]()
-        for start in range(0, size, self.chunk_bytes):
-            coming.append(read.remote(path, start, min(self.chunk_bytes, size - start)))
-            if len(coming) == _AHEAD:
-                yield memoryview(_get(coming.popleft()))
-        while coming:
-            yield memoryview(_get(coming.popleft()))
-
-    def _on_node(self, function: Any) -> Any:
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        there = NodeAffinitySchedulingStrategy(self.node, soft=False)
-        return ray.remote(num_cpus=0)(function).options(scheduling_strategy=there)
-
-
-def _get(reference: "ObjectRef[Any]") -> Any:
-    """The value of a task on the node that has the store.
-
-    Raises:
-        FileNotFoundError: as the task.
-        OSError: as the task, or the node is lost.
-    """
-    import ray
-
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if not isinstance(error.cause, OSError):
-            raise
-        raise OSError(error.cause.errno, error.cause.strerror) from error
-    except ray.exceptions.RayError as error:
-        lost = f"no answer from the node that has the store ({type(error).__name__})"
-        raise ConnectionError(lost) from error
-
-
-def _file_size(path: str) -> int:
-    return Path(path).stat().st_size
-
-
-def _read_chunk(path: str, start: int, size: int) -> np.ndarray:
-    return np.fromfile(path, np.uint8, size, offset=start)
-
-
 def _chunk_bytes(cluster: Sequence[Mapping[str, float]], share: float) -> int:
     """The chunk with which all nodes together keep to their share of the object store of the node they read.
 
-    Each node but that one fetches `DOWNLOADS` cases at a time, and of each `_AHEAD` chunks are on their way.
+    Each node but that one fetches `DOWNLOADS` cases at a time, and of each `AHEAD` chunks are on their way.
     """
     smallest = min(node.get("object_store_memory", 0) or 1 << 31 for node in cluster)
-    chunks = max(len(cluster) - 1, 1) * DOWNLOADS * _AHEAD
+    chunks = max(len(cluster) - 1, 1) * DOWNLOADS * AHEAD
     return int(min(max(share * smallest / chunks, _MIN_CHUNK), _MAX_CHUNK))

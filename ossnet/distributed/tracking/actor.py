@@ -5,6 +5,8 @@ import logging
 import os
 import platform
 import subprocess
+import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker
 from ossnet.distributed.tracking.outbox import one_line
 from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
-from ossnet.metric_names import STOP_REASON
+from ossnet.metric_names import CUT_SHORT, FINAL, SHARE, STOP_REASON
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -28,8 +30,9 @@ logger = logging.getLogger(__name__)
 
 _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
 _TIMEOUT_S = 360  # the jobs of an array make their store one after the other
+_EVERY_S, _ANSWER_S = 1.0, 10  # between two looks for cases that were left out, and for an answer
 _FILES = "files"  # methods of this group run beside the others
-_INTERNAL = {"step", "final"}  # in an epoch's metrics for the scheduler; not logged
+_INTERNAL = {"step", FINAL, CUT_SHORT, SHARE}  # in an epoch's metrics for the scheduler; not logged
 
 
 @dataclass
@@ -45,7 +48,8 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
     """Start a tracker in a process of its own on this node; its store is made before any worker starts.
 
     The process ends with the block; what was opened with `mlflow_run` inside is written by then. Where it is
-    killed, as when memory runs out, another one replaces it and repeats the calls that were not done.
+    killed, as when memory runs out, another one replaces it, repeats the calls that were not done, and writes
+    what still waited: a journal in a temporary folder of this node has it.
 
     Args:
         study: the id of the run that is the parent of all others.
@@ -66,17 +70,50 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
         max_restarts=-1,
         max_task_retries=-1,
     )
-    tracker = actor.remote(tracking, study)
+    with tempfile.TemporaryDirectory(prefix="ossnet-tracker-", ignore_cleanup_errors=True) as folder:
+        tracker = actor.remote(tracking, study, Path(folder, "journal"))
+        try:
+            ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
+        except ray.exceptions.GetTimeoutError as error:
+            raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
+        except ray.exceptions.RayError as error:
+            raise _start_error(tracking, error) from error
+        try:
+            with _report_lost(tracker):
+                yield tracker
+        finally:
+            ray.kill(tracker)
+
+
+@contextlib.contextmanager
+def _report_lost(tracker: "ActorHandle[Tracker]") -> Iterator[None]:
+    """Log each case that a run leaves out, while the block runs, and at its end how many they are."""
+    ended, logged = threading.Event(), dict[str, str]()
+    thread = threading.Thread(target=_log_lost, args=(tracker, logged, ended), daemon=True)
+    thread.start()
     try:
-        ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
-    except ray.exceptions.GetTimeoutError as error:
-        raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
-    except ray.exceptions.RayError as error:
-        raise _start_error(tracking, error) from error
-    try:
-        yield tracker
+        yield
     finally:
-        ray.kill(tracker)
+        ended.set()
+        thread.join()
+        if logged:
+            cases = "a case was" if len(logged) == 1 else f"{len(logged)} cases were"
+            logger.warning(f"warning: {cases} left out, as above: {', '.join(sorted(logged))}")
+
+
+def _log_lost(tracker: "ActorHandle[Tracker]", logged: dict[str, str], ended: threading.Event) -> None:
+    import ray
+
+    last = False
+    while not last:
+        last = ended.wait(_EVERY_S)  # and once more after the end
+        try:
+            lost = ray.get(tracker.lost.remote(), timeout=_ANSWER_S)
+        except ray.exceptions.RayError:
+            continue
+        for case in lost.keys() - logged.keys():
+            logger.warning(f"warning: left out: {lost[case]}")
+            logged[case] = lost[case]
 
 
 @contextlib.contextmanager
@@ -154,6 +191,10 @@ class MetricBuffer:
         """Add values that the run itself chose to its parameters, which say `None` of them."""
         parameters = {f"chosen.{path}": value for path, value in values.items()}
         self._tracker.log_parameters.remote(self._run, parameters)
+
+    def lost(self, case: str, why: str) -> None:
+        """Have the job report that a case was left out."""
+        self._tracker.add_lost.remote(case, why)
 
     def send(self) -> None:
         """Send the metrics that were collected since the last time."""

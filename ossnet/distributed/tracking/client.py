@@ -1,12 +1,15 @@
 """MLflow: an experiment and a parent run for each study, a run for each trial, one writer for all."""
 
+import contextlib
+import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ossnet.distributed.tracking.journal import Journal
 from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text, original_keys, original_tags
 from ossnet.distributed.tracking.outbox import Outbox, is_passing
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
 
 __all__ = ["TRIAL", "MetricPoint", "RunSpec", "Tracker", "TrackingConfig"]
+
+logger = logging.getLogger(__name__)
 
 TRIAL = "trial_id"
 _LIMITS = {"metrics": 1000, "params": 100, "tags": 100}  # how many MLflow accepts in one request
@@ -50,18 +55,22 @@ class Tracker:
 
     It lives in an actor (`start_tracker`), so that training never waits for the store. While the store does
     not answer, all writes wait in memory, in order; what it rejects is counted (`take_failures`). Files have
-    a queue of their own: where they cannot be written, metrics are all the same, and runs end.
+    a queue of their own: where they cannot be written, metrics are all the same, and runs end. What is not
+    written yet stands in a journal, too, from which the process that replaces a killed one goes on.
 
     Names that MLflow does not take are changed to legal ones; a run's tags keep what they were.
 
     Args:
         study: the id of the run that is the parent of all others.
+        journal: the file of the journal, which this tracker alone writes; without one nothing outlives it.
 
     Raises:
         UserError: the store cannot be used, or the experiment was deleted.
     """
 
-    def __init__(self, tracking: TrackingConfig, study: str | None = None) -> None:
+    def __init__(
+        self, tracking: TrackingConfig, study: str | None = None, journal: Path | None = None
+    ) -> None:
         self._client = open_client(tracking.uri, write=True)
         self._experiment = tracking.make_experiment(self._client)
         self._runs: dict[str, str] = {}
@@ -71,7 +80,10 @@ class Tracker:
         self._renamed: dict[str, set[str]] = {}
         self._requests, self._files = Outbox(), Outbox()
         self._study = study
+        self._lost: dict[str, str] = {}
         self._ended: set[str] = set()
+        self._journal = Journal(None)  # while calls that it has are repeated
+        self._repeat(Journal(journal))
 
     def experiment(self) -> str:
         """The experiment's MLflow id; answering shows that the store works."""
@@ -79,43 +91,58 @@ class Tracker:
 
     def open_run(self, spec: RunSpec) -> str | None:
         """Make or find a run and mark it as running; its MLflow run id, None while the store is down."""
-        self._requests.send("start of a run", partial(self._open, spec))
-        self.log_parameters(spec.id, spec.params)
-        self.tag(spec.id, spec.tags)
+        with self._kept("open_run", spec):
+            self._requests.send("start of a run", partial(self._open, spec))
+            self._requests.send("parameters", partial(self._log_params, spec.id, spec.params))
+            self._send_tags(spec.id, spec.tags)
         return self._runs.get(spec.id)
 
     def log_parameters(self, run: str, params: Mapping[str, Any]) -> None:
         """Add parameters to a run; those that it has already stay."""
-        self._requests.send("parameters", partial(self._log_params, run, params))
+        with self._kept("log_parameters", run, dict(params)):
+            self._requests.send("parameters", partial(self._log_params, run, params))
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
-        self._requests.send("tags", partial(self._set_tags, run, tags))
+        with self._kept("tag", run, dict(tags)):
+            self._send_tags(run, tags)
 
     def log(self, run: str, points: Sequence[MetricPoint]) -> None:
         """Add metrics; steps that the run has already are left out, as a resumed run repeats some."""
         latest = self._latest.setdefault(run, {})
         latest.update({point.name: point.value for point in points})
-        self._requests.send("metrics", partial(self._log, run, points))
+        with self._kept("log", run, points):
+            self._requests.send("metrics", partial(self._log, run, points))
 
     def latest(self, run: str) -> dict[str, float]:
         """The last value of each metric of a run."""
         return self._latest.get(run, {})
 
+    def add_lost(self, case: str, why: str) -> None:
+        """Keep why a run left out a case, for the job to report."""
+        self._lost.setdefault(case, why)
+
+    def lost(self) -> dict[str, str]:
+        """Why cases were left out."""
+        return self._lost
+
     def close(self, run: str, status: str, tags: Mapping[str, str] | None = None) -> None:
         """End a run as FINISHED, KILLED or FAILED; tags are added before."""
-        self.tag(run, tags or {})
-        self._requests.send("end of a run", partial(self._close, run, status))
+        with self._kept("close", run, status, tags):
+            self._send_tags(run, tags or {})
+            self._requests.send("end of a run", partial(self._close, run, status))
 
     def log_text(self, run: str, text: str, name: str) -> None:
         """Store a text as an artifact of a run."""
         text = legal_text(text)
-        self._files.send(name, lambda: self._client.log_text(self._run_id(run), text, legal_file(name)))
+        with self._kept("log_text", run, text, name):
+            self._files.send(name, lambda: self._client.log_text(self._run_id(run), text, legal_file(name)))
 
     def log_checkpoint(self, run: str, checkpoint: Path) -> None:
         """Store the files of a checkpoint as artifacts of a run, but for what only resuming needs."""
-        for file in sorted(checkpoint.iterdir()):
-            if file.name not in _NOT_LOGGED:
+        files = [file for file in sorted(checkpoint.iterdir()) if file.name not in _NOT_LOGGED]
+        with self._kept("log_checkpoint", run, checkpoint):
+            for file in files:
                 self._files.send(f"checkpoint/{file.name}", partial(self._log_file, run, file))
 
     def register(self, run: str, checkpoint: Path, name: str) -> str:
@@ -131,12 +158,47 @@ class Tracker:
         Raises:
             Exception: a store does not answer in time.
         """
-        self._requests.flush(timeout_s)
-        self._files.flush(min(timeout_s, _FILES_TIMEOUT_S))
+        try:
+            self._requests.flush(timeout_s)
+            self._files.flush(min(timeout_s, _FILES_TIMEOUT_S))
+        finally:
+            self._settle()
 
     def take_failures(self) -> dict[str, int]:
         """How often what was not written, since the last call."""
-        return dict(self._requests.take_failures() + self._files.take_failures())
+        with self._kept("take_failures"):
+            return dict(self._requests.take_failures() + self._files.take_failures())
+
+    def _repeat(self, journal: Journal) -> None:
+        """Do what a process before this one, which was killed, has not done; then keep what is asked for."""
+        calls, failures = journal.read()
+        self._requests.failures.update(failures)
+        for name, arguments in calls:
+            try:
+                getattr(self, name)(*arguments)
+            except Exception as error:  # as a checkpoint that is gone meanwhile
+                self._requests.count(name, error)
+        self._journal = journal
+        self._settle()
+
+    @contextlib.contextmanager
+    def _kept(self, name: str, *arguments: Any) -> Iterator[None]:
+        """Keep a call in the journal until all is written; where the disk is full, do it without."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._journal.call(name, *arguments))
+            except OSError as error:
+                logger.debug(f"MLflow's journal: {error}")
+            yield
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._requests.idle and self._files.idle:
+            with contextlib.suppress(OSError):  # what is done stays in the journal, and may be repeated
+                self._journal.settle(self._requests.failures + self._files.failures)
+
+    def _send_tags(self, run: str, tags: Mapping[str, str]) -> None:
+        self._requests.send("tags", partial(self._set_tags, run, tags))
 
     def _open(self, spec: RunSpec) -> None:
         with self._finding:
@@ -152,6 +214,7 @@ class Tracker:
     def _log(self, run: str, points: Sequence[MetricPoint]) -> None:
         from mlflow.entities import Metric
 
+        self._run_id(run)  # and with it the last steps
         self._keep_names(run, {point.name for point in points})
         size = _LIMITS["metrics"]
         for start in range(0, len(points), size):
@@ -220,6 +283,8 @@ class Tracker:
             if run not in self._runs:
                 found = self._find_run(run)
                 self._runs[run] = found.info.run_id if found else self._create_run(run, run)
+                if found:
+                    self._last[run] = self._last_steps(found)
             return self._runs[run]
 
     def _create_run(self, run: str, name: str) -> str:

@@ -22,9 +22,14 @@ class Outbox:
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[str, Callable[[], None]]] = deque()
-        self._failures: Counter[str] = Counter()
+        self.failures = Counter[str]()
         self._retry_at = 0.0
         self._lock = threading.RLock()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is being sent."""
+        return not self._waiting
 
     def send(self, what: str, request: Callable[[], None]) -> None:
         """Send a request after all that still wait, or have it wait as well.
@@ -64,11 +69,11 @@ class Outbox:
 
     def count(self, what: str, error: Exception) -> None:
         """Count a request as failed."""
-        self._failures[f"{what} ({one_line(error)})"] += 1
+        self.failures[f"{what} ({one_line(error)})"] += 1
 
     def take_failures(self) -> Counter[str]:
         """How often what failed since the last call; what still waits is among it."""
-        failures, self._failures = self._failures, Counter()
+        failures, self.failures = self.failures, Counter()
         for what, _ in list(self._waiting):
             failures[f"{what} (the store does not answer)"] += 1
         return failures

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,22 @@ from ossnet.distributed.data.sharding import DeterministicSharding, reference_da
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.reporters import TrainReporter
-from ossnet.errors import OutOfMemory, UserError
+from ossnet.errors import OutOfMemory, TimeTooShort, UserError
 from ossnet.memory.peak import GIB
-from ossnet.metric_names import EPOCH, ERROR, OUT_OF_MEMORY, RESUMED, VAL_DICE, metrics_summary
+from ossnet.metric_names import (
+    CUT_SHORT,
+    ELAPSED,
+    EPOCH,
+    ERROR,
+    OUT_OF_MEMORY,
+    RESUMED,
+    VAL_DICE,
+    metrics_summary,
+)
 from ossnet.output.atomic_write import atomic_write, disk_full, is_disk_full
+from ossnet.output.interruption import Overdue, wait_for
 from ossnet.sampling.sampler import check_batch
+from ossnet.training.checkpoint import is_complete, load_state
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
 if TYPE_CHECKING:
@@ -32,6 +44,7 @@ if TYPE_CHECKING:
 RUN_SCHEMA = 2
 """Version of what a run's folder holds, in its `run.json`."""
 _RUN = "train"
+_OVERDUE_S = 20.0  # after which a run that should have ended by itself is given up
 _MAX_FAILURES = 3  # how often a run starts again from its checkpoint when it has lost a worker
 _MAX_FAILED_STARTS = 2  # Ray's own default tries to place workers forever
 
@@ -48,6 +61,8 @@ class TrainSpec:
     tracker: "ActorHandle[Tracker]"
     predicted_gib: float | None = None
     """Predicted peak of a training step of one worker; None where it has yet to be predicted."""
+    deadline: float | None = None
+    """Unix time by which the workers have to have ended."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +103,12 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     atomic_write(output / "run.json", json.dumps({"schema": RUN_SCHEMA, "id": job.run}))
     atomic_write(output / "config.json", config.to_json())
-    result = trainer(
-        config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output
-    ).fit()
+    run = trainer(config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output)
+    until = None if job.deadline is None else job.deadline + _OVERDUE_S
+    try:
+        result = wait_for(run.fit, until=until)  # in a thread: or Ray would handle Ctrl-C itself
+    except Overdue:
+        return _keep_last(output / _RUN, output / CHECKPOINT)
     return _keep_best(result, output / CHECKPOINT)
 
 
@@ -154,6 +172,8 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 device=str(get_device()),
                 predicted_gib=job.predicted_gib,
                 chosen=lambda values: None if log is None else log.chosen(values),
+                deadline=job.deadline,
+                report_lost=lambda case, why: None if log is None else log.lost(case, why),
             )
     except Exception as error:
         end = permanent_failure(error)
@@ -164,6 +184,8 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
 
 def permanent_failure(error: Exception) -> dict[str, str | float] | None:
     """The last result of a run that every further try would repeat; None where another try may succeed."""
+    if isinstance(error, TimeTooShort):
+        return {ERROR: str(error), CUT_SHORT: 1.0}
     if isinstance(error, OutOfMemory):
         return {ERROR: str(error), OUT_OF_MEMORY: _capacity_gib()}
     if is_disk_full(error):
@@ -193,10 +215,36 @@ def _resumed() -> Iterator[Path | None]:
         yield Path(folder)
 
 
+def _keep_last(folder: Path, target: Path) -> TrainResult:
+    """Copy the best checkpoint of a run that did not end in time.
+
+    Raises:
+        TimeTooShort: it has none.
+    """
+    found = [each for each in folder.glob("checkpoint_*/") if is_complete(each)]
+    states = {each: load_state(each) for each in found}
+    scored = [each for each in found if states[each].get("dice") is not None]
+    last = max(found, key=lambda each: states[each]["progress"]["step"], default=None)
+    best = max(scored, key=lambda each: float(states[each]["dice"]), default=last)
+    if best is None:
+        raise TimeTooShort(
+            "time limit",
+            expected="time to start, for one step and one validated case",
+            found="no checkpoint when it was over",
+            remedy="give a longer one, or a machine that is less busy",
+        )
+    with replace_checkpoint(target) as aside:
+        shutil.copytree(best, aside, dirs_exist_ok=True)
+    progress, dice = states[best]["progress"], states[best].get("dice")
+    metrics = {EPOCH: float(progress["epoch"]), ELAPSED: progress["elapsed_s"]}
+    return TrainResult(metrics=metrics | ({} if dice is None else {VAL_DICE: dice}), checkpoint=target)
+
+
 def _keep_best(result: "Result", target: Path) -> TrainResult:
     """Copy the best checkpoint by validation Dice (without validation, the last) to its place."""
     error = (result.return_value or {}).get(ERROR)
     if error:
+        _remove_unfinished(result)
         raise UserError(error)
     scored = [each for each in result.best_checkpoints if VAL_DICE in each[1]]
     last = max(result.best_checkpoints, key=lambda each: each[1][EPOCH])
@@ -204,3 +252,12 @@ def _keep_best(result: "Result", target: Path) -> TrainResult:
     with replace_checkpoint(target) as folder:
         checkpoint.to_directory(str(folder))
     return TrainResult(metrics=metrics, checkpoint=target)
+
+
+def _remove_unfinished(result: "Result") -> None:
+    """Remove what Ray began to store as a checkpoint and did not finish, as where the disk is full."""
+    finished = [checkpoint for checkpoint, _ in result.best_checkpoints or ()]
+    names = {Path(each.path).name for each in [*finished, result.checkpoint] if each is not None}
+    for folder in Path(result.path).glob("checkpoint_*"):
+        if folder.is_dir() and folder.name not in names:
+            shutil.rmtree(folder)

@@ -17,7 +17,8 @@ from ossnet.distributed.tuning.result import TrialCounts
 from ossnet.distributed.tuning.search_space import short
 from ossnet.distributed.tuning.storage import TuningStudy, folder_name
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome, TrialSpec
-from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, SEARCH_PARAMS, VAL_DICE
+from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, SEARCH_PARAMS, SHARE, VAL_DICE
+from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -116,7 +117,8 @@ class MLflowCallback(Callback):
             return
         self._open.pop(trial.trial_id, None)
         self._closed.add(trial.trial_id)
-        checkpoint = _last_checkpoint(trial) if outcome.end is TrialEnd.FINISHED else None
+        whole = {TrialEnd.FINISHED, TrialEnd.TIME_LIMIT}
+        checkpoint = _last_checkpoint(trial) if outcome.end in whole else None
         run = self._monitor.spec(trial).run
         self._calls.append(self._tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
         if checkpoint is not None:
@@ -158,7 +160,8 @@ class ProgressReporter(Callback):
         dice = f"Dice {known[VAL_DICE]:.4f}" if VAL_DICE in known else "no Dice yet"
         memory = f"{known[MEMORY]:.3f} GiB" if MEMORY in known else "memory not measured"
         took = f"{last_result(trial).get('time_total_s', 0.0):.0f} s"
-        end = "finished" if outcome.end is TrialEnd.FINISHED else "stopped early"
+        names = {TrialEnd.FINISHED: "finished", TrialEnd.TIME_LIMIT: "ended by the study's time"}
+        end = names.get(outcome.end, "stopped early")
         end = end if outcome.end.cause is None else f"over the memory budget ({outcome.end.cause})"
         self._log(trial, f"{dice}  {memory}  {self._epoch(trial)}  {took}  {end}")
 
@@ -184,8 +187,10 @@ class ProgressReporter(Callback):
         return f", about {left / 60:.0f} min left" if left >= 60 else f", about {max(left, 0):.0f} s left"
 
     def _epoch(self, trial: "Trial") -> str:
-        epochs = self._monitor.spec(trial).config.training.epochs
-        return f"epoch {int(last_result(trial).get(EPOCH, 0))}/{epochs}"
+        training, result = self._monitor.spec(trial).config.training, last_result(trial)
+        if training.max_time_s is not None:
+            return f"{100 * result.get(SHARE, 0.0):.0f} % of {format_duration(training.max_time_s)}"
+        return f"epoch {int(result.get(EPOCH, 0))}/{training.epochs}"
 
 
 def failure(trial: "Trial") -> str:

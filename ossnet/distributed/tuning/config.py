@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SamplerName = Literal["tpe", "gp", "nsga2"]
+DEFAULT_TRIALS = 10
+"""Configurations that a study tries where neither their number nor the time is given."""
 VIOLATION = "violation_gib"
 """Attribute of a trial: by how many GiB it misses the budget; zero or less is feasible."""
 OBJECTIVES = {"dice": (VAL_DICE, "maximize"), "memory": (MEMORY, "minimize")}

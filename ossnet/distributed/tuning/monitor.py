@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.distributed._ray import last_result
 from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
 from ossnet.distributed.tuning.trial import TrialFacts, TrialOutcome, TrialSpec, decide_outcome
+from ossnet.planning.study_time import StudyTime
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -18,11 +19,11 @@ class TrialMonitor:
 
     Args:
         budget_gib: the largest measured peak that may continue.
-        max_time_s: time limit of the study, counted from now.
+        time_limit: what limits the study in time.
     """
 
-    def __init__(self, *, budget_gib: float | None = None, max_time_s: float | None = None) -> None:
-        self._budget_gib, self._max_time_s = budget_gib, max_time_s
+    def __init__(self, *, budget_gib: float | None = None, time_limit: StudyTime | None = None) -> None:
+        self._budget_gib, self.time_limit = budget_gib, time_limit
         self._start_s = time.monotonic()
         self.host_oom = HostOOMMonitor()
         self._specs: dict[str, TrialSpec] = {}
@@ -36,8 +37,13 @@ class TrialMonitor:
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds until the time limit; None where there is none."""
-        return None if self._max_time_s is None else self._max_time_s - self.elapsed_s
+        """Seconds until all trials have to have ended; None where time is not limited."""
+        return None if self.time_limit is None else self.time_limit.trials_remaining_s
+
+    @property
+    def can_start(self) -> bool:
+        """Whether there is time for a further trial."""
+        return self.time_limit is None or self.time_limit.can_start
 
     def add(self, trial_id: str, spec: TrialSpec, metrics: Mapping[str, float]) -> None:
         """Remember a training that starts, and the metrics that an earlier session left of it."""

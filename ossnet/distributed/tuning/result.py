@@ -16,6 +16,7 @@ from ossnet.distributed.tuning.storage import (
     REPEATED,
     SEEDS,
     TuningStudy,
+    best_checkpoint,
     end_of,
     is_feasible,
     latest_checkpoint,
@@ -118,8 +119,7 @@ class StudyResult:
     def of(cls, study: TuningStudy, output: Path, reasons: Sequence[str] = ()) -> Self:
         """Find the best trial of a study, and copy its checkpoint to `checkpoint` in the study's folder.
 
-        The best is that of the highest Dice among the trials that finished; if none did, among those that
-        were validated.
+        The best is that of `best_of`.
 
         Args:
             output: the study's folder.
@@ -150,9 +150,7 @@ class StudyResult:
             params=best.params,
             metrics=metrics,
             dice=tuple(each[VAL_DICE] for each in seeds.values()) or (metrics[VAL_DICE],),
-            checkpoint=_keep_checkpoint(
-                latest_checkpoint(output, best.number, seed, run), output / CHECKPOINT
-            ),
+            checkpoint=_keep_checkpoint(_checkpoint_of(best, output, seed, run), output / CHECKPOINT),
             run=run,
             counts=TrialCounts.of(study),
         )
@@ -193,18 +191,23 @@ class StudyResult:
 
 
 def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The best Dice among the trials that finished; if none did, among those that were validated."""
+    """The best Dice among the trials that finished, or were cut short by the end of the study once they had
+    been validated; if there is none, among all that were validated."""
     candidates = [trial for trial in trials if is_feasible(trial) and trial.state != TrialState.FAIL]
     finished = [trial for trial in candidates if trial.state == TrialState.COMPLETE]
     pruned = [trial for trial in candidates if trial.state == TrialState.PRUNED]
     validated = [trial for trial in pruned if trial.intermediate_values]
-    return max(finished or validated, key=dice_of, default=None)
+    cut_short = [trial for trial in validated if end_of(trial) is TrialEnd.TIME_LIMIT]
+    return max(finished + cut_short or validated, key=dice_of, default=None)
 
 
 def dice_of(trial: FrozenTrial) -> float:
-    """A finished trial's Dice, or the last one of a stopped trial."""
+    """A finished trial's Dice, the best one of a trial that was cut short, or the last one of a stopped
+    trial."""
     if trial.state == TrialState.COMPLETE:
         return float(trial.values[0])
+    if end_of(trial) is TrialEnd.TIME_LIMIT:
+        return float(max(trial.intermediate_values.values()))
     return float(trial.intermediate_values[max(trial.intermediate_values)])
 
 
@@ -218,6 +221,12 @@ def feasible_fraction(study: TuningStudy) -> str:
         f"{len(suggested)} configurations were suggested, {len(started)} of them started{others}; "
         f"{feasible} of those kept to the memory budget."
     )
+
+
+def _checkpoint_of(trial: FrozenTrial, output: Path, seed: int, run: str) -> Path | None:
+    """The last checkpoint of a trial; the best of one that was cut short."""
+    find = best_checkpoint if end_of(trial) is TrialEnd.TIME_LIMIT else latest_checkpoint
+    return find(output, trial.number, seed, run)
 
 
 def _keep_checkpoint(checkpoint: Path | None, target: Path) -> Path | None:

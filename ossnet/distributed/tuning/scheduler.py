@@ -4,6 +4,7 @@ Ray's schedulers forget their past when a study is resumed; this one begins with
 """
 
 from collections.abc import Mapping
+from math import ceil
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from ossnet.distributed.tuning.config import EarlyStoppingConfig
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.metric_names import EPOCH, VAL_DICE
+from ossnet.metric_names import EPOCH, SHARE, VAL_DICE
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
 
 _FEWEST = 3  # trials whose median is meaningful
 Curve = dict[int, float]
-"""Validation Dice by epoch."""
+"""Validation Dice by epoch, or by thousandths of a trial's time."""
 
 
 class EarlyStoppingScheduler(FIFOScheduler):
-    """Compares validation Dice epoch by epoch, and stops what is measured above the budget.
+    """Compares validation Dice, and stops what is measured above the budget.
+
+    Trials are compared at the same epochs or, where a trial's time is planned, at the same shares of it in
+    thousandths: networks differ in speed.
 
     Args:
-        first_validation: the epoch of a trial's first validation.
+        first_validation: the epoch (or the share) of a trial's first validation.
+        timed: whether trials are compared at shares of their time.
         history: learning curves of an earlier session, by the trial's number.
     """
 
@@ -36,11 +41,13 @@ class EarlyStoppingScheduler(FIFOScheduler):
         monitor: TrialMonitor,
         *,
         first_validation: int,
+        timed: bool = False,
         history: Mapping[int, Curve],
     ) -> None:
         super().__init__()
         self._config, self._monitor = config, monitor
-        self._grace_period = config.grace_period or first_validation
+        self._timed = timed
+        self._grace_period = first_validation if timed else config.grace_period or first_validation
         self._curves = {number: dict(curve) for number, curve in history.items()}
 
     def on_trial_add(self, tune_controller: "TuneController", trial: "Trial") -> None:
@@ -56,7 +63,7 @@ class EarlyStoppingScheduler(FIFOScheduler):
         spec = self._monitor.spec(trial)
         if VAL_DICE not in result or spec.seed > 0:  # further seeds serve to assess a finished trial
             return TrialScheduler.CONTINUE
-        epoch = int(result[EPOCH])
+        epoch = progress_of(result, timed=self._timed)
         stop = self.should_stop(spec.number, epoch, result[VAL_DICE])
         # the first report of an epoch counts
         self._curves.setdefault(spec.number, {}).setdefault(epoch, result[VAL_DICE])
@@ -78,6 +85,13 @@ class EarlyStoppingScheduler(FIFOScheduler):
             return False
         competitors = [curve[at] for curve in others if (at := _arrival(curve, rung)) is not None]
         return bool(competitors) and dice < _cutoff(competitors, self._config.reduction_factor)
+
+
+def progress_of(result: Mapping[str, Any], *, timed: bool) -> int:
+    """How far a training is in a result: its epochs, or the thousandths of its time."""
+    if timed:
+        return round(1000 * float(result.get(SHARE, 0.0)))
+    return ceil(float(result.get(EPOCH, 0)))
 
 
 def _arrival(curve: Curve, rung: int) -> int | None:

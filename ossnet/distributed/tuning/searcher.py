@@ -17,7 +17,9 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed._optuna import set_intermediate_value
 from ossnet.distributed.cluster.resources import TrialPlacement
+from ossnet.distributed.tuning.config import DEFAULT_TRIALS
 from ossnet.distributed.tuning.monitor import TrialMonitor
+from ossnet.distributed.tuning.scheduler import progress_of
 from ossnet.distributed.tuning.search_space import MOST_REDRAWS, NETWORK, apply_overrides
 from ossnet.distributed.tuning.storage import (
     END,
@@ -32,8 +34,9 @@ from ossnet.distributed.tuning.storage import (
     set_constraint,
 )
 from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialOutcome, TrialSpec, decide_outcome
-from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, STEP_TIME, VAL_DICE
+from ossnet.metric_names import ERROR, MEMORY, PREDICTED, STEP_TIME, VAL_DICE
 from ossnet.planning.estimator import PeakEstimator
+from ossnet.training_run import most_epochs
 
 if TYPE_CHECKING:
     from ossnet.distributed.tuning.study import StudySpec
@@ -80,13 +83,14 @@ class StudySearch(Searcher):
         super().__init__(metric=VAL_DICE, mode="max")
         self._space, self._base, self._output = spec.space, spec.base, spec.output
         self._store_root = spec.store.root
-        self._optimization, self._trials = spec.optimization, spec.trials
+        self._optimization, self._trials = spec.optimization, spec.trials or DEFAULT_TRIALS
         self._concurrent = placement.concurrent
         capacity_gib = None if placement.sharing is None else placement.sharing.capacity_gib
         limits = [each for each in (spec.optimization.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
         self._estimator, self._monitor = estimator, monitor
         self.study = study
+        self._trial_time = study.trial_time()
         self._live: dict[str, SeedRun] = {}
         self._suggested: dict[str, dict[str, Any]] = {}
         if not study.suggested_trials():
@@ -103,12 +107,14 @@ class StudySearch(Searcher):
             return self._suggested[trial_id]
         if len(self._live) >= self._concurrent:
             return None
+        if not self._monitor.can_start:
+            return None if self._live else Searcher.FINISHED
         if not self._waiting:
             if self._started >= self._trials:
                 return None if self._live else Searcher.FINISHED  # a running one may need more seeds
             fitting = self._ask_feasible()
             if fitting is None:
-                self._trials = self._started
+                self._trials = self._started if self._monitor.can_start else self._trials
                 return None if self._live else Searcher.FINISHED
             self._started += 1
             self._waiting.append(SeedRun(fitting, 0))
@@ -129,7 +135,7 @@ class StudySearch(Searcher):
         for name in _STORED:
             if name in metrics and name not in seed_run.trial.user_attrs:
                 seed_run.trial.set_user_attr(name, metrics[name])
-        epoch = int(result.get(EPOCH, 0))
+        epoch = progress_of(result, timed=self._trial_time is not None)
         if VAL_DICE in result and seed_run.seed == 0 and epoch > seed_run.reported:
             set_intermediate_value(seed_run.trial, epoch, float(result[VAL_DICE]))
             seed_run.reported = epoch
@@ -181,6 +187,8 @@ class StudySearch(Searcher):
         """A new suggestion that is predicted to fit; what does not is ended as infeasible and replaced."""
         redrawn = Counter[str]()
         for _ in range(MOST_REDRAWS):
+            if not self._monitor.can_start:
+                return None
             self.study.sampler = self._optimization.build_sampler(
                 seed=self._base.training.seed,
                 n_suggested=len(self.study.suggested_trials()),
@@ -283,7 +291,10 @@ class StudySearch(Searcher):
         seed_run.trial.set_user_attr("trial_id", run)
         checkpoint = latest_checkpoint(self._output, number, seed_run.seed, run)
         predicted = seed_run.trial.user_attrs.get(PREDICTED)
-        seeded = config.replace({"training.seed": config.training.seed + seed_run.seed})
+        seeded = self._with_time(config, changes).replace(
+            {"training.seed": config.training.seed + seed_run.seed}
+        )
+        limit = self._monitor.time_limit
         return TrialSpec(
             config_json=seeded.to_json(),
             run=run,
@@ -295,7 +306,16 @@ class StudySearch(Searcher):
             predicted_gib=predicted,
             expected_gib=None if predicted is None else predicted * self._calibration_ratio(),
             resume_from=None if checkpoint is None else str(checkpoint),
+            deadline=None if limit is None else limit.trials_until,
         )
+
+    def _with_time(self, config: Config, changes: Mapping[str, Any]) -> Config:
+        """The configuration with the time that the study gives each trial; what the space decides stays."""
+        if self._trial_time is None:
+            return config
+        epochs = most_epochs(config, Store.open(self._store_root), self._trial_time.trial_s)
+        planned = self._trial_time.changes(epochs)
+        return config.replace({path: value for path, value in planned.items() if path not in changes})
 
     def _complete_seed(self, seed_run: SeedRun, outcome: TrialOutcome) -> None:
         """Queue the other seeds of a trial whose first one finished, or report the result of all seeds."""

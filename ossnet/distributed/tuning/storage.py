@@ -1,7 +1,6 @@
 """A study on disk: Optuna's file, from which everything else can be rebuilt, and the trials' checkpoints."""
 
 import json
-import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +19,8 @@ from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.space_file import same_code
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
-from ossnet.training.checkpoint import check_checkpoint, load_state
-
-logger = logging.getLogger(__name__)
+from ossnet.planning.study_time import TrialTime
+from ossnet.training.checkpoint import is_complete, load_state
 
 DATABASE = "study.db"
 TRIALS_FOLDER = "trials"
@@ -39,6 +37,8 @@ SPACE = "space"
 """Setting: the text of the space file."""
 HELPERS = "space helpers"
 """Setting: the texts of the files beside it that it imports, by their names."""
+TRIAL_TIME = "trial time"
+"""Attribute of a study: the time of each of its trials, where time is planned."""
 METRICS = "metrics"
 """Attribute of a trial: the last known value of each metric; over several seeds, their mean."""
 SEEDS = "seeds"
@@ -164,6 +164,16 @@ class TuningStudy(optuna.Study):
         for trial in self.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             yield reopen_trial(self, trial)
 
+    def trial_time(self) -> TrialTime | None:
+        """What a study that began with a time limit gives each trial, in every session."""
+        stored = self.user_attrs.get(TRIAL_TIME)
+        return None if stored is None else TrialTime.from_dict(stored)
+
+    def plan_trial_time(self, planned: TrialTime | None) -> None:
+        """Store what each trial of a new study is given; one that has begun keeps to what it began with."""
+        if planned is not None and not self.get_trials(deepcopy=False):
+            self.set_user_attr(TRIAL_TIME, planned.to_dict())
+
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Store the settings of a new study; those of a resumed one must be the same.
 
@@ -244,13 +254,26 @@ def learning_curves(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, float]
     return {trial.number: dict(trial.intermediate_values) for trial in trials if trial.intermediate_values}
 
 
+def best_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | None:
+    """The complete checkpoint of the highest validation Dice that a training left; without one, the last."""
+    found = list(complete_checkpoints(output, number, seed, run))
+    scored = [folder for folder in found if load_state(folder).get("dice") is not None]
+    best = max(scored, key=lambda folder: float(load_state(folder)["dice"]), default=None)
+    return best or next(iter(found), None)
+
+
 def folder_name(number: int, seed: int, trial_id: str) -> str:
     """The folder of one try of a training; several tries of the same one sort together."""
     return f"{number:03d}.{seed}-{trial_id}"
 
 
 def latest_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | None:
-    """The last complete checkpoint that a training left; a copy that was cut short is ignored.
+    """The last complete checkpoint that a training left."""
+    return next(complete_checkpoints(output, number, seed, run), None)
+
+
+def complete_checkpoints(output: Path, number: int, seed: int, run: str) -> Iterator[Path]:
+    """The checkpoints that a training left, the last first; a copy that was cut short is left out.
 
     Args:
         output: the study's folder.
@@ -261,18 +284,4 @@ def latest_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | 
         *(output / WORKERS_FOLDER / run).glob("checkpoint_*/"),
     ]
     found.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
-    return next(filter(_is_complete, found), None)
-
-
-def _is_complete(folder: Path) -> bool:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        check_checkpoint(folder)
-        load_state(folder)
-        with safe_open(folder / "model.safetensors", framework="pt"):
-            pass  # its header gives the file's length
-    except (UserError, OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
-        logger.info(f"{folder}: ignored, as it is not complete ({type(error).__name__})")
-        return False
-    return True
+    yield from filter(is_complete, found)

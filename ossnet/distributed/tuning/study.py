@@ -1,6 +1,7 @@
 """Ray Tune over a search space: Optuna suggests, trials that fall behind are stopped, MLflow keeps it all."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,7 @@ from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.distributed.tuning.callbacks import FullGpuOnRetry, MLflowCallback, ProgressReporter, trial_folder
-from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig
+from ossnet.distributed.tuning.config import DEFAULT_TRIALS, EarlyStoppingConfig, OptimizationConfig
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
@@ -36,6 +37,7 @@ from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
 from ossnet.metric_names import VAL_DICE
 from ossnet.planning.estimator import PeakEstimator
+from ossnet.planning.study_time import StudyTime, TrialTime
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+_OVERDUE_S = 8.0  # after which trials are killed that should have ended by themselves
 _LOST_TRIALS = 2  # how often a trial starts again from its checkpoint when its process is gone
 
 
@@ -61,13 +64,18 @@ class StudySpec:
     output: Path
     """Folder of the study; an absolute path, as workers have other working directories."""
     tracking: TrackingConfig
-    trials: int
-    """Configurations to try."""
+    trials: int | None
+    """Configurations to try; None: as many as the time allows, ten where it is not limited."""
     workers: int = 1
     """Training processes of each trial."""
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     max_time_s: float | None = None
+    """Time for everything, from `began`."""
+    began: float = field(default_factory=time.time)
+    """Unix time at which the job began."""
+    timed: bool = True
+    """Whether the time, where it is limited, says how long a trial is trained; else its epochs do."""
     warm_start: str | None = None
     """MLflow experiment whose last study the sampler learns from."""
     resume: bool = False
@@ -124,6 +132,7 @@ def run_study(
     *,
     placement: TrialPlacement,
     estimator: PeakEstimator,
+    time_limit: StudyTime | None,
     report: Callable[[], Path],
 ) -> StudyResult:
     """Run a study to its end, or continue one that was left.
@@ -137,19 +146,24 @@ def run_study(
     """
     from mlflow.exceptions import MlflowException
 
-    monitor = TrialMonitor(budget_gib=spec.optimization.budget_gib, max_time_s=spec.max_time_s)
+    trial_time = study.trial_time()
+    monitor = TrialMonitor(budget_gib=spec.optimization.budget_gib, time_limit=time_limit)
     searcher = StudySearch(spec, study, monitor, placement=placement, estimator=estimator)
     scheduler = EarlyStoppingScheduler(
         spec.early_stopping,
         monitor,
-        first_validation=spec.base.training.validate_every,
+        first_validation=_first_validation(spec, trial_time),
+        timed=trial_time is not None,
         history=learning_curves(study.started_trials()),
     )
     mlflow_callback = MLflowCallback(tracker, monitor, version_tags())
-    callbacks = [mlflow_callback, ProgressReporter(study, monitor, trials=spec.trials)]
+    callbacks = [mlflow_callback, ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS)]
     with mlflow_run(tracker, _parent_run(spec, study), spec.documents()) as run:
         try:
-            _tuner(spec, placement, tracker, searcher, scheduler, callbacks).fit()
+            _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit).fit()
+        except KeyboardInterrupt:  # trials stay as they are, to be resumed
+            mlflow_callback.on_experiment_end([])
+            raise
         finally:
             mlflow_callback.flush()
         searcher.finalize()  # not where an error ended it: then trials can be resumed
@@ -161,6 +175,13 @@ def run_study(
         result = replace(result, model=_register(tracker, result, spec.name))
         run.tags = {"best": result.title, f"best {VAL_DICE}": f"{result.metrics[VAL_DICE]:.4f}"}
     return result
+
+
+def _first_validation(spec: StudySpec, trial_time: TrialTime | None) -> int:
+    """When a trial is compared first: an epoch, or thousandths of its time."""
+    if trial_time is None:
+        return spec.base.training.validate_every
+    return round(1000 * min(trial_time.rungs, default=1.0))
 
 
 def resources_for(placement: TrialPlacement, config: Mapping[str, Any]) -> dict[str, float]:
@@ -175,6 +196,7 @@ def _tuner(
     searcher: StudySearch,
     scheduler: EarlyStoppingScheduler,
     callbacks: list["Callback"],
+    time_limit: StudyTime | None,
 ) -> "Tuner":
     from ray import tune
 
@@ -196,7 +218,9 @@ def _tuner(
             search_alg=searcher,
             scheduler=scheduler,
             reuse_actors=not nested,  # the process of a stopped nested trial cannot be used again
-            time_budget_s=spec.max_time_s,
+            time_budget_s=None
+            if time_limit is None
+            else max(time_limit.trials_remaining_s + _OVERDUE_S, 1.0),
             trial_dirname_creator=trial_folder,
         ),
         run_config=tune.RunConfig(
@@ -205,7 +229,7 @@ def _tuner(
             verbose=0,
             callbacks=callbacks,
             failure_config=tune.FailureConfig(max_failures=_LOST_TRIALS),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=VAL_DICE),
         ),
     )
 

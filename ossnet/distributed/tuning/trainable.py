@@ -15,7 +15,8 @@ from ossnet.distributed.training.reporters import TuneReporter
 from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.storage import WORKERS_FOLDER
 from ossnet.distributed.tuning.trial import TrialSpec
-from ossnet.metric_names import ERROR, OUT_OF_MEMORY, RESUMED
+from ossnet.metric_names import CUT_SHORT, ERROR, GPUS, OUT_OF_MEMORY, RESUMED
+from ossnet.planning.margin import MARGIN
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -34,13 +35,42 @@ class StudyContext:
     placement: TrialPlacement
 
 
+class TrialResources:
+    """The CPUs and GPUs that Ray Tune gave to this process's trial, whose GPU others may share."""
+
+    def __init__(self) -> None:
+        from ray import tune
+
+        resources = tune.get_context().get_trial_resources().required_resources
+        self.cpus = int(resources.get("CPU", 1))
+        self.gpus = float(resources.get("GPU", 0))
+
+    @property
+    def shares(self) -> bool:
+        """Whether other trials may use the same GPU."""
+        return 0 < self.gpus < 1
+
+    def tag(self) -> dict[str, str]:
+        """The tag of the trial's run that says how much of a GPU it held; empty without a GPU."""
+        return {GPUS: f"{self.gpus:g}"} if self.gpus else {}
+
+    def apply_limits(self) -> None:
+        """Limit this process to its threads and its part of the GPU's memory: who needs more fails alone."""
+        import torch
+
+        torch.set_num_threads(self.cpus)
+        if self.gpus and torch.cuda.is_available():
+            whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+            part = self.gpus - MARGIN.fixed / whole if self.shares else 1.0  # the context is not counted
+            torch.cuda.set_per_process_memory_fraction(max(part, 0.0))
+
+
 def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str, Any] | None:
     """Run a trial of one worker. What every try would repeat is returned as its result, not raised.
 
     Args:
         config: a `TrialSpec` as Ray Tune carries it.
     """
-    from ossnet.distributed.cluster.gpu_sharing import TrialResources
     from ossnet.training_run import run_training
 
     spec = TrialSpec.from_dict(config)
@@ -58,6 +88,8 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
                 resume_from=folder,
                 predicted_gib=spec.predicted_gib,
                 chosen=log.chosen,
+                deadline=spec.deadline,
+                report_lost=log.lost,
             )
     except Exception as error:
         result = permanent_failure(error)
@@ -85,6 +117,7 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
             run=spec.run,
             tracker=context.tracker,
             predicted_gib=spec.predicted_gib,
+            deadline=spec.deadline,
         ),
         workers=context.placement.workers,
         resources=context.placement.resources,
@@ -93,7 +126,9 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
         callbacks=[TuneReportCallback()],
     ).fit()
     returned = result.return_value or {}
-    return {name: value for name, value in returned.items() if name in {ERROR, OUT_OF_MEMORY}} or None
+    return {
+        name: value for name, value in returned.items() if name in {ERROR, OUT_OF_MEMORY, CUT_SHORT}
+    } or None
 
 
 def _release_memory() -> None:

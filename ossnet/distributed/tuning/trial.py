@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ossnet.config import Config
 from ossnet.metric_names import (
+    CUT_SHORT,
     EARLY_STOPPED,
     ERROR,
     FINAL,
@@ -51,6 +52,8 @@ class TrialSpec:
     """The predicted peak, corrected by how earlier measured peaks compare with theirs."""
     resume_from: str | None = None
     """Checkpoint folder of an earlier session."""
+    deadline: float | None = None
+    """Unix time by which it has to have ended."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -180,10 +183,13 @@ def _decide_end(facts: TrialFacts) -> TrialEnd | None:
         return TrialEnd.OUT_OF_MEMORY
     if facts.lost and facts.killed_for_memory:
         return TrialEnd.HOST_MEMORY
-    if facts.lost or ERROR in facts.result:
+    cut_short = not facts.lost and bool(facts.result.get(CUT_SHORT))
+    if facts.lost or (ERROR in facts.result and not cut_short):
         return TrialEnd.FAILED
     if _exceeds(facts.metrics.get(MEMORY), facts.budget_gib):
         return TrialEnd.INFEASIBLE_MEASURED
+    if cut_short:
+        return TrialEnd.TIME_LIMIT
     if facts.cut_off:
         return TrialEnd.TIME_LIMIT if facts.time_is_up else TrialEnd.INTERRUPTED
     if facts.ended:

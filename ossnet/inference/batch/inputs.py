@@ -118,6 +118,13 @@ def _from_folder(folder: Path, task: Task) -> list[ScanInput]:
         return [*(ScanInput(case.id, error=str(mismatch)) for case in source.cases), *left_out]
     order = _order(source, task) or []
     channels = len(source.modalities)
+    if _by_number(source, task):
+        logger.warning(
+            "warning: %s: expected the modalities %s, found %s; their order counts, as no name is the same",
+            folder,
+            ", ".join(channel_names(task.modalities)),
+            ", ".join(source.modalities),
+        )
     return [*(_case_of(case, order, channels) for case in source.cases), *left_out]
 
 
@@ -181,16 +188,26 @@ def _mismatch(source: Source, task: Task, folder: Path) -> UserError | None:
 def _order(source: Source, task: Task) -> list[int] | None:
     """The number in the source of each of the task's channels; None where that is unknown.
 
-    Channels of one name differ by their numbers alone: then all must be the same.
+    Channels of one name differ by their numbers alone: then all must be the same. Where no name is the
+    same, numbers count too.
     """
-    wanted = [name.lower() for name in channel_names(task.modalities)]
-    there = [name.lower() for name in channel_names(source.modalities)]
-    if wanted == there or len(wanted) == len(there) == 1:
+    wanted, there = _names(task.modalities), _names(source.modalities)
+    if wanted == there or len(wanted) == len(there) == 1 or _by_number(source, task):
         return list(range(len(there)))
     repeated = any(len(set(map(base_name, names))) < len(names) for names in (wanted, there))
     if repeated or not set(wanted) <= set(there):
         return None
     return [there.index(name) for name in wanted]
+
+
+def _by_number(source: Source, task: Task) -> bool:
+    """Whether several channels have only their numbers in common, as where they are called otherwise."""
+    wanted, there = (set(map(base_name, _names(names))) for names in (task.modalities, source.modalities))
+    return len(task.modalities) == len(source.modalities) > 1 and not wanted & there
+
+
+def _names(modalities: Sequence[str]) -> list[str]:
+    return [name.lower() for name in channel_names(modalities)]
 
 
 def _case_of(case: Case, order: Sequence[int], channels: int) -> ScanInput:

@@ -1,8 +1,10 @@
 """Files that are not what their name says, other formats, and files that would fill the memory or hang."""
 
+import ast
 import gzip
 import os
 import resource
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -59,10 +61,9 @@ FOREIGN = {
     "a.mgz": (None, "MGH", "nib-convert a.mgz a.nii.gz"),
     "a.mnc": (b"CDF\x01" + bytes(400), "MINC", "mnc2nii a.mnc a.nii"),
     "b.mnc": (b"\x89HDF\r\n\x1a\n" + bytes(400), "MINC", "mnc2nii"),
-    "a.nrrd": (b"NRRD0004\ntype: short\n", "NRRD", "SimpleITK"),
+    "b.nii.gz": (b"ObjectType = Image\nNDims = 3\n", "MetaImage", "SimpleITK"),
     "scan.nii.gz": (b"NRRD0005\ntype: short\n", "NRRD", "SimpleITK"),
-    "a.mha": (b"ObjectType = Image\nNDims = 3\n", "MetaImage", "SimpleITK"),
-    "a.mhd": (b"NDims = 3\n", "MetaImage", "SimpleITK"),
+    "c.nii": (b"NDims = 3\n", "MetaImage", "SimpleITK"),
     "a.dcm": (bytes(128) + b"DICM" + bytes(400), "DICOM", "dcm2niix -z y"),
     "IM0001": (bytes(128) + b"DICM" + bytes(400), "DICOM", "dcm2niix -z y"),
     "b.dcm": (b"\x08\x00\x05\x00" + bytes(400), "DICOM", "dcm2niix -z y"),
@@ -104,6 +105,29 @@ def test_the_command_for_mgh_does_it(tmp_path):
         read_header(tmp_path / "a b.mgz")
     main([str(tmp_path / "a b.mgz"), str(tmp_path / "a b.nii.gz")])
     np.testing.assert_array_equal(read(tmp_path / "a b.nii.gz"), VOXELS)
+
+
+@pytest.mark.parametrize("name", ["it's $HOME `x`.nii", 'a "b".nii', "-a;b&c.nii", "ü\\n.nii"])
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        (b"NRRD0005\n", ["pip", "install", "SimpleITK,", "then", "python", "-c"]),
+        (b"CDF\x01", ["mnc2nii"]),
+        (b"PK\x03\x04", ["unzip"]),
+    ],
+)
+def test_a_shell_reads_the_names_in_a_command_as_they_are(tmp_path, name, content, command):
+    path = tmp_path / name
+    path.write_bytes(content + bytes(400))
+    with pytest.raises(UserError) as caught:
+        read_header(path)
+    words = shlex.split(str(caught.value.remedy).split(": ", 1)[1])
+    assert words[: len(command)] == command
+    if command[0] == "pip":
+        calls = ast.walk(ast.parse(words[-1]))
+        assert name in [node.value for node in calls if isinstance(node, ast.Constant)]
+    else:
+        assert words[1] == name
 
 
 def test_noise_is_no_format():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ossnet.data.imaging.scan_files import looks_like_scan, nifti_suffix, stem
+from ossnet.data.imaging.scan_files import image_suffix, looks_like_scan, stem
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_stem(name, expected):
         ("a.Nii", ".Nii", True),
         ("a.hdr", None, True),
         ("a.IMG", None, True),
-        ("a.mha", None, True),
-        ("a.nrrd", None, True),
+        ("a.mha", ".mha", True),
+        ("a.NRRD", ".NRRD", True),
         ("a.dcm", None, True),
         ("a.nii.bz2", None, True),
         ("._a.nii.gz", ".nii.gz", False),
@@ -42,5 +42,5 @@ def test_stem(name, expected):
     ],
 )
 def test_what_is_read_and_what_must_not_be_passed_over(name, suffix, scan):
-    assert nifti_suffix(Path(name)) == suffix
+    assert image_suffix(Path(name)) == suffix
     assert looks_like_scan(Path(name)) == scan

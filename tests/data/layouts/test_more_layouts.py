@@ -170,7 +170,7 @@ def test_nnunet_may_list_files_elsewhere(tmp_path):
     ("changes", "expected"),
     [
         ({"channel_names": {}}, "channel_names: expected a table such as"),
-        ({"file_ending": ".png"}, "file_ending: expected .nii.gz or .nii, found"),
+        ({"file_ending": ".png"}, "file_ending: expected one of .nii.gz, .nii, "),
         ({"labels": {"background": 0}}, "labels: expected a table such as"),
         ({"labels": {"background": 0, "x": "1"}}, "labels.x: expected a whole number"),
         ({"labels": {"background": 0, "x": 1, "ignore": 2}}, "labels.ignore: expected labels of every voxel"),

@@ -74,6 +74,49 @@ def test_each_channel_is_read_from_its_own_file(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("there", "error"),
+    [
+        (("first", "second"), None),
+        (("T1_pre", "T1_post"), None),
+        (("MRI", "MRI"), None),
+        (("T2w", "T1w"), None),  # by their names, the other way round
+        (("T1w", "second"), "expected the modalities T1w, T2w, found T1w, second"),
+        (("T2w", "second"), "expected the modalities T1w, T2w, found T2w, second"),
+        (("first", "second", "third"), "found first, second, third"),
+    ],
+)
+def test_channels_that_are_called_otherwise_are_matched_by_number(tmp_path, caplog, there, error):
+    files = [f"imagesTr/c_{number:04d}.nii.gz" for number in range(len(there))]
+    root = nnunet(tmp_path, [*files, "labelsTr/c.nii.gz"], there)
+    with caplog.at_level(logging.WARNING, "ossnet"):
+        (scan,) = find_scans([root], Task(modalities=("T1w", "T2w"), labels={"a": 1}))
+    if error is not None:
+        assert error in str(scan.error)
+        return
+    by_name = set(there) == {"T1w", "T2w"}
+    numbers = (1, 0) if by_name else (0, 1)
+    assert [path.name for path in scan.images] == [f"c_{number:04d}.nii.gz" for number in numbers]
+    assert ("their order counts" in caplog.text) == (not by_name)
+
+
+def test_ids_that_collide_across_layouts_have_files_of_their_own(tmp_path):
+    """Scans of a data set, of a plain folder and of files, which differ in case or in their bytes alone."""
+    name = os.fsdecode(b"\xe4")
+    nnunet(tmp_path / "one", ["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"])
+    describe(tmp_path / "two", [{"image": "A.nii.gz"}])
+    long = "x" * 247
+    for path in ("two/A.nii.gz", f"plain/{name}.nii.gz", "plain/\\xe4.nii.gz", f"plain/{long}1.nii.gz"):
+        touch(tmp_path / path)
+    files = [touch(tmp_path / "c" / "a.nii.gz"), touch(tmp_path / "c" / f"{long}2.nii.gz")]
+    folders = [tmp_path / folder for folder in ("one", "two", "plain")]
+    scans = find_scans([*folders, *files], Task(modalities=("CT",), labels={"a": 1}))
+    assert len(scans) == 7
+    assert not [scan.error for scan in scans if scan.error]
+    assert len({scan.case for scan in scans}) == len({scan.file.casefold() for scan in scans}) == 7
+    assert all(len(os.fsencode(f"{scan.file}_uncertainty.nii.gz")) <= 255 for scan in scans)
+
+
 def test_one_name_in_many_folders_gives_a_case_each(tmp_path):
     entries = [{"image": f"P{n}/imaging.nii.gz", "label": f"P{n}/segmentation.nii.gz"} for n in range(4)]
     for entry in entries:

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import nibabel
@@ -18,10 +19,11 @@ from planted_faults import (
     write_case,
 )
 
-from ossnet.data import PrepareConfig, verify
+from ossnet.data import PrepareConfig, verify, write_phantom
+from ossnet.data.imaging.nifti import read_header
 from ossnet.data.prepare.build import make_case
 from ossnet.data.prepare.plan import make_plan
-from ossnet.data.verification import Issue, Verification
+from ossnet.data.verification import Issue, Verification, inspection
 from ossnet.errors import UserError
 
 
@@ -238,3 +240,17 @@ def test_an_issue_has_the_fields_of_the_error():
     issue = Issue.error(error, case="c")
     assert issue == Issue("error", "c", "/a: b/c.nii", "x; y", "z", "fix it")
     assert f"{issue.where}: {issue.what}; {issue.remedy}" == str(error)
+
+
+def test_each_header_is_read_once(tmp_path, monkeypatch):
+    scans = write_phantom(tmp_path / "scans", cases=2, shape=(16, 14, 12))
+    read = Counter()
+
+    def count(path):
+        read[path] += 1
+        return read_header(path)
+
+    monkeypatch.setattr(inspection, "read_header", count)
+    assert verify(scans).exit_code == 0
+    files = [path for folder in ("imagesTr", "labelsTr") for path in (scans / folder).iterdir()]
+    assert read == Counter(files)

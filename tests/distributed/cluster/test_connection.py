@@ -1,10 +1,12 @@
 """Which cluster a process ends up with."""
 
+import logging
 import os
 import socket
 import subprocess
 import sys
 import time
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,7 @@ def test_a_list_of_nodes_that_cannot_be_read_is_named(text: str, monkeypatch: py
 
 FOLDERS = (
     "short",
-    "slurm_jobdir/1355700/tmp.t0016/scratch-of-the-user",
+    pytest.param("slurm_jobdir/1355700/tmp.t0016/scratch-of-the-user", marks=pytest.mark.slow),
     "a b%20c #?&é",
     "x" * 90 + "/é %2F?",
 )
@@ -134,6 +136,23 @@ def test_a_cluster_that_does_not_answer_is_one_line(
         monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
         began = time.monotonic()
         with pytest.raises(UserError, match="none to be reached there") as error:
-            clusters._wait_for_answer("auto" if address == "auto" else silent, timeout_s=20)
+            clusters._wait_for_answer("auto" if address == "auto" else silent, timeout_s=6)
         assert time.monotonic() - began < 30
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (OSError(ENOSPC, "No space left on device"), False),
+        (RuntimeError("(sqlite3.OperationalError) database or disk is full"), False),
+        (RuntimeError("something else"), True),
+        (None, True),
+    ],
+)
+def test_the_tracebacks_of_a_full_disk_are_left_to_the_jobs_last_line(
+    error: Exception | None, shown: bool
+) -> None:
+    facts = None if error is None else (type(error), error, None)
+    record = logging.LogRecord("ray", logging.ERROR, "", 1, "Error stopping trial.", None, facts)
+    assert clusters._is_no_full_disk(record) is shown

@@ -30,11 +30,11 @@ from pathlib import Path
 import ray
 from ray import tune
 from ossnet.distributed.cluster.connection import connect
-from ossnet.distributed.cluster.gpu_sharing import TrialResources
 from ossnet.distributed.tuning.callbacks import FullGpuOnRetry
 from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_trials
 from ossnet.distributed.tuning.study import resources_for
+from ossnet.distributed.tuning.trainable import TrialResources
 from ossnet.distributed.tuning.trial import TrialSpec
 
 folder = Path(sys.argv[1])

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def test_the_store_is_the_one_a_loop_makes_and_is_made_once(phantom_store, tmp_p
     again = prepare(config)
     assert (again.prepared, again.splits) == (0, report.splits)
     assert {path: path.stat().st_mtime_ns for path in _stored(config.output)} == files
+
+
+def test_paths_are_relative_to_the_drivers_folder_not_to_its_workers(phantom_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(phantom_store.parent)  # Ray was started elsewhere
+    output = Path(os.path.relpath(tmp_path / "store"))
+    report = prepare(PrepareConfig(Path("source"), output))
+    assert (report.prepared, report.excluded) == (10, {})
+    assert contents(output) == contents(phantom_store)
 
 
 def test_bad_cases_are_excluded_or_fatal(tmp_path, capsys):

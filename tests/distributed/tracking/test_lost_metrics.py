@@ -26,6 +26,9 @@ NAMES = (
 )
 
 
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
 def run_of(tracking: TrackingConfig) -> Run:
     client = open_client(tracking.uri)
     experiment = tracking.find_experiment(client)
@@ -118,13 +121,14 @@ def test_every_experiment_has_a_name(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["no database at all, " * 20, None])
 def test_a_store_that_cannot_be_used_is_one_line(text: str | None, tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
+    path = tmp_path / "none" / "mlflow.db"
+    path.parent.mkdir()
     path.mkdir() if text is None else path.write_text(text)
     began = time.monotonic()
     with pytest.raises(
         UserError, match=r"mlflow\.db: expected a SQLite file that can be written, found"
     ) as error:
-        Tracker(TrackingConfig.at(tmp_path, "e"))
+        Tracker(TrackingConfig.at(path.parent, "e"))
     assert "\n" not in str(error.value)
     assert time.monotonic() - began < 10
 
@@ -133,3 +137,103 @@ def test_a_server_that_does_not_answer_is_one_line() -> None:
     with pytest.raises(UserError, match="expected an answer") as error:
         Tracker(TrackingConfig("http://127.0.0.1:9", "e", None))
     assert "\n" not in str(error.value)
+
+
+def history(tracking: TrackingConfig, name: str) -> list[tuple[int, float]]:
+    client = open_client(tracking.uri)
+    points = client.get_metric_history(run_of(tracking).info.run_id, name)
+    return sorted((point.step, point.value) for point in points)
+
+
+def test_what_waits_outlives_the_tracker(tmp_path: Path) -> None:
+    """As where its process is killed while the store is away: a file may be cut at any byte."""
+    tracking, journal = TrackingConfig.at(tmp_path / "mlflow", "e"), tmp_path / "journal"
+    store, aside = tmp_path / "mlflow" / "mlflow.db", tmp_path / "mlflow" / "aside.db"
+    tracker = Tracker(tracking, journal=journal)
+    tracker.open_run(RunSpec("r", "r"))
+    tracker.log("r", [MetricPoint("dice/val", 0.1, 1, 1)])
+    assert journal.stat().st_size == 0  # all is written
+    store.rename(aside)
+    store.mkdir()
+    tracker.log("r", [MetricPoint("dice/val", 0.2, 2, 2), MetricPoint("loss/train", 9.0, 2, 2)])
+    tracker.log_text("r", "text", "config.json")
+    tracker.close("r", "FINISHED", {"best": "yes"})
+    with journal.open("ab") as file:
+        file.write(b"\x80\x05cut")
+    del tracker
+    store.rmdir()
+    aside.rename(store)
+    again = Tracker(tracking, journal=journal)
+    again.log("r", [MetricPoint("dice/val", 0.2, 2, 2)])  # as Ray repeats the call that ran
+    again.flush()
+    assert again.take_failures() == {}
+    assert history(tracking, "dice/val") == [(1, 0.1), (2, 0.2)]
+    assert history(tracking, "loss/train") == [(2, 9.0)]
+    assert (run_of(tracking).info.status, run_of(tracking).data.tags["best"]) == ("FINISHED", "yes")
+    assert journal.stat().st_size == 0
+
+
+def test_failures_outlive_the_tracker_and_are_said_once(tmp_path: Path) -> None:
+    tracking, journal = TrackingConfig.at(tmp_path, "e"), tmp_path / "journal"
+    tracker = Tracker(tracking, journal=journal)
+    tracker.open_run(RunSpec("r", "r"))
+    tracker.log("r", [MetricPoint("dice/val", "no number", 1, 1)])  # type: ignore[arg-type]
+    tracker.log_checkpoint("r", tmp_path)
+    tracker.log("r", [MetricPoint("loss/train", 1.0, 1, 1)])
+    again = Tracker(tracking, journal=journal)
+    (failure,) = again.take_failures().items()
+    assert failure[0].startswith("metric dice/val (")
+    assert failure[1] == 1
+    assert Tracker(tracking, journal=journal).take_failures() == {}
+
+
+def test_a_journal_that_cannot_be_written_holds_nothing_up(tmp_path: Path) -> None:
+    tracking = TrackingConfig.at(tmp_path, "e")
+    tracker = Tracker(tracking, journal=Path("/proc/none/journal"))
+    tracker.open_run(RunSpec("r", "r"))
+    tracker.log("r", [MetricPoint("dice/val", 0.5, 1, 1)])
+    tracker.flush()
+    assert history(tracking, "dice/val") == [(1, 0.5)]
+
+
+def test_a_metric_may_be_called_as_a_parameter_and_a_tag(tmp_path: Path) -> None:
+    tracking = TrackingConfig.at(tmp_path, "e")
+    tracker = Tracker(tracking)
+    tracker.open_run(RunSpec("r", "r", params={"dice/val": "param"}, tags={"dice/val": "tag"}))
+    tracker.log("r", [MetricPoint("dice/val", 0.5, 1, 1)])
+    data = run_of(tracking).data
+    assert (data.metrics, data.params) == ({"dice/val": 0.5}, {"dice/val": "param"})
+    assert data.tags["dice/val"] == "tag"
+    assert tracker.take_failures() == {}
+
+
+@pytest.mark.parametrize("name", ["100%.json", "肝臓.json", "a b?.json", "..", "x" * 300 + ".json"])
+def test_a_file_of_any_name_is_an_artifact(name: str, mlflow_store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "50% of ü"
+    folder.mkdir()
+    mlflow_store.rename(folder / "mlflow.db")
+    tracking = TrackingConfig.at(folder, "e")
+    tracker = Tracker(tracking)
+    tracker.open_run(RunSpec("r", "r"))
+    tracker.log_text("r", "text", name)
+    tracker.flush()
+    assert tracker.take_failures() == {}
+    (artifact,) = open_client(tracking.uri).list_artifacts(run_of(tracking).info.run_id)
+    assert artifact.file_size == 4
+
+
+def test_metrics_of_a_run_that_was_deleted_while_it_trains_are_counted(tmp_path: Path) -> None:
+    """MLflow refuses them; a person deleted the run, and hears what went with it."""
+    tracking = TrackingConfig.at(tmp_path, "e")
+    tracker = Tracker(tracking)
+    run = tracker.open_run(RunSpec("r", "r"))
+    tracker.log("r", [MetricPoint("dice/val", 0.5, 1, 1)])
+    client = open_client(tracking.uri)
+    client.delete_run(run)
+    for step in (2, 3):
+        tracker.log("r", [MetricPoint("dice/val", 0.5, step, step), MetricPoint("loss/train", 1, step, step)])
+    tracker.close("r", "FINISHED")
+    tracker.flush()
+    failures = tracker.take_failures()
+    assert sum(count for what, count in failures.items() if what.startswith("metric dice/val")) == 2
+    assert sum(count for what, count in failures.items() if what.startswith("metric loss/train")) == 2

@@ -58,8 +58,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tracking(tmp_path: Path) -> TrackingConfig:
-    return TrackingConfig(f"sqlite:///{tmp_path / 'mlflow.db'}", "mine", (tmp_path / "artifacts").as_uri())
+def tracking(mlflow_store: Path, tmp_path: Path) -> TrackingConfig:
+    return TrackingConfig(f"sqlite:///{mlflow_store}", "mine", (tmp_path / "artifacts").as_uri())
 
 
 def scan(path: Path, channels: int | None, seed: int) -> Path:

@@ -19,7 +19,7 @@ def point(name: str, value: float, step: int) -> MetricPoint:
 
 
 @pytest.fixture
-def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingConfig:
+def tracking(mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingConfig:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return TrackingConfig.at(tmp_path, "mine")
 

@@ -204,6 +204,15 @@ def test_nothing_is_allowed(opening: Opening, tmp_path: Path, monkeypatch: pytes
         StudyResult.of(search.study, tmp_path)
 
 
+def test_no_trial_comes_to_a_result(search: StudySearch, tmp_path: Path) -> None:
+    for name in "ab":
+        suggestion(search, name)
+        search.on_trial_complete(name, {ERROR: f"the loss of {name} is nan"})
+    line = "expected a trial that comes to a result, found none: the loss of . is nan"
+    with pytest.raises(UserError, match=line):
+        StudyResult.of(search.study, tmp_path)
+
+
 TUPLES = """
 POINTS_TO_EVALUATE = [{"channels": (4, 8, 16), "blocks": None}]
 

@@ -1,6 +1,7 @@
 """What a trial is given, and that every end is decided once: one table for Optuna, MLflow and the log."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from ossnet.config import Config
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialSpec, decide_outcome
-from ossnet.metric_names import ERROR, FINAL, MEMORY, OUT_OF_MEMORY
+from ossnet.metric_names import CUT_SHORT, ERROR, FINAL, MEMORY, OUT_OF_MEMORY
+from ossnet.planning.allocation import allocate
+from ossnet.planning.study_time import StudyTime
 
 SMALL, LARGE = {MEMORY: 0.5}, {MEMORY: 1.5}
 CASES: list[tuple[dict[str, Any], TrialEnd | None, str, dict[str, str]]] = [
@@ -63,6 +66,24 @@ CASES: list[tuple[dict[str, Any], TrialEnd | None, str, dict[str, str]]] = [
             "error": "its process was lost too often",
         },
     ),
+    (  # the study's end cut it short; it validated and saved
+        {"ended": True, "result": {FINAL: 1.0, CUT_SHORT: 1.0}, "metrics": SMALL},
+        TrialEnd.TIME_LIMIT,
+        "KILLED",
+        {"stop_reason": "time limit"},
+    ),
+    (
+        {"ended": True, "result": {FINAL: 1.0, CUT_SHORT: 1.0}, "metrics": LARGE},
+        TrialEnd.INFEASIBLE_MEASURED,
+        "KILLED",
+        {"stop_reason": "infeasible", "infeasible": "measured"},
+    ),
+    (  # not even one step fits its time
+        {"ended": True, "result": {ERROR: "too slow", CUT_SHORT: 1.0}},
+        TrialEnd.TIME_LIMIT,
+        "KILLED",
+        {"stop_reason": "time limit", "error": "too slow"},
+    ),
     (  # killed once, and then it came to its end
         {"ended": True, "killed_for_memory": True, "result": {FINAL: 1.0}},
         TrialEnd.FINISHED,
@@ -109,7 +130,9 @@ def test_out_of_memory_counts_as_the_whole_device() -> None:
 
 
 def test_the_first_decision_stays() -> None:
-    monitor = TrialMonitor(budget_gib=1.0, max_time_s=0.0)
+    over = StudyTime(deadline=time.time(), allocation=allocate(100.0, slots=1), timed=True)
+    monitor = TrialMonitor(budget_gib=1.0, time_limit=over)
+    assert not monitor.can_start
     assert not monitor.must_stop("a", SMALL)
     assert monitor.must_stop("a", LARGE)
     assert monitor.end("b", {FINAL: 1.0} | SMALL).end is TrialEnd.FINISHED

@@ -1,0 +1,30 @@
+"""What an interrupted job says: the command to go on with."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ossnet.commands._output import command_line
+from ossnet.output.interruption import exit_code
+
+
+@contextmanager
+def resumable(job: str, arguments: Sequence[str], output: Path, *, state: str) -> Iterator[None]:
+    """Say how to go on with a job that Ctrl-C or SIGTERM ends in the block, and exit as a shell expects.
+
+    Args:
+        arguments: those of the job.
+        output: its folder.
+        state: the file in it that `--resume` needs; without it the job begins anew.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        again = [each for each in arguments if each != "--resume"]
+        if not any(each.split("=")[0] == "--output" for each in again):
+            again += ["--output", str(output)]
+        if (output / state).exists():
+            again.append("--resume")
+        print(f"interrupted; go on with: {command_line(job, *again)}", file=sys.stderr)
+        sys.exit(exit_code(interruption))

@@ -1,0 +1,145 @@
+"""A Ray cluster of several nodes on this machine, of which some cannot see some folders."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ray.util import get_node_ip_address
+
+ROOT = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
+OBJECT_STORE = 200_000_000
+_COUNT_NODES = """
+import ray, sys
+ray.init(sys.argv[1], log_to_driver=False)
+print(sum(node["Alive"] for node in ray.nodes()))
+"""
+SMALL = {
+    "--model.encoder-channels": "4 8",
+    "--model.decoder-width": "16",
+    "--model.decoder-blocks": "2",
+    "--model.patch-edge": "3",
+    "--sampling.points": "64",
+    "--training.batch-size": "4",
+    "--training.validate-every": "2",
+    "--optimizer.name": "adamw",
+    "--data.cache-folder": "$NODE_FOLDER/cache",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Nodes:
+    """A head without CPUs, where drivers run, and nodes with one CPU each."""
+
+    def __init__(self, folder: Path, stack: ExitStack, environment: dict[str, str]) -> None:
+        self.folder, self.stack = folder, stack
+        self.environment = os.environ | environment | {"PYTHONPATH": str(ROOT)}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.ip, self.port = get_node_ip_address(), free_port()
+        ports = [f"--port={self.port}", f"--dashboard-port={free_port()}"]
+        temporary = stack.enter_context(TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
+        self._ray("head", "--head", *ports, "--num-cpus=0", f"--temp-dir={temporary}")
+        self._wait_for(1)
+
+    @property
+    def address(self) -> str:
+        return f"{self.ip}:{self.port}"
+
+    def add(self, name: str, *, hidden: Path | None = None, gpus: int = 0) -> None:
+        """Start a node with one CPU (and GPUs that only Ray knows of), and wait for it."""
+        self._ray(name, f"--address={self.address}", "--num-cpus=1", f"--num-gpus={gpus}", hidden=hidden)
+        self._wait_for(len(self.processes))
+
+    def stop(self, name: str) -> None:
+        """End a node, whatever runs there."""
+        process = self.processes.pop(name)
+        process.terminate()
+        process.wait()
+
+    def train(self, store: Path | str, name: str, *more: str) -> dict[str, float]:
+        """Train as a user would on the head; the last metrics."""
+        done = self.job("train", store, name, "--epochs", "4", *more)
+        assert done.returncode == 0, done.stderr[-3000:]
+        metrics: dict[str, float] = json.loads(done.stdout)["metrics"]
+        return metrics
+
+    def job(self, job: str, store: Path | str, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """Run a job as a user would on the head."""
+        options = [word for option, values in SMALL.items() for word in (option, *values.split())]
+        command = [ROOT / f"jobs/{job}.py", "--data", store, "--output", name, "--json", *options, *more]
+        return self.python(*map(str, command))
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Python on the head."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment | {"RAY_ADDRESS": self.address},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+
+    def weights(self, name: str) -> bytes:
+        return (self.folder / name / "checkpoint" / "model.safetensors").read_bytes()
+
+    def cached(self, node: str) -> set[str]:
+        """Names of the case files in a node's cache."""
+        return {path.name for path in (self.folder / node).glob("cache/*/*.arrow")}
+
+    def memory_summary(self) -> str:
+        command = [RAY, "memory", "--stats-only", "--address", self.address]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def _ray(self, name: str, *options: str, hidden: Path | None = None) -> None:
+        common = ["--block", "--disable-usage-stats", f"--object-store-memory={OBJECT_STORE}"]
+        command = [RAY, "start", *options, *common, f"--node-ip-address={self.ip}"]
+        if hidden is not None:
+            script = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", script, str(hidden), *command]
+        environment = self.environment | {"NODE_FOLDER": str(self.folder / name)}
+        log = self.stack.enter_context((self.folder / f"{name}.ray.log").open("w"))
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
+        self.stack.callback(process.wait)
+        self.stack.callback(process.terminate)
+        self.processes[name] = process
+
+    def _wait_for(self, count: int) -> None:
+        until = time.monotonic() + 600
+        while time.monotonic() < until:
+            done = subprocess.run(
+                [sys.executable, "-c", _COUNT_NODES, self.address],
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            if done.stdout.strip() == str(count):
+                return
+            time.sleep(1)
+        raise TimeoutError(f"there are not {count} nodes")
+
+
+@contextmanager
+def cluster(folder: Path, environment: dict[str, str] | None = None) -> Iterator[Nodes]:
+    with ExitStack() as stack:
+        yield Nodes(folder, stack, environment or {})
+
+
+def may_hide_folders() -> bool:
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
