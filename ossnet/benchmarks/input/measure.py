@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from ossnet.benchmarks.config import InputBenchmarkConfig, parse_shape
 from ossnet.benchmarks.input.monai_samples import persistent_dataset
 from ossnet.benchmarks.input.nnunet_samples import (
-    nnunet_is_installed,
+    nnunet_import_error,
     nnunet_samples,
     write_nnunet_cases,
 )
@@ -179,9 +179,10 @@ class _Pipeline:
 def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
     """Measure one pipeline after the other: in turns, each would pay for memory that another released."""
     ossnet_s: float | None = None  # CPU time: other work of the machine does not count
-    others = (_nnunet,) if nnunet_is_installed() else ()
-    if not others:
-        logger.info("nnU-Net v2 is not installed: its loader is not measured")
+    missing = nnunet_import_error()
+    if missing is not None:
+        logger.info(f"nnU-Net v2's loader is not measured: {missing}")
+    others = (_nnunet,) if missing is None else ()
     for build in (_ossnet, _nibabel, _monai, _monai_threads, *others):
         pipeline, wall, cpu = build(study, config), list[float](), list[float]()
         with torch.random.fork_rng(devices=[]):

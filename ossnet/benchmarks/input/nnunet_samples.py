@@ -7,7 +7,7 @@ Letters: C channels, X Y Z voxel axes in the order of the file.
 """
 
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,9 +22,13 @@ _FOREGROUND = 0.33  # of the crops are around a foreground voxel
 _LOCATIONS = 10_000  # foreground voxels that its preprocessing keeps a class
 
 
-def nnunet_is_installed() -> bool:
-    """Whether nnU-Net v2 can be imported."""
-    return find_spec("nnunetv2") is not None
+def nnunet_import_error() -> str | None:
+    """Why nnU-Net v2 cannot be imported; None where it can."""
+    try:
+        import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    except ImportError as error:
+        return str(error)
+    return None
 
 
 def write_nnunet_cases(cases: Sequence[Case], folder: Path) -> None:
