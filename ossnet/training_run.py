@@ -30,7 +30,14 @@ from ossnet.planning.oom import check_memory, reraise_oom
 from ossnet.planning.peak import device_cache, next_batch
 from ossnet.sampling.batches import BatchMaker, batch_maker
 from ossnet.sampling.loader import ReadCase, loader_threads
-from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step, repeat_steps
+from ossnet.sampling.sampler import (
+    SampleKey,
+    batch_order,
+    check_batch,
+    first_step,
+    repeat_steps,
+    split_batches,
+)
 from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
@@ -38,6 +45,7 @@ from ossnet.training.checkpoint import check_checkpoint, load_state, load_weight
 from ossnet.training.clock import Until
 from ossnet.training.collectives import all_gather, errors_on_all, max_over_ranks, rank, world_size
 from ossnet.training.compilation import maybe_compile
+from ossnet.training.initialize import Initialization, TrainedNetwork
 from ossnet.training.loop import Reporter, Trainer, TrainState
 from ossnet.training.optimizer import build_optimizer
 from ossnet.training.step import optimizer_step
@@ -80,8 +88,8 @@ def run_training(
         The last epoch's metrics.
 
     Raises:
-        ossnet.errors.UserError: the store and the configuration do not go together, or the time does not
-            suffice for one step and one validated case.
+        ossnet.errors.UserError: the store and the configuration do not go together, or the network and that
+            which it starts from; or the time does not suffice for one step and one validated case.
         ossnet.errors.OutOfMemory: memory does not, or cannot, suffice; says what would help most.
     """
     began = time.monotonic()
@@ -93,6 +101,12 @@ def run_training(
     torch.manual_seed(config.training.seed)
     with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
         network = network_from_config(config.model).to(place)
+    if resume_from is None and config.training.initialize_from is not None:
+        trained = TrainedNetwork.read(Path(config.training.initialize_from))
+        initialization = Initialization.plan(trained, config.model, store.task)
+        initialization.apply(network)
+        if rank() == 0:
+            logger.info(str(initialization))
     maybe_compile(config.training.compile, network)
     if references is None:
         references = run_order(store, config.training, rank=rank(), world_size=world_size())
@@ -138,7 +152,10 @@ def run_training(
     cache = VolumeCache(int((config.training.device_cache_gib or 0) * GIB), place)
     make = run_batch_maker(config, store.task, device=place, cache=cache)
     stream = stream_batches(
-        (step for step in references if step[0].step >= progress.step),
+        split_batches(
+            (step for step in references if step[0].step >= progress.step),
+            config.training.accumulation_steps,
+        ),
         readable.case,
         make,
         threads=loader_threads(config.training.loader_threads),
@@ -190,7 +207,7 @@ def _choose_values(
     path = choose_data_path(
         InputRates(max_over_ranks(rates.host_s, device), max_over_ranks(rates.step_s, device)),
         training,
-        volumes=training.batch_size // world_size(),
+        volumes=-(-training.batch_size // (world_size() * training.accumulation_steps)),
         store_bytes=voxels * (2 * config.model.in_channels + 1),
         free_bytes=-max_over_ranks(-free, device),
     )
@@ -206,10 +223,12 @@ def _measure_rates(
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = build_optimizer(network, config.optimizer)
     network.train()
+    each_once = replace(config.training, steps_per_batch=1)
     with torch.random.fork_rng():
         rates = measure_rates(
-            run_order(
-                store, replace(config.training, steps_per_batch=1), rank=rank(), world_size=world_size()
+            split_batches(
+                run_order(store, each_once, rank=rank(), world_size=world_size()),
+                each_once.accumulation_steps,
             ),
             read,
             run_batch_maker(config, store.task, device=device),

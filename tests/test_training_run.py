@@ -293,3 +293,24 @@ def test_two_ranks_train_as_one(name: str, phantom_store: Path, tmp_path: Path) 
     for step, loss in alone.losses.items():
         assert losses[str(step)] == pytest.approx(loss, abs=1e-4)
     assert epochs[-1]["dice/val"] == pytest.approx(alone.epochs[-1]["dice/val"], abs=0.02)
+
+
+def test_a_run_starts_from_another_ones_weights(phantom_store: Path, tmp_path: Path) -> None:
+    """With a learning rate of almost nothing it validates as the run that it starts from ended."""
+    store = Store.open(phantom_store)
+    first = configured(store, "oss-net-c", {"training.epochs": 2, "optimizer.learning_rate": 1e-2})
+    ended = run_training(first, store, reporter=Recorder(tmp_path / "first" / "checkpoint"), device="cpu")
+    again = first.replace(
+        {"training.initialize_from": str(tmp_path / "first"), "optimizer.learning_rate": 1e-12}
+        | {"training.epochs": 1}
+    )
+    fresh = again.replace({"training.initialize_from": None})
+    recorders = [Recorder(tmp_path / name) for name in ("again", "fresh")]
+    for config, recorder in zip((again, fresh), recorders, strict=True):
+        run_training(config, store, reporter=recorder, device="cpu")
+    losses = [recorder.losses[1] for recorder in recorders]
+    assert losses[0] < 0.8 * losses[1]
+    assert losses[0] == pytest.approx(ended["loss/train_epoch"], rel=0.3)
+    other = again.replace({"model.decoder_width": 24})
+    with pytest.raises(UserError, match=r"model\.decoder_width: expected 16, as the network of"):
+        run_training(other, store, reporter=Recorder(tmp_path / "other"), device="cpu")

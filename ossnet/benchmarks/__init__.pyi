@@ -1,4 +1,5 @@
 from .config import (
+    ClassesBenchmarkConfig as ClassesBenchmarkConfig,
     InferenceBenchmarkConfig as InferenceBenchmarkConfig,
     InputBenchmarkConfig as InputBenchmarkConfig,
     MemoryBenchmarkConfig as MemoryBenchmarkConfig,
@@ -8,6 +9,7 @@ from .inference.measure import measure_inference as measure_inference
 from .inference.results import InferenceResult as InferenceResult, InferenceRow as InferenceRow
 from .input.measure import measure_input as measure_input
 from .input.results import InputResult as InputResult, InputRow as InputRow
+from .memory.classes import measure_classes as measure_classes
 from .memory.measure import measure_memory as measure_memory
 from .memory.results import MemoryResult as MemoryResult, MemoryRow as MemoryRow
 from .networks.measure import measure_models as measure_models

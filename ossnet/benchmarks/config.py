@@ -80,6 +80,42 @@ class MemoryBenchmarkConfig:
 
 
 @dataclass(frozen=True)
+class ClassesBenchmarkConfig:
+    """Settings of the comparison of networks over the number of classes."""
+
+    networks: tuple[str, ...] = ("oss-net-c", "feature-query", "unet-3d")
+    """Presets to compare."""
+    classes: tuple[int, ...] = (2, 10, 30, 117, 300, 1000)
+    """Numbers of classes to predict."""
+    measured: tuple[int, ...] = ()
+    """Numbers of classes at which real steps are taken, too."""
+    measured_networks: tuple[str, ...] = ("oss-net-c", "feature-query")
+    """Networks that take them: a U-Net's take minutes on a CPU."""
+    shape: str = "192x192x192"
+    """Size of the volume in voxels."""
+    crop: str = "128x128x128"
+    """What U-Nets train on."""
+    points: int = 2**14
+    """Points a volume and step of occupancy networks (the paper: 16384)."""
+    device: str | None = None
+    """Where to measure, as torch names it; by default a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be measured, naming the option.
+
+        Raises:
+            UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
+        """
+        _check_given(self, "networks", "classes")
+        _check_presets((*self.networks, *self.measured_networks))
+        _check_counts(self, "points")
+        if min((*self.classes, *self.measured)) < 1:
+            raise UserError("classes", expected="at least 1", found=str(self.classes))
+        for text in (self.shape, self.crop):
+            parse_shape(text)
+
+
+@dataclass(frozen=True)
 class InputBenchmarkConfig:
     """Settings of the comparison of input pipelines."""
 

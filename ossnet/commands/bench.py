@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ossnet.benchmarks import (
+    ClassesBenchmarkConfig,
     InferenceBenchmarkConfig,
     InputBenchmarkConfig,
     MemoryBenchmarkConfig,
@@ -75,6 +76,19 @@ class MemoryOptions(BenchOptions, MemoryBenchmarkConfig):
 
 
 @dataclass(frozen=True)
+class ClassesOptions(BenchOptions, ClassesBenchmarkConfig):
+    """Peak memory of training over the number of classes."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Predict, measure where requested, write and print."""
+        from ossnet.benchmarks import measure_classes
+        from ossnet.benchmarks.memory import classes
+
+        found = measure_classes(self, command=command, progress=lambda row: logger.info(classes.summary(row)))
+        finish_benchmark(found, path, classes.draw, classes.show, json=self.json)
+
+
+@dataclass(frozen=True)
 class InferenceOptions(BenchOptions, InferenceBenchmarkConfig):
     """Time and points to predict whole volumes."""
 
@@ -116,6 +130,7 @@ _KINDS = {
     "models": ModelsOptions,
     "input": InputOptions,
     "memory": MemoryOptions,
+    "classes": ClassesOptions,
     "inference": InferenceOptions,
     "search": SearchOptions,
 }

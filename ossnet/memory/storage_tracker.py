@@ -1,14 +1,14 @@
 """Living tensor storage on the CPU, real or fake: what `torch.cuda.max_memory_allocated` counts on a GPU."""
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ossnet.models.kernels._torch import TorchDispatchMode, storage_key
+from ossnet.models.kernels._torch import DispatchMode, storage_key, tensors_in
 
 BLOCK = 512
 """Bytes to which the CUDA caching allocator rounds up; counting the same way makes figures comparable."""
@@ -17,7 +17,7 @@ WORKSPACE = "workspace"
 """The part of what nothing else claims: what the loss, the backward pass and the optimizer make."""
 
 
-class StorageTracker(TorchDispatchMode):
+class StorageTracker(DispatchMode):
     """Counts the bytes of every storage that operations under it use or make, for as long as it lives.
 
     Storages are identified by address, so views count once, and leave the count when their last tensor (or
@@ -49,7 +49,7 @@ class StorageTracker(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         # Arguments too: a tensor made outside dispatch (from NumPy, by a C++ hook) is first seen as one.
-        self.count(_tensors((args, kwargs.values(), result)))
+        self.count(tensors_in((result,), tensors_in(kwargs.values(), tensors_in(args))))
         return result
 
     def count(self, tensors: Iterable[Tensor], part: str | None = None) -> None:
@@ -122,11 +122,3 @@ class _LiveStorage:
         self.serial = serial
         self.size = size
         self.watch = watch
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple | ValuesView):
-            yield from _tensors(value)

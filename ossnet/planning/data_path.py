@@ -63,10 +63,10 @@ def choose_data_path(
     """Choose so that the device need not wait, and change no value that is given.
 
     Volumes that are read faster than the steps take are read for each step. Else they stay on the device
-    where all of them fit; else several steps take the same volumes.
+    where all of them fit; else several steps take the same volumes, unless a step takes them in parts.
 
     Args:
-        volumes: of one worker's step.
+        volumes: of one worker's step, or of the part of it that was measured.
         store_bytes: of all training volumes.
         free_bytes: of the device, beside what a step and a prediction take.
     """
@@ -81,7 +81,7 @@ def choose_data_path(
         cache = ceil(store_bytes / GIB / _CACHE_STEP) * _CACHE_STEP
         fitting = f"the {store_bytes / GIB:.3g} GiB of all volumes fit into {free_bytes / GIB:.3g} GiB"
         return DataPath(steps, round(cache, 2), f"{measured}, and {fitting} of the device")
-    if given_steps is None:
+    if given_steps is None and training.accumulation_steps == 1:
         steps = min(ceil(_MARGIN * batch_s / rates.step_s), MOST_STEPS)
     if _MARGIN * batch_s <= steps * rates.step_s * (1 + 1e-9):
         return DataPath(steps, cache, f"{measured}, so {steps} steps take the same volumes")
@@ -103,7 +103,7 @@ def measure_rates(
     Args:
         batches: of which some first ones are read.
         make: makes a batch on the device.
-        step: takes an optimizer step on the device; called several times on one batch.
+        step: takes an optimizer step, or its part of one, on the device; called several times on one batch.
     """
     keys = list(islice(batches, _WARM_UP + _TIMED))
     warm = min(_WARM_UP, len(keys) - 1)

@@ -23,7 +23,7 @@ from ossnet.sampling.batch import Batch, DenseBatch, PointBatch, empty_batch, re
 from ossnet.sampling.candidates import ForegroundCache, find_foreground
 from ossnet.sampling.config import SamplingConfig
 from ossnet.sampling.distance import signed_distances
-from ossnet.sampling.downscale import DEVICE_CELLS, downscale, max_pool_any
+from ossnet.sampling.downscale import DEVICE_CELLS, classes_in_cells, downscale, max_pool_any
 from ossnet.sampling.gather import PART_BYTES, gather_patches
 from ossnet.sampling.grid import Shape, coordinates, offset, pad
 from ossnet.sampling.points import draw_points
@@ -33,6 +33,8 @@ from ossnet.sampling.transforms.augmentation import AugmentationConfig, Augmente
 from ossnet.sampling.transforms.intensity import DEVICE_PLANES, NOISE_BYTES
 from ossnet.sampling.transforms.planes import as_tensor
 from ossnet.sampling.volume import Volume, VolumeCache
+
+_FEW_CLASSES = 8  # up to which it is faster to look for one class after the other
 
 BatchMaker = Callable[[Sequence[Volume]], Batch]
 
@@ -185,9 +187,19 @@ def _fill_targets(
         distances = signed_distances(masks, here, spacing=spacing, reach=sampling.distance_reach)
         batch.distances[0].copy_(distances)
     framed = pad(label.flip(list(mirrored)) if mirrored else label, batch.grid_shape)
-    for coarse, mask in zip(batch.coarse_labels[0], class_masks(framed, model), strict=True):
-        # Each class is pooled by the maximum to the auxiliary head's grid (paper, section 3).
-        coarse.copy_(max_pool_any(mask, coarse.shape))
+    _fill_coarse(batch.coarse_labels[0], framed, model)
+
+
+def _fill_coarse(
+    coarse: Float[Tensor, "K x y z"], label: UInt8[Tensor, "X Y Z"], model: NetworkConfig
+) -> None:
+    """Pool each class by the maximum to the auxiliary head's grid (paper, section 3)."""
+    scheme = ClassScheme.of(model)
+    if not scheme.overlapping and scheme.classes > _FEW_CLASSES:
+        coarse.copy_(classes_in_cells(label, coarse.shape[1:], scheme.classes))
+        return
+    for cells, mask in zip(coarse, class_masks(label, model), strict=True):
+        cells.copy_(max_pool_any(mask, cells.shape))
 
 
 def _fill_crops(

@@ -4,10 +4,11 @@ Letters: C channels, X Y Z voxel axes in nibabel's order (x y z: coarser).
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -131,6 +132,34 @@ def max_pool_any(mask: Bool[Tensor, "X Y Z"], grid: Sequence[int]) -> Bool[Tenso
         ends = [(cell * length // cells, -(-(cell + 1) * length // cells)) for cell in range(cells)]
         held = torch.stack([held.narrow(axis, low, high - low).amax(axis) for low, high in ends], axis)
     return held.bool()
+
+
+def classes_in_cells(
+    codes: UInt8[Tensor, "X Y Z"], grid: Sequence[int], classes: int
+) -> Bool[Tensor, "K x y z"]:
+    """Whether a cell of a coarser grid holds any voxel of each class: as `max_pool_any` of each class's mask.
+
+    Time and memory do not grow with the classes.
+
+    Args:
+        codes: 0 for the background, else a class counted from 1.
+        grid: its cells overlap along an axis that they do not divide evenly.
+    """
+    held = torch.zeros(*grid, classes + 1, dtype=torch.bool, device=codes.device)
+    rows = held.view(grid[0], -1)
+    along = [_cells_of_voxels(length, cells) for length, cells in zip(codes.shape, grid, strict=True)]
+    for x, y, z in product(*along):
+        places = ((y[:, None] * grid[2] + z) * (classes + 1)).to(codes.device)
+        for plane, cell in zip(codes, x.tolist(), strict=True):
+            rows[cell].index_fill_(0, (places + plane).flatten(), True)
+    return held[..., 1:].movedim(3, 0)
+
+
+def _cells_of_voxels(length: int, cells: int) -> list[Int[Tensor, " X"]]:
+    """The first cell that holds each voxel along an axis and, where cells overlap, the last one too."""
+    voxels = torch.arange(length)
+    first, last = voxels * cells // length, ((voxels + 1) * cells - 1) // length
+    return [first] if torch.equal(first, last) else [first, last]
 
 
 def _sum(volume: Tensor, axis: int, factor: int) -> Tensor:

@@ -130,22 +130,26 @@ def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 def _dice(logits: Tensor, target: Tensor) -> Tensor:
     # As MONAI's DiceLoss, which reads values of tensors and so cannot run on fake ones.
-    if _exclusive(target):
-        classes = torch.arange(1, logits.shape[1], device=logits.device)
-        return _soft_dice(logits.softmax(1)[:, 1:], (target[:, None] == classes[:, None]).float())
-    return _soft_dice(logits.sigmoid(), target)
+    if not _exclusive(target):
+        probability = logits.sigmoid()
+        return _soft_dice((probability * target).sum(2), probability.sum(2) + target.sum(2))
+    # Summed by each place's own class: a mask of every class would take as much as the logits.
+    probability = logits.softmax(1)
+    own = probability.gather(1, target[:, None])[:, 0]
+    none = logits.new_zeros(logits.shape[:2])
+    overlap, size = none.scatter_add(1, target, own), none.scatter_add(1, target, torch.ones_like(own))
+    return _soft_dice(overlap[:, 1:], (probability.sum(2) + size)[:, 1:])
 
 
-def _soft_dice(probability: Tensor, target: Tensor) -> Tensor:
+def _soft_dice(overlap: Tensor, total: Tensor) -> Tensor:
     """The mean soft Dice loss over volumes and regions; 0 where a region is neither present nor predicted."""
-    overlap, total = (probability * target).sum(2), probability.sum(2) + target.sum(2)
     return (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean()
 
 
 def _focal(logits: Tensor, target: Tensor, *, gamma: float) -> Tensor:
+    if _exclusive(target):  # MONAI would make a mask of every class
+        error = functional.cross_entropy(logits, target, reduction="none")
+        return ((-torch.expm1(-error)) ** gamma * error).mean()
     from monai.losses import FocalLoss
 
-    if _exclusive(target):
-        loss = FocalLoss(gamma=gamma, use_softmax=True, to_onehot_y=True)(logits, target[:, None])
-        return loss * logits.shape[1]  # MONAI divides by the classes, too: undone, as in cross-entropy
     return FocalLoss(gamma=gamma)(logits, target)

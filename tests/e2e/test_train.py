@@ -38,6 +38,9 @@ def test_a_run_is_trained_resumed_and_evaluated(
     done = run_job("train", *options, "--epochs", "2")
     assert done.returncode == 0, done.stderr
     assert "epoch 2" in done.stderr
+    assert "resolved for oss-net-c:" in done.stderr
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert {"optimizer.schedule", "model.coordinates"} <= {row["path"] for row in recipe["choices"]}
     config = Config.from_json(tmp_path / "run" / "config.json")
     logged = memory_metrics(tmp_path / "mlflow.db")
     peak = measure(config, device="cpu")

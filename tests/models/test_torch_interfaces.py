@@ -28,6 +28,49 @@ def test_fake_tensors_have_shapes_and_no_values() -> None:
     assert not _torch.is_fake(torch.zeros(1))
 
 
+def _chain(volume: torch.Tensor, layer: nn.Module) -> list[torch.Tensor]:
+    """Operations whose results are views, whole storages, several, in place, laid out by device."""
+    mapped = layer(volume)
+    halves = mapped.movedim(1, -1).chunk(2, -1)
+    total = halves[0].contiguous().add_(1).flatten(1)
+    return [mapped, *halves, total, total.max(1).values]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fake_tensors_have_the_geometry_of_real_ones(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    def results() -> list[tuple[object, ...]]:
+        volume = torch.zeros(2, 4, 6, 8, 6, dtype=dtype).contiguous(memory_format=layout)
+        layer = nn.Sequential(nn.Conv3d(4, 8, 3), nn.BatchNorm3d(8)).to(dtype)
+        found = [volume, *_chain(volume, layer), torch.arange(0, 3, 0.5), torch.tensor([1, 2])]
+        return [
+            (each.shape, each.stride(), each.dtype, each.storage_offset(), each.untyped_storage().nbytes())
+            for each in found
+        ]
+
+    with FakeTensorMode():
+        fake = results()
+    assert fake == results()
+
+
+def test_a_fake_tensor_outside_its_mode_is_an_error() -> None:
+    with FakeTensorMode():
+        tensor = torch.zeros(3)
+        with pytest.raises(RuntimeError):
+            tensor.sum().item()
+    for use in (torch.Tensor.exp, torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.clone):
+        with pytest.raises(RuntimeError):
+            use(tensor)
+
+
+def test_constants_keep_their_values_among_fake_tensors() -> None:
+    with FakeTensorMode():
+        steps = torch.tensor(1.0)
+        steps += 1
+        assert (steps * 2).item() == 4
+        assert _torch.is_fake(torch.zeros(1) + steps)
+
+
 def test_a_dispatch_mode_sees_every_operation_of_forward_and_backward_passes() -> None:
     seen = []
 

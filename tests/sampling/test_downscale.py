@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
-from ossnet.sampling.downscale import downscale, downscale_planes, max_pool_any
+from ossnet.sampling.downscale import classes_in_cells, downscale, downscale_planes, max_pool_any
 from ossnet.sampling.grid import pad
 from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.planes import as_tensor
@@ -57,3 +57,15 @@ def test_cells_hold_what_adaptive_pooling_finds(mask: np.ndarray, grid: tuple[in
     found = max_pool_any(torch.from_numpy(mask), grid)
     expected = functional.adaptive_max_pool3d(torch.from_numpy(mask)[None].float(), grid)[0]
     assert torch.equal(found.float(), expected)
+
+
+@given(shape=EDGES, cells=EDGES, classes=st.integers(1, 200), seed=st.integers(0, 99))
+def test_classes_in_cells_are_each_classs_maximum(
+    shape: tuple[int, int, int], cells: tuple[int, int, int], classes: int, seed: int
+) -> None:
+    """Also where the cells do not divide the volume, and so overlap."""
+    codes = torch.from_numpy(np.random.default_rng(seed).integers(0, classes + 1, shape, np.uint8))
+    grid = [min(pair) for pair in zip(shape, cells, strict=True)]
+    found = classes_in_cells(codes, grid, classes)
+    expected = torch.stack([max_pool_any(codes == number, grid) for number in range(1, classes + 1)])
+    assert torch.equal(found, expected)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ossnet.distributed.tracking.actor import MetricBuffer
-from ossnet.metric_names import COST, ELAPSED, GPU_HOURS
+from ossnet.metric_names import COST, ELAPSED, GPU_HOURS, SCORE, VAL_DICE
 
 _HOUR_S = 3600
 
@@ -60,7 +60,7 @@ class TuneReporter:
         metrics = with_gpu_hours(metrics, self._gpus) | {COST: time.process_time() - self._start_s}
         self._log.epoch(metrics)  # before Ray Tune, which may stop the trial at once
         folder = None if checkpoint is None else tune.Checkpoint.from_directory(checkpoint)
-        tune.report(metrics, checkpoint=folder)
+        tune.report(metrics | {SCORE: metrics.get(VAL_DICE, -1.0)}, checkpoint=folder)
 
 
 def with_gpu_hours(metrics: Mapping[str, float], gpus: float) -> dict[str, float]:

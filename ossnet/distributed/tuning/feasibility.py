@@ -1,13 +1,11 @@
 """An estimate, before anything runs, of how much of a search space fits the memory budget."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ossnet.config import Config
-from ossnet.data import Store
-from ossnet.distributed.tuning.search_space import Space, apply_overrides, sample_points
+from ossnet.distributed.tuning.search_space import Space, sample_points
 from ossnet.errors import UserError
-from ossnet.planning.estimator import PeakEstimator
+from ossnet.planning.configure.planner import Planner
 
 _LONGEST_S = 20.0  # what an estimate for the whole space may take
 _FEWEST = 8
@@ -35,17 +33,19 @@ class FeasibilityEstimate:
         )
 
 
-def estimate_feasibility(
-    space: Space, base: Config, store: Store, estimator: PeakEstimator, budget_gib: float
-) -> FeasibilityEstimate:
-    """Sample a space at random, for some seconds at most, and predict the peak of every sample.
+def estimate_feasibility(space: Space, planner: Planner, budget_gib: float) -> FeasibilityEstimate:
+    """Sample a space at random, for some seconds at most, and predict the peak of every sample, as it is
+    resolved under the budget.
 
     Raises:
         UserError: nothing fits.
     """
+    planner = replace(planner, budget_gib=budget_gib)
     start_s, peaks = time.monotonic(), list[float]()
     for _, changes in sample_points(space):
-        peaks.append(estimator.gib(apply_overrides(base, changes, store)))
+        peak_gib = planner.resolve(changes=changes).peak_gib
+        assert peak_gib is not None
+        peaks.append(peak_gib)
         if time.monotonic() - start_s > _LONGEST_S and len(peaks) >= _FEWEST:
             break
     feasible = sum(peak <= budget_gib for peak in peaks)

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,9 @@ from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.scheduler import progress_of
-from ossnet.distributed.tuning.search_space import MOST_REDRAWS, NETWORK, apply_overrides
+from ossnet.distributed.tuning.search_space import MOST_REDRAWS, first_points
 from ossnet.distributed.tuning.storage import (
+    CONFIGURATION,
     END,
     FORBIDDEN,
     METRICS,
@@ -35,6 +36,7 @@ from ossnet.distributed.tuning.storage import (
 )
 from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialOutcome, TrialSpec, decide_outcome
 from ossnet.metric_names import ERROR, MEMORY, PREDICTED, STEP_TIME, VAL_DICE
+from ossnet.planning.configure.planner import NETWORK
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.training_run import most_epochs
 
@@ -83,6 +85,7 @@ class StudySearch(Searcher):
         super().__init__(metric=VAL_DICE, mode="max")
         self._space, self._base, self._output = spec.space, spec.base, spec.output
         self._store_root = spec.store.root
+        self._planner = replace(spec.resolving, estimator=estimator)
         self._optimization, self._trials = spec.optimization, spec.trials or DEFAULT_TRIALS
         self._concurrent = placement.concurrent
         capacity_gib = None if placement.sharing is None else placement.sharing.capacity_gib
@@ -94,7 +97,7 @@ class StudySearch(Searcher):
         self._live: dict[str, SeedRun] = {}
         self._suggested: dict[str, dict[str, Any]] = {}
         if not study.suggested_trials():
-            for point in spec.space.points_to_evaluate:
+            for point in first_points(spec.space, seed=spec.base.training.seed):
                 study.enqueue_trial(point, skip_if_exists=True)
         self._started = len(study.started_trials())
         self._waiting: deque[SeedRun] = deque()
@@ -244,9 +247,10 @@ class StudySearch(Searcher):
 
     def _is_feasible(self, trial: optuna.Trial) -> bool:
         """Whether a suggestion is predicted to fit; one that is not ends."""
-        config, _ = self._configuration(trial)
+        config = self._configuration(trial, self._space(trial))
         trial.set_user_attr(NETWORK_NAME, config.model.name)
         if self._limit_gib is None:
+            trial.set_user_attr(CONFIGURATION, config.to_json())
             return True
         predicted = self._estimator.gib(config)
         trial.set_user_attr(PREDICTED, predicted)
@@ -254,6 +258,8 @@ class StudySearch(Searcher):
         outcome = decide_outcome(TrialFacts(expected_gib=expected, limit_gib=self._limit_gib))
         if outcome is not None:
             self._tell_infeasible(trial, outcome.end, expected)
+        else:
+            trial.set_user_attr(CONFIGURATION, config.to_json())
         return outcome is None
 
     def _calibration_ratio(self) -> float:
@@ -280,12 +286,19 @@ class StudySearch(Searcher):
         left = [seed for seed in range(self._optimization.seeds) if str(seed) not in attributes[SEEDS]]
         self._waiting.extend(SeedRun(trial, seed) for seed in left)
 
-    def _configuration(self, trial: optuna.Trial) -> tuple[Config, dict[str, Any]]:
-        changes = self._space(trial)
-        return apply_overrides(self._base, changes, Store.open(self._store_root)), changes
+    def _configuration(self, trial: optuna.Trial, changes: Mapping[str, Any]) -> Config:
+        """A suggestion's configuration, fitted to the memory there is when it is first resolved."""
+        resolved = trial.user_attrs.get(CONFIGURATION)
+        if resolved is not None:
+            return Config.from_json(resolved)
+        planner = self._planner
+        if self._limit_gib is not None:
+            planner = replace(planner, budget_gib=self._limit_gib / self._calibration_ratio())
+        return planner.resolve(changes=changes).config
 
     def _trial_spec(self, seed_run: SeedRun) -> TrialSpec:
-        config, changes = self._configuration(seed_run.trial)
+        changes = self._space(seed_run.trial)
+        config = self._configuration(seed_run.trial, changes)
         number = seed_run.trial.number
         run = self.study.run_id(number, seed_run.seed)
         seed_run.trial.set_user_attr("trial_id", run)

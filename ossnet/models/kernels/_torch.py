@@ -4,15 +4,214 @@ torch may change any of them without notice: tests/models/test_torch_interfaces.
 `ossnet` uses a name of torch that begins with an underscore, nor an operator without a public function.
 """
 
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import cache
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode as TorchFakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, is_in_torch_dispatch_mode
 
-__all__ = ["FakeTensor", "FakeTensorMode", "TorchDispatchMode"]
+_CPU, _META = torch.device("cpu"), torch.device("meta")
+# operations whose results have other shapes, strides or types on the device `meta`
+_BY_DEVICE = ("conv", "norm", "embedding_bag")
+_MOST_RECIPES = 2**16  # of operations, so many that no search over configurations forgets what it uses
+
+
+class DispatchMode(TorchDispatchMode):
+    """A mode that sees each operation, without the wrapper that keeps torch's compiler away from it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class FakeTensor(Tensor):
+    """A tensor of the CPU with a shape and no values: its storage has a size and no memory.
+
+    Every operation on it outside a `FakeTensorMode` is an error.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        msg = f"{func} on a fake tensor, which has no values, outside the mode that made it"
+        raise RuntimeError(msg)
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        return f"FakeTensor({tuple(self.shape)}, {self.dtype})"
+
+
+class FakeTensorMode(DispatchMode):
+    """Within it operations make fake tensors: shapes, types, strides and which storage each one has.
+
+    What an operation makes of arguments of certain shapes is found out once. Torch's own mode of this name
+    takes ten times as long, as its tensors go through Python whenever their device is read; it is asked where
+    results depend on the device. Constants that come from Python or NumPy keep their values, and so does what
+    is made of them only.
+    """
+
+    _depth = 0  # of modes that are on
+
+    def __enter__(self) -> Self:
+        FakeTensorMode._depth += 1
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        FakeTensorMode._depth -= 1
+        super().__exit__(*error)
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors = tensors_in(kwargs.values(), tensors_in(args))
+        fakes = any(isinstance(each, FakeTensor) for each in tensors) if tensors else _makes_tensors(func)
+        if not fakes:
+            return func(*args, **kwargs)
+        key = (func, _key(args), tuple((name, _key(value)) for name, value in kwargs.items()))
+        recipe = _recipes.get(key)
+        if recipe is None:
+            if len(_recipes) >= _MOST_RECIPES:
+                _recipes.clear()
+            recipe = _recipes[key] = _try_out(func, args, kwargs, tensors)
+        # an inference tensor of a class of its own could not be viewed
+        with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+            return _follow(recipe, tensors, {})
+
+
+class _Same(NamedTuple):
+    """A result that is one of the arguments."""
+
+    argument: int
+
+
+class _Strided(NamedTuple):
+    """A result that is a tensor of its own, on a new storage or on an argument's."""
+
+    storage: int
+    """Number of the argument whose storage it has; below zero that of a new storage."""
+    nbytes: int
+    """Size of a new storage."""
+    dtype: torch.dtype
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+_recipes: dict[Hashable, Any] = {}
+"""What operations make, by all that it depends on: values without tensors, lists, `_Same` and `_Strided`."""
+
+
+@cache
+def _makes_tensors(func: Any) -> bool:
+    return any(each.type.kind() == "TensorType" for each in func._schema.returns)
+
+
+@cache
+def _torch_fakes() -> TorchFakeTensorMode:
+    return TorchFakeTensorMode()
+
+
+def _key(value: Any) -> Hashable:
+    """All that the shapes of results depend on."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype, value.storage_offset()
+    if isinstance(value, list | tuple):
+        return tuple([_key(each) for each in value])
+    return type(value), value  # 1, 1.0 and True are equal, but make other types
+
+
+def _try_out(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], tensors: Sequence[Tensor]
+) -> Any:
+    """The recipe of an operation, by carrying it out on tensors without memory.
+
+    Raises:
+        RuntimeError: it changes the shape of an argument.
+    """
+    by_device = any(word in str(func) for word in _BY_DEVICE)
+    with _torch_fakes() if by_device else nullcontext():
+        place = _CPU if by_device else _META
+        stand_ins = [_stand_in(each, place) for each in tensors]
+        given = iter(stand_ins)
+        new_args = _replace(args, given, place)
+        new_kwargs = {name: _replace(value, given, place) for name, value in kwargs.items()}
+        if not tensors:
+            new_kwargs["device"] = place
+        result = func(*new_args, **new_kwargs)
+    if any(one.shape != other.shape for one, other in zip(stand_ins, tensors, strict=True)):
+        msg = f"{func}: it changes the shape of its argument, which fake tensors cannot"
+        raise RuntimeError(msg)
+    storages = {storage_key(each.untyped_storage()): place for place, each in enumerate(stand_ins)}
+    return _recipe(result, stand_ins, storages)
+
+
+def _stand_in(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the same geometry on a storage of its own, without memory."""
+    shape, stride, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
+    length = offset + 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    whole = torch.empty(max(length, 0) if tensor.numel() else offset, dtype=tensor.dtype, device=device)
+    return whole.as_strided(shape, stride, offset)
+
+
+def _replace(value: Any, tensors: Iterator[Tensor], device: torch.device) -> Any:
+    """An argument with each tensor in it replaced by the next one, and a device by another."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if isinstance(value, torch.device):
+        return device
+    if isinstance(value, list | tuple):
+        return type(value)([_replace(each, tensors, device) for each in value])
+    return value
+
+
+def _recipe(result: Any, stand_ins: Sequence[Tensor], storages: dict[int, int]) -> Any:
+    if isinstance(result, list | tuple):
+        return [_recipe(each, stand_ins, storages) for each in result]
+    if not isinstance(result, Tensor):
+        return result
+    for place, each in enumerate(stand_ins):
+        if result is each:
+            return _Same(place)
+    storage = result.untyped_storage()
+    place = storages.setdefault(storage_key(storage), -1 - len(storages))
+    offset = int(result.storage_offset())
+    return _Strided(place, storage.nbytes(), result.dtype, offset, tuple(result.shape), result.stride())
+
+
+def _follow(recipe: Any, tensors: Sequence[Tensor], made: dict[int, torch.UntypedStorage]) -> Any:
+    """Carry out a recipe for the arguments given; `made` collects new storages."""
+    if isinstance(recipe, _Strided):
+        if recipe.storage >= 0:
+            storage = tensors[recipe.storage].untyped_storage()
+        elif recipe.storage in made:
+            storage = made[recipe.storage]
+        else:
+            new: Any = torch._C._construct_storage_from_data_pointer(0, _CPU, recipe.nbytes)
+            storage = made[recipe.storage] = new
+        plain = torch.empty(0, dtype=recipe.dtype)
+        plain.set_(storage, recipe.offset, recipe.shape, recipe.stride)
+        return Tensor._make_subclass(FakeTensor, plain)
+    if isinstance(recipe, _Same):
+        return tensors[recipe.argument]
+    if isinstance(recipe, list):
+        return [_follow(each, tensors, made) for each in recipe]
+    return recipe
 
 
 def is_fake(tensor: Tensor) -> bool:
@@ -22,7 +221,18 @@ def is_fake(tensor: Tensor) -> bool:
 
 def fake_mode_is_on() -> bool:
     """Whether new tensors are fake: inside a `FakeTensorMode`."""
-    return detect_fake_mode() is not None
+    return FakeTensorMode._depth > 0
+
+
+def tensors_in(values: Iterable[Any], found: list[Tensor] | None = None) -> list[Tensor]:
+    """All tensors in values and in lists of them, in order, added to those `found` before."""
+    found = [] if found is None else found
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            tensors_in(value, found)
+    return found
 
 
 def operations_are_watched() -> bool:

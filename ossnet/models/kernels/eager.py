@@ -76,7 +76,7 @@ class EagerKernels:
         size = like.numel()
         if self._memory.shape[0] < count or self._memory.shape[1] < size:
             self._memory = torch.empty(count, size, dtype=working_dtype(like), device=like.device)
-        return [each[:size].view(like.shape) for each in self._memory[:count]]
+        return list(self._memory[:count, :size].view(count, *like.shape).unbind())
 
 
 def _activation_input(tile_input: TileInput, buffer: Tensor) -> Tensor:
