@@ -28,6 +28,7 @@ from ossnet.planning.inference import predict_inference
 from ossnet.planning.margin import MARGIN
 from ossnet.planning.oom import check_memory, reraise_oom
 from ossnet.planning.peak import device_cache, next_batch
+from ossnet.sampling.batch import Batch
 from ossnet.sampling.batches import BatchMaker, batch_maker
 from ossnet.sampling.loader import ReadCase, loader_threads
 from ossnet.sampling.sampler import (
@@ -140,7 +141,7 @@ def run_training(
         optimizer_config=config.optimizer,
         device=place,
         predicted_gib=predicted,
-        next_batch=lambda batch: [*next_batch(config, batch), device_cache(config, place)],
+        next_batch=lambda batch: _unseen(config, batch, place),
         first_step=lambda epoch: run_start(store, config.training, epoch),
         validate=lambda until, count: _validate(network, config, store.task, validated, place, until, count),
         validation_cases=len(validated.ids[rank() :: world_size()]),
@@ -168,6 +169,12 @@ def run_training(
             return trainer.fit(stream, progress)
     finally:
         stream.close()
+
+
+def _unseen(config: Config, batch: Batch, device: torch.device) -> list[torch.Tensor]:
+    """Room for what the measurement of a step on a CPU does not see, as it is made by another thread; a GPU's
+    allocator sees all."""
+    return [*next_batch(config, batch), device_cache(config, device)] if device.type == "cpu" else []
 
 
 def _may_wait(device: torch.device) -> bool:
