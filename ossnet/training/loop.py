@@ -63,8 +63,7 @@ class TrainingConfig:
     """Parts of a step's batch that pass through the network one after another: memory for one part only, and
     the same gradients but for batch statistics."""
     steps_per_batch: int | None = None
-    """Successive steps on the same volumes, each with points of its own; nothing: as many as keep a GPU from
-    waiting, 1 on a CPU."""
+    """Successive steps on the same volumes; nothing: as many as keep a GPU from waiting, 1 on a CPU."""
     loader_threads: int | None = None
     """Threads that read the next steps' cases; nothing: one for each CPU but the network's, 8 at most."""
     device_cache_gib: float | None = None
@@ -333,8 +332,8 @@ class Trainer:
         well."""
         if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
             kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
-            kept += self.next_batch(parts.first)
-            with track_peak(self.device, resident=[*kept, *parts.first.tensors()]) as tracked:
+            batches = [*parts.first.tensors(), *self.next_batch(parts.first)]
+            with track_peak(self.device, resident=[*kept, *batches]) as tracked:
                 loss = self._optimize(parts)
             memory = tracked.memory
             found = {

@@ -102,7 +102,7 @@ def test_rows_are_complete(result: InputResult) -> None:
     assert [(row.network, row.pipeline) for row in result.rows] == [
         (network, pipeline)
         for network in ("oss-net-d", "o-net")
-        for pipeline in ("ossnet", "nibabel", "monai", "monai threads")
+        for pipeline in ("ossnet", "nibabel", "monai", "monai-threads")
     ]
     for row in result.rows:
         assert row.volumes_per_s * row.sample_s == pytest.approx(1)

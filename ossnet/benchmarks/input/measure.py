@@ -237,7 +237,7 @@ def _monai_threads(study: _Study, config: Config) -> _Pipeline:
 
     dataset, once_s = _monai_dataset(study, config, "monai-threads")
     loader = ThreadDataLoader(dataset, batch_size=None, num_workers=0, collate_fn=_itself)
-    return _Pipeline("monai threads", _again(loader, study.settings.repeats + 1), once_s)
+    return _Pipeline("monai-threads", _again(loader, study.settings.repeats + 1), once_s)
 
 
 def _itself(sample: object) -> object:

@@ -29,7 +29,7 @@ class InputRow:
 
     network: str
     pipeline: str
-    """`ossnet`, `nibabel` (in a torch DataLoader), `monai` (PersistentDataset), `monai threads` (in a
+    """`ossnet`, `nibabel` (in a torch DataLoader), `monai` (PersistentDataset), `monai-threads` (in a
     ThreadDataLoader) or `nnunet` (nnU-Net v2's loader, whose samples are crops)."""
     sample_s: float
     """Wall time of a sample."""
