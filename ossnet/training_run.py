@@ -203,7 +203,8 @@ def _choose_values(
     if not _may_wait(device):
         path = DataPath(training.steps_per_batch or 1, training.device_cache_gib or 0.0, "")
         return path.changes()
-    rates = _measure_rates(config, store, read, network, device)
+    with errors_on_all(device):
+        rates = _measure_rates(config, store, read, network, device)
     entries = store.manifest.cases
     voxels = sum(
         math.prod(entries[case].statistics.shape) for case in store.split("training", fold=training.fold)

@@ -188,7 +188,7 @@ class MetricBuffer:
         self._tracker.tag.remote(self._run, dict(tags))
 
     def chosen(self, values: Mapping[str, Any]) -> None:
-        """Add values that the run itself chose to its parameters, which say `None` of them."""
+        """Add values that the run itself chose, by dotted path, to its parameters, as `chosen.PATH`."""
         parameters = {f"chosen.{path}": value for path, value in values.items()}
         self._tracker.log_parameters.remote(self._run, parameters)
 
