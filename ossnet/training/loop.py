@@ -332,8 +332,8 @@ class Trainer:
         well."""
         if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
             kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
-            batches = [*parts.first.tensors(), *self.next_batch(parts.first)]
-            with track_peak(self.device, resident=[*kept, *batches]) as tracked:
+            kept += self.next_batch(parts.first)  # but not the first part, which goes when it has been used
+            with track_peak(self.device, resident=[*kept, *parts.first.tensors()]) as tracked:
                 loss = self._optimize(parts)
             memory = tracked.memory
             found = {
