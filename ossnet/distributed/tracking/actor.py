@@ -192,6 +192,11 @@ class MetricBuffer:
         """Add tags to the run."""
         self._tracker.tag.remote(self._run, dict(tags))
 
+    def chosen(self, values: Mapping[str, Any]) -> None:
+        """Add values that the run itself chose, by dotted path, to its parameters, as `chosen.PATH`."""
+        parameters = {f"chosen.{path}": value for path, value in values.items()}
+        self._tracker.log_parameters.remote(self._run, parameters)
+
     def lost(self, case: str, why: str) -> None:
         """Have the job report that a case was left out."""
         self._tracker.add_lost.remote(case, why)

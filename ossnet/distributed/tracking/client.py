@@ -102,6 +102,11 @@ class Tracker:
             self._send_tags(spec.id, spec.tags)
         return self._runs.get(spec.id)
 
+    def log_parameters(self, run: str, params: Mapping[str, Any]) -> None:
+        """Add parameters to a run; those that it has already stay."""
+        with self._kept("log_parameters", run, dict(params)):
+            self._requests.send("parameters", partial(self._log_params, run, params))
+
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
         with self._kept("tag", run, dict(tags)):

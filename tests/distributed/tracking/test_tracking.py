@@ -98,6 +98,18 @@ def test_nothing_is_written_twice(tracking: TrackingConfig, runs: Callable[[], d
     assert len(runs()) == 1
 
 
+def test_what_a_run_chose_is_added_once(tracking: TrackingConfig, runs: Callable[[], dict[str, Run]]) -> None:
+    spec = RunSpec("a", "first", params={"training.steps_per_batch": None})
+    for steps in (4, 8):  # a resumed run keeps what was chosen first
+        tracker = Tracker(tracking)
+        tracker.open_run(spec)
+        tracker.log_parameters("a", {"chosen.training.steps_per_batch": steps})
+        tracker.flush()
+        assert tracker.take_failures() == {}
+    found = runs()["first"].data.params
+    assert found == {"training.steps_per_batch": "null", "chosen.training.steps_per_batch": "4"}
+
+
 def test_what_cannot_be_written_now_is_written_later(
     tracking: TrackingConfig, runs: Callable[[], dict[str, Run]], tmp_path: Path
 ) -> None:
