@@ -30,13 +30,7 @@ from ossnet.metric_names import (
 )
 from ossnet.sampling.batch import Batch
 from ossnet.training.clock import Clock, Pace, Until, format_duration
-from ossnet.training.collectives import (
-    broadcast,
-    max_over_ranks,
-    mean_over_ranks,
-    rank,
-    world_size,
-)
+from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
 from ossnet.training.data_parallel import is_ddp, unwrap_ddp
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
