@@ -40,6 +40,8 @@ class TuneOptions:
     """Configurations to try, at most; by default 10, or as planned."""
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
+    refit: bool = False
+    """Train the best configuration once more, in two fifths of --max-time; the better checkpoint counts."""
     memory_budget: str | None = None
     """Peak memory of a step, as 8GiB, to which every trial is fitted."""
     objectives: str = "dice"
@@ -93,6 +95,7 @@ def main(arguments: Sequence[str]) -> None:
         early_stopping=options.early_stopping,
         max_time_s=None if options.max_time is None else parse_duration(options.max_time),
         began=began,
+        refit=options.refit,
         timed=not any(each.startswith(("--training.epochs", "--training.max-time")) for each in arguments),
         optimization=_optimization(options),
         warm_start=options.warm_start,
@@ -103,10 +106,13 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
-    rows = {"Optuna study": output / "study.db", "MLflow": tracking.uri}
-    rows |= {"open it with": tracking.open_command}
+    made = {
+        "Optuna study": output / "study.db",
+        "MLflow": tracking.uri,
+        "open it with": tracking.open_command,
+    }
     report = ["--experiment", name, "--output", output / "report"]
-    finish(result.summary() | rows, follow_up=command_line("report", *report))
+    finish(result.summary() | made, follow_up=command_line("report", *report))
 
 
 def _planner(options: TuneOptions, dotted: Dotted, store: "Store") -> "Planner":
