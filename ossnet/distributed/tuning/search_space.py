@@ -112,8 +112,10 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
     _check_stored(space, samples[: len(space.points_to_evaluate) + _STORED_SAMPLES])
 
 
-def sample_points(space: Space, *, count: int = _SAMPLES, with_first: bool = False) -> Iterator[Sample]:
-    """The parameters that a space decides and what it returns, for random points that are always the same.
+def sample_points(
+    space: Space, *, count: int = _SAMPLES, with_first: bool = False, seed: int = 0
+) -> Iterator[Sample]:
+    """The parameters that a space decides and what it returns, for random points: the same ones for a seed.
 
     Points that the space does not allow are drawn again. Where no random one is allowed, the space's
     `POINTS_TO_EVALUATE` are all there is.
@@ -127,7 +129,7 @@ def sample_points(space: Space, *, count: int = _SAMPLES, with_first: bool = Fal
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     given = (_sample(space, study, point) for point in space.points_to_evaluate)
     first, drawn = filter(None, given), _random_points(space, study, count)
     found = 0

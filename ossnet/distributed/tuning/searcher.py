@@ -18,6 +18,7 @@ from ossnet.data import Store
 from ossnet.distributed._optuna import set_intermediate_value
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS
+from ossnet.distributed.tuning.feasibility import Screen
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.scheduler import progress_of
 from ossnet.distributed.tuning.search_space import MOST_REDRAWS, NETWORK, apply_overrides
@@ -45,11 +46,14 @@ logger = logging.getLogger(__name__)
 
 
 _STORED = (MEMORY, STEP_TIME)  # metrics that a trial keeps as attributes while it runs
-_REPEATED, _FORBIDDEN = "tried before", "forbidden by the space"
+_REPEATED, _FORBIDDEN, _TOO_LARGE = "tried before", "forbidden by the space", "too large"
 _REPEATS = (
     10  # of what was tried before, until the sampler searches everywhere; five times as many end the search
 )
 _UNLEARNED = 3  # of what the space forbids, until a sampler that does not see them searches everywhere
+_MISSES = (
+    8  # suggestions in a row that are too large, until one that is likely to fit is put before the sampler's
+)
 _LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna takes zero for feasible
 
 
@@ -89,6 +93,7 @@ class StudySearch(Searcher):
         limits = [each for each in (spec.optimization.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
         self._estimator, self._monitor = estimator, monitor
+        self._screen = Screen(spec.space, spec.base.training.seed)
         self.study = study
         self._trial_time = study.trial_time()
         self._live: dict[str, SeedRun] = {}
@@ -189,11 +194,14 @@ class StudySearch(Searcher):
         for _ in range(MOST_REDRAWS):
             if not self._monitor.can_start:
                 return None
+            startup = self._searches_everywhere(redrawn)
             self.study.sampler = self._optimization.build_sampler(
                 seed=self._base.training.seed,
                 n_suggested=len(self.study.suggested_trials()),
-                startup=self._searches_everywhere(redrawn),
+                startup=startup,
             )
+            if startup or redrawn[_TOO_LARGE] >= _MISSES:
+                self._enqueue_likely()
             trial = self.study.ask()
             why = self._reject(trial)
             if why is None:
@@ -205,6 +213,18 @@ class StudySearch(Searcher):
         reasons = ", ".join(f"{number} {why}" for why, number in redrawn.items())
         logger.info(f"no suggestion out of {MOST_REDRAWS} could start ({reasons}): no further trial starts")
         return None
+
+    def _enqueue_likely(self) -> None:
+        """Where most of the space is too large, have a point that is likely to fit suggested next."""
+        if self._limit_gib is None or self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return
+        trials = self.study.suggested_trials()
+        too_large = sum(end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED for trial in trials)
+        if 2 * too_large > len(trials):
+            self._screen.learn(trials)
+            point = self._screen.propose(self._limit_gib / self._calibration_ratio(), trials)
+            if point is not None:
+                self.study.enqueue_trial(point)
 
     def _searches_everywhere(self, redrawn: Mapping[str, int]) -> bool:
         """Whether the next suggestion is to fill the space, as little is known or the sampler is stuck."""
@@ -221,7 +241,7 @@ class StudySearch(Searcher):
             return _FORBIDDEN
         if self._is_repeated(trial):
             return _REPEATED
-        return None if self._is_feasible(trial) else "too large"
+        return None if self._is_feasible(trial) else _TOO_LARGE
 
     def _is_forbidden(self, trial: optuna.Trial) -> bool:
         """Whether the space does not allow a suggestion; then it ends as pruned, for the sampler to learn."""
@@ -243,18 +263,24 @@ class StudySearch(Searcher):
         return True
 
     def _is_feasible(self, trial: optuna.Trial) -> bool:
-        """Whether a suggestion is predicted to fit; one that is not ends."""
-        config, _ = self._configuration(trial)
+        """Whether a suggestion is predicted to fit; one that is not, or is sure not to be, ends."""
+        config, changes = self._configuration(trial)
         trial.set_user_attr(NETWORK_NAME, config.model.name)
         if self._limit_gib is None:
             return True
+        ratio = self._calibration_ratio()
+        self._screen.learn(self.study.suggested_trials())
+        estimated = self._screen.impossible_gib(changes, self._limit_gib / ratio)
+        if estimated is not None:
+            self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, estimated * ratio)
+            return False
         predicted = self._estimator.gib(config)
         trial.set_user_attr(PREDICTED, predicted)
-        expected = predicted * self._calibration_ratio()
-        outcome = decide_outcome(TrialFacts(expected_gib=expected, limit_gib=self._limit_gib))
-        if outcome is not None:
-            self._tell_infeasible(trial, outcome.end, expected)
-        return outcome is None
+        expected = predicted * ratio
+        if decide_outcome(TrialFacts(expected_gib=expected, limit_gib=self._limit_gib)) is None:
+            return True
+        self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, expected)
+        return False
 
     def _calibration_ratio(self) -> float:
         """The ratio of measured to predicted peaks; a single outlier does not close the whole space."""
