@@ -270,16 +270,13 @@ class StudySearch(Searcher):
             return True
         ratio = self._calibration_ratio()
         self._screen.learn(self.study.suggested_trials())
-        estimated = self._screen.impossible_gib(changes, self._limit_gib / ratio)
-        if estimated is not None:
-            self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, estimated * ratio)
-            return False
-        predicted = self._estimator.gib(config)
-        trial.set_user_attr(PREDICTED, predicted)
-        expected = predicted * ratio
-        if decide_outcome(TrialFacts(expected_gib=expected, limit_gib=self._limit_gib)) is None:
-            return True
-        self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, expected)
+        peak = self._screen.impossible_gib(changes, self._limit_gib / ratio)
+        if peak is None:
+            peak = self._estimator.gib(config)
+            trial.set_user_attr(PREDICTED, peak)
+            if decide_outcome(TrialFacts(expected_gib=peak * ratio, limit_gib=self._limit_gib)) is None:
+                return True
+        self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, peak * ratio)
         return False
 
     def _calibration_ratio(self) -> float:
