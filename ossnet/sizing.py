@@ -27,13 +27,31 @@ def size_network(config: NetworkConfig, largest: Sequence[int]) -> NetworkConfig
     """
     if not isinstance(config, OccupancyConfig):
         return config.sized_for(largest)
-    config = replace(config, encoder_downscale=1 if max(largest) <= FINE else 2)
-    while (
-        len(config.encoder_channels) > 1 and min(encoder_grid(config, _working(config, largest))) < COARSEST
-    ):
-        config = replace(config, encoder_channels=config.encoder_channels[:-1])
+    config = replace(config, encoder_downscale=encoder_downscale(largest))
+    config = replace(config, encoder_channels=encoder_levels(config, largest))
+    return replace(config, latent_grid=latent_grid(config, largest))
+
+
+def encoder_downscale(largest: Sequence[int]) -> int:
+    """The edge in voxels of the cubes over which the encoder's input is averaged."""
+    return 1 if max(largest) <= FINE else 2
+
+
+def encoder_levels(config: OccupancyConfig, largest: Sequence[int]) -> tuple[int, ...]:
+    """The first widths of the encoder, as many as volumes of up to `largest` voxels can be halved for."""
+    channels = config.encoder_channels
+    while len(channels) > 1:
+        trial = replace(config, encoder_channels=channels)
+        if min(encoder_grid(trial, _working(trial, largest))) >= COARSEST:
+            break
+        channels = channels[:-1]
+    return channels
+
+
+def latent_grid(config: OccupancyConfig, largest: Sequence[int]) -> tuple[int, int, int]:
+    """Cells of the latent map along X, Y and Z: those of the encoder's output, eight an axis at most."""
     x, y, z = (min(edge, LATENT_EDGE) for edge in encoder_grid(config, _working(config, largest)))
-    return replace(config, latent_grid=(x, y, z if x * y * z > 1 else 2))
+    return x, y, z if x * y * z > 1 else 2
 
 
 def _working(config: OccupancyConfig, largest: Sequence[int]) -> tuple[int, int, int]:

@@ -24,7 +24,7 @@ from ossnet.models import network_from_config
 from ossnet.planning.oom import check_memory, reraise_oom
 from ossnet.sampling.batches import BatchMaker, batch_maker
 from ossnet.sampling.loader import loader_threads
-from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
+from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step, split_batches
 from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
@@ -121,7 +121,10 @@ def run_training(
     cache = VolumeCache(int(config.training.device_cache_gib * GIB), place)
     make = run_batch_maker(config, store.task, device=place, cache=cache)
     stream = stream_batches(
-        (step for step in references if step[0].step >= progress.step),
+        split_batches(
+            (step for step in references if step[0].step >= progress.step),
+            config.training.accumulation_steps,
+        ),
         readable.case,
         make,
         threads=loader_threads(config.training.loader_threads),

@@ -1,4 +1,4 @@
-"""The paper's network and what it must be judged against: each at its full size first, then others."""
+"""The paper's network and what it must be judged against: each as it is resolved first, then others."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,19 +6,18 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 NETWORKS = ["oss-net-c", "o-net", "unet-3d", "unet-2d"]
-CHANNELS = {"s": (8, 16, 32, 64), "m": (16, 32, 64, 128), "l": (32, 64, 128, 256)}
-POINTS_TO_EVALUATE = [
-    {"network": name} | ({"channels": "l"} if name.startswith("unet") else {"decoder_width": 512})
-    for name in NETWORKS
-]
+PRIOR = {"size": "x1", "learning_rate": 2e-3}
+POINTS_TO_EVALUATE = [{"network": name, **PRIOR} for name in NETWORKS]
 
 
 def space(trial: "Trial") -> dict[str, Any]:
-    """A network, its size, and the learning rate that suits it."""
+    """A network, its width as a multiple of the resolved one, and the learning rate that suits it."""
     network = trial.suggest_categorical("network", NETWORKS)
     rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
-    changes = {"model": network, "optimizer.learning_rate": rate, "optimizer.pade_learning_rate": rate}
-    if network.startswith("unet"):
-        return changes | {"model.channels": CHANNELS[trial.suggest_categorical("channels", list(CHANNELS))]}
-    width = trial.suggest_categorical("decoder_width", [64, 128, 256, 512])
-    return changes | {"model.decoder_width": width}
+    width = "model.channels" if network.startswith("unet") else "model.decoder_width"
+    return {
+        "model": network,
+        "optimizer.learning_rate": rate,
+        "optimizer.pade_learning_rate": rate,
+        width: trial.suggest_categorical("size", ["x0.25", "x0.5", "x1", "x2"]),
+    }

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optuna import Trial
 
+PRIOR = {"encoder_width": 16}
+
 
 def space(trial: "Trial") -> dict[str, Any]:
     """Channels of its first level, doubled at each further one; levels; how coarse a volume it is given."""
@@ -12,5 +14,5 @@ def space(trial: "Trial") -> dict[str, Any]:
     levels = trial.suggest_int("encoder_levels", 2, 5)
     return {
         "model.encoder_channels": tuple(first * 2**level for level in range(levels)),
-        "model.encoder_downscale": trial.suggest_categorical("encoder_downscale", [2, 4]),
+        "model.encoder_downscale": trial.suggest_categorical("encoder_downscale", [1, 2, 4]),
     }

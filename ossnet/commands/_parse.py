@@ -80,18 +80,28 @@ class Command(Generic[Options]):
         return [*list_options(self.kind), Option("--help", "", (), "", "Show this page.")]
 
 
+@dataclass(frozen=True)
+class Dotted:
+    """The dotted options of a command line."""
+
+    given: Mapping[str, Any]
+    """The values that are given, by path."""
+    auto: tuple[str, ...] = ()
+    """The paths that are given as `auto`."""
+
+
 def parse_with_config(
     command: Command[OptionsOfNetwork],
     arguments: Sequence[str],
     default: Callable[[str, Path | None], "Config"],
-) -> tuple[OptionsOfNetwork, "Config"]:
-    """A job's own options, and the configuration with the changes of dotted options.
+) -> tuple[OptionsOfNetwork, Dotted]:
+    """A job's own options, and the dotted ones.
 
     Args:
         command: of a job whose options choose a network and a store.
         arguments: what follows the job's name.
-        default: gives the configuration of a network and a store (None: the job makes a phantom). It is
-            called only when there is no mistake in the options.
+        default: gives the configuration of a network and a store (None: the job makes a phantom), against
+            which dotted options are checked. It is called only when there is no mistake in the options.
 
     Raises:
         UserError: an unknown option (names the nearest), or a value that does not fit.
@@ -105,17 +115,21 @@ def parse_with_config(
     options, dotted = _parse(command.kind, [each for each in arguments if each != "--help-all"])
     if "--help-all" in arguments:
         preset = _preset(options.model, options.data)
-        settings = list_options(type(preset), preset)
-        _print_and_exit(format_help(usage, command.text, [*command.options(), every, *settings]))
+        rows = [*command.options(), every, *list_options(type(preset), preset)]
+        _print_and_exit(format_help(usage, command.text, rows))
     preset = _preset(options.model)
-    known = [*command.options(), *list_options(type(preset), preset)]
+    settings = list(list_options(type(preset), preset))
+    known = [*command.options(), *settings]
     _reject(_unknown(dotted, known), known)
+    dotted, auto = _split_auto(dotted)
     if options.data is None:  # the phantom is made for options without a mistake only
         _parse(type(preset), dotted, preset)
     base = default(options.model, options.data)
     config, rest = _parse(type(base), dotted, base)
     _reject(rest, known)
-    return options, config
+    flat, names = config.flatten(), {_option_name(argument) for argument in dotted}
+    given = {_path(each.name, flat): flat[_path(each.name, flat)] for each in settings if each.name in names}
+    return options, Dotted(given, auto)
 
 
 def choose_command(
@@ -180,10 +194,39 @@ def _one_line_errors() -> Iterator[None]:
         raise UserError(_TWICE.sub("", _PREFIX.sub("", line))) from None
 
 
+def _split_auto(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The arguments without those that are `auto`, and the paths of these, where a recipe chooses them."""
+    from ossnet.planning.configure.recipe import AUTO_PATHS
+
+    rest, auto = list[str](), list[str]()
+    queue = list(arguments)
+    while queue:
+        word = queue.pop(0)
+        name, equals, value = word.partition("=")
+        path = name.removeprefix("--").replace("-", "_")
+        if path in AUTO_PATHS and (value == "auto" if equals else queue[:1] == ["auto"]):
+            auto.append(path)
+            del queue[: 0 if equals else 1]
+        else:
+            rest.append(word)
+    return rest, tuple(auto)
+
+
+def _option_name(argument: str) -> str:
+    return argument.split("=")[0].replace("_", "-")
+
+
+def _path(option: str, known: Mapping[str, Any]) -> str:
+    """The path of a setting's option; a switch that is on by default has `no-` before its name."""
+    path = option.removeprefix("--").replace("-", "_")
+    parent, _, name = path.rpartition(".")
+    return path if path in known else f"{parent}.{name.removeprefix('no_')}"
+
+
 def _unknown(arguments: Sequence[str], known: Sequence[Option]) -> list[str]:
     names = {option.name for option in known}
     given = [argument for argument in arguments if argument.startswith("--")]
-    return [argument for argument in given if argument.split("=")[0].replace("_", "-") not in names]
+    return [argument for argument in given if _option_name(argument) not in names]
 
 
 def _reject(rest: Sequence[str], known: Sequence[Option]) -> None:

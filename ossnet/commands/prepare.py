@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     options = COMMAND.parse(arguments)
     from ossnet.data.layouts import check_layout
     from ossnet.distributed.data.prepare import phantom_study, prepare
+    from ossnet.planning.configure.recipe import Device, suggested_network
 
     check_layout(options.layout)  # before a phantom is made
     source, output = phantom_study(options.source, options.output)
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str]) -> None:
         finish_json(report.to_dict())
         return
     splits = ", ".join(f"{count} {name}" for name, count in report.splits.items())
+    follow_up = ["--data", report.output, "--model", suggested_network(Device.here())]
     finish(
         {
             "store": report.output,
@@ -55,7 +57,5 @@ def main(arguments: Sequence[str]) -> None:
             "excluded": len(report.excluded),
             "made now": f"{report.prepared} in {report.seconds:.1f} s ({report.megabytes_per_s:.1f} MB/s)",
         },
-        follow_up=command_line(
-            "train", "--data", report.output, "--model", "oss-net-c", "--output", "runs/train"
-        ),
+        follow_up=command_line("train", *follow_up, "--output", "runs/train"),
     )

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
     output = output_root() / (options.output or new_folder("report"))
     with claimed_output(output, "report"):
-        name = options.experiment or demo.study(space_file("networks"))
+        name = options.experiment or demo.study(space_file("default"))
         tracking = launch.resolve_output(output, name)[1]
         rows = runs.read_rows(tracking)
         study = page.summarize_last_study(tracking, rows)

@@ -4,15 +4,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
-from ossnet.commands._values import parse_duration
+from ossnet.commands._values import Recipe, budget_gib, make_planner, parse_duration, preset_config
 
 if TYPE_CHECKING:
+    from ossnet.commands._parse import Dotted
     from ossnet.config import Config
+    from ossnet.data import Store
+    from ossnet.planning.configure.planner import Resolved
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class TrainOptions:
     """Store that `prepare` wrote; by default a small phantom that this job makes."""
     model: str = "oss-net-c"
     """Preset of the network; its fields are options of their own (--model.decoder-width)."""
+    recipe: Recipe = "auto"
+    """Defaults that suit the data, or the paper's."""
+    memory_budget: str | None = None
+    """Peak memory of a training step that the configuration is fitted to, as in 8GiB."""
     workers: int = 1
     """Training processes; each takes a GPU where there are any, else its share of the CPUs."""
     max_time: str | None = None
@@ -48,13 +55,13 @@ COMMAND = Command("train", str(__doc__), TrainOptions, configurable=True)
 def main(arguments: Sequence[str]) -> None:
     """Train, and print where the checkpoint is and how to evaluate it."""
     began = time.time()
-    options, config = parse_with_config(COMMAND, arguments, _default)
+    options, dotted = parse_with_config(COMMAND, arguments, preset_config)
     from ossnet.distributed import demo, launch
 
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
-    config = _initialized(config, options, arguments)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
+    config, resolved = _resolve(options, dotted, store, output)
     with resumable("train", arguments, output, state="config.json"):
         outcome = launch.launch_training(
             launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
@@ -63,6 +70,7 @@ def main(arguments: Sequence[str]) -> None:
             workers=options.workers,
             tracking=tracking,
             resume=options.resume,
+            resolved=resolved,
             deadline=None if max_time_s is None else began + max_time_s,
         )
     if options.json:
@@ -76,20 +84,40 @@ def main(arguments: Sequence[str]) -> None:
     )
 
 
-def _initialized(config: "Config", options: TrainOptions, arguments: Sequence[str]) -> "Config":
-    """The configuration of a network that starts from a checkpoint, with its sizes where none are given."""
+def _initialized(options: TrainOptions, dotted: "Dotted") -> dict[str, Any]:
+    """What the checkpoint that a network starts from gives: its sizes, where no option says otherwise."""
     if options.initialize_from is None:
-        return config
+        return {}
+    from ossnet.models import network_config
     from ossnet.training.initialize import TrainedNetwork
 
     trained = TrainedNetwork.read(options.initialize_from)
-    trained.check_preset(config.model)
-    given = {each.split("=")[0].removeprefix("--").replace("-", "_") for each in arguments}
-    sizes = {path: value for path, value in trained.sizes().items() if path not in given}
-    return config.replace({**sizes, "training.initialize_from": str(trained.folder.absolute())})
+    trained.check_preset(network_config(options.model))
+    free = {*dotted.given, "model.checkpoint_activations"}  # the latter changes no weight
+    sizes = {path: value for path, value in trained.sizes().items() if path not in free}
+    return {**sizes, "training.initialize_from": str(trained.folder.absolute())}
 
 
-def _default(model: str, data: Path | None) -> "Config":
-    from ossnet.distributed.demo import default_config
+def _resolve(
+    options: TrainOptions, dotted: "Dotted", store: "Store", output: Path
+) -> tuple["Config", "Resolved | None"]:
+    """The configuration, and how it came about; a resumed run keeps what it began with."""
+    from ossnet.config import Config
 
-    return default_config(model, data)
+    before, initialized = output / "config.json", _initialized(options, dotted)
+    if options.resume and before.is_file():
+        begun = Config.from_json(before)
+        if begun.model.name == options.model:
+            return begun.replace({**dotted.given, **initialized}), None
+    planner = make_planner(
+        store,
+        options.data,
+        model=options.model,
+        recipe=options.recipe,
+        dotted=dotted,
+        more={"training.epochs": options.epochs, **initialized},
+        workers=options.workers,
+        budget_gib=budget_gib(options.memory_budget),
+    )
+    resolved = planner.resolve().require_fit()
+    return resolved.config, resolved

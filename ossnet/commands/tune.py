@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 
 from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
-from ossnet.commands._parse import Command, parse_with_config
-from ossnet.commands._values import parse_duration, space_file
+from ossnet.commands._parse import Command, Dotted, parse_with_config
+from ossnet.commands._values import (
+    Recipe,
+    budget_gib,
+    make_planner,
+    parse_duration,
+    preset_config,
+    space_file,
+)
 from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
 
 if TYPE_CHECKING:
-    from ossnet.config import Config
+    from ossnet.data import Store
+    from ossnet.planning.configure.planner import Planner
 
 
 @dataclass(frozen=True)
@@ -22,17 +30,18 @@ class TuneOptions:
 
     data: Path | None = None
     """Store that `prepare` wrote; by default a small phantom that this job makes."""
-    space: str = "networks"
+    space: str = "default"
     """Python file with a function space(trial), or the name of one of ossnet's spaces."""
     model: str = "oss-net-c"
     """Preset of the network, where the space names none; its fields are options of their own."""
+    recipe: Recipe = "auto"
+    """Defaults that suit the data, or the paper's."""
     trials: int | None = None
     """Configurations to try, at most; by default 10, or as planned."""
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     memory_budget: str | None = None
-    """Peak memory of a training step that no trial may pass, as in 8GiB: a configuration that is predicted to
-    need more is replaced before it takes a slot."""
+    """Peak memory of a step, as 8GiB, to which every trial is fitted."""
     objectives: str = "dice"
     """dice, or dice,memory: the best Dice at every amount of memory."""
     sampler: SamplerName = "tpe"
@@ -61,19 +70,22 @@ COMMAND = Command("tune", str(__doc__), TuneOptions, configurable=True)
 def main(arguments: Sequence[str]) -> None:
     """Search, and print the best trial and how to report the study."""
     began = time.time()
-    options, config = parse_with_config(COMMAND, arguments, _default)
+    options, dotted = parse_with_config(COMMAND, arguments, preset_config)
     from ossnet.distributed import demo, launch
     from ossnet.distributed.tuning.search_space import Space
     from ossnet.distributed.tuning.study import StudySpec
 
     space = space_file(options.space)
     name = options.experiment or space.stem
+    store = demo.open_store(options.data)
+    planner = _planner(options, dotted, store)
     output, tracking = launch.resolve_output(options.output or new_folder("tune"), name)
     spec = StudySpec(
         name=name,
         space=Space(space),
-        base=config,
-        store=demo.open_store(options.data),
+        base=planner.base,
+        planner=planner,
+        store=store,
         output=output,
         tracking=tracking,
         trials=options.trials,
@@ -91,26 +103,28 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
-    store = {"MLflow": tracking.uri, "open it with": tracking.open_command}
-    finish(
-        result.summary() | {"Optuna study": output / "study.db"} | store,
-        follow_up=command_line("report", "--experiment", name, "--output", output / "report"),
+    rows = {"Optuna study": output / "study.db", "MLflow": tracking.uri}
+    rows |= {"open it with": tracking.open_command}
+    report = ["--experiment", name, "--output", output / "report"]
+    finish(result.summary() | rows, follow_up=command_line("report", *report))
+
+
+def _planner(options: TuneOptions, dotted: Dotted, store: "Store") -> "Planner":
+    return make_planner(
+        store,
+        options.data,
+        model=options.model,
+        recipe=options.recipe,
+        dotted=dotted,
+        workers=options.workers_per_trial,
+        budget_gib=budget_gib(options.memory_budget),
     )
 
 
 def _optimization(options: TuneOptions) -> OptimizationConfig:
-    from ossnet.memory.parse import parse_memory
-    from ossnet.memory.peak import GIB
-
     return OptimizationConfig(
-        budget_gib=None if options.memory_budget is None else parse_memory(options.memory_budget) / GIB,
+        budget_gib=budget_gib(options.memory_budget),
         objectives=tuple(options.objectives.split(",")),
         sampler=options.sampler,
         seeds=options.seeds,
     )
-
-
-def _default(model: str, data: Path | None) -> "Config":
-    from ossnet.distributed.demo import default_config
-
-    return default_config(model, data)

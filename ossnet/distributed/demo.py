@@ -1,26 +1,18 @@
 """The data of jobs without `--data`: a phantom small enough for two cores."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ossnet.config import Config
 from ossnet.data import PrepareConfig, Store, write_phantom
 from ossnet.data.store.location import parse_location
 from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.data.prepare import prepare
+from ossnet.planning.configure.fingerprint import Fingerprint
+from ossnet.planning.configure.planner import Planner
+from ossnet.planning.configure.recipe import Device, Recipe, suggested_network
 
-_SMALL: dict[str, Any] = {
-    "training.epochs": 12,
-    "training.batch_size": 3,
-    "training.validate_every": 4,
-    "sampling.points": 512,
-    "sampling.border_fraction": 0.3,
-    "sampling.border_width": 2,
-    "sampling.foreground_fraction": 0.4,
-    "optimizer.name": "adamw",  # the paper's optimizer needs more steps than there are here to start learning
-    "optimizer.learning_rate": 5e-3,
-    "optimizer.schedule": "cosine",
-}
+_SHORT: dict[str, Any] = {"training.epochs": 12, "training.batch_size": 3, "training.validate_every": 4}
 
 
 def open_store(data: Path | None) -> Store:
@@ -34,10 +26,22 @@ def open_store(data: Path | None) -> Store:
     return Store.open(output)
 
 
-def default_config(model: str | None, data: Path | None) -> Config:
-    """A preset's configuration for the data; on the phantom it trains for seconds rather than hours."""
-    config = Config.preset(model or "oss-net-c", open_store(data))
-    return config if data is not None else config.replace(_SMALL)
+def make_planner(
+    store: Store, data: Path | None, network: str, given: Mapping[str, Any], recipe: Recipe = "auto"
+) -> Planner:
+    """The planner of networks for the store of `--data`; on the phantom they train for seconds, not hours.
+
+    Args:
+        given: what a user chose, by dotted path.
+    """
+    values = {**({} if data is not None else _SHORT), **given}
+    return Planner(
+        dataset=Fingerprint.of(store, fold=values.get("training.fold")),
+        network=network,
+        recipe=recipe,
+        given=values,
+        device=Device.here(),
+    )
 
 
 def checkpoint() -> Path:
@@ -48,7 +52,7 @@ def checkpoint() -> Path:
     folder = output / "checkpoint"
     if not folder.is_dir():
         launch.launch_training(
-            default_config(None, None),
+            _planner().base,
             open_store(None),
             output=output,
             workers=1,
@@ -75,7 +79,8 @@ def study(space: Path) -> str:
         spec = StudySpec(
             name=space.stem,
             space=Space(space),
-            base=default_config(None, None),
+            planner=_planner(),
+            base=_planner().base,
             store=open_store(None),
             output=output,
             tracking=tracking,
@@ -83,6 +88,10 @@ def study(space: Path) -> str:
         )
         launch.launch_study(spec)
     return space.stem
+
+
+def _planner() -> Planner:
+    return make_planner(open_store(None), None, suggested_network(Device.here()), {})
 
 
 def _folder() -> Path:

@@ -31,6 +31,7 @@ from ossnet.metric_names import (
     VAL_DICE,
     VALIDATED_CASES,
 )
+from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output
 from ossnet.planning.allocation import allocate
 from ossnet.planning.study_time import StudyTime, TrialTime
@@ -49,10 +50,13 @@ if TYPE_CHECKING:
     from ossnet.distributed.tuning.result import StudyResult
     from ossnet.distributed.tuning.storage import TuningStudy
     from ossnet.distributed.tuning.study import StudySpec
+    from ossnet.planning.configure.planner import Resolved
 
 logger = logging.getLogger(__name__)
 
 
+RECIPE = "recipe.json"
+"""What was chosen for a run, in its folder: values and reasons."""
 _LIMITS = {"training.epochs", "training.max_time_s"}  # may change between a run and its resumption
 _SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
 _TRIAL_START_S = 5.0  # what a trial takes until its first step
@@ -81,11 +85,13 @@ def launch_training(
     workers: int,
     tracking: TrackingConfig,
     resume: bool,
+    resolved: "Resolved | None" = None,
     deadline: float | None = None,
 ) -> "TrainResult":
     """Train one network.
 
     Args:
+        resolved: how the configuration came about, which is printed and kept with the run.
         deadline: unix time by which all has to have ended.
 
     Raises:
@@ -98,7 +104,7 @@ def launch_training(
         logger.info(str(Initialization.plan(trained, config.model, store.task)))
     with claimed_output(output, "train", sources=store.folders):
         check_replaceable(output / CHECKPOINT)
-        return _train(config, store, output, workers, tracking, resume=resume, deadline=deadline)
+        return _train(config, store, output, workers, tracking, resolved, resume=resume, deadline=deadline)
 
 
 def _train(
@@ -107,6 +113,7 @@ def _train(
     output: Path,
     workers: int,
     tracking: TrackingConfig,
+    resolved: "Resolved | None",
     *,
     resume: bool,
     deadline: float | None,
@@ -125,7 +132,7 @@ def _train(
         )
         tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
         spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
-        documents = {"config.json": config.to_json()}
+        documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
         with (
             start_tracker(tracking) as tracker,
             mlflow_run(tracker, spec, documents) as run,
@@ -141,6 +148,17 @@ def _train(
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
     return result
+
+
+def _recipe(resolved: "Resolved | None", output: Path) -> dict[str, str]:
+    """Print what was chosen, and write it to the run's folder; the file's text by its name."""
+    if resolved is None or not resolved.choices:
+        return {}
+    logger.info(str(resolved))
+    text = json.dumps(resolved.to_dict(), indent=2)
+    output.mkdir(parents=True, exist_ok=True)
+    atomic_write(output / RECIPE, text)
+    return {RECIPE: text}
 
 
 def launch_study(spec: "StudySpec") -> "StudyResult":
@@ -166,15 +184,18 @@ def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.planning.estimator import PeakEstimator
 
     spec.check_output()
-    check_space(spec.space, spec.base, spec.store, workers=spec.workers)
+    check_space(spec.space, spec.resolving, spec.store, fold=spec.base.training.fold)
     earlier = None
     if spec.warm_start is not None:
         earlier = load_previous_study(replace(spec.tracking, experiment=spec.warm_start))
     estimator, budget_gib = PeakEstimator(spec.workers), spec.optimization.budget_gib
     if budget_gib is not None and not spec.resume:
-        logger.info(str(estimate_feasibility(spec.space, spec.base, spec.store, estimator, budget_gib)))
+        planner = replace(spec.resolving, estimator=estimator)
+        logger.info(str(estimate_feasibility(spec.space, planner, budget_gib)))
     with connect():
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
+        if spec.planner is not None and spec.planner.recipe == "auto":
+            logger.info(str(replace(spec.planner, budget_gib=None).resolve()))
         limit = plan_time(spec, slots=placement.concurrent)
         spec.output.mkdir(parents=True, exist_ok=True)
         study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)

@@ -49,7 +49,8 @@ def max_sizes(config: Config, budget: int, estimator: PeakEstimator) -> MaxSizes
         return max_fitting(needed, budget, start, most)
 
     def with_batch(size: int) -> Config:
-        return config.replace({"training.batch_size": size})
+        parts = min(config.training.accumulation_steps, size)
+        return config.replace({"training.batch_size": size, "training.accumulation_steps": parts})
 
     def with_points(size: int) -> Config:
         return config.replace({"sampling.points": _POINTS_STEP * size})

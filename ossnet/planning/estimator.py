@@ -58,7 +58,7 @@ def _training_key(config: Config) -> Hashable:
         _optimizer_key(config.optimizer),
         (sampling.drawn, sampling.candidates, sampling.uncertain_points),
         (sampling.working_shape, sampling.crop_shape, sampling.slices, sampling.image_dtype),
-        (training.batch_size, training.precision, training.device_cache_gib),
+        (training.batch_size, training.accumulation_steps, training.precision, training.device_cache_gib),
     )
 
 

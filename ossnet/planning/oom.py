@@ -112,7 +112,7 @@ def memory_saving_options(config: Config, *, workers: int) -> dict[str, dict[str
     by dotted path."""
     model, training = config.model, config.training
     options: dict[str, dict[str, Any]] = {}
-    if training.batch_size // 2 >= workers:
+    if training.batch_size // 2 >= max(workers, training.accumulation_steps):
         options[f"--training.batch-size {training.batch_size // 2}"] = {
             "training.batch_size": training.batch_size // 2
         }

@@ -10,7 +10,7 @@ from ossnet.models import network_from_config
 from ossnet.models.kernels._torch import FakeTensorMode, fake_mode_is_on
 from ossnet.planning.dummy_batch import dummy_batch
 from ossnet.training.optimizer import build_optimizer, state_tensors
-from ossnet.training.step import optimizer_step
+from ossnet.training.step import accumulated_step
 
 
 def measure(config: Config, *, device: str | None = None, workers: int = 1) -> PeakMemory:
@@ -54,9 +54,17 @@ def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemo
         network.train()
     optimizer = build_optimizer(network, config.optimizer)
     volumes = -(-config.training.batch_size // workers)
-    batch = dummy_batch(config.model, config.sampling, volumes=volumes, device=device)
+    pieces = min(config.training.accumulation_steps, volumes)
+    batch = dummy_batch(config.model, config.sampling, volumes=-(-volumes // pieces), device=device)
+
+    def step() -> None:
+        # a third part would do what the second does: gradients are there, and are added to
+        same = [batch] * min(pieces, 2)
+        seen = len(same) * len(batch.cases)
+        accumulated_step(network, optimizer, same, config.loss, volumes=seen, precision=precision)
+
     if not fake_mode_is_on():
-        optimizer_step(network, optimizer, batch, config.loss, precision=precision)
+        step()
     else:
         for parameter in network.parameters():
             parameter.grad = torch.zeros_like(parameter)
@@ -70,5 +78,5 @@ def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemo
         ],
     }
     with track_peak(device, resident=parts, modules=network.parts(), precision=precision) as peak:
-        optimizer_step(network, optimizer, batch, config.loss, precision=precision)
+        step()
     return peak.memory

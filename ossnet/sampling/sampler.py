@@ -1,7 +1,7 @@
 """The order in which cases are drawn: the same for a run, however many workers share it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +82,17 @@ def batch_order(
         for draw in range(steps_per_batch):
             step = visit * steps_per_batch + draw
             yield [SampleKey(epoch, step, case) for epoch, case in batch[rank::world_size]]
+
+
+def split_batches(steps: Iterable[list[SampleKey]], parts: int) -> Iterator[list[SampleKey]]:
+    """The keys of each step in so many parts of about the same size, larger ones first; at most one a case.
+
+    What is drawn from a case depends on its key alone, so it is the same in whatever part.
+    """
+    for step in steps:
+        pieces = min(parts, len(step))
+        ends = [-(-len(step) * (piece + 1) // pieces) for piece in range(pieces)]
+        yield from (step[begin:end] for begin, end in pairwise([0, *ends]))
 
 
 def _without_end(cases: int, batch_size: int, seed: int) -> Iterator[tuple[int, int]]:

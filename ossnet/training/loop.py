@@ -32,7 +32,6 @@ from ossnet.sampling.batch import Batch
 from ossnet.training.clock import Clock, Pace, Until, format_duration
 from ossnet.training.collectives import (
     broadcast,
-    errors_on_all,
     max_over_ranks,
     mean_over_ranks,
     rank,
@@ -40,7 +39,8 @@ from ossnet.training.collectives import (
 )
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
-from ossnet.training.step import optimizer_step, unwrap_ddp
+from ossnet.training.parts import BatchParts
+from ossnet.training.step import accumulated_step, unwrap_ddp
 from ossnet.training.step_time import least_step_s
 
 
@@ -59,6 +59,9 @@ class TrainingConfig:
     the time allows, the first at 20 % of it."""
     batch_size: int = 8
     """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
+    accumulation_steps: int = 1
+    """Parts of a step's batch that pass through the network one after another: memory for one part only, and
+    the same gradients but for batch statistics."""
     steps_per_batch: int = 1
     """Successive steps on the same volumes, each with points of its own, so that a slow disk is read less."""
     loader_threads: int | None = None
@@ -89,10 +92,17 @@ class TrainingConfig:
         Raises:
             UserError: names the field.
         """
-        counts = ("epochs", "batch_size", "steps_per_batch", "validate_every", "checkpoint_every")
-        for name in (*counts, *(("loader_threads",) if self.loader_threads is not None else ())):
+        counts = ("epochs", "batch_size", "accumulation_steps", "steps_per_batch")
+        every = ("validate_every", "checkpoint_every")
+        for name in (*counts, *every, *(("loader_threads",) if self.loader_threads is not None else ())):
             if getattr(self, name) < 1:
                 raise UserError(name, expected="at least 1", found=str(getattr(self, name)))
+        if self.accumulation_steps > self.batch_size:
+            raise UserError(
+                "accumulation_steps",
+                expected=f"at most the {self.batch_size} volumes of a batch",
+                found=str(self.accumulation_steps),
+            )
         if not 0 <= self.device_cache_gib < float("inf"):
             raise UserError(
                 "device_cache_gib", expected="0 or a positive number", found=str(self.device_cache_gib)
@@ -209,22 +219,19 @@ class Trainer:
             The metrics of these steps, where the run is, whether it ends, and whether it is to be validated.
         """
         self.network.train()
-        waits, points, losses, took = list[float](), 0, 0.0, 0.0
+        parts, steps, losses, took = self._parts(batches), 0, 0.0, 0.0
         while True:
-            with errors_on_all(self.device):
-                began = time.monotonic()
-                batch = next(batches)
-                waits.append(time.monotonic() - began)
-            self._check_first_step(batch, clock)
+            self._check_first_step(parts.begin_step(), clock)
             if clock.timed:
                 set_lr(self.optimizer, self._share(progress, clock), self.optimizer_config)
             began = time.monotonic()
-            loss = self._step(batch, progress.step + 1)
+            waited = parts.waits_s[-1]
+            loss = self._step(parts, progress.step + 1)
             stepped = time.monotonic() - began
-            clock.step(stepped + waits[-1])
-            took += stepped + waits[-1]
+            clock.step(stepped + waited)
+            took += stepped + waited
             losses += loss
-            points += batch.n_predictions * world_size()
+            steps += 1
             progress = replace(progress, step=progress.step + 1)
             if rank() == 0:
                 self.reporter.step({"loss/train": loss} | self._expected(progress, clock), progress.step)
@@ -235,11 +242,11 @@ class Trainer:
             if final or validate or report:
                 break
         metrics = {
-            "loss/train_epoch": losses / len(waits),
-            STEP_TIME: took / len(waits),
-            "time/data_wait_fraction": sum(waits) / took,
-            "time/first_batch_s": waits[0],
-            "throughput/points_per_s": points / took,
+            "loss/train_epoch": losses / steps,
+            STEP_TIME: took / steps,
+            "time/data_wait_fraction": sum(parts.waits_s) / took,
+            "time/first_batch_s": parts.waits_s[0],
+            "throughput/points_per_s": parts.points * world_size() / took,
             PREDICTED: self.predicted_gib,
             **(self.peak or {}),
         }
@@ -317,13 +324,16 @@ class Trainer:
             expected[EXPECTED_EPOCHS] = progress.step / per_epoch + left
         return expected
 
-    def _step(self, batch: Batch, step: int) -> float:
+    def _parts(self, batches: Iterator[Batch]) -> BatchParts:
+        return BatchParts(batches, volumes=self.config.batch_size // world_size(), device=self.device)
+
+    def _step(self, parts: BatchParts, step: int) -> float:
         """Take an optimizer step; the process's second one (after warm-up, or its only one) is measured as
         well."""
         if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
             kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
-            with track_peak(self.device, resident=[*kept, *batch.tensors()]) as tracked:
-                loss = self._optimize(batch)
+            with track_peak(self.device, resident=[*kept, *parts.first_tensors()]) as tracked:
+                loss = self._optimize(parts)
             memory = tracked.memory
             found = {
                 "memory/peak_allocated_gib": memory.allocated_gib,
@@ -333,12 +343,11 @@ class Trainer:
             }
             self.peak = {name: max_over_ranks(value, self.device) for name, value in found.items()}
         else:
-            loss = self._optimize(batch)
+            loss = self._optimize(parts)
         value = mean_over_ranks(loss)
         if value != value or abs(value) == float("inf"):
-            msg = (
-                f"the loss is {value} at step {step}, cases {', '.join(batch.cases)}: lower the learning rate"
-            )
+            cases = ", ".join(parts.cases)
+            msg = f"the loss is {value} at step {step}, cases {cases}: lower the learning rate"
             raise FloatingPointError(msg)
         return value
 
@@ -346,8 +355,15 @@ class Trainer:
         """Whether the optimizer has made its state, which it does in its first step."""
         return bool(state_tensors(self.optimizer))
 
-    def _optimize(self, batch: Batch) -> torch.Tensor:
-        return optimizer_step(self.network, self.optimizer, batch, self.loss, precision=self.config.precision)
+    def _optimize(self, parts: BatchParts) -> torch.Tensor:
+        return accumulated_step(
+            self.network,
+            self.optimizer,
+            parts.of_step(),
+            self.loss,
+            volumes=parts.volumes,
+            precision=self.config.precision,
+        )
 
     def _report(self, metrics: dict[str, float], progress: TrainState, clock: Clock, *, final: bool) -> None:
         clock.reported()

@@ -1,7 +1,10 @@
-"""An optimizer step, for any network and batch.
+"""An optimizer step, for any network and batch, whole or in parts whose gradients are added up.
 
 Letters: B batch, K logits, M places (points or voxels, flattened).
 """
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -35,17 +38,60 @@ def optimizer_step(
     network: nn.Module, optimizer: Optimizer, batch: Batch, config: LossConfig, *, precision: str
 ) -> Tensor:
     """Forward, backward and update; the detached loss."""
+    volumes = len(batch.cases)
+    return accumulated_step(network, optimizer, [batch], config, volumes=volumes, precision=precision)
+
+
+def accumulated_step(
+    network: nn.Module,
+    optimizer: Optimizer,
+    parts: Iterable[Batch],
+    config: LossConfig,
+    *,
+    volumes: int,
+    precision: str,
+) -> Tensor:
+    """Forward and backward for each part of a batch, then one update; the detached loss of the whole batch.
+
+    Loss and gradients are those of the whole batch but for a network's batch statistics, which are each
+    part's own.
+
+    Args:
+        parts: the batch, in parts that hold `volumes` volumes together; each may be made when it is asked
+            for, and goes after its backward pass.
+    """
     optimizer.zero_grad()
+    total: Tensor | None = None
+    seen = 0
+    for part in parts:
+        seen += len(part.cases)
+        with _exchange_gradients(network, last=seen >= volumes):
+            loss = _part_loss(network, part, config, precision)
+            if len(part.cases) != volumes:
+                loss = loss * (len(part.cases) / volumes)
+            loss.backward()
+        total = loss.detach() if total is None else total + loss.detach()
+        del part, loss
+    assert total is not None
+    optimizer.step()
+    return total
+
+
+def _exchange_gradients(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+    """Have the processes exchange gradients once a step, in its last backward pass."""
+    if isinstance(network, DistributedDataParallel) and not last:
+        return network.no_sync()
+    return nullcontext()
+
+
+def _part_loss(network: nn.Module, batch: Batch, config: LossConfig, precision: str) -> Tensor:
     device = next(network.parameters()).device
     if isinstance(batch, PointBatch):
         # In a context of its own: weights that autocast converted without gradients must not be used again.
         with autocast(device, precision):
             batch = select_uncertain(unwrap_ddp(network), batch)
     with autocast(device, precision):
-        loss = batch_loss(network, batch, config)
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
+        return batch_loss(network, batch, config)
 
 
 def unwrap_ddp(network: nn.Module) -> nn.Module:

@@ -185,7 +185,7 @@ def test_the_entrypoint_names_files_of_this_project() -> None:
     assert shlex.join(words) == entrypoint
     assert words[0] == "python"
     named = [word for word in words if word.endswith(".py")]
-    assert len(named) == 2
+    assert len(named) == 1
     for path in named:
         assert (ROOT / Path(path).relative_to(IN_IMAGE)).is_file(), path
     for option in ("--data", "--output"):

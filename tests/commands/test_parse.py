@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.commands._parse import Command, parse_with_config
+from ossnet.commands._parse import Command, Dotted, parse_with_config
 from ossnet.commands._values import parse_duration, space_file
 from ossnet.config import Config
 from ossnet.errors import UserError
@@ -22,7 +22,7 @@ class Options:
     resume: bool = False
 
 
-def parse(*arguments: str) -> tuple[Options, Config]:
+def parse(*arguments: str) -> tuple[Options, Dotted]:
     command = Command("job", "A job.", Options, configurable=True)
     return parse_with_config(command, arguments, lambda model, data: Config.preset(model))
 
@@ -51,9 +51,31 @@ def test_a_duration_without_a_unit_is_told_how_to_be_written() -> None:
 
 
 def test_dotted_options_change_the_chosen_network() -> None:
-    options, config = parse("--data", "x", "--model", "oss-net-d", "--model.decoder-width", "64", "--resume")
+    options, dotted = parse("--data", "x", "--model", "oss-net-d", "--model.decoder-width", "64", "--resume")
     assert options == Options(Path("x"), "oss-net-d", resume=True)
-    assert config == Config.preset("oss-net-d").replace({"model.decoder_width": 64})
+    assert dotted == Dotted({"model.decoder_width": 64})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "auto"),
+    [
+        (["--sampling.points", "auto"], {}, ("sampling.points",)),
+        (["--sampling.points=auto", "--training.epochs", "3"], {"training.epochs": 3}, ("sampling.points",)),
+        (["--augmentation.no-flip"], {"augmentation.flip": False}, ()),
+        (["--model.checkpoint_activations"], {"model.checkpoint_activations": True}, ()),
+        (["--sampling.crop-shape", "8", "8", "8"], {"sampling.crop_shape": [8, 8, 8]}, ()),
+    ],
+)
+def test_what_is_given_and_what_is_left_to_the_recipe(
+    arguments: list[str], given: dict[str, object], auto: tuple[str, ...]
+) -> None:
+    _, dotted = parse("--data", "x", *arguments)
+    assert (dotted.given, dotted.auto) == (given, auto)
+
+
+def test_only_what_a_recipe_chooses_may_be_auto() -> None:
+    with pytest.raises(UserError, match=r"--training\.seed"):
+        parse("--data", "x", "--training.seed", "auto")
 
 
 @pytest.mark.parametrize(
@@ -76,11 +98,11 @@ def test_a_mistake_is_one_line(arguments: tuple[str, ...], words: list[str]) -> 
 
 
 def test_a_space_is_a_file_or_the_name_of_a_shipped_one(tmp_path: Path) -> None:
-    assert "def space(trial" in space_file("networks").read_text()
+    assert "def space(trial" in space_file("default").read_text()
     mine = tmp_path / "mine.py"
     assert space_file(str(mine)) == mine  # whether it is there is seen when it is loaded
-    with pytest.raises(UserError, match="did you mean networks"):
-        space_file("network")
+    with pytest.raises(UserError, match="did you mean default"):
+        space_file("defaults")
 
 
 def test_a_mistake_is_one_line_whatever_the_encoding_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.planning.configure.fingerprint import Fingerprint
+from ossnet.planning.configure.planner import Planner
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,9 @@ def tiny(store: Store) -> Config:
             "optimizer.name": "adamw",
         }
     )
+
+
+@pytest.fixture(scope="session")
+def planner(tiny: Config, store: Store) -> Planner:
+    """Keeps `tiny`, but for what a space decides."""
+    return Planner.around(tiny, Fingerprint.of(store))

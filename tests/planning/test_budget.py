@@ -73,15 +73,32 @@ def test_max_sizes_are_what_just_fits() -> None:
     assert max_sizes(configured("unet-3d"), 1, PeakEstimator()).batch is None
 
 
+def test_fewer_volumes_than_parts_are_a_size_too() -> None:
+    config = configured("oss-net-a", training__batch_size=4, training__accumulation_steps=4)
+    one = config.replace({"training.batch_size": 1, "training.accumulation_steps": 1})
+    found = max_sizes(config, MARGIN.needed(predict(one).allocated), PeakEstimator())
+    assert found.batch is not None
+
+
 def test_gpus_by_size() -> None:
     assert smallest_gpu(1) == 8 * GB
     assert smallest_gpu(8 * GB + 1) == 12 * GB
     assert smallest_gpu(200 * GB) is None
 
 
-@pytest.mark.parametrize("name", ["oss-net-d", "feature-query", "unet-3d", "unet-2d"])
-def test_inference_is_predicted(name: str) -> None:
-    config = configured(name, inference__points_per_chunk=3000)
+@pytest.mark.parametrize(
+    ("name", "crop"),
+    [
+        ("oss-net-d", None),
+        ("feature-query", None),
+        ("unet-3d", None),
+        ("unet-3d", (16, 16, 16)),
+        ("unet-2d", None),
+        ("unet-2d", (16, 32, 16)),
+    ],
+)
+def test_inference_is_predicted(name: str, crop: tuple[int, int, int] | None) -> None:
+    config = configured(name, inference__points_per_chunk=3000, sampling__crop_shape=crop)
     assert predict_inference(config).allocated == pytest.approx(
         measure_inference(config, device="cpu").allocated
     )

@@ -200,6 +200,22 @@ def test_workers_share_the_batch() -> None:
     assert half.parts["parameters"] == whole.parts["parameters"]
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("name", ["oss-net-d", "unet-3d"])
+def test_accumulation_takes_the_memory_of_a_part(name: str, parts: int, phantom_store: Path) -> None:
+    """As measured in a run, and between that of a batch of one part's size and the whole batch's."""
+    store = Store.open(phantom_store)
+    changes = {"sampling.points": 200, "training.epochs": 1, "training.batch_size": 4}
+    whole = Config.preset(name, store).replace(changes)
+    split = whole.replace({"training.accumulation_steps": parts})
+    logged = run_training(split, store, reporter=Silent(), device="cpu")["memory/peak_allocated_gib"]
+    predicted = predict(split.resolve_for(store)).allocated_gib
+    assert predicted == pytest.approx(logged, rel=0.01)
+    assert measure(split.resolve_for(store), device="cpu").allocated_gib == pytest.approx(logged, rel=0.01)
+    part = whole.replace({"training.batch_size": 4 // parts}).resolve_for(store)
+    assert predict(part).allocated_gib <= predicted < predict(whole.resolve_for(store)).allocated_gib
+
+
 def test_measuring_leaves_the_random_state() -> None:
     before = torch.get_rng_state()
     measure(configured("oss-net-a"), device="cpu")

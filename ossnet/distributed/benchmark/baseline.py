@@ -13,9 +13,11 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.benchmark.results import TrialRow
 from ossnet.distributed.tuning.config import EarlyStoppingConfig
-from ossnet.distributed.tuning.search_space import NETWORK, Space, apply_overrides
+from ossnet.distributed.tuning.search_space import Space
 from ossnet.metric_names import EPOCH, MEMORY, VAL_DICE
 from ossnet.output.atomic_write import atomic_write
+from ossnet.planning.configure.fingerprint import Fingerprint
+from ossnet.planning.configure.planner import NETWORK, Planner
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,5 @@ def _trial(config: dict[str, Any], context: BaselineContext) -> None:
     store = Store.open(Path(context.store))
     changes = {name: value for name, value in config.items() if "." in name or name == NETWORK}
     path = Path(context.folder) / f"{tune.get_context().get_trial_id()}.json"
-    run_training(
-        apply_overrides(Config.from_json(context.base), changes, store), store, reporter=_Reporter(path)
-    )
+    planner = Planner.around(Config.from_json(context.base), Fingerprint.of(store))
+    run_training(planner.resolve(changes=changes).config, store, reporter=_Reporter(path))

@@ -96,7 +96,9 @@ def compare(
     from ossnet.distributed.benchmark.results import STATISTIC, SearchBenchmarkResult
     from ossnet.distributed.cluster.connection import connect
     from ossnet.distributed.tracking.actor import version_tags
-    from ossnet.distributed.tuning.search_space import Space, apply_overrides, sample_points
+    from ossnet.distributed.tuning.search_space import Space, sample_points
+    from ossnet.planning.configure.fingerprint import Fingerprint
+    from ossnet.planning.configure.planner import Planner
     from ossnet.planning.estimator import PeakEstimator
 
     output = output.absolute()
@@ -105,8 +107,9 @@ def compare(
         base = Config.preset("oss-net-c", store).replace(_BASE)
         space = Space(settings.space)
         estimator = PeakEstimator(workers=1)
+        planner = Planner.around(base, Fingerprint.of(store))
         peaks = [
-            estimator.gib(apply_overrides(base, changes, store))
+            estimator.gib(planner.resolve(changes=changes).config)
             for _, changes in sample_points(space, count=_SAMPLES)
         ]
         budget = float(np.quantile(peaks, settings.feasible_fraction))

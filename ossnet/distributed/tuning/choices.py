@@ -1,13 +1,20 @@
-"""Choices of any kind in a search space: what Optuna's storage keeps of them, and how they come back."""
+"""Values of a search space's parameters: choices of any kind as Optuna's storage keeps them, and points near
+good values that the space's author knows (as in PriorBand, arXiv 2306.12370)."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from optuna import Trial
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
 
+_WIDTH = 0.125  # standard deviation around a value, as a part of its range
+_KEPT = 0.75  # chance of a choice to stay as it is
 _SCALARS = (bool, int, float, str)  # and None: the types that storages keep
 
 
@@ -75,3 +82,70 @@ def _plain(value: Any) -> Any:
         return sorted(value, key=repr)
     name = getattr(value, "__qualname__", None)
     return name if isinstance(name, str) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def near_prior_sampler(prior: Mapping[str, Any], *, seed: int) -> "BaseSampler":
+    """A sampler of points near a prior; parameters that are not in it are drawn at random."""
+    from optuna.samplers import RandomSampler
+
+    class NearPriorSampler(RandomSampler):
+        """Draws numbers from a Gaussian around their value, choices mostly as they are."""
+
+        def __init__(self) -> None:
+            super().__init__(seed=seed)
+            self._random = np.random.default_rng(seed)
+
+        def sample_independent(
+            self, study: Any, trial: Any, param_name: str, param_distribution: "BaseDistribution"
+        ) -> Any:
+            """A value near the prior's, where it has one in this range."""
+            value = prior.get(param_name)
+            if param_name in prior and in_range(value, param_distribution):
+                near = _near(value, param_distribution, self._random)
+                if near is not None:
+                    return near
+            return super().sample_independent(study, trial, param_name, param_distribution)
+
+    return NearPriorSampler()
+
+
+def in_range(value: Any, distribution: "BaseDistribution") -> bool:
+    """Whether a parameter can have a value, as it is stored."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return any(value == choice and type(value) is type(choice) for choice in distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and distribution.low <= value <= distribution.high
+
+
+def range_text(distribution: "BaseDistribution") -> str:
+    """A parameter's range in words."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return f"one of {', '.join(map(str, distribution.choices))}"
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return f"from {distribution.low:g} to {distribution.high:g}"
+
+
+def _near(value: Any, distribution: "BaseDistribution", random: np.random.Generator) -> Any:
+    """A value near another one; None for a choice that is to be drawn at random."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return value if random.random() < _KEPT else None
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high, center = (
+        np.log([distribution.low, distribution.high, value])
+        if distribution.log
+        else np.array([distribution.low, distribution.high, value], float)
+    )
+    drawn = np.clip(random.normal(center, _WIDTH * (high - low)), low, high)
+    number = float(np.exp(drawn)) if distribution.log else float(drawn)
+    number = min(max(number, distribution.low), distribution.high)
+    if distribution.step is not None:
+        number = distribution.low + round((number - distribution.low) / distribution.step) * distribution.step
+        number = min(number, distribution.high)
+    return int(number) if isinstance(distribution, IntDistribution) else number

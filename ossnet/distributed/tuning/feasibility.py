@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import exp
 from typing import Any
@@ -12,11 +12,10 @@ from jaxtyping import Float
 from optuna.trial import FixedTrial, FrozenTrial
 
 from ossnet.config import Config
-from ossnet.data import Store
-from ossnet.distributed.tuning.search_space import Sample, Space, apply_overrides, sample_points
+from ossnet.distributed.tuning.search_space import Sample, Space, sample_points
 from ossnet.errors import UserError
 from ossnet.metric_names import PREDICTED
-from ossnet.planning.estimator import PeakEstimator
+from ossnet.planning.configure.planner import Planner
 from ossnet.planning.oom import best_memory_saving
 from ossnet.planning.surrogate import FEWEST, PeakSurrogate
 
@@ -48,9 +47,7 @@ class FeasibilityEstimate:
         )
 
 
-def estimate_feasibility(
-    space: Space, base: Config, store: Store, estimator: PeakEstimator, budget_gib: float
-) -> FeasibilityEstimate:
+def estimate_feasibility(space: Space, planner: Planner, budget_gib: float) -> FeasibilityEstimate:
     """Predict the peaks of random configurations for some seconds, and estimate those of many more from them.
 
     Where none fits, those with the smallest estimates are predicted too, again and again.
@@ -58,6 +55,7 @@ def estimate_feasibility(
     Raises:
         UserError: nothing fits; names the budget that would do and the change that would help most.
     """
+    planner = replace(planner, budget_gib=budget_gib)
     pool = list(sample_points(space, count=_CANDIDATES))
     surrogate, peaks = PeakSurrogate(), dict[int, float]()
     start_s = time.monotonic()
@@ -65,7 +63,9 @@ def estimate_feasibility(
     def examine(place: int) -> float:
         if place not in peaks:
             changes = pool[place][1]
-            peaks[place] = estimator.gib(apply_overrides(base, changes, store))
+            resolved = planner.resolve(changes=changes)
+            assert resolved.peak_gib is not None
+            peaks[place] = resolved.peak_gib
             surrogate.add(changes, peaks[place])
         return peaks[place]
 
@@ -85,7 +85,7 @@ def estimate_feasibility(
     smallest = min(peaks, key=lambda place: peaks[place])
     if peaks[smallest] > budget_gib:
         raise _nothing_fits(
-            space, apply_overrides(base, changes[smallest], store), peaks[smallest], budget_gib
+            space, planner.resolve(changes=changes[smallest]).config, peaks[smallest], budget_gib
         )
     known = {place: float(gib <= budget_gib) for place, gib in peaks.items()}
     fraction = float(np.mean(list(islice(known.values(), _FEWEST * 8))))

@@ -6,13 +6,19 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.config import Config
+from ossnet.config_tree import unknown_name
 from ossnet.data import Store
-from ossnet.data.store.dataset_info import DatasetSpec
 from ossnet.distributed._optuna import reopen_trial
-from ossnet.distributed.tuning.choices import SpaceTrial, stored_point
+from ossnet.distributed.tuning.choices import (
+    SpaceTrial,
+    in_range,
+    near_prior_sampler,
+    range_text,
+    stored_point,
+)
 from ossnet.distributed.tuning.space_file import SpaceModule, reason
 from ossnet.errors import UserError
+from ossnet.planning.configure.planner import Planner, Resolved
 from ossnet.sampling.sampler import check_batch
 
 if TYPE_CHECKING:
@@ -20,10 +26,10 @@ if TYPE_CHECKING:
 
 Sample = tuple[dict[str, Any], dict[str, Any]]
 """What a space decided, by the names of its parameters as they are stored, and what it returned."""
-NETWORK = "model"  # the one path that is not a value: it names the network
 MOST_REDRAWS = 500
 """Suggestions in a row that a space may forbid."""
 _SAMPLES = 64  # of the dry run: enough to see every branch of a space
+_NEAR_PRIOR = 2  # points near a prior that a study begins with
 _STORED_SAMPLES = 3  # random ones of the dry run that go through a database, which takes its time
 
 
@@ -32,7 +38,7 @@ class Space:
 
     Raises:
         UserError: the file is missing, cannot be loaded, has no function `space`, or its
-            `POINTS_TO_EVALUATE` are no points.
+            `POINTS_TO_EVALUATE` are no points, or its `PRIOR` is none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,6 +52,8 @@ class Space:
         """The file's text as it was loaded."""
         self.points_to_evaluate = _points(self.path, getattr(self._file.module, "POINTS_TO_EVALUATE", []))
         """Points to try before the sampler chooses: values, as they are stored, by their names."""
+        self.prior = _prior(self.path, getattr(self._file.module, "PRIOR", {}))
+        """Good values by their names, as they are stored; points near them are tried before others."""
 
     def __call__(self, trial: "Trial") -> dict[str, Any]:
         """Configuration paths and their values, as the file's function returns them.
@@ -79,26 +87,17 @@ class Space:
         return Space, (self.path,)
 
 
-def apply_overrides(base: Config, changes: Mapping[str, Any], store: DatasetSpec) -> Config:
-    """A trial's configuration: the network it names, else `base`'s; the rest of `base`; the changes.
+def check_space(space: Space, planner: Planner, store: Store, *, fold: int | None = None) -> None:
+    """Draw from a space at random and resolve every configuration, before any trial starts.
+
+    Args:
+        planner: resolves configurations; its memory budget is left out.
+        fold: the fold of the store that validates.
 
     Raises:
-        UserError: an unknown network or path (names the nearest), or a value that does not fit.
+        UserError: as for `Planner.resolve`, naming the space file; or a store without validation cases.
     """
-    values = dict(changes)
-    network = values.pop(NETWORK, None)
-    if network is not None:
-        base = replace(base, model=Config.preset(network, store).model)
-    return base.replace(values).resolve_for(store)
-
-
-def check_space(space: Space, base: Config, store: Store, *, workers: int) -> None:
-    """Draw from a space at random and build every configuration, before any trial starts.
-
-    Raises:
-        UserError: as for `apply_overrides`, naming the space file; or a store without validation cases.
-    """
-    if not store.split("validation", fold=base.training.fold):
+    if not store.split("validation", fold=fold):
         raise UserError(
             store.root,
             expected="validation cases to compare trials by",
@@ -106,9 +105,11 @@ def check_space(space: Space, base: Config, store: Store, *, workers: int) -> No
             remedy="prepare with a larger --validation-fraction",
         )
     samples = list(sample_points(space, with_first=True))
+    unlimited = replace(planner, budget_gib=None)
     for _, changes in samples:
-        _check_sample(space, changes, base, store, workers)
+        _check_sample(space, changes, unlimited, store)
     _check_names(space, samples)
+    _check_prior(space, samples)
     _check_stored(space, samples[: len(space.points_to_evaluate) + _STORED_SAMPLES])
 
 
@@ -173,11 +174,11 @@ def _sample(space: Space, study: "Study", point: dict[str, Any] | None = None) -
     return trial.params, changes
 
 
-def _check_sample(space: Space, changes: Mapping[str, Any], base: Config, store: Store, workers: int) -> None:
+def _check_sample(space: Space, changes: Mapping[str, Any], planner: Planner, store: Store) -> None:
     try:
-        config = apply_overrides(base, changes, store)
+        config = planner.resolve(changes=changes).config
         cases = store.split("training", fold=config.training.fold)
-        check_batch(len(cases), config.training.batch_size, workers)
+        check_batch(len(cases), config.training.batch_size, planner.workers)
     except UserError as error:
         raise _in_file(space.path, error) from error
 
@@ -192,6 +193,50 @@ def _check_names(space: Space, samples: list[Sample]) -> None:
             expected=f"names out of {', '.join(sorted(known))}",
             found=f"{unknown[0]!r}",
         )
+
+
+def first_points(space: Space, *, seed: int) -> list[dict[str, Any]]:
+    """The points that a study begins with: the space's own, and some near its prior.
+
+    Args:
+        seed: decides which ones near the prior.
+    """
+    import optuna
+
+    points = list(space.points_to_evaluate)
+    if not space.prior:
+        return points
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=near_prior_sampler(space.prior, seed=seed))
+    near = (_sample(space, study) for _ in range(_NEAR_PRIOR))
+    return [*(points or [space.prior]), *(sample[0] for sample in near if sample is not None)]
+
+
+def _check_prior(space: Space, samples: list[Sample]) -> None:
+    """Reject a prior of names that the space never asks for, or of values outside their ranges.
+
+    Raises:
+        UserError: names the parameter, its range and the value.
+    """
+    import optuna
+
+    if not space.prior:
+        return
+    study, ranges = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), dict[str, list[Any]]()
+    for params, _ in samples:
+        study.enqueue_trial(params)
+        trial = study.ask()
+        space(trial)
+        for name, distribution in trial.distributions.items():
+            if distribution not in ranges.setdefault(name, []):
+                ranges[name].append(distribution)
+    for name, value in space.prior.items():
+        where = f"{space.path.name}: PRIOR"
+        if name not in ranges:
+            raise unknown_name(where, "parameter", name, ranges)
+        if not any(in_range(value, each) for each in ranges[name]):
+            expected = f"{name} {' or '.join(map(range_text, ranges[name]))}"
+            raise UserError(where, expected=expected, found=repr(value))
 
 
 def _check_stored(space: Space, samples: list[Sample]) -> None:
@@ -213,22 +258,22 @@ def _check_stored(space: Space, samples: list[Sample]) -> None:
             )
 
 
-def sample_configs(path: Path, base: Config, dataset: DatasetSpec, *, count: int) -> list[tuple[str, Config]]:
+def sample_configs(path: Path, planner: Planner, *, count: int) -> list[tuple[str, Resolved]]:
     """Configurations drawn from a space file at random, each with what the space decided in a line.
 
     Raises:
-        UserError: as for `apply_overrides`, naming the space file; or a count below 1.
+        UserError: as for `Planner.resolve`, naming the space file; or a count below 1.
     """
     if count < 1:
         raise UserError("samples", expected="at least 1", found=str(count))
     sampled = []
     for decided, changes in sample_points(Space(path), count=count):
         try:
-            config = apply_overrides(base, changes, dataset)
+            resolved = planner.resolve(changes=changes)
         except UserError as error:
             raise _in_file(path, error) from error
         choices = (f"{name}={short(value)}" for name, value in decided.items() if name != "network")
-        sampled.append((" ".join([config.model.name, *choices]), config))
+        sampled.append((" ".join([resolved.config.model.name, *choices]), resolved))
     return sampled
 
 
@@ -263,6 +308,16 @@ def _points(path: Path, points: Any) -> list[dict[str, Any]]:
             found=repr(points),
         )
     return [stored_point(point) for point in points]
+
+
+def _prior(path: Path, prior: Any) -> dict[str, Any]:
+    if not isinstance(prior, Mapping) or not all(isinstance(name, str) for name in prior):
+        raise UserError(
+            path,
+            expected="PRIOR to be a dictionary of good values by their names in the space",
+            found=repr(prior),
+        )
+    return stored_point(prior)
 
 
 def _plain(value: Any) -> Any:

@@ -3,12 +3,11 @@
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
@@ -21,8 +20,9 @@ from ossnet.distributed.tuning.config import DEFAULT_TRIALS
 from ossnet.distributed.tuning.feasibility import Screen
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.scheduler import progress_of
-from ossnet.distributed.tuning.search_space import MOST_REDRAWS, NETWORK, apply_overrides
+from ossnet.distributed.tuning.search_space import MOST_REDRAWS, first_points
 from ossnet.distributed.tuning.storage import (
+    CONFIGURATION,
     END,
     FORBIDDEN,
     METRICS,
@@ -36,6 +36,7 @@ from ossnet.distributed.tuning.storage import (
 )
 from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialOutcome, TrialSpec, decide_outcome
 from ossnet.metric_names import ERROR, MEMORY, PREDICTED, STEP_TIME, VAL_DICE
+from ossnet.planning.configure.planner import NETWORK
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.training_run import most_epochs
 
@@ -87,6 +88,7 @@ class StudySearch(Searcher):
         super().__init__(metric=VAL_DICE, mode="max")
         self._space, self._base, self._output = spec.space, spec.base, spec.output
         self._store_root = spec.store.root
+        self._planner = replace(spec.resolving, estimator=estimator)
         self._optimization, self._trials = spec.optimization, spec.trials or DEFAULT_TRIALS
         self._concurrent = placement.concurrent
         capacity_gib = None if placement.sharing is None else placement.sharing.capacity_gib
@@ -99,7 +101,7 @@ class StudySearch(Searcher):
         self._live: dict[str, SeedRun] = {}
         self._suggested: dict[str, dict[str, Any]] = {}
         if not study.suggested_trials():
-            for point in spec.space.points_to_evaluate:
+            for point in first_points(spec.space, seed=spec.base.training.seed):
                 study.enqueue_trial(point, skip_if_exists=True)
         self._started = len(study.started_trials())
         self._waiting: deque[SeedRun] = deque()
@@ -216,13 +218,10 @@ class StudySearch(Searcher):
 
     def _enqueue_likely(self) -> None:
         """Where most of the space is too large, have a point that is likely to fit suggested next."""
-        if self._limit_gib is None or self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            return
-        trials = self.study.suggested_trials()
-        too_large = sum(end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED for trial in trials)
-        if 2 * too_large > len(trials):
+        if self._limit_gib is not None and self.study.is_mostly_too_large():
+            trials = self.study.suggested_trials()
             self._screen.learn(trials)
-            point = self._screen.propose(self._limit_gib / self._calibration_ratio(), trials)
+            point = self._screen.propose(self._limit_gib / self.study.calibration_ratio(), trials)
             if point is not None:
                 self.study.enqueue_trial(point)
 
@@ -264,29 +263,25 @@ class StudySearch(Searcher):
 
     def _is_feasible(self, trial: optuna.Trial) -> bool:
         """Whether a suggestion is predicted to fit; one that is not, or is sure not to be, ends."""
-        config, changes = self._configuration(trial)
+        changes, ratio = self._space(trial), self.study.calibration_ratio()
+        if self._limit_gib is not None:
+            self._screen.learn(self.study.suggested_trials())
+            estimated = self._screen.impossible_gib(changes, self._limit_gib / ratio)
+            if estimated is not None:
+                trial.set_user_attr(NETWORK_NAME, changes.get(NETWORK, self._planner.network))
+                self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, estimated * ratio)
+                return False
+        config = self._configuration(trial, changes)
         trial.set_user_attr(NETWORK_NAME, config.model.name)
-        if self._limit_gib is None:
-            return True
-        ratio = self._calibration_ratio()
-        self._screen.learn(self.study.suggested_trials())
-        peak = self._screen.impossible_gib(changes, self._limit_gib / ratio)
-        if peak is None:
-            peak = self._estimator.gib(config)
-            trial.set_user_attr(PREDICTED, peak)
-            if decide_outcome(TrialFacts(expected_gib=peak * ratio, limit_gib=self._limit_gib)) is None:
-                return True
-        self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, peak * ratio)
-        return False
-
-    def _calibration_ratio(self) -> float:
-        """The ratio of measured to predicted peaks; a single outlier does not close the whole space."""
-        ratios = [
-            trial.user_attrs[MEMORY] / trial.user_attrs[PREDICTED]
-            for trial in self.study.started_trials()
-            if trial.user_attrs.keys() >= {MEMORY, PREDICTED} and end_of(trial) is not TrialEnd.OUT_OF_MEMORY
-        ]
-        return max(1.0, float(np.percentile(ratios, 75))) if ratios else 1.0
+        if self._limit_gib is not None:
+            predicted = self._estimator.gib(config)
+            trial.set_user_attr(PREDICTED, predicted)
+            facts = TrialFacts(expected_gib=predicted * ratio, limit_gib=self._limit_gib)
+            if decide_outcome(facts) is not None:
+                self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, predicted * ratio)
+                return False
+        trial.set_user_attr(CONFIGURATION, config.to_json())
+        return True
 
     def _resume(self, trial: optuna.Trial) -> None:
         """Queue a trial that was running when the study was left."""
@@ -303,12 +298,19 @@ class StudySearch(Searcher):
         left = [seed for seed in range(self._optimization.seeds) if str(seed) not in attributes[SEEDS]]
         self._waiting.extend(SeedRun(trial, seed) for seed in left)
 
-    def _configuration(self, trial: optuna.Trial) -> tuple[Config, dict[str, Any]]:
-        changes = self._space(trial)
-        return apply_overrides(self._base, changes, Store.open(self._store_root)), changes
+    def _configuration(self, trial: optuna.Trial, changes: Mapping[str, Any]) -> Config:
+        """A suggestion's configuration, fitted to the memory there is when it is first resolved."""
+        resolved = trial.user_attrs.get(CONFIGURATION)
+        if resolved is not None:
+            return Config.from_json(resolved)
+        planner = self._planner
+        if self._limit_gib is not None:
+            planner = replace(planner, budget_gib=self._limit_gib / self.study.calibration_ratio())
+        return planner.resolve(changes=changes).config
 
     def _trial_spec(self, seed_run: SeedRun) -> TrialSpec:
-        config, changes = self._configuration(seed_run.trial)
+        changes = self._space(seed_run.trial)
+        config = self._configuration(seed_run.trial, changes)
         number = seed_run.trial.number
         run = self.study.run_id(number, seed_run.seed)
         seed_run.trial.set_user_attr("trial_id", run)
@@ -327,7 +329,7 @@ class StudySearch(Searcher):
             params=seed_run.trial.params,
             search_params=tuple(path for path in changes if path != NETWORK),
             predicted_gib=predicted,
-            expected_gib=None if predicted is None else predicted * self._calibration_ratio(),
+            expected_gib=None if predicted is None else predicted * self.study.calibration_ratio(),
             resume_from=None if checkpoint is None else str(checkpoint),
             deadline=None if limit is None else limit.trials_until,
         )

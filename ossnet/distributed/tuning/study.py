@@ -36,6 +36,8 @@ from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
 from ossnet.metric_names import SCORE, VAL_DICE
+from ossnet.planning.configure.fingerprint import Fingerprint
+from ossnet.planning.configure.planner import Planner
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.study_time import StudyTime, TrialTime
 
@@ -70,6 +72,8 @@ class StudySpec:
     """Training processes of each trial."""
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    planner: Planner | None = None
+    """Resolves each trial's configuration; without one it is `base` with what the space decides."""
     max_time_s: float | None = None
     """Time for everything, from `began`."""
     began: float = field(default_factory=time.time)
@@ -86,6 +90,14 @@ class StudySpec:
         """SQLite file of Optuna's study."""
         return self.output / DATABASE
 
+    @property
+    def resolving(self) -> Planner:
+        """The planner of the trials' configurations."""
+        if self.planner is not None:
+            return self.planner
+        dataset = Fingerprint.of(self.store, fold=self.base.training.fold)
+        return Planner.around(self.base, dataset, workers=self.workers)
+
     def documents(self) -> dict[str, str]:
         """Texts stored with the study's run, by file name."""
         return {
@@ -101,6 +113,7 @@ class StudySpec:
             SPACE: self.space.source,
             HELPERS: self.space.helpers,
             "workers": self.workers,
+            "recipe": self.resolving.recipe,
             **flatten(self.optimization),
             **flatten(self.early_stopping, "early_stopping."),
             **base,

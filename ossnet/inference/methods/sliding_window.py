@@ -13,6 +13,8 @@ from ossnet.models import DenseNetwork
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.grid import offset, pad
 
+_SIGMA, _LEAST_WEIGHT = 0.125, 1e-3  # MONAI's, the first in edges of a window
+
 
 def dense_logits(
     network: DenseNetwork,
@@ -45,7 +47,21 @@ def _windowed(
     from monai.inferers import sliding_window_inference
 
     logits = sliding_window_inference(
-        image, window, sw_batch_size=1, predictor=network, overlap=overlap, mode="gaussian"
+        image,
+        window,
+        sw_batch_size=1,
+        predictor=network,
+        overlap=overlap,
+        roi_weight_map=_weights(window, image)[None, None],
     )
     assert isinstance(logits, Tensor)
     return logits
+
+
+def _weights(window: tuple[int, ...], image: Tensor) -> Float[Tensor, "*window"]:
+    """MONAI's Gaussian weights of a window; its own function reads a value, and fake tensors have none."""
+    weights = torch.ones((), dtype=torch.float, device=image.device)
+    for edge in window:
+        steps = torch.arange(edge, dtype=torch.float, device=image.device) - (edge - 1) / 2
+        weights = weights.unsqueeze(-1) * torch.exp(steps**2 / (-2 * (_SIGMA * edge) ** 2))
+    return weights.clamp_(min=_LEAST_WEIGHT)

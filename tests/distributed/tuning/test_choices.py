@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed._optuna import reopen_trial
 from ossnet.distributed.tuning.choices import SpaceTrial, stored_choice, stored_choices
 from ossnet.distributed.tuning.search_space import Space, check_space, sample_configs, sample_points
 from ossnet.errors import UserError
+from ossnet.planning.configure.planner import Planner
 
 
 class Size(enum.Enum):
@@ -117,14 +117,14 @@ def space(trial):
 """
 
 
-def test_a_space_of_tuples(tiny: Config, store: Store, tmp_path: Path) -> None:
+def test_a_space_of_tuples(planner: Planner, store: Store, tmp_path: Path) -> None:
     tuples = space(tmp_path, TUPLES)
-    check_space(tuples, tiny, store, workers=1)
+    check_space(tuples, planner, store)
     points = list(sample_points(tuples, count=20, with_first=True))
     assert points[0] == ({"channels": "[4, 8, 16]"}, {"model.encoder_channels": (4, 8, 16)})
     assert points[1] == ({"channels": "[8, 16]"}, {"model.encoder_channels": (8, 16)})
     assert {changes["model.encoder_channels"] for _, changes in points} == {(8, 16), (4, 8, 16)}
-    names = {name for name, _ in sample_configs(tuples.path, tiny, store, count=10)}
+    names = {name for name, _ in sample_configs(tuples.path, planner, count=10)}
     assert names == {"oss-net-c channels=[8, 16]", "oss-net-c channels=[4, 8, 16]"}
 
 
@@ -139,8 +139,8 @@ def test_a_space_of_tuples(tiny: Config, store: Store, tmp_path: Path) -> None:
         "def space(t): return {'model.decoder_width': t.suggest_categorical('w', [{'w': (8,)}])['w'][0]}",
     ],
 )
-def test_other_kinds_of_choices(body: str, tiny: Config, store: Store, tmp_path: Path) -> None:
-    check_space(space(tmp_path, f"import numpy as np\n{body}"), tiny, store, workers=1)
+def test_other_kinds_of_choices(body: str, planner: Planner, store: Store, tmp_path: Path) -> None:
+    check_space(space(tmp_path, f"import numpy as np\n{body}"), planner, store)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,11 @@ def test_other_kinds_of_choices(body: str, tiny: Config, store: Store, tmp_path:
         ("def space(t): raise SystemExit(0)", "expected space(trial) to return, found SystemExit: 0"),
     ],
 )
-def test_mistakes_are_one_line(body: str, expected: str, tiny: Config, store: Store, tmp_path: Path) -> None:
+def test_mistakes_are_one_line(
+    body: str, expected: str, planner: Planner, store: Store, tmp_path: Path
+) -> None:
     with pytest.raises(UserError) as fault:
-        check_space(space(tmp_path, body), tiny, store, workers=1)
+        check_space(space(tmp_path, body), planner, store)
     message = str(fault.value)
     assert expected in message
     assert "mine.py" in message

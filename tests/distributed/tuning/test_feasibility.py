@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -14,13 +15,15 @@ from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.config import OptimizationConfig
 from ossnet.distributed.tuning.feasibility import estimate_feasibility
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.distributed.tuning.search_space import Space, apply_overrides, sample_points
+from ossnet.distributed.tuning.search_space import Space, sample_points
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.distributed.tuning.study import StudySpec
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY
+from ossnet.planning.configure.fingerprint import Fingerprint
+from ossnet.planning.configure.planner import Planner
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.surrogate import PeakSurrogate
 
@@ -46,18 +49,22 @@ def wide(tmp_path: Path) -> Space:
     return Space(tmp_path / "wide.py")
 
 
+def resolved(changes: dict[str, Any], tiny: Config, store: Store) -> Config:
+    return Planner.around(tiny, Fingerprint.of(store)).resolve(changes=changes).config
+
+
 def budget_for(space: Space, tiny: Config, store: Store, share: float) -> float:
     """The budget that a share of the space meets, by random configurations and the surrogate's order."""
     pool, estimator = [changes for _, changes in sample_points(space, count=1000, seed=7)], PeakEstimator()
     surrogate, exact = PeakSurrogate(), dict[int, float]()
     for place in range(40):
-        exact[place] = estimator.gib(apply_overrides(tiny, pool[place], store))
+        exact[place] = estimator.gib(resolved(pool[place], tiny, store))
         surrogate.add(pool[place], exact[place])
     rank = max(1, round(share * len(pool)))
     for _ in range(3):  # the smallest ones by estimates, whose exact peaks refine the estimates
         for place in np.argsort(surrogate.estimate(pool).center)[: rank + 8]:
             if int(place) not in exact:
-                exact[int(place)] = estimator.gib(apply_overrides(tiny, pool[place], store))
+                exact[int(place)] = estimator.gib(resolved(pool[place], tiny, store))
                 surrogate.add(pool[place], exact[int(place)])
     return sorted(exact.values())[rank - 1] * 1.0001
 
@@ -127,7 +134,9 @@ def test_the_same_seed_gives_the_same_study_and_it_resumes(
     assert one == other
 
 
-def test_a_space_that_fits_nowhere_names_what_would_do(tiny: Config, store: Store, tmp_path: Path) -> None:
+def test_a_space_that_fits_nowhere_names_what_would_do(
+    tiny: Config, store: Store, planner: Planner, tmp_path: Path
+) -> None:
     (tmp_path / "widths.py").write_text(
         "def space(trial):\n"
         "    return {'model.decoder_width': trial.suggest_categorical('width', [4, 8, 16])}\n"
@@ -137,13 +146,15 @@ def test_a_space_that_fits_nowhere_names_what_would_do(tiny: Config, store: Stor
     with pytest.raises(
         UserError, match=rf"none, the smallest \(oss-net-c\) .* at {needed:.3g} GiB.* give --"
     ):
-        estimate_feasibility(space, tiny, store, PeakEstimator(), budget_gib=needed / 2)
+        estimate_feasibility(space, planner, budget_gib=needed / 2)
 
 
 @pytest.mark.slow
-def test_a_space_of_which_little_fits_is_not_called_empty(wide: Space, tiny: Config, store: Store) -> None:
+def test_a_space_of_which_little_fits_is_not_called_empty(
+    wide: Space, tiny: Config, store: Store, planner: Planner
+) -> None:
     budget = budget_for(wide, tiny, store, 0.01)
-    estimate = estimate_feasibility(wide, tiny, store, PeakEstimator(), budget)
+    estimate = estimate_feasibility(wide, planner, budget)
     assert estimate.smallest_gib <= budget
     assert estimate.sampled > 1000
     assert estimate.fraction == pytest.approx(0.01, abs=0.02)
@@ -152,7 +163,7 @@ def test_a_space_of_which_little_fits_is_not_called_empty(wide: Space, tiny: Con
 def test_estimates_are_within_their_bounds(wide: Space, tiny: Config, store: Store) -> None:
     estimator, surrogate = PeakEstimator(), PeakSurrogate()
     pool = [changes for _, changes in sample_points(wide, count=48, seed=3)]
-    logs = np.log([estimator.gib(apply_overrides(tiny, changes, store)) for changes in pool])
+    logs = np.log([estimator.gib(resolved(changes, tiny, store)) for changes in pool])
     for changes, log_gib in zip(pool[:24], logs[:24], strict=True):
         surrogate.add(changes, float(np.exp(log_gib)))
     unseen = surrogate.estimate(pool[24:])

@@ -1,0 +1,44 @@
+"""All families of networks around what is resolved for the data: each as it is resolved first, then its size,
+its rate and, of occupancy networks, where its points lie."""
+
+from typing import TYPE_CHECKING, Any
+
+from ossnet.models import PRESETS
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+NETWORKS = [
+    "feature-query",
+    "unet-3d",
+    "oss-net-c",
+    "feature-query-patch",
+    "oss-net-d",
+    "oss-net-a",
+    "oss-net-b",
+    "o-net",
+    "unet-2d",
+]
+INSTALLED = [name for name in PRESETS if name not in NETWORKS]
+SIZES = ["x0.5", "x1", "x2"]
+
+_RESOLVED = {"learning_rate": 2e-3, "size": "x1", "border_fraction": 0.5}
+POINTS_TO_EVALUATE = [{"network": name, **_RESOLVED} for name in NETWORKS[:4]]
+PRIOR = _RESOLVED
+
+
+def space(trial: "Trial") -> dict[str, Any]:
+    """A network, its rate, the width of its decoder or of its levels, the share of points at the border."""
+    network = trial.suggest_categorical("network", NETWORKS + INSTALLED)
+    rate = trial.suggest_float("learning_rate", 5e-4, 8e-3, log=True)
+    changes = {"model": network, "optimizer.learning_rate": rate, "optimizer.pade_learning_rate": rate}
+    if network in INSTALLED:
+        return changes
+    size = trial.suggest_categorical("size", SIZES)
+    if network.startswith("unet"):
+        return changes | {"model.channels": size}
+    return changes | {
+        "model.decoder_width": size,
+        "model.decoder_blocks": trial.suggest_int("decoder_blocks", 2, 5),
+        "sampling.border_fraction": trial.suggest_float("border_fraction", 0.2, 0.8),
+    }
