@@ -30,7 +30,6 @@ from ossnet.distributed.tuning.storage import (
     REPEATED,
     SEEDS,
     TuningStudy,
-    end_of,
     latest_checkpoint,
     set_constraint,
 )
