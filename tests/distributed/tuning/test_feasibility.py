@@ -119,9 +119,7 @@ def test_eight_feasible_trials_start_where_few_fit(
     assert took_s < 4 * most_s  # of an idle core; it may be shared
 
 
-def test_the_same_seed_gives_the_same_study_and_it_resumes(
-    wide: Space, tiny: Config, store: Store, tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_study(wide: Space, tiny: Config, store: Store, tmp_path: Path) -> None:
     narrow = tmp_path / "narrow.py"
     narrow.write_text(WIDE.replace('"oss-net-c", "o-net", ', "").replace("2, 6)", "2, 4)"))
     space, studies = Space(narrow), []
