@@ -72,3 +72,20 @@ def remove_group(group: PlacementGroupRecord) -> None:
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     remove_placement_group(PlacementGroup(PlacementGroupID(group.id)))
+
+
+def train_controllers(job: str) -> set[str]:
+    """Ids of the living actors that run a job's trainings with Ray Train, which keeps their handles."""
+    from ray import JobID
+    from ray._private.state import state
+
+    found: Mapping[str, Mapping[str, Any]] = state.actor_table(None, JobID.from_hex(job), "ALIVE")
+    return {actor for actor, entry in found.items() if entry["ActorClassName"] == "TrainController"}
+
+
+def kill_actor(actor: str) -> None:
+    """End an actor by its id, as `ray.kill` does by its handle."""
+    from ray import ActorID
+    from ray._private.worker import global_worker
+
+    global_worker.core_worker.kill_actor(ActorID.from_hex(actor), no_restart=True)

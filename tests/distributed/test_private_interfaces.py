@@ -6,8 +6,10 @@ from typing import Any
 
 import optuna
 import pytest
+import ray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from ray.train.v2._internal.execution.controller import TrainController as TrainControllerOfRay
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
@@ -119,3 +121,22 @@ def test_ray_lists_placement_groups_with_their_creators() -> None:
     _ray.remove_group(record)
     removed = {each.id: each for each in _ray.placement_groups()}[record.id]
     assert removed.removed
+
+
+@pytest.mark.usefixtures("cluster")
+def test_ray_names_the_class_of_an_actor_and_ends_it_by_its_id() -> None:
+    @ray.remote(num_cpus=0)
+    class TrainController:
+        __qualname__ = TrainControllerOfRay.__qualname__
+
+        def id(self) -> str:
+            return ray.get_runtime_context().get_actor_id()
+
+    job = ray.get_runtime_context().get_job_id()
+    before = _ray.train_controllers(job)
+    controller = TrainController.remote()
+    actor = ray.get(controller.id.remote())
+    assert _ray.train_controllers(job) - before == {actor}
+    _ray.kill_actor(actor)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(controller.id.remote(), timeout=30)

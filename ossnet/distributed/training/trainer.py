@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.cluster.release import released_on_error
 from ossnet.distributed.cluster.resources import WorkerResources
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 from ossnet.distributed.data.store_handle import StoreHandle
@@ -106,7 +107,8 @@ def fit(
     run = trainer(config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output)
     until = None if job.deadline is None else job.deadline + _OVERDUE_S
     try:
-        result = wait_for(run.fit, until=until)  # in a thread: or Ray would handle Ctrl-C itself
+        with released_on_error():
+            result = wait_for(run.fit, until=until)  # in a thread: or Ray would handle Ctrl-C itself
     except Overdue:
         return _keep_last(output / _RUN, output / CHECKPOINT)
     return _keep_best(result, output / CHECKPOINT)

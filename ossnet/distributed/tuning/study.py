@@ -12,6 +12,7 @@ from ossnet.config import Config
 from ossnet.config_tree import flatten
 from ossnet.data import Store
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
+from ossnet.distributed.cluster.release import released_on_error
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
@@ -173,7 +174,8 @@ def run_study(
     callbacks = [mlflow_callback, ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS)]
     with mlflow_run(tracker, _parent_run(spec, study), spec.documents()) as run:
         try:
-            _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit).fit()
+            with released_on_error():
+                _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit).fit()
         except KeyboardInterrupt:  # trials stay as they are, to be resumed
             mlflow_callback.on_experiment_end([])
             raise

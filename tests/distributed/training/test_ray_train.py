@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -114,6 +114,24 @@ def test_a_run_continues_where_it_ended(tiny: Config, store: Store, tmp_path: Pa
     _, run = only_run(tracking)
     assert run.data.metrics["epoch"] == 6
     assert [step for step, _ in losses(tracking)] == list(range(1, 13))
+
+
+@pytest.mark.usefixtures("cluster", "mlflow_store")
+def test_an_interrupted_run_leaves_nothing_running(
+    tiny: Config,
+    store: Store,
+    tmp_path: Path,
+    interrupt: Callable[[Callable[[], bool]], None],
+    all_cpus_free: Callable[[], None],
+) -> None:
+    config = tiny.replace({"training.epochs": 10_000})
+    interrupt(lambda: any(tmp_path.glob("run/train/checkpoint_*")))
+    tracking = TrackingConfig.at(tmp_path, "interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        launch_training(config, store, output=tmp_path / "run", workers=1, tracking=tracking, resume=False)
+    all_cpus_free()
+    assert not list(training_workers())
+    assert only_run(tracking)[1].info.status == "KILLED"
 
 
 def test_nothing_to_resume(tiny: Config, store: Store, tmp_path: Path) -> None:

@@ -1,16 +1,13 @@
 """Studies on a real cluster: trials of several workers, limits of time, failures."""
 
-import os
-import signal
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import ray
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -73,7 +70,9 @@ def states(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_trials_of_two_workers(tiny: Config, store: Store, tmp_path: Path) -> None:
+def test_trials_of_two_workers(
+    tiny: Config, store: Store, tmp_path: Path, all_cpus_free: Callable[[], None]
+) -> None:
     """The second trial is stopped, which kills its trainer from outside: its workers' CPUs must come back."""
     base = tiny.replace({"training.validate_every": 1, "training.epochs": 2, "training.validation_cases": 2})
     result = study(tmp_path, RATES, base, store, trials=2, workers=2)
@@ -89,30 +88,27 @@ def test_trials_of_two_workers(tiny: Config, store: Store, tmp_path: Path) -> No
     for run in (finished, stopped):
         assert run.data.metrics["memory/peak_allocated_gib"] > 0
         assert "dice/val" in run.data.metrics
-    deadline = time.monotonic() + 30
-    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
-        assert time.monotonic() < deadline, "the stopped trial still holds its workers' CPUs"
-        remove_orphaned_groups()
-        time.sleep(0.2)
+    remove_orphaned_groups()
+    all_cpus_free()
 
 
 def test_an_interrupted_study_has_no_result_and_can_be_resumed(
-    tiny: Config, store: Store, tmp_path: Path
+    tiny: Config,
+    store: Store,
+    tmp_path: Path,
+    interrupt: Callable[[Callable[[], bool]], None],
+    all_cpus_free: Callable[[], None],
 ) -> None:
     base = tiny.replace({"training.epochs": 10_000, "training.validate_every": 2})
-
-    def interrupt() -> None:
-        deadline = time.monotonic() + 300
-        while not (tmp_path / "study" / "trials").exists() or not any(
-            trial.intermediate_values for trial in trials(tmp_path)
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
+    interrupt(
+        lambda: (
+            (tmp_path / "study" / "trials").exists()
+            and any(trial.intermediate_values for trial in trials(tmp_path))
+        )
+    )
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path, RATES, base, store)
+    all_cpus_free()
     assert "RUNNING" in states(tmp_path)  # to be resumed
     assert set(states(tmp_path)) <= {"RUNNING", "PRUNED"}
     parent, children = runs(tmp_path)
