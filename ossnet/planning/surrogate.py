@@ -10,27 +10,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-_MEMORY_FIELDS = ("sampling", "training", "optimizer")
-_NO_MEMORY = (
-    "fraction",
-    "border",
-    "rate",
-    "decay",
-    "schedule",
-    "milestones",
-    "seed",
-    "epochs",
-    "fold",
-    "every",
-)
+_TAKE_MEMORY = (
+    "model",
+    "loss",
+    "optimizer.name",
+    "sampling.points",
+    "sampling.uncertain",
+    "sampling.crop_shape",
+    "sampling.slices",
+    "sampling.working_shape",
+    "sampling.image_dtype",
+    "training.batch_size",
+    "training.accumulation_steps",
+    "training.precision",
+    "training.device_cache_gib",
+)  # how the paths of fields begin that make a step's peak
 _LENGTHS = (0.5, 1.0, 2.0, 4.0)  # of a Gaussian kernel, in deviations of a feature
 _SLOPES = (0.1, 1.0, 10.0)  # variances of the linear part
 _NOISE = 1e-4  # variance of the logarithm: features that take no memory, and rounding to blocks
 _LEAST_SPREAD = 0.05  # of the logarithm: no estimate is surer than 5 %
-_SURE = 3.0  # standard deviations
 _MOST = 200  # exact predictions that it is fitted to, the last ones: its time grows with their cube
-FEWEST = 6
-"""Exact predictions without which nothing is estimated."""
 
 Matrix = Float[np.ndarray, "M F"]
 
@@ -41,14 +40,6 @@ class Estimates(NamedTuple):
     center: Float[np.ndarray, "M"]
     spread: Float[np.ndarray, "M"]
     """One standard deviation."""
-
-    def cannot_fit(self, limit_gib: float) -> Float[np.ndarray, "M"]:
-        """Whether each is sure to need more than a limit."""
-        return self.center - _SURE * self.spread > log(limit_gib)
-
-    def surely_fit(self, limit_gib: float) -> Float[np.ndarray, "M"]:
-        """Whether each is sure to need no more than a limit."""
-        return self.center + _SURE * self.spread <= log(limit_gib)
 
     def margin(self, limit_gib: float) -> Float[np.ndarray, "M"]:
         """By how many standard deviations each is expected to stay below a limit."""
@@ -67,41 +58,31 @@ class PeakSurrogate:
         self._logs: list[float] = []
         self._fitted: _Fit | None = None
 
-    def __len__(self) -> int:
-        return len(self._logs)
-
     def add(self, changes: Mapping[str, Any], gib: float) -> None:
-        """Learn an exact prediction of what a space returned."""
-        self._rows.append(features(changes))
-        self._logs.append(log(gib))
-        self._fitted = None
+        """Learn an exact prediction of what a space returned, unless what takes memory is known."""
+        row = _memory_features(changes)
+        if row not in self._rows:
+            self._rows.append(row)
+            self._logs.append(log(gib))
+            self._fitted = None
 
     def estimate(self, candidates: Sequence[Mapping[str, Any]]) -> Estimates:
-        """Estimate the peaks of what a space returned.
-
-        Raises:
-            ValueError: fewer than `FEWEST` exact predictions are known.
-        """
-        if len(self) < FEWEST:
-            msg = f"{len(self)} exact predictions, at least {FEWEST} needed"
-            raise ValueError(msg)
+        """Estimate the peaks of what a space returned; at least one exact prediction must be known."""
         if self._fitted is None:
             self._fitted = _Fit.of(self._rows[-_MOST:], np.array(self._logs[-_MOST:]))
-        return self._fitted.estimate([features(each) for each in candidates])
+        return self._fitted.estimate([_memory_features(each) for each in candidates])
 
 
-def features(changes: Mapping[str, Any]) -> dict[str, float]:
-    """What a space returned as numbers by name: logarithms of sizes, and 1 for each choice that was made."""
+def features(values: Mapping[str, Any]) -> dict[str, float]:
+    """Values as numbers by name: logarithms of sizes, and 1 for each choice that was made."""
     found: dict[str, float] = {}
-    for path, value in changes.items():
-        if _takes_memory(path):
-            _add(found, path, value)
+    for path, value in values.items():
+        _add(found, path, value)
     return found
 
 
-def _takes_memory(path: str) -> bool:
-    part = path.split(".")[0]
-    return part not in _MEMORY_FIELDS or "uncertain" in path or not any(word in path for word in _NO_MEMORY)
+def _memory_features(changes: Mapping[str, Any]) -> dict[str, float]:
+    return features({path: value for path, value in changes.items() if path.startswith(_TAKE_MEMORY)})
 
 
 def _add(found: dict[str, float], name: str, value: Any) -> None:
@@ -135,7 +116,7 @@ class _Fit(NamedTuple):
     @classmethod
     def of(cls, given: Sequence[Mapping[str, float]], logs: Float[np.ndarray, "N"]) -> "_Fit":
         names = sorted({name for row in given for name in row})
-        raw = _matrix(given, names)
+        raw = matrix(given, names)
         shift, scale = raw.mean(0), raw.std(0)
         scale[scale == 0] = 1
         rows, mean = (raw - shift) / scale, float(logs.mean())
@@ -146,7 +127,7 @@ class _Fit(NamedTuple):
                 inverse = np.linalg.inv(kernel)
                 weights = inverse @ (logs - mean)
                 # what each exact value is off by when it is predicted from the others, in closed form
-                variance = float(np.mean(weights**2 / np.diag(inverse)))
+                variance = max(float(np.mean(weights**2 / np.diag(inverse))), _NOISE**2)  # equal peaks: none
                 loss = float(np.mean(np.log(variance / np.diag(inverse))))
                 if best is None or loss < best[0]:
                     best = (
@@ -157,7 +138,7 @@ class _Fit(NamedTuple):
         return best[1]
 
     def estimate(self, given: Sequence[Mapping[str, float]]) -> Estimates:
-        rows = (_matrix(given, self.names) - self.shift) / self.scale
+        rows = (matrix(given, self.names) - self.shift) / self.scale
         kernel = _kernel(rows, self.rows, self.slope, self.length)
         own = 1 + _NOISE + (self.slope * (rows**2).mean(1) if len(self.names) else 0)
         left = np.maximum(own - np.einsum("mn,nk,mk->m", kernel, self.inverse, kernel), _NOISE)
@@ -166,7 +147,8 @@ class _Fit(NamedTuple):
         return Estimates(self.mean + kernel @ self.weights, np.where(unknown, spread + 1.0, spread))
 
 
-def _matrix(given: Sequence[Mapping[str, float]], names: Sequence[str]) -> Matrix:
+def matrix(given: Sequence[Mapping[str, float]], names: Sequence[str]) -> Matrix:
+    """A row for each of some features; what one has not is 0."""
     return np.array([[row.get(name, 0.0) for name in names] for row in given]).reshape(len(given), len(names))
 
 

@@ -51,9 +51,7 @@ _REPEATS = (
     10  # of what was tried before, until the sampler searches everywhere; five times as many end the search
 )
 _UNLEARNED = 3  # of what the space forbids, until a sampler that does not see them searches everywhere
-_MISSES = (
-    8  # suggestions in a row that are too large, until one that is likely to fit is put before the sampler's
-)
+_MISSES = 4  # suggestions that are too large, until one that is likely to fit comes before the sampler's
 _LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna takes zero for feasible
 
 
@@ -192,17 +190,17 @@ class StudySearch(Searcher):
     def _ask_feasible(self) -> optuna.Trial | None:
         """A new suggestion that is predicted to fit; what does not is ended as infeasible and replaced."""
         redrawn = Counter[str]()
-        for _ in range(MOST_REDRAWS):
-            if not self._monitor.can_start:
-                return None
+        while self._monitor.can_start:
             startup = self._searches_everywhere(redrawn)
             self.study.sampler = self._optimization.build_sampler(
                 seed=self._base.training.seed,
                 n_suggested=len(self.study.suggested_trials()),
                 startup=startup,
             )
-            if startup or redrawn[_TOO_LARGE] >= _MISSES:
-                self._enqueue_likely()
+            stuck = redrawn[_TOO_LARGE] >= _MISSES or (startup and self.study.is_mostly_too_large())
+            if stuck and not self._enqueue_likely():
+                logger.info(f"nothing else fits {self._limit_gib:.3g} GiB: no further trial starts")
+                return None
             trial = self.study.ask()
             why = self._reject(trial)
             if why is None:
@@ -211,18 +209,25 @@ class StudySearch(Searcher):
             if redrawn[_REPEATED] > _REPEATS * 5:
                 logger.info("every suggestion has been tried: no further trial starts")
                 return None
-        reasons = ", ".join(f"{number} {why}" for why, number in redrawn.items())
-        logger.info(f"no suggestion out of {MOST_REDRAWS} could start ({reasons}): no further trial starts")
+            if redrawn[_FORBIDDEN] >= MOST_REDRAWS:
+                logger.info(f"the space forbade {MOST_REDRAWS} suggestions: no further trial starts")
+                return None
         return None
 
-    def _enqueue_likely(self) -> None:
-        """Where most of the space is too large, have a point that is likely to fit suggested next."""
-        if self._limit_gib is not None and self.study.is_mostly_too_large():
-            trials = self.study.suggested_trials()
-            self._screen.learn(trials)
-            point = self._screen.propose(self._limit_gib / self.study.calibration_ratio(), trials)
-            if point is not None:
-                self.study.enqueue_trial(point)
+    def _enqueue_likely(self) -> bool:
+        """Have a point that is likely to fit suggested next, once enough is known; False without any."""
+        trials, started = self.study.suggested_trials(), self.study.started_trials()
+        self._screen.learn(trials)
+        if self._limit_gib is None or not self._screen.is_ready or self.study.has_waiting_points():
+            return True
+        likely = self._screen.propose(
+            self._limit_gib / self.study.calibration_ratio(),
+            tried=[trial.params for trial in trials],
+            started=[trial.params for trial in started],
+        )
+        if likely is not None:
+            self.study.enqueue_trial(likely[0])
+        return likely is not None
 
     def _searches_everywhere(self, redrawn: Mapping[str, int]) -> bool:
         """Whether the next suggestion is to fill the space, as little is known or the sampler is stuck."""
@@ -261,23 +266,16 @@ class StudySearch(Searcher):
         return True
 
     def _is_feasible(self, trial: optuna.Trial) -> bool:
-        """Whether a suggestion is predicted to fit; one that is not, or is sure not to be, ends."""
-        changes, ratio = self._space(trial), self.study.calibration_ratio()
-        if self._limit_gib is not None:
-            self._screen.learn(self.study.suggested_trials())
-            estimated = self._screen.impossible_gib(changes, self._limit_gib / ratio)
-            if estimated is not None:
-                trial.set_user_attr(NETWORK_NAME, changes.get(NETWORK, self._planner.network))
-                self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, estimated * ratio)
-                return False
-        config = self._configuration(trial, changes)
+        """Whether a suggestion is predicted to fit; one that is not ends."""
+        config = self._configuration(trial, self._space(trial))
         trial.set_user_attr(NETWORK_NAME, config.model.name)
         if self._limit_gib is not None:
             predicted = self._estimator.gib(config)
             trial.set_user_attr(PREDICTED, predicted)
-            facts = TrialFacts(expected_gib=predicted * ratio, limit_gib=self._limit_gib)
-            if decide_outcome(facts) is not None:
-                self._tell_infeasible(trial, TrialEnd.INFEASIBLE_PREDICTED, predicted * ratio)
+            expected = predicted * self.study.calibration_ratio()
+            outcome = decide_outcome(TrialFacts(expected_gib=expected, limit_gib=self._limit_gib))
+            if outcome is not None:
+                self._tell_infeasible(trial, outcome.end, expected)
                 return False
         trial.set_user_attr(CONFIGURATION, config.to_json())
         return True

@@ -158,11 +158,13 @@ class TuningStudy(optuna.Study):
         ]
 
     def is_mostly_too_large(self) -> bool:
-        """Whether most suggestions were too large, and no point waits to be the next one."""
+        """Whether most suggestions were too large."""
         trials = self.suggested_trials()
-        too_large = sum(end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED for trial in trials)
-        waiting = self.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return not waiting and 2 * too_large > len(trials)
+        return 2 * sum(end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED for trial in trials) > len(trials)
+
+    def has_waiting_points(self) -> bool:
+        """Whether points wait to be suggested before the sampler's."""
+        return bool(self.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def calibration_ratio(self) -> float:
         """The ratio of measured to predicted peaks; a single outlier does not close the whole space."""
