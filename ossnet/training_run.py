@@ -5,36 +5,51 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ossnet import config_tree as tree
 from ossnet.config import Config
 from ossnet.data import Store, Task
 from ossnet.data.store.lost_cases import ReadableCases
 from ossnet.evaluation import CaseScore, score_cases, summarize
+from ossnet.memory.available import available_memory
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
 from ossnet.metric_names import CASE_TIME, LOST_CASES, VALIDATED_CASES
 from ossnet.models import network_from_config
+from ossnet.planning.data_path import DataPath, InputRates, choose_data_path, measure_rates
+from ossnet.planning.inference import predict_inference
+from ossnet.planning.margin import MARGIN
 from ossnet.planning.oom import check_memory, reraise_oom
+from ossnet.planning.peak import device_cache, next_batch
+from ossnet.sampling.batch import Batch
 from ossnet.sampling.batches import BatchMaker, batch_maker
-from ossnet.sampling.loader import loader_threads
-from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step, split_batches
+from ossnet.sampling.loader import ReadCase, loader_threads
+from ossnet.sampling.sampler import (
+    SampleKey,
+    batch_order,
+    check_batch,
+    first_step,
+    repeat_steps,
+    split_batches,
+)
 from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_state, load_weights, save_checkpoint
 from ossnet.training.clock import Until
-from ossnet.training.collectives import all_gather, errors_on_all, rank, world_size
+from ossnet.training.collectives import all_gather, errors_on_all, max_over_ranks, rank, world_size
 from ossnet.training.compilation import maybe_compile
+from ossnet.training.data_parallel import wrap_ddp
 from ossnet.training.initialize import Initialization, TrainedNetwork
 from ossnet.training.loop import Reporter, Trainer, TrainState
 from ossnet.training.optimizer import build_optimizer
+from ossnet.training.step import optimizer_step
 
 logger = logging.getLogger(__name__)
 
@@ -54,16 +69,19 @@ def run_training(
     resume_from: Path | None = None,
     device: str | None = None,
     predicted_gib: float | None = None,
+    chosen: Callable[[Mapping[str, Any]], None] = lambda _: None,
     deadline: float | None = None,
     report_lost: ReportLost = lambda case, why: logger.warning(f"warning: left out: {why}"),
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
 
     Args:
-        references: this rank's cases a step, for the whole run; by default the order of the seed.
+        references: this rank's cases a step, for the whole run, as `run_order` gives them; by default the
+            order of the seed.
         resume_from: a checkpoint folder to continue from.
         device: where the network lives; by default the current CUDA device, or the CPU.
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
+        chosen: called on every rank with the values, by dotted path, that were chosen by measuring.
         deadline: unix time by which the run has to have ended, its checkpoint written and reported.
         report_lost: called after the epoch in which a case was left out; by default it is logged.
 
@@ -91,6 +109,22 @@ def run_training(
         if rank() == 0:
             logger.info(str(initialization))
     maybe_compile(config.training.compile, network)
+    if references is None:
+        references = run_order(store, config.training, rank=rank(), world_size=world_size())
+    readable, validated = (_readable(store, config, split) for split in ("training", "validation"))
+    given = config.training
+    if given.steps_per_batch is None or given.device_cache_gib is None:
+        with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
+            if resume_from is None:
+                values = _choose_values(config, store, readable.case, network, place, predicted)
+            else:
+                values = _values_of(resume_from, given)
+        chosen(values)
+        config = config.replace(values)
+        if given.steps_per_batch is None:
+            references = repeat_steps(references, config.training.steps_per_batch or 1)
+        if given.device_cache_gib is None:
+            predicted += config.training.device_cache_gib or 0.0
     optimizer = build_optimizer(network, config.optimizer)
     progress = TrainState()
     if resume_from is not None:
@@ -99,17 +133,15 @@ def run_training(
         state = load_state(resume_from)
         optimizer.load_state_dict(state["optimizer"])
         progress = TrainState(**state["progress"])
-    if references is None:
-        references = run_order(store, config.training, rank=rank(), world_size=world_size())
-    readable, validated = (_readable(store, config, split) for split in ("training", "validation"))
     trainer = Trainer(
-        network=_parallel(network),
+        network=wrap_ddp(network),
         optimizer=optimizer,
         config=config.training,
         loss=config.loss,
         optimizer_config=config.optimizer,
         device=place,
         predicted_gib=predicted,
+        next_batch=lambda batch: _unseen(config, batch, place),
         first_step=lambda epoch: run_start(store, config.training, epoch),
         validate=lambda until, count: _validate(network, config, store.task, validated, place, until, count),
         validation_cases=len(validated.ids[rank() :: world_size()]),
@@ -118,7 +150,7 @@ def run_training(
         reporter=reporter,
         count_lost=_LostCount((readable, validated), report_lost, strict=config.data.strict),
     )
-    cache = VolumeCache(int(config.training.device_cache_gib * GIB), place)
+    cache = VolumeCache(int((config.training.device_cache_gib or 0) * GIB), place)
     make = run_batch_maker(config, store.task, device=place, cache=cache)
     stream = stream_batches(
         split_batches(
@@ -139,6 +171,86 @@ def run_training(
         stream.close()
 
 
+def _unseen(config: Config, batch: Batch, device: torch.device) -> list[torch.Tensor]:
+    """Room for what the measurement of a step on a CPU does not see, as it is made by another thread; a GPU's
+    allocator sees all."""
+    return [*next_batch(config, batch), device_cache(config, device)] if device.type == "cpu" else []
+
+
+def _may_wait(device: torch.device) -> bool:
+    """Whether a device is so much faster than the CPUs that read for it that it may wait."""
+    return device.type == "cuda"
+
+
+def _values_of(checkpoint: Path, given: TrainingConfig) -> dict[str, int | float]:
+    """By dotted path what a run chose before it left this checkpoint, where nothing is given now."""
+    before = Config.from_json(checkpoint / "config.json").training
+    steps = given.steps_per_batch or before.steps_per_batch or 1
+    cache = before.device_cache_gib if given.device_cache_gib is None else given.device_cache_gib
+    return DataPath(steps, cache or 0.0, "").changes()
+
+
+def _choose_values(
+    config: Config,
+    store: Store,
+    read: ReadCase,
+    network: nn.Module,
+    device: torch.device,
+    predicted_gib: float,
+) -> dict[str, int | float]:
+    """By dotted path how this run's volumes reach the device, which is the same on every rank."""
+    training = config.training
+    if not _may_wait(device):
+        path = DataPath(training.steps_per_batch or 1, training.device_cache_gib or 0.0, "")
+        return path.changes()
+    with errors_on_all(device):
+        rates = _measure_rates(config, store, read, network, device)
+    entries = store.manifest.cases
+    voxels = sum(
+        math.prod(entries[case].statistics.shape) for case in store.split("training", fold=training.fold)
+    )
+    needed = max(predicted_gib * GIB, predict_inference(config).allocated)
+    share = torch.cuda.get_per_process_memory_fraction(device) if device.type == "cuda" else 1.0
+    free = share * available_memory(device) - MARGIN.needed(round(needed))
+    path = choose_data_path(
+        InputRates(max_over_ranks(rates.host_s, device), max_over_ranks(rates.step_s, device)),
+        training,
+        volumes=-(-training.batch_size // (world_size() * training.accumulation_steps)),
+        store_bytes=voxels * (2 * config.model.in_channels + 1),
+        free_bytes=-max_over_ranks(-free, device),
+    )
+    if rank() == 0:
+        logger.info(str(path))
+    return path.changes()
+
+
+def _measure_rates(
+    config: Config, store: Store, read: ReadCase, network: nn.Module, device: torch.device
+) -> InputRates:
+    """Measure on the run's first batches, and leave the network and all random states as they were."""
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = build_optimizer(network, config.optimizer)
+    network.train()
+    each_once = replace(config.training, steps_per_batch=1)
+    with torch.random.fork_rng():
+        rates = measure_rates(
+            split_batches(
+                run_order(store, each_once, rank=rank(), world_size=world_size()),
+                each_once.accumulation_steps,
+            ),
+            read,
+            run_batch_maker(config, store.task, device=device),
+            lambda batch: optimizer_step(
+                network, optimizer, batch, config.loss, precision=config.training.precision
+            ),
+            threads=loader_threads(config.training.loader_threads),
+            device=device,
+        )
+    network.load_state_dict(weights)
+    network.zero_grad()
+    return rates
+
+
 def run_order(
     store: Store, training: TrainingConfig, *, rank: int = 0, world_size: int = 1
 ) -> Iterator[list[SampleKey]]:
@@ -150,7 +262,7 @@ def run_order(
         epochs=training.epochs,
         batch_size=training.batch_size,
         seed=training.seed,
-        steps_per_batch=training.steps_per_batch,
+        steps_per_batch=training.steps_per_batch or 1,
         sizes={case: math.prod(entries[case].statistics.shape) for case in cases},
         rank=rank,
         world_size=world_size,
@@ -161,14 +273,14 @@ def run_start(store: Store, training: TrainingConfig, epoch: int) -> int:
     """The first step of an epoch of a run on a store."""
     cases = len(store.split("training", fold=training.fold))
     return first_step(
-        epoch, cases=cases, batch_size=training.batch_size, steps_per_batch=training.steps_per_batch
+        epoch, cases=cases, batch_size=training.batch_size, steps_per_batch=training.steps_per_batch or 1
     )
 
 
 def most_epochs(config: Config, store: Store, time_s: float) -> int:
     """More epochs than fit in a time, whatever the network: the bound of a run that only time limits."""
     cases = store.split("training", fold=config.training.fold)
-    steps = len(cases) * config.training.steps_per_batch / config.training.batch_size
+    steps = len(cases) * (config.training.steps_per_batch or 1) / config.training.batch_size
     return math.ceil(time_s / (max(steps, 1) * _SHORTEST_STEP_S))
 
 
@@ -185,10 +297,6 @@ def run_batch_maker(
         device=device,
         cache=cache,
     )
-
-
-def _parallel(network: nn.Module) -> nn.Module:
-    return DistributedDataParallel(network) if world_size() > 1 else network
 
 
 def _readable(store: Store, config: Config, split: str) -> ReadableCases:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from reported_faults import KINDS
 
 from ossnet.data import PrepareConfig, write_phantom
 from ossnet.data.prepare.build import finalize, make_case
@@ -44,7 +45,10 @@ _LONGEST = ("e2e", "distributed", "planning", "test_training_run.py", "benchmark
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _position(item.path))
+    reported = {f"tests/{test}" for kind in KINDS.values() for test in kind.tests()}
     for item in items:
+        if item.nodeid.partition("[")[0] in reported:
+            item.add_marker("reported")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip("no CUDA device"))
 

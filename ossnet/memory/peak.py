@@ -7,7 +7,7 @@ GIB = 2**30
 
 PROTOCOL = (
     "bytes of tensor storage living at the peak of one optimizer step after warm-up, in blocks of 512; "
-    "parameters, gradients, optimizer state and batch included; the largest over ranks"
+    "parameters, gradients, optimizer state, batch and next batch included; the largest over ranks"
 )
 
 
@@ -22,9 +22,10 @@ class PeakMemory:
     parts: Mapping[str, int] = field(default_factory=dict)
     """Bytes of `allocated` by part; they add up to it.
 
-    On the CPU and predicted: `parameters`, `gradients`, `optimizer_state`, `batch`; `encoder`, `patches` and
-    `decoder`, what their forward passes made and keep; `workspace`, what the loss, the backward pass and the
-    optimizer made. CUDA's allocator does not distinguish those four: together they are `activations`.
+    On the CPU and predicted: `parameters`, `gradients`, `optimizer_state`, `batch`; `next_batch`, what is
+    made beside the step; `device_cache`, room for volumes that stay; `encoder`, `patches` and `decoder`, what
+    their forward passes made and keep; `workspace`, what the loss, the backward pass and the optimizer made.
+    CUDA's allocator does not distinguish those four: together they are `activations`.
     """
     device: str = "cpu"
     """`cpu`, `cpu (fake)` or the name of the GPU."""

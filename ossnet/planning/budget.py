@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from ossnet.config import Config
 from ossnet.inference.query.grid import prediction_grid
 from ossnet.models import OccupancyConfig
-from ossnet.planning.dummy_batch import require_working_shape
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.margin import GB, MARGIN
+from ossnet.sampling.batch import require_working_shape
 
 COMMON_GPUS = tuple(size * GB for size in (8, 12, 16, 24, 40, 48, 80, 141))
 """Memory of the common GPUs in bytes, reading the makers' figures as powers of ten."""

@@ -8,10 +8,10 @@ from ossnet.memory import PeakMemory
 from ossnet.memory.device import resolve_device
 from ossnet.models import network_config
 from ossnet.planning.budget import EDGE_STEP, resized, smallest_gpu
-from ossnet.planning.dummy_batch import require_working_shape
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.margin import MARGIN
 from ossnet.planning.peak import measure
+from ossnet.sampling.batch import require_working_shape
 
 RELATIVE_EDGES = (0.25, 0.5, 1.0, 1.5, 2.0)
 """Edges of the working grids in a scaling curve, relative to the configured one."""

@@ -59,6 +59,7 @@ def _training_key(config: Config) -> Hashable:
         (sampling.drawn, sampling.candidates, sampling.uncertain_points),
         (sampling.working_shape, sampling.crop_shape, sampling.slices, sampling.image_dtype),
         (training.batch_size, training.accumulation_steps, training.precision, training.device_cache_gib),
+        (config.augmentation.noisy, config.augmentation.warps, bool(config.augmentation.extra)),
     )
 
 

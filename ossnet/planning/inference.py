@@ -15,7 +15,7 @@ from ossnet.memory import PeakMemory, track_peak
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, network_from_config
 from ossnet.models.kernels._torch import FakeTensorMode
-from ossnet.planning.dummy_batch import require_working_shape
+from ossnet.sampling.batch import require_working_shape
 
 PROTOCOL = (
     "bytes of tensor storage living at the peak of predicting one volume of the working shape, in blocks of "

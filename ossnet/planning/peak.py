@@ -1,6 +1,7 @@
 """Peak memory of one optimizer step of a configuration: measured by taking it, or predicted without."""
 
 import torch
+from torch import Tensor
 
 from ossnet.config import Config
 from ossnet.memory import PeakMemory, track_peak
@@ -8,7 +9,9 @@ from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
 from ossnet.models import network_from_config
 from ossnet.models.kernels._torch import FakeTensorMode, fake_mode_is_on
-from ossnet.planning.dummy_batch import dummy_batch
+from ossnet.sampling.batch import Batch, empty_batch
+from ossnet.sampling.batches import drawing_bytes
+from ossnet.training.data_parallel import put_gradients_in_bucket
 from ossnet.training.optimizer import build_optimizer, state_tensors
 from ossnet.training.step import accumulated_step
 
@@ -45,6 +48,33 @@ def predict(config: Config, *, workers: int = 1) -> PeakMemory:
         return _second_step(config, torch.device("cpu"), workers)
 
 
+def dummy_batch(config: Config, *, volumes: int, device: torch.device) -> Batch:
+    """Make a batch of zeros for `volumes` volumes.
+
+    Raises:
+        UserError: the configuration has no working shape yet.
+    """
+    batch = empty_batch(("dummy",) * volumes, config.model, config.sampling, device)
+    for tensor in batch.tensors():
+        tensor.zero_()
+    return batch
+
+
+def next_batch(config: Config, batch: Batch) -> list[Tensor]:
+    """Room for what is made while a step on this batch runs: the next batch and the volume it is drawn from.
+
+    It is never touched, so that on a CPU it takes no memory.
+    """
+    room = [torch.empty_like(tensor) for tensor in batch.tensors()]
+    drawing = drawing_bytes(config.model, config.sampling, config.augmentation)
+    return [*room, torch.empty(drawing, dtype=torch.uint8, device=room[0].device)]
+
+
+def device_cache(config: Config, device: torch.device) -> Tensor:
+    """Room for the volumes that stay on the device; never touched."""
+    return torch.empty(int((config.training.device_cache_gib or 0) * GIB), dtype=torch.uint8, device=device)
+
+
 def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemory:
     """The first step makes the optimizer's state, the second is measured. Fake tensors need no warm-up: there
     the optimizer alone takes the first step."""
@@ -55,27 +85,34 @@ def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemo
     optimizer = build_optimizer(network, config.optimizer)
     volumes = -(-config.training.batch_size // workers)
     pieces = min(config.training.accumulation_steps, volumes)
-    batch = dummy_batch(config.model, config.sampling, volumes=-(-volumes // pieces), device=device)
+    batch = dummy_batch(config, volumes=-(-volumes // pieces), device=device)
 
     def step() -> None:
         # a third part would do what the second does: gradients are there, and are added to
         same = [batch] * min(pieces, 2)
         seen = len(same) * len(batch.cases)
-        accumulated_step(network, optimizer, same, config.loss, volumes=seen, precision=precision)
+        accumulated_step(
+            network,
+            optimizer,
+            same,
+            config.loss,
+            volumes=seen,
+            precision=precision,
+            keep_gradients=workers > 1,
+        )
 
-    if not fake_mode_is_on():
-        step()
-    else:
-        for parameter in network.parameters():
-            parameter.grad = torch.zeros_like(parameter)
+    if workers > 1 or fake_mode_is_on():
+        put_gradients_in_bucket(network.parameters())
+    if fake_mode_is_on():
         optimizer.step()
+    else:
+        step()
     parts = {
         "parameters": [*network.parameters(), *network.buffers()],
         "optimizer_state": state_tensors(optimizer),
         "batch": batch.tensors(),
-        "device_cache": [
-            torch.empty(int(config.training.device_cache_gib * GIB), dtype=torch.uint8, device=device)
-        ],
+        "next_batch": next_batch(config, batch),
+        "device_cache": [device_cache(config, device)],
     }
     with track_peak(device, resident=parts, modules=network.parts(), precision=precision) as peak:
         step()

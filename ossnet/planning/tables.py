@@ -19,6 +19,8 @@ _PARTS = (
     "gradients",
     "optimizer_state",
     "batch",
+    "next_batch",
+    "device_cache",
     "volume",
     "encoder",
     "patches",

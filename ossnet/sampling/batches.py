@@ -8,6 +8,7 @@ Letters: B batch, C channels, K classes, N points, P patch edge, X Y Z voxel axe
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -15,20 +16,22 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ossnet.data import Task
+from ossnet.data.imaging.geometry import Spacing
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig
-from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
+from ossnet.sampling.batch import Batch, DenseBatch, PointBatch, empty_batch, require_working_shape
 from ossnet.sampling.candidates import ForegroundCache, find_foreground
 from ossnet.sampling.config import SamplingConfig
 from ossnet.sampling.distance import signed_distances
-from ossnet.sampling.downscale import classes_in_cells, downscale, max_pool_any
-from ossnet.sampling.gather import gather_patches
-from ossnet.sampling.grid import Shape, coordinates, encoder_grid, offset, pad
+from ossnet.sampling.downscale import DEVICE_CELLS, classes_in_cells, downscale, max_pool_any
+from ossnet.sampling.gather import PART_BYTES, gather_patches
+from ossnet.sampling.grid import Shape, coordinates, offset, pad
 from ossnet.sampling.points import draw_points
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.augmentation import AugmentationConfig, AugmentedCase, Augmenter
-from ossnet.sampling.transforms.planes import as_tensor, empty
+from ossnet.sampling.transforms.intensity import DEVICE_PLANES, NOISE_BYTES
+from ossnet.sampling.transforms.planes import as_tensor
 from ossnet.sampling.volume import Volume, VolumeCache
 
 _FEW_CLASSES = 8  # up to which it is faster to look for one class after the other
@@ -58,31 +61,59 @@ def batch_maker(
     cache = cache or VolumeCache(0, place)
     augment, foregrounds = Augmenter(augmentation, seed, place), ForegroundCache()
 
-    def sample(volume: Volume, patches: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+    def fill(batch: Batch, volume: Volume) -> None:
         generator = _generator(seed, volume.key)
-        codes = _codes(task, volume.label)
-        augmented = augment(volume.image(), codes, volume.spacing, generator)
-        if isinstance(model, DenseConfig):
-            return _crops(augmented, model, sampling, generator)
-        assert isinstance(model, OccupancyConfig)
+        codes, owned = _codes(task, volume.label), volume.owned or bool(volume.scales)
+        augmented = augment(volume.image(), codes, volume.spacing, generator, in_place=owned)
+        if isinstance(batch, DenseBatch):
+            _fill_crops(batch, augmented, model, sampling, generator)
+            return
+        assert isinstance(batch, PointBatch)
         indices = _indices(volume, augmented, sampling, foregrounds, generator)
         mirrored = _mirror(indices, augmented)
-        gather_patches(augmented.image, augmented.mirrored, mirrored, **patches)
-        return _points(augmented, indices, mirrored, volume, model, sampling)
+        _fill_voxels(batch, augmented, mirrored, model)
+        _fill_targets(batch, augmented.label, augmented.mirrored, indices, volume.spacing, model, sampling)
 
     def make(volumes: Sequence[Volume]) -> Batch:
-        patches = _empty_patches(len(volumes), model, sampling, place)
-        samples = [
-            sample(
-                cache.send(volume),
-                {kind: each if each is None else each[index] for kind, each in patches.items()},
-            )
-            for index, volume in enumerate(volumes)
-        ]
-        cases = tuple(volume.key.case for volume in volumes)
-        return _collate(cases, samples, patches, model, sampling)
+        batch = empty_batch([volume.key.case for volume in volumes], model, sampling, place)
+        for index, volume in enumerate(volumes):
+            fill(batch.part(index), cache.send(volume))
+        return batch
 
     return make
+
+
+def drawing_bytes(model: NetworkConfig, sampling: SamplingConfig, augmentation: AugmentationConfig) -> int:
+    """Bytes on the device, at most, of a volume of the working shape while its part of a batch is drawn.
+
+    They are the voxels, changed in place, and the label; the largest of what is made of parts of them; and
+    what stays from draw to draw. Not counted is what is made once a case for points near the foreground's
+    border, and at each draw for distances: up to 20 bytes a voxel of the box around the foreground.
+
+    Raises:
+        UserError: the configuration has no working shape yet.
+    """
+    working = require_working_shape(sampling)
+    voxels, channels = prod(working), model.in_channels
+    size = 2 if sampling.image_dtype == "float16" else 2 + 4  # whole numbers, and decoded
+    if augmentation.warps:
+        size += 4 + 2  # in float32, and resampled
+    elif augmentation.extra:
+        size += 2
+    plane = 4 * channels * voxels // working[0]
+    slab = min(DEVICE_PLANES, working[0]) * plane
+    slabs = 4 if augmentation.bias_field else 1  # the field's logarithm, and what it is made from
+    temporary = [2 * voxels, slabs * slab]  # a label mirrored or framed, and a class; changed planes
+    if isinstance(model, OccupancyConfig):
+        slab = min(DEVICE_CELLS * model.encoder_downscale, working[0]) * plane
+        temporary.append(slab + slab // 2 + slab // model.encoder_downscale**3)
+        if model.patch_channels:
+            patch = 4 * channels * (2 * model.patch_edge if model.mid_range_patch else model.patch_edge) ** 3
+            temporary.append(2 * min(PART_BYTES, sampling.drawn * patch))
+    else:
+        temporary.append(voxels * (1 + 2 * 2))  # a label, and a modality mirrored and framed
+    noise = NOISE_BYTES if augmentation.noisy else 0
+    return voxels * (size * channels + 1) + max(temporary) + noise
 
 
 def _generator(seed: int, key: SampleKey) -> torch.Generator:
@@ -99,22 +130,6 @@ def _codes(task: Task, label: UInt8[Tensor, "X Y Z"]) -> UInt8[Tensor, "X Y Z"]:
         return as_tensor(task.codes(label.numpy()))  # numpy looks bytes up severalfold as fast as torch
     table = task.codes(torch.arange(len(task.labels) + 1, dtype=torch.uint8).numpy())
     return torch.from_numpy(table).to(label.device)[label.int()]
-
-
-def _empty_patches(
-    volumes: int, model: NetworkConfig, sampling: SamplingConfig, device: torch.device
-) -> dict[str, Tensor | None]:
-    """Room for the local and mid-range patches of a batch: they are gathered into it, as copies cost as much
-    again."""
-
-    if not isinstance(model, OccupancyConfig):
-        return {"local": None, "mid_range": None}
-    shape = (volumes, sampling.drawn, model.in_channels, *(model.patch_edge,) * 3)
-    local = getattr(torch, sampling.image_dtype)
-    return {
-        "local": empty(shape, local, device) if model.local_patch else None,
-        "mid_range": empty(shape, torch.float32, device) if model.mid_range_patch else None,
-    }
 
 
 def _indices(
@@ -142,55 +157,76 @@ def _mirror(indices: Int[Tensor, "N 3"], augmented: AugmentedCase) -> Int[Tensor
     return mirrored
 
 
-def _points(
-    augmented: AugmentedCase,
+def _fill_voxels(
+    batch: PointBatch, augmented: AugmentedCase, mirrored: Int[Tensor, "N 3"], model: NetworkConfig
+) -> None:
+    """Set what the network sees of one volume."""
+    assert isinstance(model, OccupancyConfig)
+    image, axes, working = augmented.image, augmented.mirrored, batch.grid_shape
+    frame = torch.tensor(offset(image.shape[1:], working))
+    batch.coordinates[0].copy_(coordinates(mirrored + frame, working))
+    local, mid_range = (each if each is None else each[0] for each in (batch.patches, batch.mid_range))
+    gather_patches(image, axes, mirrored, local=local, mid_range=mid_range)
+    downscale(image, axes, working, model.encoder_downscale, out=batch.encoder_input[0])
+
+
+def _fill_targets(
+    batch: PointBatch,
+    label: UInt8[Tensor, "X Y Z"],
+    mirrored: Sequence[int],
     indices: Int[Tensor, "N 3"],
-    mirrored: Int[Tensor, "N 3"],
-    volume: Volume,
-    model: OccupancyConfig,
+    spacing: Spacing,
+    model: NetworkConfig,
     sampling: SamplingConfig,
-) -> dict[str, Tensor | None]:
-    working, label = sampling.working_shape, augmented.label
-    assert working is not None
+) -> None:
+    """Set what the network is to learn of one volume, from its label before it is mirrored."""
     here = indices.to(label.device)
-    frame = torch.tensor(offset(label.shape, working))
-    distances = None
-    if model.distance_head:
-        distances = signed_distances(
-            class_masks(label, model), here, spacing=volume.spacing, reach=sampling.distance_reach
-        )
-    return {
-        "encoder_input": downscale(augmented.image, augmented.mirrored, working, model.encoder_downscale),
-        "coordinates": coordinates(mirrored + frame, working).to(label.device),
-        "labels": targets(label[tuple(here.unbind(1))], model, axis=-1),
-        "coarse_labels": _coarse(pad(augmented.mirror_label(), working), model),
-        "distances": distances,
-    }
+    targets(label[tuple(here.unbind(1))], model, axis=-1, out=batch.labels[0])
+    if batch.distances is not None:
+        masks = class_masks(label, model)
+        distances = signed_distances(masks, here, spacing=spacing, reach=sampling.distance_reach)
+        batch.distances[0].copy_(distances)
+    framed = pad(label.flip(list(mirrored)) if mirrored else label, batch.grid_shape)
+    _fill_coarse(batch.coarse_labels[0], framed, model)
 
 
-def _coarse(label: Tensor, model: OccupancyConfig) -> Tensor:
+def _fill_coarse(
+    coarse: Float[Tensor, "K x y z"], label: UInt8[Tensor, "X Y Z"], model: NetworkConfig
+) -> None:
     """Pool each class by the maximum to the auxiliary head's grid (paper, section 3)."""
-    grid, scheme = encoder_grid(model, label.shape), ClassScheme.of(model)
+    scheme = ClassScheme.of(model)
     if not scheme.overlapping and scheme.classes > _FEW_CLASSES:
-        return classes_in_cells(label, grid, scheme.classes).float()
-    return torch.stack([max_pool_any(mask, grid) for mask in class_masks(label, model)]).float()
+        coarse.copy_(classes_in_cells(label, coarse.shape[1:], scheme.classes))
+        return
+    for cells, mask in zip(coarse, class_masks(label, model), strict=True):
+        cells.copy_(max_pool_any(mask, cells.shape))
 
 
-def _crops(
-    augmented: AugmentedCase, model: DenseConfig, sampling: SamplingConfig, generator: torch.Generator
-) -> dict[str, Tensor | None]:
-    working = sampling.working_shape
-    assert working is not None
-    image, label = pad(augmented.mirror_image(), working), pad(augmented.mirror_label(), working)
+def _fill_crops(
+    batch: DenseBatch,
+    augmented: AugmentedCase,
+    model: NetworkConfig,
+    sampling: SamplingConfig,
+    generator: torch.Generator,
+) -> None:
+    """Set image and labels of one volume, a modality at a time."""
+    assert isinstance(model, DenseConfig)
+    working = require_working_shape(sampling)
+    label = pad(augmented.mirror_label(), working)
+    box: tuple[slice, ...] = (slice(None),) * 3
     if sampling.crop_shape is not None:
         box = _box(label, sampling.crop_shape, generator)
-        image, label = image[(slice(None), *box)], label[box]
+    label, chosen = label[box], None
     if model.spatial_dims == 2:
         chosen = torch.randint(label.shape[-1], (sampling.slices,), generator=generator).to(label.device)
-        image, label = image[..., chosen].movedim(-1, 0), label[..., chosen].movedim(-1, 0)
-    else:
-        image, label = image[None], label[None]
-    return {"image": image.float(), "labels": targets(label, model, axis=1)}
+
+    def images(volume: Tensor) -> Tensor:
+        """The chosen slices, or the whole as one image."""
+        return volume[None] if chosen is None else volume[..., chosen].movedim(-1, 0)
+
+    for channel, room in enumerate(batch.image.unbind(1)):
+        room.copy_(images(pad(augmented.mirror_image(channel), working)[box]))
+    targets(images(label), model, axis=1, out=batch.labels)
 
 
 def _box(label: Tensor, shape: Shape, generator: torch.Generator) -> tuple[slice, slice, slice]:
@@ -209,48 +245,28 @@ def _box(label: Tensor, shape: Shape, generator: torch.Generator) -> tuple[slice
     return x, y, z
 
 
-def _collate(
-    cases: tuple[str, ...],
-    samples: Sequence[dict[str, Tensor | None]],
-    patches: dict[str, Tensor | None],
-    model: NetworkConfig,
-    sampling: SamplingConfig,
-) -> Batch:
-    join = torch.stack if isinstance(model, OccupancyConfig) else torch.cat
-    joined = {}
-    for name in samples[0]:
-        values = [value for sample in samples if (value := sample[name]) is not None]
-        joined[name] = join(values) if values else None
-    if isinstance(model, OccupancyConfig):
-        assert sampling.working_shape is not None
-        return PointBatch(
-            cases=cases,
-            patches=patches["local"],
-            mid_range=patches["mid_range"],
-            grid_shape=sampling.working_shape,
-            candidates=sampling.candidates,
-            chosen=sampling.uncertain_points,
-            **joined,  # type: ignore[arg-type]
-        )
-    return DenseBatch(cases=cases, **joined)  # type: ignore[arg-type]
-
-
 def class_masks(codes: UInt8[Tensor, "X Y Z"], model: NetworkConfig) -> Iterator[Bool[Tensor, "X Y Z"]]:
-    """The mask of each class, one after the other; those of regions may overlap."""
+    """A mask per class, one at a time; the masks of regions may overlap."""
     scheme = ClassScheme.of(model)
     for index in range(scheme.classes):
-        if planes.on_cpu(codes):  # there numpy compares bytes tenfold as fast as torch
+        if planes.on_cpu(codes):  # numpy compares bytes tenfold as fast as torch
             yield torch.from_numpy(scheme.in_class(codes.numpy(), index))
         else:
             yield scheme.in_class(codes, index)
 
 
 def targets(
-    codes: UInt8[Tensor, "..."], model: NetworkConfig, *, axis: int
-) -> Int[Tensor, "..."] | Float[Tensor, "..."]:
-    """The class of every voxel; or, of regions, 0 or 1 for each on a new axis, as the losses take them."""
+    codes: UInt8[Tensor, "..."],
+    model: NetworkConfig,
+    *,
+    axis: int,
+    out: Int[Tensor, "..."] | Float[Tensor, "..."],
+) -> None:
+    """Set the class of every voxel; or, of regions, 0 or 1 for each on another axis, as the losses take
+    them."""
     if not model.overlapping:
-        return codes.long()
+        out.copy_(codes)
+        return
     scheme = ClassScheme.of(model)
-    masks = [scheme.in_class(codes, index) for index in range(scheme.classes)]
-    return torch.stack(masks, axis).float()
+    for index, room in enumerate(out.unbind(axis)):
+        room.copy_(scheme.in_class(codes, index))

@@ -16,65 +16,83 @@ from ossnet.sampling.grid import offset
 from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.planes import PlaneReader
 
-_DEVICE_CELLS = 16  # planes of cells at once
+DEVICE_CELLS = 16
+"""Planes of cells that are made at once on a device."""
 
 
 def downscale(
-    image: Float[Tensor, "C X Y Z"], mirrored: Sequence[int], working: Sequence[int], factor: int
-) -> Float[Tensor, "C x y z"]:
-    """The mirrored volume in its frame averaged over factor^3 voxels; no framed copy is made.
+    image: Float[Tensor, "C X Y Z"],
+    mirrored: Sequence[int],
+    working: Sequence[int],
+    factor: int,
+    *,
+    out: Float[Tensor, "C x y z"],
+) -> None:
+    """Average the mirrored volume in its frame over factor^3 voxels; no framed copy is made.
 
     Trilinear interpolation by a factor of 2 comes to the same.
 
     Args:
         mirrored: voxel axes along which the volume is mirrored first.
+        out: room for the averages.
     """
     if planes.on_cpu(image):
-        return downscale_planes(PlaneReader(image, mirrored), working, factor)
-    return downscale_slabs(image.flip([axis + 1 for axis in mirrored]), working, factor)
+        downscale_planes(PlaneReader(image, mirrored), working, factor, out=out)
+    else:
+        _downscale_slabs(image, mirrored, working, factor, out)
 
 
-def downscale_slabs(
-    image: Float[Tensor, "C X Y Z"], working: Sequence[int], factor: int
-) -> Float[Tensor, "C x y z"]:
-    """Average a volume in its frame over factor^3 voxels, some planes of cells at once, on its device."""
-    before = offset(image.shape[1:], working)
-    cells = [edge // factor for edge in working]
-    coarse = image.new_zeros(image.shape[0], *cells, dtype=torch.float32)
-    for first in range(0, cells[0], _DEVICE_CELLS):
-        last = min(first + _DEVICE_CELLS, cells[0])
-        start, end = first * factor - before[0], last * factor - before[0]
-        low, high = max(start, 0), min(end, image.shape[1])
+def _downscale_slabs(
+    image: Tensor, mirrored: Sequence[int], working: Sequence[int], factor: int, out: Tensor
+) -> None:
+    """Average some planes of cells at once, which other devices than CPUs like better than one by one."""
+    before, axes = offset(image.shape[1:], working), [axis + 1 for axis in mirrored]
+    planes_before, length = before[0], image.shape[1]
+    for first in range(0, out.shape[1], DEVICE_CELLS):
+        coarse = out[:, first : first + DEVICE_CELLS]
+        start = first * factor - planes_before
+        end = start + coarse.shape[1] * factor
+        low, high = max(start, 0), min(end, length)
         if low >= high:
+            coarse.zero_()
             continue
+        slab = image[:, length - high : length - low] if 0 in mirrored else image[:, low:high]
         frame = image.new_zeros(image.shape[0], end - start, *working[1:], dtype=torch.float32)
         inner = frame[:, low - start : high - start].narrow(2, before[1], image.shape[2])
-        inner.narrow(3, before[2], image.shape[3]).copy_(image[:, low:high])
-        coarse[:, first:last] = functional.avg_pool3d(frame, factor)
-    return coarse
+        inner.narrow(3, before[2], image.shape[3]).copy_(slab.flip(axes))
+        coarse.copy_(functional.avg_pool3d(frame, factor))
 
 
 def downscale_planes(
-    volume: PlaneReader | Sequence[Float[Tensor, "C Y Z"]], working: Sequence[int], factor: int
+    volume: PlaneReader | Sequence[Float[Tensor, "C Y Z"]],
+    working: Sequence[int],
+    factor: int,
+    *,
+    out: Float[Tensor, "C x y z"] | None = None,
 ) -> Float[Tensor, "C x y z"]:
-    """Average a volume's planes along its first axis over factor^3 voxels in its frame, on their device."""
+    """Average a volume's planes along its first axis over factor^3 voxels in its frame, on their device.
+
+    Args:
+        out: room for the averages, by default new memory.
+    """
     first_plane = volume[0]
     shape = (first_plane.shape[0], len(volume), *first_plane.shape[1:])
     before = offset(shape[1:], working)
     cells = [edge // factor for edge in working]
-    coarse = first_plane.new_zeros(shape[0], *cells)
+    coarse = first_plane.new_empty(shape[0], *cells) if out is None else out
     frame = first_plane.new_zeros(shape[0], *working[1:])
     inner = frame.narrow(1, before[1], shape[2]).narrow(2, before[2], shape[3])
     for x in range(cells[0]):
         first = x * factor - before[0]
         inside = range(max(first, 0), min(first + factor, len(volume)))
         if not inside:
+            coarse[:, x] = 0
             continue
         inner.copy_(volume[inside[0]])
         for index in inside[1:]:
             inner.add_(volume[index])
-        coarse[:, x] = _sum(_sum(frame, 1, factor), 2, factor)
-    return coarse.div_(factor**3)
+        torch.div(_sum(_sum(frame, 1, factor), 2, factor), factor**3, out=coarse[:, x])
+    return coarse
 
 
 def box_average(

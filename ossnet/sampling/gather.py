@@ -1,13 +1,13 @@
 """Patches around points, gathered in bulk from a volume as it is.
 
 On a CPU the volume is as the store maps it, read-only float16 and perhaps mirrored: rows of a patch are
-copied as they lie, and voxels beyond the grid become zero afterwards. On other devices `PatchSource` gives
-the same.
+copied as they lie, and voxels beyond the grid become zero afterwards. Other devices take patches of some
+points at a time, so that nothing is made that is as large as the volume.
 
 Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +15,15 @@ import torch
 from jaxtyping import Float, Int
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
+from torch.nn import functional
 
 from ossnet.sampling.downscale import box_average
-from ossnet.sampling.patches import PatchSource
+from ossnet.sampling.patches import PatchGrid, take_patches
 from ossnet.sampling.transforms import planes
 
 _CHUNK = 256  # points whose patches stay in the processor's cache
+PART_BYTES = 1 << 24
+"""Bytes of float32 voxels that are gathered at once on a device, which needs half as much besides."""
 
 
 def gather_patches(
@@ -38,16 +41,22 @@ def gather_patches(
     if planes.on_cpu(image):
         _gather_rows(image, mirrored, indices.numpy(), local=local, mid_range=mid_range)
         return
-    image, places = image.flip([axis + 1 for axis in mirrored]), indices.to(image.device)
-    for patches, is_local in ((local, True), (mid_range, False)):
-        if patches is not None:
-            source = PatchSource(
-                image if is_local else image.float(),
-                edge=patches.shape[-1],
-                local=is_local,
-                mid_range=not is_local,
-            )
-            patches.copy_(source.gather(places))
+    places = indices.to(image.device)
+    if local is not None:
+        edge = local.shape[-1]
+        for part, room in _parts(places, local, edge):
+            room.copy_(take_patches(PatchGrid(image, 1, edge // 2), part, edge, mirrored))
+    if mid_range is not None:
+        edge = mid_range.shape[-1]
+        for part, room in _parts(places, mid_range, 2 * edge):
+            large = take_patches(PatchGrid(image, 1, edge), part, 2 * edge, mirrored)
+            room.copy_(functional.avg_pool3d(large.float().flatten(0, 1), 2).view(room.shape))
+
+
+def _parts(places: Tensor, patches: Tensor, edge: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some points at a time and the room for their patches, which come from blocks of `edge` voxels."""
+    size = max(PART_BYTES // (4 * patches.shape[1] * edge**3), 1)
+    return zip(places.split(size), patches.split(size), strict=True)
 
 
 def _gather_rows(

@@ -3,6 +3,7 @@
 Letters: C channels, N points, P patch edge, X Y Z voxel axes in nibabel's order; I J K cells.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,23 +42,29 @@ class PatchSource:
 
     def gather(self, indices: Int[Tensor, "N 3"]) -> Float[Tensor, "N C P P P"]:
         """Patches at voxel indices inside the volume; local channels first, then mid-range ones."""
-        return torch.cat([_take(cells, indices, self._edge) for cells in self._cells], dim=1)
+        return torch.cat([take_patches(cells, indices, self._edge) for cells in self._cells], dim=1)
 
 
-def _take(cells: PatchGrid, indices: Int[Tensor, "N 3"], edge: int) -> Float[Tensor, "N C P P P"]:
+def take_patches(
+    cells: PatchGrid, indices: Int[Tensor, "N 3"], edge: int, mirrored: Sequence[int] = ()
+) -> Float[Tensor, "N C P P P"]:
+    """Patches of `edge` cells at indices of the volume mirrored along some axes, which is not made."""
     device, values = indices.device, cells.values
     steps = torch.arange(edge, device=device) * cells.step - cells.before
     places = indices[:, :, None] + steps
     nearest = places.clamp(min=0).minimum(torch.tensor(values.shape[1:], device=device)[:, None] - 1)
+    there = (places == nearest).unbind(1)
+    for axis in mirrored:
+        nearest[:, axis] = values.shape[1 + axis] - 1 - nearest[:, axis]
     x, y, z = nearest.unbind(1)
     channels = torch.arange(len(values), device=device)[:, None, None, None]
     patches = values[
         channels, x[:, None, :, None, None], y[:, None, None, :, None], z[:, None, None, None, :]
     ]
-    for axis, there in enumerate((places == nearest).unbind(1)):
+    for axis, inside in enumerate(there):
         shape = [len(indices), *[1] * 4]
         shape[2 + axis] = edge
-        patches.mul_(there.view(shape))
+        patches.mul_(inside.view(shape))
     return patches
 
 

@@ -84,6 +84,13 @@ def batch_order(
             yield [SampleKey(epoch, step, case) for epoch, case in batch[rank::world_size]]
 
 
+def repeat_steps(steps: Iterable[list[SampleKey]], times: int) -> Iterator[list[SampleKey]]:
+    """Each of a run's steps as several steps on the same cases, numbered anew."""
+    for keys in steps:
+        for draw in range(times):
+            yield [key._replace(step=key.step * times + draw) for key in keys]
+
+
 def split_batches(steps: Iterable[list[SampleKey]], parts: int) -> Iterator[list[SampleKey]]:
     """The keys of each step in so many parts of about the same size, larger ones first; at most one a case.
 

@@ -30,6 +30,8 @@ class Volume:
     """Voxel size in mm along X, Y and Z."""
     scales: tuple[Quantization, ...] = ()
     """The quantization of each channel where voxels are whole numbers."""
+    owned: bool = False
+    """Whether nothing else needs the voxels, so that they may be changed."""
     memory: object = None
     """Owner of the voxels' memory, which is used again when the owner is gone."""
 
@@ -84,7 +86,8 @@ class VolumeCache:
         if kept is not None:
             return replace(kept, key=volume.key)
         sent = volume.to(self._device)
+        copied = sent.voxels is not volume.voxels
         if self.nbytes + sent.nbytes <= self._limit:
-            copied = sent.voxels is not volume.voxels
             self._kept[volume.key.case] = replace(sent, memory=None) if copied else sent
-        return sent
+            return sent
+        return replace(sent, owned=volume.owned or copied)

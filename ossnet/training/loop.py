@@ -30,17 +30,12 @@ from ossnet.metric_names import (
 )
 from ossnet.sampling.batch import Batch
 from ossnet.training.clock import Clock, Pace, Until, format_duration
-from ossnet.training.collectives import (
-    broadcast,
-    max_over_ranks,
-    mean_over_ranks,
-    rank,
-    world_size,
-)
+from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
+from ossnet.training.data_parallel import is_ddp, unwrap_ddp
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
 from ossnet.training.parts import BatchParts
-from ossnet.training.step import accumulated_step, unwrap_ddp
+from ossnet.training.step import accumulated_step
 from ossnet.training.step_time import least_step_s
 
 
@@ -62,12 +57,13 @@ class TrainingConfig:
     accumulation_steps: int = 1
     """Parts of a step's batch that pass through the network one after another: memory for one part only, and
     the same gradients but for batch statistics."""
-    steps_per_batch: int = 1
-    """Successive steps on the same volumes, each with points of its own, so that a slow disk is read less."""
+    steps_per_batch: int | None = None
+    """Successive steps on the same volumes; nothing: as many as keep a GPU from waiting, 1 on a CPU."""
     loader_threads: int | None = None
     """Threads that read the next steps' cases; nothing: one for each CPU but the network's, 8 at most."""
-    device_cache_gib: float = 0.0
-    """GiB of the device for volumes that stay there from epoch to epoch, so that they are sent once."""
+    device_cache_gib: float | None = None
+    """GiB of the device for volumes that stay there from epoch to epoch; nothing: what all take, where a GPU
+    would wait without and they fit, else 0."""
     initialize_from: str | None = None
     """Folder of a checkpoint, or of a run, from whose weights the network starts; see docs/fine_tuning.md."""
     seed: int = 0
@@ -92,18 +88,15 @@ class TrainingConfig:
         Raises:
             UserError: names the field.
         """
-        counts = ("epochs", "batch_size", "accumulation_steps", "steps_per_batch")
-        every = ("validate_every", "checkpoint_every")
-        for name in (*counts, *every, *(("loader_threads",) if self.loader_threads is not None else ())):
-            if getattr(self, name) < 1:
-                raise UserError(name, expected="at least 1", found=str(getattr(self, name)))
+        counts = ("epochs", "batch_size", "accumulation_steps", "validate_every", "checkpoint_every")
+        for name in (*counts, "steps_per_batch", "loader_threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(name, expected="at least 1", found=str(value))
         if self.accumulation_steps > self.batch_size:
-            raise UserError(
-                "accumulation_steps",
-                expected=f"at most the {self.batch_size} volumes of a batch",
-                found=str(self.accumulation_steps),
-            )
-        if not 0 <= self.device_cache_gib < float("inf"):
+            most, found = f"at most the {self.batch_size} volumes of a batch", str(self.accumulation_steps)
+            raise UserError("accumulation_steps", expected=most, found=found)
+        if self.device_cache_gib is not None and not 0 <= self.device_cache_gib < float("inf"):
             raise UserError(
                 "device_cache_gib", expected="0 or a positive number", found=str(self.device_cache_gib)
             )
@@ -148,6 +141,8 @@ class Trainer:
     device: torch.device
     predicted_gib: float
     """The predicted peak of a step in GiB, reported next to the measured one."""
+    next_batch: Callable[[Batch], list[torch.Tensor]]
+    """Tensors in the place of those that another thread makes beside a step, where they are not measured."""
     first_step: Callable[[int], int]
     """The step at which an epoch begins, counted from 0."""
     validate: Callable[[Until | None, int | None], dict[str, float]]
@@ -330,9 +325,10 @@ class Trainer:
     def _step(self, parts: BatchParts, step: int) -> float:
         """Take an optimizer step; the process's second one (after warm-up, or its only one) is measured as
         well."""
-        if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
+        if self.peak is None and (self._has_stepped() or self.first_step(self.config.epochs) == 1):
             kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
-            with track_peak(self.device, resident=[*kept, *parts.first_tensors()]) as tracked:
+            kept += self.next_batch(parts.first)  # but not the first part, which goes when it has been used
+            with track_peak(self.device, resident=[*kept, *parts.first.tensors()]) as tracked:
                 loss = self._optimize(parts)
             memory = tracked.memory
             found = {
@@ -351,9 +347,9 @@ class Trainer:
             raise FloatingPointError(msg)
         return value
 
-    def _warm(self) -> bool:
-        """Whether the optimizer has made its state, which it does in its first step."""
-        return bool(state_tensors(self.optimizer))
+    def _has_stepped(self) -> bool:
+        """Whether this process has taken a step: then the optimizer's state and the gradients are there."""
+        return any(parameter.grad is not None for parameter in self.network.parameters())
 
     def _optimize(self, parts: BatchParts) -> torch.Tensor:
         return accumulated_step(
@@ -363,6 +359,7 @@ class Trainer:
             self.loss,
             volumes=parts.volumes,
             precision=self.config.precision,
+            keep_gradients=is_ddp(self.network),
         )
 
     def _report(self, metrics: dict[str, float], progress: TrainState, clock: Clock, *, final: bool) -> None:

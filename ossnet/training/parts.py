@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from ossnet.sampling.batch import Batch
 from ossnet.training.collectives import errors_on_all
@@ -34,9 +33,10 @@ class BatchParts:
         self._first = [self._next()]
         return self._first[0]
 
-    def first_tensors(self) -> list[Tensor]:
-        """The tensors of the step's first part, before it is trained on."""
-        return self._first[0].tensors()
+    @property
+    def first(self) -> Batch:
+        """The step's first part, before it is trained on."""
+        return self._first[0]
 
     def of_step(self) -> Iterator[Batch]:
         """The parts of the step, none of which is held here once it was given."""

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ossnet.benchmarks import InputBenchmarkConfig, InputResult, InputRow, measure_input
 from ossnet.benchmarks.input.monai_samples import persistent_dataset
+from ossnet.benchmarks.input.nnunet_samples import nnunet_import_error
 from ossnet.benchmarks.input.reference_samples import (
     ReferenceDataset,
     border_band,
@@ -99,16 +100,17 @@ def test_augmentation_changes_the_baselines_samples(cases: tuple[Case, ...], tmp
 
 
 def test_rows_are_complete(result: InputResult) -> None:
+    others = ("nnunet",) if nnunet_import_error() is None else ()
     assert [(row.network, row.pipeline) for row in result.rows] == [
         (network, pipeline)
         for network in ("oss-net-d", "o-net")
-        for pipeline in ("ossnet", "nibabel", "monai")
+        for pipeline in ("ossnet", "nibabel", "monai", "monai-threads", *others)
     ]
     for row in result.rows:
         assert row.volumes_per_s * row.sample_s == pytest.approx(1)
         assert row.points_per_s == pytest.approx(40 * row.volumes_per_s)
         ossnet = next(each for each in result.rows if each.network == row.network)
-        assert row.times_ossnet == pytest.approx(row.sample_s / ossnet.sample_s)
+        assert row.times_ossnet == pytest.approx(row.sample_cpu_s / ossnet.sample_cpu_s)
         assert (row.reading_s is not None) == (row.pipeline == "nibabel")
         assert row.reading_s is None or 0 < row.reading_s < row.sample_s
         assert row.once_s > 0

@@ -16,6 +16,7 @@ from ossnet.data.prepare.plan import PreparePlan
 from ossnet.data.prepare.survey import CaseInfo
 from ossnet.data.store.case_file import write_case
 from ossnet.errors import UserError
+from ossnet.output.claim import claim_output
 
 Main = Callable[[list[str]], None]
 
@@ -223,3 +224,35 @@ def test_an_output_that_cannot_be_written_is_one_line(
     with pytest.raises(UserError, match=r"expected a folder.*name another --output"):
         MAINS[job]([*words.get(job, []), "--output", str(tmp_path / output)])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("job", sorted(MAINS))
+def test_each_job_rejects_the_output_of_every_other(
+    job: str, template: Path, tmp_path: Path, no_cluster: None
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(template, root)
+    for owner in sorted(MAINS.keys() - {job}):
+        output = claim_output(root / f"of {owner}", owner)
+        (output / "checkpoint").mkdir()
+        (output / "checkpoint" / "model.safetensors").write_bytes(b"weights")
+        before = contents(root)
+        with pytest.raises(UserError, match=f"found the output of ossnet {owner}; name another --output"):
+            MAINS[job](words(job, root, output))
+        assert contents(root) == before
+
+
+def words(job: str, root: Path, output: Path) -> list[str]:
+    """A job with inputs that are there."""
+    inputs: dict[str, list[object]] = {
+        "predict": ["--checkpoint", root / "run" / "checkpoint", "--input", root / "study" / "scans"],
+        "prepare": ["--source", root / "study" / "scans"],
+        "verify": ["--source", root / "study" / "scans"],
+        "evaluate": ["--checkpoint", root / "run" / "checkpoint", "--data", root / "store"],
+        "plan": ["--data", root / "store"],
+        "train": ["--data", root / "store"],
+        "tune": ["--data", root / "store", "--space", "small", "--trials", "1"],
+        "report": ["--experiment", "none"],
+        "bench": ["models"],
+    }
+    return [str(word) for word in [*inputs[job], "--output", output]]

@@ -74,11 +74,12 @@ def test_everything_lies_in_the_folder_that_was_given(
     assert (folder / "study.db").stat().st_size > 0
 
 
-@pytest.mark.parametrize("prepared", [False, True])
-def test_jobs_of_an_array_start_at_once(prepared: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("prepared", "jobs"), [(False, 6), (True, 4), pytest.param(False, 16, marks=pytest.mark.slow)]
+)
+def test_jobs_of_an_array_start_at_once(prepared: bool, jobs: int, tmp_path: Path) -> None:
     if prepared:
         Tracker(TrackingConfig.at(tmp_path, "another"))
-    jobs = 4 if prepared else 8
     command = [sys.executable, "-W", "ignore", "-c", JOBS, str(tmp_path), str(jobs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""tune --resume with a space file that was edited meanwhile."""
+"""A space with a constraint and a module beside it, and tune --resume after it was edited."""
 
 import json
 import subprocess
@@ -9,8 +9,13 @@ import pytest
 
 Job = Callable[..., subprocess.CompletedProcess[str]]
 
-SPACE = """def space(trial):
-    return {"model.decoder_width": trial.suggest_categorical("width", [8, 16])}
+SPACE = """import optuna
+from sizes import SIZES
+def space(trial):
+    width = trial.suggest_categorical("width", SIZES)
+    if width == 24:
+        raise optuna.TrialPruned("too wide")
+    return {"model.decoder_width": width}
 """
 
 
@@ -20,6 +25,7 @@ def test_a_comment_may_change_and_a_value_may_not(
     run_job: Job, phantom_store: Path, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
 ) -> None:
     space = tmp_path / "widths.py"
+    (tmp_path / "sizes.py").write_text("SIZES = [8, 16, 24]")
     options = ["--data", phantom_store, "--space", space, "--output", "study", "--json", *tiny_training]
 
     def tune(text: str, trials: int, *more: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +40,7 @@ def test_a_comment_may_change_and_a_value_may_not(
     counts = [json.loads(done.stdout.splitlines()[-1])["trials"]["finished"] for done in (first, again)]
     assert counts == [1, 2]
     checkpoint = (tmp_path / "study" / "checkpoint" / "model.safetensors").read_bytes()
-    refused = tune(SPACE.replace("16", "24"), 3, "--resume")
+    refused = tune(SPACE.replace("24", "16"), 3, "--resume")
     assert refused.returncode == 2
     (line,) = [each for each in refused.stderr.splitlines() if each.startswith("error:")]
     assert "resumed study, space: expected the space file that it began with" in line

@@ -47,12 +47,15 @@ def teach(
     coarse = _coarse(label, config, grid)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
+    labels = torch.empty(1, config.classes, 2 * (POINTS // 2))
+    if not config.overlapping:
+        labels = labels[:, 0].long()
     for _ in range(steps):
         uniform = torch.stack([torch.randint(edge, (POINTS // 2,)) for edge in label.shape], 1)
         points = torch.cat([uniform, near[torch.randint(len(near), (POINTS // 2,))]])
         places = coordinates(points + frame, grid)[None]
         found = network(seen, places, patches.gather(points)[None], grid)
-        labels = targets(label[points.unbind(1)][None], config, axis=1)
+        targets(label[points.unbind(1)][None], config, axis=1, out=labels)
         loss = segmentation_loss(found.logits.movedim(-1, 1), labels, LossConfig())
         if found.auxiliary is not None:
             loss = loss + 0.1 * auxiliary_loss(found.auxiliary, coarse)

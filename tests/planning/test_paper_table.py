@@ -30,6 +30,12 @@ PARAMETERS = {
 }
 
 
+def step_bytes(config: Config) -> int:
+    """Bytes of a step alone, as the paper counts: its next batch waits in the host's memory."""
+    peak = ESTIMATOR.training(config)
+    return peak.allocated - peak.parts["next_batch"]
+
+
 def occupancy(dataset: str, name: str) -> OccupancyConfig:
     model = network_config(name, dataset=dataset)
     assert isinstance(model, OccupancyConfig)
@@ -83,9 +89,7 @@ def test_the_papers_u_net_keeps_sixteen_maps_a_level() -> None:
     joint, 16 channels wide at full resolution and doubled at each of five levels, come to 14.41 GB."""
     maps = sum(16 * 16 * 2**level * prod(SHAPES["brats"]) // 8**level for level in range(5))
     assert maps * FLOAT / 1e9 == pytest.approx(14.41, rel=0.03)
-    ours = (
-        ESTIMATOR.training(configured("brats", "unet-3d")).allocated / 1e9
-    )  # MONAI's halves in its first convolution
+    ours = step_bytes(configured("brats", "unet-3d")) / 1e9  # MONAI's halves in its first convolution
     assert ours == pytest.approx(2.246, rel=0.01)
 
 
@@ -95,9 +99,7 @@ def test_the_papers_slices_grow_with_their_pixels() -> None:
     fixed = 1.16e9 - pixel * 256**2
     assert pixel == pytest.approx(15_920, rel=0.01)
     assert fixed == pytest.approx(0.117e9, rel=0.01)
-    one, two = (
-        ESTIMATOR.training(configured("brats", "unet-2d", sampling__slices=n)).allocated for n in (1, 2)
-    )
+    one, two = (step_bytes(configured("brats", "unet-2d", sampling__slices=n)) for n in (1, 2))
     assert (two - one) / 256**2 == pytest.approx(670, rel=0.05)  # of ours
     assert 2 * one - two < 0.117e9
 
@@ -111,7 +113,7 @@ def test_parts_of_ours_are_what_a_step_cannot_make_again() -> None:
     assert parts["decoder"] == pytest.approx(decoder, rel=0.01)
     assert parts["encoder"] < 0.25 * reference["encoder"]
     assert parts["patches"] < 0.02 * reference["patch encoder"]
-    assert sum(parts.values()) < 0.45 * sum(reference.values())
+    assert sum(parts.values()) - parts["next_batch"] < 0.35 * sum(reference.values())
 
 
 def floors(model: OccupancyConfig, *, activation: int) -> tuple[int, int]:
@@ -135,10 +137,8 @@ def test_distance_to_the_floor() -> None:
     again, once = floors(occupancy("brats", "oss-net-c"), activation=FLOAT)
     assert again == pytest.approx(0.250e9, rel=0.01)
     assert once == pytest.approx(0.860e9, rel=0.01)
-    assert once < ESTIMATOR.training(configured("brats", "oss-net-c")).allocated < 1.3 * once
-    saving = ESTIMATOR.training(
-        configured("brats", "oss-net-c", model__checkpoint_activations=True)
-    ).allocated
+    assert once < step_bytes(configured("brats", "oss-net-c")) < 1.3 * once
+    saving = step_bytes(configured("brats", "oss-net-c", model__checkpoint_activations=True))
     assert again < saving < 2.4 * again
 
 
@@ -151,4 +151,4 @@ def test_distance_to_the_floor() -> None:
     ],
 )
 def test_oss_net_c_at_native_size_keeps_its_promise(changes: dict[str, Any], most_gb: float) -> None:
-    assert ESTIMATOR.training(configured("brats", "oss-net-c", **changes)).allocated <= most_gb * 1e9
+    assert step_bytes(configured("brats", "oss-net-c", **changes)) <= most_gb * 1e9

@@ -15,6 +15,7 @@ from ossnet.data.labels.presets import choose_regions
 from ossnet.errors import UserError
 from ossnet.models import OccupancyConfig, network_config
 from ossnet.planning import measure, predict
+from ossnet.sampling.batches import drawing_bytes
 from ossnet.training_run import run_training
 
 PAPER_GB = {"o-net": 2.35, "oss-net-a": 2.58, "oss-net-b": 2.76, "oss-net-c": 2.59, "oss-net-d": 2.76}
@@ -121,7 +122,8 @@ def test_recomputed_activations_save_memory_and_are_predicted(name: str, share: 
         configured(name, **changes, model__checkpoint_activations=on) for on in (False, True)
     )
     peak = measure(recomputing, device="cpu")
-    assert peak.allocated < share * measure(plain, device="cpu").allocated
+    prepared = peak.parts["next_batch"]  # the same with both
+    assert peak.allocated - prepared < share * (measure(plain, device="cpu").allocated - prepared)
     assert predict(recomputing).allocated == pytest.approx(peak.allocated, rel=0.01)
 
 
@@ -195,7 +197,8 @@ def test_runs_log_what_is_measured_and_predicted(name: str, regions: bool, phant
 def test_workers_share_the_batch() -> None:
     config = configured("oss-net-c", training__batch_size=4)
     whole, half = predict(config), predict(config, workers=2)
-    assert half == predict(config.replace({"training.batch_size": 2}))
+    alone = predict(config.replace({"training.batch_size": 2}))
+    assert 0 <= half.allocated - alone.allocated <= half.parts["gradients"]  # which stay between steps
     assert half.parts["batch"] < whole.parts["batch"]
     assert half.parts["parameters"] == whole.parts["parameters"]
 
@@ -243,3 +246,20 @@ def test_volumes_that_stay_on_the_device_are_counted() -> None:
     kept = predict(config.replace({"training.device_cache_gib": 0.5}))
     assert kept.allocated - predict(config).allocated == 2**29
     assert kept.parts["device_cache"] == 2**29
+
+
+def test_the_next_batch_and_the_volume_it_is_drawn_from_are_counted() -> None:
+    config = configured("oss-net-d", training__batch_size=4)
+    parts = predict(config).parts
+    drawing = drawing_bytes(config.model, config.sampling, config.augmentation)
+    assert parts["next_batch"] == pytest.approx(parts["batch"] + drawing, rel=1e-3)
+    quiet = predict(config.replace({"augmentation.noise": 0.0}))
+    assert parts["next_batch"] - quiet.parts["next_batch"] == 2**24
+
+
+@pytest.mark.parametrize(("volumes", "most_gb"), [(1, 1.11), (8, 0.9 * 7.86)])
+def test_oss_net_c_with_all_that_is_made_beside_its_step(volumes: int, most_gb: float) -> None:
+    config = Config(model=network_config("oss-net-c", dataset="brats")).replace(
+        {"sampling.working_shape": [256, 256, 160], "training.batch_size": volumes}
+    )
+    assert predict(config).allocated <= most_gb * 1e9

@@ -11,6 +11,8 @@ import torch
 CUDA = torch.device("cuda", 0)
 NAME = "NVIDIA Stand-In 1"
 TOTAL, FREE, RESERVED = 80 * 10**9, 70 * 10**9, 6 * 10**9
+SHARE = 0.5
+"""Part of the device that the process may use."""
 
 
 @dataclass
@@ -68,6 +70,7 @@ def stand_in_for_cuda(patch: pytest.MonkeyPatch) -> StandIn:
         "Event": Event,
         "get_device_name": lambda *_: NAME,
         "get_device_properties": lambda *_: type("Properties", (), {"total_memory": TOTAL}),
+        "get_per_process_memory_fraction": lambda *_: SHARE,
         "mem_get_info": lambda *_: (FREE, TOTAL),
         "memory_reserved": lambda *_: RESERVED,
         "memory_stats": lambda *_: {"num_alloc_retries": device.calls["retries"]},

@@ -1,5 +1,6 @@
 """The stream of a CUDA device: on one, and with the CPU in its place."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from cuda_stand_in import CUDA, stand_in_for_cuda
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.data.labels.presets import choose_regions
 from ossnet.models import OccupancyConfig
 from ossnet.sampling.batch import Batch, PointBatch
 from ossnet.sampling.batches import batch_maker
@@ -90,10 +92,14 @@ def test_volumes_kept_on_cuda_give_the_same_batches(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["oss-net-d", "unet-3d"])
-@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(("cached", "regions"), [(False, False), (True, False), (False, True)])
 def test_with_the_cpu_in_its_place(
-    store: Store, name: str, cached: bool, monkeypatch: pytest.MonkeyPatch
+    store: Store, name: str, cached: bool, regions: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if regions:
+        chosen = choose_regions("brats-regions", (), store.task.labels)
+        task = replace(store.task, regions=chosen)
+        store = Store(store.root, replace(store.manifest, task=task))
     config, cpu = configured(store, name), torch.device("cpu")
     expected = batches(store, config, cpu, cpu)
     device = stand_in_for_cuda(monkeypatch)

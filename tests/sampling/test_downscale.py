@@ -1,20 +1,16 @@
 """Coarser volumes, made without the fine ones, against padding and pooling as torch has them."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
-from ossnet.sampling.downscale import (
-    classes_in_cells,
-    downscale,
-    downscale_planes,
-    downscale_slabs,
-    max_pool_any,
-)
+from ossnet.sampling.downscale import classes_in_cells, downscale, downscale_planes, max_pool_any
 from ossnet.sampling.grid import pad
+from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.planes import as_tensor
 
 EDGES = st.tuples(*[st.integers(1, 12)] * 3)
@@ -39,10 +35,12 @@ def test_downscaling_is_padding_and_averaging(
     seen = torch.from_numpy(np.flip(volume, [axis + 1 for axis in mirrored]).astype(np.float32))
     working = [max(edge + more, factor) for edge, more in zip(shape, room, strict=True)]
     expected = functional.avg_pool3d(pad(seen, working), factor)
-    found = downscale(as_tensor(volume), mirrored, working, factor)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
-    on_devices = downscale_slabs(seen.half(), working, factor)
-    torch.testing.assert_close(on_devices, expected, atol=1e-6, rtol=1e-5)
+    for on_cpu in (True, False):
+        room = torch.full((*expected.shape[1:], 2), torch.nan).movedim(-1, 0)  # channels last, as in a batch
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(planes, "on_cpu", lambda _, on_cpu=on_cpu: on_cpu)
+            downscale(as_tensor(volume), mirrored, working, factor, out=room)
+        torch.testing.assert_close(room, expected, atol=1e-6, rtol=1e-5, check_stride=False)
 
 
 def test_downscaling_by_two_is_trilinear_interpolation() -> None:

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slow_patch import slow_patch
 
+from ossnet.sampling import gather
 from ossnet.sampling.gather import gather_patches
 from ossnet.sampling.patches import PatchSource
+from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.planes import as_tensor
 
 MIRRORED = st.sampled_from([(), (0,), (1,), (0, 1)])
@@ -65,7 +67,12 @@ def test_training_and_inference_see_the_same_patches(
     points = np.random.default_rng(seed).integers(0, shape[1:], size=(300, 3))
     asked = {"local": kinds[0], "mid_range": kinds[1]}
     rooms = {kind: torch.empty(300, shape[0], edge, edge, edge) if asked[kind] else None for kind in asked}
-    gather_patches(as_tensor(given_volume), mirrored, torch.from_numpy(points), **rooms)
-    found = torch.cat([room for room in rooms.values() if room is not None], 1)
     source = PatchSource(torch.from_numpy(volume.astype(np.float32)), edge=edge, **asked)
-    torch.testing.assert_close(found, source.gather(torch.from_numpy(points)), atol=1e-6, rtol=1e-6)
+    expected = source.gather(torch.from_numpy(points))
+    for on_cpu in (True, False):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(planes, "on_cpu", lambda _, on_cpu=on_cpu: on_cpu)
+            patched.setattr(gather, "PART_BYTES", 1 << 20)
+            gather_patches(as_tensor(given_volume), mirrored, torch.from_numpy(points), **rooms)
+        found = torch.cat([room for room in rooms.values() if room is not None], 1)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)

@@ -46,7 +46,7 @@ def steps_of(store: Store, config: Config, rank: int = 0, world_size: int = 1) -
             epochs=2,
             batch_size=training.batch_size,
             seed=training.seed,
-            steps_per_batch=training.steps_per_batch,
+            steps_per_batch=training.steps_per_batch or 1,
             rank=rank,
             world_size=world_size,
         )

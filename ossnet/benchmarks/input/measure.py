@@ -1,9 +1,10 @@
 """How fast samples are prepared: by ossnet, by nibabel in a torch DataLoader, from MONAI's cache."""
 
+import logging
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -16,6 +17,11 @@ from torch.utils.data import DataLoader
 
 from ossnet.benchmarks.config import InputBenchmarkConfig, parse_shape
 from ossnet.benchmarks.input.monai_samples import persistent_dataset
+from ossnet.benchmarks.input.nnunet_samples import (
+    nnunet_import_error,
+    nnunet_samples,
+    write_nnunet_cases,
+)
 from ossnet.benchmarks.input.reference_samples import BORDER, ReferenceDataset, write_borders
 from ossnet.benchmarks.input.results import OSSNET, STATISTIC, InputResult, InputRow
 from ossnet.benchmarks.input.waiting import DeviceWait, HostRate, device_wait, host_rate
@@ -30,6 +36,8 @@ from ossnet.sampling.loader import load_volumes
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.volume import Volume
 from ossnet.training_run import run_batch_maker
+
+logger = logging.getLogger(__name__)
 
 
 def measure_input(
@@ -170,8 +178,12 @@ class _Pipeline:
 
 def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
     """Measure one pipeline after the other: in turns, each would pay for memory that another released."""
-    ossnet_s: float | None = None
-    for build in (_ossnet, _nibabel, _monai):
+    ossnet_s: float | None = None  # CPU time: other work of the machine does not count
+    missing = nnunet_import_error()
+    if missing is not None:
+        logger.info(f"nnU-Net v2's loader is not measured: {missing}")
+    others = (_nnunet,) if missing is None else ()
+    for build in (_ossnet, _nibabel, _monai, _monai_threads, *others):
         pipeline, wall, cpu = build(study, config), list[float](), list[float]()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
@@ -181,18 +193,18 @@ def _compare(study: _Study, config: Config) -> Iterator[InputRow]:
                 wall.append(time.perf_counter() - began[0])
                 cpu.append(time.process_time() - began[1])
         warm = len(study.cases)
-        seconds = mean(wall[warm:])
-        ossnet_s = ossnet_s or seconds
+        seconds, cpu_s = mean(wall[warm:]), mean(cpu[warm:])
+        ossnet_s = ossnet_s or cpu_s
         yield InputRow(
             network=config.model.name,
             pipeline=pipeline.name,
             sample_s=seconds,
-            sample_cpu_s=mean(cpu[warm:]),
+            sample_cpu_s=cpu_s,
             reading_s=None if pipeline.reading is None else mean(pipeline.reading[warm:]),
             once_s=pipeline.once_s,
             volumes_per_s=1 / seconds,
             points_per_s=study.settings.points / seconds,
-            times_ossnet=seconds / ossnet_s,
+            times_ossnet=cpu_s / ossnet_s,
         )
 
 
@@ -216,14 +228,47 @@ def _nibabel(study: _Study, config: Config) -> _Pipeline:
 
 
 def _monai(study: _Study, config: Config) -> _Pipeline:
+    dataset, once_s = _monai_dataset(study, config, "monai")
+    return _Pipeline("monai", _passes(study, dataset), once_s)
+
+
+def _monai_threads(study: _Study, config: Config) -> _Pipeline:
+    from monai.data import ThreadDataLoader
+
+    dataset, once_s = _monai_dataset(study, config, "monai-threads")
+    loader = ThreadDataLoader(dataset, batch_size=None, num_workers=0, collate_fn=_itself)
+    return _Pipeline("monai-threads", _again(loader, study.settings.repeats + 1), once_s)
+
+
+def _itself(sample: object) -> object:
+    return sample
+
+
+def _again(loader: Iterable[object], passes: int) -> Iterator[object]:
+    for _ in range(passes):
+        yield from loader
+
+
+def _nnunet(study: _Study, config: Config) -> _Pipeline:
+    folder = study.folder / f"nnunet-{config.model.name}"
+    folder.mkdir()
+    began = time.perf_counter()
+    write_nnunet_cases(study.cases, folder)
+    once_s = (time.perf_counter() - began) / len(study.cases)
+    shape = study.store.manifest.cases[study.cases[0].id].statistics.shape
+    return _Pipeline("nnunet", nnunet_samples(folder, shape, augment=study.settings.augment), once_s)
+
+
+def _monai_dataset(study: _Study, config: Config, name: str) -> tuple[Any, float]:
+    """The data set with its cache filled, and the seconds a case that took."""
     model = _occupancy(config)
     dataset = persistent_dataset(
-        study.cases, study.folder / f"monai-{model.name}", model, study.settings, model.grid_multiple
+        study.cases, study.folder / f"{name}-{model.name}", model, study.settings, model.grid_multiple
     )
     began = time.perf_counter()
     for index in range(len(study.cases)):
         dataset[index]  # fills the cache
-    return _Pipeline("monai", _passes(study, dataset), (time.perf_counter() - began) / len(study.cases))
+    return dataset, (time.perf_counter() - began) / len(study.cases)
 
 
 def _occupancy(config: Config) -> OccupancyConfig:

@@ -29,7 +29,8 @@ class InputRow:
 
     network: str
     pipeline: str
-    """`ossnet`, `nibabel` (in a torch DataLoader) or `monai` (PersistentDataset)."""
+    """`ossnet`, `nibabel` (in a torch DataLoader), `monai` (PersistentDataset), `monai-threads` (in a
+    ThreadDataLoader) or `nnunet` (nnU-Net v2's loader, whose samples are crops)."""
     sample_s: float
     """Wall time of a sample."""
     sample_cpu_s: float
@@ -41,7 +42,7 @@ class InputRow:
     volumes_per_s: float
     points_per_s: float
     times_ossnet: float
-    """`sample_s` over that of ossnet, for the same network."""
+    """`sample_cpu_s` over that of ossnet, for the same network."""
 
 
 @dataclass(frozen=True)

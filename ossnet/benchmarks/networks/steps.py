@@ -13,7 +13,7 @@ from ossnet.config import Config
 from ossnet.inference.methods.sliding_window import dense_logits
 from ossnet.models import DenseNetwork, OccupancyNetwork, network_from_config
 from ossnet.models.kernels.precision import autocast
-from ossnet.planning.dummy_batch import dummy_batch
+from ossnet.planning.peak import dummy_batch
 from ossnet.sampling.batch import Batch, PointBatch
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.optimizer import build_optimizer
@@ -61,7 +61,7 @@ def time_network(config: Config, device: torch.device, *, repeats: int) -> tuple
 
 def _random_batch(config: Config, device: torch.device) -> Batch:
     """Random, as products of zeros draw less power on a GPU and so run at a higher clock."""
-    batch = dummy_batch(config.model, config.sampling, volumes=config.training.batch_size, device=device)
+    batch = dummy_batch(config, volumes=config.training.batch_size, device=device)
     for tensor in batch.tensors():
         if tensor.is_floating_point():
             tensor.uniform_(-1, 1)

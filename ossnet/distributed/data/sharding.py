@@ -39,7 +39,7 @@ def reference_dataset(store: Store, training: "TrainingConfig") -> "Dataset":
     cases = store.split("training", fold=training.fold)
     count = run_start(store, training, training.epochs) * training.batch_size
     if count > _MAX_REFERENCES:
-        most = _MAX_REFERENCES // (len(cases) * training.steps_per_batch)
+        most = _MAX_REFERENCES // (len(cases) * (training.steps_per_batch or 1))
         raise UserError(
             "training.epochs",
             expected=f"at most {most} for {len(cases)} cases",

@@ -6,6 +6,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
+NO_ANSWER = "the store does not answer"
+"""Why a request waits."""
 _BACKOFF_S = 2.0  # before a store that did not answer is tried again
 _PASSING_STATUS = {408, 425, 429, 502, 503, 504}
 _PASSING_ERRORS = {"ConnectionError", "Timeout", "TimeoutError", "HTTPClientError", "MaxRetryError"}
@@ -75,7 +77,7 @@ class Outbox:
         """How often what failed since the last call; what still waits is among it."""
         failures, self.failures = self.failures, Counter()
         for what, _ in list(self._waiting):
-            failures[f"{what} (the store does not answer)"] += 1
+            failures[f"{what} ({NO_ANSWER})"] += 1
         return failures
 
 

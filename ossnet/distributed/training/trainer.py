@@ -173,6 +173,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 resume_from=folder,
                 device=str(get_device()),
                 predicted_gib=job.predicted_gib,
+                chosen=lambda values: None if log is None else log.chosen(values),
                 deadline=job.deadline,
                 report_lost=lambda case, why: None if log is None else log.lost(case, why),
             )

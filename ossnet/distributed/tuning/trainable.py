@@ -87,6 +87,7 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
                 reporter=TuneReporter(log, gpus=resources.gpus),
                 resume_from=folder,
                 predicted_gib=spec.predicted_gib,
+                chosen=log.chosen,
                 deadline=spec.deadline,
                 report_lost=log.lost,
             )

@@ -147,7 +147,7 @@ def _batch(_: Config, facts: Facts) -> int:
 
 def _epochs(config: Config, facts: Facts) -> int:
     steps = (facts.dataset.training_cases or MOST_VOLUMES) / config.training.batch_size
-    steps *= config.training.steps_per_batch
+    steps *= config.training.steps_per_batch or 1
     return min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
 
 

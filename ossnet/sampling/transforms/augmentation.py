@@ -85,6 +85,16 @@ class AugmentationConfig:
                 found = str(getattr(self, name))
                 raise UserError(name, expected=f"a fraction from 0 to {int(below)}", found=found)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether noise is ever added."""
+        return bool(self.noise and self.probability)
+
+    @property
+    def warps(self) -> bool:
+        """Whether a volume is ever resampled."""
+        return bool((self.rotation or self.scale) and self.probability)
+
 
 @dataclass(frozen=True)
 class AugmentedCase:
@@ -99,9 +109,10 @@ class AugmentedCase:
     warped: bool
     """Whether the label is another than the case's."""
 
-    def mirror_image(self) -> Float[Tensor, "C X Y Z"]:
-        """The mirrored image: a copy, or the image itself without an axis to mirror."""
-        return self.image.flip([axis + 1 for axis in self.mirrored]) if self.mirrored else self.image
+    def mirror_image(self, channel: int) -> Float[Tensor, "X Y Z"]:
+        """A mirrored modality: a copy, or a view of the image without an axis to mirror."""
+        modality = self.image[channel]
+        return modality.flip(self.mirrored) if self.mirrored else modality
 
     def mirror_label(self) -> UInt8[Tensor, "X Y Z"]:
         """The mirrored label: a copy, or the label itself without an axis to mirror."""
@@ -116,8 +127,7 @@ class Augmenter:
 
     def __init__(self, config: AugmentationConfig, seed: int, device: torch.device | None = None) -> None:
         self._config = config
-        noisy = config.noise and config.probability
-        self._noise = NoisePool(seed, device or torch.device("cpu")) if noisy else None
+        self._noise = NoisePool(seed, device or torch.device("cpu")) if config.noisy else None
 
     def __call__(
         self,
@@ -125,12 +135,15 @@ class Augmenter:
         label: UInt8[Tensor, "X Y Z"],
         spacing: Sequence[float],
         generator: torch.Generator,
+        *,
+        in_place: bool = False,
     ) -> AugmentedCase:
         """Augment a case on its device; the inputs stay as they are.
 
         Args:
             label: codes.
             spacing: in mm along X, Y and Z; a rotation turns the patient, not the voxels.
+            in_place: whether the image may be changed instead.
         """
         mirrored = self._draw_flip(generator)
         turn, scale = self._draw_warp(generator)
@@ -139,7 +152,7 @@ class Augmenter:
         if warped:
             image, label = warp(image, label, spacing, degrees=turn or (0, 0, 0), scale=scale)
         if changes.any:
-            image = apply_changes(image, changes)
+            image = apply_changes(image, changes, in_place=in_place or warped)
         for name in self._config.extra:
             if self._applies(1, generator):
                 image, changed = _transform(name, image, label, spacing, generator)

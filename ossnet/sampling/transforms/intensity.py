@@ -14,9 +14,12 @@ from torch import Tensor
 from ossnet.sampling.transforms import planes
 from ossnet.sampling.transforms.planes import largest, smallest
 
-_POOL = 2**22
+NOISE_BYTES = 2**24
+"""Bytes of a `NoisePool`."""
+_POOL = NOISE_BYTES // 4
 _RUN = 2**18
-_DEVICE_PLANES = 16  # changed at once on a device, whose every operation takes a while to begin
+DEVICE_PLANES = 16
+"""Planes that are changed at once on a device, whose every operation takes a while to begin."""
 
 
 class NoisePool:
@@ -72,10 +75,13 @@ class IntensityParams:
         )
 
 
-def apply_changes(image: Float[Tensor, "C X Y Z"], changes: IntensityParams) -> Float[Tensor, "C X Y Z"]:
-    """The changed volume in the number format of the given one, which stays."""
-    device, changed = image.device, planes.empty(image.shape, image.dtype, image.device)
-    at_once = 1 if planes.on_cpu(image) else _DEVICE_PLANES
+def apply_changes(
+    image: Float[Tensor, "C X Y Z"], changes: IntensityParams, *, in_place: bool = False
+) -> Float[Tensor, "C X Y Z"]:
+    """The changed volume in the number format of the given one, which stays unless it is changed in place."""
+    device = image.device
+    changed = image if in_place else planes.empty(image.shape, image.dtype, device)
+    at_once = 1 if planes.on_cpu(image) else DEVICE_PLANES
     waves = [_cosines(length).to(device) for length in image.shape[1:]]
     low = high = torch.zeros(len(image), 1, 1, device=device)
     if changes.exponents is not None or changes.bias is not None:

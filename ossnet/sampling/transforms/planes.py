@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ossnet.models.kernels._torch import fake_mode_is_on
+
 
 class PlaneReader:
     """The planes `[C Y Z]` of a volume along its first axis in float32, each overwriting the one before.
@@ -57,7 +59,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
 
     On a CPU numpy requests large pages of the system, which fill faster; torch does not.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" or fake_mode_is_on():
         return torch.empty(*shape, dtype=dtype, device=device)
     return torch.from_numpy(np.empty(tuple(shape), str(dtype).removeprefix("torch.")))
 

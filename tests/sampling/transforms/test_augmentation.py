@@ -33,8 +33,10 @@ def augment(image: np.ndarray, label: np.ndarray, seed: int = 0, **fields: Any) 
     label.setflags(write=False)
     augmenter = Augmenter(AugmentationConfig(**{**NONE, **fields}), seed=3)
     found = augmenter(as_tensor(image), as_tensor(label), SPACING, torch.Generator().manual_seed(seed))
-    mirrored = found.mirror_image().numpy(), found.mirror_label().numpy()
-    return Seen(*mirrored, found.mirrored, found.warped)
+    seen = found.image.numpy()
+    if found.mirrored:
+        seen = np.stack([found.mirror_image(channel).numpy() for channel in range(len(image))])
+    return Seen(seen, found.mirror_label().numpy(), found.mirrored, found.warped)
 
 
 def scan(value: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
