@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -20,6 +21,7 @@ from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.space_file import same_code
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
+from ossnet.metric_names import MEMORY, PREDICTED
 from ossnet.planning.study_time import TrialTime
 from ossnet.training.checkpoint import is_complete, load_state
 
@@ -155,6 +157,24 @@ class TuningStudy(optuna.Study):
             if end_of(trial) is not TrialEnd.INFEASIBLE_PREDICTED
             and not trial.user_attrs.keys() & {REPEATED, FORBIDDEN}
         ]
+
+    def is_mostly_too_large(self) -> bool:
+        """Whether most suggestions were too large."""
+        trials = self.suggested_trials()
+        return 2 * sum(end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED for trial in trials) > len(trials)
+
+    def has_waiting_points(self) -> bool:
+        """Whether points wait to be suggested before the sampler's."""
+        return bool(self.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def calibration_ratio(self) -> float:
+        """The ratio of measured to predicted peaks; a single outlier does not close the whole space."""
+        ratios = [
+            trial.user_attrs[MEMORY] / trial.user_attrs[PREDICTED]
+            for trial in self.started_trials()
+            if trial.user_attrs.keys() >= {MEMORY, PREDICTED} and end_of(trial) is not TrialEnd.OUT_OF_MEMORY
+        ]
+        return max(1.0, float(np.percentile(ratios, 75))) if ratios else 1.0
 
     def find_duplicate(self, trial: optuna.Trial) -> int | None:
         """The number of an earlier trial with the same parameters, which would come to the same."""
