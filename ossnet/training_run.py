@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ossnet import config_tree as tree
 from ossnet.config import Config
@@ -46,6 +45,7 @@ from ossnet.training.checkpoint import check_checkpoint, load_state, load_weight
 from ossnet.training.clock import Until
 from ossnet.training.collectives import all_gather, errors_on_all, max_over_ranks, rank, world_size
 from ossnet.training.compilation import maybe_compile
+from ossnet.training.data_parallel import wrap_ddp
 from ossnet.training.initialize import Initialization, TrainedNetwork
 from ossnet.training.loop import Reporter, Trainer, TrainState
 from ossnet.training.optimizer import build_optimizer
@@ -134,7 +134,7 @@ def run_training(
         optimizer.load_state_dict(state["optimizer"])
         progress = TrainState(**state["progress"])
     trainer = Trainer(
-        network=_parallel(network),
+        network=wrap_ddp(network),
         optimizer=optimizer,
         config=config.training,
         loss=config.loss,
@@ -297,10 +297,6 @@ def run_batch_maker(
         device=device,
         cache=cache,
     )
-
-
-def _parallel(network: nn.Module) -> nn.Module:
-    return DistributedDataParallel(network) if world_size() > 1 else network
 
 
 def _readable(store: Store, config: Config, split: str) -> ReadableCases:

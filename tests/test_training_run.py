@@ -18,7 +18,7 @@ from ossnet.data.labels.presets import choose_regions
 from ossnet.errors import UserError
 from ossnet.inference import Predictor
 from ossnet.memory.peak import GIB
-from ossnet.planning import predict
+from ossnet.planning import measure, predict
 from ossnet.training.checkpoint import load_state
 from ossnet.training_run import run_training
 
@@ -271,28 +271,33 @@ def test_a_configuration_for_other_data_is_refused(phantom_store: Path, tmp_path
 TWO_EPOCHS = {"training.epochs": 2, "training.validate_every": 2}
 
 
-def _rank(rank: int, folder: Path, store_path: Path, name: str) -> None:
+def _rank(rank: int, folder: Path, store_path: Path, name: str, changes: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
     store = Store.open(store_path)
     recorder = Recorder(folder / f"checkpoint{rank}")
-    run_training(configured(store, name, TWO_EPOCHS), store, reporter=recorder, device="cpu")
+    run_training(configured(store, name, changes), store, reporter=recorder, device="cpu")
     (folder / f"{rank}.json").write_text(json.dumps([recorder.losses, recorder.epochs]))
     distributed.barrier()  # neither leaves while the other still talks to it
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("name", ["oss-net-d", "unet-3d"])
-def test_two_ranks_train_as_one(name: str, phantom_store: Path, tmp_path: Path) -> None:
-    multiprocessing.spawn(_rank, args=(tmp_path, phantom_store, name), nprocs=2)
+@pytest.mark.parametrize(("name", "parts"), [("oss-net-d", 1), ("unet-3d", 2)])
+def test_two_ranks_train_as_one(name: str, parts: int, phantom_store: Path, tmp_path: Path) -> None:
+    changes = TWO_EPOCHS | {"training.accumulation_steps": parts}
+    multiprocessing.spawn(_rank, args=(tmp_path, phantom_store, name, changes), nprocs=2)
     store = Store.open(phantom_store)
-    alone = Recorder(tmp_path / "alone")
-    run_training(configured(store, name, TWO_EPOCHS), store, reporter=alone, device="cpu")
+    config, alone = configured(store, name, changes), Recorder(tmp_path / "alone")
+    run_training(config, store, reporter=alone, device="cpu")
     losses, epochs = json.loads((tmp_path / "0.json").read_text())
     assert json.loads((tmp_path / "1.json").read_text())[0] == {}
     for step, loss in alone.losses.items():
         assert losses[str(step)] == pytest.approx(loss, abs=1e-4)
     assert epochs[-1]["dice/val"] == pytest.approx(alone.epochs[-1]["dice/val"], abs=0.02)
+    peak_gib = epochs[-1]["memory/peak_allocated_gib"]  # with the gradients that the ranks exchange
+    config = config.resolve_for(store)
+    for peak in (measure(config, device="cpu", workers=2), predict(config, workers=2)):
+        assert peak_gib == pytest.approx(peak.allocated_gib, rel=0.01)
 
 
 def test_a_run_starts_from_another_ones_weights(phantom_store: Path, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def _train(
         spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
         with (
-            start_tracker(tracking) as tracker,
+            start_tracker(tracking, output) as tracker,
             mlflow_run(tracker, spec, documents) as run,
             _progress(tracker, run_id, config.training),
         ):
@@ -216,7 +216,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
             logger.info(
                 f"{inside} trials of {spec.warm_start} are transferred, {outside} lie outside the space"
             )
-        with start_tracker(spec.tracking, study.parent_run_key) as tracker:
+        with start_tracker(spec.tracking, spec.output, study.parent_run_key) as tracker:
             return run_study(
                 spec,
                 study,

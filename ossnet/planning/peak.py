@@ -11,6 +11,7 @@ from ossnet.models import network_from_config
 from ossnet.models.kernels._torch import FakeTensorMode, fake_mode_is_on
 from ossnet.sampling.batch import Batch, empty_batch
 from ossnet.sampling.batches import drawing_bytes
+from ossnet.training.data_parallel import put_gradients_in_bucket
 from ossnet.training.optimizer import build_optimizer, state_tensors
 from ossnet.training.step import accumulated_step
 
@@ -90,14 +91,22 @@ def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemo
         # a third part would do what the second does: gradients are there, and are added to
         same = [batch] * min(pieces, 2)
         seen = len(same) * len(batch.cases)
-        accumulated_step(network, optimizer, same, config.loss, volumes=seen, precision=precision)
+        accumulated_step(
+            network,
+            optimizer,
+            same,
+            config.loss,
+            volumes=seen,
+            precision=precision,
+            keep_gradients=workers > 1,
+        )
 
-    if not fake_mode_is_on():
-        step()
-    else:
-        for parameter in network.parameters():
-            parameter.grad = torch.zeros_like(parameter)
+    if workers > 1 or fake_mode_is_on():
+        put_gradients_in_bucket(network.parameters())
+    if fake_mode_is_on():
         optimizer.step()
+    else:
+        step()
     parts = {
         "parameters": [*network.parameters(), *network.buffers()],
         "optimizer_state": state_tensors(optimizer),

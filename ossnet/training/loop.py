@@ -30,17 +30,12 @@ from ossnet.metric_names import (
 )
 from ossnet.sampling.batch import Batch
 from ossnet.training.clock import Clock, Pace, Until, format_duration
-from ossnet.training.collectives import (
-    broadcast,
-    max_over_ranks,
-    mean_over_ranks,
-    rank,
-    world_size,
-)
+from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
+from ossnet.training.data_parallel import is_ddp, unwrap_ddp
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
 from ossnet.training.parts import BatchParts
-from ossnet.training.step import accumulated_step, unwrap_ddp
+from ossnet.training.step import accumulated_step
 from ossnet.training.step_time import least_step_s
 
 
@@ -330,7 +325,7 @@ class Trainer:
     def _step(self, parts: BatchParts, step: int) -> float:
         """Take an optimizer step; the process's second one (after warm-up, or its only one) is measured as
         well."""
-        if self.peak is None and (self._warm() or self.first_step(self.config.epochs) == 1):
+        if self.peak is None and (self._has_stepped() or self.first_step(self.config.epochs) == 1):
             kept = [*self.network.parameters(), *self.network.buffers(), *state_tensors(self.optimizer)]
             kept += self.next_batch(parts.first)  # but not the first part, which goes when it has been used
             with track_peak(self.device, resident=[*kept, *parts.first.tensors()]) as tracked:
@@ -352,9 +347,9 @@ class Trainer:
             raise FloatingPointError(msg)
         return value
 
-    def _warm(self) -> bool:
-        """Whether the optimizer has made its state, which it does in its first step."""
-        return bool(state_tensors(self.optimizer))
+    def _has_stepped(self) -> bool:
+        """Whether this process has taken a step: then the optimizer's state and the gradients are there."""
+        return any(parameter.grad is not None for parameter in self.network.parameters())
 
     def _optimize(self, parts: BatchParts) -> torch.Tensor:
         return accumulated_step(
@@ -364,6 +359,7 @@ class Trainer:
             self.loss,
             volumes=parts.volumes,
             precision=self.config.precision,
+            keep_gradients=is_ddp(self.network),
         )
 
     def _report(self, metrics: dict[str, float], progress: TrainState, clock: Clock, *, final: bool) -> None:

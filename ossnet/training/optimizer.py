@@ -49,9 +49,9 @@ class Lookahead:
         """The fast optimizer's groups."""
         return self.optimizer.param_groups
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        self.optimizer.zero_grad()
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of the gradients, or set them to zero."""
+        self.optimizer.zero_grad(set_to_none)
 
     @torch.no_grad()
     def step(self) -> None:

@@ -4,13 +4,12 @@ Letters: B batch, K logits, M places (points or voxels, flattened).
 """
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ossnet.models.kernels.precision import autocast
 from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
+from ossnet.training.data_parallel import exchange_gradients, unwrap_ddp
 from ossnet.training.losses import LossConfig, auxiliary_loss, distance_loss, segmentation_loss
 from ossnet.training.optimizer import Optimizer
 from ossnet.training.uncertain_points import select_uncertain
@@ -50,6 +49,7 @@ def accumulated_step(
     *,
     volumes: int,
     precision: str,
+    keep_gradients: bool = False,
 ) -> Tensor:
     """Forward and backward for each part of a batch, then one update; the detached loss of the whole batch.
 
@@ -59,13 +59,14 @@ def accumulated_step(
     Args:
         parts: the batch, in parts that hold `volumes` volumes together; each may be made when it is asked
             for, and goes after its backward pass.
+        keep_gradients: whether gradients are set to zero before, not let go of: those of data parallelism.
     """
-    optimizer.zero_grad()
+    optimizer.zero_grad(set_to_none=not keep_gradients)
     total: Tensor | None = None
     seen = 0
     for part in parts:
         seen += len(part.cases)
-        with _exchange_gradients(network, last=seen >= volumes):
+        with exchange_gradients(network, last=seen >= volumes):
             loss = _part_loss(network, part, config, precision)
             if len(part.cases) != volumes:
                 loss = loss * (len(part.cases) / volumes)
@@ -77,13 +78,6 @@ def accumulated_step(
     return total
 
 
-def _exchange_gradients(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-    """Have the processes exchange gradients once a step, in its last backward pass."""
-    if isinstance(network, DistributedDataParallel) and not last:
-        return network.no_sync()
-    return nullcontext()
-
-
 def _part_loss(network: nn.Module, batch: Batch, config: LossConfig, precision: str) -> Tensor:
     device = next(network.parameters()).device
     if isinstance(batch, PointBatch):
@@ -92,8 +86,3 @@ def _part_loss(network: nn.Module, batch: Batch, config: LossConfig, precision: 
             batch = select_uncertain(unwrap_ddp(network), batch)
     with autocast(device, precision):
         return batch_loss(network, batch, config)
-
-
-def unwrap_ddp(network: nn.Module) -> nn.Module:
-    """The network itself, out of its wrapper for data parallelism."""
-    return network.module if isinstance(network, DistributedDataParallel) else network

@@ -1,4 +1,4 @@
-"""A study whose driver is killed again and again, or whose MLflow server is, ends as if nothing had been."""
+"""A run or study that is killed again and again, or whose MLflow server is, ends as if nothing had been."""
 
 import os
 import random
@@ -22,9 +22,9 @@ def space(trial):
 """
 
 
-def begin(folder: Path, *options: object) -> subprocess.Popen[bytes]:
+def begin(folder: Path, *options: object, name: str = "tune") -> subprocess.Popen[bytes]:
     """Start the job with a group of its own: its cluster dies with it, as on a lost machine."""
-    command = [sys.executable, str(ROOT / "jobs" / "tune.py"), *map(str, options)]
+    command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, options)]
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
 
@@ -204,3 +204,29 @@ def test_an_mlflow_server_that_goes_and_comes_back(
         if job.poll() is None:
             end(job)
         end(server)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["config.json", "train"])
+def test_a_run_killed_in_its_first_epoch(
+    after: str, phantom_store: Path, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
+) -> None:
+    """There is no checkpoint yet; what names the run is there, so that it is continued or another begun."""
+    options = ["--data", phantom_store, "--output", "run", *tiny_training, *tiny_network, "--epochs", "2"]
+    log, job = tmp_path / "log.txt", begin(tmp_path, *options, name="train")
+    while not (tmp_path / "run" / after).exists():
+        assert job.poll() is None, log.read_text()
+        time.sleep(0.02)
+    end(job)
+    assert begin(tmp_path, *options, name="train").wait() == 2
+    last = log.read_text().splitlines()[-1]
+    assert "found a run (config.json); continue it by --resume, or give another --output" in last
+    assert begin(tmp_path, *options, "--resume", name="train").wait() == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    found = client.get_experiment_by_name("train")
+    assert found is not None
+    (run,) = client.search_runs([found.experiment_id])
+    assert run.info.status == "FINISHED"
+    steps = [each.step for each in client.get_metric_history(run.info.run_id, "loss/train")]
+    assert sorted(steps) == [1, 2, 3, 4]

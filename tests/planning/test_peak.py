@@ -197,7 +197,8 @@ def test_runs_log_what_is_measured_and_predicted(name: str, regions: bool, phant
 def test_workers_share_the_batch() -> None:
     config = configured("oss-net-c", training__batch_size=4)
     whole, half = predict(config), predict(config, workers=2)
-    assert half == predict(config.replace({"training.batch_size": 2}))
+    alone = predict(config.replace({"training.batch_size": 2}))
+    assert 0 <= half.allocated - alone.allocated <= half.parts["gradients"]  # which stay between steps
     assert half.parts["batch"] < whole.parts["batch"]
     assert half.parts["parameters"] == whole.parts["parameters"]
 

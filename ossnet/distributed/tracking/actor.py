@@ -5,7 +5,6 @@ import logging
 import os
 import platform
 import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker
-from ossnet.distributed.tracking.outbox import one_line
+from ossnet.distributed.tracking.outbox import NO_ANSWER, one_line
 from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import CUT_SHORT, FINAL, SHARE, STOP_REASON
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
+JOURNAL = ".mlflow-journal"
+"""The file in the output of a job with what MLflow does not have yet."""
 _TIMEOUT_S = 360  # the jobs of an array make their store one after the other
 _EVERY_S, _ANSWER_S = 1.0, 10  # between two looks for cases that were left out, and for an answer
 _FILES = "files"  # methods of this group run beside the others
@@ -44,14 +45,18 @@ class RunResult:
 
 
 @contextlib.contextmanager
-def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterator["ActorHandle[Tracker]"]:
+def start_tracker(
+    tracking: TrackingConfig, output: Path, study: str | None = None
+) -> Iterator["ActorHandle[Tracker]"]:
     """Start a tracker in a process of its own on this node; its store is made before any worker starts.
 
     The process ends with the block; what was opened with `mlflow_run` inside is written by then. Where it is
     killed, as when memory runs out, another one replaces it, repeats the calls that were not done, and writes
-    what still waited: a journal in a temporary folder of this node has it.
+    what still waited: a journal in `output` has it. Where the job is killed as well, or ends while the store
+    is away, the next one with this output writes it.
 
     Args:
+        output: the folder of the run or the study.
         study: the id of the run that is the parent of all others.
 
     Raises:
@@ -70,19 +75,18 @@ def start_tracker(tracking: TrackingConfig, study: str | None = None) -> Iterato
         max_restarts=-1,
         max_task_retries=-1,
     )
-    with tempfile.TemporaryDirectory(prefix="ossnet-tracker-", ignore_cleanup_errors=True) as folder:
-        tracker = actor.remote(tracking, study, Path(folder, "journal"))
-        try:
-            ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
-        except ray.exceptions.GetTimeoutError as error:
-            raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
-        except ray.exceptions.RayError as error:
-            raise _start_error(tracking, error) from error
-        try:
-            with _report_lost(tracker):
-                yield tracker
-        finally:
-            ray.kill(tracker)
+    tracker = actor.remote(tracking, study, output.absolute() / JOURNAL)
+    try:
+        ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise _unusable(tracking, f"none within {_TIMEOUT_S} s") from error
+    except ray.exceptions.RayError as error:
+        raise _start_error(tracking, error) from error
+    try:
+        with _report_lost(tracker):
+            yield tracker
+    finally:
+        ray.kill(tracker)
 
 
 @contextlib.contextmanager
@@ -159,7 +163,8 @@ def flush(calls: "list[ObjectRef[Any]]", tracker: "ActorHandle[Tracker]") -> Non
     with contextlib.suppress(ray.exceptions.RayError):
         failures.update(ray.get(tracker.take_failures.remote()))
     for what, times in sorted(failures.items()):
-        logger.warning(f"warning: MLflow has no record of {times} x {what}")
+        later = "; --resume writes it" if NO_ANSWER in what else ""
+        logger.warning(f"warning: MLflow has no record of {times} x {what}{later}")
 
 
 class MetricBuffer:

@@ -13,6 +13,7 @@ from ossnet.distributed.tracking.journal import Journal
 from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text, original_keys, original_tags
 from ossnet.distributed.tracking.outbox import Outbox, is_passing
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
+from ossnet.output.atomic_write import is_disk_full
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
@@ -48,6 +49,11 @@ class RunSpec:
     """The name that MLflow shows."""
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> tuple[str, str, dict[str, str], dict[str, str]]:
+        """The fields as JSON has them; values of parameters are the texts that are logged."""
+        params = {name: legal_text(value) for name, value in self.params.items()}
+        return self.id, self.name, params, dict(self.tags)
 
 
 class Tracker:
@@ -91,7 +97,7 @@ class Tracker:
 
     def open_run(self, spec: RunSpec) -> str | None:
         """Make or find a run and mark it as running; its MLflow run id, None while the store is down."""
-        with self._kept("open_run", spec):
+        with self._kept("open_run", *spec.to_json()):
             self._requests.send("start of a run", partial(self._open, spec))
             self._requests.send("parameters", partial(self._log_params, spec.id, spec.params))
             self._send_tags(spec.id, spec.tags)
@@ -141,7 +147,7 @@ class Tracker:
     def log_checkpoint(self, run: str, checkpoint: Path) -> None:
         """Store the files of a checkpoint as artifacts of a run, but for what only resuming needs."""
         files = [file for file in sorted(checkpoint.iterdir()) if file.name not in _NOT_LOGGED]
-        with self._kept("log_checkpoint", run, checkpoint):
+        with self._kept("log_checkpoint", run, str(checkpoint)):
             for file in files:
                 self._files.send(f"checkpoint/{file.name}", partial(self._log_file, run, file))
 
@@ -175,7 +181,7 @@ class Tracker:
         self._requests.failures.update(failures)
         for name, arguments in calls:
             try:
-                getattr(self, name)(*arguments)
+                getattr(self, name)(*_from_json(name, arguments))
             except Exception as error:  # as a checkpoint that is gone meanwhile
                 self._requests.count(name, error)
         self._journal = journal
@@ -272,6 +278,9 @@ class Tracker:
             except Exception as error:
                 if is_passing(error):
                     raise
+                if is_disk_full(error):  # for each of them
+                    self._requests.count(kind, error, len(batch))
+                    continue
                 if len(batch) == 1:
                     self._requests.count(f"{kind[:-1]} {batch[0].key}", error)
                     continue
@@ -302,3 +311,16 @@ class Tracker:
             originals.get(name, name): max(m.step for m in history(run.info.run_id, name))
             for name in run.data.metrics
         }
+
+
+def _from_json(name: str, arguments: list[Any]) -> list[Any]:
+    """The arguments of a call that a journal kept."""
+    if name == "open_run":
+        return [RunSpec(*arguments)]
+    if name == "log":
+        run, points = arguments
+        return [run, [MetricPoint(*point) for point in points]]
+    if name == "log_checkpoint":
+        run, checkpoint = arguments
+        return [run, Path(checkpoint)]
+    return arguments

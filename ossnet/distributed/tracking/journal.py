@@ -1,6 +1,6 @@
-"""What a tracker was asked to write and has not written yet, on disk: it outlives the tracker's process."""
+"""What a tracker was asked to write and has not written yet, on disk: it outlives the tracker and its job."""
 
-import pickle
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-Call = tuple[str, tuple[Any, ...]]
+Call = tuple[str, list[Any]]
 """The name of a method and its arguments."""
 
 _FAILURES = "failures"
@@ -18,7 +18,7 @@ class Journal:
     """Keeps calls until all are done; a process that is killed loses none, as the system writes them.
 
     Args:
-        path: the file; None keeps nothing.
+        path: the file, a line of JSON for each call; None keeps nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -28,23 +28,23 @@ class Journal:
 
     def read(self) -> tuple[list[Call], Counter[str]]:
         """The calls that were not done when the last process ended, and the failures until then."""
-        if self._path is None or not self._path.exists():
-            return [], Counter()
         calls, failures = list[Call](), Counter[str]()
-        with self._path.open("rb") as file:
-            while True:
-                try:
-                    name, arguments = pickle.load(file)  # our own process wrote it
-                except (EOFError, pickle.UnpicklingError):  # the last one may be cut
-                    return calls, failures
-                if name == _FAILURES:
-                    failures.update(arguments[0])
-                else:
-                    calls.append((name, arguments))
+        if self._path is None or not self._path.exists():
+            return calls, failures
+        for line in self._path.read_bytes().splitlines():
+            try:
+                name, *arguments = json.loads(line)
+            except ValueError:  # one may be cut, or empty
+                continue
+            if name == _FAILURES:
+                failures.update(arguments[0])
+            else:
+                calls.append((name, arguments))
+        return calls, failures
 
     @contextmanager
     def call(self, name: str, *arguments: Any) -> Iterator[None]:
-        """Keep a call that is done inside the block.
+        """Keep a call that is done inside the block; its arguments come back as JSON has them.
 
         Raises:
             OSError: it cannot be kept, as where the disk is full; it may be done all the same.
@@ -52,24 +52,34 @@ class Journal:
         with self._lock:
             self._running += 1
         try:
-            self._append(name, arguments)
+            self._append(name, *arguments)
             yield
         finally:
             with self._lock:
                 self._running -= 1
 
     def settle(self, failures: Mapping[str, int]) -> None:
-        """Forget the calls, unless one is running; all are done but for these failures."""
+        """Forget the calls, unless one is running; all are done but for these failures.
+
+        Without failures there is no file then.
+        """
         with self._lock:
             if self._path is None or self._running:
                 return
-            content = pickle.dumps((_FAILURES, (dict(failures),))) if failures else b""
+            if not failures:
+                self._path.unlink(missing_ok=True)
+                return
             aside = self._path.with_suffix(".new")
-            aside.write_bytes(content)
+            aside.write_bytes(_line(_FAILURES, dict(failures)))
             aside.replace(self._path)
 
-    def _append(self, name: str, arguments: tuple[Any, ...]) -> None:
+    def _append(self, name: str, *arguments: Any) -> None:
         if self._path is None:
             return
         with self._lock, self._path.open("ab") as file:
-            file.write(pickle.dumps((name, arguments)))
+            file.write(_line(name, *arguments))
+
+
+def _line(name: str, *arguments: Any) -> bytes:
+    """A line of its own, also behind one that was cut."""
+    return b"\n" + json.dumps([name, *arguments], default=str).encode() + b"\n"

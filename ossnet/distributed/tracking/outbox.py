@@ -1,11 +1,17 @@
 """Requests to a store that may be away for a while: sent in order, tried again, or counted as failed."""
 
+import os
 import re
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from errno import ENOSPC
 
+from ossnet.output.atomic_write import is_disk_full
+
+NO_ANSWER = "the store does not answer"
+"""Why a request waits."""
 _BACKOFF_S = 2.0  # before a store that did not answer is tried again
 _PASSING_STATUS = {408, 425, 429, 502, 503, 504}
 _PASSING_ERRORS = {"ConnectionError", "Timeout", "TimeoutError", "HTTPClientError", "MaxRetryError"}
@@ -67,15 +73,15 @@ class Outbox:
                     self.count(what, error)
                 self._waiting.popleft()
 
-    def count(self, what: str, error: Exception) -> None:
-        """Count a request as failed."""
-        self.failures[f"{what} ({one_line(error)})"] += 1
+    def count(self, what: str, error: Exception, times: int = 1) -> None:
+        """Count a request, or what was in it, as failed."""
+        self.failures[f"{what} ({one_line(error)})"] += times
 
     def take_failures(self) -> Counter[str]:
         """How often what failed since the last call; what still waits is among it."""
         failures, self.failures = self.failures, Counter()
         for what, _ in list(self._waiting):
-            failures[f"{what} (the store does not answer)"] += 1
+            failures[f"{what} ({NO_ANSWER})"] += 1
         return failures
 
 
@@ -89,7 +95,9 @@ def is_passing(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
+    """The first line of an error's message, or its type; that of a full disk is always the same."""
+    if is_disk_full(error):
+        return os.strerror(ENOSPC)
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 

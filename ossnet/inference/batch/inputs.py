@@ -130,12 +130,13 @@ def _from_folder(folder: Path, task: Task) -> list[ScanInput]:
 
 def _from_plain_folder(folder: Path, task: Task, error: UserError) -> list[ScanInput]:
     """The scans in a folder of no layout, and an error for each folder below that holds some."""
-    found = [entry for entry in list_visible(folder) if looks_like_scan(entry) and not entry.is_dir()]
+    deeper = _scans_below(folder)
+    found = [entry for entry in list_visible(folder) if looks_like_scan(entry) and entry not in deeper]
     labels = [entry for entry in found if stem(entry).lower().endswith(_LABELS)]
     images = one_of_each_pair(entry for entry in found if entry not in labels)
     if not images:
         expected = "NIfTI files, a case's folder or a data set"
-        below = next(iter(_scans_below(folder)), None)
+        below = next(iter(deeper), None)
         raise UserError(
             folder,
             expected=expected,
@@ -158,7 +159,7 @@ def _from_plain_folder(folder: Path, task: Task, error: UserError) -> list[ScanI
                 )
             ),
         )
-        for inner in _scans_below(folder)
+        for inner in deeper
     ]
     return [*_from_files(images, task), *below_errors]
 

@@ -152,14 +152,14 @@ def test_what_waits_outlives_the_tracker(tmp_path: Path) -> None:
     tracker = Tracker(tracking, journal=journal)
     tracker.open_run(RunSpec("r", "r"))
     tracker.log("r", [MetricPoint("dice/val", 0.1, 1, 1)])
-    assert journal.stat().st_size == 0  # all is written
+    assert not journal.exists()  # all is written
     store.rename(aside)
     store.mkdir()
     tracker.log("r", [MetricPoint("dice/val", 0.2, 2, 2), MetricPoint("loss/train", 9.0, 2, 2)])
     tracker.log_text("r", "text", "config.json")
     tracker.close("r", "FINISHED", {"best": "yes"})
     with journal.open("ab") as file:
-        file.write(b"\x80\x05cut")
+        file.write(b'["log", "r", [["dice')
     del tracker
     store.rmdir()
     aside.rename(store)
@@ -170,7 +170,41 @@ def test_what_waits_outlives_the_tracker(tmp_path: Path) -> None:
     assert history(tracking, "dice/val") == [(1, 0.1), (2, 0.2)]
     assert history(tracking, "loss/train") == [(2, 9.0)]
     assert (run_of(tracking).info.status, run_of(tracking).data.tags["best"]) == ("FINISHED", "yes")
-    assert journal.stat().st_size == 0
+    assert not journal.exists()
+
+
+def test_what_waits_outlives_several_trackers_and_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Each is killed while the store is away, in the middle of a line; names and values of every kind."""
+    tracking, journal = TrackingConfig.at(tmp_path / "mlflow", "e"), tmp_path / "journal"
+    store, aside = tmp_path / "mlflow" / "mlflow.db", tmp_path / "mlflow" / "aside.db"
+    params = {"channels": (4, 8), "none": None, "\udce9": "a\nb", "rate": 1e-300}
+    trackers = [Tracker(tracking, journal=journal) for _ in range(2)]
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "config.json").write_text("{}")
+    store.rename(aside)
+    store.mkdir()
+    trackers[0].open_run(RunSpec("r", "r", params, {"肝臓": "\u2028"}))
+    trackers[0].log("r", [MetricPoint("a\nb", float("inf"), 1, 1), MetricPoint("x", float("nan"), 1, 1)])
+    with journal.open("ab") as file:
+        file.write(b'["log", "r", [["dice')
+    trackers[1].log("r", [MetricPoint("\udce9", -0.0, 1, 1)])
+    trackers[1].log_checkpoint("r", tmp_path / "checkpoint")
+    with journal.open("ab") as file:
+        file.write(b'["log", "r"')
+    store.rmdir()
+    aside.rename(store)
+    again = Tracker(tracking, journal=journal)
+    again.flush()
+    assert again.take_failures() == {}
+    run = run_of(tracking)
+    originals = original_keys(run.data.tags)
+    metrics = {originals.get(name, name): value for name, value in run.data.metrics.items()}
+    assert metrics.keys() == {"a\nb", "x", "\udce9"}
+    assert metrics["a\nb"] > 1e300  # as a database has it
+    found = {originals.get(name, name): value for name, value in run.data.params.items()}
+    assert found == {"channels": "(4, 8)", "none": "null", "\udce9": "a\nb", "rate": "1e-300"}
+    (artifact,) = open_client(tracking.uri).list_artifacts(run.info.run_id, "checkpoint")
+    assert artifact.path == "checkpoint/config.json"
 
 
 def test_failures_outlive_the_tracker_and_are_said_once(tmp_path: Path) -> None:
@@ -237,3 +271,23 @@ def test_metrics_of_a_run_that_was_deleted_while_it_trains_are_counted(tmp_path:
     failures = tracker.take_failures()
     assert sum(count for what, count in failures.items() if what.startswith("metric dice/val")) == 2
     assert sum(count for what, count in failures.items() if what.startswith("metric loss/train")) == 2
+
+
+def test_a_store_on_a_full_disk_is_a_line_for_each_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite has an error of its own, of which MLflow makes one in many lines."""
+    tracking = TrackingConfig.at(tmp_path, "e")
+    tracker = Tracker(tracking)
+
+    def refuse(*arguments: object, **more: object) -> None:
+        raise RuntimeError("(raised as a result of autoflush)\n(sqlite3.Error) database or disk is full")
+
+    tracker.open_run(RunSpec("r", "r"))
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse)
+    tracker.open_run(RunSpec("r", "r", dict.fromkeys("abc", 1), dict.fromkeys("de", "x")))
+    for step in range(3):
+        tracker.log("r", [MetricPoint("dice/val", 0.5, step, step), MetricPoint("loss/train", 1, step, step)])
+    tracker.flush()
+    full = "No space left on device"
+    assert tracker.take_failures() == {f"params ({full})": 3, f"tags ({full})": 2, f"metrics ({full})": 6}

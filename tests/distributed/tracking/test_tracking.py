@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from ossnet.config import Config
-from ossnet.distributed.tracking.actor import mlflow_run, start_tracker
+from ossnet.distributed.tracking.actor import JOURNAL, mlflow_run, start_tracker
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
 
 
@@ -156,9 +156,10 @@ def test_what_the_store_rejects_is_counted_and_holds_nothing_up(
 
 
 def test_a_tracker_that_is_killed_is_replaced(
-    cluster: None, tracking: TrackingConfig, runs: Callable[[], dict[str, Run]]
+    cluster: None, tracking: TrackingConfig, runs: Callable[[], dict[str, Run]], tmp_path: Path
 ) -> None:
-    with start_tracker(tracking, study="s") as tracker:
+    (tmp_path / "run").mkdir()
+    with start_tracker(tracking, tmp_path / "run", study="s") as tracker:
         with mlflow_run(tracker, RunSpec("s", "study"), {"config.json": "{}"}):
             tracker.log.remote("s", [point("loss/train", 2.0, 1)])
             ray.kill(tracker, no_restart=False)
@@ -171,3 +172,25 @@ def test_a_tracker_that_is_killed_is_replaced(
     assert study.data.metrics == {"loss/train": 2.0}
     assert first.info.status == "KILLED"
     assert first.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_job_that_is_killed_leaves_what_waits_to_the_next_one(
+    cluster: None, tracking: TrackingConfig, runs: Callable[[], dict[str, Run]], tmp_path: Path
+) -> None:
+    """The store is away, and the tracker's process goes with its job's."""
+    store, aside, output = tmp_path / "mlflow.db", tmp_path / "aside.db", tmp_path / "run"
+    output.mkdir()
+    with start_tracker(tracking, output) as tracker:
+        ray.get(tracker.open_run.remote(RunSpec("a", "first", params={"x": 1})))
+        store.rename(aside)
+        store.mkdir()
+        ray.get(tracker.log.remote("a", [point("loss/train", 2.0, 1), point("loss/train", 1.0, 2)]))
+        ray.kill(tracker)
+    assert [path.name for path in output.iterdir()] == [JOURNAL]
+    store.rmdir()
+    aside.rename(store)
+    with start_tracker(tracking, output) as tracker:
+        ray.get(tracker.flush.remote())
+    assert runs()["first"].data.metrics == {"loss/train": 1.0}
+    assert list(output.iterdir()) == []

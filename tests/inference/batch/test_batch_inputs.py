@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ossnet.data import Task
+from ossnet.data.imaging.nifti import read_header
 from ossnet.errors import UserError
 from ossnet.inference.batch.inputs import find_scans
 
@@ -83,6 +84,25 @@ def test_folder_without_a_layout(tmp_path: Path) -> None:
     write(tmp_path / "x_seg.nii.gz")
     (tmp_path / "notes.txt").write_text("")
     assert [scan.case for scan in find_scans([tmp_path], ONE)] == ["x", "y"]
+
+
+@pytest.mark.parametrize("inside", [None, "notes.txt", "x.nii.gz"])
+def test_a_folder_called_as_a_scan_is_reported(tmp_path: Path, inside: str | None) -> None:
+    """As some programs unpack: what is in it is not looked for, and not passed over."""
+    write(tmp_path / "a.nii.gz")
+    (tmp_path / "x.nii.gz").mkdir()
+    if inside == "x.nii.gz":
+        write(tmp_path / "x.nii.gz" / inside)
+    elif inside:
+        (tmp_path / "x.nii.gz" / inside).write_text("")
+    first, second = find_scans([tmp_path], ONE)
+    assert (first.case, first.error) == ("a", None)
+    if inside == "x.nii.gz":
+        assert "found some in a folder below; give that folder" in str(second.error)
+    else:
+        assert second.images == (tmp_path / "x.nii.gz",)
+        with pytest.raises(UserError, match=r"x\.nii\.gz: expected a NIfTI file, found a folder"):
+            read_header(second.images[0])
 
 
 def test_msd_folder(tmp_path: Path) -> None:
