@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -73,15 +73,11 @@ def out_of_memory_error(
     The remedy is the change of one setting that is predicted to save most.
     """
     now = predict(config, workers=workers).allocated
-    peaks = {
-        option: predict(config.replace(values), workers=workers).allocated
-        for option, values in memory_saving_options(config, workers=workers).items()
-    }
-    best = min(peaks, key=lambda option: peaks[option], default=None)
-    if best is None or peaks[best] >= now:
+    best = best_memory_saving(config, workers=workers)
+    if best is None:
         remedy = "use a larger machine or a smaller network"
     else:
-        remedy = f"use {best}, which is predicted to take {peaks[best] / GIB:.3g} GiB"
+        remedy = f"use {best.option}, which is predicted to take {best.gib:.3g} GiB"
     measured = "" if measured_gib is None else f" (measured: {measured_gib:.3g} GiB)"
     return OutOfMemory(
         f"out of memory: a training step of {config.model.name}",
@@ -89,6 +85,26 @@ def out_of_memory_error(
         found=f"a predicted peak of {now / GIB:.3g} GiB{measured} a worker",
         remedy=remedy,
     )
+
+
+class MemorySaving(NamedTuple):
+    """A change of one setting that saves memory."""
+
+    option: str
+    """As it is written on a command line."""
+    gib: float
+    """The predicted peak with it."""
+
+
+def best_memory_saving(config: Config, *, workers: int) -> MemorySaving | None:
+    """The change of one setting that is predicted to save most; None where none saves any."""
+    now = predict(config, workers=workers).allocated
+    peaks = {
+        option: predict(config.replace(values), workers=workers).allocated
+        for option, values in memory_saving_options(config, workers=workers).items()
+    }
+    best = min(peaks, key=lambda option: peaks[option], default=None)
+    return None if best is None or peaks[best] >= now else MemorySaving(best, peaks[best] / GIB)
 
 
 def memory_saving_options(config: Config, *, workers: int) -> dict[str, dict[str, Any]]:

@@ -30,6 +30,7 @@ MOST_REDRAWS = 500
 """Suggestions in a row that a space may forbid."""
 _SAMPLES = 64  # of the dry run: enough to see every branch of a space
 _NEAR_PRIOR = 2  # points near a prior that a study begins with
+_DRAWS_A_POINT = 2
 _STORED_SAMPLES = 3  # random ones of the dry run that go through a database, which takes its time
 
 
@@ -113,8 +114,10 @@ def check_space(space: Space, planner: Planner, store: Store, *, fold: int | Non
     _check_stored(space, samples[: len(space.points_to_evaluate) + _STORED_SAMPLES])
 
 
-def sample_points(space: Space, *, count: int = _SAMPLES, with_first: bool = False) -> Iterator[Sample]:
-    """The parameters that a space decides and what it returns, for random points that are always the same.
+def sample_points(
+    space: Space, *, count: int = _SAMPLES, with_first: bool = False, seed: int = 0
+) -> Iterator[Sample]:
+    """The parameters that a space decides and what it returns, for random points: the same ones for a seed.
 
     Points that the space does not allow are drawn again. Where no random one is allowed, the space's
     `POINTS_TO_EVALUATE` are all there is.
@@ -128,7 +131,7 @@ def sample_points(space: Space, *, count: int = _SAMPLES, with_first: bool = Fal
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     given = (_sample(space, study, point) for point in space.points_to_evaluate)
     first, drawn = filter(None, given), _random_points(space, study, count)
     found = 0
@@ -148,9 +151,10 @@ def sample_points(space: Space, *, count: int = _SAMPLES, with_first: bool = Fal
 
 
 def _random_points(space: Space, study: "Study", count: int) -> Iterator[Sample]:
-    """So many points that the space allows; fewer where it forbids too many in a row."""
-    forbidden = 0
-    while count and forbidden < MOST_REDRAWS:
+    """So many points that the space allows; fewer where it forbids too many, in a row or in all."""
+    forbidden, left = 0, MOST_REDRAWS + _DRAWS_A_POINT * count
+    while count and left and forbidden < MOST_REDRAWS:
+        left -= 1
         sample = _sample(space, study)
         forbidden = forbidden + 1 if sample is None else 0
         if sample is not None:
@@ -199,15 +203,20 @@ def first_points(space: Space, *, seed: int) -> list[dict[str, Any]]:
     Args:
         seed: decides which ones near the prior.
     """
-    import optuna
-
     points = list(space.points_to_evaluate)
     if not space.prior:
         return points
+    near = points_near(space, space.prior, count=_NEAR_PRIOR, seed=seed)
+    return [*(points or [space.prior]), *(params for params, _ in near)]
+
+
+def points_near(space: Space, center: Mapping[str, Any], *, count: int, seed: int) -> list[Sample]:
+    """Random points that the space allows, near one whose values are given as they are stored."""
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=near_prior_sampler(space.prior, seed=seed))
-    near = (_sample(space, study) for _ in range(_NEAR_PRIOR))
-    return [*(points or [space.prior]), *(sample[0] for sample in near if sample is not None)]
+    study = optuna.create_study(sampler=near_prior_sampler(center, seed=seed))
+    return list(_random_points(space, study, count))
 
 
 def _check_prior(space: Space, samples: list[Sample]) -> None:

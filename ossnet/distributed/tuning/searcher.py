@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
@@ -18,6 +17,7 @@ from ossnet.data import Store
 from ossnet.distributed._optuna import set_intermediate_value
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS
+from ossnet.distributed.tuning.feasibility import Screen
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.scheduler import progress_of
 from ossnet.distributed.tuning.search_space import MOST_REDRAWS, first_points
@@ -30,7 +30,6 @@ from ossnet.distributed.tuning.storage import (
     REPEATED,
     SEEDS,
     TuningStudy,
-    end_of,
     latest_checkpoint,
     set_constraint,
 )
@@ -47,11 +46,12 @@ logger = logging.getLogger(__name__)
 
 
 _STORED = (MEMORY, STEP_TIME)  # metrics that a trial keeps as attributes while it runs
-_REPEATED, _FORBIDDEN = "tried before", "forbidden by the space"
+_REPEATED, _FORBIDDEN, _TOO_LARGE = "tried before", "forbidden by the space", "too large"
 _REPEATS = (
     10  # of what was tried before, until the sampler searches everywhere; five times as many end the search
 )
 _UNLEARNED = 3  # of what the space forbids, until a sampler that does not see them searches everywhere
+_MISSES = 4  # suggestions that are too large, until one that is likely to fit comes before the sampler's
 _LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna takes zero for feasible
 
 
@@ -92,6 +92,7 @@ class StudySearch(Searcher):
         limits = [each for each in (spec.optimization.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
         self._estimator, self._monitor = estimator, monitor
+        self._screen = Screen(spec.space, spec.base.training.seed)
         self.study = study
         self._trial_time = study.trial_time()
         self._live: dict[str, SeedRun] = {}
@@ -189,14 +190,17 @@ class StudySearch(Searcher):
     def _ask_feasible(self) -> optuna.Trial | None:
         """A new suggestion that is predicted to fit; what does not is ended as infeasible and replaced."""
         redrawn = Counter[str]()
-        for _ in range(MOST_REDRAWS):
-            if not self._monitor.can_start:
-                return None
+        while self._monitor.can_start:
+            startup = self._searches_everywhere(redrawn)
             self.study.sampler = self._optimization.build_sampler(
                 seed=self._base.training.seed,
                 n_suggested=len(self.study.suggested_trials()),
-                startup=self._searches_everywhere(redrawn),
+                startup=startup,
             )
+            stuck = redrawn[_TOO_LARGE] >= _MISSES or (startup and self.study.is_mostly_too_large())
+            if stuck and not self._enqueue_likely():
+                logger.info(f"nothing else fits {self._limit_gib:.3g} GiB: no further trial starts")
+                return None
             trial = self.study.ask()
             why = self._reject(trial)
             if why is None:
@@ -205,9 +209,25 @@ class StudySearch(Searcher):
             if redrawn[_REPEATED] > _REPEATS * 5:
                 logger.info("every suggestion has been tried: no further trial starts")
                 return None
-        reasons = ", ".join(f"{number} {why}" for why, number in redrawn.items())
-        logger.info(f"no suggestion out of {MOST_REDRAWS} could start ({reasons}): no further trial starts")
+            if redrawn[_FORBIDDEN] >= MOST_REDRAWS:
+                logger.info(f"the space forbade {MOST_REDRAWS} suggestions: no further trial starts")
+                return None
         return None
+
+    def _enqueue_likely(self) -> bool:
+        """Have a point that is likely to fit suggested next, once enough is known; False without any."""
+        trials, started = self.study.suggested_trials(), self.study.started_trials()
+        self._screen.learn(trials)
+        if self._limit_gib is None or not self._screen.is_ready or self.study.has_waiting_points():
+            return True
+        likely = self._screen.propose(
+            self._limit_gib / self.study.calibration_ratio(),
+            tried=[trial.params for trial in trials],
+            started=[trial.params for trial in started],
+        )
+        if likely is not None:
+            self.study.enqueue_trial(likely[0])
+        return likely is not None
 
     def _searches_everywhere(self, redrawn: Mapping[str, int]) -> bool:
         """Whether the next suggestion is to fill the space, as little is known or the sampler is stuck."""
@@ -224,7 +244,7 @@ class StudySearch(Searcher):
             return _FORBIDDEN
         if self._is_repeated(trial):
             return _REPEATED
-        return None if self._is_feasible(trial) else "too large"
+        return None if self._is_feasible(trial) else _TOO_LARGE
 
     def _is_forbidden(self, trial: optuna.Trial) -> bool:
         """Whether the space does not allow a suggestion; then it ends as pruned, for the sampler to learn."""
@@ -249,27 +269,16 @@ class StudySearch(Searcher):
         """Whether a suggestion is predicted to fit; one that is not ends."""
         config = self._configuration(trial, self._space(trial))
         trial.set_user_attr(NETWORK_NAME, config.model.name)
-        if self._limit_gib is None:
-            trial.set_user_attr(CONFIGURATION, config.to_json())
-            return True
-        predicted = self._estimator.gib(config)
-        trial.set_user_attr(PREDICTED, predicted)
-        expected = predicted * self._calibration_ratio()
-        outcome = decide_outcome(TrialFacts(expected_gib=expected, limit_gib=self._limit_gib))
-        if outcome is not None:
-            self._tell_infeasible(trial, outcome.end, expected)
-        else:
-            trial.set_user_attr(CONFIGURATION, config.to_json())
-        return outcome is None
-
-    def _calibration_ratio(self) -> float:
-        """The ratio of measured to predicted peaks; a single outlier does not close the whole space."""
-        ratios = [
-            trial.user_attrs[MEMORY] / trial.user_attrs[PREDICTED]
-            for trial in self.study.started_trials()
-            if trial.user_attrs.keys() >= {MEMORY, PREDICTED} and end_of(trial) is not TrialEnd.OUT_OF_MEMORY
-        ]
-        return max(1.0, float(np.percentile(ratios, 75))) if ratios else 1.0
+        if self._limit_gib is not None:
+            predicted = self._estimator.gib(config)
+            trial.set_user_attr(PREDICTED, predicted)
+            expected = predicted * self.study.calibration_ratio()
+            outcome = decide_outcome(TrialFacts(expected_gib=expected, limit_gib=self._limit_gib))
+            if outcome is not None:
+                self._tell_infeasible(trial, outcome.end, expected)
+                return False
+        trial.set_user_attr(CONFIGURATION, config.to_json())
+        return True
 
     def _resume(self, trial: optuna.Trial) -> None:
         """Queue a trial that was running when the study was left."""
@@ -293,7 +302,7 @@ class StudySearch(Searcher):
             return Config.from_json(resolved)
         planner = self._planner
         if self._limit_gib is not None:
-            planner = replace(planner, budget_gib=self._limit_gib / self._calibration_ratio())
+            planner = replace(planner, budget_gib=self._limit_gib / self.study.calibration_ratio())
         return planner.resolve(changes=changes).config
 
     def _trial_spec(self, seed_run: SeedRun) -> TrialSpec:
@@ -317,7 +326,7 @@ class StudySearch(Searcher):
             params=seed_run.trial.params,
             search_params=tuple(path for path in changes if path != NETWORK),
             predicted_gib=predicted,
-            expected_gib=None if predicted is None else predicted * self._calibration_ratio(),
+            expected_gib=None if predicted is None else predicted * self.study.calibration_ratio(),
             resume_from=None if checkpoint is None else str(checkpoint),
             deadline=None if limit is None else limit.trials_until,
         )

@@ -1,11 +1,13 @@
 """A study on disk: Optuna's file, from which everything else can be rebuilt, and the trials' checkpoints."""
 
 import json
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -19,6 +21,7 @@ from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.space_file import same_code
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
+from ossnet.metric_names import MEMORY, PREDICTED
 from ossnet.planning.study_time import TrialTime
 from ossnet.training.checkpoint import is_complete, load_state
 
@@ -155,6 +158,24 @@ class TuningStudy(optuna.Study):
             and not trial.user_attrs.keys() & {REPEATED, FORBIDDEN}
         ]
 
+    def is_mostly_too_large(self) -> bool:
+        """Whether most suggestions were too large."""
+        trials = self.suggested_trials()
+        return 2 * sum(end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED for trial in trials) > len(trials)
+
+    def has_waiting_points(self) -> bool:
+        """Whether points wait to be suggested before the sampler's."""
+        return bool(self.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def calibration_ratio(self) -> float:
+        """The ratio of measured to predicted peaks; a single outlier does not close the whole space."""
+        ratios = [
+            trial.user_attrs[MEMORY] / trial.user_attrs[PREDICTED]
+            for trial in self.started_trials()
+            if trial.user_attrs.keys() >= {MEMORY, PREDICTED} and end_of(trial) is not TrialEnd.OUT_OF_MEMORY
+        ]
+        return max(1.0, float(np.percentile(ratios, 75))) if ratios else 1.0
+
     def find_duplicate(self, trial: optuna.Trial) -> int | None:
         """The number of an earlier trial with the same parameters, which would come to the same."""
         known = (each for each in self.started_trials() if each.state != TrialState.FAIL)
@@ -287,3 +308,17 @@ def complete_checkpoints(output: Path, number: int, seed: int, run: str) -> Iter
     ]
     found.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
     yield from filter(is_complete, found)
+
+
+def remove_unfinished(output: Path) -> None:
+    """Remove what Ray began to store as a trial's checkpoint and did not finish, once no trial runs.
+
+    Args:
+        output: the study's folder.
+    """
+    for folder in [
+        *(output / TRIALS_FOLDER).glob("*/checkpoint_*/"),
+        *(output / WORKERS_FOLDER).glob("*/checkpoint_*/"),
+    ]:
+        if not is_complete(folder):
+            shutil.rmtree(folder)

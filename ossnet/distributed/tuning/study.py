@@ -32,12 +32,14 @@ from ossnet.distributed.tuning.storage import (
     TRIALS_FOLDER,
     TuningStudy,
     learning_curves,
+    remove_unfinished,
 )
 from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, train_with_ray
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
 from ossnet.metric_names import SCORE, VAL_DICE
+from ossnet.output.atomic_write import is_disk_full
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
 from ossnet.planning.estimator import PeakEstimator
@@ -195,14 +197,8 @@ def run_study(
     callbacks = [mlflow_callback, ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS)]
     with mlflow_run(tracker, _parent_run(spec, study), spec.documents()) as run:
         if not spec.continues_refit(study):
-            try:
-                with released_on_error():
-                    _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit).fit()
-            except KeyboardInterrupt:  # trials stay as they are, to be resumed
-                mlflow_callback.on_experiment_end([])
-                raise
-            finally:
-                mlflow_callback.flush()
+            tuner = _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit)
+            _run_trials(spec, tuner, mlflow_callback)
             searcher.finalize()  # not where an error ended it: then trials can be resumed
         result = StudyResult.of(study, spec.output, mlflow_callback.failures)
         if spec.refit and time_limit is not None:
@@ -214,6 +210,22 @@ def run_study(
         result = replace(result, model=_register(tracker, result, spec.name))
         run.tags = {"best": result.title, f"best {VAL_DICE}": f"{result.metrics[VAL_DICE]:.4f}"}
     return result
+
+
+def _run_trials(spec: StudySpec, tuner: "Tuner", mlflow_callback: MLflowCallback) -> None:
+    """Run all trials, and write what MLflow does not have yet, whatever ends them."""
+    try:
+        with released_on_error():
+            tuner.fit()
+    except KeyboardInterrupt:  # trials stay as they are, to be resumed
+        mlflow_callback.on_experiment_end([])
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            remove_unfinished(spec.output)
+        raise
+    finally:
+        mlflow_callback.flush()
 
 
 def _first_validation(spec: StudySpec, trial_time: TrialTime | None) -> int:

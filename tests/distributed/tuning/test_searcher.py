@@ -189,7 +189,7 @@ def test_points_to_evaluate_may_be_forbidden_and_all_that_is_allowed(
     search.on_trial_complete("a", result(4, 0.5, final=1.0))
     with caplog.at_level("INFO"):
         assert search.suggest("b") == StudySearch.FINISHED
-    assert "no suggestion out of 20 could start (20 forbidden by the space)" in caplog.text
+    assert "the space forbade 20 suggestions: no further trial starts" in caplog.text
     counts = TrialCounts.of(search.study)
     assert (counts.finished, counts.forbidden) == (1, 21)
 
