@@ -21,6 +21,8 @@ from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationCo
 
 if TYPE_CHECKING:
     from ossnet.data import Store
+    from ossnet.distributed.tracking.client import TrackingConfig
+    from ossnet.distributed.tuning.result import StudyResult
     from ossnet.planning.configure.planner import Planner
 
 
@@ -103,16 +105,19 @@ def main(arguments: Sequence[str]) -> None:
     )
     with resumable("tune", arguments, output, state="study.db"):
         result = launch.launch_study(spec)
+    _finish(options, result, output, name, tracking)
+
+
+def _finish(
+    options: TuneOptions, result: "StudyResult", output: Path, name: str, tracking: "TrackingConfig"
+) -> None:
     if options.json:
         finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
-    made = {
-        "Optuna study": output / "study.db",
-        "MLflow": tracking.uri,
-        "open it with": tracking.open_command,
-    }
+    rows = {"Optuna study": output / "study.db", "MLflow": tracking.uri}
+    rows |= {"open it with": tracking.open_command}
     report = ["--experiment", name, "--output", output / "report"]
-    finish(result.summary() | made, follow_up=command_line("report", *report))
+    finish(result.summary() | rows, follow_up=command_line("report", *report))
 
 
 def _planner(options: TuneOptions, dotted: Dotted, store: "Store") -> "Planner":
