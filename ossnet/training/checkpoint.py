@@ -99,6 +99,8 @@ def is_complete(folder: Path) -> bool:
 
     try:
         check_checkpoint(folder)
+        for document in folder.glob("*.json"):
+            json.loads(document.read_text())
         load_state(folder)
         with safe_open(folder / "model.safetensors", framework="pt"):
             pass  # its header gives the file's length

@@ -13,6 +13,7 @@ from ossnet.distributed.tracking.journal import Journal
 from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text, original_keys, original_tags
 from ossnet.distributed.tracking.outbox import Outbox, is_passing
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
+from ossnet.output.atomic_write import is_disk_full
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
@@ -277,6 +278,9 @@ class Tracker:
             except Exception as error:
                 if is_passing(error):
                     raise
+                if is_disk_full(error):  # for each of them
+                    self._requests.count(kind, error, len(batch))
+                    continue
                 if len(batch) == 1:
                     self._requests.count(f"{kind[:-1]} {batch[0].key}", error)
                     continue

@@ -1,10 +1,14 @@
 """Requests to a store that may be away for a while: sent in order, tried again, or counted as failed."""
 
+import os
 import re
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from errno import ENOSPC
+
+from ossnet.output.atomic_write import is_disk_full
 
 NO_ANSWER = "the store does not answer"
 """Why a request waits."""
@@ -69,9 +73,9 @@ class Outbox:
                     self.count(what, error)
                 self._waiting.popleft()
 
-    def count(self, what: str, error: Exception) -> None:
-        """Count a request as failed."""
-        self.failures[f"{what} ({one_line(error)})"] += 1
+    def count(self, what: str, error: Exception, times: int = 1) -> None:
+        """Count a request, or what was in it, as failed."""
+        self.failures[f"{what} ({one_line(error)})"] += times
 
     def take_failures(self) -> Counter[str]:
         """How often what failed since the last call; what still waits is among it."""
@@ -91,7 +95,9 @@ def is_passing(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
+    """The first line of an error's message, or its type; that of a full disk is always the same."""
+    if is_disk_full(error):
+        return os.strerror(ENOSPC)
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 

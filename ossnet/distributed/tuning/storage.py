@@ -1,6 +1,7 @@
 """A study on disk: Optuna's file, from which everything else can be rebuilt, and the trials' checkpoints."""
 
 import json
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -307,3 +308,17 @@ def complete_checkpoints(output: Path, number: int, seed: int, run: str) -> Iter
     ]
     found.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
     yield from filter(is_complete, found)
+
+
+def remove_unfinished(output: Path) -> None:
+    """Remove what Ray began to store as a trial's checkpoint and did not finish, once no trial runs.
+
+    Args:
+        output: the study's folder.
+    """
+    for folder in [
+        *(output / TRIALS_FOLDER).glob("*/checkpoint_*/"),
+        *(output / WORKERS_FOLDER).glob("*/checkpoint_*/"),
+    ]:
+        if not is_complete(folder):
+            shutil.rmtree(folder)

@@ -31,12 +31,14 @@ from ossnet.distributed.tuning.storage import (
     TRIALS_FOLDER,
     TuningStudy,
     learning_curves,
+    remove_unfinished,
 )
 from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, train_with_ray
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
 from ossnet.metric_names import SCORE, VAL_DICE
+from ossnet.output.atomic_write import is_disk_full
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
 from ossnet.planning.estimator import PeakEstimator
@@ -178,6 +180,10 @@ def run_study(
                 _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit).fit()
         except KeyboardInterrupt:  # trials stay as they are, to be resumed
             mlflow_callback.on_experiment_end([])
+            raise
+        except Exception as error:
+            if is_disk_full(error):
+                remove_unfinished(spec.output)
             raise
         finally:
             mlflow_callback.flush()

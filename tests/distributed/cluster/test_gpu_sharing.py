@@ -100,7 +100,8 @@ with connect():
     placement = plan_trials(nodes(), 1, gpu_gib=4)
     with start_tracker(spec.tracking, spec.output, study.parent_run_key) as tracker:
         report = lambda: write_report(spec, study)
-        run_study(spec, study, tracker, placement=placement, estimator=PeakEstimator(1), report=report)
+        options = dict(placement=placement, estimator=PeakEstimator(1), time_limit=None, report=report)
+        run_study(spec, study, tracker, **options)
 """
 SPACE = """
 POINTS_TO_EVALUATE = [{"width": 16}, {"width": 32}]

@@ -271,3 +271,23 @@ def test_metrics_of_a_run_that_was_deleted_while_it_trains_are_counted(tmp_path:
     failures = tracker.take_failures()
     assert sum(count for what, count in failures.items() if what.startswith("metric dice/val")) == 2
     assert sum(count for what, count in failures.items() if what.startswith("metric loss/train")) == 2
+
+
+def test_a_store_on_a_full_disk_is_a_line_for_each_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite has an error of its own, of which MLflow makes one in many lines."""
+    tracking = TrackingConfig.at(tmp_path, "e")
+    tracker = Tracker(tracking)
+
+    def refuse(*arguments: object, **more: object) -> None:
+        raise RuntimeError("(raised as a result of autoflush)\n(sqlite3.Error) database or disk is full")
+
+    tracker.open_run(RunSpec("r", "r"))
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse)
+    tracker.open_run(RunSpec("r", "r", dict.fromkeys("abc", 1), dict.fromkeys("de", "x")))
+    for step in range(3):
+        tracker.log("r", [MetricPoint("dice/val", 0.5, step, step), MetricPoint("loss/train", 1, step, step)])
+    tracker.flush()
+    full = "No space left on device"
+    assert tracker.take_failures() == {f"params ({full})": 3, f"tags ({full})": 2, f"metrics ({full})": 6}
