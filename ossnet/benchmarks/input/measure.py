@@ -66,7 +66,9 @@ def measure_input(
         sent = max(
             Volume.of(study.store.case(case.id), SampleKey(0, 0, case.id)).nbytes for case in study.cases
         )
-    libraries = ("torch", "numpy", "nibabel", "monai")
+    libraries = ["torch", "numpy", "nibabel", "monai"]
+    if nnunet_import_error() is None:
+        libraries.append("nnunetv2")
     return InputResult(
         processor=processor(),
         versions={"python": platform.python_version(), **{name: version(name) for name in libraries}},
