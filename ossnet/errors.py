@@ -1,10 +1,17 @@
 """The one exception that means "the user can fix this"."""
 
+import re
 from pathlib import Path
+
+_PASSWORD = re.compile(r"(://[^/\s@:]*:)[^/\s@]+(?=@)")
 
 
 def printable(text: str) -> str:
-    r"""A text that can be printed and stored: bytes of file names that are no UTF-8 are written as `\xf6`."""
+    r"""A text that can be printed and stored.
+
+    Bytes of file names that are no UTF-8 are written as `\xf6`, the passwords of URLs as `***`.
+    """
+    text = _PASSWORD.sub(r"\1***", text)
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # halves of characters that no file name gives

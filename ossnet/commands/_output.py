@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ossnet.errors import printable
+
 if TYPE_CHECKING:
     from ossnet.benchmarks.result import BenchmarkResult
 
@@ -20,7 +22,7 @@ def new_folder(job: str) -> Path:
 
 def command_line(job: str, *arguments: object) -> str:
     """A command to copy into a shell: a job of `ossnet` with its arguments."""
-    return shlex.join(["ossnet", job, *map(str, arguments)])
+    return printable(shlex.join(["ossnet", job, *map(str, arguments)]))
 
 
 def finish(outputs: Mapping[str, object], *, follow_up: str | None = None) -> None:
@@ -28,14 +30,14 @@ def finish(outputs: Mapping[str, object], *, follow_up: str | None = None) -> No
     width = max(map(len, outputs), default=0)
     print()
     for name, value in outputs.items():
-        print(f"  {name:<{width}}  {value}")
+        print(f"  {name:<{width}}  {printable(str(value))}")
     if follow_up:
         print(f"\nNext: {follow_up}")
 
 
 def finish_json(result: Mapping[str, Any]) -> None:
     """Print a result as one JSON object, last and alone on its line."""
-    print(json.dumps(result, default=str))
+    print(printable(json.dumps(result, default=str)))
 
 
 def finish_benchmark(

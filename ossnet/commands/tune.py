@@ -21,6 +21,8 @@ from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationCo
 
 if TYPE_CHECKING:
     from ossnet.data import Store
+    from ossnet.distributed.tracking.client import TrackingConfig
+    from ossnet.distributed.tuning.result import StudyResult
     from ossnet.planning.configure.planner import Planner
 
 
@@ -40,6 +42,8 @@ class TuneOptions:
     """Configurations to try, at most; by default 10, or as planned."""
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
+    refit: bool = False
+    """Train the best configuration once more, in two fifths of --max-time; the better checkpoint counts."""
     memory_budget: str | None = None
     """Peak memory of a step, as 8GiB, to which every trial is fitted."""
     objectives: str = "dice"
@@ -93,6 +97,7 @@ def main(arguments: Sequence[str]) -> None:
         early_stopping=options.early_stopping,
         max_time_s=None if options.max_time is None else parse_duration(options.max_time),
         began=began,
+        refit=options.refit,
         timed=not any(each.startswith(("--training.epochs", "--training.max-time")) for each in arguments),
         optimization=_optimization(options),
         warm_start=options.warm_start,
@@ -100,6 +105,12 @@ def main(arguments: Sequence[str]) -> None:
     )
     with resumable("tune", arguments, output, state="study.db"):
         result = launch.launch_study(spec)
+    _finish(options, result, output, name, tracking)
+
+
+def _finish(
+    options: TuneOptions, result: "StudyResult", output: Path, name: str, tracking: "TrackingConfig"
+) -> None:
     if options.json:
         finish_json(result.to_dict() | {"output": output, "mlflow": tracking.uri})
         return

@@ -210,6 +210,8 @@ def _search(spec: "StudySpec") -> "StudyResult":
             if spec.trials is None:
                 ended = [trial for trial in study.started_trials() if trial.state.is_finished()]
                 spec = replace(spec, trials=len(ended) + limit.allocation.trials)
+        if spec.continues_refit(study):
+            plan = "the last training goes on"
         logger.info(f"{plan}; {placement}; files in {spec.output}")
         if earlier is not None and not spec.resume:
             inside, outside = transfer_trials(study, earlier, spec.space, spec.optimization)
@@ -245,6 +247,7 @@ def plan_time(spec: "StudySpec", *, slots: int) -> "StudyTime | None":
         start_s=_TRIAL_START_S,
         trials=spec.trials,
         reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
+        refit=spec.refit,
     )
     limit = StudyTime(deadline, plan, timed=spec.timed)
     if not limit.can_start:

@@ -57,7 +57,7 @@ class FeasibilityEstimate:
 
 
 def estimate_feasibility(space: Space, planner: Planner, budget_gib: float) -> FeasibilityEstimate:
-    """Predict the peaks of random configurations for some seconds, and estimate those of many more from them.
+    """Predict the peaks of a space's own points and of random ones for some seconds, and estimate many more.
 
     Where none fits, those that are likeliest to are predicted too, until one does.
 
@@ -72,7 +72,7 @@ def estimate_feasibility(space: Space, planner: Planner, budget_gib: float) -> F
         screen.add(sample, resolved.peak_gib)
 
     start_s = time.monotonic()
-    for number, sample in enumerate(screen.random[:_EXAMINED]):
+    for number, sample in enumerate(sample_points(space, count=_EXAMINED, with_first=True)):
         if number >= _ENOUGH and time.monotonic() - start_s > _LONGEST_S:
             break
         examine(sample)

@@ -114,6 +114,8 @@ class StudyResult:
     counts: TrialCounts
     model: str | None = None
     """URI of the network in the Model Registry."""
+    refit: str | None = None
+    """What the last training came to; None where there was none."""
 
     @classmethod
     def of(cls, study: TuningStudy, output: Path, reasons: Sequence[str] = ()) -> Self:
@@ -168,6 +170,7 @@ class StudyResult:
             mean, half_width = f"{fmean(self.dice):.4f}", f"{interval.half_width:.4f}"
             best["Dice"] = f"{mean} ± {half_width} ({len(self.dice)} seeds)"
         registered = {} if self.model is None else {"registered as": self.model}
+        best |= {} if self.refit is None else {"trained once more": self.refit}
         return {**best, "checkpoint": self.checkpoint, **registered, "trials": trials}
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,7 +189,7 @@ class StudyResult:
         interval = student_interval(self.dice)
         half_width = None if interval is None else interval.half_width
         dice = {"mean": fmean(self.dice), "half_width": half_width, "count": len(self.dice)}
-        found = {"checkpoint": self.checkpoint, "model": self.model}
+        found = {"checkpoint": self.checkpoint, "model": self.model, "refit": self.refit}
         return {"best": best | {"dice": dice}, **found, "trials": trials}
 
 

@@ -19,6 +19,7 @@ from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.distributed.tuning.callbacks import FullGpuOnRetry, MLflowCallback, ProgressReporter, trial_folder
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS, EarlyStoppingConfig, OptimizationConfig
+from ossnet.distributed.tuning.final.refit import refit_best, unfinished_refit
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
@@ -87,6 +88,22 @@ class StudySpec:
     """MLflow experiment whose last study the sampler learns from."""
     resume: bool = False
     """Continue the study in `output`."""
+    refit: bool = False
+    """Train the best configuration once more, in a part of `max_time_s`."""
+
+    def __post_init__(self) -> None:
+        """Reject a last training without a time for it.
+
+        Raises:
+            UserError: names the options.
+        """
+        if self.refit and self.max_time_s is None:
+            raise UserError(
+                "refit",
+                expected="a time for the whole study, of which the last training takes a part",
+                found="no --max-time",
+                remedy="give --max-time",
+            )
 
     @property
     def database(self) -> Path:
@@ -121,6 +138,10 @@ class StudySpec:
             **flatten(self.early_stopping, "early_stopping."),
             **base,
         }
+
+    def continues_refit(self, study: TuningStudy) -> bool:
+        """Whether the last training was interrupted, and continues where the search would."""
+        return self.refit and unfinished_refit(study) is not None
 
     def check_output(self) -> None:
         """Reject a folder with a study in it; to resume, one without.
@@ -175,20 +196,13 @@ def run_study(
     mlflow_callback = MLflowCallback(tracker, monitor, version_tags())
     callbacks = [mlflow_callback, ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS)]
     with mlflow_run(tracker, _parent_run(spec, study), spec.documents()) as run:
-        try:
-            with released_on_error():
-                _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit).fit()
-        except KeyboardInterrupt:  # trials stay as they are, to be resumed
-            mlflow_callback.on_experiment_end([])
-            raise
-        except Exception as error:
-            if is_disk_full(error):
-                remove_unfinished(spec.output)
-            raise
-        finally:
-            mlflow_callback.flush()
-        searcher.finalize()  # not where an error ended it: then trials can be resumed
+        if not spec.continues_refit(study):
+            tuner = _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit)
+            _run_trials(spec, tuner, mlflow_callback)
+            searcher.finalize()  # not where an error ended it: then trials can be resumed
         result = StudyResult.of(study, spec.output, mlflow_callback.failures)
+        if spec.refit and time_limit is not None:
+            result = refit_best(spec, study, tracker, result, time_limit)
         try:
             tracker.log_text.remote(study.parent_run_key, report().read_text(), "report.html")
         except (MlflowException, UserError) as error:  # what was found does not depend on it
@@ -196,6 +210,22 @@ def run_study(
         result = replace(result, model=_register(tracker, result, spec.name))
         run.tags = {"best": result.title, f"best {VAL_DICE}": f"{result.metrics[VAL_DICE]:.4f}"}
     return result
+
+
+def _run_trials(spec: StudySpec, tuner: "Tuner", mlflow_callback: MLflowCallback) -> None:
+    """Run all trials, and write what MLflow does not have yet, whatever ends them."""
+    try:
+        with released_on_error():
+            tuner.fit()
+    except KeyboardInterrupt:  # trials stay as they are, to be resumed
+        mlflow_callback.on_experiment_end([])
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            remove_unfinished(spec.output)
+        raise
+    finally:
+        mlflow_callback.flush()
 
 
 def _first_validation(spec: StudySpec, trial_time: TrialTime | None) -> int:
@@ -261,6 +291,7 @@ def _parent_run(spec: StudySpec, study: TuningStudy) -> RunSpec:
         "trials": spec.trials,
         "workers": spec.workers,
         "max_time_s": spec.max_time_s,
+        "refit": spec.refit,
         **flatten(spec.optimization),
         **flatten(spec.early_stopping, "early_stopping."),
     }

@@ -114,12 +114,13 @@ def share_of(space: Space, planner: Planner, share: float) -> float:
     return float(np.quantile(peaks, share))
 
 
-@pytest.mark.parametrize(("share", "most"), [(0.05, 30), (0.01, 60), (0.003, 60)])
-def test_eight_trials_start_after_few_exact_predictions(
-    share: float, most: int, wide: Space, planner: Planner, starting: Callable[..., TuningStudy]
+@pytest.mark.parametrize(("share", "trials", "most"), [(0.05, 8, 30), (0.01, 8, 60), (0.003, 24, 100)])
+def test_trials_start_after_few_exact_predictions(
+    share: float, trials: int, most: int, wide: Space, planner: Planner, starting: Callable[..., TuningStudy]
 ) -> None:
-    study = starting(wide, share_of(wide, planner, share), FormulaEstimator())
-    assert len(study.started_trials()) == 8
+    """The first eight fill the space, those after them come from the sampler."""
+    study = starting(wide, share_of(wide, planner, share), FormulaEstimator(), trials=trials)
+    assert len(study.started_trials()) == trials
     assert exact_predictions(study) <= most
 
 
@@ -194,6 +195,20 @@ def test_a_space_of_which_little_fits_is_not_called_empty(wide: Space, planner: 
         assert estimate.fraction == pytest.approx(share, abs=0.01)
 
 
-def written(folder: Path, line: str) -> Space:
-    (folder / "mine.py").write_text(f"def space(trial):\n    {line}\n")
+def test_a_point_of_the_space_that_fits_is_enough(tmp_path: Path, planner: Planner) -> None:
+    space = written(
+        tmp_path,
+        "return {'model.decoder_width': 4 if trial.suggest_float('a', 0, 1) == 0.25 else 512}",
+        "POINTS_TO_EVALUATE = [{'a': 0.25}]\n",
+    )
+    smallest = planner.resolve(changes={"model.decoder_width": 4}).config
+    planner, needed = replace(planner, estimator=FormulaEstimator()), FormulaEstimator().gib(smallest)
+    estimate = estimate_feasibility(space, planner, needed)
+    assert (estimate.smallest_gib, estimate.fraction) == (needed, 0)
+    with pytest.raises(UserError, match="none, the smallest"):
+        estimate_feasibility(space, planner, needed * 0.99)
+
+
+def written(folder: Path, line: str, before: str = "") -> Space:
+    (folder / "mine.py").write_text(f"{before}def space(trial):\n    {line}\n")
     return Space(folder / "mine.py")

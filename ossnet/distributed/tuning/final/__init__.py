@@ -1,0 +1,1 @@
+"""What follows a search: its best configuration is trained once more."""

@@ -1,0 +1,188 @@
+"""The last training of a study: its best configuration once more, for the time that is set aside for it."""
+
+import logging
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.train import TrainingFailedError
+
+from ossnet.config import Config
+from ossnet.distributed.cluster.nodes import nodes
+from ossnet.distributed.cluster.resources import plan_run
+from ossnet.distributed.data.store_handle import StoreHandle
+from ossnet.distributed.tracking.actor import mlflow_run, version_tags
+from ossnet.distributed.tracking.client import RunSpec
+from ossnet.distributed.training.trainer import TrainSpec, fit
+from ossnet.distributed.tuning.result import StudyResult, best_of
+from ossnet.distributed.tuning.storage import CONFIGURATION, TuningStudy
+from ossnet.errors import UserError
+from ossnet.metric_names import MEMORY, PREDICTED, VAL_DICE
+from ossnet.planning.study_time import StudyTime
+from ossnet.training.checkpoint import load_state
+from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
+from ossnet.training.clock import format_duration
+from ossnet.training_run import most_epochs
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from ossnet.distributed.tracking.client import Tracker
+    from ossnet.distributed.tuning.study import StudySpec
+
+logger = logging.getLogger(__name__)
+
+REFIT = "refit"
+"""Attribute of a study: its last training, as a `Refit`; tag of that training's run: the trial's number."""
+FOLDER = "refit"
+"""The folder of the last trainings in that of a study."""
+_LEAST_S = 15.0  # that a training is worth a start with
+
+
+@dataclass(frozen=True)
+class Refit:
+    """The last training of a study, as the study keeps it."""
+
+    run: str
+    """Its id in the tracker."""
+
+    started: int
+    """Trials that had started: after a longer search there is another last training."""
+    trial: int
+    """Number of the trial whose configuration it has."""
+    config: str
+    """Its configuration as JSON."""
+    predicted_gib: float | None
+    """The predicted peak of a training step."""
+    ended: bool = False
+    metrics: dict[str, float] | None = None
+    """Its metrics once it has ended; None where it came to no result."""
+
+    def folder(self, output: Path) -> Path:
+        """The folder of the training in that of the study."""
+        return output / FOLDER / f"{self.started:03d}"
+
+
+def unfinished_refit(study: TuningStudy) -> Refit | None:
+    """The last training that was interrupted: the search has ended, and it has yet to."""
+    stored = _stored(study)
+    return None if stored is None or stored.ended else stored
+
+
+def refit_best(
+    spec: "StudySpec",
+    study: TuningStudy,
+    tracker: "ActorHandle[Tracker]",
+    result: StudyResult,
+    limit: StudyTime,
+) -> StudyResult:
+    """Train the best configuration once more, or continue that, and keep the better checkpoint.
+
+    The training has a folder of its own in the study's and is a child of the study's run, with the tag
+    `refit`. Where it comes to no result a line says why, and the result stays as it is.
+    """
+    refit = _stored(study)
+    if refit is None or (refit.ended and refit.started != len(study.started_trials())):
+        refit = None
+    if refit is not None and refit.ended:
+        return _better_of(spec, result, refit)
+    remaining = limit.refit_until - time.time()
+    if remaining < _LEAST_S:
+        logger.info(f"no time is left to train {result.title} once more")
+        return result
+    if refit is None:
+        refit = _plan(spec, study, remaining)
+        study.set_user_attr(REFIT, asdict(refit))
+    logger.info(f"{result.title} is trained once more, for {format_duration(remaining)}")
+    refit = replace(refit, metrics=_train(spec, tracker, refit, limit), ended=True)
+    study.set_user_attr(REFIT, asdict(refit))
+    return _better_of(spec, result, refit)
+
+
+def _stored(study: TuningStudy) -> Refit | None:
+    stored: dict[str, Any] | None = study.user_attrs.get(REFIT)
+    return None if stored is None else Refit(**stored)
+
+
+def _plan(spec: "StudySpec", study: TuningStudy, time_s: float) -> Refit:
+    """The best trial's configuration, with another limit of time."""
+    started = study.started_trials()
+    best = best_of(started)
+    assert best is not None  # as the study has a result
+    config = Config.from_json(best.user_attrs[CONFIGURATION])
+    longer = config.replace(
+        {"training.max_time_s": time_s, "training.epochs": most_epochs(config, spec.store, time_s)}
+    )
+    run = f"{study.parent_run_key}-refit-{len(started)}"
+    return Refit(run, len(started), best.number, longer.to_json(), best.user_attrs.get(PREDICTED))
+
+
+def _train(
+    spec: "StudySpec", tracker: "ActorHandle[Tracker]", refit: Refit, limit: StudyTime
+) -> dict[str, float] | None:
+    """The metrics of the training; None where it came to no result."""
+    config = Config.from_json(refit.config)
+    run = RunSpec(
+        id=refit.run,
+        name=f"{refit.trial:03d} {config.model.name} once more",
+        params=config.flatten(),
+        tags=version_tags() | {"network": config.model.name, REFIT: str(refit.trial)},
+    )
+    job = TrainSpec(
+        config=refit.config,
+        store=StoreHandle.of(spec.store, spec.base.data),
+        run=run.id,
+        tracker=tracker,
+        predicted_gib=refit.predicted_gib,
+        deadline=limit.refit_until,
+    )
+    try:
+        with mlflow_run(tracker, run, {"config.json": refit.config}) as closing:
+            trained = fit(
+                config,
+                spec.store,
+                output=refit.folder(spec.output),
+                job=job,
+                workers=spec.workers,
+                resources=plan_run(nodes(), spec.workers),
+            )
+            closing.checkpoint = trained.checkpoint
+    except (UserError, TrainingFailedError) as error:  # what the search found does not depend on it
+        reason = str(error).strip().splitlines()[-1]
+        logger.warning(f"warning: the last training came to no result: {reason}")
+        return None
+    return {name: float(value) for name, value in trained.metrics.items() if isinstance(value, int | float)}
+
+
+def _better_of(spec: "StudySpec", result: StudyResult, refit: Refit) -> StudyResult:
+    """The result with the better of both checkpoints, by the validation Dice that is kept in each."""
+    if refit.metrics is None:
+        return result
+    checkpoint, budget_gib = refit.folder(spec.output) / CHECKPOINT, spec.optimization.budget_gib
+    dice, before = _dice_of(checkpoint), _dice_of(result.checkpoint)
+    peak_gib = refit.metrics.get(MEMORY, 0.0)
+    if budget_gib is not None and peak_gib > budget_gib:
+        return replace(result, refit=f"{peak_gib:.3f} GiB, over the memory budget: not kept")
+    if dice is None or (before is not None and dice <= before):
+        return replace(result, refit=f"Dice {_shown(dice)}, not better: the trial's checkpoint is kept")
+    with replace_checkpoint(spec.output / CHECKPOINT) as folder:
+        shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+    return replace(
+        result,
+        checkpoint=spec.output / CHECKPOINT,
+        run=refit.run,
+        metrics={**result.metrics, **refit.metrics, VAL_DICE: dice},
+        dice=(dice,),
+        refit=f"Dice {dice:.4f} instead of {_shown(before)}: its checkpoint is kept",
+    )
+
+
+def _dice_of(checkpoint: Path | None) -> float | None:
+    dice = None if checkpoint is None else load_state(checkpoint).get("dice")
+    return None if dice is None else float(dice)
+
+
+def _shown(dice: float | None) -> str:
+    return "none" if dice is None else f"{dice:.4f}"

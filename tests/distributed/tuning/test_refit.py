@@ -1,0 +1,151 @@
+"""The last training of a study: it continues where it was left, and what it comes to is never worse."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from torch import nn
+
+from ossnet.config import Config
+from ossnet.data import Store
+from ossnet.distributed.launch import launch_study
+from ossnet.distributed.tracking.client import TrackingConfig
+from ossnet.distributed.tuning.config import OptimizationConfig
+from ossnet.distributed.tuning.final.refit import REFIT, Refit, refit_best
+from ossnet.distributed.tuning.result import StudyResult, TrialCounts
+from ossnet.distributed.tuning.search_space import Space
+from ossnet.distributed.tuning.storage import TuningStudy
+from ossnet.distributed.tuning.study import StudySpec
+from ossnet.errors import UserError
+from ossnet.planning.allocation import allocate
+from ossnet.planning.study_time import StudyTime
+from ossnet.training.checkpoint import load_state, save_checkpoint
+
+SPACE = """
+POINTS_TO_EVALUATE = [{"rate": 0.02}]
+
+def space(trial):
+    return {"optimizer.learning_rate": trial.suggest_float("rate", 0.0, 0.02)}
+"""
+
+
+def make_spec(folder: Path, base: Config, store: Store, **options: Any) -> StudySpec:
+    (folder / "mine.py").write_text(SPACE)
+    spec = StudySpec(
+        name="mine",
+        space=Space(folder / "mine.py"),
+        base=base,
+        store=store,
+        output=folder / "study",
+        tracking=TrackingConfig.at(folder, "mine"),
+        trials=1,
+    )
+    return replace(spec, **options)
+
+
+def save(folder: Path, dice: float | None) -> Path:
+    save_checkpoint(folder, network=nn.Linear(1, 1), documents={}, state={"dice": dice})
+    return folder
+
+
+def test_a_last_training_needs_a_time(tiny: Config, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"refit: expected a time .*, found no --max-time; give --max-time"):
+        make_spec(tmp_path, tiny, store, refit=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "peak_gib", "kept"),
+    [
+        (0.5, 0.6, 0.1, 0.6),
+        (0.5, 0.5, 0.1, 0.5),
+        (0.5, 0.4, 0.1, 0.5),
+        (0.5, None, 0.1, 0.5),
+        (0.5, 0.6, 1.1, 0.5),  # over the budget
+        (None, 0.1, 0.1, 0.1),
+    ],
+)
+def test_the_better_checkpoint_is_kept(
+    tiny: Config,
+    store: Store,
+    tmp_path: Path,
+    before: float | None,
+    after: float | None,
+    peak_gib: float,
+    kept: float,
+) -> None:
+    optimization = OptimizationConfig(budget_gib=1.0)
+    spec = make_spec(tmp_path, tiny, store, refit=True, max_time_s=60.0, optimization=optimization)
+    spec.output.mkdir()
+    study = TuningStudy.open_or_create(spec.database, "mine", optimization)
+    refit = Refit(
+        "again", 0, 3, tiny.to_json(), 0.1, ended=True, metrics={"memory/peak_allocated_gib": peak_gib}
+    )
+    study.set_user_attr(REFIT, asdict(refit))
+    save(refit.folder(spec.output) / "checkpoint", after)
+    result = StudyResult(
+        title="003 oss-net-c",
+        params={},
+        metrics={"dice/val": before or 0.0},
+        dice=(before or 0.0,),
+        checkpoint=save(spec.output / "checkpoint", before),
+        run="first",
+        counts=TrialCounts.of(study),
+    )
+    limit = StudyTime(time.time() + 60, allocate(60.0, slots=1, refit=True), timed=True)
+    found = refit_best(spec, study, cast(Any, None), result, limit)  # it has ended: nothing is logged
+    assert found.checkpoint is not None
+    assert load_state(found.checkpoint)["dice"] == kept
+    assert found.metrics["dice/val"] == kept
+    assert found.run == ("again" if kept == after != before else "first")
+    assert found.refit
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster", "mlflow_store")
+def test_an_interrupted_last_training_continues_without_a_further_search(
+    tiny: Config,
+    store: Store,
+    tmp_path: Path,
+    interrupt: Callable[[Callable[[], bool]], None],
+    all_cpus_free: Callable[[], None],
+) -> None:
+    spec = make_spec(tmp_path, tiny, store, refit=True, max_time_s=240.0, began=time.time())
+    interrupt(lambda: any((tmp_path / "study" / "refit").glob("*/train/checkpoint_*/version.json")))
+    with pytest.raises(KeyboardInterrupt):
+        launch_study(spec)
+    all_cpus_free()
+    (trial,) = optuna.load_study(study_name="mine", storage=f"sqlite:///{spec.database}").trials
+    assert trial.state.is_finished()
+    (last,) = (tmp_path / "study" / "refit").iterdir()
+    steps = max(load_state(each)["progress"]["step"] for each in last.glob("train/checkpoint_*/"))
+
+    began = time.time()
+    resumed = replace(spec, resume=True, trials=5, max_time_s=60.0, began=began)
+    result = launch_study(resumed)
+    assert time.time() - began < 90
+    assert result.refit
+    assert result.checkpoint is not None
+    assert len(optuna.load_study(study_name="mine", storage=f"sqlite:///{spec.database}").trials) == 1
+    last_state, kept = load_state(last / "checkpoint"), load_state(result.checkpoint)
+    assert kept["dice"] >= last_state["dice"]
+    assert max(load_state(each)["progress"]["step"] for each in last.glob("train/checkpoint_*/")) > steps
+
+    client = MlflowClient(TrackingConfig.at(tmp_path, "mine").uri)
+    experiment = client.get_experiment_by_name("mine")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    (again,) = (run for run in runs if REFIT in run.data.tags)
+    assert again.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (again.info.status, parent.info.status) == ("FINISHED", "FINISHED")
+    assert again.data.tags[REFIT] == "0"
+    assert (
+        again.data.metrics["dice/val"] == pytest.approx(result.metrics["dice/val"])
+        or "not better" in result.refit
+    )
+    assert len(runs) == 3
