@@ -343,7 +343,7 @@ prepare(PrepareConfig(Path({str(scans)!r}), Path({str(tmp_path / "store")!r})))
     most = 0
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as driver:
         while driver.poll() is None:
-            most = max(most, len(busy(driver.pid)))
+            most = max(most, len(busy(driver.pid, MAKING)))
             time.sleep(0.02)
     assert driver.returncode == 0
     assert len(Store.open(tmp_path / "store").split("all")) == 6
