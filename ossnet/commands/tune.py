@@ -44,6 +44,8 @@ class TuneOptions:
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     refit: bool = False
     """Train the best configuration once more, in two fifths of --max-time."""
+    ensemble: int | None = None
+    """Choose so many of the best networks, or fewer, to predict together."""
     memory_budget: str | None = None
     """Peak memory of a step, as 8GiB, to which every trial is fitted."""
     objectives: str = "dice"
@@ -98,6 +100,7 @@ def main(arguments: Sequence[str]) -> None:
         max_time_s=None if options.max_time is None else parse_duration(options.max_time),
         began=began,
         refit=options.refit,
+        ensemble=options.ensemble,
         timed=not any(each.startswith(("--training.epochs", "--training.max-time")) for each in arguments),
         optimization=_optimization(options),
         warm_start=options.warm_start,
@@ -116,6 +119,8 @@ def _finish(
         return
     rows = {"Optuna study": output / "study.db", "MLflow": tracking.uri}
     rows |= {"open it with": tracking.open_command}
+    if result.ensemble is not None:
+        rows |= {"predict with it by": command_line("predict", "--checkpoint", output)}
     report = ["--experiment", name, "--output", output / "report"]
     finish(result.summary() | rows, follow_up=command_line("report", *report))
 

@@ -248,6 +248,7 @@ def plan_time(spec: "StudySpec", *, slots: int) -> "StudyTime | None":
         trials=spec.trials,
         reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
         refit=spec.refit,
+        ensemble=spec.ensemble is not None,
     )
     limit = StudyTime(deadline, plan, timed=spec.timed)
     if not limit.can_start:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -50,10 +51,19 @@ class Ensemble:
 
     def save(self, folder: Path) -> Path:
         """Write it to a folder, atomically, and return the file."""
-        members = [{"checkpoint": str(each.checkpoint), "weight": each.weight} for each in self.members]
-        values = {"members": members, "dice": self.dice, "best_dice": self.best_dice, "cases": self.cases}
-        atomic_write(folder / FILE, json.dumps(values, indent=2))
+        atomic_write(folder / FILE, json.dumps(self.to_dict(), indent=2))
         return folder / FILE
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ensemble as JSON values."""
+        members = [{"checkpoint": str(each.checkpoint), "weight": each.weight} for each in self.members]
+        return {"members": members, "dice": self.dice, "best_dice": self.best_dice, "cases": self.cases}
+
+    def __str__(self) -> str:
+        networks = f"{len(self.members)} network{'s' * (len(self.members) > 1)}"
+        return (
+            f"Dice {self.dice:.4f} of {networks} (the best alone {self.best_dice:.4f}) on {self.cases} cases"
+        )
 
     @classmethod
     def read(cls, folder: Path) -> "Ensemble":

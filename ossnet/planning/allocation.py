@@ -7,6 +7,7 @@ from ossnet.training.clock import format_duration
 
 _CLOSING = (0.12, 8.0, 25.0)  # of the time, for the report and the end: a share, at least and at most so much
 _REFIT = 0.4  # of what is left then, for the last training
+_ENSEMBLE = 0.1  # and for the choice of an ensemble
 _LEAST_STEPS = 100  # in which a network learns something
 _LEAST_TRIAL_S = 20.0
 _VALIDATIONS = 0.15  # of a trial's time that its validations take together
@@ -32,6 +33,8 @@ class Allocation:
     """Time to train the best configuration once more."""
     closing_s: float
     """Time for the report and the end."""
+    ensemble_s: float = 0.0
+    """Time to choose an ensemble."""
 
     @property
     def startable_s(self) -> float:
@@ -42,9 +45,10 @@ class Allocation:
         rungs = ", ".join(f"{100 * share:.3g} %" for share in self.rungs)
         compared = f", compared at {rungs} of it" if rungs else ""
         refit = f"; {format_duration(self.refit_s)} for the best one again" if self.refit_s else ""
+        ensemble = f"; {format_duration(self.ensemble_s)} for an ensemble" if self.ensemble_s else ""
         return (
             f"about {self.trials} trials of up to {format_duration(self.trial_s)} each{compared}; "
-            f"{format_duration(self.search_s)} for all of them{refit}"
+            f"{format_duration(self.search_s)} for all of them{refit}{ensemble}"
         )
 
 
@@ -58,6 +62,7 @@ def allocate(
     trials: int | None = None,
     reduction_factor: int | None = 2,
     refit: bool = False,
+    ensemble: bool = False,
 ) -> Allocation:
     """Plan a study.
 
@@ -72,11 +77,13 @@ def allocate(
         trials: the largest number of them, where one was given.
         reduction_factor: the ratio of the times of adjacent rungs; None: no trial is stopped early.
         refit: train the best configuration once more in the end.
+        ensemble: choose an ensemble then.
     """
     share, least, most = _CLOSING
     closing_s = min(max(share * time_s, least), most, 0.5 * time_s)
     refit_s = _REFIT * (time_s - closing_s) if refit else 0.0
-    search_s = time_s - closing_s - refit_s
+    ensemble_s = _ENSEMBLE * (time_s - closing_s) if ensemble else 0.0
+    search_s = time_s - closing_s - refit_s - ensemble_s
     shortest = max(_LEAST_STEPS * step_s, validation_s / _VALIDATIONS, _LEAST_TRIAL_S) + start_s
     trial_s = min(sqrt(shortest * search_s), search_s)
     rungs = _rungs(trial_s, validation_s, start_s, reduction_factor)
@@ -87,7 +94,7 @@ def allocate(
         rounds = max(count * cost / slots, 1.0)
         trial_s = search_s / rounds
         rungs = _rungs(trial_s, validation_s, start_s, reduction_factor)
-    return Allocation(count, trial_s, rungs, search_s, refit_s, closing_s)
+    return Allocation(count, trial_s, rungs, search_s, refit_s, closing_s, ensemble_s)
 
 
 def _rungs(

@@ -27,6 +27,11 @@ class StudyTime:
     @property
     def refit_until(self) -> float:
         """When the last training has to have ended."""
+        return self.ensemble_until - self.allocation.ensemble_s
+
+    @property
+    def ensemble_until(self) -> float:
+        """When the choice of an ensemble has to have ended."""
         return self.deadline - self.allocation.closing_s
 
     @property

@@ -27,6 +27,15 @@ def test_a_plan_fits_its_time(
     assert plan.refit_s == (pytest.approx(0.4 * (time_s - plan.closing_s)) if refit else 0)
 
 
+@given(times, slots, st.booleans())
+def test_an_ensemble_takes_a_tenth(time_s: float, slots: int, refit: bool) -> None:
+    plan = allocate(time_s, slots=slots, refit=refit, ensemble=True)
+    assert plan.search_s + plan.refit_s + plan.ensemble_s + plan.closing_s == pytest.approx(time_s)
+    assert plan.ensemble_s == pytest.approx(0.1 * (time_s - plan.closing_s))
+    assert plan.search_s > 0
+    assert "for an ensemble" in str(plan)
+
+
 @given(times, st.floats(1.0, 10.0), slots, seconds)
 def test_more_time_gives_no_fewer_trials_and_no_shorter_ones(
     time_s: float, more: float, slots: int, step_s: float

@@ -24,6 +24,7 @@ from ossnet.distributed.tuning.storage import (
 from ossnet.distributed.tuning.trial import TrialEnd, trial_title
 from ossnet.errors import UserError
 from ossnet.evaluation.intervals import student_interval
+from ossnet.inference.ensemble import Ensemble
 from ossnet.metric_names import ERROR, VAL_DICE, metrics_summary
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
@@ -116,6 +117,8 @@ class StudyResult:
     """URI of the network in the Model Registry."""
     refit: str | None = None
     """What the last training came to; None where there was none."""
+    ensemble: Ensemble | None = None
+    """The chosen ensemble, whose file lies in the study's folder."""
 
     @classmethod
     def of(cls, study: TuningStudy, output: Path, reasons: Sequence[str] = ()) -> Self:
@@ -171,6 +174,7 @@ class StudyResult:
             best["Dice"] = f"{mean} ± {half_width} ({len(self.dice)} seeds)"
         registered = {} if self.model is None else {"registered as": self.model}
         best |= {} if self.refit is None else {"trained once more": self.refit}
+        best |= {} if self.ensemble is None else {"ensemble": str(self.ensemble)}
         return {**best, "checkpoint": self.checkpoint, **registered, "trials": trials}
 
     def to_dict(self) -> dict[str, Any]:
@@ -189,7 +193,9 @@ class StudyResult:
         interval = student_interval(self.dice)
         half_width = None if interval is None else interval.half_width
         dice = {"mean": fmean(self.dice), "half_width": half_width, "count": len(self.dice)}
-        found = {"checkpoint": self.checkpoint, "model": self.model, "refit": self.refit}
+        found: dict[str, Any] = {"checkpoint": self.checkpoint, "model": self.model, "refit": self.refit}
+        if self.ensemble is not None:
+            found["ensemble"] = self.ensemble.to_dict()
         return {"best": best | {"dice": dice}, **found, "trials": trials}
 
 

@@ -19,6 +19,7 @@ from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.distributed.tuning.callbacks import FullGpuOnRetry, MLflowCallback, ProgressReporter, trial_folder
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS, EarlyStoppingConfig, OptimizationConfig
+from ossnet.distributed.tuning.final.ensemble import choose_ensemble
 from ossnet.distributed.tuning.final.refit import refit_best, unfinished_refit
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.result import StudyResult
@@ -90,9 +91,11 @@ class StudySpec:
     """Continue the study in `output`."""
     refit: bool = False
     """Train the best configuration once more, in a part of `max_time_s`."""
+    ensemble: int | None = None
+    """Choose an ensemble of at most so many of the best checkpoints."""
 
     def __post_init__(self) -> None:
-        """Reject a last training without a time for it.
+        """Reject a last training without a time for it, and an ensemble of less than two.
 
         Raises:
             UserError: names the options.
@@ -104,6 +107,8 @@ class StudySpec:
                 found="no --max-time",
                 remedy="give --max-time",
             )
+        if self.ensemble is not None and self.ensemble < 2:
+            raise UserError("ensemble", expected="at least 2 networks", found=str(self.ensemble))
 
     @property
     def database(self) -> Path:
@@ -203,6 +208,8 @@ def run_study(
         result = StudyResult.of(study, spec.output, mlflow_callback.failures)
         if spec.refit and time_limit is not None:
             result = refit_best(spec, study, tracker, result, time_limit)
+        if spec.ensemble is not None:
+            result = choose_ensemble(spec, study, tracker, result, time_limit)
         try:
             tracker.log_text.remote(study.parent_run_key, report().read_text(), "report.html")
         except (MlflowException, UserError) as error:  # what was found does not depend on it
@@ -292,6 +299,7 @@ def _parent_run(spec: StudySpec, study: TuningStudy) -> RunSpec:
         "workers": spec.workers,
         "max_time_s": spec.max_time_s,
         "refit": spec.refit,
+        "ensemble": spec.ensemble,
         **flatten(spec.optimization),
         **flatten(spec.early_stopping, "early_stopping."),
     }

@@ -1,0 +1,148 @@
+"""Greedy choice of an ensemble by the Dice of validation cases (Caruana et al., ICML 2004).
+
+Letters: K foreground classes, N voxels of a case.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ossnet.data import Store
+from ossnet.data.labels.scheme import ClassScheme
+from ossnet.evaluation.metrics import dice_iou
+from ossnet.inference import Predictor
+from ossnet.inference.ensemble import Ensemble, Member
+
+
+@dataclass(frozen=True)
+class CandidateProbabilities:
+    """What every candidate says of one case, at the voxels that matter.
+
+    Those are the voxels of the label's foreground, or that any candidate decides as foreground. At all others
+    every mean of them is background, too, so that the Dice of any ensemble is exact without them.
+    """
+
+    probabilities: tuple[Float[Tensor, "K N"], ...]
+    """Of each candidate, in half precision."""
+    label: UInt8[Tensor, " N"]
+    """The true codes."""
+
+    @classmethod
+    def of(
+        cls,
+        probabilities: Sequence[Float[Tensor, "K X Y Z"]],
+        label: UInt8[Tensor, "X Y Z"],
+        scheme: ClassScheme,
+    ) -> "CandidateProbabilities":
+        """Keep what matters of whole volumes."""
+        matter = label > 0
+        for each in probabilities:
+            matter |= scheme.decide_probabilities(each.float()) > 0
+        return cls(tuple(each[:, matter] for each in probabilities), label[matter])
+
+    def dice(self, mean: Float[Tensor, "K N"], scheme: ClassScheme) -> float:
+        """Mean Dice of the classes, as these probabilities decide."""
+        codes = scheme.decide_probabilities(mean[..., None, None])
+        return fmean(each.dice for each in dice_iou(codes, self.label[:, None, None], scheme))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The choice among candidates."""
+
+    weights: dict[int, float]
+    """Weight of each chosen candidate by its index; they add up to 1."""
+    dice: float
+    """Mean Dice of all together."""
+    best_dice: float
+    """That of the best candidate alone."""
+
+
+def select(cases: Sequence[CandidateProbabilities], scheme: ClassScheme, *, size: int) -> Selection:
+    """Add the candidate that helps most, again and again, and end with the best mean on the way.
+
+    A candidate may be added again: so a good one weighs more than those that complement it, and candidates
+    that would only harm are never needed to fill the number.
+
+    Args:
+        size: how often a candidate is added; no more than that many networks are chosen.
+    """
+    sums = [torch.zeros_like(case.probabilities[0], dtype=torch.float32) for case in cases]
+    added, reached = list[int](), list[float]()
+    for count in range(1, size + 1):
+        scores = [
+            fmean(
+                case.dice((total + case.probabilities[index]) / count, scheme)
+                for case, total in zip(cases, sums, strict=True)
+            )
+            for index in range(len(cases[0].probabilities))
+        ]
+        best = max(range(len(scores)), key=lambda index: scores[index])
+        for case, total in zip(cases, sums, strict=True):
+            total += case.probabilities[best]
+        added.append(best)
+        reached.append(scores[best])
+    end = max(range(size), key=lambda index: reached[index]) + 1
+    weights = {index: count / end for index, count in Counter(added[:end]).items()}
+    return Selection(weights, reached[end - 1], reached[0])
+
+
+def select_ensemble(
+    checkpoints: Sequence[Path],
+    store: Store,
+    cases: Sequence[str],
+    *,
+    size: int,
+    until: float = math.inf,
+    device: str | None = None,
+) -> Ensemble | None:
+    """Choose among checkpoints of the store's task by their probabilities on validation cases.
+
+    Each network is read when its turn comes; the volumes of all of one case are in RAM at a time.
+
+    Args:
+        cases: ids; as many of them count as there is time for.
+        size: networks to choose, at most.
+        until: unix time at which the last case has to be done.
+        device: where to predict; by default a GPU if there is one.
+
+    Returns:
+        The ensemble; None where there was no time for one case.
+    """
+    load = partial(Predictor.from_checkpoint, device=device)
+    gathered, slowest = list[CandidateProbabilities](), 0.0
+    for case in cases:
+        began = time.time()
+        if began + slowest > until:
+            break
+        gathered.append(_gather(checkpoints, store, case, load))
+        slowest = max(slowest, time.time() - began)
+    if not gathered:
+        return None
+    selection = select(gathered, store.task.scheme, size=size)
+    members = tuple(Member(checkpoints[index], weight) for index, weight in selection.weights.items())
+    return Ensemble(members, selection.dice, selection.best_dice, len(gathered))
+
+
+def _gather(
+    checkpoints: Sequence[Path], store: Store, case: str, load: Callable[[Path], Predictor]
+) -> CandidateProbabilities:
+    stored = store.case(case)
+    image = torch.from_numpy(stored.image.astype(np.float32))
+    probabilities = []
+    for each in checkpoints:
+        found = load(each).predict(image, with_probabilities=True).probabilities
+        assert found is not None
+        probabilities.append(found.half().cpu())
+    label = torch.from_numpy(store.task.codes(stored.label).copy())
+    return CandidateProbabilities.of(probabilities, label, store.task.scheme)
