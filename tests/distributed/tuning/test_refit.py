@@ -16,7 +16,7 @@ from ossnet.data import Store
 from ossnet.distributed.launch import launch_study
 from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.config import OptimizationConfig
-from ossnet.distributed.tuning.final.refit import REFIT, Refit, refit_best
+from ossnet.distributed.tuning.final.refit import REFIT, Refit, refit_best, refit_checkpoint
 from ossnet.distributed.tuning.result import StudyResult, TrialCounts
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.storage import TuningStudy
@@ -103,6 +103,7 @@ def test_the_better_checkpoint_is_kept(
     assert found.metrics["dice/val"] == kept
     assert found.run == ("again" if kept == after != before else "first")
     assert found.refit
+    assert (refit_checkpoint(spec, study) is None) == (peak_gib > 1.0)
 
 
 @pytest.mark.slow

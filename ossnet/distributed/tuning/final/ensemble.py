@@ -14,14 +14,14 @@ from ossnet.data.store.cache import DataConfig
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import plan_run
 from ossnet.distributed.data.store_handle import StoreHandle
-from ossnet.distributed.tuning.final.refit import FOLDER as REFITS
+from ossnet.distributed.tuning.final.refit import REFIT, refit_checkpoint
 from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.storage import TuningStudy, best_checkpoint, is_feasible
 from ossnet.errors import UserError
 from ossnet.inference.ensemble import FILE, Ensemble, Member
 from ossnet.planning.study_time import StudyTime
 from ossnet.training.checkpoint import load_state
-from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable, replace_checkpoint
+from ossnet.training.checkpoint_files import check_replaceable, replace_checkpoint
 from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ def _candidates(spec: "StudySpec", study: TuningStudy, most: int) -> dict[str, P
             checkpoint = best_checkpoint(spec.output, trial.number, seed, run)
             if checkpoint is not None and is_feasible(trial) and trial.state != TrialState.FAIL:
                 found[f"{trial.number:03d}.{seed}"] = checkpoint
-    for folder in (spec.output / REFITS).glob(f"*/{CHECKPOINT}"):
-        found[f"{REFITS}-{folder.parent.name}"] = folder
+    again = refit_checkpoint(spec, study)
+    if again is not None:
+        found[f"{REFIT}-{again.parent.name}"] = again
     dice = {name: load_state(folder).get("dice") for name, folder in found.items()}
     ranked = sorted((-float(each), name) for name, each in dice.items() if each is not None)
     return {name: found[name] for _, name in ranked[:most]}

@@ -71,6 +71,14 @@ def unfinished_refit(study: TuningStudy) -> Refit | None:
     return None if stored is None or stored.ended else stored
 
 
+def refit_checkpoint(spec: "StudySpec", study: TuningStudy) -> Path | None:
+    """The checkpoint of the last training, where it came to one within the memory budget."""
+    refit = _stored(study)
+    if refit is None or refit.metrics is None or _excess_gib(spec, refit) > 0:
+        return None
+    return refit.folder(spec.output) / CHECKPOINT
+
+
 def refit_best(
     spec: "StudySpec",
     study: TuningStudy,
@@ -160,11 +168,11 @@ def _better_of(spec: "StudySpec", result: StudyResult, refit: Refit) -> StudyRes
     """The result with the better of both checkpoints, by the validation Dice that is kept in each."""
     if refit.metrics is None:
         return result
-    checkpoint, budget_gib = refit.folder(spec.output) / CHECKPOINT, spec.optimization.budget_gib
+    checkpoint = refit.folder(spec.output) / CHECKPOINT
     dice, before = _dice_of(checkpoint), _dice_of(result.checkpoint)
-    peak_gib = refit.metrics.get(MEMORY, 0.0)
-    if budget_gib is not None and peak_gib > budget_gib:
-        return replace(result, refit=f"{peak_gib:.3f} GiB, over the memory budget: not kept")
+    excess_gib = _excess_gib(spec, refit)
+    if excess_gib > 0:
+        return replace(result, refit=f"{excess_gib:.3f} GiB over the memory budget: not kept")
     if dice is None or (before is not None and dice <= before):
         return replace(result, refit=f"Dice {_shown(dice)}, not better: the trial's checkpoint is kept")
     with replace_checkpoint(spec.output / CHECKPOINT) as folder:
@@ -177,6 +185,12 @@ def _better_of(spec: "StudySpec", result: StudyResult, refit: Refit) -> StudyRes
         dice=(dice,),
         refit=f"Dice {dice:.4f} instead of {_shown(before)}: its checkpoint is kept",
     )
+
+
+def _excess_gib(spec: "StudySpec", refit: Refit) -> float:
+    """By how much a training passed the memory budget; 0 where it kept to it."""
+    peak_gib, budget_gib = (refit.metrics or {}).get(MEMORY), spec.optimization.budget_gib
+    return 0.0 if peak_gib is None or budget_gib is None else max(peak_gib - budget_gib, 0.0)
 
 
 def _dice_of(checkpoint: Path | None) -> float | None:
