@@ -54,7 +54,7 @@ ROOMS: dict[str, tuple[set[str], ...]] = {
     "data": ({"verification"}, {"prepare"}, {"layouts", "phantom"}, {"store"}, {"imaging"}, {"labels"}),
     "inference": (
         {"batch"},
-        {"export"},
+        {"export", "ensemble"},
         {"predictor"},
         {"volume"},
         {"methods"},

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class EvaluateOptions:
     """Options of this job."""
 
-    checkpoint: Path | None = None
-    """Folder that training wrote; by default that of a short training on a phantom."""
+    checkpoint: tuple[Path, ...] = ()
+    """Folder that training wrote; by default that of a short training on a phantom. Several of one task, or
+    a study's folder with an ensemble: the mean of their probabilities decides."""
     data: Path | None = None
     """Store that `prepare` wrote; by default the phantom's."""
     output: Path | None = None
@@ -52,27 +53,30 @@ def main(arguments: Sequence[str]) -> None:
     options = COMMAND.parse(arguments)
     from ossnet.output.claim import claimed_output
 
-    sources = [path for path in (options.data, options.checkpoint, options.baseline) if path is not None]
+    sources = [path for path in (options.data, options.baseline) if path is not None]
+    sources += options.checkpoint
     with claimed_output(options.output or new_folder("evaluate"), "evaluate", sources=sources) as output:
         _evaluate(options, output)
 
 
 def _evaluate(options: EvaluateOptions, output: Path) -> None:
-    from ossnet.config import Config
     from ossnet.data import Store
     from ossnet.evaluation.calibration import calibrate
     from ossnet.evaluation.run import evaluate
     from ossnet.inference import Predictor
+    from ossnet.inference.ensemble import load_predictor, read_members, several
     from ossnet.inference.temperature import read_calibration
-    from ossnet.training.checkpoint import check_checkpoint
 
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
-    checkpoint = options.checkpoint or _demo().checkpoint()
-    check_checkpoint(checkpoint)
+    given = options.checkpoint or (_demo().checkpoint(),)
     load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
-    fold = Config.from_json(checkpoint / "config.json").training.fold
-    predictor, measured = load(checkpoint), options.calibrate or options.fit_temperature
-    if options.fit_temperature:
+    members, measured = read_members(given), options.calibrate or options.fit_temperature
+    checkpoint = members[0].checkpoint
+    fold = _fold([each.checkpoint for each in members], options.split)
+    predictor = load_predictor(members, method=options.method, device=options.device)
+    if measured and not isinstance(predictor, Predictor):
+        raise several("fit_temperature" if options.fit_temperature else "calibrate", members)
+    if options.fit_temperature and isinstance(predictor, Predictor):
         predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
     evaluation = evaluate(
         predictor,
@@ -89,14 +93,34 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
     if options.json:
         finish_json(evaluation.summary)
     else:
-        _finish(evaluation, options.split, checkpoint)
+        _finish(evaluation, options.split, given)
 
 
-def _finish(evaluation: "Evaluation", split: str, checkpoint: Path) -> None:
+def _fold(checkpoints: Sequence[Path], split: str) -> int | None:
+    """The fold that the networks were validated on."""
+    from ossnet.config import Config
+    from ossnet.errors import UserError
+    from ossnet.training.checkpoint import check_checkpoint
+
+    folds = set[int | None]()
+    for each in checkpoints:
+        check_checkpoint(each)
+        folds.add(Config.from_json(each / "config.json").training.fold)
+    if len(folds) > 1 and split != "test":
+        raise UserError(
+            "checkpoint",
+            expected="checkpoints that were trained on the same cases",
+            found=f"the folds {', '.join(sorted(map(str, folds)))}",
+            remedy="give --split test",
+        )
+    return folds.pop()
+
+
+def _finish(evaluation: "Evaluation", split: str, checkpoints: Sequence[Path]) -> None:
     made = {"cases": f"{evaluation.summary['cases']} ({split})", **evaluation.figures}
     made |= {"per case": str(evaluation.cases), "summary": str(evaluation.report)}
     made["page"] = str(evaluation.page)
-    follow_up = command_line("predict", "--checkpoint", checkpoint, "--input", "SCAN", "--output", "DIR")
+    follow_up = command_line("predict", "--checkpoint", *checkpoints, "--input", "SCAN", "--output", "DIR")
     finish(made, follow_up=follow_up)
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class PredictOptions(ExportConfig, PredictConfig):
     """Options of this job."""
 
-    checkpoint: Path | None = None
-    """Folder that training wrote; by default that of a short training on a phantom."""
+    checkpoint: tuple[Path, ...] = ()
+    """Folder that training wrote; by default that of a short training on a phantom. Several of one task, or
+    a study's folder with an ensemble: the mean of their probabilities decides."""
     input: tuple[Path, ...] = ()
     """NIfTI files, one with all modalities or one a modality; or folders of a case or of cases. By default
     the phantom's."""
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     options = COMMAND.parse(arguments)
     from ossnet.output.claim import claimed_output
 
-    sources = [*options.input, *([] if options.checkpoint is None else [options.checkpoint])]
+    sources = [*options.input, *options.checkpoint]
     with claimed_output(options.output or new_folder("predict"), "predict", sources=sources) as output:
         _predict(options, output)
 
@@ -54,7 +55,7 @@ def _predict(options: PredictOptions, output: Path) -> None:
     from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
 
     config, export = extract(PredictConfig, options), extract(ExportConfig, options)
-    job = PredictionJob(options.checkpoint or _demo().checkpoint(), output, config, export)
+    job = PredictionJob(options.checkpoint or (_demo().checkpoint(),), output, config, export)
     predictor = job.predictor()
     paths = options.input or (() if options.onnx else (_demo().scans(),))
     scans, outcomes = find_scans(paths, predictor.task), list["PredictionResult"]()
@@ -66,8 +67,11 @@ def _predict(options: PredictOptions, output: Path) -> None:
 
         predict = partial(predict_parallel, job, options.workers)
     if options.onnx:
+        from ossnet.inference.ensemble import EnsemblePredictor, several
         from ossnet.inference.export.onnx import export_onnx
 
+        if isinstance(predictor, EnsemblePredictor):
+            raise several("onnx", predictor.members)
         export_onnx(predictor, job.output)
     for outcome in predict_scans(job, scans, predict):
         outcomes.append(outcome)

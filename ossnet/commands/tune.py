@@ -35,7 +35,7 @@ class TuneOptions:
     space: str = "default"
     """Python file with a function space(trial), or the name of one of ossnet's spaces."""
     model: str = "oss-net-c"
-    """Preset of the network, where the space names none; its fields are options of their own."""
+    """Preset of the network, where the space names none."""
     recipe: Recipe = "auto"
     """Defaults that suit the data, or the paper's."""
     trials: int | None = None
@@ -43,7 +43,7 @@ class TuneOptions:
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     refit: bool = False
-    """Train the best configuration once more, in two fifths of --max-time; the better checkpoint counts."""
+    """Train the best configuration once more, in two fifths of --max-time."""
     memory_budget: str | None = None
     """Peak memory of a step, as 8GiB, to which every trial is fitted."""
     objectives: str = "dice"
@@ -55,9 +55,9 @@ class TuneOptions:
     warm_start: str | None = None
     """An MLflow experiment whose last study the sampler learns from."""
     resume: bool = False
-    """Continue the study in --output, whatever ended it; --trials and --max-time may differ."""
+    """Continue the study in --output; --trials and --max-time may differ."""
     workers_per_trial: int = 1
-    """Training processes of a trial; several make each trial a Ray Train run."""
+    """Training processes of each trial, through Ray Train."""
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     """When a trial that falls behind is stopped."""
     output: Path | None = None

@@ -17,6 +17,7 @@ from ossnet.errors import UserError
 from ossnet.evaluation.mask_metrics import MaskMetrics, score_mask
 from ossnet.evaluation.metrics import OverlapMetrics, dice_iou
 from ossnet.inference import InferenceConfig, VolumePrediction, predict_volume
+from ossnet.inference.ensemble import AnyPredictor
 from ossnet.inference.give_up import give_up
 from ossnet.sampling import SamplingConfig
 from ossnet.sampling.prefetch import prefetch
@@ -74,7 +75,8 @@ def score_cases(
     with closing(prefetch(ready())) as volumes:
         for stored, image in volumes:
             with give_up(network, inf if scores else first_until) as given_up:
-                scores += [_score(network, task, stored, image, sampling=sampling, settings=settings)[0]]
+                prediction = predict_volume(network, image, sampling=sampling, settings=settings)
+                scores += [_score(task, stored, prediction)[0]]
             now = time.monotonic()
             slowest, began = max(slowest, now - began), now
             if given_up() or now + slowest > last_until:
@@ -83,13 +85,7 @@ def score_cases(
 
 
 def score_case(
-    network: nn.Module,
-    store: Store,
-    case: str,
-    *,
-    sampling: SamplingConfig,
-    settings: InferenceConfig,
-    temperature: float | None = None,
+    predictor: AnyPredictor, store: Store, case: str, *, temperature: float | None = None
 ) -> tuple[CaseScore, VolumePrediction]:
     """Score one case, and return the prediction too, on the CPU.
 
@@ -98,29 +94,13 @@ def score_case(
     """
     stored = store.case(case)
     image = torch.from_numpy(stored.image.astype(np.float32))
-    return _score(
-        network, store.task, stored, image, sampling=sampling, settings=settings, temperature=temperature
-    )
+    prediction = predictor.predict(image, with_probabilities=temperature is not None, temperature=temperature)
+    return _score(store.task, stored, prediction)
 
 
 def _score(
-    network: nn.Module,
-    task: Task,
-    stored: StoredCase,
-    image: Tensor,
-    *,
-    sampling: SamplingConfig,
-    settings: InferenceConfig,
-    temperature: float | None = None,
+    task: Task, stored: StoredCase, prediction: VolumePrediction
 ) -> tuple[CaseScore, VolumePrediction]:
-    prediction = predict_volume(
-        network,
-        image,
-        sampling=sampling,
-        settings=settings,
-        with_probabilities=temperature is not None,
-        temperature=temperature or 1.0,
-    )
     probabilities = None if prediction.probabilities is None else prediction.probabilities.cpu()
     prediction = replace(prediction, classes=prediction.classes.cpu(), probabilities=probabilities)
     label = torch.from_numpy(task.codes(stored.label).copy())
@@ -150,13 +130,11 @@ def check_task(task: Task, store: Store) -> None:
     Raises:
         UserError: names what differs.
     """
-    of_images = ("modalities", "normalization", "spacing", "interpolation", "crop")
-    for name in (*of_images, "labels", "target", "regions", "class_names"):
-        expected, found = getattr(task, name), getattr(store.task, name)
-        if expected != found:
-            raise UserError(
-                store.root,
-                expected=f"{name} {expected}, with which the checkpoint was trained",
-                found=f"{name} {found}",
-                remedy="prepare it equally",
-            )
+    differing = task.difference(store.task)
+    if differing is not None:
+        raise UserError(
+            store.root,
+            expected=f"{differing.name} {differing.own}, with which the checkpoint was trained",
+            found=f"{differing.name} {differing.other}",
+            remedy="prepare it equally",
+        )

@@ -19,6 +19,7 @@ from ossnet.evaluation.html_report import render
 from ossnet.evaluation.paper_protocol import POINTS, Protocol, SampledOverlap, sampled_overlap
 from ossnet.evaluation.summary import comparison, report
 from ossnet.inference import Predictor
+from ossnet.inference.ensemble import AnyPredictor
 from ossnet.inference.temperature import Calibration
 from ossnet.output.atomic_write import atomic_write
 
@@ -59,7 +60,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: AnyPredictor,
     store: Store,
     *,
     split: str,
@@ -135,15 +136,8 @@ class _Scorer:
         self.scores: list[CaseScore] = []
         self.sampled: dict[Protocol, list[SampledOverlap]] = {protocol: [] for protocol in POINTS}
 
-    def add(self, predictor: Predictor, case: str, temperature: float | None) -> CaseScore:
-        score, prediction = score_case(
-            predictor.network,
-            self.store,
-            case,
-            sampling=predictor.sampling,
-            settings=predictor.settings,
-            temperature=temperature,
-        )
+    def add(self, predictor: AnyPredictor, case: str, temperature: float | None) -> CaseScore:
+        score, prediction = score_case(predictor, self.store, case, temperature=temperature)
         stored, task = self.store.case(case), self.store.task
         codes, label = prediction.classes.numpy(), task.codes(stored.label)
         details = score_classes(codes, stored, task, tolerance_mm=self.tolerance_mm)
@@ -200,11 +194,9 @@ def _representative_cases(scores: Sequence[CaseScore]) -> dict[str, CaseScore]:
     return {name: ranked[rank] for rank, name in sorted(ranks.items())}
 
 
-def _overlay(predictor: Predictor, store: Store, score: CaseScore, path: Path, rank: str) -> Path:
+def _overlay(predictor: AnyPredictor, store: Store, score: CaseScore, path: Path, rank: str) -> Path:
     stored, task = store.case(score.case), store.task
-    _, prediction = score_case(
-        predictor.network, store, score.case, sampling=predictor.sampling, settings=predictor.settings
-    )
+    _, prediction = score_case(predictor, store, score.case)
     draw_overlay(
         path,
         image=stored.image[0],

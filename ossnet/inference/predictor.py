@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer, UInt8
-from torch import nn
+from torch import Tensor, nn
 
 from ossnet.config_tree import from_dict
 from ossnet.data import Geometry, Scan, Task, preprocess, restore, write_nifti
@@ -23,7 +23,7 @@ from ossnet.inference.config import Axis, InferenceConfig, Method, Precision
 from ossnet.inference.methods.hierarchical import Audit
 from ossnet.inference.query.grid import QueryGrid, with_spacing
 from ossnet.inference.temperature import read_temperature
-from ossnet.inference.volume import predict_volume
+from ossnet.inference.volume import VolumePrediction, predict_volume
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, network_from_config
 from ossnet.output.file_names import CLASS_BYTES, file_names
@@ -54,6 +54,28 @@ class Segmentation:
     """Every region, 1 inside it, where one label map cannot show them all."""
     audit: Audit | None = None
     """The check of the voxels that the hierarchical method interpolated; None of other methods."""
+
+    @classmethod
+    def of(
+        cls,
+        codes: UInt8[np.ndarray, "X Y Z"],
+        task: Task,
+        geometry: Geometry,
+        *,
+        probabilities: Mapping[str, Float[np.ndarray, "X Y Z"]] | None = None,
+        audit: Audit | None = None,
+    ) -> "Segmentation":
+        """What decisions on a grid mean for a task."""
+        return cls(
+            labels=task.decode(codes),
+            codes=codes,
+            scheme=task.scheme,
+            geometry=geometry,
+            volumes_ml=_volumes_ml(codes, geometry, task.scheme),
+            probabilities=probabilities,
+            regions={} if task.nested else _masks(codes, task.scheme),
+            audit=audit,
+        )
 
     def mask(self, name: str) -> Bool[np.ndarray, "X Y Z"]:
         """The mask of a class."""
@@ -152,7 +174,7 @@ class Predictor:
         Raises:
             UserError: a file is missing or broken, or the scan has not the task's modalities.
         """
-        return self.segment(self._scan(images), with_probabilities=with_probabilities)
+        return self.segment(read_scan(images, self.task), with_probabilities=with_probabilities)
 
     def segment(self, scan: Scan, *, with_probabilities: bool = False) -> Segmentation:
         """Segment one preprocessed scan.
@@ -161,29 +183,39 @@ class Predictor:
         grid each voxel of the scan gets what was decided at the nearest one.
         """
         geometry, grid = self._requested(scan.geometry)
-        prediction = predict_volume(
-            self.network,
-            torch.from_numpy(scan.image),
-            sampling=self.sampling,
-            settings=self.settings,
-            with_probabilities=with_probabilities,
-            grid=grid,
-            temperature=self.temperature,
+        prediction = self.predict(
+            torch.from_numpy(scan.image), with_probabilities=with_probabilities, grid=grid
         )
         task, codes = self.task, restore(prediction.classes.cpu().numpy(), geometry)
         probabilities = None
         if prediction.probabilities is not None:
             native = (restore(each, geometry) for each in prediction.probabilities.cpu().numpy())
             probabilities = dict(zip(task.class_names, native, strict=True))
-        return Segmentation(
-            labels=task.decode(codes),
-            codes=codes,
-            scheme=task.scheme,
-            geometry=geometry,
-            volumes_ml=_volumes_ml(codes, geometry, task.scheme),
-            probabilities=probabilities,
-            regions={} if task.nested else _masks(codes, task.scheme),
-            audit=prediction.audit,
+        return Segmentation.of(codes, task, geometry, probabilities=probabilities, audit=prediction.audit)
+
+    def predict(
+        self,
+        image: Float[Tensor, "C X Y Z"],
+        *,
+        with_probabilities: bool = False,
+        grid: QueryGrid | None = None,
+        temperature: float | None = None,
+    ) -> VolumePrediction:
+        """Decide every voxel of a preprocessed volume.
+
+        Args:
+            with_probabilities: whether to return probabilities; every voxel is then decided by the network.
+            grid: the voxels to decide, where they are not the volume's own; for occupancy networks only.
+            temperature: of the probabilities; by default the fitted one.
+        """
+        return predict_volume(
+            self.network,
+            image,
+            sampling=self.sampling,
+            settings=self.settings,
+            with_probabilities=with_probabilities,
+            grid=grid,
+            temperature=temperature or self.temperature,
         )
 
     def _requested(self, scan: Geometry) -> tuple[Geometry, QueryGrid | None]:
@@ -193,13 +225,19 @@ class Predictor:
         requested = scan.resampled_to(None) if self.spacing is None else with_spacing(scan, self.spacing)
         return requested, None if requested == scan else QueryGrid.over(scan, requested)
 
-    def _scan(self, images: Images) -> Scan:
-        if isinstance(images, Path | str):
-            return preprocess([Path(images)], self.task)
-        if isinstance(images[0], np.ndarray):
-            array, affine = images
-            return scan_from_array(np.asarray(array), np.asarray(affine), self.task)
-        return preprocess([Path(str(each)) for each in images], self.task)
+
+def read_scan(images: Images, task: Task) -> Scan:
+    """Read and preprocess one scan, given as `Predictor` takes it.
+
+    Raises:
+        UserError: a file is missing or broken, or the scan has not the task's modalities.
+    """
+    if isinstance(images, Path | str):
+        return preprocess([Path(images)], task)
+    if isinstance(images[0], np.ndarray):
+        array, affine = images
+        return scan_from_array(np.asarray(array), np.asarray(affine), task)
+    return preprocess([Path(str(each)) for each in images], task)
 
 
 @dataclass(frozen=True)

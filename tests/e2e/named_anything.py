@@ -152,7 +152,7 @@ class _KeepingReporter:
 def predict(source: Path, checkpoint: Path, output: Path) -> dict[str, Path]:
     """Predict the scans of a source; the label map of each case, by its name."""
     export = ExportConfig(probabilities=True, uncertainty=True, mesh="ply", volumes=True)
-    job = PredictionJob(checkpoint, output, PredictConfig(device="cpu"), export)
+    job = PredictionJob((checkpoint,), output, PredictConfig(device="cpu"), export)
     predictor = job.predictor()
     scans = find_scans([source], predictor.task)
     results = list(predict_scans(job, scans, partial(predict_sequential, predictor, job)))

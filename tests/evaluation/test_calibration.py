@@ -136,14 +136,7 @@ def test_each_half_is_evaluated_at_the_temperature_of_the_other(
     found = evaluate(warm, store, split="validation", output=tmp_path / "a", calibrate=True, fitted=fitted)
     parts = []
     for case, temperature in expected.items():
-        _, prediction = score_case(
-            warm.network,
-            store,
-            case,
-            sampling=warm.sampling,
-            settings=warm.settings,
-            temperature=temperature,
-        )
+        _, prediction = score_case(warm, store, case, temperature=temperature)
         assert prediction.probabilities is not None
         label = store.task.codes(store.case(case).label)
         parts.append(reliabilities(prediction.probabilities, prediction.classes.numpy(), label, store.task))

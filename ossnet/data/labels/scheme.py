@@ -113,6 +113,17 @@ class ClassScheme:
         logits = logits.float() / temperature
         return logits.sigmoid() if self._separate(logits) else logits.softmax(1)[:, 1:]
 
+    def decide_probabilities(self, probabilities: 'Float[Tensor, "C X Y Z"]') -> 'UInt8[Tensor, "X Y Z"]':
+        """The code of each voxel from probabilities of the foreground classes, decided as logits are."""
+        import torch
+
+        if self.independent:
+            bits = 1 << torch.arange(self.classes, device=probabilities.device).byte()
+            return ((probabilities > 0.5) * bits[:, None, None, None]).sum(0, dtype=torch.uint8)
+        background = 1 - probabilities.sum(0)
+        largest, index = probabilities.max(0)
+        return torch.where(largest > background, index + 1, 0).to(torch.uint8)
+
     def mean_logits(self, parts: 'Sequence[Float[Tensor, "N K"]]') -> 'Float[Tensor, "N K"]':
         """Logits of the mean of the probabilities that several logits stand for."""
         import torch

@@ -25,6 +25,28 @@ BACKGROUND = 0
 BACKGROUND_NAME = "background"
 
 
+_COMPARED = (
+    "modalities",
+    "normalization",
+    "spacing",
+    "interpolation",
+    "crop",
+    "labels",
+    "target",
+    "regions",
+    "class_names",
+)
+
+
+@dataclass(frozen=True)
+class TaskDifference:
+    """The first thing in which two tasks differ."""
+
+    name: str
+    own: Any
+    other: Any
+
+
 @dataclass(frozen=True)
 class Task:
     """The contract between a store, a checkpoint and the scans predicted later; stored with each of them."""
@@ -133,6 +155,14 @@ class Task:
                 remedy="correct the label or declare the value",
             )
         return indices
+
+    def difference(self, other: "Task") -> TaskDifference | None:
+        """In what another task differs, of images or of classes; None where networks of both agree."""
+        for name in _COMPARED:
+            own, others = getattr(self, name), getattr(other, name)
+            if own != others:
+                return TaskDifference(name, own, others)
+        return None
 
     def reading_as_one(self, labels: Mapping[str, int]) -> "Task":
         """A copy with a single label, read where any of these labels or of those merged into them is.

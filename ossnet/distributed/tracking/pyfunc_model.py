@@ -39,7 +39,7 @@ class NiftiModel(PythonModel):
 
         Rows of one name are called by their folders too.
         """
-        job = PredictionJob(self._checkpoint, Path((params or {})["output"]).absolute())
+        job = PredictionJob((self._checkpoint,), Path((params or {})["output"]).absolute())
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict("records")
         scans = name_apart([self._scan(index, row) for index, row in enumerate(rows)])
         predict = partial(predict_sequential, self._predictor, job)

@@ -16,6 +16,7 @@ from ossnet.data.imaging.header import files_of
 from ossnet.errors import UserError
 from ossnet.inference.batch.inputs import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
+from ossnet.inference.ensemble import Member
 from ossnet.output.atomic_write import atomic_write, writing
 
 FOLDER = "records"
@@ -85,14 +86,20 @@ class PredictionCache:
 
     @classmethod
     def of(
-        cls, checkpoint: Path, config: PredictConfig, export: ExportConfig, output: Path
+        cls, members: Sequence[Member], config: PredictConfig, export: ExportConfig, output: Path
     ) -> "PredictionCache":
-        """The cache of what a checkpoint predicts with a configuration, on whatever device.
+        """The cache of what checkpoints predict together with a configuration, on whatever device.
 
-        It reads all of the checkpoint: make it once a job.
+        It reads all of the checkpoints: make it once a job.
         """
+        digests = [_digest(each.checkpoint) for each in members]
+        weighted = [f"{each.weight} {digest}" for each, digest in zip(members, digests, strict=True)]
         predict = {**to_dict(config), "device": None}
-        settings = {"checkpoint": _digest(checkpoint), "predict": predict, "export": to_dict(export)}
+        settings = {
+            "checkpoint": digests[0] if len(members) == 1 else weighted,
+            "predict": predict,
+            "export": to_dict(export),
+        }
         return cls(output, settings)
 
     def get(self, scan: ScanInput) -> PredictionResult | None:

@@ -10,16 +10,16 @@ from ossnet.errors import UserError
 from ossnet.inference.batch.cache import PredictionCache, PredictionResult, label_map
 from ossnet.inference.batch.inputs import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
+from ossnet.inference.ensemble import AnyPredictor, Member, load_predictor, read_members
 from ossnet.inference.export.outputs import export
-from ossnet.inference.predictor import Predictor
 
 
 @dataclass(frozen=True)
 class PredictionJob:
     """A set of scans to predict, the outputs to write, and their folder."""
 
-    checkpoint: Path
-    """The folder that training wrote."""
+    checkpoints: tuple[Path, ...]
+    """The folder that training wrote; several, or one with an ensemble, predict together."""
     output: Path
     """The folder of the results."""
     config: PredictConfig = field(default_factory=PredictConfig)
@@ -28,27 +28,32 @@ class PredictionJob:
     """Outputs to write in addition to the label maps."""
 
     @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """The networks that predict."""
+        return read_members(self.checkpoints)
+
+    @cached_property
     def cache(self) -> PredictionCache:
-        """The records of the output; the checkpoint is read for them once a job."""
-        return PredictionCache.of(self.checkpoint, self.config, self.export, self.output)
+        """The records of the output; the checkpoints are read for them once a job."""
+        return PredictionCache.of(self.members, self.config, self.export, self.output)
 
     def absolute(self) -> "PredictionJob":
         """A copy of this job with absolute paths, and the cache that it has already."""
-        checkpoint, output = self.checkpoint.absolute(), self.output.absolute()
-        job = replace(self, checkpoint=checkpoint, output=output)
+        checkpoints, output = tuple(each.absolute() for each in self.checkpoints), self.output.absolute()
+        job = replace(self, checkpoints=checkpoints, output=output)
         vars(job)["cache"] = replace(self.cache, output=output)  # where cached_property stores it
         return job
 
-    def predictor(self) -> Predictor:
-        """Read the checkpoint.
+    def predictor(self) -> AnyPredictor:
+        """Read the checkpoints.
 
         Raises:
-            UserError: the reasons of `Predictor.from_checkpoint`.
+            UserError: the reasons of `load_predictor`.
         """
         config, spacing = self.config, self.config.spacing
         first, second, third = spacing * 3 if len(spacing) == 1 else spacing or (0.0, 0.0, 0.0)
-        return Predictor.from_checkpoint(
-            self.checkpoint,
+        return load_predictor(
+            self.members,
             method=config.method,
             precision=config.precision,
             flips=config.flips,
@@ -80,14 +85,14 @@ def predict_scans(
 
 
 def predict_sequential(
-    predictor: Predictor, job: PredictionJob, scans: Sequence[ScanInput]
+    predictor: AnyPredictor, job: PredictionJob, scans: Sequence[ScanInput]
 ) -> Iterator[PredictionResult]:
     """Predict scans one after the other, as `predict_scan` does."""
     for scan in scans:
         yield predict_scan(predictor, job, scan)
 
 
-def predict_scan(predictor: Predictor, job: PredictionJob, scan: ScanInput) -> PredictionResult:
+def predict_scan(predictor: AnyPredictor, job: PredictionJob, scan: ScanInput) -> PredictionResult:
     """Write `<case>_seg.nii.gz`, what is to be exported and a record of one scan.
 
     A bad scan raises nothing: its result says why it is bad.

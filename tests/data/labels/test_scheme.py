@@ -25,6 +25,17 @@ def test_a_margin_is_positive_where_its_class_is_decided(count: int, overlapping
         assert torch.equal(of_class > 0, scheme.in_class(codes, index))
 
 
+@given(st.integers(1, 5), st.booleans(), st.integers(0, 2**16))
+def test_probabilities_decide_as_their_logits_do(count: int, overlapping: bool, seed: int) -> None:
+    logits = torch.randn(4 * 5 * 6, count, generator=torch.Generator().manual_seed(seed)).double()
+    exclusive = not overlapping and count > 1
+    scheme = ClassScheme(count - 1) if exclusive else ClassScheme(count, overlapping)
+    probabilities = logits.softmax(1)[:, 1:] if exclusive else logits.sigmoid()
+    codes = scheme.decide_probabilities(probabilities.T.reshape(-1, 4, 5, 6))
+    assert torch.equal(codes.reshape(-1), scheme.decide(logits))
+    assert codes.dtype == torch.uint8
+
+
 def test_a_margin_is_what_the_logit_lacks() -> None:
     logits = torch.tensor([[2.0, 5.0, 1.0], [3.0, 1.0, -1.0]])
     expected = torch.tensor([[3.0, -4.0], [-2.0, -4.0]])
