@@ -26,6 +26,7 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",  # tests of authentication turn it on themselves
     RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",  # or the tests beside take the CPUs of those that wait for Ray
 )
 for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
     os.environ.pop(name, None)

@@ -31,7 +31,7 @@ BRATS = Task(modalities=("FLAIR", "T1w", "T1gd", "T2w"), labels={"necrosis": 1, 
 def job_at_work(name: str, *options: object) -> subprocess.Popen[str]:
     command = [sys.executable, ROOT / "jobs" / f"{name}.py", *options]
     # One thread: on a busy machine several wait for one another, ten times as long.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     parts, pipe = [str(part) for part in command], subprocess.PIPE
     return subprocess.Popen(parts, stdout=pipe, stderr=pipe, text=True, env=environment)
 

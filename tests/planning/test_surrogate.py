@@ -1,6 +1,7 @@
 """The model of predicted peaks, on 130 exact predictions of a space whose peaks differ by a factor of 700.
 
-`peaks.json` holds what the space of `test_feasibility.py` returned for random points, and the GiB.
+`peaks.json` holds what the space of `test_feasibility.py` returned for random points, and the GiB predicted
+when it was written.
 """
 
 import json

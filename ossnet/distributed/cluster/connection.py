@@ -29,8 +29,9 @@ _DEFAULTS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # we print one line for a failed trial; its file has the rest
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-_EMBEDDED = {  # of use to clusters of several nodes only; costs seconds a run
-    "RAY_TRAIN_METRICS_ENABLED": "0",
+_EMBEDDED = {
+    "RAY_worker_niceness": "0",  # at Ray's own 15, whatever else runs here takes nearly all CPUs from a run
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # of use to clusters of several nodes only; costs seconds a run
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 _ATTEMPTS = 3
