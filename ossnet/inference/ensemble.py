@@ -61,9 +61,8 @@ class Ensemble:
 
     def __str__(self) -> str:
         networks = f"{len(self.members)} network{'s' * (len(self.members) > 1)}"
-        return (
-            f"Dice {self.dice:.4f} of {networks} (the best alone {self.best_dice:.4f}) on {self.cases} cases"
-        )
+        cases = f"{self.cases} case{'s' * (self.cases > 1)}"
+        return f"Dice {self.dice:.4f} of {networks} (the best alone {self.best_dice:.4f}) on {cases}"
 
     @classmethod
     def read(cls, folder: Path) -> "Ensemble":

@@ -59,6 +59,7 @@ def test_the_weighted_mean_of_different_networks_decides(
     for name, folder in zip(("a", "b"), folders, strict=True):
         (tmp_path / name).symlink_to(folder)
     Ensemble((Member(Path("a"), 3.0), Member(Path("b"), 1.0)), 0.9, 0.8, 2).save(tmp_path)
+    assert str(Ensemble.read(tmp_path)) == "Dice 0.9000 of 2 networks (the best alone 0.8000) on 2 cases"
     members = read_members([tmp_path])
     assert [each.weight for each in members] == [0.75, 0.25]
     found = load_predictor(members)(scan, with_probabilities=True)

@@ -71,6 +71,11 @@ def choose_ensemble(
     except (UserError, RayError, GetTimeoutError) as error:  # what the search found does not depend on it
         logger.warning(f"warning: no ensemble was chosen: {str(error).strip().splitlines()[-1]}")
         return result
+    validated = len(_cases(spec))
+    if kept.cases < validated:
+        logger.warning(
+            f"warning: the time sufficed for {kept.cases} of {validated} cases to choose an ensemble on"
+        )
     tracker.log_text.remote(study.parent_run_key, (spec.output / FILE).read_text(), FILE)
     return replace(result, ensemble=kept)
 
@@ -96,12 +101,16 @@ def _select(spec: "StudySpec", checkpoints: Sequence[Path], until: float | None)
     """Choose in a process of the cluster that has a GPU, or all CPUs, as the driver may have neither."""
     import ray
 
-    training = spec.base.training
-    cases = spec.store.split("validation", fold=training.fold)[: training.validation_cases]
     resources, handle = plan_run(nodes(), 1), StoreHandle.of(spec.store, spec.base.data)
     task = ray.remote(_select_there).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
     choice = task.remote(
-        checkpoints, handle, spec.base.data, cases, size=spec.ensemble, until=until, threads=resources.cpus
+        checkpoints,
+        handle,
+        spec.base.data,
+        _cases(spec),
+        size=spec.ensemble,
+        until=until,
+        threads=resources.cpus,
     )
     try:
         timeout = None if until is None else until + _OVERDUE_S - time.time()
@@ -110,6 +119,12 @@ def _select(spec: "StudySpec", checkpoints: Sequence[Path], until: float | None)
         ray.cancel(choice, force=True)
         raise
     return chosen
+
+
+def _cases(spec: "StudySpec") -> Sequence[str]:
+    """The cases that the trials are validated on."""
+    training = spec.base.training
+    return spec.store.split("validation", fold=training.fold)[: training.validation_cases]
 
 
 def _select_there(
