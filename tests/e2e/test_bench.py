@@ -8,6 +8,8 @@ from subprocess import CompletedProcess
 import pytest
 from PIL import Image
 
+from ossnet.benchmarks.input.nnunet_samples import nnunet_import_error
+
 Job = Callable[..., CompletedProcess[str]]
 TINY = ("--networks", "o-net", "unet-3d", "--shapes", "16x16x16", "--points", 8, "--repeats", 1)
 
@@ -45,11 +47,13 @@ def test_input_in_tables_and_as_json(run_job: Job, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split()[:2] == ["network", "pipeline"]
-    assert [line.split()[:2] for line in lines[1:4]] == [
-        ["oss-net-a", way] for way in ("ossnet", "nibabel", "monai")
-    ]
+    pipelines = ["ossnet", "nibabel", "monai", "monai-threads"]
+    if nnunet_import_error() is None:
+        pipelines.append("nnunet")
+    shown = [line.split()[:2] for line in lines[1 : len(pipelines) + 1]]
+    assert shown == [["oss-net-a", way] for way in pipelines]
     kept = json.loads((tmp_path / "bench" / "input.json").read_text())
-    assert [row["pipeline"] for row in kept["rows"]] == ["ossnet", "nibabel", "monai"]
+    assert [row["pipeline"] for row in kept["rows"]] == pipelines
     assert kept["command"].endswith("--output bench")
     with Image.open(tmp_path / "bench" / "input.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
