@@ -1,1 +1,1 @@
-"""What follows a search: its best configuration is trained once more."""
+"""What follows a search: its best configuration is trained once more, its best checkpoints are chosen from."""

@@ -47,7 +47,6 @@ class Refit:
 
     run: str
     """Its id in the tracker."""
-
     started: int
     """Trials that had started: after a longer search there is another last training."""
     trial: int
