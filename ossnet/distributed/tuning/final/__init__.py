@@ -1,1 +1,1 @@
-"""What follows a search: its best configuration is trained once more, its best checkpoints are chosen from."""
+"""What follows a search: its best configuration is trained once more, and an ensemble is chosen."""
