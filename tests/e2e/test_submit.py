@@ -57,7 +57,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     home = Path(tempfile.mkdtemp(prefix="ossnet-"))  # short: a socket's path has an end
-    environment = clean_environment(home) | {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    settings = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    environment = clean_environment(home) | settings
     subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     port, dashboard, *others = free_ports(6)
     names = (
