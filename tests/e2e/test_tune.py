@@ -80,7 +80,8 @@ def test_a_study(
     assert len(children) == 5
     study = optuna.load_study(study_name="rates", storage=f"sqlite:///{tmp_path / 'study' / 'study.db'}")
     for run, trial in zip(children, study.trials, strict=True):
-        assert set(run.data.params) == set(config.resolve_for(Store.open(phantom_store)).flatten())
+        chosen = {f"chosen.training.{name}" for name in ("steps_per_batch", "device_cache_gib")}
+        assert set(run.data.params) == chosen | set(config.resolve_for(Store.open(phantom_store)).flatten())
         assert run.data.params["model.decoder_width"] == str(trial.params["width"])
         assert float(run.data.params["optimizer.learning_rate"]) == trial.params["rate"]
         assert 0 < run.data.metrics["memory/peak_allocated_gib"] < 1
