@@ -61,10 +61,19 @@ class FormulaEstimator(PeakEstimator):
         return (16 * weights + 4 * config.training.batch_size * (3 * encoder + decoder)) / 2**30
 
 
-@pytest.fixture
-def wide(tmp_path: Path) -> Space:
-    (tmp_path / "wide.py").write_text(WIDE)
-    return Space(tmp_path / "wide.py")
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Space:
+    path = tmp_path_factory.mktemp("space") / "wide.py"
+    path.write_text(WIDE)
+    return Space(path)
+
+
+@pytest.fixture(scope="module")
+def budget_for(wide: Space, planner: Planner) -> Callable[[float], float]:
+    """The budget that a share of the space meets by the formula, of many random configurations."""
+    pool = sample_points(wide, count=1500, seed=7)
+    peaks = [FormulaEstimator().gib(planner.resolve(changes=changes).config) for _, changes in pool]
+    return lambda share: float(np.quantile(peaks, share))
 
 
 @pytest.fixture
@@ -107,19 +116,17 @@ def exact_predictions(study: TuningStudy) -> int:
     return sum(PREDICTED in trial.user_attrs for trial in study.trials)
 
 
-def share_of(space: Space, planner: Planner, share: float) -> float:
-    """The budget that a share of the space meets by the formula, of many random configurations."""
-    pool = sample_points(space, count=1500, seed=7)
-    peaks = [FormulaEstimator().gib(planner.resolve(changes=changes).config) for _, changes in pool]
-    return float(np.quantile(peaks, share))
-
-
 @pytest.mark.parametrize(("share", "trials", "most"), [(0.05, 8, 30), (0.01, 8, 60), (0.003, 24, 100)])
 def test_trials_start_after_few_exact_predictions(
-    share: float, trials: int, most: int, wide: Space, planner: Planner, starting: Callable[..., TuningStudy]
+    share: float,
+    trials: int,
+    most: int,
+    wide: Space,
+    budget_for: Callable[[float], float],
+    starting: Callable[..., TuningStudy],
 ) -> None:
     """The first eight fill the space, those after them come from the sampler."""
-    study = starting(wide, share_of(wide, planner, share), FormulaEstimator(), trials=trials)
+    study = starting(wide, budget_for(share), FormulaEstimator(), trials=trials)
     assert len(study.started_trials()) == trials
     assert exact_predictions(study) <= most
 
@@ -147,9 +154,9 @@ def exact_share_of(space: Space, planner: Planner, share: float) -> float:
 
 
 def test_the_same_seed_gives_the_same_study(
-    wide: Space, planner: Planner, starting: Callable[..., TuningStudy]
+    wide: Space, budget_for: Callable[[float], float], starting: Callable[..., TuningStudy]
 ) -> None:
-    budget = share_of(wide, planner, 0.05)
+    budget = budget_for(0.05)
     same = Space(shutil.copy(wide.path, wide.path.with_name("same.py")))
     one, again = (starting(space, budget, FormulaEstimator()) for space in (wide, same))
     assert [(each.params, each.state) for each in one.trials] == [
@@ -174,10 +181,13 @@ def test_a_study_ends_where_the_rest_of_a_space_is_too_large(
 
 
 def test_a_study_ends_where_nothing_fits(
-    wide: Space, planner: Planner, starting: Callable[..., TuningStudy], caplog: pytest.LogCaptureFixture
+    wide: Space,
+    budget_for: Callable[[float], float],
+    starting: Callable[..., TuningStudy],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level("INFO"):
-        study = starting(wide, share_of(wide, planner, 0.0) / 3, FormulaEstimator())
+        study = starting(wide, budget_for(0.0) / 3, FormulaEstimator())
     assert "nothing else fits" in caplog.text
     assert not study.started_trials()
     assert 14 <= exact_predictions(study) <= 100  # it neither gives up at once nor goes on for ever
@@ -195,10 +205,12 @@ def test_a_space_that_fits_nowhere_names_what_would_do(
         estimate_feasibility(space, planner, budget_gib=needed / 2)
 
 
-def test_a_space_of_which_little_fits_is_not_called_empty(wide: Space, planner: Planner) -> None:
+def test_a_space_of_which_little_fits_is_not_called_empty(
+    wide: Space, planner: Planner, budget_for: Callable[[float], float]
+) -> None:
     planner = replace(planner, estimator=FormulaEstimator())
     for share in (0.01, 0.003):
-        budget = share_of(wide, planner, share)
+        budget = budget_for(share)
         estimate = estimate_feasibility(wide, planner, budget)
         assert estimate.smallest_gib <= budget
         assert estimate.sampled == 2048
