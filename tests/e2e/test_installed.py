@@ -81,7 +81,7 @@ def test_the_wheel_holds_the_package_its_spaces_templates_and_types(wheel: Path)
     spaces = {f"ossnet/search_spaces/{path.name}" for path in (ROOT / "search_spaces").glob("*.py")}
     others = {
         path.relative_to(ROOT).as_posix()
-        for suffix in ("pyi", "html", "typed")
+        for suffix in ("pyi", "html", "json", "typed")
         for path in (ROOT / "ossnet").rglob(f"*.{suffix}")
     }
     assert "ossnet/py.typed" in others
