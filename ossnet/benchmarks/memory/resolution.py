@@ -128,12 +128,11 @@ def _row(
     sampling = config.sampling
     trains_on = sampling.crop_shape or sampling.working_shape
     assert trains_on is not None
-    if phase == "training":
-        predicted, run, limit = predict(config), measure, settings.trained_up_to
-    else:
-        predicted, run, limit = predict_inference(config), measure_inference, settings.inferred_up_to
+    predicted = predict(config) if phase == "training" else predict_inference(config)
+    limit = settings.trained_up_to if phase == "training" else settings.inferred_up_to
     measured = None
     if math.prod(shape) <= math.prod(parse_shape(limit)):
+        run = measure if phase == "training" else measure_inference
         measured = run(config, device=device).allocated
     return ResolutionRow(label, shape, trains_on, phase, predicted.allocated, measured)
 
