@@ -6,7 +6,7 @@ import pytest
 
 from ossnet.commands._help import list_options
 from ossnet.commands._parse import Command
-from ossnet.commands._suggest import _MEANINGS, unknown_argument
+from ossnet.commands._parse.suggestions import _MEANINGS, unknown_argument
 from ossnet.config import Config
 from ossnet.errors import UserError
 
