@@ -20,6 +20,12 @@ _FILES = {
 }
 
 
+def checkpoint_folder(path: Path) -> Path:
+    """The folder of a checkpoint, given it, or that of the run or the study which keeps it."""
+    nested = path / CHECKPOINT
+    return nested if not (path / "version.json").is_file() and nested.is_dir() else path
+
+
 def check_replaceable(folder: Path) -> None:
     """Reject a folder that holds anything but a checkpoint.
 

@@ -329,8 +329,14 @@ def _read_local(root: Path) -> bytes:
             remedy=f"make it with ossnet prepare --output {shlex.quote(str(root))}",
         )
     if not path.is_file():
+        scans = any(root.glob("*.nii*")) or (root / "dataset.json").is_file() or any(root.glob("*/*.nii*"))
         raise UserError(
-            root, expected="a store", found=f"no {MANIFEST}", remedy="run ossnet prepare to its end"
+            root,
+            expected="a store",
+            found="scans" if scans else f"no {MANIFEST}",
+            remedy=f"make a store of them with ossnet prepare --source {shlex.quote(str(root))}"
+            if scans
+            else "run ossnet prepare to its end",
         )
     try:
         return path.read_bytes()
