@@ -85,9 +85,8 @@ class StudySearch(Searcher):
         super().__init__(metric=VAL_DICE, mode="max")
         self._space, self._base, self._output = spec.space, spec.base, spec.output
         self._store_root = spec.store.root
-        self._planner = replace(spec.resolving, estimator=estimator)
+        self._planner, self._placement = replace(spec.resolving, estimator=estimator), placement
         self._optimization, self._trials = spec.optimization, spec.trials or DEFAULT_TRIALS
-        self._placement = placement
         capacity_gib = None if placement.sharing is None else placement.sharing.capacity_gib
         limits = [each for each in (spec.optimization.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
