@@ -33,7 +33,7 @@ class TuneOptions:
     data: Path | None = None
     """Store that `prepare` wrote; by default a small phantom that this job makes."""
     space: str = "default"
-    """Python file with a function space(trial), or the name of one of ossnet's spaces."""
+    """Python file with a function space(trial), or the name of a shipped one."""
     model: str = "oss-net-c"
     """Preset of the network, where the space names none."""
     recipe: Recipe = "auto"

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass
@@ -10,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
-from ossnet.commands._help import Option, format_help, format_rows, list_options
+from ossnet.commands._help import WIDTH, Option, format_help, format_rows, list_options
 from ossnet.commands._parse.suggestions import unknown_argument
 from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
@@ -113,8 +114,10 @@ def parse_with_config(
     usage = f"ossnet {command.name} [options]"
     every = Option("--help-all", "", (), "", "Show every setting, with the defaults of --model and --data.")
     if not {"-h", "--help"}.isdisjoint(arguments):
-        networks = f"networks: {', '.join(PRESETS)}\n"
-        notes = f"{networks}settings (--help-all shows all of them):\n{format_rows(COMMON_SETTINGS.items())}"
+        networks = textwrap.fill(f"networks: {', '.join(PRESETS)}", WIDTH, break_on_hyphens=False)
+        notes = (
+            f"{networks}\nsettings (--help-all shows all of them):\n{format_rows(COMMON_SETTINGS.items())}"
+        )
         _print_and_exit(format_help(usage, command.text, [*command.options(), every], notes))
     options, dotted = _parse(command.kind, [each for each in arguments if each != "--help-all"])
     if "--help-all" in arguments:

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from ossnet.config_tree import from_dict, to_dict, unknown_name
 from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
-from ossnet.data.store.cache import CachedCases, DataConfig, case_place
+from ossnet.data.store.cache import CachedCases, DataConfig, case_place, store_folder
 from ossnet.data.store.case_file import StoredCase, read_case
+from ossnet.data.store.checked_files import CheckedFiles
 from ossnet.data.store.location import ObjectStorage, parse_location
 from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import SPLITS, check_splits
@@ -36,7 +37,7 @@ class CaseEntry:
     group: str
     statistics: CaseStatistics
     digest: str | None = None
-    """Checksum of its content, checked where it is copied to another node; stores of before have none."""
+    """Checksum of its content, checked when a node first maps or copies it; stores of before have none."""
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,34 @@ class CaseReader(Protocol):
 
         Raises:
             CaseError: its file is gone, damaged or not one of ours; names the case and the node.
-            UserError: it cannot be read now, or not here.
+            StoreError: it cannot be read now, or not here.
         """
         ...
 
 
 @dataclass(frozen=True)
 class MappedCases:
-    """The cases of a store whose files this node can map."""
+    """The cases of a store whose files this node can map; each is checked when the node first maps it."""
 
     root: Path
+    checked: CheckedFiles
+
+    @classmethod
+    def of(cls, root: Path, manifest: "Manifest", config: DataConfig) -> "MappedCases":
+        """The cases in a folder, with the node's list of those that were checked."""
+        return cls(root, CheckedFiles(store_folder(config.folder(), manifest.fingerprint)))
 
     def read(self, case: str, file: str, digest: str | None) -> StoredCase:
-        """As `CaseReader.read`; the checksum is left to `ossnet verify`."""
+        """As `CaseReader.read`."""
+        path = self.root / file
+        place = case_place(path, case)
         try:
-            return read_case(self.root / file)
+            stored = read_case(path)
+            if digest is not None:
+                self.checked.check(path, digest, place)
         except CaseError as error:
-            raise error.at(case_place(self.root / file, case)) from error
+            raise error.at(place) from error
+        return stored
 
 
 class Store:
@@ -224,7 +236,7 @@ class Store:
 def case_reader(root: Path | str, manifest: Manifest, config: DataConfig) -> CaseReader:
     """The reader of a store that this node can reach by its path or its URL."""
     if isinstance(root, Path):
-        return MappedCases(root)
+        return MappedCases.of(root, manifest, config)
     source = ObjectStorage(root)
     return CachedCases.of(source, fingerprint=manifest.fingerprint, where=root, config=config)
 

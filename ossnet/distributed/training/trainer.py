@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.cluster.nodes import avoiding
 from ossnet.distributed.cluster.release import released_on_error
 from ossnet.distributed.cluster.resources import WorkerResources
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.reporters import TrainReporter
-from ossnet.errors import OutOfMemory, TimeTooShort, UserError
+from ossnet.errors import OutOfMemory, StoreError, TimeTooShort, UserError
 from ossnet.memory.peak import GIB
 from ossnet.metric_names import (
     CUT_SHORT,
     ELAPSED,
     EPOCH,
     ERROR,
+    FAULTY_NODE,
     OUT_OF_MEMORY,
     RESUMED,
     VAL_DICE,
@@ -124,8 +126,13 @@ def trainer(
     name: str,
     storage: Path,
     callbacks: Sequence["UserCallback"] = (),
+    avoid: Sequence[str] = (),
 ) -> "TorchTrainer":
-    """Make a trainer for one run; with the same `name` and `storage` it continues where it was left."""
+    """Make a trainer for one run; with the same `name` and `storage` it continues where it was left.
+
+    Args:
+        avoid: Ray's ids of nodes on which no worker is to run.
+    """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -133,7 +140,10 @@ def trainer(
         _worker,
         train_loop_config={"job": job, "cpus": resources.cpus, "gpus": workers * resources.gpus},
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=resources.gpus > 0, resources_per_worker=resources.as_ray()
+            num_workers=workers,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker=resources.as_ray(),
+            label_selector=avoiding(avoid),
         ),
         run_config=RunConfig(
             name=name,
@@ -185,14 +195,23 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def permanent_failure(error: Exception) -> dict[str, str | float] | None:
-    """The last result of a run that every further try would repeat; None where another try may succeed."""
+    """The last result of a run that every further try here would repeat; None where one may succeed."""
     if isinstance(error, TimeTooShort):
         return {ERROR: str(error), CUT_SHORT: 1.0}
     if isinstance(error, OutOfMemory):
         return {ERROR: str(error), OUT_OF_MEMORY: _capacity_gib()}
+    if isinstance(error, StoreError):
+        return {ERROR: str(error), FAULTY_NODE: _node()}
     if is_disk_full(error):
-        return {ERROR: str(disk_full(error))}
+        return {ERROR: str(disk_full(error)), FAULTY_NODE: _node()}
     return {ERROR: str(error)} if isinstance(error, UserError | FloatingPointError) else None
+
+
+def _node() -> str:
+    """Ray's id of this node."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def _capacity_gib() -> float:

@@ -66,7 +66,7 @@ class MLflowCallback(Callback):
     ) -> None:
         self._tracker, self._monitor, self._tags = tracker, monitor, dict(tags)
         self._calls: list[ObjectRef[Any]] = []
-        self._open: dict[str, Trial] = {}
+        self._open: dict[str, Trial] = {}  # the last try of each run
         self._closed: set[str] = set()
         self.failures: list[str] = []
         """Why trainings failed, in the order of their ends."""
@@ -86,7 +86,7 @@ class MLflowCallback(Callback):
                 SEARCH_PARAMS: ",".join(spec.search_params),
             },
         )
-        self._open[trial.trial_id] = trial
+        self._open[run.id] = trial
         self._calls.append(self._tracker.open_run.remote(run))
         self._calls.append(self._tracker.log_text.remote(run.id, spec.config_json, "config.json"))
         if spec.predicted_gib is not None:
@@ -94,8 +94,10 @@ class MLflowCallback(Callback):
             self._calls.append(self._tracker.log.remote(run.id, points))
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
-        """Close the run of a trial that ended or was stopped by the scheduler."""
-        self._close(trial, self._monitor.end_of(trial))
+        """Close the run of a trial that ended or was stopped by the scheduler, unless it is tried again."""
+        outcome = self._monitor.end_of(trial)
+        if outcome.end is not TrialEnd.NODE_FAILURE:
+            self._close(trial, outcome)
 
     def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Close the run of a trial that failed for good."""
@@ -113,13 +115,13 @@ class MLflowCallback(Callback):
         flush(self._calls, self._tracker)
 
     def _close(self, trial: "Trial", outcome: TrialOutcome, tags: Mapping[str, str] | None = None) -> None:
-        if trial.trial_id in self._closed:
+        run = self._monitor.spec(trial).run
+        if run in self._closed:
             return
-        self._open.pop(trial.trial_id, None)
-        self._closed.add(trial.trial_id)
+        self._open.pop(run, None)
+        self._closed.add(run)
         whole = {TrialEnd.FINISHED, TrialEnd.TIME_LIMIT}
         checkpoint = _last_checkpoint(trial) if outcome.end in whole else None
-        run = self._monitor.spec(trial).run
         self._calls.append(self._tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
         if checkpoint is not None:
             self._calls.append(self._tracker.log_checkpoint.remote(run, checkpoint))
@@ -155,6 +157,9 @@ class ProgressReporter(Callback):
         outcome = self._monitor.end_of(trial)
         if outcome.end is TrialEnd.FAILED:
             self._log(trial, f"failed: {outcome.error}")
+            return
+        if outcome.end is TrialEnd.NODE_FAILURE:
+            self._log(trial, f"will start again: {outcome.error}")
             return
         known = outcome.metrics
         dice = f"Dice {known[VAL_DICE]:.4f}" if VAL_DICE in known else "no Dice yet"

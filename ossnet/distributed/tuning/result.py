@@ -25,7 +25,7 @@ from ossnet.distributed.tuning.trial import TrialEnd, trial_title
 from ossnet.errors import UserError
 from ossnet.evaluation.intervals import student_interval
 from ossnet.inference.ensemble import Ensemble
-from ossnet.metric_names import ERROR, VAL_DICE, metrics_summary
+from ossnet.metric_names import ERROR, PREDICTED, VAL_DICE, metrics_summary
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
 _STOPPED = {TrialEnd.STOPPED_EARLY, TrialEnd.TIME_LIMIT, TrialEnd.INTERRUPTED}
@@ -97,6 +97,29 @@ class TrialCounts:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """What the budget kept from starting, of one network."""
+
+    network: str
+    suggestions: int
+    smallest_gib: float
+    """The smallest predicted peak among them: the budget that would let one start."""
+
+    @classmethod
+    def of_study(cls, study: TuningStudy) -> tuple[Self, ...]:
+        """One for each network of which suggestions were predicted to be too large, most of them first."""
+        peaks = dict[str, list[float]]()
+        for trial in study.suggested_trials():
+            if end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED:
+                peaks.setdefault(trial.user_attrs[NETWORK_NAME], []).append(trial.user_attrs[PREDICTED])
+        found = [cls(network, len(each), min(each)) for network, each in peaks.items()]
+        return tuple(sorted(found, key=lambda each: -each.suggestions))
+
+    def __str__(self) -> str:
+        return f"{self.suggestions} of {self.network} (the smallest takes {self.smallest_gib:.3g} GiB)"
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """The result of a study."""
 
@@ -113,6 +136,8 @@ class StudyResult:
     run: str
     """The id of the training that the checkpoint is of."""
     counts: TrialCounts
+    refusals: tuple[Refusal, ...] = ()
+    """What the budget kept from starting, by network."""
     model: str | None = None
     """URI of the network in the Model Registry."""
     refit: str | None = None
@@ -158,6 +183,7 @@ class StudyResult:
             checkpoint=_keep_checkpoint(_checkpoint_of(best, output, seed, run), output / CHECKPOINT),
             run=run,
             counts=TrialCounts.of(study),
+            refusals=Refusal.of_study(study),
         )
 
     def summary(self) -> dict[str, object]:
@@ -175,7 +201,8 @@ class StudyResult:
         registered = {} if self.model is None else {"registered as": self.model}
         best |= {} if self.refit is None else {"trained once more": self.refit}
         best |= {} if self.ensemble is None else {"ensemble": str(self.ensemble)}
-        return {**best, "checkpoint": self.checkpoint, **registered, "trials": trials}
+        refused = {"too large": ", ".join(map(str, self.refusals))} if self.refusals else {}
+        return {**best, "checkpoint": self.checkpoint, **registered, "trials": trials, **refused}
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON values."""
@@ -194,6 +221,10 @@ class StudyResult:
         half_width = None if interval is None else interval.half_width
         dice = {"mean": fmean(self.dice), "half_width": half_width, "count": len(self.dice)}
         found: dict[str, Any] = {"checkpoint": self.checkpoint, "model": self.model, "refit": self.refit}
+        found["refused"] = {
+            each.network: {"suggestions": each.suggestions, "smallest_gib": each.smallest_gib}
+            for each in self.refusals
+        }
         if self.ensemble is not None:
             found["ensemble"] = self.ensemble.to_dict()
         return {"best": best | {"dice": dice}, **found, "trials": trials}
@@ -226,9 +257,11 @@ def feasible_fraction(study: TuningStudy) -> str:
     feasible = sum(is_feasible(trial) for trial in started)
     redrawn = ", ".join(f"{number} {why}" for why, number in TrialCounts.of(study).redrawn.items())
     others = f" ({redrawn})" if redrawn else ""
+    refused = ", ".join(map(str, Refusal.of_study(study)))
+    too_large = f" Too large by prediction were {refused}." if refused else ""
     return (
         f"{len(suggested)} configurations were suggested, {len(started)} of them started{others}; "
-        f"{feasible} of those kept to the memory budget."
+        f"{feasible} of those kept to the memory budget.{too_large}"
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.config_tree import flatten
 from ossnet.data import Store
+from ossnet.distributed.cluster.nodes import avoiding
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
 from ossnet.distributed.cluster.release import released_on_error
 from ossnet.distributed.cluster.resources import TrialPlacement
@@ -48,7 +49,7 @@ from ossnet.planning.study_time import StudyTime, TrialTime
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
-    from ray.tune import Callback, Tuner
+    from ray.tune import Callback, PlacementGroupFactory, Tuner
 
     from ossnet.distributed.tracking.client import Tracker
 
@@ -203,7 +204,7 @@ def run_study(
     with mlflow_run(tracker, _parent_run(spec, study), spec.documents()) as run:
         if not spec.continues_refit(study):
             tuner = _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit)
-            _run_trials(spec, tuner, mlflow_callback)
+            _run_trials(spec, tuner, mlflow_callback, partial(monitor.node_faults.check, placement))
             searcher.finalize()  # not where an error ended it: then trials can be resumed
         result = StudyResult.of(study, spec.output, mlflow_callback.failures)
         if spec.refit and time_limit is not None:
@@ -219,16 +220,23 @@ def run_study(
     return result
 
 
-def _run_trials(spec: StudySpec, tuner: "Tuner", mlflow_callback: MLflowCallback) -> None:
-    """Run all trials, and write what MLflow does not have yet, whatever ends them."""
+def _run_trials(
+    spec: StudySpec, tuner: "Tuner", mlflow_callback: MLflowCallback, check: Callable[[], None]
+) -> None:
+    """Run all trials, and write what MLflow does not have yet, whatever ends them.
+
+    Args:
+        check: rejects an end at which trials wait.
+    """
     try:
         with released_on_error():
             tuner.fit()
+        check()
     except KeyboardInterrupt:  # trials stay as they are, to be resumed
         mlflow_callback.on_experiment_end([])
         raise
     except Exception as error:
-        if is_disk_full(error):
+        if is_disk_full(error) or isinstance(error, UserError):
             remove_unfinished(spec.output)
         raise
     finally:
@@ -242,9 +250,20 @@ def _first_validation(spec: StudySpec, trial_time: TrialTime | None) -> int:
     return round(1000 * min(trial_time.rungs, default=1.0))
 
 
-def resources_for(placement: TrialPlacement, config: Mapping[str, Any]) -> dict[str, float]:
+def resources_for(
+    placement: TrialPlacement, config: Mapping[str, Any]
+) -> "dict[str, float] | PlacementGroupFactory":
     """Ray's resource request of a trial with this configuration of Ray Tune."""
-    return placement.resources_for(TrialSpec.from_dict(config).expected_gib).as_ray()
+    from ray.tune import PlacementGroupFactory
+
+    spec = TrialSpec.from_dict(config)
+    resources = placement.resources_for(spec.expected_gib).as_ray()
+    selector = avoiding(spec.avoid)
+    return (
+        resources
+        if selector is None
+        else PlacementGroupFactory([resources], bundle_label_selector=[selector])
+    )
 
 
 def _tuner(

@@ -15,13 +15,16 @@ from ossnet.distributed.training.reporters import TuneReporter
 from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.storage import WORKERS_FOLDER
 from ossnet.distributed.tuning.trial import TrialSpec
-from ossnet.metric_names import CUT_SHORT, ERROR, GPUS, OUT_OF_MEMORY, RESUMED
+from ossnet.metric_names import CUT_SHORT, ERROR, FAULTY_NODE, GPUS, OUT_OF_MEMORY, RESUMED
 from ossnet.planning.margin import MARGIN
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
     from ossnet.distributed.tracking.client import Tracker
+
+
+_LAST = {ERROR, OUT_OF_MEMORY, CUT_SHORT, FAULTY_NODE}  # what `permanent_failure` returns
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,10 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
         name=spec.run,
         storage=Path(context.output) / WORKERS_FOLDER,
         callbacks=[TuneReportCallback()],
+        avoid=spec.avoid,
     ).fit()
     returned = result.return_value or {}
-    return {
-        name: value for name, value in returned.items() if name in {ERROR, OUT_OF_MEMORY, CUT_SHORT}
-    } or None
+    return {name: value for name, value in returned.items() if name in _LAST} or None
 
 
 def _release_memory() -> None:

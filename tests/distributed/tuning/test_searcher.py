@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from optuna.trial import TrialState
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.cluster.nodes import Hosts
 from ossnet.distributed.cluster.resources import TrialPlacement, WorkerResources
 from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.config import OptimizationConfig
@@ -22,7 +24,7 @@ from ossnet.distributed.tuning.storage import SCHEMA, TuningStudy
 from ossnet.distributed.tuning.study import StudySpec
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.errors import UserError
-from ossnet.metric_names import ERROR, MEMORY, OUT_OF_MEMORY
+from ossnet.metric_names import ERROR, FAULTY_NODE, MEMORY, OUT_OF_MEMORY
 from ossnet.planning import predict
 from ossnet.planning.estimator import PeakEstimator
 
@@ -121,6 +123,46 @@ def test_nothing_is_tried_twice(opening: Opening, tmp_path: Path) -> None:
     for trial in repeated:
         assert trial.state == TrialState.FAIL
         assert trials[trial.user_attrs["repeats"]].params == trial.params
+
+
+def test_what_a_node_fails_starts_again_elsewhere_before_all_others(
+    opening: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = Hosts(frozenset({"bad", "good"}), 2)
+    monkeypatch.setattr("ossnet.distributed.cluster.node_faults.find_hosts", lambda _: hosts)
+    search, failed = opening(trials=3), {ERROR: "bad: no store", FAULTY_NODE: "bad"}
+    first, second = suggestion(search, "a"), suggestion(search, "b")
+    search.on_trial_result("a", result(1, 0.25))
+    search.on_trial_complete("a", failed)
+    again = suggestion(search, "c")
+    assert (again.number, again.params, again.run, again.avoid) == (0, first.params, first.run, ())
+    search.on_trial_complete("b", failed)
+    assert suggestion(search, "d") == replace(second, avoid=("bad",))
+    assert suggestion(search, "e").number == 2
+    for name in "cde":
+        search.on_trial_complete(name, result(2, 0.5, final=1.0))
+    assert search.suggest("f") == StudySearch.FINISHED
+    assert [trial.state for trial in stored(search, tmp_path)] == [TrialState.COMPLETE] * 3
+    assert stored(search, tmp_path)[0].intermediate_values == {1: 0.25, 2: 0.5}
+
+
+def test_without_a_node_that_is_left_trials_wait_for_the_next_session(
+    opening: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ossnet.distributed.cluster.node_faults.find_hosts", lambda _: Hosts(frozenset({"bad"}), 1)
+    )
+    search, failed = opening(trials=9), {ERROR: "bad: no store", FAULTY_NODE: "bad"}
+    begun = [suggestion(search, name) for name in "abc"]
+    for name in "ab":
+        search.on_trial_complete(name, failed)
+    assert search.suggest("d") is None  # one that runs may finish
+    search.on_trial_complete("c", result(2, 0.5, final=1.0))
+    assert search.suggest("d") == StudySearch.FINISHED
+    states = [trial.state for trial in stored(search, tmp_path)]
+    assert states == [TrialState.RUNNING, TrialState.RUNNING, TrialState.COMPLETE]
+    resumed = opening(trials=9)
+    assert [suggestion(resumed, name) for name in "ab"] == begun[:2]
 
 
 def test_repeats_are_no_rejections(opening: Opening, tmp_path: Path) -> None:
