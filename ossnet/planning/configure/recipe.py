@@ -222,7 +222,12 @@ RULES: tuple[Rule, ...] = (
     Rule("points", "sampling.border_fraction", _border, "", _occupancy),
     Rule("points", "sampling.border_unit", _border_unit, "", _occupancy),
     Rule("points", "sampling.border_width", _border_width, "", _occupancy),
-    Rule("step", "training.batch_size", _batch, "on a CPU few volumes and many steps learn most in a time"),
+    Rule(
+        "step",
+        "training.batch_size",
+        _batch,
+        "all parts of a batch fit at once; few on a CPU, for more steps",
+    ),
     Rule("step", "training.accumulation_steps", _fixed(1), ""),
     Rule("step", "model.checkpoint_activations", _fixed(False), "", _checkpointable),
     Rule(
