@@ -24,6 +24,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "oss-net-d": {"mid_range_patch": True},
     "feature-query": {**_QUERY, "local_patch": False},
     "feature-query-patch": {**_QUERY, "patch_edge": 3},
+    "feature-pyramid": {**_QUERY, "patch_edge": 3, "pyramid_channels": 32},
 }
 
 
