@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from ossnet.data.store.case_file import StoredCase, read_case
-from ossnet.data.store.checked_files import check_digest
+from ossnet.data.store.case_file import StoredCase, check_digest, read_case
 from ossnet.data.store.location import CaseSource
 from ossnet.errors import CaseError, StoreError, UserError
 from ossnet.output.atomic_write import NO_SPACE

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from ossnet.config_tree import from_dict, to_dict, unknown_name
 from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
-from ossnet.data.store.cache import CachedCases, DataConfig, case_place, store_folder
+from ossnet.data.store.cache import CachedCases, DataConfig, case_place
 from ossnet.data.store.case_file import StoredCase, read_case
 from ossnet.data.store.checked_files import CheckedFiles
 from ossnet.data.store.location import ObjectStorage, parse_location
@@ -86,7 +86,7 @@ class MappedCases:
     @classmethod
     def of(cls, root: Path, manifest: "Manifest", config: DataConfig) -> "MappedCases":
         """The cases in a folder, with the node's list of those that were checked."""
-        return cls(root, CheckedFiles(store_folder(config.folder(), manifest.fingerprint)))
+        return cls(root, CheckedFiles(config, manifest.fingerprint))
 
     def read(self, case: str, file: str, digest: str | None) -> StoredCase:
         """As `CaseReader.read`."""
@@ -98,6 +98,10 @@ class MappedCases:
                 self.checked.check(path, digest, place)
         except CaseError as error:
             raise error.at(place) from error
+        except OSError as error:  # it was there a moment ago
+            raise CaseError(
+                place, expected="its file", found="none", remedy="prepare the store again"
+            ) from error
         return stored
 
 

@@ -3,8 +3,10 @@
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from errno import ENOENT
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +130,14 @@ def test_without_a_list_each_process_checks_for_itself(
     change(file_of(root, case), voxels_at(root, case))
     with pytest.raises(CaseError, match="expected the checksum"):
         opening().case(case)
+
+
+def test_a_store_is_read_where_no_temporary_folder_can_be_written(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> str:
+        raise FileNotFoundError(ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", missing)
+    case = Store.open(root).split("training")[0]
+    assert Store.open(root).case(case).id == case
