@@ -27,6 +27,8 @@ class TrialMonitor:
     def __init__(self, *, budget_gib: float | None = None, time_limit: StudyTime | None = None) -> None:
         self._budget_gib, self.time_limit = budget_gib, time_limit
         self._start_s = time.monotonic()
+        self.ends = False
+        """Whether no further trial starts, as the study was interrupted."""
         self.host_oom = HostOOMMonitor()
         self.node_faults = NodeFaults()
         self._specs: dict[str, TrialSpec] = {}
@@ -46,7 +48,7 @@ class TrialMonitor:
     @property
     def can_start(self) -> bool:
         """Whether there is time for a further trial."""
-        return self.time_limit is None or self.time_limit.can_start
+        return not self.ends and (self.time_limit is None or self.time_limit.can_start)
 
     def add(self, trial_id: str, spec: TrialSpec, metrics: Mapping[str, float]) -> None:
         """Remember a training that starts, and the metrics that an earlier session left of it."""

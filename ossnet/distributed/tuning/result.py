@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ossnet.distributed.tuning.recovery.checkpoint import Fetch, restore_checkpoint
 from ossnet.distributed.tuning.storage import (
     FORBIDDEN,
     METRICS,
@@ -16,10 +17,8 @@ from ossnet.distributed.tuning.storage import (
     REPEATED,
     SEEDS,
     TuningStudy,
-    best_checkpoint,
     end_of,
     is_feasible,
-    latest_checkpoint,
 )
 from ossnet.distributed.tuning.trial import TrialEnd, trial_title
 from ossnet.errors import UserError
@@ -146,7 +145,13 @@ class StudyResult:
     """The chosen ensemble, whose file lies in the study's folder."""
 
     @classmethod
-    def of(cls, study: TuningStudy, output: Path, reasons: Sequence[str] = ()) -> Self:
+    def of(
+        cls,
+        study: TuningStudy,
+        output: Path,
+        reasons: Sequence[str] = (),
+        fetch: Fetch = lambda run, folder: False,
+    ) -> Self:
         """Find the best trial of a study, and copy its checkpoint to `checkpoint` in the study's folder.
 
         The best is that of `best_of`.
@@ -154,6 +159,7 @@ class StudyResult:
         Args:
             output: the study's folder.
             reasons: why trainings failed.
+            fetch: gets MLflow's copy of a checkpoint that is damaged.
 
         Raises:
             UserError: no trial came to a result; names the first reason.
@@ -175,12 +181,15 @@ class StudyResult:
         metrics = {VAL_DICE: dice_of(best), **best.user_attrs.get(METRICS, {})}
         seed = int(max(seeds, key=lambda each: seeds[each][VAL_DICE], default="0"))
         run = study.run_id(best.number, seed)
+        trained = restore_checkpoint(
+            output, best.number, seed, run, end_of(best), dice=metrics[VAL_DICE], fetch=fetch
+        )
         return cls(
             title=trial_title(best.number, best.user_attrs[NETWORK_NAME]),
             params=best.params,
             metrics=metrics,
             dice=tuple(each[VAL_DICE] for each in seeds.values()) or (metrics[VAL_DICE],),
-            checkpoint=_keep_checkpoint(_checkpoint_of(best, output, seed, run), output / CHECKPOINT),
+            checkpoint=_keep_checkpoint(trained, output / CHECKPOINT),
             run=run,
             counts=TrialCounts.of(study),
             refusals=Refusal.of_study(study),
@@ -263,12 +272,6 @@ def feasible_fraction(study: TuningStudy) -> str:
         f"{len(suggested)} configurations were suggested, {len(started)} of them started{others}; "
         f"{feasible} of those kept to the memory budget.{too_large}"
     )
-
-
-def _checkpoint_of(trial: FrozenTrial, output: Path, seed: int, run: str) -> Path | None:
-    """The last checkpoint of a trial; the best of one that was cut short."""
-    find = best_checkpoint if end_of(trial) is TrialEnd.TIME_LIMIT else latest_checkpoint
-    return find(output, trial.number, seed, run)
 
 
 def _keep_checkpoint(checkpoint: Path | None, target: Path) -> Path | None:
