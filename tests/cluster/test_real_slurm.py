@@ -102,7 +102,7 @@ def test_a_study_survives_its_time_limit(slurm: dict[str, str], phantom_store: P
         check=True,
     )
     job = submitted.stdout.strip()
-    wait_for(lambda: log.is_file() and "epoch" in log.read_text(), 240)
+    wait_for(lambda: log.is_file() and "running: 000" in log.read_text(), 300)
     run(slurm, "scancel", "--signal=TERM", "--batch", job)  # what Slurm sends before the time limit
     wait_for(lambda: "interrupted; go on with: ossnet tune" in log.read_text(), 120)
     wait_for(lambda: "JobState=PENDING" in run(slurm, "scontrol", "show", "job", job), 60)
