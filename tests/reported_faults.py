@@ -132,7 +132,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "the environment": Kind(
         reported={
-            "long_tmpdir": (f"{_CONNECTION}ray_starts_with_the_tmpdir_of_a_batch_system",),
+            "long_tmpdir": (f"{_CONNECTION}ray_starts_and_ends_with_the_tmpdir_of_a_batch_system",),
             "percent_and_question_mark_in_paths": (f"{_SQLITE}everything_lies_in_the_folder_that_was_given",),
         },
         further={

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_study import make_spec
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import TrialPlacement, WorkerResources
-from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.config import OptimizationConfig
 from ossnet.distributed.tuning.feasibility import estimate_feasibility
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.search_space import Space, sample_points
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import TuningStudy
-from ossnet.distributed.tuning.study import StudySpec
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, PREDICTED
@@ -82,17 +81,16 @@ def starting(tiny: Config, store: Store, tmp_path: Path) -> Callable[..., Tuning
 
     def start(space: Space, budget: float, estimator: PeakEstimator, *, trials: int = 8) -> TuningStudy:
         output = tmp_path / f"{space.path.stem}-{budget:.6g}"
-        spec = StudySpec(
-            name="mine",
-            space=space,
-            base=tiny,
-            store=store,
+        output.mkdir()
+        spec = make_spec(
+            output,
+            space.path.read_text(),
+            tiny,
+            store,
             output=output,
-            tracking=TrackingConfig.at(output, "mine"),
             trials=trials,
             optimization=OptimizationConfig(budget_gib=budget),
         )
-        output.mkdir()
         study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
         placement = TrialPlacement(workers=1, resources=WorkerResources(1), concurrent=1)
         search = StudySearch(
