@@ -18,7 +18,9 @@ from ossnet.distributed.tuning.study import StudySpec
 NAME = "mine"
 
 
-def make_spec(folder: Path, body: str, base: Config, store: Store, **options: Any) -> StudySpec:
+def make_spec(
+    folder: Path, body: str, base: Config, store: Store, *, trials: int | None = 3, **options: Any
+) -> StudySpec:
     """Write a space to a folder; the study lies in `folder/study` and its store of runs in the folder."""
     space = folder / f"{NAME}.py"
     space.write_text(body)
@@ -29,6 +31,7 @@ def make_spec(folder: Path, body: str, base: Config, store: Store, **options: An
         store=store,
         output=folder / "study",
         tracking=TrackingConfig.at(folder, NAME),
+        trials=trials,
     )
     return replace(spec, **options)
 

@@ -209,8 +209,7 @@ def test_workers_share_the_batch() -> None:
     assert half.parts["parameters"] == whole.parts["parameters"]
 
 
-@pytest.mark.parametrize("parts", [2, 4])
-@pytest.mark.parametrize("name", ["oss-net-d", "unet-3d"])
+@pytest.mark.parametrize(("name", "parts"), [("oss-net-d", 4), ("unet-3d", 2)])
 def test_accumulation_takes_the_memory_of_a_part(name: str, parts: int, phantom_store: Path) -> None:
     """As measured in a run, and between that of a batch of one part's size and the whole batch's."""
     store = Store.open(phantom_store)

@@ -29,7 +29,7 @@ def space(trial):
 
 
 def study(folder: Path, body: str, base: Config, store: Store, **options: Any) -> StudyResult:
-    return launch_study(make_spec(folder, body, base, store, **{"trials": 3, **options}))
+    return launch_study(make_spec(folder, body, base, store, **options))
 
 
 def states(folder: Path) -> list[str]:
