@@ -70,7 +70,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Space:
 @pytest.fixture(scope="module")
 def budget_for(wide: Space, planner: Planner) -> Callable[[float], float]:
     """The budget that a share of the space meets by the formula, of many random configurations."""
-    pool = sample_points(wide, count=1500, seed=7)
+    pool = sample_points(wide, count=1000, seed=7)
     peaks = [FormulaEstimator().gib(planner.resolve(changes=changes).config) for _, changes in pool]
     return lambda share: float(np.quantile(peaks, share))
 
@@ -87,6 +87,7 @@ def starting(tiny: Config, store: Store, tmp_path: Path) -> Callable[..., Tuning
             space.path.read_text(),
             tiny,
             store,
+            space=space,  # which has drawn its random points
             output=output,
             trials=trials,
             optimization=OptimizationConfig(budget_gib=budget),
