@@ -35,9 +35,9 @@ def from_dict(kind: type[Tree], values: Any, path: str = "") -> Tree:
     return _convert(kind, values, path)
 
 
-def flatten(tree: Any) -> dict[str, Any]:
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """`{"model.decoder_width": 512, ...}`: every leaf under its dotted path; sequences stay whole."""
-    return _leaves(to_dict(tree))
+    return _leaves(to_dict(tree), prefix)
 
 
 def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
@@ -47,7 +47,7 @@ def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
         UserError: an unknown path (names the nearest known one), or a value of the wrong type.
     """
     values = to_dict(tree)
-    known = _leaves(values)
+    known = _leaves(values, "")
     for path, value in changes.items():
         if path not in known:
             raise unknown_name("configuration", "path", path, known)
@@ -59,7 +59,7 @@ def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     return from_dict(type(tree), values)
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _leaves(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):

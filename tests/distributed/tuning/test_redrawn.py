@@ -66,14 +66,14 @@ def space(trial):
 
 @pytest.mark.parametrize("sampler", ["gp", "nsga2", "tpe"])
 def test_what_the_space_forbids_is_drawn_again(opening: Opening, tmp_path: Path, sampler: str) -> None:
-    search = opening(f"import optuna\n{HALF}", trials=12, concurrent=1, sampler=sampler, n_startup_trials=4)
-    for name in "abcdefghijkl":
+    search = opening(f"import optuna\n{HALF}", trials=8, concurrent=1, sampler=sampler, n_startup_trials=4)
+    for name in "abcdefgh":
         found = suggestion(search, name)
         assert found.params["width"] <= found.params["limit"]
         search.on_trial_complete(name, result(4, found.params["width"] / 32, final=1.0))
     assert search.suggest("z") == StudySearch.FINISHED
     counts = TrialCounts.of(search.study)
-    assert (counts.finished, counts.rejected) == (12, 0)
+    assert (counts.finished, counts.rejected) == (8, 0)
     assert counts.forbidden > 0
     forbidden = [trial for trial in read_trials(tmp_path) if "forbidden" in trial.user_attrs]
     assert len(forbidden) == counts.forbidden
