@@ -43,8 +43,10 @@ def free_port() -> int:
 class Nodes:
     """A head without CPUs, where drivers run, and nodes with one CPU each."""
 
-    def __init__(self, folder: Path, stack: ExitStack, environment: dict[str, str]) -> None:
-        self.folder, self.stack = folder, stack
+    def __init__(
+        self, folder: Path, stack: ExitStack, environment: dict[str, str], *, object_store: int
+    ) -> None:
+        self.folder, self.stack, self.object_store = folder, stack, object_store
         self.environment = os.environ | environment | {"PYTHONPATH": str(ROOT)}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ip, self.port = get_node_ip_address(), free_port()
@@ -106,7 +108,7 @@ class Nodes:
         return done.stdout
 
     def _ray(self, name: str, *options: str, hidden: Path | None = None) -> None:
-        common = ["--block", "--disable-usage-stats", f"--object-store-memory={OBJECT_STORE}"]
+        common = ["--block", "--disable-usage-stats", f"--object-store-memory={self.object_store}"]
         command = [RAY, "start", *options, *common, f"--node-ip-address={self.ip}"]
         if hidden is not None:
             script = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
@@ -136,9 +138,12 @@ class Nodes:
 
 
 @contextmanager
-def cluster(folder: Path, environment: dict[str, str] | None = None) -> Iterator[Nodes]:
+def cluster(
+    folder: Path, environment: dict[str, str] | None = None, *, object_store: int = OBJECT_STORE
+) -> Iterator[Nodes]:
+    """A cluster whose nodes have object stores of so many bytes."""
     with ExitStack() as stack:
-        yield Nodes(folder, stack, environment or {})
+        yield Nodes(folder, stack, environment or {}, object_store=object_store)
 
 
 def may_hide_folders() -> bool:

@@ -1,6 +1,6 @@
 """Resource requests of training workers and trials, and checks that the cluster can satisfy them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -46,6 +46,8 @@ class GpuSharing:
     gpu_gib: float
     cpus: float
     """CPUs for each GPU, on the node that has the fewest."""
+    gpus: int
+    """The GPUs of the cluster."""
 
     @property
     def capacity_gib(self) -> float:
@@ -75,6 +77,13 @@ class TrialPlacement:
         if self.sharing is None or peak_gib is None:
             return self.resources
         return self.sharing.resources_for(peak_gib)
+
+    def is_full(self, peaks_gib: Iterable[float | None]) -> bool:
+        """Whether trials with these predicted peaks leave nothing for another one to start on."""
+        held = [self.resources_for(peak).gpus for peak in peaks_gib]
+        if len(held) >= self.concurrent:
+            return True
+        return self.sharing is not None and sum(held) > self.sharing.gpus - 1 / _PARTS / 2
 
     def __str__(self) -> str:
         if self.sharing is not None:
@@ -121,7 +130,7 @@ def plan_trials(nodes: Sequence[Node], workers: int, *, gpu_gib: float | None = 
     if gpu_gib is None or workers > 1 or not resources.gpus:
         return TrialPlacement(workers=workers, resources=resources, concurrent=slots // workers)
     cpus = min(node["CPU"] / node["GPU"] for node in nodes if node.get("GPU", 0) and node.get("CPU", 0) >= 1)
-    sharing = GpuSharing(gpu_gib, cpus)
+    sharing = GpuSharing(gpu_gib, cpus, int(total(nodes, "GPU")))
     if sharing.capacity_gib <= 0:
         raise UserError(
             f"a GPU of {gpu_gib:.3g} GiB",

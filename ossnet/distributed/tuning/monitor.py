@@ -64,6 +64,10 @@ class TrialMonitor:
         """The last known value of each metric of a training."""
         return self._metrics.get(trial_id, {})
 
+    def expected_gib(self, trial_id: str) -> float | None:
+        """The predicted peak of a training; None where it was not requested."""
+        return self._specs[trial_id].expected_gib
+
     def must_stop(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Whether a running training passes the memory budget."""
         metrics = self.metrics(trial_id) | _metrics_in(result)

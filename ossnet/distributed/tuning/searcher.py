@@ -87,7 +87,7 @@ class StudySearch(Searcher):
         self._store_root = spec.store.root
         self._planner = replace(spec.resolving, estimator=estimator)
         self._optimization, self._trials = spec.optimization, spec.trials or DEFAULT_TRIALS
-        self._concurrent = placement.concurrent
+        self._placement = placement
         capacity_gib = None if placement.sharing is None else placement.sharing.capacity_gib
         limits = [each for each in (spec.optimization.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
@@ -109,7 +109,7 @@ class StudySearch(Searcher):
         """The `TrialSpec` of the next training as a dictionary; None while all slots are taken."""
         if trial_id in self._suggested:
             return self._suggested[trial_id]
-        if len(self._live) >= self._concurrent:
+        if self._placement.is_full(map(self._monitor.expected_gib, self._live)):
             return None
         if not self._monitor.can_start:
             return None if self._live else Searcher.FINISHED

@@ -275,6 +275,7 @@ def _tuner(
             num_samples=-1,  # the searcher decides when to end
             search_alg=searcher,
             scheduler=scheduler,
+            max_concurrent_trials=placement.concurrent,  # or each waits for the process of the one before
             reuse_actors=not nested,  # the process of a stopped nested trial cannot be used again
             time_budget_s=None
             if time_limit is None

@@ -136,7 +136,7 @@ def test_what_no_gpu_has_room_for_is_reported_to_the_sampler_and_replaced(
     small = tiny.resolve_for(store)
     room = predict(small.replace({"model.decoder_width": 32})).allocated_gib
     gpu_gib = (room * (1 + 1e-9) * MARGIN.factor * GIB + MARGIN.fixed) / GIB
-    sharing = GpuSharing(gpu_gib, cpus=12)
+    sharing = GpuSharing(gpu_gib, cpus=12, gpus=12)
     spec = make_spec(tmp_path, SPACE, tiny, store, output=tmp_path, trials=12)
     study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
     search = StudySearch(

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.distributed.cluster.resources import WorkerResources, capacity, plan_run, plan_trials
+from ossnet.distributed.cluster.resources import (
+    TrialPlacement,
+    WorkerResources,
+    capacity,
+    plan_run,
+    plan_trials,
+)
 from ossnet.errors import UserError
 from ossnet.planning.margin import MARGIN
 
@@ -66,6 +72,11 @@ def test_a_trial_gets_the_part_of_a_gpu_that_it_needs_and_can_always_be_placed(
         assert resources.gpus == 1
 
 
+def most_at_once(plan: TrialPlacement, peak_gib: float | None) -> int:
+    """How many trials with this predicted peak are suggested before one of them ends."""
+    return next(number for number in range(100) if plan.is_full([peak_gib] * number))
+
+
 def test_small_trials_share_a_gpu_and_large_ones_do_not() -> None:
     machine = [{"CPU": 16.0, "GPU": 2.0}]
     plan = plan_trials(machine, 1, gpu_gib=24)
@@ -77,6 +88,7 @@ def test_small_trials_share_a_gpu_and_large_ones_do_not() -> None:
     assert plan.resources_for(20.0) == WorkerResources(4, 1)
     assert plan.resources_for(None) == WorkerResources(4, 1)
     assert [capacity(machine, plan.resources_for(gib)) for gib in (1.0, 5.0, 20.0)] == [16, 6, 2]
+    assert [most_at_once(plan, gib) for gib in (1.0, 5.0, 20.0, None)] == [16, 7, 2, 2]  # at most one waits
     assert plan.sharing.capacity_gib == pytest.approx(20.2, abs=0.1)
 
 
@@ -98,7 +110,7 @@ def test_a_lone_worker_takes_all_cpus_and_trials_one_each() -> None:
     laptop = [{"CPU": 8.0}]
     assert plan_run(laptop, 1) == WorkerResources(8)
     assert plan_run(laptop, 3) == WorkerResources(2)
-    assert plan_trials(laptop, 1).concurrent == 8
+    assert plan_trials(laptop, 1).concurrent == most_at_once(plan_trials(laptop, 1), 3.0) == 8
     assert plan_trials(laptop, 3).concurrent == 2
 
 

@@ -106,7 +106,9 @@ def test_trials_run_on_a_node_without_the_files_as_on_one_that_has_them(phantom_
         "--trials",
         "2",
         "--training.epochs",
-        "2",
+        "40",  # so that none is done before the process of the other has started
+        "--training.validate-every",
+        "20",
         "--early-stopping.algorithm",
         "none",
     )
