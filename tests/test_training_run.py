@@ -186,13 +186,13 @@ def test_time_ends_a_run_after_any_step_in_time_to_validate_and_save(
     phantom_store: Path, tmp_path: Path
 ) -> None:
     store = Store.open(phantom_store)
-    warm_up = configured(store, changes={"training.epochs": 1})
+    warm_up = configured(store, "unet-3d", {"training.epochs": 1})
     train(warm_up, store, Recorder(tmp_path / "warm"))
-    changes = {"training.max_time_s": 12.0, "training.validate_every": 1, "training.epochs": 100_000}
+    changes = {"training.max_time_s": 8.0, "training.validate_every": 1, "training.epochs": 100_000}
     recorder = Recorder(tmp_path / "checkpoint")
-    config = configured(store, changes=changes)
+    config = configured(store, "unet-3d", changes)
     metrics = train(config, store, recorder)
-    assert 6 < metrics["time/elapsed_s"] < 17
+    assert 4 < metrics["time/elapsed_s"] < 13
     assert metrics["final"] == 1
     assert metrics["share"] == 1
     assert metrics["cut_short"] == 0
@@ -209,8 +209,8 @@ def test_a_deadline_cuts_a_run_of_epochs_short(phantom_store: Path, tmp_path: Pa
     store = Store.open(phantom_store)
     changes = {"training.validate_every": 100_000, "training.epochs": 100_000}
     recorder = Recorder(tmp_path / "checkpoint")
-    config = configured(store, changes=changes)
-    metrics = train(config, store, recorder, deadline=time.time() + 8)
+    config = configured(store, "unet-3d", changes)
+    metrics = train(config, store, recorder, deadline=time.time() + 5)
     assert (metrics["final"], metrics["cut_short"]) == (1, 1)
     assert "dice/val" in metrics
 
@@ -223,7 +223,7 @@ def test_a_run_stopped_within_an_epoch_continues_after_its_last_step(
     changes = {"training.max_time_s": 600.0, "training.epochs": 2, "training.steps_per_batch": 6}
     changes |= {"training.validate_at": every_tenth, "optimizer.schedule": "constant"}
     stopped = Recorder(tmp_path / "stopped", stop_after=1)
-    config = configured(store, changes=changes)
+    config = configured(store, "unet-3d", changes)
     with pytest.raises(KeyboardInterrupt):
         train(config, store, stopped)
     assert 0 < stopped.epochs[0]["epoch"] < 1
@@ -233,7 +233,7 @@ def test_a_run_stopped_within_an_epoch_continues_after_its_last_step(
     assert min(resumed.losses) == max(stopped.losses) + 1
     straight = Recorder(tmp_path / "straight")
     epochs = {"training.max_time_s": None, "training.validate_every": 2}
-    train(configured(store, changes=changes | epochs), store, straight)
+    train(configured(store, "unet-3d", changes | epochs), store, straight)
     last = max(straight.losses)
     assert max(resumed.losses) == last == 24
     assert resumed.losses[last] == pytest.approx(straight.losses[last], rel=1e-5)
