@@ -30,7 +30,7 @@ def space(trial):
         "optimizer.learning_rate": trial.suggest_categorical("rate", [0.0, 1.0, 1e30]),
     }
 """
-FINITE = SPACE.replace(", (16, 1e30)", "").replace(
+FINITE = SPACE.replace(", (8, 1.0), (16, 1e30)", "").replace(
     'suggest_categorical("rate", [0.0, 1.0, 1e30])', 'suggest_float("rate", 0.0, 0.02)'
 )
 EPOCHS = 4
