@@ -29,8 +29,9 @@ lint: setup ## check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-docs: setup ## draw docs/architecture.svg from the imports
+docs: setup ## draw docs/architecture.svg from the imports, and build the site of docs/ into site/
 	$(BIN)/python docs/architecture.py
+	$(BIN)/mkdocs build --strict
 
 bench: setup ## benchmark networks, their input, inference and predicted memory on this machine
 	for each in models input inference memory; do $(BIN)/ossnet bench $$each --output runs/bench || exit; done
@@ -42,12 +43,13 @@ gpu: ## check and measure a GPU in ten minutes, in .venv or else with PYTHON
 chaos: setup ## kill studies at random moments and resume them: nothing may be lost
 	$(BIN)/python -m pytest -m 'not gpu' tests/e2e/test_chaos.py
 
-dist: setup ## build the wheel into dist/
-	rm -rf build
-	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+dist: setup ## build wheel and sdist into dist/, and check them
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[release]'
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
 
 clean: ## remove .venv, builds and caches; what jobs wrote stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # torch goes first and alone, so that a CPU build that pip finds at hand is taken and no CUDA wheels come.
 $(STAMP): pyproject.toml setup.py constraints.txt

@@ -49,7 +49,11 @@ class UserError(ValueError):
         return printable(line if self.remedy is None else f"{line}; {self.remedy}")
 
 
-class CaseError(UserError):
+class StoreError(UserError):
+    """A store cannot be read, for now or from here, which is no fault of what reads it."""
+
+
+class CaseError(StoreError):
     """A case of a store cannot be read, whoever tries: its file is gone, damaged, or not one of ours."""
 
     def at(self, where: str | Path) -> "CaseError":

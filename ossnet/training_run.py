@@ -41,14 +41,16 @@ from ossnet.sampling.sampler import (
 from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
-from ossnet.training.checkpoint import check_checkpoint, load_state, load_weights, save_checkpoint
+from ossnet.training.checkpoint import RUN, check_checkpoint, load_state, load_weights, save_checkpoint
+from ossnet.training.checkpoint_files import Interim
 from ossnet.training.clock import Until
 from ossnet.training.collectives import all_gather, errors_on_all, max_over_ranks, rank, world_size
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.data_parallel import wrap_ddp
 from ossnet.training.initialize import Initialization, TrainedNetwork
-from ossnet.training.loop import Reporter, Trainer, TrainState
+from ossnet.training.loop import Trainer
 from ossnet.training.optimizer import build_optimizer
+from ossnet.training.reporting import Reporter, TrainState
 from ossnet.training.step import optimizer_step
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,8 @@ def run_training(
     predicted_gib: float | None = None,
     chosen: Callable[[Mapping[str, Any]], None] = lambda _: None,
     deadline: float | None = None,
+    run: str | None = None,
+    interim: Interim | None = None,
     report_lost: ReportLost = lambda case, why: logger.warning(f"warning: left out: {why}"),
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
@@ -83,6 +87,8 @@ def run_training(
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
         chosen: called on every rank with the values, by dotted path, that were chosen by measuring.
         deadline: unix time by which the run has to have ended, its checkpoint written and reported.
+        run: the run's id, which its checkpoints carry.
+        interim: saves checkpoints between two reports, on rank 0.
         report_lost: called after the epoch in which a case was left out; by default it is logged.
 
     Returns:
@@ -146,8 +152,9 @@ def run_training(
         validate=lambda until, count: _validate(network, config, store.task, validated, place, until, count),
         validation_cases=len(validated.ids[rank() :: world_size()]),
         deadline=deadline,
-        save=_saver(network, config, store),
+        save=_saver(network, config, store, run),
         reporter=reporter,
+        interim=interim,
         count_lost=_LostCount((readable, validated), report_lost, strict=config.data.strict),
     )
     cache = VolumeCache(int((config.training.device_cache_gib or 0) * GIB), place)
@@ -377,10 +384,12 @@ class _LostCount:
         return {LOST_CASES: float(count)}
 
 
-def _saver(network: nn.Module, config: Config, store: Store) -> Callable[[Path, Mapping[str, Any]], None]:
+def _saver(
+    network: nn.Module, config: Config, store: Store, run: str | None
+) -> Callable[[Path, Mapping[str, Any]], None]:
     documents = {"config.json": config.to_json(), "task.json": json.dumps(tree.to_dict(store.task), indent=2)}
 
     def save(folder: Path, state: Mapping[str, Any]) -> None:
-        save_checkpoint(folder, network=network, documents=documents, state=state)
+        save_checkpoint(folder, network=network, documents=documents, state={**state, RUN: run})
 
     return save

@@ -12,6 +12,7 @@ NETWORKS = [
     "feature-query",
     "unet-3d",
     "oss-net-c",
+    "feature-pyramid",
     "feature-query-patch",
     "oss-net-d",
     "oss-net-a",

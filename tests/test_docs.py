@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import importlib.util
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -18,7 +19,8 @@ from ossnet.config import Config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "cluster/README.md")),
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "cluster" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
@@ -189,3 +191,21 @@ def test_the_walks_count_their_files_and_name_each_once() -> None:
     assert [heading.split(":")[0] for heading in found] == ["A case", "A trial", "A prediction"]
     for heading, files in found.items():
         assert len(files) == len(set(files)) == int(re.search(r"(\d+) files", heading)[1])  # type: ignore[index]
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert built.returncode == 0, built.stderr
+    pages = {path.stem for path in (tmp_path / "site").glob("*.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= pages
+    assert "ossnet bench resolution" in (tmp_path / "site" / "commands.html").read_text()
+    loaded = re.findall(
+        r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))"', (tmp_path / "site" / "index.html").read_text()
+    )
+    assert not loaded
+    assert "from_checkpoint" in (tmp_path / "site" / "python.html").read_text()
+
+
+def test_the_readme_can_be_read_in_five_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1000

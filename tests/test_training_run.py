@@ -20,6 +20,7 @@ from ossnet.inference import Predictor
 from ossnet.memory.peak import GIB
 from ossnet.planning import measure, predict
 from ossnet.training.checkpoint import load_state
+from ossnet.training.checkpoint_files import Interim
 from ossnet.training_run import run_training
 
 SMALL: dict[str, Any] = {
@@ -148,6 +149,33 @@ def test_training_learns_to_find_the_tumour(phantom_store: Path, tmp_path: Path)
     metrics = train(configured(store, changes=changes), store, recorder)
     assert recorder.losses[32] < 0.4 * recorder.losses[1]
     assert metrics["dice/val"] > 0.3
+
+
+def test_a_run_that_is_lost_within_an_epoch_continues_within_it(phantom_store: Path, tmp_path: Path) -> None:
+    """Two steps an epoch: the third one is in the middle of the second."""
+    store = Store.open(phantom_store)
+    config = configured(store, "unet-3d", {"training.checkpoint_every": 3})
+    straight = Recorder(tmp_path / "straight")
+    expected = train(config, store, straight)
+
+    class Lost(Recorder):
+        def step(self, metrics: dict[str, float], step: int) -> None:
+            super().step(metrics, step)
+            if step == 4:
+                raise KeyboardInterrupt
+
+    interim = Interim(tmp_path / "interim", None, requested=lambda: True)
+    lost = Lost(tmp_path / "lost")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, store, lost, interim=interim, run="a")
+    assert not lost.folder.exists()
+    state = load_state(interim.folder)
+    assert (state["progress"]["step"], state["progress"]["epoch"], state["run"]) == (3, 1, "a")
+    resumed = Recorder(tmp_path / "resumed")
+    found = train(config, store, resumed, resume_from=interim.folder)
+    assert sorted(resumed.losses) == [4, 5, 6]
+    assert resumed.losses == pytest.approx({step: straight.losses[step] for step in (4, 5, 6)}, rel=1e-6)
+    assert found["dice/val"] == pytest.approx(expected["dice/val"], abs=1e-6)
 
 
 def test_a_stopped_run_continues_as_if_never_stopped(phantom_store: Path, tmp_path: Path) -> None:

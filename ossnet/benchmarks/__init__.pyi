@@ -4,6 +4,7 @@ from .config import (
     InputBenchmarkConfig as InputBenchmarkConfig,
     MemoryBenchmarkConfig as MemoryBenchmarkConfig,
     NetworksBenchmarkConfig as NetworksBenchmarkConfig,
+    ResolutionBenchmarkConfig as ResolutionBenchmarkConfig,
 )
 from .inference.measure import measure_inference as measure_inference
 from .inference.results import InferenceResult as InferenceResult, InferenceRow as InferenceRow
@@ -11,6 +12,7 @@ from .input.measure import measure_input as measure_input
 from .input.results import InputResult as InputResult, InputRow as InputRow
 from .memory.classes import measure_classes as measure_classes
 from .memory.measure import measure_memory as measure_memory
+from .memory.resolution import measure_resolution as measure_resolution
 from .memory.results import MemoryResult as MemoryResult, MemoryRow as MemoryRow
 from .networks.measure import measure_models as measure_models
 from .networks.results import ModelRow as ModelRow, ModelsResult as ModelsResult

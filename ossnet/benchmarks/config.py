@@ -116,6 +116,38 @@ class ClassesBenchmarkConfig:
 
 
 @dataclass(frozen=True)
+class ResolutionBenchmarkConfig:
+    """Settings of the comparison of networks over the resolution."""
+
+    networks: tuple[str, ...] = field(default_factory=lambda: tuple(PRESETS))
+    """Presets to compare, as the paper sizes them for BraTS."""
+    shapes: tuple[str, ...] = tuple(f"{edge}x{edge}x{edge}" for edge in (64, 96, 128, 192, 256, 384, 512))
+    """Sizes of the volume in voxels, at which memory is predicted."""
+    trained_up_to: str = "64x64x64"
+    """The largest volume on which a training step is really taken and measured."""
+    inferred_up_to: str = "64x64x64"
+    """The largest volume that is really segmented; every voxel is queried, which takes minutes above this."""
+    crop: str = "128x128x128"
+    """What U-Nets train on where they do not see the whole volume."""
+    points: int = 2**14
+    """Points a volume and step of occupancy networks (the paper: 16384)."""
+    device: str | None = None
+    """Where to measure, as torch names it; by default a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be measured, naming the option.
+
+        Raises:
+            UserError: an unknown network (names the nearest), a shape that is none, or a number below 1.
+        """
+        _check_given(self, "networks", "shapes")
+        _check_presets(self.networks)
+        _check_counts(self, "points")
+        for text in (*self.shapes, self.trained_up_to, self.inferred_up_to, self.crop):
+            parse_shape(text)
+
+
+@dataclass(frozen=True)
 class InputBenchmarkConfig:
     """Settings of the comparison of input pipelines."""
 

@@ -2,13 +2,16 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from ossnet import config_tree as tree
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_write
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,11 @@ class BenchmarkResult(ABC):
             return tree.from_dict(cls, json.loads(path.read_text()))
         except json.JSONDecodeError as error:
             raise UserError(path, expected="JSON", found=str(error)) from error
+
+
+def by_name(rows: Iterable[Row], *, key: Callable[[Row], str]) -> dict[str, list[Row]]:
+    """Rows in groups of one name each, in the order of their first."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups

@@ -124,6 +124,9 @@ def _value(hint: Any) -> str:
         return "NAME" if isinstance(members[0], str) else "INT"
     if origin is tuple:
         if members[-1] is Ellipsis:
+            words = get_args(members[0])
+            if len(words) == 1:  # a word that may follow
+                return f"[{words[0]}]"
             return f"{_value(members[0])} ..."
         return " ".join(map(_value, members))
     return _WORDS.get(hint, "VALUE")
@@ -131,7 +134,8 @@ def _value(hint: Any) -> str:
 
 def _choices(hint: Any) -> tuple[str, ...]:
     if get_origin(hint) is Literal:
-        return tuple(map(str, get_args(hint)))
+        words = get_args(hint)
+        return tuple(map(str, words)) if len(words) > 1 else ()
     return tuple(dict.fromkeys(choice for member in get_args(hint) for choice in _choices(member)))
 
 

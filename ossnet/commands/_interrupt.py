@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from ossnet.commands._output import command_line
@@ -16,15 +17,16 @@ def resumable(job: str, arguments: Sequence[str], output: Path, *, state: str) -
     Args:
         arguments: those of the job.
         output: its folder.
-        state: the file in it that `--resume` needs; without it the job begins anew.
+        state: the file in it that `--resume` needs; without it the job begins anew. `--resume auto` stays.
     """
     try:
         yield
     except KeyboardInterrupt as interruption:
-        again = [each for each in arguments if each != "--resume"]
+        auto = "--resume=auto" in arguments or ("--resume", "auto") in pairwise(arguments)
+        again = [each for each in arguments if auto or each != "--resume"]
         if not any(each.split("=")[0] == "--output" for each in again):
             again += ["--output", str(output)]
-        if (output / state).exists():
+        if not auto and (output / state).exists():
             again.append("--resume")
         print(f"interrupted; go on with: {command_line(job, *again)}", file=sys.stderr)
         sys.exit(exit_code(interruption))

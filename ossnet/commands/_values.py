@@ -11,10 +11,13 @@ from ossnet.commands._parse import Dotted
 from ossnet.errors import UserError
 
 Recipe = Literal["auto", "paper"]  # as planning's own, whose import would load torch
+Resume = tuple[Literal["auto"], ...] | None
+"""Of the option `--resume`: None where it is not given, and empty without `auto` behind it."""
 
 if TYPE_CHECKING:
     from ossnet.config import Config
     from ossnet.data import Store
+    from ossnet.output.waiting import Patience
     from ossnet.planning.configure.planner import Planner
 
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
@@ -55,6 +58,26 @@ def parse_duration(duration: str) -> float:
 
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"\d+(\.\d+)?", text) is not None
+
+
+def patience(grace: str, wait_at_most: str | None) -> "Patience":
+    """The patience of `--grace` and `--wait-at-most`.
+
+    Raises:
+        UserError: one of them is no duration.
+    """
+    from ossnet.output.waiting import Patience
+
+    return Patience(parse_duration(grace), None if wait_at_most is None else parse_duration(wait_at_most))
+
+
+def resumes(resume: Resume, *, started: bool) -> bool:
+    """Whether a job continues what is in its output.
+
+    Args:
+        started: whether there is anything.
+    """
+    return resume is not None and (started or "auto" not in resume)
 
 
 def space_file(space: str) -> Path:

@@ -12,6 +12,7 @@ from ossnet.benchmarks import (
     InputBenchmarkConfig,
     MemoryBenchmarkConfig,
     NetworksBenchmarkConfig,
+    ResolutionBenchmarkConfig,
 )
 from ossnet.commands._help import format_rows
 from ossnet.commands._output import command_line, finish_benchmark, new_folder
@@ -89,6 +90,21 @@ class ClassesOptions(BenchOptions, ClassesBenchmarkConfig):
 
 
 @dataclass(frozen=True)
+class ResolutionOptions(BenchOptions, ResolutionBenchmarkConfig):
+    """Peak memory of training and inference over the resolution."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Predict, measure where requested, write and print."""
+        from ossnet.benchmarks import measure_resolution
+        from ossnet.benchmarks.memory import resolution
+
+        found = measure_resolution(
+            self, command=command, progress=lambda row: logger.info(resolution.summary(row))
+        )
+        finish_benchmark(found, path, resolution.draw, resolution.show, json=self.json)
+
+
+@dataclass(frozen=True)
 class InferenceOptions(BenchOptions, InferenceBenchmarkConfig):
     """Time and points to predict whole volumes."""
 
@@ -131,6 +147,7 @@ _KINDS = {
     "input": InputOptions,
     "memory": MemoryOptions,
     "classes": ClassesOptions,
+    "resolution": ResolutionOptions,
     "inference": InferenceOptions,
     "search": SearchOptions,
 }

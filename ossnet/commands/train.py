@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, parse_with_config
-from ossnet.commands._values import Recipe, budget_gib, make_planner, parse_duration, preset_config
+from ossnet.commands._values import (
+    Recipe,
+    Resume,
+    budget_gib,
+    make_planner,
+    parse_duration,
+    patience,
+    preset_config,
+    resumes,
+)
 
 if TYPE_CHECKING:
     from ossnet.commands._parse import Dotted
@@ -39,12 +48,16 @@ class TrainOptions:
     initialize_from: Path | None = None
     """Start from the weights, and with the sizes, of this checkpoint or run of the same --model; other
     modalities and classes are mapped by name."""
-    resume: bool = False
-    """Continue the run in --output."""
+    resume: Resume = None
+    """Continue the run in --output; auto: start it where there is none."""
     output: Path | None = None
     """Folder for the run; by default runs/train-DATE-TIME."""
     experiment: str = "train"
     """MLflow experiment."""
+    grace: str = "30s"
+    """Time to save a checkpoint when Ctrl-C or SIGTERM ends the job."""
+    wait_at_most: str | None = None
+    """Time to wait for nodes, or for another job to leave --output."""
     json: bool = False
     """Print the result as JSON, last and alone."""
 
@@ -61,7 +74,8 @@ def main(arguments: Sequence[str]) -> None:
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
-    config, resolved = _resolve(options, dotted, store, output)
+    resume = resumes(options.resume, started=(output / "config.json").exists())
+    config, resolved = _resolve(options, dotted, store, output, resume=resume)
     with resumable("train", arguments, output, state="config.json"):
         outcome = launch.launch_training(
             launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
@@ -69,9 +83,10 @@ def main(arguments: Sequence[str]) -> None:
             output=output,
             workers=options.workers,
             tracking=tracking,
-            resume=options.resume,
+            resume=resume,
             resolved=resolved,
             deadline=None if max_time_s is None else began + max_time_s,
+            patience=patience(options.grace, options.wait_at_most),
         )
     if options.json:
         finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})
@@ -99,13 +114,13 @@ def _initialized(options: TrainOptions, dotted: "Dotted") -> dict[str, Any]:
 
 
 def _resolve(
-    options: TrainOptions, dotted: "Dotted", store: "Store", output: Path
+    options: TrainOptions, dotted: "Dotted", store: "Store", output: Path, *, resume: bool
 ) -> tuple["Config", "Resolved | None"]:
     """The configuration, and how it came about; a resumed run keeps what it began with."""
     from ossnet.config import Config
 
     before, initialized = output / "config.json", _initialized(options, dotted)
-    if options.resume and before.is_file():
+    if resume and before.is_file():
         begun = Config.from_json(before)
         if begun.model.name == options.model:
             return begun.replace({**dotted.given, **initialized}), None

@@ -11,10 +11,13 @@ from ossnet.commands._output import command_line, finish, finish_json, new_folde
 from ossnet.commands._parse import Command, Dotted, parse_with_config
 from ossnet.commands._values import (
     Recipe,
+    Resume,
     budget_gib,
     make_planner,
     parse_duration,
+    patience,
     preset_config,
+    resumes,
     space_file,
 )
 from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
@@ -33,7 +36,7 @@ class TuneOptions:
     data: Path | None = None
     """Store that `prepare` wrote; by default a small phantom that this job makes."""
     space: str = "default"
-    """Python file with a function space(trial), or the name of one of ossnet's spaces."""
+    """Python file with space(trial), or one of ossnet's."""
     model: str = "oss-net-c"
     """Preset of the network, where the space names none."""
     recipe: Recipe = "auto"
@@ -53,11 +56,11 @@ class TuneOptions:
     sampler: SamplerName = "tpe"
     """Sampler of trials; gp and nsga2 learn nothing from trials that are stopped early."""
     seeds: int = 1
-    """Train each configuration that comes to its end with so many seeds; their mean is its value."""
+    """Trainings of each configuration that comes to its end."""
     warm_start: str | None = None
     """An MLflow experiment whose last study the sampler learns from."""
-    resume: bool = False
-    """Continue the study in --output; --trials and --max-time may differ."""
+    resume: Resume = None
+    """Continue the study in --output; auto: start it where there is none."""
     workers_per_trial: int = 1
     """Training processes of each trial, through Ray Train."""
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
@@ -66,6 +69,10 @@ class TuneOptions:
     """Folder for the study; by default runs/tune-DATE-TIME."""
     experiment: str | None = None
     """MLflow experiment; by default named after the space."""
+    grace: str = "30s"
+    """Time to save a checkpoint when Ctrl-C or SIGTERM ends the job."""
+    wait_at_most: str | None = None
+    """Time to wait for nodes, or for another job to leave --output."""
     json: bool = False
     """Print the result as JSON, last and alone."""
 
@@ -78,6 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config)
     from ossnet.distributed import demo, launch
+    from ossnet.distributed.tuning.recovery.database import holds_study
     from ossnet.distributed.tuning.search_space import Space
     from ossnet.distributed.tuning.study import StudySpec
 
@@ -104,7 +112,8 @@ def main(arguments: Sequence[str]) -> None:
         timed=not any(each.startswith(("--training.epochs", "--training.max-time")) for each in arguments),
         optimization=_optimization(options),
         warm_start=options.warm_start,
-        resume=options.resume,
+        resume=resumes(options.resume, started=holds_study(output)),
+        patience=patience(options.grace, options.wait_at_most),
     )
     with resumable("tune", arguments, output, state="study.db"):
         result = launch.launch_study(spec)

@@ -1,6 +1,7 @@
 """Private interfaces of Ray 2.60 that this package cannot avoid; a contract test watches each."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,23 @@ class PlacementGroupRecord:
     """Ray Tune's own groups are made by the driver."""
     creator_dead: bool
     removed: bool
+
+
+@contextmanager
+def loopback_only() -> Iterator[None]:
+    """Have a local cluster that is started in the block listen on the loopback interface only.
+
+    It is what Ray does on desktop systems; a loopback address that it is given is resolved to one that others
+    reach.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def placement_groups() -> Iterator[PlacementGroupRecord]:

@@ -1,15 +1,19 @@
-"""SQLite files as the stores of MLflow and Optuna: their URLs, and a lock for making one."""
+"""SQLite files as the stores of MLflow and Optuna: their URLs, copies, and a lock for making one."""
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 from ossnet.errors import UserError
+from ossnet.output.atomic_write import atomic_path
+from ossnet.output.waiting import Waiting
 
 _SCHEME = "sqlite:///"
 _LOCK_S = 300.0  # making a store takes seconds, and a job array may queue for it
+_LOOK_S = 5.0  # until it may be said that the lock is waited for
 _BUSY_S = 30.0
 
 
@@ -33,19 +37,23 @@ def creation_lock(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_S, poll_interval=0.2)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(
-            path,
-            expected="a store that another job makes within five minutes",
-            found="one that is still locked",
-            remedy="see what the other job does, or name another file",
-        ) from error
-    except (OSError, NotImplementedError):
-        yield
-        return
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOOK_S, poll_interval=0.2)
+    waiting, until = Waiting(f"{path}, which another job makes"), time.monotonic() + _LOCK_S
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout as error:
+            if time.monotonic() > until:
+                raise UserError(
+                    path,
+                    expected="a store that another job makes within five minutes",
+                    found="one that is still locked",
+                    remedy="see what the other job does, or name another file",
+                ) from error
+            waiting.check(lambda: "its lock")
+        except (OSError, NotImplementedError):
+            yield
+            return
     try:
         yield
     finally:
@@ -76,3 +84,43 @@ def check_database(path: Path, *, write: bool) -> None:
             found=str(error),
             remedy="check the path, its permissions and the space on the disk, or name another",
         ) from error
+
+
+def copy_database(path: Path, copy: Path) -> None:
+    """Write a consistent copy of a SQLite file that may be in use; an earlier one stays until it is whole.
+
+    Raises:
+        sqlite3.Error: the file cannot be read.
+        UserError: the copy cannot be written.
+    """
+    with (
+        atomic_path(copy) as aside,
+        contextlib.closing(sqlite3.connect(path, timeout=_BUSY_S)) as source,
+        contextlib.closing(sqlite3.connect(aside)) as target,
+    ):
+        source.backup(target)
+
+
+def find_damage(path: Path, tables: Iterable[str]) -> str | None:
+    """What is wrong with a SQLite file, in a few words; None where nothing is, or where it is locked.
+
+    Args:
+        tables: those that it must have, none of the first one's rows missing.
+    """
+    tables = list(tables)
+    if path.stat().st_size == 0:
+        return "it is empty"
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
+            rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            missing = set(tables) - {name for (name,) in rows}
+            if missing:
+                return f"it has no table {min(missing)}"
+            (result,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+            if result != "ok":
+                return str(result).splitlines()[-1]
+            (count,) = database.execute(f"SELECT count(*) FROM {tables[0]}").fetchone()
+            return None if count else f"its table {tables[0]} is empty"
+    except sqlite3.DatabaseError as error:
+        locked = error.sqlite_errorcode in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+        return None if locked else str(error)

@@ -33,6 +33,7 @@ from ossnet.metric_names import (
 )
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output
+from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.allocation import allocate
 from ossnet.planning.study_time import StudyTime, TrialTime
 from ossnet.sampling.sampler import check_batch
@@ -57,7 +58,12 @@ logger = logging.getLogger(__name__)
 
 RECIPE = "recipe.json"
 """What was chosen for a run, in its folder: values and reasons."""
-_LIMITS = {"training.epochs", "training.max_time_s"}  # may change between a run and its resumption
+_FREE = {  # may change between a run and its resumption
+    "training.epochs",
+    "training.max_time_s",
+    "training.checkpoint_every",
+    "training.checkpoint_minutes",
+}
 _SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
 _TRIAL_START_S = 5.0  # what a trial takes until its first step
 _CLOSING_S = 6.0  # what follows the training: the best checkpoint is copied, runs are closed, Ray ends
@@ -87,12 +93,14 @@ def launch_training(
     resume: bool,
     resolved: "Resolved | None" = None,
     deadline: float | None = None,
+    patience: Patience = PATIENCE,
 ) -> "TrainResult":
     """Train one network.
 
     Args:
         resolved: how the configuration came about, which is printed and kept with the run.
         deadline: unix time by which all has to have ended.
+        patience: how long it waits.
 
     Raises:
         UserError: `output` is not a training's or cannot be written, or holds a run (to resume, none or
@@ -102,9 +110,20 @@ def launch_training(
     if config.training.initialize_from is not None and not resume:
         trained = TrainedNetwork.read(Path(config.training.initialize_from))
         logger.info(str(Initialization.plan(trained, config.model, store.task)))
-    with claimed_output(output, "train", sources=store.folders):
+    wait_s = patience.for_output_s
+    with claimed_output(output, "train", sources=store.folders, wait_at_most_s=wait_s):
         check_replaceable(output / CHECKPOINT)
-        return _train(config, store, output, workers, tracking, resolved, resume=resume, deadline=deadline)
+        return _train(
+            config,
+            store,
+            output,
+            workers,
+            tracking,
+            resolved,
+            resume=resume,
+            deadline=deadline,
+            patience=patience,
+        )
 
 
 def _train(
@@ -117,11 +136,13 @@ def _train(
     *,
     resume: bool,
     deadline: float | None,
+    patience: Patience,
 ) -> "TrainResult":
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
     run_id = _run_id(config, output, resume=resume)
+    from ossnet.distributed.cluster.capacity import wait_for_capacity
     from ossnet.distributed.data.store_handle import StoreHandle
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
@@ -130,6 +151,7 @@ def _train(
         logger.info(
             f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
         )
+        wait_for_capacity(resources, workers, at_most_s=patience.wait_at_most_s)
         tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
         spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
@@ -144,6 +166,7 @@ def _train(
                 run=run_id,
                 tracker=tracker,
                 deadline=None if deadline is None else deadline - _CLOSING_S,
+                grace_s=patience.grace_s,
             )
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
@@ -169,20 +192,24 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
             none or another one); a fault in the space file; a trial can never be placed or fit, or none came
             to a result.
     """
-    with claimed_output(spec.output, "tune", sources=spec.store.folders):
+    wait_s = spec.patience.for_output_s
+    with claimed_output(spec.output, "tune", sources=spec.store.folders, wait_at_most_s=wait_s):
         check_replaceable(spec.output / CHECKPOINT)
         return _search(spec)
 
 
 def _search(spec: "StudySpec") -> "StudyResult":
+    from ossnet.distributed.cluster.capacity import wait_for_capacity
     from ossnet.distributed.tuning.config import DEFAULT_TRIALS
     from ossnet.distributed.tuning.feasibility import estimate_feasibility
+    from ossnet.distributed.tuning.recovery.database import keep_copy, recover_database
     from ossnet.distributed.tuning.search_space import check_space
     from ossnet.distributed.tuning.storage import TuningStudy
     from ossnet.distributed.tuning.study import run_study
     from ossnet.distributed.tuning.warm_start import load_previous_study, transfer_trials
     from ossnet.planning.estimator import PeakEstimator
 
+    recover_database(spec.output, resume=spec.resume)
     spec.check_output()
     check_space(spec.space, spec.resolving, spec.store, fold=spec.base.training.fold)
     earlier = None
@@ -218,7 +245,11 @@ def _search(spec: "StudySpec") -> "StudyResult":
             logger.info(
                 f"{inside} trials of {spec.warm_start} are transferred, {outside} lie outside the space"
             )
-        with start_tracker(spec.tracking, spec.output, study.parent_run_key) as tracker:
+        smallest = placement.resources_for(0.0)
+        wait_for_capacity(smallest, spec.workers, at_most_s=spec.patience.wait_at_most_s)
+        key = study.parent_run_key
+        keep_copy(spec.output)  # with the key, by which its runs are found
+        with start_tracker(spec.tracking, spec.output, key) as tracker:
             return run_study(
                 spec,
                 study,
@@ -299,7 +330,7 @@ def _run_id(config: Config, output: Path, *, resume: bool) -> str:
             remedy="train anew with another --output",
         )
     before, now = Config.from_json(path).flatten(), config.flatten()
-    for name in sorted({*before, *now} - _LIMITS):
+    for name in sorted({*before, *now} - _FREE):
         if not name.startswith("data.") and before.get(name) != now.get(name):
             raise UserError(
                 f"{output}, {name}",

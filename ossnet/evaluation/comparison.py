@@ -12,6 +12,8 @@ from ossnet.evaluation.intervals import ConfidenceInterval, bootstrap_interval
 class Comparison:
     """The differences of one network to another, case by case."""
 
+    cases: int
+    """How many there are."""
     mean: float
     interval: ConfidenceInterval
     better: int
@@ -33,6 +35,7 @@ def compare(values: Sequence[float], others: Sequence[float]) -> Comparison:
     differences = [one - other for one, other in zip(values, others, strict=True)]
     moved = [each for each in differences if each]
     return Comparison(
+        cases=len(differences),
         mean=float(np.mean(differences)),
         interval=bootstrap_interval(differences),
         better=sum(each > 0 for each in moved),

@@ -24,7 +24,7 @@ _ECE = {
     "cross-fitted": "; of each case it was fitted on, at that fitted on the half of them without it",
     "in-sample": ", which was fitted on the very case that is scored: expect a larger one of others",
 }
-_DIFFERENCE = ("measure", "mean difference", "95 % interval", "larger", "smaller", "p (Wilcoxon)")
+_DIFFERENCE = ("measure", "cases", "mean difference", "95 % interval", "larger", "smaller", "p (Wilcoxon)")
 
 
 def render(summary: Mapping[str, Any], overlays: Mapping[str, Path]) -> str:
@@ -71,7 +71,8 @@ def _difference(measures: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, found in measures.items():
         low, high = found["interval"]["low"], found["interval"]["high"]
+        mean, interval = f"{found['mean']:+.4f}", f"{low:+.4f} to {high:+.4f}"
         counts = [str(found["better"]), str(found["worse"])]
-        interval = f"{low:+.4f} to {high:+.4f}"
-        rows.append([_MEASURES[name], f"{found['mean']:+.4f}", interval, *counts, f"{found['p_value']:.3g}"])
+        p_value = f"{found['p_value']:.3g}"
+        rows.append([_MEASURES[name], str(found["cases"]), mean, interval, *counts, p_value])
     return rows

@@ -11,6 +11,7 @@ Letters: X Y Z voxel axes in nibabel's order; S surface elements.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -22,8 +23,11 @@ _ALL_INSIDE = 255
 
 @dataclass(frozen=True)
 class SurfaceMetrics:
-    """Distances between two surfaces. Two empty masks are at 0 mm and score 1; one empty mask is an image
-    diagonal away and scores 0."""
+    """Distances between two surfaces.
+
+    Two empty masks are at 0 mm and score 1, where the reference has no value. One empty mask is an image
+    diagonal away, as in the BraTS challenges, where the reference has infinity, and scores 0.
+    """
 
     hd95_mm: float
     """Distance within which 95 % of one surface's area lies from the other, the larger of both directions."""
@@ -38,7 +42,11 @@ def surface_measures(
     *,
     tolerance_mm: float,
 ) -> SurfaceMetrics:
-    """HD95 and NSD of two masks on one grid.
+    """HD95 and NSD of two masks on one grid; beyond it is background.
+
+    Both have the reference's arithmetic, to the last bit: where 95 % of an area is met exactly, as by 20
+    equal lesions of which one is moved, rounding decides which distance is the percentile. The memory needed
+    is about 15 bytes for each voxel of the box that holds both masks.
 
     Args:
         spacing: mm along each axis.
@@ -54,14 +62,30 @@ def surface_measures(
         same = not (prediction.any() or label.any())
         diagonal = math.hypot(*(edge * size for edge, size in zip(label.shape, spacing, strict=True)))
         return SurfaceMetrics(0.0 if same else diagonal, float(same))
-    one, other = (_corner_codes(mask) for mask in _cut(prediction, label))
-    areas = _areas(spacing)
-    there, back = _distances(one, other, areas, spacing), _distances(other, one, areas, spacing)
+    areas = _areas((float(spacing[0]), float(spacing[1]), float(spacing[2])))
+    one, other = (_surface(mask, areas) for mask in _cut(prediction, label))
+    there, back = _distances(one, other, spacing), _distances(other, one, spacing)
     near = there.area_within(tolerance_mm) + back.area_within(tolerance_mm)
     return SurfaceMetrics(
         hd95_mm=max(there.percentile(PERCENTILE), back.percentile(PERCENTILE)),
         nsd=near / (there.area + back.area),
     )
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """The elements of a mask's surface."""
+
+    corners: Bool[np.ndarray, "X Y Z"]
+    """Where they are."""
+    areas: Float[np.ndarray, "S"]
+    """Area of each in square mm, in the order of the corners."""
+
+
+def _surface(mask: Bool[np.ndarray, "X+1 Y+1 Z+1"], areas: Float[np.ndarray, "256"]) -> _Surface:
+    codes = _corner_codes(mask)
+    corners = (codes != 0) & (codes != _ALL_INSIDE)
+    return _Surface(corners, areas[codes[corners]])
 
 
 @dataclass(frozen=True)
@@ -88,19 +112,17 @@ class _SurfaceDistances:
         return float(self.mm[min(reached, len(self.mm) - 1)])
 
 
-def _distances(
-    codes: UInt8[np.ndarray, "X Y Z"],
-    others: UInt8[np.ndarray, "X Y Z"],
-    areas: Float[np.ndarray, "256"],
-    spacing: Sequence[float],
-) -> _SurfaceDistances:
-    """The distances of the first mask's surface elements from the second mask's."""
+def _distances(surface: _Surface, other: _Surface, spacing: Sequence[float]) -> _SurfaceDistances:
+    """The distances of a surface's elements from another surface's."""
     from scipy.ndimage import distance_transform_edt
 
-    surface, other = (np.isin(each, (0, _ALL_INSIDE), invert=True) for each in (codes, others))
-    mm = distance_transform_edt(~other, spacing)[surface]
-    order = np.argsort(mm, kind="stable")
-    return _SurfaceDistances(mm[order], areas[codes[surface]][order])
+    # The distances of all corners would take three times the memory of the places of the nearest elements.
+    places = distance_transform_edt(~other.corners, spacing, return_distances=False, return_indices=True)
+    voxels = places[:, surface.corners] - np.array(np.nonzero(surface.corners))
+    steps = voxels * np.array(spacing, np.float64)[:, None]
+    mm = np.sqrt(np.square(steps).sum(0))
+    order = np.lexsort((surface.areas, mm))
+    return _SurfaceDistances(mm[order], surface.areas[order])
 
 
 def _corner_codes(mask: Bool[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X-1 Y-1 Z-1"]:
@@ -112,12 +134,16 @@ def _corner_codes(mask: Bool[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X-1 Y-1
     return codes
 
 
-def _areas(spacing: Sequence[float]) -> Float[np.ndarray, "256"]:
+@cache
+def _areas(spacing: tuple[float, float, float]) -> Float[np.ndarray, "256"]:
     """Area in square mm of the surface through eight voxels, by their code."""
-    from monai.metrics.utils import create_table_neighbour_code_to_surface_area
+    from monai.metrics.utils import _get_neighbour_code_to_normals_table  # its table of areas is float32
 
-    table, _ = create_table_neighbour_code_to_surface_area([float(size) for size in spacing])
-    return np.asarray(table, np.float64)
+    x, y, z = spacing
+    # A normal for each triangle, as long as its area.
+    normals = np.asarray(_get_neighbour_code_to_normals_table(), np.float64)
+    scaled = normals * (y, x, x) * (z, z, y)
+    return np.array([sum(map(np.linalg.norm, triangles)) for triangles in scaled], np.float64)
 
 
 def _cut(*masks: Bool[np.ndarray, "X Y Z"]) -> list[Bool[np.ndarray, "X Y Z"]]:

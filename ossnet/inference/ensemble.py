@@ -22,6 +22,7 @@ from ossnet.inference.config import Axis, Method, Precision
 from ossnet.inference.predictor import Images, Predictor, Segmentation, read_scan
 from ossnet.inference.volume import VolumePrediction
 from ossnet.output.atomic_write import atomic_write
+from ossnet.training.checkpoint_files import checkpoint_folder
 
 FILE = "ensemble.json"
 """The file of an ensemble, in the folder of the study that chose it."""
@@ -84,7 +85,7 @@ class Ensemble:
 
 
 def read_members(paths: Sequence[Path]) -> tuple[Member, ...]:
-    """The checkpoints in these folders, of equal weights; a folder with an ensemble divides its own by that.
+    """The checkpoints in these folders or runs, of equal weights; an ensemble in one divides its own by that.
 
     Raises:
         UserError: the file of an ensemble is damaged.
@@ -93,7 +94,7 @@ def read_members(paths: Sequence[Path]) -> tuple[Member, ...]:
     for path in paths:
         members = Ensemble.read(path).members if (path / FILE).is_file() else (Member(Path()),)
         total = len(paths) * sum(each.weight for each in members)
-        found += [Member(path / each.checkpoint, each.weight / total) for each in members]
+        found += [Member(checkpoint_folder(path / each.checkpoint), each.weight / total) for each in members]
     return tuple(found)
 
 

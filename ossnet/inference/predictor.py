@@ -29,6 +29,7 @@ from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, network_from
 from ossnet.output.file_names import CLASS_BYTES, file_names
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
+from ossnet.training.checkpoint_files import checkpoint_folder
 from ossnet.training.compilation import maybe_compile
 
 Images = Path | str | Sequence[Path | str] | tuple[np.ndarray, np.ndarray]
@@ -130,6 +131,7 @@ class Predictor:
         """Read what training wrote, and the temperature if one was fitted.
 
         Args:
+            path: folder of the checkpoint, or of the run or the study that keeps it.
             method: how occupancy networks are queried; by default as the checkpoint says.
             precision: of matrix products and convolutions; by default as the checkpoint says.
             flips: the axes to average over; by default as the checkpoint says.
@@ -141,7 +143,7 @@ class Predictor:
             UserError: there is no checkpoint, it is of another format or damaged, there is no compiler, or
                 another spacing is requested from a dense network.
         """
-        folder = Path(path)
+        folder = checkpoint_folder(Path(path))
         check_checkpoint(folder)
         parts = _read_json(folder / "config.json")
         task = Task.from_dict(_read_json(folder / "task.json"), folder / "task.json")

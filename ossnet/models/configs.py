@@ -102,6 +102,9 @@ class OccupancyConfig(NetworkConfig):
     """Feed it also twice as wide a patch, averaged over 2x2x2 voxels."""
     feature_query: bool = False
     """Feed it the encoder's feature maps of every scale, interpolated at the point (beyond the paper)."""
+    pyramid_channels: int = 0
+    """Pass these maps through a top-down path first, a feature pyramid whose levels have so many channels at
+    most, and never more than the map they are of (beyond the paper); 0: none."""
     patch_edge: int = 7
     """Edge of a patch as the network sees it: odd, 3 to 11."""
     decoder_width: int = 512
@@ -128,6 +131,9 @@ class OccupancyConfig(NetworkConfig):
             self.latent_grid,
             "three positive numbers with two cells or more",
         )
+        least = "0, or a positive number with feature_query"
+        pyramid = self.pyramid_channels
+        _require(pyramid == 0 or (pyramid > 0 and self.feature_query), "pyramid_channels", pyramid, least)
         odd = self.patch_edge % 2 == 1 and 3 <= self.patch_edge <= 11
         _require(odd, "patch_edge", self.patch_edge, "an odd number from 3 to 11")
         _require_choice("coordinates", self.coordinates, ("voxel", "normalized"))
@@ -161,10 +167,22 @@ class OccupancyConfig(NetworkConfig):
         return self.logits + (self.classes if self.distance_head else 0)
 
     @property
+    def map_widths(self) -> tuple[int, ...]:
+        """Channels of the encoder's maps, finest first; the first block has one before it halves, too."""
+        return (self.encoder_channels[0], *self.encoder_channels)
+
+    @property
+    def query_widths(self) -> tuple[int, ...]:
+        """Channels of the maps that are interpolated at points, finest first; empty without."""
+        if not self.feature_query:
+            return ()
+        most = self.pyramid_channels or max(self.map_widths)
+        return tuple(min(width, most) for width in self.map_widths)
+
+    @property
     def query_channels(self) -> int:
         """Features of a point that are interpolated from the encoder's maps; 0 without."""
-        widths = self.encoder_channels
-        return widths[0] + sum(widths) if self.feature_query else 0
+        return sum(self.query_widths)
 
     @property
     def point_features(self) -> int:

@@ -16,6 +16,7 @@ from ossnet.models.kernels.convolution import convolve
 from ossnet.models.kernels.normalization import BatchNorm
 from ossnet.models.kernels.pade import Pade
 from ossnet.models.kernels.pooling import adaptive_max_pool
+from ossnet.models.pyramid import FeaturePyramid
 from ossnet.models.residual import ResidualBlock, normalize_activate
 
 
@@ -70,6 +71,7 @@ class Encoder(nn.Module):
         self.auxiliary = (
             nn.Conv3d(widths[-1], config.classes, 5, padding=2, bias=False) if config.auxiliary_head else None
         )
+        self.pyramid = FeaturePyramid(config) if config.pyramid_channels else None
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Latent:
         """Latent vectors, the coarse segmentation's logits, and feature maps to sample."""
@@ -83,7 +85,8 @@ class Encoder(nn.Module):
                 gathered.append(self.skips[index](adaptive_max_pool(volume, self.grid)))
         features = torch.cat(gathered, 1) if gathered else adaptive_max_pool(volume, self.grid)
         auxiliary = None if self.auxiliary is None else convolve(self.auxiliary, volume)
-        return Latent(self.latent(features).flatten(2), auxiliary, tuple(maps))
+        vectors = self.latent(features).flatten(2)
+        return Latent(vectors, auxiliary, tuple(maps) if self.pyramid is None else self.pyramid(maps))
 
     def _apply_block(
         self, block: nn.Module, volume: Tensor, *, recompute: bool

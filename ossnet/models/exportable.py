@@ -19,6 +19,7 @@ from ossnet.models.feature_query import corners
 from ossnet.models.kernels.normalization import BatchNorm, ConditionalNorm
 from ossnet.models.kernels.pade import Pade
 from ossnet.models.occupancy import OccupancyNetwork
+from ossnet.models.pyramid import FeaturePyramid, PyramidLevel
 from ossnet.models.residual import ResidualBlock
 
 _EPSILON = 1e-5
@@ -46,6 +47,8 @@ class PlainEncoder(nn.Module):
         outputs = [_mapping(joined, self.encoder.latent).flatten(2)]
         if self.encoder.auxiliary is not None:
             outputs.append(self.encoder.auxiliary(features))
+        if self.encoder.pyramid is not None:
+            maps = _pyramid(maps, self.encoder.pyramid)
         return (*outputs, *(maps if self.config.feature_query else ()))
 
 
@@ -107,6 +110,19 @@ def _residual(x: Tensor, block: ResidualBlock) -> tuple[Tensor, Tensor]:
     hidden = _batch_norm(block.convolution2(functional.avg_pool3d(fine, 2)), block.normalization2)
     shortcut = block.shortcut(functional.avg_pool3d(x, 2))
     return fine, _pade(hidden + shortcut, block.activation2)
+
+
+def _pyramid(maps: Sequence[Tensor], pyramid: FeaturePyramid) -> list[Tensor]:
+    levels: list[Tensor] = []
+    for level, x in zip(reversed(pyramid.levels), reversed(maps), strict=True):
+        assert isinstance(level, PyramidLevel)
+        merged = level.lateral(x)
+        if level.top_down is not None:
+            coarser = level.top_down(levels[0])
+            merged = merged + functional.interpolate(coarser, merged.shape[2:], mode="nearest")
+        hidden = _batch_norm(level.convolution(merged), level.normalization)
+        levels.insert(0, _pade(hidden + merged, level.activation))
+    return levels
 
 
 def _regrid(x: Tensor, grid: Sequence[int]) -> Tensor:

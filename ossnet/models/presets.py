@@ -24,6 +24,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "oss-net-d": {"mid_range_patch": True},
     "feature-query": {**_QUERY, "local_patch": False},
     "feature-query-patch": {**_QUERY, "patch_edge": 3},
+    "feature-pyramid": {**_QUERY, "patch_edge": 3, "pyramid_channels": 32},
 }
 
 
@@ -115,7 +116,7 @@ def network_config(name: str, *, dataset: str | None = None, **fields: Any) -> N
         ValueError: unknown network, data set or field (names the nearest), or a value that cannot be built.
     """
     if name not in PRESETS:
-        raise _unknown("model", "network", name, PRESETS)
+        raise _unknown("model", "network", name, PRESETS, list_all=True)
     config = PRESETS[name]
     values = {**_sizes(config, dataset), **fields}
     known = [field.name for field in dataclasses.fields(config) if field.init and field.name != "name"]
@@ -138,6 +139,9 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _unknown(where: str, what: str, found: object, known: Iterable[str]) -> ValueError:
+def _unknown(
+    where: str, what: str, found: object, known: Iterable[str], *, list_all: bool = False
+) -> ValueError:
     nearest = difflib.get_close_matches(str(found), list(known), n=1, cutoff=0.0)[0]
-    return ValueError(f"{where}: expected a known {what}, found {found!r}; did you mean {nearest!r}?")
+    others = f" There are {', '.join(known)}" if list_all else ""
+    return ValueError(f"{where}: expected a known {what}, found {found!r}; did you mean {nearest!r}?{others}")

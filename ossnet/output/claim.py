@@ -5,17 +5,15 @@ empty, and an output never overlaps the data that it is made from, through symbo
 """
 
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import writing
-
-logger = logging.getLogger(__name__)
+from ossnet.output.writer_lock import lock_file, system_lock
 
 MARKER = ".ossnet.json"
 _CLOSED = {"prepare", "predict"}  # these look after every file below
@@ -91,10 +89,15 @@ def _check_owner(output: Path, owner: str | None, job: str) -> None:
 
 
 @contextmanager
-def claimed_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Iterator[Path]:
+def claimed_output(
+    output: Path, job: str, *, sources: Iterable[Path] = (), wait_at_most_s: float = 0.0
+) -> Iterator[Path]:
     """As `claim_output`, for a block, in which no other job may write to it too.
 
     Where the block leaves nothing in it, what was made for it goes again.
+
+    Args:
+        wait_at_most_s: seconds to wait for a job that is writing to it.
 
     Raises:
         UserError: as `claim_output`, or another job is writing to it.
@@ -103,42 +106,13 @@ def claimed_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> I
         new = [folder for folder in (output, *output.parents) if not folder.exists()]
         marked = (output / MARKER).exists()
     claim_output(output, job, sources=sources)
-    with _alone_in(output, job):
-        try:
-            yield output
-        finally:
+    with ExitStack() as stack:
+        with writing(output, "folder"):
+            stack.enter_context(system_lock(output, job, wait_at_most_s=wait_at_most_s))
             if not marked:
-                _release(output, new)
-
-
-@contextmanager
-def _alone_in(output: Path, job: str) -> Iterator[None]:
-    """Keep other jobs out of an output inside the block; the lock goes with the process, however it ends.
-
-    Some network file systems cannot lock a folder: there is no lock then.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(folder)
-        raise UserError(
-            output,
-            expected="an output that no other job is writing to",
-            found=f"an ossnet {job} that is still running",
-            remedy="wait for its end, or name another --output",
-        ) from error
-    except OSError as error:
-        logger.debug(f"no lock on {output}: {error}")
-    try:
-        yield
-    finally:
-        os.close(folder)
+                stack.callback(_release, output, new)
+            stack.enter_context(lock_file(output, job, wait_at_most_s=wait_at_most_s))
+        yield output
 
 
 def _release(output: Path, new: Iterable[Path]) -> None:

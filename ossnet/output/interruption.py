@@ -3,7 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -18,6 +19,45 @@ class Terminated(KeyboardInterrupt):
 
 class Overdue(Exception):  # noqa: N818 - as it is no fault of the code that is waited for
     """What was waited for has not ended in time."""
+
+
+class Interruption:
+    """Whether a block was interrupted whose end is postponed."""
+
+    def __init__(self) -> None:
+        self.error: KeyboardInterrupt | None = None
+        """What is to be raised."""
+
+
+@contextmanager
+def postponed(interruption: Interruption, *, at_most_s: float) -> Iterator[None]:
+    """Have the first Ctrl-C or SIGTERM in the block noted only, and raised at its end; the next one raises.
+
+    Only the main thread hears of signals: elsewhere nothing is postponed.
+
+    Args:
+        at_most_s: seconds after which it is raised in any case.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if interruption.error is not None:
+            raise interruption.error
+        interruption.error = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        signal.setitimer(signal.ITIMER_REAL, at_most_s)
+
+    signals = [signal.SIGINT, signal.SIGALRM, *([signal.SIGTERM] if _installed else [])]
+    handlers = {number: signal.signal(number, note) for number in signals}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if interruption.error is not None:
+        raise interruption.error
 
 
 def exit_code(interruption: KeyboardInterrupt) -> int:

@@ -15,6 +15,8 @@ from ossnet.output.atomic_write import atomic_folder
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
+RUN = "run"
+"""In the state of a checkpoint: the id of the run that it is of; None where nobody gave it one."""
 
 
 def save_checkpoint(
@@ -38,14 +40,18 @@ def save_checkpoint(
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_folder(folder) as aside:
         (aside / "model.safetensors").write_bytes(save(weights))  # its own writer's errors have no number
-        _save_state(aside / "state.pt", state)
+        save_state(aside / "state.pt", state)
         for name, text in documents.items():
             (aside / name).write_text(text)
         (aside / "version.json").write_text(json.dumps({"format": FORMAT}))
 
 
-def _save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write the state; where that fails the error is the file's, not the one that torch makes of it."""
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the `state` of a checkpoint.
+
+    Raises:
+        OSError: the file's error, not the one that torch makes of it.
+    """
     try:
         with path.open("wb") as file:
             torch.save(dict(state), file)
@@ -93,8 +99,8 @@ def load_state(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a checkpoint can be read; a copy that was cut short cannot, which is logged."""
+def fault_of(folder: Path) -> str | None:
+    """Why a checkpoint cannot be read, as one that was cut short; None where it can be."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -105,6 +111,22 @@ def is_complete(folder: Path) -> bool:
         with safe_open(folder / "model.safetensors", framework="pt"):
             pass  # its header gives the file's length
     except (UserError, OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
-        logger.info(f"{folder}: ignored, as it is not complete ({type(error).__name__})")
+        return type(error).__name__
+    return None
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a checkpoint can be read; a copy that was cut short cannot, which is logged."""
+    fault = fault_of(folder)
+    if fault is not None:
+        logger.info(f"{folder}: ignored, as it is not complete ({fault})")
+    return fault is None
+
+
+def is_of(folder: Path, run: str) -> bool:
+    """Whether a checkpoint that can be read is of this run, as far as it says; another's is logged."""
+    found = load_state(folder).get(RUN)
+    if found not in {None, run}:  # those of before say nothing
+        logger.warning(f"warning: {folder}: ignored, as it is of another run ({found})")
         return False
     return True

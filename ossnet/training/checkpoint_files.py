@@ -1,6 +1,7 @@
-"""The checkpoint that a run or a study keeps: it replaces an earlier one of ours, and nothing else."""
+"""When and where checkpoints are kept: each replaces an earlier one of ours, and nothing else."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from ossnet.output.atomic_write import atomic_folder, writing
 
 CHECKPOINT = "checkpoint"
 """The name of its folder in that of the run or the study."""
+INTERIM = "checkpoint_interim"
+"""The name of the folder of those between two reports, beside a run's other checkpoints."""
 _FILES = {
     "config.json",
     "task.json",
@@ -18,6 +21,13 @@ _FILES = {
     "temperature.json",
     ".metadata.json",  # Ray's
 }
+_LEAST_SHARE = 20.0  # of a save's time that passes until the next one: they take at most a twentieth
+
+
+def checkpoint_folder(path: Path) -> Path:
+    """The folder of a checkpoint, given it, or that of the run or the study which keeps it."""
+    nested = path / CHECKPOINT
+    return nested if not (path / "version.json").is_file() and nested.is_dir() else path
 
 
 def check_replaceable(folder: Path) -> None:
@@ -59,3 +69,39 @@ def _strange(folder: Path, found: str) -> UserError:
         found=found,
         remedy="move it away and give the same command with --resume",
     )
+
+
+class Interim:
+    """When a run saves a checkpoint between two reports, in a folder where each takes the place of the last.
+
+    Args:
+        folder: where they are written.
+        minutes: between two checkpoints of any kind; None: only when asked.
+        requested: whether one is asked for; called after each step, and true once for each time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        minutes: float | None,
+        requested: Callable[[], bool] = lambda: False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder = folder
+        self._every_s = float("inf") if minutes is None else 60 * minutes
+        self._requested, self._now = requested, now
+        self._next = now() + self._every_s
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint is to be saved now."""
+        return self._requested() or self._now() >= self._next
+
+    def write(self, save: Callable[[Path], None]) -> None:
+        """Have a checkpoint written; the next one is due later, and later still where that took long."""
+        began = self._now()
+        save(self.folder)
+        self.saved(self._now() - began)
+
+    def saved(self, took_s: float) -> None:
+        """Note that the run has saved a checkpoint, here or with a report."""
+        self._next = self._now() + max(self._every_s, _LEAST_SHARE * took_s)

@@ -18,7 +18,7 @@ from ossnet.errors import UserError
 from ossnet.models import NetworkConfig, network_from_config
 from ossnet.models.kernels._torch import FakeTensorMode
 from ossnet.training.checkpoint import check_checkpoint
-from ossnet.training.checkpoint_files import CHECKPOINT
+from ossnet.training.checkpoint_files import checkpoint_folder
 
 Labels = Sequence[Hashable]
 """What each position along an axis of a tensor stands for; equal ones are the same in two networks."""
@@ -46,8 +46,7 @@ class TrainedNetwork:
         Raises:
             UserError: there is no checkpoint of ours, or one of another format.
         """
-        nested = path / CHECKPOINT
-        folder = nested if not (path / "version.json").is_file() and nested.is_dir() else path
+        folder = checkpoint_folder(path)
         check_checkpoint(folder)
         config = json.loads((folder / "config.json").read_text())
         task = json.loads((folder / "task.json").read_text())

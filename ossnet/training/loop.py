@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -29,12 +29,14 @@ from ossnet.metric_names import (
     VAL_DICE,
 )
 from ossnet.sampling.batch import Batch
+from ossnet.training.checkpoint_files import Interim
 from ossnet.training.clock import Clock, Pace, Until, format_duration
 from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
 from ossnet.training.data_parallel import is_ddp, unwrap_ddp
 from ossnet.training.losses import LossConfig
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
 from ossnet.training.parts import BatchParts
+from ossnet.training.reporting import Reporter, TrainState
 from ossnet.training.step import accumulated_step
 from ossnet.training.step_time import least_step_s
 
@@ -81,6 +83,8 @@ class TrainingConfig:
     """Fold of the store that validates what the others train; by default its own splits are taken."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints; the last epoch always leaves one."""
+    checkpoint_minutes: float | None = 1.0
+    """Minutes without a checkpoint after which one is saved within an epoch; nothing: none."""
 
     def __post_init__(self) -> None:
         """Reject what would train nothing.
@@ -96,37 +100,13 @@ class TrainingConfig:
         if self.accumulation_steps > self.batch_size:
             most, found = f"at most the {self.batch_size} volumes of a batch", str(self.accumulation_steps)
             raise UserError("accumulation_steps", expected=most, found=found)
+        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
+            found = str(self.checkpoint_minutes)
+            raise UserError("checkpoint_minutes", expected="a number above 0, or None", found=found)
         if self.device_cache_gib is not None and not 0 <= self.device_cache_gib < float("inf"):
             raise UserError(
                 "device_cache_gib", expected="0 or a positive number", found=str(self.device_cache_gib)
             )
-
-
-class Reporter(Protocol):
-    """Receives the metrics of a run."""
-
-    def step(self, metrics: dict[str, float], step: int) -> None:
-        """Metrics of one optimizer step, counted from 1; called on rank 0 only."""
-
-    def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """Metrics of one epoch; called on every rank. It may raise to end the run.
-
-        Args:
-            checkpoint: on rank 0, where there is a new one: a folder to copy from; it goes after the call.
-        """
-
-
-@dataclass(frozen=True)
-class TrainState:
-    """The progress of a run."""
-
-    epoch: int = 0
-    step: int = 0
-    elapsed_s: float = 0.0
-    step_s: float | None = None
-    """What a step took lately."""
-    case_s: float | None = None
-    """What a case of the last validation took."""
 
 
 @dataclass
@@ -153,6 +133,8 @@ class Trainer:
     save: Callable[[Path, Mapping[str, Any]], None]
     """Write a checkpoint with this state to this folder."""
     reporter: Reporter
+    interim: Interim | None = None
+    """Saves checkpoints between two reports, on rank 0; None: there are none."""
     deadline: float | None = None
     """Unix time by which the run has to have ended."""
     prepared_s: float = 0.0
@@ -237,6 +219,7 @@ class Trainer:
             final, validate, report = self._pause(progress, clock, whole=whole)
             if final or validate or report:
                 break
+            self._save_interim(progress, clock)
         metrics = {
             "loss/train_epoch": losses / steps,
             STEP_TIME: took / steps,
@@ -372,16 +355,23 @@ class Trainer:
         began = time.monotonic()
         aside = Path(tempfile.mkdtemp(prefix="ossnet-checkpoint-"))
         try:
-            state = {
-                "progress": asdict(progress),
-                "optimizer": self.optimizer.state_dict(),
-                "dice": metrics.get(VAL_DICE),
-            }
-            self.save(aside / "checkpoint", state)
+            self.save(aside / "checkpoint", self._state(progress, metrics.get(VAL_DICE)))
             self.reporter.epoch(metrics, aside / "checkpoint")
         finally:
             shutil.rmtree(aside)
         clock.saved(time.monotonic() - began)
+        if self.interim is not None:
+            self.interim.saved(time.monotonic() - began)
+
+    def _save_interim(self, progress: TrainState, clock: Clock) -> None:
+        """Save a checkpoint where one is due; the other ranks wait for this one at the next step."""
+        if self.interim is not None and rank() == 0 and self.interim.is_due():
+            pace = clock.pace
+            now = replace(progress, elapsed_s=clock.elapsed, step_s=pace.step_s, case_s=pace.case_s)
+            self.interim.write(lambda folder: self.save(folder, self._state(now, None)))
+
+    def _state(self, progress: TrainState, dice: float | None) -> dict[str, Any]:
+        return {"progress": asdict(progress), "optimizer": self.optimizer.state_dict(), "dice": dice}
 
     def _place(self, progress: TrainState, clock: Clock, *, final: bool) -> dict[str, float]:
         first, end = self.first_step(progress.epoch), self.first_step(progress.epoch + 1)

@@ -18,7 +18,16 @@ from ossnet.models import OccupancyConfig, OccupancyNetwork, network_config
 from ossnet.models.encoder import Latent
 
 BRATS = (256, 256, 160)
-NAMES = ("o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d", "feature-query", "feature-query-patch")
+NAMES = (
+    "o-net",
+    "oss-net-a",
+    "oss-net-b",
+    "oss-net-c",
+    "oss-net-d",
+    "feature-query",
+    "feature-query-patch",
+    "feature-pyramid",
+)
 
 
 def taps(image: Tensor, weight: Tensor, padding: Sequence[int]) -> int:

@@ -184,3 +184,28 @@ def test_workers_see_what_the_head_writes(cluster: dict[str, Any]) -> None:
     assert '"$HOME/ossnet ' in shared
     assert '"$RAY_HEAD_IP:$HOME/ossnet" ~/ossnet' in mounted
     assert not any(Path(remote).is_relative_to("/home/ubuntu/ossnet") for remote in cluster["file_mounts"])
+
+
+def test_disks_are_encrypted_and_metadata_wants_a_session() -> None:
+    """Of AWS; Google encrypts disks and asks for a header by itself."""
+    cluster = yaml.safe_load((ROOT / "cluster" / "aws.yaml").read_text())
+    for name, node in cluster["available_node_types"].items():
+        machine = node["node_config"]
+        assert all(disk["Ebs"]["Encrypted"] for disk in machine["BlockDeviceMappings"]), name
+        assert machine["MetadataOptions"]["HttpTokens"] == "required", name
+        assert machine["MetadataOptions"]["HttpPutResponseHopLimit"] == 1, name
+
+
+def test_machines_that_are_there_are_joined_with_a_token() -> None:
+    cluster = yaml.safe_load((ROOT / "cluster" / "on-prem.yaml").read_text())
+    assert prepared(cluster)["provider"]["type"] == "local"
+    assert len(cluster["provider"]["worker_ips"]) == cluster["max_workers"]
+    starts = cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"]
+    commands = [command for command in starts if "ray start" in command]
+    assert len(commands) == 2
+    assert all("RAY_AUTH_MODE=token" in command for command in commands)
+    assert "--dashboard-host=127.0.0.1" in commands[0]
+    assert all((ROOT / local).exists() for local in cluster["file_mounts"].values() if local[0] != "~")
+    for kind in COMMANDS:
+        for command in cluster.get(kind, []):
+            subprocess.run(["bash", "-n", "-c", f"({command})"], check=True)

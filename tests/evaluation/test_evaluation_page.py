@@ -83,6 +83,7 @@ def test_how_the_temperature_was_fitted(protocol: str, words: str) -> None:
 
 def test_the_difference_to_another_checkpoint() -> None:
     found = {
+        "cases": 17,
         "mean": 0.02,
         "interval": {"low": -0.01, "high": 0.05},
         "better": 3,
@@ -90,4 +91,4 @@ def test_the_difference_to_another_checkpoint() -> None:
         "p_value": 0.125,
     }
     page = Page(render(summary("liver", baseline={"difference": {"dice": found}}), {}))
-    assert {"+0.0200", "-0.0100 to +0.0500", "3", "1", "0.125"} <= set(page.texts)
+    assert {"17", "+0.0200", "-0.0100 to +0.0500", "3", "1", "0.125"} <= set(page.texts)

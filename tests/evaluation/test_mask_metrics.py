@@ -61,10 +61,10 @@ def test_paired_comparison_sees_a_small_steady_gain() -> None:
     random = np.random.default_rng(0)
     hard = random.uniform(0, 1, 30)
     found = compare((hard + 0.02 + random.normal(0, 0.005, 30)).tolist(), hard.tolist())
-    assert found.better == 30
+    assert (found.cases, found.better) == (30, 30)
     assert 0.01 < found.interval.low < found.mean < found.interval.high < 0.03
     assert found.p_value < 1e-4
     same = compare([0.5, 0.6], [0.5, 0.6])
-    assert (same.mean, same.better, same.worse, same.p_value) == (0.0, 0, 0, 1.0)
+    assert (same.cases, same.mean, same.better, same.worse, same.p_value) == (2, 0.0, 0, 0, 1.0)
     with pytest.raises(ValueError, match="longer"):
         compare([1.0], [1.0, 2.0])

@@ -105,8 +105,16 @@ def test_files_hold_surfaces_lesions_and_what_differs(store: Store, checkpoint: 
         assert found["hd95_mm"]["mean"] == pytest.approx(np.mean(distances))
         assert found["hd95_mm"]["mean_low"] <= found["hd95_mm"]["mean"] <= found["hd95_mm"]["mean_high"]
         assert found["lesions"] == sum(int(row[f"lesions/{name}"]) for row in rows)
-    differences = [float(one["dice"]) - float(two["dice"]) for one, two in zip(rows, others, strict=True)]
-    assert summary["baseline"]["difference"]["dice"]["mean"] == pytest.approx(np.mean(differences))
+    for measure in ("dice", "nsd", "hd95_mm"):
+        columns = [f"{measure}/{name}" for name in summary["classes"]]
+        differences = [
+            np.mean([float(one[column]) - float(two[column]) for column in columns])
+            for one, two in zip(rows, others, strict=True)
+        ]
+        found = summary["baseline"]["difference"][measure]
+        assert found["cases"] == len(rows)
+        assert found["mean"] == pytest.approx(np.mean(differences))
+        assert found["interval"]["low"] <= found["mean"] <= found["interval"]["high"]
     assert "This checkpoint minus the other" in evaluation.page.read_text()
     assert set(summary["paper_protocol"]) == {"brats", "lits"}
 

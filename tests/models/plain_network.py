@@ -12,6 +12,7 @@ from ossnet.models import OccupancyNetwork
 from ossnet.models.decoder import InputBlock
 from ossnet.models.encoder import ConvBlock
 from ossnet.models.kernels.pade import Pade
+from ossnet.models.pyramid import FeaturePyramid
 from ossnet.models.residual import ResidualBlock
 
 
@@ -61,7 +62,20 @@ def encode(network: OccupancyNetwork, x: Tensor) -> tuple[Tensor, Tensor | None,
             )
     features = torch.cat(maps, 1) if maps else functional.adaptive_max_pool3d(x, network.config.latent_grid)
     auxiliary = None if encoder.auxiliary is None else encoder.auxiliary(x)
+    if encoder.pyramid is not None:
+        seen = pyramid(seen, encoder.pyramid)
     return mapping(features, encoder.latent).flatten(2), auxiliary, seen
+
+
+def pyramid(maps: list[Tensor], module: FeaturePyramid) -> list[Tensor]:
+    levels: list[Tensor] = []
+    for level, x in list(zip(module.levels, maps, strict=True))[::-1]:
+        merged = level.lateral(x)
+        if levels:
+            merged = merged + level.top_down(functional.interpolate(levels[0], merged.shape[2:]))
+        hidden = batch_norm(level.convolution(merged), level.normalization)
+        levels = [pade(hidden + merged, level.activation), *levels]
+    return levels
 
 
 def sample(maps: list[Tensor], coordinates: Tensor, grid: tuple[int, ...]) -> Tensor:

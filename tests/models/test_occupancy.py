@@ -42,6 +42,7 @@ def small(name: str, **fields: object) -> OccupancyNetwork:
         ("oss-net-d", {"decoder_blocks": 1, "encoder_channels": (4, 4, 4), "latent_grid": (1, 1, 2)}),
         ("feature-query", {"classes": 2}),
         ("feature-query-patch", {"skip_connections": False, "coordinates": "voxel"}),
+        ("feature-pyramid", {"pyramid_channels": 5, "encoder_channels": (4, 6, 8)}),
     ],
 )
 def test_values_and_gradients_equal_the_plain_composition(
@@ -97,6 +98,7 @@ def test_a_distance_head_adds_to_the_logits(classes: int) -> None:
     blocks=st.integers(1, 3),
     depth=st.integers(1, 3),
     switches=st.tuples(*[st.booleans()] * 5),
+    pyramid=st.sampled_from([0, 3]),
 )
 def test_any_shape_trains_and_evaluates(
     in_channels: int,
@@ -109,6 +111,7 @@ def test_any_shape_trains_and_evaluates(
     blocks: int,
     depth: int,
     switches: tuple[bool, bool, bool, bool, bool],
+    pyramid: int,
 ) -> None:
     skip, auxiliary, local, mid_range, query = switches
     config = OccupancyConfig(
@@ -123,6 +126,7 @@ def test_any_shape_trains_and_evaluates(
         local_patch=local,
         mid_range_patch=mid_range,
         feature_query=query,
+        pyramid_channels=pyramid if query else 0,
         patch_edge=patch_edge,
         decoder_width=5,
         decoder_blocks=blocks,

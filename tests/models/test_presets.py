@@ -19,7 +19,7 @@ from ossnet.models import (
 
 def test_the_presets_are_the_papers_ours_and_the_baselines() -> None:
     paper = {"o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d"}
-    occupancy = paper | {"feature-query", "feature-query-patch"}
+    occupancy = paper | {"feature-query", "feature-query-patch", "feature-pyramid"}
     assert set(PRESETS) == occupancy | {"unet-3d", "unet-2d"}
     assert all(config.name == name for name, config in PRESETS.items())
     assert {name for name, config in PRESETS.items() if config.kind == "occupancy"} == occupancy

@@ -190,7 +190,10 @@ def test_one_job_at_a_time_writes_to_an_output(tmp_path: Path, job: str) -> None
     assert first.stdout is not None
     assert first.stdout.readline() == "inside\n"
     with (
-        pytest.raises(UserError, match=f"found an ossnet {job} that is still running; wait for its end"),
+        pytest.raises(
+            UserError,
+            match=rf"an ossnet {job} that is still running \(process {first.pid} on .*\); wait for its end",
+        ),
         claimed_output(tmp_path / "out", job),
     ):
         pass

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from ossnet.config import Config
 from ossnet.errors import OutOfMemory
-from ossnet.models import network_config
+from ossnet.inference.query.boxes import boxes
+from ossnet.inference.query.encoded_volume import EncodedVolume
+from ossnet.models import OccupancyNetwork, network_config, network_from_config
+from ossnet.models.kernels._torch import FakeTensorMode
 from ossnet.planning import oom, predict
 from ossnet.planning.budget import max_fitting, max_sizes, smallest_gpu
 from ossnet.planning.estimate import estimate_memory
@@ -20,6 +23,8 @@ from ossnet.planning.margin import GB, MARGIN
 from ossnet.planning.oom import check_memory, memory_saving_options, out_of_memory_error, reraise_oom
 from ossnet.planning.report import Report
 
+SHAPE = (32, 32, 16)
+
 
 def configured(name: str, **changes: Any) -> Config:
     small: dict[str, Any] = {"channels": (4, 8)} if name.startswith("unet") else {
@@ -28,7 +33,7 @@ def configured(name: str, **changes: Any) -> Config:
     }  # fmt: skip
     dotted = {path.replace("__", "."): value for path, value in changes.items()}
     return Config(model=network_config(name, in_channels=2, **small)).replace(
-        {"sampling.working_shape": [32, 32, 16], "training.batch_size": 2, "sampling.points": 128, **dotted}
+        {"sampling.working_shape": [*SHAPE], "training.batch_size": 2, "sampling.points": 128, **dotted}
     )
 
 
@@ -102,6 +107,16 @@ def test_inference_is_predicted(name: str, crop: tuple[int, int, int] | None) ->
     assert predict_inference(config).allocated == pytest.approx(
         measure_inference(config, device="cpu").allocated
     )
+
+
+def test_on_fake_tensors_two_boxes_stand_for_all() -> None:
+    """Otherwise the memory of inference takes minutes to predict where the volume is large."""
+    model = configured("oss-net-d").model
+    with FakeTensorMode():
+        network, image = network_from_config(model).eval(), torch.zeros(2, *SHAPE)
+        assert isinstance(network, OccupancyNetwork)
+        assert len([*EncodedVolume(network, image, working=SHAPE, chunk=64).boxes()]) == 2
+    assert len([*boxes(SHAPE, 64)]) > 100
 
 
 def test_out_of_memory_names_peaks_and_the_best_change() -> None:

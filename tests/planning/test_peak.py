@@ -96,7 +96,8 @@ def test_predicted_is_measured_for_occupancy_networks(name: str, changes: dict[s
 
 
 @settings(max_examples=3)
-@given(st.sampled_from(["feature-query", "feature-query-patch"]), OCCUPANCY)
+@example("feature-pyramid", {"model__pyramid_channels": 8, "sampling__points": 64})
+@given(st.sampled_from(["feature-query", "feature-query-patch", "feature-pyramid"]), OCCUPANCY)
 def test_predicted_is_measured_where_feature_maps_are_sampled(name: str, changes: dict[str, Any]) -> None:
     """In bfloat16 the CPU's kernel makes do without an index of 8 bytes a corner, which a GPU's makes."""
     config = configured(name, **changes)

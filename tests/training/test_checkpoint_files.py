@@ -11,7 +11,7 @@ from torch import nn
 
 from ossnet.errors import UserError
 from ossnet.training.checkpoint import load_state, save_checkpoint
-from ossnet.training.checkpoint_files import check_replaceable, replace_checkpoint
+from ossnet.training.checkpoint_files import check_replaceable, checkpoint_folder, replace_checkpoint
 
 
 def save(folder: Path, step: int) -> None:
@@ -125,3 +125,10 @@ def test_a_full_disk_while_the_state_is_written(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "found File too large; free some space" in done.stdout
     assert contents(tmp_path) == {}
+
+
+def test_a_run_stands_for_its_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path / "run" / "checkpoint", 1)
+    assert checkpoint_folder(tmp_path / "run") == tmp_path / "run" / "checkpoint"
+    assert checkpoint_folder(tmp_path / "run" / "checkpoint") == tmp_path / "run" / "checkpoint"
+    assert checkpoint_folder(tmp_path / "nothing") == tmp_path / "nothing"

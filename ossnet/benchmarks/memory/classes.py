@@ -1,11 +1,11 @@
 """Peak memory of training over the number of classes: predicted, and measured where requested."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ossnet.benchmarks.config import ClassesBenchmarkConfig, parse_shape
 from ossnet.benchmarks.machine import processor, release_memory
-from ossnet.benchmarks.result import BenchmarkResult
+from ossnet.benchmarks.result import BenchmarkResult, by_name
 from ossnet.config import Config
 from ossnet.memory import PROTOCOL
 from ossnet.memory.device import resolve_device
@@ -48,7 +48,7 @@ class ClassesResult(BenchmarkResult):
 
     def summary(self) -> dict[str, object]:
         """Human-readable rows."""
-        lines = _by_network(self)
+        lines = by_name(self.rows, key=lambda row: row.network)
         return {
             name: f"{rows[0].predicted_bytes / GB:.2f} GB at {rows[0].classes} classes, "
             f"{rows[-1].predicted_bytes / GB:.2f} GB at {rows[-1].classes}"
@@ -124,7 +124,7 @@ def draw(result: ClassesResult) -> bytes:
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name, rows in _by_network(result).items():
+    for name, rows in by_name(result.rows, key=lambda row: row.network).items():
         peaks = [row.predicted_bytes / GB for row in rows]
         (line,) = axes.plot(
             [row.classes for row in rows], peaks, marker=".", label=f"{name}, {rows[0].trains_on}"
@@ -136,10 +136,3 @@ def draw(result: ClassesResult) -> bytes:
     axes.grid(alpha=0.3)
     axes.legend()
     return png_bytes(figure)
-
-
-def _by_network(result: ClassesResult) -> Mapping[str, list[ClassesRow]]:
-    rows: dict[str, list[ClassesRow]] = {}
-    for row in result.rows:
-        rows.setdefault(row.network, []).append(row)
-    return rows

@@ -78,6 +78,21 @@ def _encoder(model: OccupancyConfig, grid: Sequence[int]) -> Iterator[Operations
     yield _convolution(model.latent_grid, 5, gathered or before, model.latent_channels)
     if model.auxiliary_head:
         yield _convolution(edges, 5, before, model.classes)
+    if model.pyramid_channels:
+        yield from _pyramid(model, grid)
+
+
+def _pyramid(model: OccupancyConfig, grid: Sequence[int]) -> Iterator[Operations]:
+    """Convolutions of each level of the feature pyramid, for one volume; the coarser one's act before it is
+    enlarged."""
+    edges = [edge // model.encoder_downscale for edge in grid]
+    widths = model.query_widths
+    for before, width, coarser in zip(model.map_widths, widths, (*widths[1:], None), strict=True):
+        yield _convolution(edges, 1, before, width)
+        yield _convolution(edges, 3, width, width)
+        edges = [-(-edge // 2) for edge in edges]
+        if coarser is not None:
+            yield _convolution(edges, 1, coarser, width)
 
 
 def _patch_encoder(model: OccupancyConfig) -> Iterator[Operations]:

@@ -136,6 +136,10 @@ def _recognize(path: Path, known: dict[str, Layout]) -> str:
     if installed:
         return installed[0]
     names = sorted(entry.name for entry in list_visible(path))
+    if "manifest.json" in names and "cases" in names:
+        raise UserError(
+            path, expected="scans", found="a store, which is prepared already", remedy="give it as --data"
+        )
     found = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "an empty folder"
     examples = _either([f"{layout.example} ({layout.name})" for layout in known.values()])
     raise UserError(

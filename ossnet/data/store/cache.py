@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from ossnet.data.store.case_file import StoredCase, compute_digest, read_case
+from ossnet.data.store.case_file import StoredCase, check_digest, read_case
 from ossnet.data.store.location import CaseSource
-from ossnet.errors import CaseError, UserError
+from ossnet.errors import CaseError, StoreError, UserError
 from ossnet.output.atomic_write import NO_SPACE
 
 _PART = ".part"  # ends the name of a file that is being written; its writer holds a lock on it
@@ -38,8 +38,8 @@ class DataConfig:
     cache_gib: float | None = None
     """Disk space of a node for case files in GiB; by default half of what is free there."""
     cache_folder: str | None = None
-    """Folder of these files on each node, with the node's own variables in it (`$SCRATCH/ossnet`); by default
-    one of the user's in the system's temporary folder."""
+    """Folder of these files on each node, and of a list of the files that were checked, with the node's own
+    variables in it (`$SCRATCH/ossnet`); by default one of the user's in the system's temporary folder."""
     object_store_share: float = 0.1
     """Largest share of Ray's object store that case files may take on their way to other nodes."""
     read_by: Literal["each-node", "cpu-nodes"] = "each-node"
@@ -100,7 +100,8 @@ class CachedCases:
 
         Raises:
             CaseError: the file is gone, damaged or not one of ours.
-            UserError: it cannot be fetched now, or the cache cannot hold it. Both name the case and the node.
+            StoreError: it cannot be fetched now, or the cache cannot hold it.
+            Both name the case and the node.
         """
         path = self.path(file)
         try:
@@ -119,7 +120,7 @@ class CachedCases:
 
     def path(self, file: str) -> Path:
         """Where the cache has a file of the store, if it has it."""
-        return self.folder / self.fingerprint[:16] / Path(file).name
+        return store_folder(self.folder, self.fingerprint) / Path(file).name
 
     def _fetch(self, path: Path, case: str, file: str, digest: str | None) -> StoredCase:
         """Write the file aside, check it, give it its name. Others who want it wait meanwhile."""
@@ -148,7 +149,7 @@ class CachedCases:
         except OSError as error:
             raise self._folder_error(case, error) from error
 
-    def _folder_error(self, case: str, error: OSError) -> UserError:
+    def _folder_error(self, case: str, error: OSError) -> StoreError:
         expected, remedy = f"a cache in {self.folder}", "set data.cache_folder to a folder of the node's disk"
         return self._error(case, expected, os.strerror(error.errno or 0), remedy)
 
@@ -236,23 +237,27 @@ class CachedCases:
     def _check(self, part: Path, case: str, digest: str | None) -> StoredCase:
         """Map what was fetched, if it is what was asked for."""
         try:
-            stored, found = read_case(part), digest and compute_digest(part)
+            stored = read_case(part)
+            check_digest(part, digest, self._place(case))
         except CaseError as error:
             raise error.at(self._place(case)) from error
-        if found != digest:
-            raise CaseError(
-                self._place(case),
-                expected=f"the checksum {str(digest)[:12]}",
-                found=str(found)[:12],
-                remedy="prepare the store again, or copy it again",
-            )
         return stored
 
-    def _error(self, case: str, expected: str, found: str, remedy: str) -> UserError:
-        return UserError(self._place(case), expected=expected, found=found, remedy=remedy)
+    def _error(self, case: str, expected: str, found: str, remedy: str) -> StoreError:
+        return StoreError(self._place(case), expected=expected, found=found, remedy=remedy)
 
     def _place(self, case: str) -> str:
         return case_place(self.where, case)
+
+
+def store_folder(cache: Path, fingerprint: str) -> Path:
+    """The folder of a store in a node's cache.
+
+    Args:
+        cache: the cache's folder.
+        fingerprint: the store's.
+    """
+    return cache / fingerprint[:16]
 
 
 def case_place(store: str | Path, case: str) -> str:

@@ -162,6 +162,22 @@ def compute_digest(path: Path) -> str:
     return _digest(metadata[_METADATA], *batch.columns)
 
 
+def check_digest(path: Path, digest: str | None, place: str) -> None:
+    """Compare a case file with its checksum, where the manifest has one.
+
+    Raises:
+        CaseError: the file has another content, or is not one of ours.
+    """
+    found = digest and compute_digest(path)
+    if found != digest:
+        raise CaseError(
+            place,
+            expected=f"the checksum {str(digest)[:12]}",
+            found=str(found)[:12],
+            remedy="prepare the store again, or copy it again",
+        )
+
+
 def is_case_file(path: Path) -> bool:
     """Whether a file carries our mark: it is no link, and Arrow's schema has our metadata."""
     import pyarrow as pa

@@ -8,7 +8,7 @@ import numpy as np
 
 from ossnet.data.store.case_file import StoredCase
 from ossnet.data.store.store import Store
-from ossnet.errors import CaseError, UserError
+from ossnet.errors import CaseError, StoreError
 
 
 class ReadableCases:
@@ -42,7 +42,7 @@ class ReadableCases:
 
         Raises:
             CaseError: it cannot be read, and may not be left out.
-            UserError: too many are left out, or none can be read now.
+            StoreError: too many are left out, or none can be read now.
         """
         if not self._strict:
             for each in self._substitutes(case):
@@ -62,10 +62,10 @@ class ReadableCases:
         """Reject that so many cases of the split are lost, in whichever processes.
 
         Raises:
-            UserError: they are more than may be, or all.
+            StoreError: they are more than may be, or all.
         """
         if len(lost) > self._max_lost * len(self.ids) or len(lost) == len(self.ids) > 0:
-            raise UserError(
+            raise StoreError(
                 self._store.location,
                 expected=f"at most {self._max_lost:.0%} of the {len(self.ids)} {self._split} cases left out",
                 found=f"{len(lost)} that cannot be read, such as {next(iter(lost.values()))}",

@@ -15,6 +15,7 @@ from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
 from ossnet.data.store.cache import CachedCases, DataConfig, case_place
 from ossnet.data.store.case_file import StoredCase, read_case
+from ossnet.data.store.checked_files import CheckedFiles
 from ossnet.data.store.location import ObjectStorage, parse_location
 from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import SPLITS, check_splits
@@ -36,7 +37,7 @@ class CaseEntry:
     group: str
     statistics: CaseStatistics
     digest: str | None = None
-    """Checksum of its content, checked where it is copied to another node; stores of before have none."""
+    """Checksum of its content, checked when a node first maps or copies it; stores of before have none."""
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,38 @@ class CaseReader(Protocol):
 
         Raises:
             CaseError: its file is gone, damaged or not one of ours; names the case and the node.
-            UserError: it cannot be read now, or not here.
+            StoreError: it cannot be read now, or not here.
         """
         ...
 
 
 @dataclass(frozen=True)
 class MappedCases:
-    """The cases of a store whose files this node can map."""
+    """The cases of a store whose files this node can map; each is checked when the node first maps it."""
 
     root: Path
+    checked: CheckedFiles
+
+    @classmethod
+    def of(cls, root: Path, manifest: "Manifest", config: DataConfig) -> "MappedCases":
+        """The cases in a folder, with the node's list of those that were checked."""
+        return cls(root, CheckedFiles(config, manifest.fingerprint))
 
     def read(self, case: str, file: str, digest: str | None) -> StoredCase:
-        """As `CaseReader.read`; the checksum is left to `ossnet verify`."""
+        """As `CaseReader.read`."""
+        path = self.root / file
+        place = case_place(path, case)
         try:
-            return read_case(self.root / file)
+            stored = read_case(path)
+            if digest is not None:
+                self.checked.check(path, digest, place)
         except CaseError as error:
-            raise error.at(case_place(self.root / file, case)) from error
+            raise error.at(place) from error
+        except OSError as error:  # it was there a moment ago
+            raise CaseError(
+                place, expected="its file", found="none", remedy="prepare the store again"
+            ) from error
+        return stored
 
 
 class Store:
@@ -224,7 +240,7 @@ class Store:
 def case_reader(root: Path | str, manifest: Manifest, config: DataConfig) -> CaseReader:
     """The reader of a store that this node can reach by its path or its URL."""
     if isinstance(root, Path):
-        return MappedCases(root)
+        return MappedCases.of(root, manifest, config)
     source = ObjectStorage(root)
     return CachedCases.of(source, fingerprint=manifest.fingerprint, where=root, config=config)
 
@@ -317,8 +333,14 @@ def _read_local(root: Path) -> bytes:
             remedy=f"make it with ossnet prepare --output {shlex.quote(str(root))}",
         )
     if not path.is_file():
+        scans = any(root.glob("*.nii*")) or (root / "dataset.json").is_file() or any(root.glob("*/*.nii*"))
         raise UserError(
-            root, expected="a store", found=f"no {MANIFEST}", remedy="run ossnet prepare to its end"
+            root,
+            expected="a store",
+            found="scans" if scans else f"no {MANIFEST}",
+            remedy=f"make a store of them with ossnet prepare --source {shlex.quote(str(root))}"
+            if scans
+            else "run ossnet prepare to its end",
         )
     try:
         return path.read_bytes()

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+from ossnet.distributed._ray import loopback_only
 from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import is_disk_full
@@ -34,6 +35,8 @@ _EMBEDDED = {
     "RAY_TRAIN_METRICS_ENABLED": "0",  # of use to clusters of several nodes only; costs seconds a run
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
+logger = logging.getLogger(__name__)
+
 _ATTEMPTS = 3
 _TIMEOUT_S = 10
 _ANSWER_S = 40.0  # of a cluster; Ray itself would try for minutes
@@ -67,10 +70,12 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger(_TUNE_CONTROLLER).addFilter(_is_no_full_disk)
     with ExitStack() as stack:
+        _protect_token()
         if address:
             _attach(address)
         else:
             _start(cpus, stack.enter_context(short_folder()))
+        _protect_token()  # Ray makes one, readable for all, where there is none
         keep_raising()  # Ray has its own handler of SIGTERM
         stack.callback(ray.shutdown)
         yield
@@ -92,20 +97,32 @@ def output_root() -> Path:
     return Path.home() / "ossnet" if submitted() else Path.cwd()
 
 
+def _protect_token() -> None:
+    """Keep the token of Ray's clusters, by which anyone may run code on them, from other users."""
+    token = Path.home() / ".ray" / "auth_token"
+    try:
+        token.parent.mkdir(mode=0o700, exist_ok=True)
+        if token.exists() and token.stat().st_mode & 0o077:
+            token.chmod(0o600)
+    except OSError as error:  # as where there is no home, or it is another user's
+        logger.debug(f"{token}: {error}")
+
+
 def _start(cpus: int | None, folder: Path) -> None:
     """Start a local cluster; Ray gives itself 30 s, which a busy machine may need more than once."""
     import ray
 
     for attempt in range(_ATTEMPTS):
         try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                _temp_dir=str(folder),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with loopback_only():
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    _temp_dir=str(folder),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         except Exception:
             ray.shutdown()
             if attempt + 1 == _ATTEMPTS:

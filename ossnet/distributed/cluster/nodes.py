@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ossnet.errors import UserError
@@ -42,6 +43,34 @@ def nodes() -> list[dict[str, float]]:
         if running is not None:
             to_come.remove(running)
     return living + to_come
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The nodes that something can run on."""
+
+    living: frozenset[str]
+    """Ray's ids of those that there are."""
+    count: int
+    """How many there can be, with those that the autoscaler may yet add."""
+
+
+def find_hosts(can_run_on: Callable[[Mapping[str, float]], bool]) -> Hosts:
+    """The nodes that something can run on.
+
+    Args:
+        can_run_on: whether it can run on a node with these resources.
+    """
+    import ray
+
+    living = [node["NodeID"] for node in ray.nodes() if node["Alive"] and can_run_on(node["Resources"])]
+    return Hosts(frozenset(living), sum(can_run_on(node) for node in nodes()))
+
+
+def avoiding(ids: Iterable[str]) -> dict[str, str] | None:
+    """Ray's label selector of all nodes but these; None where it is all."""
+    listed = ",".join(ids)
+    return {"ray.io/node-id": f"!in({listed})"} if listed else None
 
 
 def autoscaled_nodes() -> list[AutoscaledNodes]:

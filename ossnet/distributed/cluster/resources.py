@@ -78,6 +78,11 @@ class TrialPlacement:
             return self.resources
         return self.sharing.resources_for(peak_gib)
 
+    def can_run_on(self, node: Node) -> bool:
+        """Whether a node has room for a worker of some trial."""
+        smallest = self.resources if self.sharing is None else WorkerResources(1, 1 / _PARTS)
+        return smallest.fits(node) > 0
+
     def is_full(self, peaks_gib: Iterable[float | None]) -> bool:
         """Whether trials with these predicted peaks leave nothing for another one to start on."""
         held = [self.resources_for(peak).gpus for peak in peaks_gib]

@@ -60,7 +60,9 @@ class StoreHandle:
         reader: CaseReader
         if isinstance(root, Path) and here != self.home:
             files = FilesOfNode(root, self.home, self.chunk_bytes)
-            reader = _NearestCases(MappedCases(root), self._fetched(files, manifest, config))
+            reader = _NearestCases(
+                MappedCases.of(root, manifest, config), self._fetched(files, manifest, config)
+            )
         elif isinstance(root, str) and config.read_by == "cpu-nodes" and has_gpu(ray.nodes(), here):
             others = ReadingNodes.of(root, manifest, config, self.chunk_bytes)
             reader = self._fetched(others, manifest, config)

@@ -32,7 +32,8 @@ JOURNAL = ".mlflow-journal"
 """The file in the output of a job with what MLflow does not have yet."""
 _TIMEOUT_S = 360  # the jobs of an array make their store one after the other
 _EVERY_S, _ANSWER_S = 1.0, 10  # between two looks for cases that were left out, and for an answer
-_FILES = "files"  # methods of this group run beside the others
+_FILES, _SAVES = "files", "saves"  # methods of these groups run beside the others
+_ASK_EVERY_S = 0.5  # whether a checkpoint is asked for
 _INTERNAL = {"step", FINAL, CUT_SHORT, SHARE}  # in an epoch's metrics for the scheduler; not logged
 
 
@@ -69,7 +70,9 @@ def start_tracker(
     variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     for method in (Tracker.log_text, Tracker.log_checkpoint):
         ray.method(concurrency_group=_FILES)(method)
-    actor = ray.remote(num_cpus=0, concurrency_groups={_FILES: 1})(Tracker).options(
+    ray.method(concurrency_group=_SAVES)(Tracker.saves_requested)
+    ray.method(concurrency_group=_SAVES)(Tracker.request_save)
+    actor = ray.remote(num_cpus=0, concurrency_groups={_FILES: 1, _SAVES: 1})(Tracker).options(
         scheduling_strategy=here,
         runtime_env={"env_vars": variables} if variables else None,
         max_restarts=-1,
@@ -173,7 +176,9 @@ class MetricBuffer:
     def __init__(self, tracker: "ActorHandle[Tracker]", run: str, *, every_s: float = 2.0) -> None:
         self._tracker, self._run, self._every_s = tracker, run, every_s
         self._points: list[MetricPoint] = []
-        self._sent = time.monotonic()
+        self._sent = self._asked = time.monotonic()
+        self._answer: ObjectRef[int] | None = None
+        self._saves = 0
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
         """Add the metrics of a step; at most every `every_s` seconds they are sent."""
@@ -196,6 +201,24 @@ class MetricBuffer:
         """Add values that the run itself chose, by dotted path, to its parameters, as `chosen.PATH`."""
         parameters = {f"chosen.{path}": value for path, value in values.items()}
         self._tracker.log_parameters.remote(self._run, parameters)
+
+    def save_requested(self) -> bool:
+        """Whether the job asks for a checkpoint, once for each time; the tracker is asked without waiting."""
+        import ray
+
+        now = time.monotonic()
+        if self._answer is None:
+            if now - self._asked >= _ASK_EVERY_S:
+                self._answer, self._asked = self._tracker.saves_requested.remote(self._run), now
+            return False
+        if not ray.wait([self._answer], timeout=0)[0]:
+            return False
+        before, answer, self._answer = self._saves, self._answer, None
+        try:
+            self._saves = ray.get(answer)
+        except ray.exceptions.RayError:  # the tracker is about to be replaced
+            return False
+        return self._saves > before
 
     def lost(self, case: str, why: str) -> None:
         """Have the job report that a case was left out."""

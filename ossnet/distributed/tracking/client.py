@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from ossnet.distributed.tracking.journal import Journal
 from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text, original_keys, original_tags
 from ossnet.distributed.tracking.outbox import Outbox, is_passing
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
+from ossnet.metric_names import ERROR, STOP_REASON
 from ossnet.output.atomic_write import is_disk_full
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ _LIMITS = {"metrics": 1000, "params": 100, "tags": 100}  # how many MLflow accep
 _TIMEOUT_S = 300.0  # how long the end of a study waits for the store
 _FILES_TIMEOUT_S = 20.0  # and for that of the files
 _NAME_LIMIT = 250
+_PAGE = 1000  # runs in an answer
+_OF_AN_END = (STOP_REASON, ERROR)  # tags of a run that has ended, which go when it goes on
 _NOT_LOGGED = {"state.pt"}  # only needed to resume the training
 
 
@@ -87,6 +92,8 @@ class Tracker:
         self._requests, self._files = Outbox(), Outbox()
         self._study = study
         self._lost: dict[str, str] = {}
+        self._saves = 0
+        self._training: set[str] = set()
         self._ended: set[str] = set()
         self._journal = Journal(None)  # while calls that it has are repeated
         self._repeat(Journal(journal))
@@ -132,11 +139,49 @@ class Tracker:
         """Why cases were left out."""
         return self._lost
 
+    def saves_requested(self, run: str) -> int:
+        """How often a checkpoint of what trains was asked for; called by a run that does."""
+        self._training.add(run)
+        return self._saves
+
+    def request_save(self) -> list[str]:
+        """Ask all that trains for a checkpoint; the ids of those runs that will hear of it."""
+        self._saves += 1
+        return sorted(self._training)
+
+    def statuses(self) -> dict[str, str]:
+        """The status of each run of the experiment that has an id of ours, by that."""
+        found, token = dict[str, str](), None
+        while True:
+            page = self._client.search_runs([self._experiment], max_results=_PAGE, page_token=token)
+            found |= {run.data.tags[TRIAL]: run.info.status for run in page if TRIAL in run.data.tags}
+            token = page.token
+            if not token:
+                return found
+
+    def fetch_checkpoint(self, run: str, folder: Path) -> bool:
+        """Copy the files that `log_checkpoint` stored into an existing folder; False where there are none."""
+        files = self._client.list_artifacts(self._run_id(run), "checkpoint")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
+            for file in files:
+                found = self._client.download_artifacts(self._run_id(run), file.path, aside)
+                shutil.move(found, folder / Path(file.path).name)
+        return bool(files)
+
     def close(self, run: str, status: str, tags: Mapping[str, str] | None = None) -> None:
         """End a run as FINISHED, KILLED or FAILED; tags are added before."""
+        self._training.discard(run)
         with self._kept("close", run, status, tags):
             self._send_tags(run, tags or {})
             self._requests.send("end of a run", partial(self._close, run, status))
+
+    def correct_status(self, run: str, status: str, tags: Mapping[str, str]) -> None:
+        """End a run that another process left open; it may be opened again."""
+        with self._kept("correct_status", run, status, dict(tags)):
+            self._send_tags(run, tags)
+            self._requests.send(
+                "end of a run", lambda: self._client.set_terminated(self._run_id(run), status)
+            )
 
     def log_text(self, run: str, text: str, name: str) -> None:
         """Store a text as an artifact of a run."""
@@ -215,6 +260,9 @@ class Tracker:
         run_id = self._runs[spec.id] = existing.info.run_id
         status = None if spec.id in self._ended else "RUNNING"  # repeated calls may change their order
         self._client.update_run(run_id, status=status, name=legal_text(spec.name)[:_NAME_LIMIT])
+        for tag in _OF_AN_END:
+            if status is not None and tag in existing.data.tags:
+                self._client.delete_tag(run_id, tag)
         self._last[spec.id] = self._last_steps(existing)
 
     def _log(self, run: str, points: Sequence[MetricPoint]) -> None:

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.distributed.cluster.nodes import avoiding
 from ossnet.distributed.cluster.release import released_on_error
 from ossnet.distributed.cluster.resources import WorkerResources
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
+from ossnet.distributed.tracking.last_save import saved_on_interrupt
 from ossnet.distributed.training.reporters import TrainReporter
-from ossnet.errors import OutOfMemory, TimeTooShort, UserError
+from ossnet.errors import OutOfMemory, StoreError, TimeTooShort, UserError
 from ossnet.memory.peak import GIB
 from ossnet.metric_names import (
     CUT_SHORT,
     ELAPSED,
     EPOCH,
     ERROR,
+    FAULTY_NODE,
     OUT_OF_MEMORY,
     RESUMED,
     VAL_DICE,
@@ -31,9 +34,10 @@ from ossnet.metric_names import (
 )
 from ossnet.output.atomic_write import atomic_write, disk_full, is_disk_full
 from ossnet.output.interruption import Overdue, wait_for
+from ossnet.output.waiting import PATIENCE
 from ossnet.sampling.sampler import check_batch
-from ossnet.training.checkpoint import is_complete, load_state
-from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
+from ossnet.training.checkpoint import is_complete, is_of, load_state
+from ossnet.training.checkpoint_files import CHECKPOINT, INTERIM, Interim, replace_checkpoint
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -64,6 +68,8 @@ class TrainSpec:
     """Predicted peak of a training step of one worker; None where it has yet to be predicted."""
     deadline: float | None = None
     """Unix time by which the workers have to have ended."""
+    grace_s: float = PATIENCE.grace_s
+    """Seconds that an interrupted run has to save a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,9 @@ def fit(
     until = None if job.deadline is None else job.deadline + _OVERDUE_S
     try:
         with released_on_error():
-            result = wait_for(run.fit, until=until)  # in a thread: or Ray would handle Ctrl-C itself
+            folders = {job.run: lambda: (output / _RUN).glob("checkpoint_*/")}
+            with saved_on_interrupt(job.tracker, job.grace_s, folders):
+                result = wait_for(run.fit, until=until)  # in a thread: or Ray would handle Ctrl-C itself
     except Overdue:
         return _keep_last(output / _RUN, output / CHECKPOINT)
     return _keep_best(result, output / CHECKPOINT)
@@ -124,16 +132,29 @@ def trainer(
     name: str,
     storage: Path,
     callbacks: Sequence["UserCallback"] = (),
+    avoid: Sequence[str] = (),
 ) -> "TorchTrainer":
-    """Make a trainer for one run; with the same `name` and `storage` it continues where it was left."""
+    """Make a trainer for one run; with the same `name` and `storage` it continues where it was left.
+
+    Args:
+        avoid: Ray's ids of nodes on which no worker is to run.
+    """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     return TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "cpus": resources.cpus, "gpus": workers * resources.gpus},
+        train_loop_config={
+            "job": job,
+            "interim": str(storage / name / INTERIM),
+            "cpus": resources.cpus,
+            "gpus": workers * resources.gpus,
+        },
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=resources.gpus > 0, resources_per_worker=resources.as_ray()
+            num_workers=workers,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker=resources.as_ray(),
+            label_selector=avoiding(avoid),
         ),
         run_config=RunConfig(
             name=name,
@@ -161,10 +182,14 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(settings["cpus"])
     log = MetricBuffer(job.tracker, job.run) if get_context().get_world_rank() == 0 else None
     try:
-        with _resumed() as folder:
+        with _resumed(Path(settings["interim"]), job.run) as folder:
             if log is not None:
                 log.tag(device_tag() | ({RESUMED: folder.name} if folder else {}))
             config = Config.from_json(job.config)
+            interim = None
+            if log is not None:
+                minutes = config.training.checkpoint_minutes
+                interim = Interim(Path(settings["interim"]), minutes, log.save_requested)
             return run_training(
                 config,
                 job.store.open(config.data),
@@ -175,6 +200,8 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 predicted_gib=job.predicted_gib,
                 chosen=lambda values: None if log is None else log.chosen(values),
                 deadline=job.deadline,
+                run=job.run,
+                interim=interim,
                 report_lost=lambda case, why: None if log is None else log.lost(case, why),
             )
     except Exception as error:
@@ -185,14 +212,23 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def permanent_failure(error: Exception) -> dict[str, str | float] | None:
-    """The last result of a run that every further try would repeat; None where another try may succeed."""
+    """The last result of a run that every further try here would repeat; None where one may succeed."""
     if isinstance(error, TimeTooShort):
         return {ERROR: str(error), CUT_SHORT: 1.0}
     if isinstance(error, OutOfMemory):
         return {ERROR: str(error), OUT_OF_MEMORY: _capacity_gib()}
+    if isinstance(error, StoreError):
+        return {ERROR: str(error), FAULTY_NODE: _node()}
     if is_disk_full(error):
-        return {ERROR: str(disk_full(error))}
+        return {ERROR: str(disk_full(error)), FAULTY_NODE: _node()}
     return {ERROR: str(error)} if isinstance(error, UserError | FloatingPointError) else None
+
+
+def _node() -> str:
+    """Ray's id of this node."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def _capacity_gib() -> float:
@@ -205,16 +241,22 @@ def _capacity_gib() -> float:
 
 
 @contextmanager
-def _resumed() -> Iterator[Path | None]:
-    """The folder of the run's last checkpoint, where it has one."""
+def _resumed(interim: Path, run: str) -> Iterator[Path | None]:
+    """The folder of the run's last checkpoint, reported or between two reports, where it has one."""
     from ray.train import get_checkpoint
 
     checkpoint = get_checkpoint()
+    between = interim if interim.is_dir() and is_complete(interim) and is_of(interim, run) else None
     if checkpoint is None:
-        yield None
+        yield between
         return
     with checkpoint.as_directory() as folder:
-        yield Path(folder)
+        reported = Path(folder)
+        yield between if between is not None and _step(between) > _step(reported) else reported
+
+
+def _step(checkpoint: Path) -> int:
+    return int(load_state(checkpoint)["progress"]["step"])
 
 
 def _keep_last(folder: Path, target: Path) -> TrainResult:
@@ -253,13 +295,14 @@ def _keep_best(result: "Result", target: Path) -> TrainResult:
     checkpoint, metrics = max(scored, key=lambda each: each[1][VAL_DICE], default=last)
     with replace_checkpoint(target) as folder:
         checkpoint.to_directory(str(folder))
+    shutil.rmtree(Path(result.path) / INTERIM, ignore_errors=True)
     return TrainResult(metrics=metrics, checkpoint=target)
 
 
 def _remove_unfinished(result: "Result") -> None:
     """Remove what Ray began to store as a checkpoint and did not finish, as where the disk is full."""
     finished = [checkpoint for checkpoint, _ in result.best_checkpoints or ()]
-    names = {Path(each.path).name for each in [*finished, result.checkpoint] if each is not None}
+    names = {Path(each.path).name for each in [*finished, result.checkpoint] if each is not None} | {INTERIM}
     for folder in Path(result.path).glob("checkpoint_*"):
         if folder.is_dir() and folder.name not in names:
             shutil.rmtree(folder)

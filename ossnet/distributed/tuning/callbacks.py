@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,14 @@ from ossnet.distributed._ray import last_result
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import flush
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec
+from ossnet.distributed.tracking.last_save import LastSave
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.result import TrialCounts
 from ossnet.distributed.tuning.search_space import short
-from ossnet.distributed.tuning.storage import TuningStudy, folder_name
+from ossnet.distributed.tuning.storage import TuningStudy, checkpoint_folders, folder_name
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome, TrialSpec
 from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, SEARCH_PARAMS, SHARE, VAL_DICE
+from ossnet.output.interruption import Interruption
 from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
@@ -64,9 +67,9 @@ class MLflowCallback(Callback):
     def __init__(
         self, tracker: "ActorHandle[Tracker]", monitor: TrialMonitor, tags: Mapping[str, str]
     ) -> None:
-        self._tracker, self._monitor, self._tags = tracker, monitor, dict(tags)
+        self.tracker, self._monitor, self._tags = tracker, monitor, dict(tags)
         self._calls: list[ObjectRef[Any]] = []
-        self._open: dict[str, Trial] = {}
+        self._open: dict[str, Trial] = {}  # the last try of each run
         self._closed: set[str] = set()
         self.failures: list[str] = []
         """Why trainings failed, in the order of their ends."""
@@ -86,16 +89,18 @@ class MLflowCallback(Callback):
                 SEARCH_PARAMS: ",".join(spec.search_params),
             },
         )
-        self._open[trial.trial_id] = trial
-        self._calls.append(self._tracker.open_run.remote(run))
-        self._calls.append(self._tracker.log_text.remote(run.id, spec.config_json, "config.json"))
+        self._open[run.id] = trial
+        self._calls.append(self.tracker.open_run.remote(run))
+        self._calls.append(self.tracker.log_text.remote(run.id, spec.config_json, "config.json"))
         if spec.predicted_gib is not None:
             points = [MetricPoint(PREDICTED, spec.predicted_gib, 0, time.time_ns() // 1_000_000)]
-            self._calls.append(self._tracker.log.remote(run.id, points))
+            self._calls.append(self.tracker.log.remote(run.id, points))
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
-        """Close the run of a trial that ended or was stopped by the scheduler."""
-        self._close(trial, self._monitor.end_of(trial))
+        """Close the run of a trial that ended or was stopped by the scheduler, unless it is tried again."""
+        outcome = self._monitor.end_of(trial)
+        if outcome.end is not TrialEnd.NODE_FAILURE:
+            self._close(trial, outcome)
 
     def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Close the run of a trial that failed for good."""
@@ -108,21 +113,69 @@ class MLflowCallback(Callback):
         for trial in list(self._open.values()):
             self._close(trial, self._monitor.end_of(trial, cut_off=True))
 
+    @property
+    def open_trials(self) -> list["Trial"]:
+        """The trials whose runs are open."""
+        return list(self._open.values())
+
     def flush(self) -> None:
         """Wait until all is written."""
-        flush(self._calls, self._tracker)
+        flush(self._calls, self.tracker)
 
     def _close(self, trial: "Trial", outcome: TrialOutcome, tags: Mapping[str, str] | None = None) -> None:
-        if trial.trial_id in self._closed:
+        run = self._monitor.spec(trial).run
+        if run in self._closed:
             return
-        self._open.pop(trial.trial_id, None)
-        self._closed.add(trial.trial_id)
+        self._open.pop(run, None)
+        self._closed.add(run)
         whole = {TrialEnd.FINISHED, TrialEnd.TIME_LIMIT}
         checkpoint = _last_checkpoint(trial) if outcome.end in whole else None
-        run = self._monitor.spec(trial).run
-        self._calls.append(self._tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
+        self._calls.append(self.tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
         if checkpoint is not None:
-            self._calls.append(self._tracker.log_checkpoint.remote(run, checkpoint))
+            self._calls.append(self.tracker.log_checkpoint.remote(run, checkpoint))
+
+
+class SaveOnInterrupt(Callback):
+    """Ends an interrupted study once its running trials have saved a checkpoint; none starts any more.
+
+    Until then results are taken as always: a trial that waits for its own to be taken saves nothing.
+
+    Args:
+        output: the study's folder.
+        grace_s: seconds that it may take.
+    """
+
+    def __init__(
+        self,
+        interruption: Interruption,
+        runs: MLflowCallback,
+        monitor: TrialMonitor,
+        *,
+        output: Path,
+        grace_s: float,
+    ) -> None:
+        self._interruption, self._runs, self._monitor = interruption, runs, monitor
+        self._output, self._grace_s = output, grace_s
+        self._save: LastSave | None = None
+
+    def on_step_end(self, iteration: int, trials: list["Trial"], **info: Any) -> None:
+        """Ask for the checkpoints, and end the study when they are there.
+
+        Raises:
+            KeyboardInterrupt: they are, or the time is over.
+        """
+        if self._interruption.error is None:
+            return
+        if self._save is None:
+            self._monitor.ends = True
+            specs = [self._monitor.spec(trial) for trial in self._runs.open_trials]
+            folders = {
+                each.run: partial(checkpoint_folders, self._output, each.number, each.seed, each.run)
+                for each in specs
+            }
+            self._save = LastSave(self._runs.tracker, self._grace_s, folders)
+        if self._save.is_over():
+            raise self._interruption.error
 
 
 class ProgressReporter(Callback):
@@ -155,6 +208,9 @@ class ProgressReporter(Callback):
         outcome = self._monitor.end_of(trial)
         if outcome.end is TrialEnd.FAILED:
             self._log(trial, f"failed: {outcome.error}")
+            return
+        if outcome.end is TrialEnd.NODE_FAILURE:
+            self._log(trial, f"will start again: {outcome.error}")
             return
         known = outcome.metrics
         dice = f"Dice {known[VAL_DICE]:.4f}" if VAL_DICE in known else "no Dice yet"

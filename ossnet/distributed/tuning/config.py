@@ -27,9 +27,8 @@ class EarlyStoppingConfig:
     """The rule by which trials are stopped early."""
 
     algorithm: Literal["asha", "median", "none"] = "asha"
-    """asha: a trial continues from a rung if it is among the best one in `reduction_factor` that reached it
-    so far (Li et al., 2020). median: a trial continues while its best is not below the median of the others'
-    means so far (Golovin et al., 2017)."""
+    """asha (Li et al., 2020): a trial continues while it is among the best that reached its rung. median
+    (Golovin et al., 2017): while its best is not below the median of the others' means so far."""
     grace_period: int | None = None
     """Epochs that every trial gets; by default until its first validation."""
     reduction_factor: int = 2

@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ossnet.distributed._ray import last_result
+from ossnet.distributed.cluster.node_faults import NodeFaults
 from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
-from ossnet.distributed.tuning.trial import TrialFacts, TrialOutcome, TrialSpec, decide_outcome
+from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialOutcome, TrialSpec, decide_outcome
+from ossnet.metric_names import ERROR, FAULTY_NODE
 from ossnet.planning.study_time import StudyTime
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ class TrialMonitor:
     def __init__(self, *, budget_gib: float | None = None, time_limit: StudyTime | None = None) -> None:
         self._budget_gib, self.time_limit = budget_gib, time_limit
         self._start_s = time.monotonic()
+        self.ends = False
+        """Whether no further trial starts, as the study was interrupted."""
         self.host_oom = HostOOMMonitor()
+        self.node_faults = NodeFaults()
         self._specs: dict[str, TrialSpec] = {}
         self._metrics: dict[str, dict[str, float]] = {}
         self._outcomes: dict[str, TrialOutcome] = {}
@@ -43,7 +48,7 @@ class TrialMonitor:
     @property
     def can_start(self) -> bool:
         """Whether there is time for a further trial."""
-        return self.time_limit is None or self.time_limit.can_start
+        return not self.ends and (self.time_limit is None or self.time_limit.can_start)
 
     def add(self, trial_id: str, spec: TrialSpec, metrics: Mapping[str, float]) -> None:
         """Remember a training that starts, and the metrics that an earlier session left of it."""
@@ -94,6 +99,8 @@ class TrialMonitor:
                 cut_off=cut_off,
             )
             self._outcomes[trial_id] = self._decide(facts)
+            if self._outcomes[trial_id].end is TrialEnd.NODE_FAILURE:
+                self.node_faults.add(str(result[FAULTY_NODE]), str(result[ERROR]))
         return self._outcomes[trial_id]
 
     def end_of(self, trial: "Trial", *, lost: bool = False, cut_off: bool = False) -> TrialOutcome:

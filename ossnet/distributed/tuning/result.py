@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ossnet.distributed.tuning.recovery.checkpoint import Fetch, restore_checkpoint
 from ossnet.distributed.tuning.storage import (
     FORBIDDEN,
     METRICS,
@@ -16,16 +17,14 @@ from ossnet.distributed.tuning.storage import (
     REPEATED,
     SEEDS,
     TuningStudy,
-    best_checkpoint,
     end_of,
     is_feasible,
-    latest_checkpoint,
 )
 from ossnet.distributed.tuning.trial import TrialEnd, trial_title
 from ossnet.errors import UserError
 from ossnet.evaluation.intervals import student_interval
 from ossnet.inference.ensemble import Ensemble
-from ossnet.metric_names import ERROR, VAL_DICE, metrics_summary
+from ossnet.metric_names import ERROR, PREDICTED, VAL_DICE, metrics_summary
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
 _STOPPED = {TrialEnd.STOPPED_EARLY, TrialEnd.TIME_LIMIT, TrialEnd.INTERRUPTED}
@@ -97,6 +96,29 @@ class TrialCounts:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """What the budget kept from starting, of one network."""
+
+    network: str
+    suggestions: int
+    smallest_gib: float
+    """The smallest predicted peak among them: the budget that would let one start."""
+
+    @classmethod
+    def of_study(cls, study: TuningStudy) -> tuple[Self, ...]:
+        """One for each network of which suggestions were predicted to be too large, most of them first."""
+        peaks = dict[str, list[float]]()
+        for trial in study.suggested_trials():
+            if end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED:
+                peaks.setdefault(trial.user_attrs[NETWORK_NAME], []).append(trial.user_attrs[PREDICTED])
+        found = [cls(network, len(each), min(each)) for network, each in peaks.items()]
+        return tuple(sorted(found, key=lambda each: -each.suggestions))
+
+    def __str__(self) -> str:
+        return f"{self.suggestions} of {self.network} (the smallest takes {self.smallest_gib:.3g} GiB)"
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """The result of a study."""
 
@@ -113,6 +135,8 @@ class StudyResult:
     run: str
     """The id of the training that the checkpoint is of."""
     counts: TrialCounts
+    refusals: tuple[Refusal, ...] = ()
+    """What the budget kept from starting, by network."""
     model: str | None = None
     """URI of the network in the Model Registry."""
     refit: str | None = None
@@ -121,7 +145,13 @@ class StudyResult:
     """The chosen ensemble, whose file lies in the study's folder."""
 
     @classmethod
-    def of(cls, study: TuningStudy, output: Path, reasons: Sequence[str] = ()) -> Self:
+    def of(
+        cls,
+        study: TuningStudy,
+        output: Path,
+        reasons: Sequence[str] = (),
+        fetch: Fetch = lambda run, folder: False,
+    ) -> Self:
         """Find the best trial of a study, and copy its checkpoint to `checkpoint` in the study's folder.
 
         The best is that of `best_of`.
@@ -129,6 +159,7 @@ class StudyResult:
         Args:
             output: the study's folder.
             reasons: why trainings failed.
+            fetch: gets MLflow's copy of a checkpoint that is damaged.
 
         Raises:
             UserError: no trial came to a result; names the first reason.
@@ -150,14 +181,18 @@ class StudyResult:
         metrics = {VAL_DICE: dice_of(best), **best.user_attrs.get(METRICS, {})}
         seed = int(max(seeds, key=lambda each: seeds[each][VAL_DICE], default="0"))
         run = study.run_id(best.number, seed)
+        trained = restore_checkpoint(
+            output, best.number, seed, run, end_of(best), dice=metrics[VAL_DICE], fetch=fetch
+        )
         return cls(
             title=trial_title(best.number, best.user_attrs[NETWORK_NAME]),
             params=best.params,
             metrics=metrics,
             dice=tuple(each[VAL_DICE] for each in seeds.values()) or (metrics[VAL_DICE],),
-            checkpoint=_keep_checkpoint(_checkpoint_of(best, output, seed, run), output / CHECKPOINT),
+            checkpoint=_keep_checkpoint(trained, output / CHECKPOINT),
             run=run,
             counts=TrialCounts.of(study),
+            refusals=Refusal.of_study(study),
         )
 
     def summary(self) -> dict[str, object]:
@@ -175,7 +210,8 @@ class StudyResult:
         registered = {} if self.model is None else {"registered as": self.model}
         best |= {} if self.refit is None else {"trained once more": self.refit}
         best |= {} if self.ensemble is None else {"ensemble": str(self.ensemble)}
-        return {**best, "checkpoint": self.checkpoint, **registered, "trials": trials}
+        refused = {"too large": ", ".join(map(str, self.refusals))} if self.refusals else {}
+        return {**best, "checkpoint": self.checkpoint, **registered, "trials": trials, **refused}
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON values."""
@@ -194,6 +230,10 @@ class StudyResult:
         half_width = None if interval is None else interval.half_width
         dice = {"mean": fmean(self.dice), "half_width": half_width, "count": len(self.dice)}
         found: dict[str, Any] = {"checkpoint": self.checkpoint, "model": self.model, "refit": self.refit}
+        found["refused"] = {
+            each.network: {"suggestions": each.suggestions, "smallest_gib": each.smallest_gib}
+            for each in self.refusals
+        }
         if self.ensemble is not None:
             found["ensemble"] = self.ensemble.to_dict()
         return {"best": best | {"dice": dice}, **found, "trials": trials}
@@ -226,16 +266,12 @@ def feasible_fraction(study: TuningStudy) -> str:
     feasible = sum(is_feasible(trial) for trial in started)
     redrawn = ", ".join(f"{number} {why}" for why, number in TrialCounts.of(study).redrawn.items())
     others = f" ({redrawn})" if redrawn else ""
+    refused = ", ".join(map(str, Refusal.of_study(study)))
+    too_large = f" Too large by prediction were {refused}." if refused else ""
     return (
         f"{len(suggested)} configurations were suggested, {len(started)} of them started{others}; "
-        f"{feasible} of those kept to the memory budget."
+        f"{feasible} of those kept to the memory budget.{too_large}"
     )
-
-
-def _checkpoint_of(trial: FrozenTrial, output: Path, seed: int, run: str) -> Path | None:
-    """The last checkpoint of a trial; the best of one that was cut short."""
-    find = best_checkpoint if end_of(trial) is TrialEnd.TIME_LIMIT else latest_checkpoint
-    return find(output, trial.number, seed, run)
 
 
 def _keep_checkpoint(checkpoint: Path | None, target: Path) -> Path | None:

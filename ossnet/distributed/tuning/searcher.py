@@ -85,9 +85,8 @@ class StudySearch(Searcher):
         super().__init__(metric=VAL_DICE, mode="max")
         self._space, self._base, self._output = spec.space, spec.base, spec.output
         self._store_root = spec.store.root
-        self._planner = replace(spec.resolving, estimator=estimator)
+        self._planner, self._placement = replace(spec.resolving, estimator=estimator), placement
         self._optimization, self._trials = spec.optimization, spec.trials or DEFAULT_TRIALS
-        self._placement = placement
         capacity_gib = None if placement.sharing is None else placement.sharing.capacity_gib
         limits = [each for each in (spec.optimization.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
@@ -111,7 +110,7 @@ class StudySearch(Searcher):
             return self._suggested[trial_id]
         if self._placement.is_full(map(self._monitor.expected_gib, self._live)):
             return None
-        if not self._monitor.can_start:
+        if not self._monitor.can_start or self._monitor.node_faults.are_everywhere(self._placement):
             return None if self._live else Searcher.FINISHED
         if not self._waiting:
             if self._started >= self._trials:
@@ -179,6 +178,8 @@ class StudySearch(Searcher):
         trial.set_user_attr(METRICS, dict(outcome.metrics))
         if outcome.end is TrialEnd.FINISHED:
             self._complete_seed(seed_run, outcome)
+        elif outcome.end is TrialEnd.NODE_FAILURE:
+            self._waiting.appendleft(replace(seed_run, metrics=dict(outcome.metrics)))
         elif outcome.end.is_infeasible:
             expected_gib = trial.user_attrs.get(PREDICTED, 0.0)
             self._tell_infeasible(trial, outcome.end, expected_gib if peak_gib is None else peak_gib)
@@ -329,6 +330,7 @@ class StudySearch(Searcher):
             expected_gib=None if predicted is None else predicted * self.study.calibration_ratio(),
             resume_from=None if checkpoint is None else str(checkpoint),
             deadline=None if limit is None else limit.trials_until,
+            avoid=self._monitor.node_faults.avoided,
         )
 
     def _with_time(self, config: Config, changes: Mapping[str, Any]) -> Config:

@@ -23,7 +23,7 @@ from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, PREDICTED
 from ossnet.planning.study_time import TrialTime
-from ossnet.training.checkpoint import is_complete, load_state
+from ossnet.training.checkpoint import is_complete, is_of, load_state
 
 DATABASE = "study.db"
 TRIALS_FOLDER = "trials"
@@ -295,19 +295,24 @@ def latest_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | 
     return next(complete_checkpoints(output, number, seed, run), None)
 
 
-def complete_checkpoints(output: Path, number: int, seed: int, run: str) -> Iterator[Path]:
-    """The checkpoints that a training left, the last first; a copy that was cut short is left out.
-
-    Args:
-        output: the study's folder.
-        run: the training's id, by which one of several workers is stored.
-    """
-    found = [
+def checkpoint_folders(output: Path, number: int, seed: int, run: str) -> list[Path]:
+    """All that may be checkpoints of a training, as `complete_checkpoints` checks them."""
+    return [
         *(output / TRIALS_FOLDER).glob(f"{folder_name(number, seed, '*')}/checkpoint_*/"),
         *(output / WORKERS_FOLDER / run).glob("checkpoint_*/"),
     ]
+
+
+def complete_checkpoints(output: Path, number: int, seed: int, run: str) -> Iterator[Path]:
+    """The checkpoints that a training left, the last first, without what was cut short or is another's.
+
+    Args:
+        output: the study's folder.
+        run: the training's id, by which one of several workers is stored, and which a checkpoint carries.
+    """
+    found = checkpoint_folders(output, number, seed, run)
     found.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
-    yield from filter(is_complete, found)
+    yield from (folder for folder in found if is_complete(folder) and is_of(folder, run))
 
 
 def remove_unfinished(output: Path) -> None:

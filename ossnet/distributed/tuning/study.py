@@ -11,17 +11,27 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.config_tree import flatten
 from ossnet.data import Store
+from ossnet.distributed.cluster.capacity import CapacityReport
+from ossnet.distributed.cluster.nodes import avoiding
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
 from ossnet.distributed.cluster.release import released_on_error
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
-from ossnet.distributed.tuning.callbacks import FullGpuOnRetry, MLflowCallback, ProgressReporter, trial_folder
+from ossnet.distributed.tuning.callbacks import (
+    FullGpuOnRetry,
+    MLflowCallback,
+    ProgressReporter,
+    SaveOnInterrupt,
+    trial_folder,
+)
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS, EarlyStoppingConfig, OptimizationConfig
 from ossnet.distributed.tuning.final.ensemble import choose_ensemble
 from ossnet.distributed.tuning.final.refit import refit_best, unfinished_refit
 from ossnet.distributed.tuning.monitor import TrialMonitor
+from ossnet.distributed.tuning.recovery.database import StudyCopy, keep_copy
+from ossnet.distributed.tuning.recovery.runs import reconcile_runs
 from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.search_space import Space
@@ -41,6 +51,8 @@ from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
 from ossnet.metric_names import SCORE, VAL_DICE
 from ossnet.output.atomic_write import is_disk_full
+from ossnet.output.interruption import Interruption, postponed
+from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
 from ossnet.planning.estimator import PeakEstimator
@@ -48,7 +60,7 @@ from ossnet.planning.study_time import StudyTime, TrialTime
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
-    from ray.tune import Callback, Tuner
+    from ray.tune import Callback, PlacementGroupFactory, Tuner
 
     from ossnet.distributed.tracking.client import Tracker
 
@@ -56,6 +68,9 @@ logger = logging.getLogger(__name__)
 
 
 _OVERDUE_S = 8.0  # after which trials are killed that should have ended by themselves
+_STUCK_S = 10.0  # beyond its grace, after which an interrupted study ends wherever it is
+_FETCH_S = 300.0  # for a checkpoint
+_FREE = ("data.", "training.checkpoint_")  # settings whose name begins so may change
 _LOST_TRIALS = 2  # how often a trial starts again from its checkpoint when its process is gone
 
 
@@ -93,6 +108,7 @@ class StudySpec:
     """Train the best configuration once more, in a part of `max_time_s`."""
     ensemble: int | None = None
     """Choose an ensemble of at most so many of the best checkpoints."""
+    patience: Patience = PATIENCE
 
     def __post_init__(self) -> None:
         """Reject a last training without a time for it, and an ensemble of less than two.
@@ -132,8 +148,9 @@ class StudySpec:
         }
 
     def settings(self) -> dict[str, Any]:
-        """Settings that may not change when the study is resumed; trials, time and caches may."""
-        base = {name: value for name, value in self.base.flatten().items() if not name.startswith("data.")}
+        """Settings that may not change when the study is resumed; trials, time, caches and how often
+        checkpoints are saved may."""
+        base = {name: value for name, value in self.base.flatten().items() if not name.startswith(_FREE)}
         return {
             SPACE: self.space.source,
             HELPERS: self.space.helpers,
@@ -198,14 +215,28 @@ def run_study(
         timed=trial_time is not None,
         history=learning_curves(study.started_trials()),
     )
+    interruption = Interruption()
     mlflow_callback = MLflowCallback(tracker, monitor, version_tags())
-    callbacks = [mlflow_callback, ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS)]
+    callbacks = [
+        mlflow_callback,
+        ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS),
+        StudyCopy(spec.output),
+        CapacityReport(at_most_s=spec.patience.wait_at_most_s),
+        SaveOnInterrupt(
+            interruption, mlflow_callback, monitor, output=spec.output, grace_s=spec.patience.grace_s
+        ),
+    ]
     with mlflow_run(tracker, _parent_run(spec, study), spec.documents()) as run:
+        if spec.resume:
+            reconcile_runs(study, tracker, spec.output, seeds=spec.optimization.seeds)
         if not spec.continues_refit(study):
             tuner = _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit)
-            _run_trials(spec, tuner, mlflow_callback)
+            check = partial(monitor.node_faults.check, placement)
+            _run_trials(spec, tuner, mlflow_callback, interruption, check)
             searcher.finalize()  # not where an error ended it: then trials can be resumed
-        result = StudyResult.of(study, spec.output, mlflow_callback.failures)
+            keep_copy(spec.output)
+            reconcile_runs(study, tracker, spec.output, seeds=spec.optimization.seeds)
+        result = StudyResult.of(study, spec.output, mlflow_callback.failures, partial(_fetch, tracker))
         if spec.refit and time_limit is not None:
             result = refit_best(spec, study, tracker, result, time_limit)
         if spec.ensemble is not None:
@@ -219,16 +250,26 @@ def run_study(
     return result
 
 
-def _run_trials(spec: StudySpec, tuner: "Tuner", mlflow_callback: MLflowCallback) -> None:
-    """Run all trials, and write what MLflow does not have yet, whatever ends them."""
+def _run_trials(
+    spec: StudySpec,
+    tuner: "Tuner",
+    mlflow_callback: MLflowCallback,
+    interruption: Interruption,
+    check: Callable[[], None],
+) -> None:
+    """Run all trials, and write what MLflow does not have yet, whatever ends them.
+
+    Args:
+        interruption: notes the first signal.
+        check: rejects an end at which trials wait.
+    """
     try:
-        with released_on_error():
+        with released_on_error(), postponed(interruption, at_most_s=spec.patience.grace_s + _STUCK_S):
             tuner.fit()
-    except KeyboardInterrupt:  # trials stay as they are, to be resumed
+        check()
+    except BaseException as error:  # trials stay as they are, to be resumed
         mlflow_callback.on_experiment_end([])
-        raise
-    except Exception as error:
-        if is_disk_full(error):
+        if is_disk_full(error) or isinstance(error, UserError):
             remove_unfinished(spec.output)
         raise
     finally:
@@ -242,9 +283,20 @@ def _first_validation(spec: StudySpec, trial_time: TrialTime | None) -> int:
     return round(1000 * min(trial_time.rungs, default=1.0))
 
 
-def resources_for(placement: TrialPlacement, config: Mapping[str, Any]) -> dict[str, float]:
+def resources_for(
+    placement: TrialPlacement, config: Mapping[str, Any]
+) -> "dict[str, float] | PlacementGroupFactory":
     """Ray's resource request of a trial with this configuration of Ray Tune."""
-    return placement.resources_for(TrialSpec.from_dict(config).expected_gib).as_ray()
+    from ray.tune import PlacementGroupFactory
+
+    spec = TrialSpec.from_dict(config)
+    resources = placement.resources_for(spec.expected_gib).as_ray()
+    selector = avoiding(spec.avoid)
+    return (
+        resources
+        if selector is None
+        else PlacementGroupFactory([resources], bundle_label_selector=[selector])
+    )
 
 
 def _tuner(
@@ -306,6 +358,18 @@ def _parent_run(spec: StudySpec, study: TuningStudy) -> RunSpec:
     }
     tags = version_tags() | {STUDY_FILE: str(spec.database.absolute())}
     return RunSpec(id=study.parent_run_key, name=spec.name, params=params, tags=tags)
+
+
+def _fetch(tracker: "ActorHandle[Tracker]", run: str, folder: Path) -> bool:
+    """Copy MLflow's checkpoint of a run; False where there is none, or MLflow does not answer."""
+    import ray
+
+    try:
+        found: bool = ray.get(tracker.fetch_checkpoint.remote(run, folder), timeout=_FETCH_S)
+    except ray.exceptions.RayError as error:
+        logger.warning(f"warning: MLflow's copy cannot be had: {str(error).strip().splitlines()[-1]}")
+        return False
+    return found
 
 
 def _register(tracker: "ActorHandle[Tracker]", result: StudyResult, name: str) -> str | None:

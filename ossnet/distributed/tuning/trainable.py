@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,15 +14,24 @@ from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.reporters import TuneReporter
 from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
-from ossnet.distributed.tuning.storage import WORKERS_FOLDER
+from ossnet.distributed.tuning.storage import (
+    TRIALS_FOLDER,
+    WORKERS_FOLDER,
+    folder_name,
+    latest_checkpoint,
+)
 from ossnet.distributed.tuning.trial import TrialSpec
-from ossnet.metric_names import CUT_SHORT, ERROR, GPUS, OUT_OF_MEMORY, RESUMED
+from ossnet.metric_names import CUT_SHORT, ERROR, FAULTY_NODE, GPUS, OUT_OF_MEMORY, RESUMED
 from ossnet.planning.margin import MARGIN
+from ossnet.training.checkpoint_files import INTERIM, Interim
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
     from ossnet.distributed.tracking.client import Tracker
+
+
+_LAST = {ERROR, OUT_OF_MEMORY, CUT_SHORT, FAULTY_NODE}  # what `permanent_failure` returns
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,9 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
     _release_memory()
     resources.apply_limits()
     log = MetricBuffer(context.tracker, spec.run)
+    interim = _interim(spec, Path(context.output), log)
     try:
-        with _checkpoint_folder(spec) as folder:
+        with _checkpoint_folder(spec, Path(context.output)) as folder:
             log.tag(device_tag() | resources.tag() | ({RESUMED: folder.name} if folder else {}))
             run_training(
                 spec.config,
@@ -89,8 +100,11 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
                 predicted_gib=spec.predicted_gib,
                 chosen=log.chosen,
                 deadline=spec.deadline,
+                run=spec.run,
+                interim=interim,
                 report_lost=log.lost,
             )
+        shutil.rmtree(interim.folder, ignore_errors=True)
     except Exception as error:
         result = permanent_failure(error)
         if result is None or (OUT_OF_MEMORY in result and resources.shares):  # resumed with a whole GPU
@@ -124,11 +138,11 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
         name=spec.run,
         storage=Path(context.output) / WORKERS_FOLDER,
         callbacks=[TuneReportCallback()],
+        avoid=spec.avoid,
     ).fit()
+    shutil.rmtree(Path(context.output) / WORKERS_FOLDER / spec.run / INTERIM, ignore_errors=True)
     returned = result.return_value or {}
-    return {
-        name: value for name, value in returned.items() if name in {ERROR, OUT_OF_MEMORY, CUT_SHORT}
-    } or None
+    return {name: value for name, value in returned.items() if name in _LAST} or None
 
 
 def _release_memory() -> None:
@@ -142,12 +156,24 @@ def _release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def _interim(spec: TrialSpec, output: Path, log: MetricBuffer) -> Interim:
+    """Checkpoints between two reports, beside those that Ray Tune keeps."""
+    from ray import tune
+
+    trial = folder_name(spec.number, spec.seed, str(tune.get_context().get_trial_id()))
+    folder = output / TRIALS_FOLDER / trial / INTERIM
+    return Interim(folder, spec.config.training.checkpoint_minutes, log.save_requested)
+
+
 @contextmanager
-def _checkpoint_folder(spec: TrialSpec) -> Iterator[Path | None]:
+def _checkpoint_folder(spec: TrialSpec, output: Path) -> Iterator[Path | None]:
     """The folder of the trial's last checkpoint, of this session or an earlier one, where it has one."""
     from ray import tune
 
-    checkpoint = tune.get_checkpoint()
+    checkpoint, last = tune.get_checkpoint(), latest_checkpoint(output, spec.number, spec.seed, spec.run)
+    if last is not None:
+        yield last
+        return
     if checkpoint is None:
         yield None if spec.resume_from is None else Path(spec.resume_from)
         return

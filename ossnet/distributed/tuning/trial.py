@@ -16,6 +16,7 @@ from ossnet.metric_names import (
     CUT_SHORT,
     EARLY_STOPPED,
     ERROR,
+    FAULTY_NODE,
     FINAL,
     INFEASIBLE,
     MEMORY,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 _INFEASIBLE = f"{INFEASIBLE}: "
+_LISTS = ("search_params", "avoid")
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class TrialSpec:
     """Checkpoint folder of an earlier session."""
     deadline: float | None = None
     """Unix time by which it has to have ended."""
+    avoid: tuple[str, ...] = ()
+    """Ray's ids of the nodes on which it is not to run."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote; what Ray Tune added to it is ignored."""
         known = {each.name: values[each.name] for each in dataclasses.fields(cls)}
-        return cls(**known | {"search_params": tuple(known["search_params"])})
+        return cls(**known | {name: tuple(known[name]) for name in _LISTS})
 
     @classmethod
     def from_trial(cls, trial: "Trial") -> Self:
@@ -69,7 +73,7 @@ class TrialSpec:
     def to_dict(self) -> dict[str, Any]:
         """The spec as a configuration of Ray Tune."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        return values | {"params": dict(self.params), "search_params": list(self.search_params)}
+        return values | {"params": dict(self.params)} | {name: list(values[name]) for name in _LISTS}
 
     @cached_property
     def config(self) -> Config:
@@ -95,6 +99,7 @@ class TrialEnd(StrEnum):
     STOPPED_EARLY = EARLY_STOPPED
     TIME_LIMIT = "time limit"
     INTERRUPTED = "interrupted"
+    NODE_FAILURE = "node failure"
     INFEASIBLE_PREDICTED = f"{_INFEASIBLE}predicted"
     INFEASIBLE_MEASURED = f"{_INFEASIBLE}measured"
     OUT_OF_MEMORY = f"{_INFEASIBLE}out of memory"
@@ -183,6 +188,8 @@ def _decide_end(facts: TrialFacts) -> TrialEnd | None:
         return TrialEnd.OUT_OF_MEMORY
     if facts.lost and facts.killed_for_memory:
         return TrialEnd.HOST_MEMORY
+    if FAULTY_NODE in facts.result and not facts.lost:
+        return TrialEnd.NODE_FAILURE
     cut_short = not facts.lost and bool(facts.result.get(CUT_SHORT))
     if facts.lost or (ERROR in facts.result and not cut_short):
         return TrialEnd.FAILED

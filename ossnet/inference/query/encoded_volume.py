@@ -75,7 +75,7 @@ class EncodedVolume:
     def boxes(self) -> Iterator[tuple[Box, Float[Tensor, "N K"]]]:
         """Logits of every voxel, in boxes of at most a chunk; on fake tensors the first two stand for all."""
         every = boxes(self.shape, self._chunk)
-        for box in islice(every, 2) if is_fake(self._offset) else every:
+        for box in islice(every, 2) if is_fake(self._image) else every:
             yield box, self.box(box)
 
     def box(self, box: Box) -> Float[Tensor, "N K"]:

@@ -12,7 +12,7 @@ from ossnet.models.kernels.normalization import BatchStatistics
 Result = TypeVar("Result")
 
 
-def checkpointed(part: nn.Module, function: Callable[..., Result], *inputs: Tensor) -> Result:
+def checkpointed(part: nn.Module, function: Callable[..., Result], *inputs: Tensor | None) -> Result:
     """`function(*inputs)`, computed again in the backward pass.
 
     Args:

@@ -35,6 +35,14 @@ def adaptive_max_pool(volume: Float[Tensor, "B C X Y Z"], grid: Sequence[int]) -
         return functional.adaptive_max_pool3d(volume, _shape(grid))
 
 
+def enlarge(volume: Float[Tensor, "B C x y z"], shape: Sequence[int]) -> Float[Tensor, "B C X Y Z"]:
+    """Repeat cells so that they fill a grid of the given shape, about twice as fine."""
+    with torch.autocast(volume.device.type, enabled=False):
+        if all(edge == 2 * half for edge, half in zip(shape, volume.shape[2:], strict=True)):
+            return _Double.apply(volume)
+        return functional.interpolate(volume, _shape(shape), mode="nearest")
+
+
 def _shape(edges: Iterable[int]) -> tuple[int, int, int]:
     x, y, z = edges
     return x, y, z
@@ -48,35 +56,60 @@ class _Halve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, volume: Tensor) -> Tensor:
-        if volume.device.type != "cpu":
-            return functional.avg_pool3d(volume, 2)
-        return _average(volume.contiguous(memory_format=torch.channels_last_3d).movedim(1, 4)).movedim(4, 1)
+        return _halved(volume, 0.125)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        if gradient.device.type != "cpu":
-            return functional.interpolate(gradient * 0.125, scale_factor=2, mode="nearest")
-        return _spread(gradient.contiguous(memory_format=torch.channels_last_3d).movedim(1, 4)).movedim(4, 1)
+        return _doubled(gradient, 0.125)
 
 
-def _average(volume: Float[Tensor, "B X Y Z C"]) -> Float[Tensor, "B x y z C"]:
+class _Double(torch.autograd.Function):
+    """Each cell eight times: what `_Halve` does to gradients, and the other way round."""
+
+    @staticmethod
+    def forward(ctx: Any, volume: Tensor) -> Tensor:
+        return _doubled(volume, 1.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _halved(gradient, 1.0)
+
+
+def _halved(volume: Float[Tensor, "B C X Y Z"], factor: float) -> Float[Tensor, "B C x y z"]:
+    """The sum over 2x2x2 voxels times a factor."""
+    if volume.device.type != "cpu":
+        return functional.avg_pool3d(volume, 2, divisor_override=1).mul_(factor)
+    rows = volume.contiguous(memory_format=torch.channels_last_3d).movedim(1, 4)
+    return _add_pairs(rows, factor).movedim(4, 1)
+
+
+def _doubled(volume: Float[Tensor, "B C x y z"], factor: float) -> Float[Tensor, "B C X Y Z"]:
+    """Each cell times a factor, eight times."""
+    if volume.device.type != "cpu":
+        return functional.interpolate(volume * factor, scale_factor=2, mode="nearest")
+    rows = volume.contiguous(memory_format=torch.channels_last_3d).movedim(1, 4)
+    return _spread(rows, factor).movedim(4, 1)
+
+
+def _add_pairs(volume: Float[Tensor, "B X Y Z C"], factor: float) -> Float[Tensor, "B x y z C"]:
     batch, x, y, z, channels = volume.shape
     dtype = working_dtype(volume)
     halved = volume.new_empty(batch, x // 2, y // 2, z // 2, channels)
     for i in planes(x // 2, volume):
         rows = torch.add(volume[:, 2 * i].to(dtype), volume[:, 2 * i + 1]).view(batch, y // 2, 2, -1)
         pairs = torch.add(rows[:, :, 0], rows[:, :, 1]).view(batch, y // 2, z // 2, 2 * channels)
-        halved[:, i] = torch.add(pairs[..., :channels], pairs[..., channels:]).mul_(0.125)
+        halved[:, i] = torch.add(pairs[..., :channels], pairs[..., channels:]).mul_(factor)
     return halved
 
 
-def _spread(gradient: Float[Tensor, "B x y z C"]) -> Float[Tensor, "B X Y Z C"]:
-    batch, x, y, z, channels = gradient.shape
-    spread = gradient.new_empty(batch, 2 * x, 2 * y, 2 * z, channels)
+def _spread(volume: Float[Tensor, "B x y z C"], factor: float) -> Float[Tensor, "B X Y Z C"]:
+    batch, x, y, z, channels = volume.shape
+    spread = volume.new_empty(batch, 2 * x, 2 * y, 2 * z, channels)
     rows = spread.view(batch, x, 2, y, 2, 2 * z * channels)
-    for i in planes(x, gradient):
-        eighth = gradient[:, i] * 0.125
-        pairs = torch.cat([eighth, eighth], 3).view(batch, 1, y, 1, -1)
+    for i in planes(x, volume):
+        scaled = volume[:, i] * factor
+        pairs = torch.cat([scaled, scaled], 3).view(batch, 1, y, 1, -1)
         rows[:, i] = pairs
     return spread

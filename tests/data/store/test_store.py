@@ -241,6 +241,9 @@ def test_what_is_no_store_is_reported(tmp_path):
         Store.open(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"expected a store, found no manifest.json"):
         Store.open(tmp_path)
+    (tmp_path / "case.nii.gz").touch()
+    with pytest.raises(UserError, match=r"found scans; make a store of them with ossnet prepare --source"):
+        Store.open(tmp_path)
     (tmp_path / "manifest.json").write_text('{"name": "some web application"}')
     with pytest.raises(UserError, match=r"manifest.json: expected a store's manifest"):
         Store.open(tmp_path)
@@ -252,3 +255,8 @@ def test_a_case_that_is_gone_is_reported(phantom_store, tmp_path):
     (store.root / store.manifest.cases[case].file).unlink()
     with pytest.raises(UserError, match="expected a case of the store"):
         store.case(case)
+
+
+def test_a_store_is_no_source_of_scans(phantom_store):
+    with pytest.raises(UserError, match=r"found a store, which is prepared already; give it as --data"):
+        read_source(phantom_store)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -44,6 +45,38 @@ def test_a_cluster_that_was_there_stays() -> None:
         node = ray.get_runtime_context().get_node_id()
     assert ray.is_initialized()
     assert ray.get_runtime_context().get_node_id() == node
+
+
+def test_an_embedded_cluster_is_heard_by_this_machine_only(tmp_path: Path) -> None:
+    """Every port that its processes listen on, while a task runs; and its token is its user's alone."""
+    script = (
+        "import os, ray\n"
+        "from pathlib import Path\n"
+        "from ossnet.distributed.cluster.connection import connect\n"
+        "with connect():\n"
+        "    assert ray.get(ray.remote(lambda: 7).remote()) == 7\n"
+        "    below, mine = {os.getpid()}, set()\n"
+        "    parents = {int(p.parent.name): int(p.read_text().rpartition(')')[2].split()[1])\n"
+        "               for p in Path('/proc').glob('[0-9]*/stat')}\n"
+        "    while below:\n"
+        "        mine |= below\n"
+        "        below = {pid for pid, parent in parents.items() if parent in below}\n"
+        "    print(*mine, sep=',')\n"
+        "    import subprocess\n"
+        "    print(subprocess.run(['ss', '-Hltnp'], capture_output=True, text=True, check=True).stdout)\n"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+    )
+    first, *sockets = done.stdout.splitlines()
+    ours = set(first.split(","))
+    listening = [line.split()[3] for line in sockets if set(re.findall(r"pid=(\d+)", line)) & ours]
+    assert len(listening) > 3
+    hosts = {address.rpartition(":")[0].replace("::ffff:", "").strip("[]") for address in listening}
+    assert hosts <= {"127.0.0.1", "::1"}
+    token = tmp_path / ".ray" / "auth_token"
+    assert [token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777] == [0o600, 0o700]
 
 
 def test_nodes_to_come_are_read_from_the_heads_list(monkeypatch: pytest.MonkeyPatch) -> None:

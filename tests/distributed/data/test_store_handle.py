@@ -128,3 +128,22 @@ def test_trials_run_on_a_node_without_the_files_as_on_one_that_has_them(phantom_
     found = trials(tmp_path / "from-disk")
     assert [(rate, end) for rate, end, _ in found] == [(0.001, "COMPLETE"), (0.002, "COMPLETE")]
     assert trials(tmp_path / "from-s3") == found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not may_hide_folders(), reason="needs the right to mount")
+def test_a_node_that_cannot_read_the_store_costs_no_trial(phantom_store, tmp_path):
+    """It has neither the files nor a cache: its trials start again on the other node, and it is avoided."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "cache").write_text("a file where the folder should be")
+    options = ("--space", "rates.py", "--trials", "4", "--training.epochs", "2")
+    with cluster(tmp_path) as nodes:
+        (tmp_path / "rates.py").write_text(SPACE)
+        nodes.add("near")
+        nodes.add("far", hidden=phantom_store)
+        done = nodes.job("tune", phantom_store, "study", *options, "--early-stopping.algorithm", "none")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "expected a cache in" in done.stderr
+    assert done.stderr.count("no further trial starts on node") == 1
+    assert [end for _, end, _ in trials(tmp_path / "study")] == ["COMPLETE"] * 4

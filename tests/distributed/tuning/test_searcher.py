@@ -1,5 +1,6 @@
 """What the Optuna study learns of trials, however they end."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -9,10 +10,11 @@ from optuna.trial import TrialState
 from small_study import read_trials
 
 from ossnet.config import Config
+from ossnet.distributed.cluster.nodes import Hosts
 from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.errors import UserError
-from ossnet.metric_names import ERROR, MEMORY, OUT_OF_MEMORY
+from ossnet.metric_names import ERROR, FAULTY_NODE, MEMORY, OUT_OF_MEMORY
 
 
 def test_a_suggestion_is_a_whole_configuration(search: StudySearch, tiny: Config) -> None:
@@ -23,6 +25,46 @@ def test_a_suggestion_is_a_whole_configuration(search: StudySearch, tiny: Config
     assert config.training == tiny.training
     assert found.search_params == ("model.decoder_width", "sampling.border_fraction")
     assert suggestion(search, "a") == found  # the same trial, requested again
+
+
+def test_what_a_node_fails_starts_again_elsewhere_before_all_others(
+    opening: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = Hosts(frozenset({"bad", "good"}), 2)
+    monkeypatch.setattr("ossnet.distributed.cluster.node_faults.find_hosts", lambda _: hosts)
+    search, failed = opening(trials=3), {ERROR: "bad: no store", FAULTY_NODE: "bad"}
+    first, second = suggestion(search, "a"), suggestion(search, "b")
+    search.on_trial_result("a", result(1, 0.25))
+    search.on_trial_complete("a", failed)
+    again = suggestion(search, "c")
+    assert (again.number, again.params, again.run, again.avoid) == (0, first.params, first.run, ())
+    search.on_trial_complete("b", failed)
+    assert suggestion(search, "d") == replace(second, avoid=("bad",))
+    assert suggestion(search, "e").number == 2
+    for name in "cde":
+        search.on_trial_complete(name, result(2, 0.5, final=1.0))
+    assert search.suggest("f") == StudySearch.FINISHED
+    assert [trial.state for trial in read_trials(tmp_path)] == [TrialState.COMPLETE] * 3
+    assert read_trials(tmp_path)[0].intermediate_values == {1: 0.25, 2: 0.5}
+
+
+def test_without_a_node_that_is_left_trials_wait_for_the_next_session(
+    opening: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ossnet.distributed.cluster.node_faults.find_hosts", lambda _: Hosts(frozenset({"bad"}), 1)
+    )
+    search, failed = opening(trials=9), {ERROR: "bad: no store", FAULTY_NODE: "bad"}
+    begun = [suggestion(search, name) for name in "abc"]
+    for name in "ab":
+        search.on_trial_complete(name, failed)
+    assert search.suggest("d") is None  # one that runs may finish
+    search.on_trial_complete("c", result(2, 0.5, final=1.0))
+    assert search.suggest("d") == StudySearch.FINISHED
+    states = [trial.state for trial in read_trials(tmp_path)]
+    assert states == [TrialState.RUNNING, TrialState.RUNNING, TrialState.COMPLETE]
+    resumed = opening(trials=9)
+    assert [suggestion(resumed, name) for name in "ab"] == begun[:2]
 
 
 def test_no_trial_comes_to_a_result(search: StudySearch, tmp_path: Path) -> None:

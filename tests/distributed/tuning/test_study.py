@@ -1,5 +1,7 @@
 """Studies on a real cluster: trials of several workers, limits of time, interruptions."""
 
+import shutil
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,3 +123,29 @@ def test_a_study_of_limited_time_plans_its_trials(tiny: Config, store: Store, tm
     for trial in ended:  # thousandths of a trial's time
         assert max(trial.intermediate_values) <= 1000
         assert min(trial.intermediate_values) >= 100
+
+
+def test_trials_wait_for_a_store_that_is_mended(tiny: Config, store: Store, tmp_path: Path) -> None:
+    """A damaged case ends the study with a line that names it; resumed, it makes every trial."""
+    root = shutil.copytree(store.root, tmp_path / "store")
+    case = store.split("training")[0]
+    file = root / store.manifest.cases[case].file
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] + b"\xff" + whole[len(whole) // 2 + 1 :])
+    damaged = Store.open(root)
+    with pytest.raises(UserError) as ended:
+        study(tmp_path, RATES, tiny, damaged, trials=2)
+    found = f"{file}, case {case}, node {socket.gethostname()}: expected the checksum"
+    assert str(ended.value).startswith(found)
+    assert str(ended.value).endswith("; then continue the study by --resume: its trials wait for it")
+    assert set(states(tmp_path)) == {"RUNNING"}
+    _, waiting = read_runs(tmp_path)
+    assert {run.info.status for run in waiting} == {"KILLED"}
+    assert all(run.data.tags["error"].startswith(found) for run in waiting)
+    file.write_bytes(whole)
+    result = study(tmp_path, RATES, tiny, damaged, trials=2, resume=True)
+    assert (result.counts.ended, result.counts.failed) == (2, 0)
+    assert set(states(tmp_path)) <= {"COMPLETE", "PRUNED"}
+    _, children = read_runs(tmp_path)
+    assert len(children) == 2
+    assert {run.info.run_id for run in waiting} <= {run.info.run_id for run in children}

@@ -9,7 +9,7 @@ import pytest
 from ossnet.config import Config
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialSpec, decide_outcome
-from ossnet.metric_names import CUT_SHORT, ERROR, FINAL, MEMORY, OUT_OF_MEMORY
+from ossnet.metric_names import CUT_SHORT, ERROR, FAULTY_NODE, FINAL, MEMORY, OUT_OF_MEMORY
 from ossnet.planning.allocation import allocate
 from ossnet.planning.study_time import StudyTime
 
@@ -97,6 +97,12 @@ CASES: list[tuple[dict[str, Any], TrialEnd | None, str, dict[str, str]]] = [
         "FAILED",
         {"error": "the loss is nan"},
     ),
+    (  # it has not to answer for it: it starts again
+        {"result": {ERROR: "the store is gone", FAULTY_NODE: "0123"}, "ended": True, "metrics": SMALL},
+        TrialEnd.NODE_FAILURE,
+        "KILLED",
+        {"stop_reason": "node failure", "error": "the store is gone"},
+    ),
     ({"ended": True, "cut_off": True}, TrialEnd.INTERRUPTED, "KILLED", {"stop_reason": "interrupted"}),
     (
         {"ended": True, "cut_off": True, "time_is_up": True, "metrics": SMALL},
@@ -153,6 +159,7 @@ def test_a_spec_survives_ray_tune_and_is_parsed_once(tiny: Config, monkeypatch: 
         params={"width": 16},
         search_params=("model.decoder_width",),
         predicted_gib=0.5,
+        avoid=("0123", "4567"),
     )
     parsed = 0
     from_json = Config.from_json

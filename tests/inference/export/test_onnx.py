@@ -18,7 +18,10 @@ from ossnet.sampling import SamplingConfig
 from ossnet.sampling.downscale import downscale_planes
 
 GRID = (24, 16, 16)
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("o-net", "oss-net-a", "feature-query-patch")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("o-net", "oss-net-a", "feature-query-patch", "feature-pyramid")
+]
 
 
 def occupancy(name: str) -> OccupancyNetwork:
@@ -44,7 +47,9 @@ def predictor(network: nn.Module) -> Predictor:
     return Predictor(network, task, SamplingConfig(working_shape=GRID), InferenceConfig())
 
 
-@pytest.mark.parametrize("name", ["o-net", "oss-net-a", "oss-net-c", "oss-net-d", "feature-query-patch"])
+@pytest.mark.parametrize(
+    "name", ["o-net", "oss-net-a", "oss-net-c", "oss-net-d", "feature-query-patch", "feature-pyramid"]
+)
 def test_the_plain_network_is_the_real_one(name: str) -> None:
     network = occupancy(name)
     volume, points, patches = some(network, 50)

@@ -100,7 +100,7 @@ def test_patches_between_voxels_are_linear() -> None:
 
 
 @pytest.mark.parametrize("method", ["dense", "hierarchical"])
-@pytest.mark.parametrize("name", ["o-net", "oss-net-d", "feature-query-patch"])
+@pytest.mark.parametrize("name", ["o-net", "oss-net-d", "feature-query-patch", "feature-pyramid"])
 def test_where_voxels_coincide_decisions_do(name: str, method: str) -> None:
     """Each third voxel of a grid three times finer is one of the image's."""
     torch.manual_seed(0)

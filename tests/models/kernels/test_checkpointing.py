@@ -36,7 +36,9 @@ def step(network: OccupancyNetwork, precision: torch.dtype | None) -> list[Tenso
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-@pytest.mark.parametrize("name", ["o-net", "oss-net-b", "oss-net-c", "oss-net-d", "feature-query-patch"])
+@pytest.mark.parametrize(
+    "name", ["o-net", "oss-net-b", "oss-net-c", "oss-net-d", "feature-query-patch", "feature-pyramid"]
+)
 def test_nothing_changes_but_the_memory(name: str, precision: torch.dtype | None) -> None:
     config = network_config(name, **SMALL)
     assert isinstance(config, OccupancyConfig)

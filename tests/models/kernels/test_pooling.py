@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ossnet.models.kernels.pooling import adaptive_max_pool, avg_pool_2x
+from ossnet.models.kernels.pooling import adaptive_max_pool, avg_pool_2x, enlarge
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 2), (8, 2, 10)])
@@ -35,3 +35,11 @@ def test_regrid_takes_maxima_over_even_cells() -> None:
     assert adaptive_max_pool(volume, (2, 1, 1)).flatten().tolist() == [3, 7]
     assert adaptive_max_pool(volume[:, :, :1], (2, 1, 1)).flatten().tolist() == [0, 0]
     assert adaptive_max_pool(volume, (8, 1, 1)) is volume
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 2), (5, 6, 2)])
+def test_cells_are_repeated_to_fill_a_finer_grid(shape: tuple[int, int, int]) -> None:
+    volume = torch.randn(2, 3, *(-(-edge // 2) for edge in shape), dtype=torch.float64, requires_grad=True)
+    expected = functional.interpolate(volume, shape, mode="nearest")
+    torch.testing.assert_close(enlarge(volume, shape), expected, rtol=0, atol=0)
+    assert torch.autograd.gradcheck(lambda each: enlarge(each, shape), (volume,))

@@ -144,6 +144,7 @@ def _train(
         tracker=tracker,
         predicted_gib=refit.predicted_gib,
         deadline=limit.refit_until,
+        grace_s=spec.patience.grace_s,
     )
     try:
         with mlflow_run(tracker, run, {"config.json": refit.config}) as closing:

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass
@@ -10,7 +11,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
-from ossnet.commands._help import Option, format_help, format_rows, list_options
+from ossnet.commands._help import WIDTH, Option, format_help, format_rows, list_options
+from ossnet.commands._parse.suggestions import unknown_argument
 from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 
@@ -107,10 +109,15 @@ def parse_with_config(
         UserError: an unknown option (names the nearest), or a value that does not fit.
         SystemExit: help was requested, and printed.
     """
+    from ossnet.models import PRESETS
+
     usage = f"ossnet {command.name} [options]"
     every = Option("--help-all", "", (), "", "Show every setting, with the defaults of --model and --data.")
     if not {"-h", "--help"}.isdisjoint(arguments):
-        notes = "settings (--help-all shows all of them):\n" + format_rows(COMMON_SETTINGS.items())
+        networks = textwrap.fill(f"networks: {', '.join(PRESETS)}", WIDTH, break_on_hyphens=False)
+        notes = (
+            f"{networks}\nsettings (--help-all shows all of them):\n{format_rows(COMMON_SETTINGS.items())}"
+        )
         _print_and_exit(format_help(usage, command.text, [*command.options(), every], notes))
     options, dotted = _parse(command.kind, [each for each in arguments if each != "--help-all"])
     if "--help-all" in arguments:
@@ -157,7 +164,15 @@ def extract(kind: type[Part], options: Any) -> Part:
 def _preset(model: str, data: Path | None = None) -> "Config":
     from ossnet.config import Config
     from ossnet.data import Store
+    from ossnet.data.layouts import layouts
 
+    if model in layouts():
+        raise UserError(
+            "--model",
+            expected="a network",
+            found=f"{model!r}, a layout of scans",
+            remedy=f"give ossnet prepare --layout {model}, or leave --model out",
+        )
     return Config.preset(model, None if data is None else Store.open(data))
 
 
@@ -231,5 +246,4 @@ def _unknown(arguments: Sequence[str], known: Sequence[Option]) -> list[str]:
 
 def _reject(rest: Sequence[str], known: Sequence[Option]) -> None:
     if rest:
-        names = [option.name for option in known]
-        raise unknown_name("arguments", "option", rest[0].split("=")[0], names)
+        raise unknown_argument(rest[0].split("=")[0], known)

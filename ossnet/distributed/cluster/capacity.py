@@ -1,0 +1,99 @@
+"""What the cluster lacks for what is to run, said while it is waited for."""
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from ray.tune import Callback
+
+from ossnet.distributed.cluster.resources import WorkerResources
+from ossnet.output.waiting import Waiting
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 1.0
+
+
+def wait_for_capacity(resources: WorkerResources, workers: int, *, at_most_s: float | None) -> None:
+    """Wait until workers can all be placed at once; an autoscaler hears of them.
+
+    Args:
+        at_most_s: seconds to wait; None: without end.
+
+    Raises:
+        UserError: they cannot be placed within that time; says what there is.
+    """
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([resources.as_ray()] * workers)
+    what = f"{workers} worker{'s' * (workers > 1)} of {resources}"
+    waiting = Waiting(what, at_most_s=at_most_s)
+    try:
+        while not group.wait(timeout_seconds=_POLL_S):
+            waiting.check(describe_cluster)
+    finally:
+        remove_placement_group(group)
+
+
+def describe_cluster() -> str:
+    """The nodes, CPUs and GPUs of the cluster, and how many of these are free."""
+    import ray
+
+    living = sum(1 for node in ray.nodes() if node["Alive"])
+    there, free = ray.cluster_resources(), ray.available_resources()
+    parts = [
+        f"{there.get(name, 0):g} {name}s ({free.get(name, 0):g} free)"
+        for name in ("CPU", "GPU")
+        if name == "CPU" or there.get(name)
+    ]
+    return f"{living} node{'s' * (living != 1)} with {' and '.join(parts)}"
+
+
+class CapacityReport(Callback):
+    """Says what the trials of a study wait for while none runs, and which nodes are lost or come.
+
+    Args:
+        at_most_s: seconds of waiting after which the study ends; None: never.
+        every_s: between two looks.
+    """
+
+    def __init__(self, *, at_most_s: float | None = None, every_s: float = 2.0) -> None:
+        self._at_most_s, self._every_s = at_most_s, every_s
+        self._looked = 0.0
+        self._waiting: Waiting | None = None
+        self._nodes: dict[str, str] | None = None
+
+    def on_step_end(self, iteration: int, trials: "list[Trial]", **info: Any) -> None:
+        """Look for trials that wait, and for nodes.
+
+        Raises:
+            UserError: they have waited for too long.
+        """
+        if time.monotonic() - self._looked < self._every_s:
+            return
+        self._looked = time.monotonic()
+        self._compare_nodes()
+        waiting = [trial for trial in trials if trial.status == trial.PENDING]
+        if not waiting or any(trial.status == trial.RUNNING for trial in trials):
+            self._waiting = None
+            return
+        if self._waiting is None:
+            needed = waiting[0].placement_group_factory.required_resources
+            parts = (f"{count:g} {name}" for name, count in needed.items() if count)
+            self._waiting = Waiting(f"a trial's {' and '.join(parts)}", at_most_s=self._at_most_s)
+        self._waiting.check(describe_cluster)
+
+    def _compare_nodes(self) -> None:
+        import ray
+
+        before = self._nodes
+        self._nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        if before is None or before.keys() == self._nodes.keys():
+            return
+        for node in before.keys() - self._nodes.keys():
+            logger.warning(f"warning: node {before[node]} was lost; there is {describe_cluster()}")
+        for node in self._nodes.keys() - before.keys():
+            logger.info(f"node {self._nodes[node]} has joined; there is {describe_cluster()}")
