@@ -41,7 +41,7 @@ gpu: ## check and measure a GPU in ten minutes, in .venv or else with PYTHON
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m ossnet.benchmarks.gpu --margin ossnet/planning/margin.json
 
 chaos: setup ## kill studies at random moments and resume them: nothing may be lost
-	$(BIN)/python -m pytest -m 'not gpu' tests/e2e/test_chaos.py
+	$(BIN)/python -m pytest -m 'not gpu' tests/e2e/test_chaos.py tests/e2e/test_one_node_faults.py
 
 dist: setup ## build wheel and sdist into dist/, and check them
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[release]'

@@ -11,6 +11,8 @@ from ossnet.sampling.grid import encoder_grid, working_shape
 
 FINE = 32
 """Voxels of the longest edge up to which an encoder sees the volume at full resolution."""
+FINE_PYRAMID = 64
+"""The same for a feature pyramid, whose finest maps are narrow."""
 LATENT_EDGE = 8
 """Cells of the latent map along an axis at most (paper: 8x8x5 for BraTS, 8x8x8 for LiTS)."""
 
@@ -21,20 +23,21 @@ COARSEST = 3
 def size_network(config: NetworkConfig, largest: Sequence[int]) -> NetworkConfig:
     """A network whose depth, latent map and encoder resolution suit volumes of up to `largest` voxels.
 
-    Volumes up to 32 voxels long are encoded at full resolution, larger ones at half (as in the paper). The
-    latent map is the encoder's output grid, eight cells an axis at most. Levels are left out while the
-    coarsest grid would be thinner than three cells, which would mostly be frame.
+    Volumes up to 32 voxels long, with a feature pyramid up to 64, are encoded at full resolution, larger ones
+    at half (as in the paper). The latent map is the encoder's output grid, eight cells an axis at most.
+    Levels are left out while the coarsest grid would be thinner than three cells, which would mostly be
+    frame.
     """
     if not isinstance(config, OccupancyConfig):
         return config.sized_for(largest)
-    config = replace(config, encoder_downscale=encoder_downscale(largest))
+    config = replace(config, encoder_downscale=encoder_downscale(config, largest))
     config = replace(config, encoder_channels=encoder_levels(config, largest))
     return replace(config, latent_grid=latent_grid(config, largest))
 
 
-def encoder_downscale(largest: Sequence[int]) -> int:
+def encoder_downscale(config: OccupancyConfig, largest: Sequence[int]) -> int:
     """The edge in voxels of the cubes over which the encoder's input is averaged."""
-    return 1 if max(largest) <= FINE else 2
+    return 1 if max(largest) <= (FINE_PYRAMID if config.pyramid_channels else FINE) else 2
 
 
 def encoder_levels(config: OccupancyConfig, largest: Sequence[int]) -> tuple[int, ...]:

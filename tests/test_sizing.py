@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ossnet.models import network_config, network_from_config
+from ossnet.models import OccupancyConfig, network_config, network_from_config
 from ossnet.sampling.grid import working_shape
 from ossnet.sizing import size_network
 
@@ -14,6 +14,16 @@ def test_brats_gets_the_papers_sizes() -> None:
     sized = size_network(network_config("oss-net-c", in_channels=4), (240, 240, 155))
     assert sized == network_config("oss-net-c", dataset="brats")
     assert working_shape((240, 240, 155), multiple=sized.grid_multiple) == (256, 256, 160)
+
+
+@pytest.mark.parametrize(
+    ("name", "edge", "downscale"),
+    [("oss-net-c", 32, 1), ("feature-query", 33, 2), ("feature-pyramid", 64, 1), ("feature-pyramid", 65, 2)],
+)
+def test_small_volumes_are_encoded_at_full_resolution(name: str, edge: int, downscale: int) -> None:
+    sized = size_network(network_config(name), (20, edge, 30))
+    assert isinstance(sized, OccupancyConfig)
+    assert sized.encoder_downscale == downscale
 
 
 @pytest.mark.parametrize("name", ["o-net", "oss-net-d", "unet-3d", "unet-2d"])

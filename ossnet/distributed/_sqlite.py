@@ -101,6 +101,19 @@ def copy_database(path: Path, copy: Path) -> None:
         source.backup(target)
 
 
+def has_no_rows(path: Path, table: str) -> bool:
+    """Whether a SQLite file that can be read has no such table, or nothing in it."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
+            names = {name for (name,) in database.execute("SELECT name FROM sqlite_master").fetchall()}
+            if table not in names:
+                return True
+            (count,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()
+            return int(count) == 0
+    except sqlite3.DatabaseError:
+        return False
+
+
 def find_damage(path: Path, tables: Iterable[str]) -> str | None:
     """What is wrong with a SQLite file, in a few words; None where nothing is, or where it is locked.
 

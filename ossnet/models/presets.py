@@ -24,7 +24,14 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "oss-net-d": {"mid_range_patch": True},
     "feature-query": {**_QUERY, "local_patch": False},
     "feature-query-patch": {**_QUERY, "patch_edge": 3},
-    "feature-pyramid": {**_QUERY, "patch_edge": 3, "pyramid_channels": 32},
+    # Hippocampus, one seed, 300 CPU seconds, batch 2: Dice 0.858 with a peak of 0.101 GiB, where unet-3d has
+    # 0.851 with 0.141 GiB.
+    "feature-pyramid": {
+        **_QUERY,
+        "patch_edge": 3,
+        "encoder_channels": (8, 16, 32, 64, 128),  # half as wide: the finest map is at full resolution
+        "pyramid_channels": 16,
+    },
 }
 
 

@@ -41,7 +41,8 @@ class PyramidLevel(nn.Module):
         self, volume: Float[Tensor, "B C X Y Z"], coarser: Float[Tensor, "B _ x y z"] | None
     ) -> Float[Tensor, "B O X Y Z"]:
         """Features on the grid of `volume`; `coarser` is None at the top."""
-        merged = convolve(self.lateral, volume)
+        # fake convolutions lose the layout; both the convolution and the residual keep this one
+        merged = convolve(self.lateral, volume).contiguous(memory_format=torch.channels_last_3d)
         if self.top_down is not None:
             assert coarser is not None
             merged += enlarge(convolve(self.top_down, coarser), merged.shape[2:])

@@ -4,10 +4,10 @@ The file says which process holds it. The heartbeat is the file's time of change
 of a file that is written beside it: the clocks of machines may differ.
 """
 
-import _thread
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -220,7 +220,7 @@ def _beat(lock: Path, mine: Writer, ended: threading.Event) -> None:
                 os.utime(lock)
             elif now is not None:
                 logger.error(f"error: {lock.parent} was taken over by {now}: this job ends")
-                _thread.interrupt_main()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 return
         except FileNotFoundError:  # somebody removed it
             with suppress(OSError):

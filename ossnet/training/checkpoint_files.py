@@ -78,6 +78,7 @@ class Interim:
         folder: where they are written.
         minutes: between two checkpoints of any kind; None: only when asked.
         requested: whether one is asked for; called after each step, and true once for each time.
+        before: called before each, for what must not lag behind it, as the metrics of its steps.
     """
 
     def __init__(
@@ -85,11 +86,12 @@ class Interim:
         folder: Path,
         minutes: float | None,
         requested: Callable[[], bool] = lambda: False,
+        before: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder
         self._every_s = float("inf") if minutes is None else 60 * minutes
-        self._requested, self._now = requested, now
+        self._requested, self._before, self._now = requested, before, now
         self._next = now() + self._every_s
 
     def is_due(self) -> bool:
@@ -99,6 +101,7 @@ class Interim:
     def write(self, save: Callable[[Path], None]) -> None:
         """Have a checkpoint written; the next one is due later, and later still where that took long."""
         began = self._now()
+        self._before()
         save(self.folder)
         self.saved(self._now() - began)
 

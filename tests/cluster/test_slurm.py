@@ -50,7 +50,7 @@ def test_a_study_that_ends_is_not_queued_again(job: dict[str, str], tmp_path: Pa
     record = (tmp_path / "record").read_text()
     assert "ray start --head" in record
     assert "--nodelist=two ray start --block" in record
-    assert "--resume auto --trials 5 RAY_ADDRESS=127.0.0.1:20007" in record
+    assert "--resume auto --wait-at-most 5m --trials 5 RAY_ADDRESS=127.0.0.1:20007" in record
     assert "requeue" not in record
     assert "0.0.0.0" not in record
 

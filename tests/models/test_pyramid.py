@@ -37,7 +37,7 @@ def test_a_network_without_a_pyramid_has_the_weights_it_had() -> None:
     torch.manual_seed(0)
     plain = build_network("feature-query-patch", **FIELDS).state_dict()
     torch.manual_seed(0)
-    none = build_network("feature-pyramid", pyramid_channels=0, patch_edge=3, **FIELDS).state_dict()
+    none = build_network("feature-pyramid", pyramid_channels=0, **FIELDS).state_dict()
     assert plain.keys() == none.keys()
     assert all(torch.equal(plain[name], none[name]) for name in plain)
 

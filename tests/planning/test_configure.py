@@ -103,6 +103,20 @@ def test_the_batch_suits_cases_and_workers(cases: int, workers: int, batch: int)
     assert found.config.training.batch_size == batch
 
 
+@pytest.mark.parametrize(("name", "volumes"), [("unet-3d", 2), ("feature-pyramid", 2), ("oss-net-c", 8)])
+def test_few_volumes_a_step_on_a_cpu_where_that_was_measured(name: str, volumes: int) -> None:
+    assert planner(network=name).resolve().config.training.batch_size == volumes
+    on_gpu = planner(network=name, device=Device("cuda")).resolve()
+    assert on_gpu.config.training.batch_size == 8
+
+
+def test_a_feature_pyramid_sees_small_scans_at_full_resolution() -> None:
+    model = planner(network="feature-pyramid").resolve().config.model
+    assert isinstance(model, OccupancyConfig)
+    assert (model.encoder_downscale, model.encoder_channels) == (1, (8, 16, 32, 64))
+    assert (model.pyramid_channels, model.latent_grid) == (16, (3, 4, 3))
+
+
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_the_paper_s_recipe_is_the_preset_to_the_letter(name: str, phantom_store: Path) -> None:
     store = Store.open(phantom_store)
@@ -154,13 +168,15 @@ def test_rows_follow_what_is_given_above_them() -> None:
 @pytest.mark.parametrize("name", ["oss-net-c", "unet-3d"])
 def test_savings_are_taken_one_after_another(name: str) -> None:
     """The smaller the budget, the more is saved; what is chosen fits, and takes few predictions to find."""
-    whole = planner(network=name, budget_gib=1e9).resolve()
+    given = {"training.batch_size": 8}
+    whole = planner(network=name, budget_gib=1e9, given=given).resolve()
     assert whole.fits
     assert not whole.saved
     assert whole.peak_gib is not None
     for share in (0.6, 0.2, 0.05, 0.01):
         estimator = ByFormula()
-        found = planner(network=name, budget_gib=whole.peak_gib * share, estimator=estimator).resolve()
+        budget_gib = whole.peak_gib * share
+        found = planner(network=name, budget_gib=budget_gib, given=given, estimator=estimator).resolve()
         assert found.fits
         assert found.peak_gib == ByFormula().gib(found.config)
         assert "training.accumulation_steps" in {choice.path for choice in found.saved}

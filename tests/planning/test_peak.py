@@ -95,8 +95,19 @@ def test_predicted_is_measured_for_occupancy_networks(name: str, changes: dict[s
     assert predicted.precision == measured.precision == config.training.precision
 
 
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_the_levels_of_a_feature_pyramid_are_predicted_as_they_are(recomputed: bool) -> None:
+    config = configured(
+        "feature-pyramid",
+        model__encoder_channels=(8, 16),
+        model__encoder_downscale=1,
+        model__checkpoint_activations=recomputed,
+        sampling__working_shape=(48, 48, 32),
+    )
+    assert predict(config).allocated == pytest.approx(measure(config, device="cpu").allocated, rel=0.002)
+
+
 @settings(max_examples=3)
-@example("feature-pyramid", {"model__pyramid_channels": 8, "sampling__points": 64})
 @given(st.sampled_from(["feature-query", "feature-query-patch", "feature-pyramid"]), OCCUPANCY)
 def test_predicted_is_measured_where_feature_maps_are_sampled(name: str, changes: dict[str, Any]) -> None:
     """In bfloat16 the CPU's kernel makes do without an index of 8 bytes a corner, which a GPU's makes."""

@@ -49,7 +49,14 @@ def test_saves_take_a_twentieth_of_the_time_at_most() -> None:
 
 
 def test_none_is_saved_by_the_clock_where_none_is_wanted_and_one_when_it_is_asked_for() -> None:
-    saves, asked = Saves(took_s=0.5), [False, False, True, False, False]
-    interim = Interim(Path("any"), None, requested=lambda: asked.pop(0), now=lambda: saves.now)
+    saves, asked, before = Saves(took_s=0.5), [False, False, True, False, False], list[int]()
+    interim = Interim(
+        Path("any"),
+        None,
+        requested=lambda: asked.pop(0),
+        before=lambda: before.append(len(saves.at)),
+        now=lambda: saves.now,
+    )
     play(interim, saves, until=5.0)
     assert saves.at == [3.0]
+    assert before == [0]

@@ -33,6 +33,7 @@ JOURNAL = ".mlflow-journal"
 _TIMEOUT_S = 360  # the jobs of an array make their store one after the other
 _EVERY_S, _ANSWER_S = 1.0, 10  # between two looks for cases that were left out, and for an answer
 _FILES, _SAVES = "files", "saves"  # methods of these groups run beside the others
+_DELIVERY_S = 5.0
 _ASK_EVERY_S = 0.5  # whether a checkpoint is asked for
 _INTERNAL = {"step", FINAL, CUT_SHORT, SHARE}  # in an epoch's metrics for the scheduler; not logged
 
@@ -224,11 +225,19 @@ class MetricBuffer:
         """Have the job report that a case was left out."""
         self._tracker.add_lost.remote(case, why)
 
-    def send(self) -> None:
-        """Send the metrics that were collected since the last time."""
-        if self._points:
-            self._tracker.log.remote(self._run, self._points)
+    def send(self) -> "ObjectRef[Any] | None":
+        """Send the metrics that were collected since the last time; the call, where there are any."""
+        call = self._tracker.log.remote(self._run, self._points) if self._points else None
         self._points, self._sent = [], time.monotonic()
+        return call
+
+    def deliver(self) -> None:
+        """Send them, and wait until the tracker has them: 5 s at most, as its store may be away."""
+        import ray
+
+        call = self.send()
+        if call is not None:
+            ray.wait([call], timeout=_DELIVERY_S)
 
 
 def version_tags() -> dict[str, str]:

@@ -189,7 +189,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
             interim = None
             if log is not None:
                 minutes = config.training.checkpoint_minutes
-                interim = Interim(Path(settings["interim"]), minutes, log.save_requested)
+                interim = Interim(Path(settings["interim"]), minutes, log.save_requested, log.deliver)
             return run_training(
                 config,
                 job.store.open(config.data),

@@ -162,7 +162,7 @@ def _interim(spec: TrialSpec, output: Path, log: MetricBuffer) -> Interim:
 
     trial = folder_name(spec.number, spec.seed, str(tune.get_context().get_trial_id()))
     folder = output / TRIALS_FOLDER / trial / INTERIM
-    return Interim(folder, spec.config.training.checkpoint_minutes, log.save_requested)
+    return Interim(folder, spec.config.training.checkpoint_minutes, log.save_requested, log.deliver)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ Recipe = Literal["auto", "paper"]
 
 FEWEST_POINTS, MOST_POINTS = 2**10, 2**14
 VOXELS_A_POINT = 32
-MOST_VOLUMES = 8
+MOST_VOLUMES, CPU_VOLUMES = 8, 2
 BORDER_FRACTION, BORDER_VOXELS = 0.5, 3.0
 RARE, RARE_FRACTION = 1e-3, 0.25  # a label of fewer voxels gets a share of points of its own
 LEARNING_RATE = 2e-3
@@ -76,7 +76,7 @@ class Rule:
 
 def suggested_network(device: Device) -> str:
     """The network to begin with: on a CPU the one that learns fastest there, on a GPU the paper's."""
-    return "feature-query" if device.kind == "cpu" else "oss-net-c"
+    return "feature-pyramid" if device.kind == "cpu" else "oss-net-c"
 
 
 def _occupancy(config: Config) -> bool:
@@ -89,6 +89,14 @@ def _dense(config: Config) -> bool:
 
 def _patches(config: Config) -> bool:
     return isinstance(config.model, OccupancyConfig) and config.model.patch_channels > 0
+
+
+def _few_volumes(config: Config) -> bool:
+    """Networks that were measured with few volumes a step."""
+    model = config.model
+    if isinstance(model, OccupancyConfig):
+        return model.pyramid_channels > 0
+    return isinstance(model, DenseConfig) and model.spatial_dims == 3
 
 
 def _checkpointable(config: Config) -> bool:
@@ -138,10 +146,11 @@ def _border_width(config: Config, facts: Facts) -> float:
     return BORDER_VOXELS * min(facts.dataset.spacing)
 
 
-def _batch(_: Config, facts: Facts) -> int:
-    """As many volumes as there are, a multiple of the workers."""
+def _batch(config: Config, facts: Facts) -> int:
+    """As many volumes as there are, up to a number that suits the device; a multiple of the workers."""
     cases = facts.dataset.training_cases
-    most = MOST_VOLUMES if cases is None else min(MOST_VOLUMES, max(cases, 1))
+    most = CPU_VOLUMES if facts.device.kind == "cpu" and _few_volumes(config) else MOST_VOLUMES
+    most = most if cases is None else min(most, max(cases, 1))
     return max(most // facts.workers, 1) * facts.workers
 
 
@@ -170,7 +179,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "encoder",
         "model.encoder_downscale",
-        lambda _, facts: encoder_downscale(facts.dataset.max_shape),
+        lambda config, facts: encoder_downscale(_model(config), facts.dataset.max_shape),
         "as coarse and as deep as volumes of this size allow",
         _occupancy,
     ),
@@ -213,7 +222,12 @@ RULES: tuple[Rule, ...] = (
     Rule("points", "sampling.border_fraction", _border, "", _occupancy),
     Rule("points", "sampling.border_unit", _border_unit, "", _occupancy),
     Rule("points", "sampling.border_width", _border_width, "", _occupancy),
-    Rule("step", "training.batch_size", _batch, "all parts of a batch fit at once"),
+    Rule(
+        "step",
+        "training.batch_size",
+        _batch,
+        "all parts of a batch fit at once; few on a CPU, for more steps",
+    ),
     Rule("step", "training.accumulation_steps", _fixed(1), ""),
     Rule("step", "model.checkpoint_activations", _fixed(False), "", _checkpointable),
     Rule(

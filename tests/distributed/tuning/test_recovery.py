@@ -237,3 +237,15 @@ def test_what_the_study_knows_of_each_training(tmp_path: Path) -> None:
     assert found[6].outcome.tags() == {"stop_reason": "interrupted"}
     assert found[9].outcome.end is TrialEnd.INTERRUPTED
     assert found[0].run == study.run_id(0, 0)
+
+
+@pytest.mark.parametrize("spoil", [empty, make_anew], ids=["no table", "no study"])
+def test_a_study_that_was_ended_before_it_began_is_begun(
+    spoil: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """As by SIGTERM while its file was made: a batch system's `--resume auto` has to go on."""
+    open_study(tmp_path)
+    spoil(tmp_path / "study.db")
+    recover_database(tmp_path, resume=True)
+    assert len([*tmp_path.glob("study.db.damaged-*")]) == 1
+    assert open_study(tmp_path).trials == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
-from ossnet.distributed._sqlite import copy_database, find_damage
+from ossnet.distributed._sqlite import copy_database, find_damage, has_no_rows
 from ossnet.distributed.tuning.storage import DATABASE, TRIALS_FOLDER, WORKERS_FOLDER
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_path
@@ -63,6 +63,11 @@ def recover_database(output: Path, *, resume: bool) -> None:
     damage = find_damage(database, _TABLES) if database.exists() else "it is missing"
     if damage is None:
         return
+    if _never_began(output):
+        kept = _move_aside(database)
+        database.touch()
+        logger.warning(f"warning: {database} holds no study yet ({damage}): one begins; kept as {kept}")
+        return
     if not copy.is_file() or find_damage(copy, _TABLES) is not None:
         raise UserError(
             database,
@@ -83,6 +88,13 @@ def recover_database(output: Path, *, resume: bool) -> None:
 def holds_study(output: Path) -> bool:
     """Whether a folder holds a study, or what is left of one."""
     return any((output / name).exists() for name in (DATABASE, COPY, TRIALS_FOLDER, WORKERS_FOLDER))
+
+
+def _never_began(output: Path) -> bool:
+    """Whether a study was ended while its file was being made, so that resuming it is to begin it."""
+    if any((output / name).exists() for name in (COPY, TRIALS_FOLDER, WORKERS_FOLDER)):
+        return False
+    return (output / DATABASE).is_file() and has_no_rows(output / DATABASE, _TABLES[0])
 
 
 def _move_aside(database: Path) -> Path | None:
