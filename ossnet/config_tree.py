@@ -15,6 +15,8 @@ Tree = TypeVar("Tree")
 
 def to_dict(tree: Any) -> Any:
     """Plain JSON-able values of a dataclass; a member of a union keeps its `kind`, which identifies it."""
+    if tree is None or isinstance(tree, str | int | float):  # most are
+        return tree
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return {field.name: to_dict(getattr(tree, field.name)) for field in dataclasses.fields(tree)}
     if isinstance(tree, list | tuple):
@@ -35,13 +37,7 @@ def from_dict(kind: type[Tree], values: Any, path: str = "") -> Tree:
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """`{"model.decoder_width": 512, ...}`: every leaf under its dotted path; sequences stay whole."""
-    flat: dict[str, Any] = {}
-    for name, value in to_dict(tree).items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+    return _leaves(to_dict(tree), prefix)
 
 
 def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
@@ -50,8 +46,8 @@ def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     Raises:
         UserError: an unknown path (names the nearest known one), or a value of the wrong type.
     """
-    known = flatten(tree)
     values = to_dict(tree)
+    known = _leaves(values, "")
     for path, value in changes.items():
         if path not in known:
             raise unknown_name("configuration", "path", path, known)
@@ -61,6 +57,16 @@ def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
             branch = branch[parent]
         branch[leaf] = to_dict(value)
     return from_dict(type(tree), values)
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_leaves(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def unknown_name(

@@ -13,6 +13,7 @@ import torch
 from hypothesis import settings
 from reported_faults import KINDS
 
+from ossnet import plugins
 from ossnet.data import PrepareConfig, write_phantom
 from ossnet.data.prepare.build import finalize, make_case
 from ossnet.data.prepare.plan import make_plan
@@ -116,6 +117,18 @@ def plugin_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "pip", "install", *options, "--target", folder / "site", source]
     subprocess.run(command, check=True)
     return folder / "site"
+
+
+@pytest.fixture
+def plugins_forgotten() -> Iterator[None]:
+    """What packages of another path have added is not known in the test, nor what its own add after it."""
+    plugins.clear_cache()
+    loaded = set(sys.modules)
+    yield
+    for name in set(sys.modules) - loaded:
+        if name.startswith(("plug_", "example_")):
+            del sys.modules[name]
+    plugins.clear_cache()
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ _LAYOUTS = "data/layouts/test_names_and_completeness.py::test_"
 _LOST_METRICS = "distributed/tracking/test_lost_metrics.py::test_"
 _NEXT = "commands/test_next_command.py::test_"
 _PREDICTIONS = "commands/test_predictions_kept.py::test_"
+_REDRAWN = "distributed/tuning/test_redrawn.py::test_"
 _REPORTED = "e2e/test_reported_faults.py::test_"
+_RESUMED = "distributed/tuning/test_resumed_search.py::test_"
 _SEARCHER = "distributed/tuning/test_searcher.py::test_"
 _SPACE = "distributed/tuning/test_search_space.py::test_"
 _SPACE_FILE = "distributed/tuning/test_space_file.py::test_"
@@ -132,7 +134,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "the environment": Kind(
         reported={
-            "long_tmpdir": (f"{_CONNECTION}ray_starts_with_the_tmpdir_of_a_batch_system",),
+            "long_tmpdir": (f"{_CONNECTION}ray_starts_and_ends_with_the_tmpdir_of_a_batch_system",),
             "percent_and_question_mark_in_paths": (f"{_SQLITE}everything_lies_in_the_folder_that_was_given",),
         },
         further={
@@ -188,18 +190,18 @@ KINDS: Mapping[str, Kind] = {
         reported={
             "tuple_choices": (f"{_CHOICES}a_space_of_tuples", f"{_SEARCHER}tuples_among_choices"),
             "space_with_constraint_or_helper": (
-                f"{_SEARCHER}what_the_space_forbids_is_drawn_again",
+                f"{_REDRAWN}what_the_space_forbids_is_drawn_again",
                 f"{_SPACE_FILE}a_space_imports_the_files_beside_it",
                 "e2e/test_changed_space.py::test_a_comment_may_change_and_a_value_may_not",
             ),
-            "repeats_are_told_as_too_large": (f"{_SEARCHER}repeats_are_no_rejections",),
+            "repeats_are_told_as_too_large": (f"{_REDRAWN}repeats_are_no_rejections",),
         },
         further={
             "choices of any kind": f"{_CHOICES}each_choice_comes_back_from_a_study_s_file",
             "constraints that are rarely met": f"{_SPACE}constraints_are_drawn_again",
             "a space that forbids everything": f"{_SPACE}a_space_that_forbids_everything",
             "helpers of one name": f"{_SPACE_FILE}helpers_of_two_folders_are_not_mixed_up",
-            "a changed comment": f"{_SEARCHER}comments_and_format_of_a_space_do_not_block_resuming",
+            "a changed comment": f"{_RESUMED}comments_and_format_of_a_space_do_not_block_resuming",
         },
     ),
     "messages": Kind(

@@ -72,6 +72,8 @@ class Clock:
     deadline: float | None = None
     """Unix time by which the run has to have ended."""
     pace: Pace = field(default_factory=Pace)
+    done: float = 0.0
+    """The share of the run's epochs that earlier sessions did."""
     now: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -84,7 +86,8 @@ class Clock:
         self.ends_at = min(ends, default=None)
         self._steps = 0
         self._save_s = _CLOSING_S
-        self._validated_at = self._reported_at = self.share
+        self._reported_at = self.share
+        self._validated_at = max(self.share, self.done)
 
     @property
     def timed(self) -> bool:
@@ -132,10 +135,14 @@ class Clock:
         step_s = took_s if known is None else 0.8 * known + 0.2 * took_s
         self.pace = Pace(step_s, self.pace.case_s)
 
-    def validated(self, case_s: float | None) -> None:
-        """Learn what a case took, and that the run was validated."""
+    def validated(self, case_s: float | None, done: float) -> None:
+        """Learn what a case took, and that the run was validated.
+
+        Args:
+            done: the share of its epochs that are done, which may be more than that of its time.
+        """
         self.measured(case_s)
-        self._validated_at = self.share
+        self._validated_at = max(self.share, done)
 
     def measured(self, case_s: float | None) -> None:
         """Learn what a case took."""

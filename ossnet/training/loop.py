@@ -161,10 +161,11 @@ class Trainer:
             cases=self.validation_cases,
             deadline=self.deadline,
             pace=Pace(progress.step_s, progress.case_s),
+            done=progress.epoch / self.config.epochs,
         )
         if progress.step and (self._share(progress, clock) >= 1 or broadcast(clock.must_end())):
             # it had ended, and was lost before all knew
-            metrics = self._validate(clock) | self._place(progress, clock, final=True)
+            metrics = self._validate(progress, clock) | self._place(progress, clock, final=True)
             self.reporter.epoch(metrics, None)
             return metrics
         metrics, final = {}, False
@@ -173,7 +174,7 @@ class Trainer:
                 set_lr(self.optimizer, self._share(progress, clock), self.optimizer_config)
             metrics, progress, final, validate = self._train(batches, progress, clock)
             if validate:
-                metrics |= self._validate(clock)
+                metrics |= self._validate(progress, clock)
             progress = self._timed(progress, clock)
             metrics |= self.count_lost() | self._place(progress, clock, final=final)
             self._report(metrics, progress, clock, final=final)
@@ -281,9 +282,9 @@ class Trainer:
             raise clock.too_short(f"a case that takes more than {format_duration(waited_s)}")
         clock.measured(metrics.get(CASE_TIME, 0.0))  # the first case may be one that cannot be read
 
-    def _validate(self, clock: Clock) -> dict[str, float]:
+    def _validate(self, progress: TrainState, clock: Clock) -> dict[str, float]:
         metrics = self.validate(clock.validate_until, None)
-        clock.validated(metrics.get(CASE_TIME))
+        clock.validated(metrics.get(CASE_TIME), progress.epoch / self.config.epochs)
         return metrics
 
     def _expected(self, progress: TrainState, clock: Clock) -> dict[str, float]:

@@ -30,15 +30,13 @@ def test_one_network_in_tables(run_job: Job, tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
-def test_a_space_as_json(run_process: Job, tmp_path: Path) -> None:
+def test_a_space_as_json(run_job: Job, tmp_path: Path) -> None:
     (tmp_path / "space.py").write_text(
         "def space(trial):\n"
         "    channels = trial.suggest_categorical('channels', [(4, 8), (8, 16)])\n"
         "    return {'model': 'unet-2d', 'model.channels': channels}\n"
     )
-    done = run_process(
-        "plan", "--space", "space.py", "--samples", 3, *SMALL, "--memory-budget", "1GiB", "--json"
-    )
+    done = run_job("plan", "--space", "space.py", "--samples", 3, *SMALL, "--memory-budget", "1GiB", "--json")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     printed = json.loads(line)

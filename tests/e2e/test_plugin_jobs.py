@@ -33,18 +33,32 @@ def check_trained(checkpoint: Path) -> None:
     assert config["augmentation"]["extra"] == ["invert"]
 
 
-@pytest.fixture(autouse=True)
-def installed(plugin_example: Path, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example and a package that fails to import, on the path of the jobs and their Ray workers."""
+@pytest.fixture
+def packages(plugin_example: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Folders with the example and with a package that fails to import."""
     broken = tmp_path_factory.mktemp("broken")
     folder = broken / "broken-1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text("[ossnet.networks]\nworse = no_such_module:X\n")
-    paths = [str(plugin_example), str(broken), os.environ.get("PYTHONPATH", "")]
+    return [plugin_example, broken]
+
+
+@pytest.fixture
+def installed(packages: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are on the path of jobs that run as processes, and of their Ray workers."""
+    paths = [*map(str, packages), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
 
+@pytest.fixture
+def installed_here(plugins_forgotten: None, packages: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are on the path of this process."""
+    for folder in packages:
+        monkeypatch.syspath_prepend(folder)
+
+
+@pytest.mark.usefixtures("installed")
 @pytest.mark.slow  # its workers load the package as those of a search do
 def test_a_network_of_a_package_is_trained(
     run_process: Job, phantom_store: Path, tiny_training: list[str]
@@ -56,9 +70,10 @@ def test_a_network_of_a_package_is_trained(
     check_trained(Path(json.loads(done.stdout.splitlines()[-1])["checkpoint"]))
 
 
-def test_a_network_of_a_package_is_planned(run_process: Job) -> None:
+@pytest.mark.usefixtures("installed_here")
+def test_a_network_of_a_package_is_planned(run_job: Job) -> None:
     shape = ("--sampling.working-shape", 16, 16, 16)
-    done = run_process("plan", "--model", "plain-stack", *shape, "--model.width", 4, "--measure", "--json")
+    done = run_job("plan", "--model", "plain-stack", *shape, "--model.width", 4, "--measure", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(BROKEN) == 1
     (planned,) = json.loads(done.stdout.splitlines()[-1])["estimates"]
@@ -66,12 +81,12 @@ def test_a_network_of_a_package_is_planned(run_process: Job) -> None:
     assert planned["training"]["allocated"] == pytest.approx(planned["measured"]["allocated"], rel=0.02)
 
 
-@pytest.mark.usefixtures("mlflow_store")
+@pytest.mark.usefixtures("installed", "installed_here", "mlflow_store")
 def test_a_network_of_a_package_is_searched_and_predicts(
-    run_process: Job, phantom_store: Path, tiny_training: list[str], tmp_path: Path
+    run_process: Job, run_job: Job, phantom_store: Path, tiny_training: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "widths.py").write_text(SPACE)
-    options = ["--data", phantom_store, "--space", "widths.py", "--trials", 2, "--output", "study"]
+    options = ["--data", phantom_store, "--space", "widths.py", "--trials", 1, "--output", "study"]
     done = run_process("tune", *options, *tiny_training, *EXTRA, "--training.epochs", 1, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(BROKEN) >= 1  # once in each process that loads them
@@ -79,14 +94,15 @@ def test_a_network_of_a_package_is_searched_and_predicts(
     check_trained(checkpoint)
     write_phantom(tmp_path / "scans", cases=1, shape=(28, 26, 22))
     (image,) = (tmp_path / "scans" / "imagesTr").glob("*.nii.gz")
-    done = run_process("predict", "--checkpoint", checkpoint, "--input", image, "--output", "predicted")
+    done = run_job("predict", "--checkpoint", checkpoint, "--input", image, "--output", "predicted")
     assert done.returncode == 0, done.stderr
     (labels,) = (tmp_path / "predicted").rglob("*.nii.gz")
     assert nibabel.load(labels).shape == (28, 26, 22)
 
 
-def test_a_folder_in_the_layout_of_a_package_is_verified(run_process: Job, scans_and_masks: Path) -> None:
-    done = run_process("verify", "--source", scans_and_masks, "--output", "verified", "--json")
+@pytest.mark.usefixtures("installed_here")
+def test_a_folder_in_the_layout_of_a_package_is_verified(run_job: Job, scans_and_masks: Path) -> None:
+    done = run_job("verify", "--source", scans_and_masks, "--output", "verified", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["layout"] == "scan-and-mask"

@@ -56,8 +56,8 @@ def test_a_table_a_page_and_a_picture(run_job: Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("study")
-def test_the_runs_as_json(run_process: Job) -> None:
-    done = run_process("report", "--experiment", "mine", "--output", "report", "--json")
+def test_the_runs_as_json(run_job: Job) -> None:
+    done = run_job("report", "--experiment", "mine", "--output", "report", "--json")
     result = json.loads(done.stdout)
     assert [row["network"] for row in result["runs"]] == ["oss-net-c", "unet-3d", "o-net"]
     assert result["runs"][0]["memory_gib"] == 0.5

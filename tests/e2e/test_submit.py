@@ -95,10 +95,19 @@ def submit(cluster: Cluster, environment: dict[str, str], *job: object) -> subpr
 
 
 def test_a_study_is_submitted_with_a_token_and_rejected_without(
-    cluster: Cluster, phantom_store: Path, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
+    cluster: Cluster,
+    empty_mlflow_store: Path,
+    phantom_store: Path,
+    tiny_training: list[str],
+    tiny_network: list[str],
+    tmp_path: Path,
 ) -> None:
+    # Ray deletes the job's working directory: the store of runs is in the home of the cluster's user
+    runs_folder = cluster.home / "ossnet"
+    runs_folder.mkdir()
+    shutil.copy(empty_mlflow_store, runs_folder)  # MLflow takes seconds to make one
     job = ["python", "jobs/tune.py", "--data", phantom_store, "--space", "search_spaces/sampling.py"]
-    job += ["--trials", "2", "--output", tmp_path / "study", "--training.epochs", "2"]
+    job += ["--trials", "1", "--output", tmp_path / "study", "--training.epochs", "1"]
     job += [*tiny_training, *tiny_network]
 
     stranger = clean_environment(tmp_path)
@@ -112,9 +121,8 @@ def test_a_study_is_submitted_with_a_token_and_rejected_without(
     assert "succeeded" in done.stdout
     assert "best trial" in done.stdout
     assert (tmp_path / "study" / "checkpoint" / "model.safetensors").is_file()
-    # Ray deletes the job's working directory: the store of runs is in the home of the cluster's user
-    client = MlflowClient(f"sqlite:///{cluster.home / 'ossnet' / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{runs_folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("sampling")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2  # of the study and of its trial

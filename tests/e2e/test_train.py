@@ -1,19 +1,24 @@
-"""jobs/train.py as a user runs it."""
+"""jobs/train.py as a user runs it, between the jobs before and after it."""
 
+import csv
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import nibabel
+import numpy as np
 import pytest
 
 from ossnet.config import Config
-from ossnet.data import write_phantom
+from ossnet.data import Store, write_phantom
+from ossnet.data.labels.presets import choose_regions
 from ossnet.planning import measure
 from ossnet.training.checkpoint import check_checkpoint
 
 Job = Callable[..., CompletedProcess[str]]
+REGIONS = ("WT", "TC", "ET")
 
 
 def memory_metrics(database: Path) -> dict[str, float]:
@@ -27,29 +32,29 @@ def memory_metrics(database: Path) -> dict[str, float]:
 
 
 @pytest.mark.usefixtures("cluster", "mlflow_store")
-def test_a_run_is_trained_resumed_and_evaluated(
-    run_job: Job,
-    phantom_store: Path,
-    tiny_training: list[str],
-    tiny_network: list[str],
-    tmp_path: Path,
+def test_a_run_on_regions_is_trained_resumed_evaluated_and_predicts(
+    run_job: Job, tiny_training: list[str], tiny_network: list[str], tmp_path: Path
 ) -> None:
-    options = ["--data", phantom_store, "--output", "run", *tiny_training, *tiny_network]
+    scans = write_phantom(tmp_path / "scans", cases=6, shape=(20, 18, 16))
+    given = ("--regions", "WT=1,2,3", "TC=2,enhancing", "ET=3")
+    done = run_job("prepare", "--source", scans, "--output", "store", *given, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["prepared"] == 6
+    store = Store.open(tmp_path / "store")
+    assert store.task.regions == choose_regions("brats-regions", (), store.task.labels)
+
+    options = ["--data", "store", "--output", "run", *tiny_training, *tiny_network]
     done = run_job("train", *options, "--epochs", "2")
     assert done.returncode == 0, done.stderr
     assert "epoch 2" in done.stderr
     assert "resolved for oss-net-c:" in done.stderr
+    for text in ("Dice", "peak memory", "mlflow ui --backend-store-uri", "Next: ossnet evaluate"):
+        assert text in done.stdout
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert {"optimizer.schedule", "model.coordinates"} <= {row["path"] for row in recipe["choices"]}
     config = Config.from_json(tmp_path / "run" / "config.json")
-    logged = memory_metrics(tmp_path / "mlflow.db")
-    peak = measure(config, device="cpu")
-    assert logged["memory/peak_allocated_gib"] == pytest.approx(peak.allocated_gib, rel=0.02)
-    assert logged["memory/peak_reserved_gib"] == pytest.approx(peak.reserved_gib, rel=0.02)
-    assert logged["memory/predicted_gib"] == pytest.approx(peak.allocated_gib, rel=0.02)
-    assert logged["memory/allocator_retries"] == logged["memory/allocator_out_of_memory"] == 0
-    for text in ("Dice", "peak memory", "mlflow ui --backend-store-uri", "Next: ossnet evaluate"):
-        assert text in done.stdout
+    check_memory(memory_metrics(tmp_path / "mlflow.db"), config)
+
     again = run_job("train", *options, "--epochs", "2")
     assert again.returncode == 2
     assert "expected a new folder, found a run (config.json); continue it by --resume" in again.stderr
@@ -57,22 +62,44 @@ def test_a_run_is_trained_resumed_and_evaluated(
     assert more.returncode == 0, more.stderr
     result = json.loads(more.stdout.strip().splitlines()[-1])
     assert result["metrics"]["epoch"] in {2, 4}
+    dice = [result["metrics"][f"dice/val/{region}"] for region in REGIONS]
+    assert result["metrics"]["dice/val"] == pytest.approx(sum(dice) / 3)
     shared = memory_metrics(tmp_path / "mlflow.db")["memory/peak_allocated_gib"]  # the larger of two ranks
     assert shared == pytest.approx(measure(config, device="cpu", workers=2).allocated_gib, rel=0.02)
     assert Path(result["checkpoint"]) == tmp_path / "run" / "checkpoint"
     check_checkpoint(tmp_path / "run" / "checkpoint")
-    evaluated = run_job(
-        "evaluate",
-        "--checkpoint",
-        "run/checkpoint",
-        "--data",
-        phantom_store,
-        "--output",
-        "evaluated",
-        "--json",
-    )
-    assert evaluated.returncode == 0, evaluated.stderr
-    assert json.loads(evaluated.stdout)["cases"] == 2
+    saved = json.loads((tmp_path / "run" / "checkpoint" / "task.json").read_text())
+    inside = {"WT": list(store.task.labels), "TC": ["non-enhancing", "enhancing"], "ET": ["enhancing"]}
+    assert saved["regions"] == inside
+
+    of = ("--checkpoint", "run/checkpoint")
+    scored = run_job("evaluate", *of, "--data", "store", "--output", "scored")
+    assert scored.returncode == 0, scored.stderr
+    assert "dice/ET" in scored.stdout
+    rows = list(csv.DictReader((tmp_path / "scored" / "cases.csv").open()))
+    assert [row["case"] for row in rows] == list(store.split("validation"))
+    label = store.case(rows[0]["case"]).label
+    counts = [int(rows[0][f"label_voxels/{region}"]) for region in REGIONS]
+    assert counts == [np.count_nonzero(np.isin(label, each)) for each in ([1, 2, 3], [2, 3], [3])]
+
+    hierarchical = ("--method", "hierarchical", "--output", "out", "--json")
+    predicted = run_job("predict", *of, "--input", scans, *hierarchical)
+    assert predicted.returncode == 0, predicted.stderr
+    cases = json.loads(predicted.stdout)["cases"]
+    assert [list(case["volumes_ml"]) for case in cases] == [list(REGIONS)] * 6
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 6
+    for case in cases:
+        values = np.unique(np.asarray(nibabel.load(tmp_path / case["output"]).dataobj))
+        assert set(values.tolist()) <= {0, 1, 2, 3}
+
+
+def check_memory(logged: Mapping[str, float], config: Config) -> None:
+    """What a run of one worker logged is what is measured and predicted of its configuration."""
+    peak = measure(config, device="cpu")
+    assert logged["memory/peak_allocated_gib"] == pytest.approx(peak.allocated_gib, rel=0.02)
+    assert logged["memory/peak_reserved_gib"] == pytest.approx(peak.reserved_gib, rel=0.02)
+    assert logged["memory/predicted_gib"] == pytest.approx(peak.allocated_gib, rel=0.02)
+    assert logged["memory/allocator_retries"] == logged["memory/allocator_out_of_memory"] == 0
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,22 @@ from ossnet.training.checkpoint import check_checkpoint
 
 Job = Callable[..., CompletedProcess[str]]
 
-# A network that learns nothing hits a few voxels; one that begins to learn says background everywhere, has a
-# Dice of 0 and falls behind.
+# A network that learns nothing hits a few voxels; one that leaps says background everywhere, has a Dice of 0
+# and falls behind. A rate beyond all bounds makes the loss not finite.
 SPACE = """
 POINTS_TO_EVALUATE = [
-    *({"width": width, "rate": 0.0} for width in (8, 16)), *2 * [{"width": 8, "rate": 0.02}]
+    {"width": width, "rate": rate} for width, rate in ((8, 0.0), (16, 0.0), (8, 1.0), (16, 1e30))
 ]
 
 def space(trial):
     return {
         "model.decoder_width": trial.suggest_categorical("width", [8, 16]),
-        "optimizer.learning_rate": trial.suggest_float("rate", 0.0, 0.02),
+        "optimizer.learning_rate": trial.suggest_categorical("rate", [0.0, 1.0, 1e30]),
     }
 """
+FINITE = SPACE.replace(", (8, 1.0), (16, 1e30)", "").replace(
+    'suggest_categorical("rate", [0.0, 1.0, 1e30])', 'suggest_float("rate", 0.0, 0.02)'
+)
 EPOCHS = 4
 
 
@@ -61,8 +64,9 @@ def test_a_study(
     tiny_network: list[str],
     tmp_path: Path,
 ) -> None:
-    options = ["--data", phantom_store, "--space", space, "--trials", "5", "--output", "study"]
-    done = run_job("tune", *options, *tiny_training, *tiny_network, "--training.epochs", EPOCHS)
+    options = ["--data", phantom_store, "--space", space, "--trials", "4", "--output", "study"]
+    options += [*tiny_training, *tiny_network, "--training.epochs", EPOCHS]
+    done = run_job("tune", *options)
     assert done.returncode == 0, done.stderr
     lines = (
         "best trial",
@@ -77,24 +81,22 @@ def test_a_study(
     client, parent, children = all_runs(tmp_path, "rates")
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["best"] in done.stdout
-    assert len(children) == 5
+    assert len(children) == 4
     study = optuna.load_study(study_name="rates", storage=f"sqlite:///{tmp_path / 'study' / 'study.db'}")
+    chosen = {f"chosen.training.{name}" for name in ("steps_per_batch", "device_cache_gib")}
     for run, trial in zip(children, study.trials, strict=True):
-        chosen = {f"chosen.training.{name}" for name in ("steps_per_batch", "device_cache_gib")}
         assert set(run.data.params) == chosen | set(config.resolve_for(Store.open(phantom_store)).flatten())
         assert run.data.params["model.decoder_width"] == str(trial.params["width"])
         assert float(run.data.params["optimizer.learning_rate"]) == trial.params["rate"]
-        assert 0 < run.data.metrics["memory/peak_allocated_gib"] < 1
-        assert run.data.metrics["time/step_s"] > 0
-        dice = {
-            metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "dice/val")
-        }
-        assert {step // 2: value for step, value in dice.items()} == trial.intermediate_values
-        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss/train")]
-        epochs = int(run.data.metrics["epoch"])
-        assert sorted(steps) == list(range(1, 2 * epochs + 1))
         assert {"device", "version/torch", "version/ray"} <= run.data.tags.keys()
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        if trial.state.name == "FAIL":
+            assert (run.info.status, trial.params["rate"]) == ("FAILED", 1e30)
+            assert "lower the learning rate" in run.data.tags["error"]
+            assert files == {"config.json"}
+            continue
+        check_metrics(client, run, trial)
+        epochs = int(run.data.metrics["epoch"])
         if trial.state.name == "COMPLETE":
             assert (run.info.status, epochs) == ("FINISHED", EPOCHS)
             assert math.isclose(trial.value, run.data.metrics["dice/val"])
@@ -104,7 +106,21 @@ def test_a_study(
             assert run.data.tags["stop_reason"] == "early_stopped"
             assert epochs < EPOCHS
             assert files == {"config.json"}
-    assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED", "FAIL"}
+
+    again = run_job("tune", *options)
+    assert again.returncode == 2
+    assert "expected a new folder, found a study" in again.stderr
+
+
+def check_metrics(client: MlflowClient, run: Run, trial: optuna.trial.FrozenTrial) -> None:
+    """Every step and every validation of a trial was logged once."""
+    assert 0 < run.data.metrics["memory/peak_allocated_gib"] < 1
+    assert run.data.metrics["time/step_s"] > 0
+    dice = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "dice/val")}
+    assert {step // 2: value for step, value in dice.items()} == trial.intermediate_values
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss/train")]
+    assert sorted(steps) == list(range(1, 2 * int(run.data.metrics["epoch"]) + 1))
 
 
 def ended(database: Path, name: str) -> list[optuna.trial.FrozenTrial]:
@@ -122,6 +138,7 @@ def test_seeds_and_what_an_earlier_study_found(
     tiny_network: list[str],
     tmp_path: Path,
 ) -> None:
+    space.write_text(FINITE)
     options = ["--data", phantom_store, "--space", space, *tiny_training, *tiny_network]
     options += ["--training.epochs", 2, "--early-stopping.algorithm", "none", "--trials", 2]
     done = run_job("tune", *options, "--output", "first", "--seeds", 2, "--json")

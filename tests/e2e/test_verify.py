@@ -66,10 +66,10 @@ def test_twenty_faults_are_found_and_the_rest_is_prepared(run_job, faulty, tmp_p
     assert set(kinds) == {case for case, fault in FAULTS.items() if fault.severity == "warning"}
 
 
-def test_a_healthy_study_in_words(run_process, tmp_path):
+def test_a_healthy_study_in_words(run_job, tmp_path):
     write_case(tmp_path / "scans", "BraTS-GLI-00001-000", 0)
     write_case(tmp_path / "scans", "BraTS-GLI-00002-000", 1)
-    done = run_process("verify", "--source", tmp_path / "scans")
+    done = run_job("verify", "--source", tmp_path / "scans")
     assert done.returncode == 0, done.stderr
     assert re.search(
         r"BraTS-GLI-00001-000 +BraTS-GLI-00001 +20 x 18 x 16 +1 x 1 x 1 +LPS +int16", done.stdout

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_inputs import random_inputs
 from plain_network import forward as plain_forward
@@ -86,6 +86,7 @@ def test_a_distance_head_adds_to_the_logits(classes: int) -> None:
     assert decoded.shape == expected.logits.shape
 
 
+@settings(max_examples=40)
 @given(
     in_channels=st.integers(1, 3),
     classes=st.integers(1, 4),

@@ -6,7 +6,7 @@ import torch
 from ossnet.benchmarks.inference.known_shape_network import KnownShapeNetwork, ellipsoid, scan
 from ossnet.config import Config
 from ossnet.inference import predict_volume
-from ossnet.memory import track_peak
+from ossnet.memory import PeakMemory, track_peak
 from ossnet.models import OccupancyConfig
 from ossnet.planning.inference import MAPS, predict_inference
 
@@ -21,20 +21,28 @@ MODEL = OccupancyConfig(
 )
 
 
+CONFIG = Config(model=MODEL).replace(
+    {"sampling.working_shape": list(SHAPE), "inference.points_per_chunk": 2048}
+)
+
+
+@pytest.fixture(scope="module")
+def predicted() -> PeakMemory:
+    return predict_inference(CONFIG)
+
+
 @pytest.mark.parametrize(("noise", "least"), [(0.0, 0.35), (0.01, 0.7), (0.5, 0.7)])
-def test_a_hierarchical_prediction_takes_no_more_than_predicted(noise: float, least: float) -> None:
+def test_a_hierarchical_prediction_takes_no_more_than_predicted(
+    noise: float, least: float, predicted: PeakMemory
+) -> None:
     """Networks that decide for an ellipsoid, and for noise that nothing shows: anything may look like it."""
     torch.manual_seed(0)
     shown = ellipsoid(SHAPE)
     inside = shown | (torch.rand(SHAPE) < noise)
     image, network = scan(shown, MODEL.in_channels), KnownShapeNetwork(MODEL, inside)
-    config = Config(model=MODEL).replace(
-        {"sampling.working_shape": list(SHAPE), "inference.points_per_chunk": 1024}
-    )
     resident = {"parameters": [*network.parameters(), *network.buffers()], "volume": [image]}
     with torch.inference_mode(), track_peak("cpu", resident=resident) as peak:
-        found = predict_volume(network.eval(), image, sampling=config.sampling, settings=config.inference)
+        found = predict_volume(network.eval(), image, sampling=CONFIG.sampling, settings=CONFIG.inference)
     assert (found.n_queried < 0.1 * image[0].numel()) == (noise == 0)
-    predicted = predict_inference(config)
     assert predicted.parts[MAPS] == 16 * (image[0].numel() + 2**13 * 27 * MODEL.in_channels)
     assert least * predicted.allocated < peak.allocated <= predicted.allocated

@@ -25,18 +25,19 @@ class Time:
 
 
 def simulate(
-    time: Time, clock: Clock, *, step_s: float, case_s: float, save_s: float, most: int = 100_000
+    time: Time, clock: Clock, *, step_s: float, case_s: float, save_s: float, steps: int = 100_000
 ) -> list[float]:
-    """Run a loop as the trainer does; the shares at which it validates. It ends with a validation."""
+    """Run a loop of epochs of a step each, as the trainer does; the shares at which it validates. It ends
+    with a validation."""
     shares = list[float]()
-    for _ in range(most):
+    for step in range(1, steps + 1):
         time.seconds += step_s
         clock.step(step_s)
         if clock.must_measure():
             time.seconds += case_s
             clock.measured(case_s)
-        final, share = clock.must_end(), clock.share
-        if final or clock.validation_due(share):
+        final, share = step == steps or clock.must_end(), max(clock.share, step / steps)
+        if final or clock.validation_due(share, run_s=steps * step_s):
             until = clock.validate_until
             assert until is not None
             for case in range(clock.cases):
@@ -44,7 +45,7 @@ def simulate(
                     break
                 time.seconds += case_s
             shares.append(1.0 if final else share)
-            clock.validated(case_s)
+            clock.validated(case_s, step / steps)
             time.seconds += save_s
             clock.saved(save_s)
         if final:
@@ -53,8 +54,8 @@ def simulate(
 
 
 @given(
-    limit_s=st.floats(60.0, 3600.0),
-    step_s=st.floats(0.05, 6.0),
+    limit_s=st.floats(60.0, 900.0),
+    step_s=st.floats(0.1, 6.0),
     case_s=st.floats(0.01, 6.0),
     cases=st.integers(1, 200),
     save_s=st.floats(0.01, 2.0),
@@ -123,6 +124,22 @@ def test_given_shares_are_when_it_validates() -> None:
         time, Clock(limits, elapsed_s=0.0, cases=2, now=time), step_s=0.5, case_s=0.1, save_s=0.1
     )
     assert shares == [pytest.approx(0.25, abs=0.02), pytest.approx(0.5, abs=0.02), 1.0]
+
+
+@pytest.mark.parametrize("given", [(), (0.25, 0.5)])
+def test_epochs_that_end_before_the_time_are_validated_as_often(given: tuple[float, ...]) -> None:
+    time = Time()
+    clock = Clock(Limits(max_time_s=3600.0, validate_at=given), elapsed_s=0.0, cases=2, now=time)
+    shares = simulate(time, clock, step_s=1.0, case_s=0.1, save_s=0.1, steps=100)
+    assert time.seconds < 1200
+    expected = [*given, 1.0] if given else [0.2 + 0.8 * number / 9 for number in range(10)]
+    assert shares == pytest.approx(expected, abs=0.02)
+
+
+def test_a_resumed_run_is_not_validated_again() -> None:
+    time = Time()
+    clock = Clock(Limits(validate_at=(0.5,)), elapsed_s=5.0, cases=2, pace=Pace(1.0, 1.0), done=0.6, now=time)
+    assert not clock.validation_due(0.6)
 
 
 def test_a_pace_is_one_line() -> None:

@@ -6,7 +6,7 @@ Letters: M candidates, N points that have started.
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -121,11 +121,10 @@ class Screen:
         self._in_vain = 0
         self.examined: list[Examined] = []
 
-    @cached_property
-    def random(self) -> list[Sample]:
+    @property
+    def random(self) -> tuple[Sample, ...]:
         """Different random points, always the same."""
-        drawn = sample_points(self._space, count=_CANDIDATES, seed=self._seed)
-        return list({_key(sample[0]): sample for sample in drawn}.values())
+        return _random_points(self._space, self._seed)
 
     @property
     def is_ready(self) -> bool:
@@ -192,6 +191,12 @@ class Screen:
         count = _NEAR // len(centers)
         near = (points_near(self._space, each.sample[0], count=count, seed=seed) for each in centers)
         return list(chain.from_iterable(near))
+
+
+@lru_cache(maxsize=4)  # drawing takes seconds, and the estimate before a study draws the same as its search
+def _random_points(space: Space, seed: int) -> tuple[Sample, ...]:
+    drawn = sample_points(space, count=_CANDIDATES, seed=seed)
+    return tuple({_key(sample[0]): sample for sample in drawn}.values())
 
 
 def _key(params: Params) -> Key:

@@ -282,6 +282,8 @@ def _factor(value: Any) -> float | None:
 
 
 def _multiplied(config: Config, factors: Mapping[str, float]) -> Config:
+    if not factors:
+        return config
     flat = config.flatten()
     changes = dict[str, Any]()
     for path, factor in factors.items():

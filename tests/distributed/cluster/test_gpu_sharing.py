@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_study import make_spec
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.resources import GpuSharing, TrialPlacement, WorkerResources
-from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import TuningStudy, end_of
-from ossnet.distributed.tuning.study import StudySpec
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.memory.peak import GIB
 from ossnet.planning import predict
@@ -135,20 +133,11 @@ def test_ray_places_trials_by_parts_of_gpus_and_a_lost_one_continues_alone(tmp_p
 def test_what_no_gpu_has_room_for_is_reported_to_the_sampler_and_replaced(
     tiny: Config, store: Store, tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.py").write_text(SPACE)
     small = tiny.resolve_for(store)
     room = predict(small.replace({"model.decoder_width": 32})).allocated_gib
     gpu_gib = (room * (1 + 1e-9) * MARGIN.factor * GIB + MARGIN.fixed) / GIB
     sharing = GpuSharing(gpu_gib, cpus=12, gpus=12)
-    spec = StudySpec(
-        name="mine",
-        space=Space(tmp_path / "mine.py"),
-        base=tiny,
-        store=store,
-        output=tmp_path,
-        tracking=TrackingConfig.at(tmp_path, "mine"),
-        trials=12,
-    )
+    spec = make_spec(tmp_path, SPACE, tiny, store, output=tmp_path, trials=12)
     study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
     search = StudySearch(
         spec,

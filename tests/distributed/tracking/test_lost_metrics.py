@@ -145,10 +145,19 @@ def history(tracking: TrackingConfig, name: str) -> list[tuple[int, float]]:
     return sorted((point.step, point.value) for point in points)
 
 
-def test_what_waits_outlives_the_tracker(tmp_path: Path) -> None:
+@pytest.fixture
+def own_folder(mlflow_store: Path, tmp_path: Path) -> Path:
+    """A folder with the store of runs alone."""
+    folder = tmp_path / "mlflow"
+    folder.mkdir()
+    mlflow_store.rename(folder / mlflow_store.name)
+    return folder
+
+
+def test_what_waits_outlives_the_tracker(own_folder: Path, tmp_path: Path) -> None:
     """As where its process is killed while the store is away: a file may be cut at any byte."""
-    tracking, journal = TrackingConfig.at(tmp_path / "mlflow", "e"), tmp_path / "journal"
-    store, aside = tmp_path / "mlflow" / "mlflow.db", tmp_path / "mlflow" / "aside.db"
+    tracking, journal = TrackingConfig.at(own_folder, "e"), tmp_path / "journal"
+    store, aside = own_folder / "mlflow.db", own_folder / "aside.db"
     tracker = Tracker(tracking, journal=journal)
     tracker.open_run(RunSpec("r", "r"))
     tracker.log("r", [MetricPoint("dice/val", 0.1, 1, 1)])
@@ -173,10 +182,12 @@ def test_what_waits_outlives_the_tracker(tmp_path: Path) -> None:
     assert not journal.exists()
 
 
-def test_what_waits_outlives_several_trackers_and_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_what_waits_outlives_several_trackers_and_comes_back_as_it_was(
+    own_folder: Path, tmp_path: Path
+) -> None:
     """Each is killed while the store is away, in the middle of a line; names and values of every kind."""
-    tracking, journal = TrackingConfig.at(tmp_path / "mlflow", "e"), tmp_path / "journal"
-    store, aside = tmp_path / "mlflow" / "mlflow.db", tmp_path / "mlflow" / "aside.db"
+    tracking, journal = TrackingConfig.at(own_folder, "e"), tmp_path / "journal"
+    store, aside = own_folder / "mlflow.db", own_folder / "aside.db"
     params = {"channels": (4, 8), "none": None, "\udce9": "a\nb", "rate": 1e-300}
     trackers = [Tracker(tracking, journal=journal) for _ in range(2)]
     (tmp_path / "checkpoint").mkdir()

@@ -3,14 +3,11 @@
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
+from small_study import make_spec, open_runs, read_runs
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.launch import launch_study
-from ossnet.distributed.tracking.client import TrackingConfig
-from ossnet.distributed.tuning.search_space import Space
-from ossnet.distributed.tuning.study import StudySpec
 from ossnet.errors import UserError
 from ossnet.evaluation.run import evaluate
 from ossnet.inference.ensemble import Ensemble, load_predictor, read_members
@@ -23,31 +20,16 @@ def space(trial):
 """
 
 
-def make_spec(folder: Path, base: Config, store: Store, *, ensemble: int, resume: bool = False) -> StudySpec:
-    (folder / "mine.py").write_text(SPACE)
-    return StudySpec(
-        name="mine",
-        space=Space(folder / "mine.py"),
-        base=base,
-        store=store,
-        output=folder / "study",
-        tracking=TrackingConfig.at(folder, "mine"),
-        trials=2,
-        ensemble=ensemble,
-        resume=resume,
-    )
-
-
 def test_an_ensemble_has_two_networks_at_least(tiny: Config, store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="ensemble: expected at least 2 networks, found 1"):
-        make_spec(tmp_path, tiny, store, ensemble=1)
+        make_spec(tmp_path, SPACE, tiny, store, ensemble=1)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster", "mlflow_store")
 def test_a_study_ends_with_an_ensemble(tiny: Config, store: Store, tmp_path: Path) -> None:
     base = tiny.replace({"training.validation_cases": None})
-    result = launch_study(make_spec(tmp_path, base, store, ensemble=2))
+    result = launch_study(make_spec(tmp_path, SPACE, base, store, trials=2, ensemble=2))
     output, found = tmp_path / "study", result.ensemble
     assert found is not None
     assert found == Ensemble.read(output)
@@ -61,16 +43,12 @@ def test_a_study_ends_with_an_ensemble(tiny: Config, store: Store, tmp_path: Pat
     evaluation = evaluate(load_predictor(members), store, split="validation", output=tmp_path / "scores")
     assert found.dice == pytest.approx(evaluation.summary["dice"]["mean"], abs=5e-3)
 
-    client = MlflowClient(TrackingConfig.at(tmp_path, "mine").uri)
-    experiment = client.get_experiment_by_name("mine")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
-    assert "ensemble.json" in {each.path for each in client.list_artifacts(parent.info.run_id)}
+    parent, _ = read_runs(tmp_path)
+    assert "ensemble.json" in {each.path for each in open_runs(tmp_path).list_artifacts(parent.info.run_id)}
 
-    again = launch_study(
-        make_spec(tmp_path, base, store, ensemble=3, resume=True)
-    )  # nothing is left to search
+    again = launch_study(  # nothing is left to search
+        make_spec(tmp_path, SPACE, base, store, trials=2, ensemble=3, resume=True)
+    )
     assert again.ensemble is not None
     assert again.ensemble.dice >= found.dice - 1e-9
     assert {each.name for each in (output / "ensemble").iterdir()} == {

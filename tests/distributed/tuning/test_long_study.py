@@ -6,17 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 import sqlalchemy
+from small_study import make_spec, read_trials
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.launch import launch_study
-from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning import study as tuning
 from ossnet.distributed.tuning.config import EarlyStoppingConfig
-from ossnet.distributed.tuning.search_space import Space
 
 TRIALS = 200
 QUARTER = TRIALS // 4
@@ -49,7 +47,6 @@ def resident_mib() -> float:
 def test_hundreds_of_trials(
     cluster: None, tiny: Config, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "mine.py").write_text(BODY)
     monkeypatch.setattr(tuning, "train_in_process", objective())
     sizes, counts, queries = list[float](), [0], 0
 
@@ -67,22 +64,11 @@ def test_hundreds_of_trials(
     monkeypatch.setattr(tuning, "ProgressReporter", Watched)
     sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
     try:
-        spec = tuning.StudySpec(
-            name="mine",
-            space=Space(tmp_path / "mine.py"),
-            base=tiny,
-            store=store,
-            output=tmp_path / "study",
-            tracking=TrackingConfig.at(tmp_path, "mine"),
-            trials=TRIALS,
-            early_stopping=EarlyStoppingConfig(grace_period=1),
-        )
-        launch_study(spec)
+        early_stopping = EarlyStoppingConfig(grace_period=1)
+        launch_study(make_spec(tmp_path, BODY, tiny, store, trials=TRIALS, early_stopping=early_stopping))
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", count)
-    ended = optuna.load_study(
-        study_name="mine", storage=f"sqlite:///{tmp_path / 'study' / 'study.db'}"
-    ).trials
+    ended = read_trials(tmp_path / "study")
     assert len(ended) == TRIALS
     assert {trial.state.name for trial in ended} == {"COMPLETE", "PRUNED"}
     assert sizes[-1] - sizes[0] < MOST_MIB, sizes

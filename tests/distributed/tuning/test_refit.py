@@ -6,19 +6,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-import optuna
 import pytest
-from mlflow import MlflowClient
+from small_study import make_spec, read_runs, read_trials
 from torch import nn
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.launch import launch_study
-from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.config import OptimizationConfig
 from ossnet.distributed.tuning.final.refit import REFIT, Refit, refit_best, refit_checkpoint
 from ossnet.distributed.tuning.result import StudyResult, TrialCounts
-from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.distributed.tuning.study import StudySpec
 from ossnet.errors import UserError
@@ -34,18 +31,8 @@ def space(trial):
 """
 
 
-def make_spec(folder: Path, base: Config, store: Store, **options: Any) -> StudySpec:
-    (folder / "mine.py").write_text(SPACE)
-    spec = StudySpec(
-        name="mine",
-        space=Space(folder / "mine.py"),
-        base=base,
-        store=store,
-        output=folder / "study",
-        tracking=TrackingConfig.at(folder, "mine"),
-        trials=1,
-    )
-    return replace(spec, **options)
+def refit_spec(folder: Path, base: Config, store: Store, **options: Any) -> StudySpec:
+    return make_spec(folder, SPACE, base, store, trials=1, refit=True, **options)
 
 
 def save(folder: Path, dice: float | None) -> Path:
@@ -55,7 +42,7 @@ def save(folder: Path, dice: float | None) -> Path:
 
 def test_a_last_training_needs_a_time(tiny: Config, store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"refit: expected a time .*, found no --max-time; give --max-time"):
-        make_spec(tmp_path, tiny, store, refit=True)
+        refit_spec(tmp_path, tiny, store)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +66,7 @@ def test_the_better_checkpoint_is_kept(
     kept: float,
 ) -> None:
     optimization = OptimizationConfig(budget_gib=1.0)
-    spec = make_spec(tmp_path, tiny, store, refit=True, max_time_s=60.0, optimization=optimization)
+    spec = refit_spec(tmp_path, tiny, store, max_time_s=60.0, optimization=optimization)
     spec.output.mkdir()
     study = TuningStudy.open_or_create(spec.database, "mine", optimization)
     refit = Refit(
@@ -115,12 +102,12 @@ def test_an_interrupted_last_training_continues_without_a_further_search(
     interrupt: Callable[[Callable[[], bool]], None],
     all_cpus_free: Callable[[], None],
 ) -> None:
-    spec = make_spec(tmp_path, tiny, store, refit=True, max_time_s=240.0, began=time.time())
+    spec = refit_spec(tmp_path, tiny, store, max_time_s=240.0, began=time.time())
     interrupt(lambda: any((tmp_path / "study" / "refit").glob("*/train/checkpoint_*/version.json")))
     with pytest.raises(KeyboardInterrupt):
         launch_study(spec)
     all_cpus_free()
-    (trial,) = optuna.load_study(study_name="mine", storage=f"sqlite:///{spec.database}").trials
+    (trial,) = read_trials(spec.output)
     assert trial.state.is_finished()
     (last,) = (tmp_path / "study" / "refit").iterdir()
     steps = max(load_state(each)["progress"]["step"] for each in last.glob("train/checkpoint_*/"))
@@ -131,22 +118,17 @@ def test_an_interrupted_last_training_continues_without_a_further_search(
     assert time.time() - began < 90
     assert result.refit
     assert result.checkpoint is not None
-    assert len(optuna.load_study(study_name="mine", storage=f"sqlite:///{spec.database}").trials) == 1
+    assert len(read_trials(spec.output)) == 1
     last_state, kept = load_state(last / "checkpoint"), load_state(result.checkpoint)
     assert kept["dice"] >= last_state["dice"]
     assert max(load_state(each)["progress"]["step"] for each in last.glob("train/checkpoint_*/")) > steps
 
-    client = MlflowClient(TrackingConfig.at(tmp_path, "mine").uri)
-    experiment = client.get_experiment_by_name("mine")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
-    (again,) = (run for run in runs if REFIT in run.data.tags)
-    assert again.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    parent, children = read_runs(tmp_path)
+    (again,) = (run for run in children if REFIT in run.data.tags)
     assert (again.info.status, parent.info.status) == ("FINISHED", "FINISHED")
     assert again.data.tags[REFIT] == "0"
     assert (
         again.data.metrics["dice/val"] == pytest.approx(result.metrics["dice/val"])
         or "not better" in result.refit
     )
-    assert len(runs) == 3
+    assert len(children) == 2

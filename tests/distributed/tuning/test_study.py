@@ -1,26 +1,20 @@
-"""Studies on a real cluster: trials of several workers, limits of time, failures."""
+"""Studies on a real cluster: trials of several workers, limits of time, interruptions."""
 
 import shutil
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from small_study import make_spec, open_runs, read_runs, read_trials
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.placement_groups import remove_orphaned_groups
 from ossnet.distributed.launch import launch_study
-from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.result import StudyResult
-from ossnet.distributed.tuning.search_space import Space
-from ossnet.distributed.tuning.study import StudySpec
 from ossnet.errors import UserError
 from ossnet.training.checkpoint import check_checkpoint
 
@@ -37,38 +31,11 @@ def space(trial):
 
 
 def study(folder: Path, body: str, base: Config, store: Store, **options: Any) -> StudyResult:
-    (folder / "mine.py").write_text(body)
-    spec = StudySpec(
-        name="mine",
-        space=Space(folder / "mine.py"),
-        base=base,
-        store=store,
-        output=folder / "study",
-        tracking=TrackingConfig.at(folder, "mine"),
-        trials=3,
-    )
-    return launch_study(replace(spec, **options))
-
-
-def runs(folder: Path) -> tuple[Run, list[Run]]:
-    """The study's run and its trials', in their order."""
-    client = MlflowClient(TrackingConfig.at(folder, "mine").uri)
-    experiment = client.get_experiment_by_name("mine")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id])
-    (parent,) = (run for run in found if "mlflow.parentRunId" not in run.data.tags)
-    children = [run for run in found if run is not parent]
-    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in children)
-    return parent, sorted(children, key=lambda run: run.info.run_name)
-
-
-def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
-    database = folder / "study" / "study.db"
-    return optuna.load_study(study_name="mine", storage=f"sqlite:///{database}").trials
+    return launch_study(make_spec(folder, body, base, store, **options))
 
 
 def states(folder: Path) -> list[str]:
-    return [trial.state.name for trial in trials(folder)]
+    return [trial.state.name for trial in read_trials(folder / "study")]
 
 
 @pytest.mark.slow
@@ -83,8 +50,8 @@ def test_trials_of_two_workers(
     check_checkpoint(result.checkpoint)
     assert result.model == "models:/mine/1"
     assert states(tmp_path) == ["COMPLETE", "PRUNED"]
-    _, (finished, stopped) = runs(tmp_path)
-    client = MlflowClient(TrackingConfig.at(tmp_path, "mine").uri)
+    _, (finished, stopped) = read_runs(tmp_path)
+    client = open_runs(tmp_path)
     assert client.get_model_version("mine", "1").run_id == finished.info.run_id
     assert (finished.info.status, stopped.info.status) == ("FINISHED", "KILLED")
     for run in (finished, stopped):
@@ -105,7 +72,7 @@ def test_an_interrupted_study_has_no_result_and_can_be_resumed(
     interrupt(
         lambda: (
             (tmp_path / "study" / "trials").exists()
-            and any(trial.intermediate_values for trial in trials(tmp_path))
+            and any(trial.intermediate_values for trial in read_trials(tmp_path / "study"))
         )
     )
     with pytest.raises(KeyboardInterrupt):
@@ -113,12 +80,12 @@ def test_an_interrupted_study_has_no_result_and_can_be_resumed(
     all_cpus_free()
     assert "RUNNING" in states(tmp_path)  # to be resumed
     assert set(states(tmp_path)) <= {"RUNNING", "PRUNED"}
-    parent, children = runs(tmp_path)
+    parent, children = read_runs(tmp_path)
     assert parent.info.status == "KILLED"
     assert {run.info.status for run in children} == {"KILLED"}
     assert "interrupted" in {run.data.tags["stop_reason"] for run in children}
     assert not (tmp_path / "study" / "checkpoint").exists()
-    assert not MlflowClient(TrackingConfig.at(tmp_path, "mine").uri).search_registered_models()
+    assert not open_runs(tmp_path).search_registered_models()
 
 
 def test_a_study_without_time_says_so(tiny: Config, store: Store, tmp_path: Path) -> None:
@@ -140,7 +107,7 @@ def test_what_runs_at_the_end_of_a_study_validates_and_counts(
     assert result.checkpoint is not None
     check_checkpoint(result.checkpoint)
     assert 0 <= result.metrics["dice/val"] <= 1
-    _, children = runs(tmp_path)
+    _, children = read_runs(tmp_path)
     assert all(run.data.tags["stop_reason"] == "time limit" for run in children)
     assert any("dice/val" in run.data.metrics for run in children)
 
@@ -151,7 +118,7 @@ def test_a_study_of_limited_time_plans_its_trials(tiny: Config, store: Store, tm
     result = study(tmp_path, RATES, tiny, store, max_time_s=150.0, trials=None)
     assert time.monotonic() - began < 180
     assert result.checkpoint is not None
-    ended = [trial for trial in trials(tmp_path) if trial.intermediate_values]
+    ended = [trial for trial in read_trials(tmp_path / "study") if trial.intermediate_values]
     assert ended
     for trial in ended:  # thousandths of a trial's time
         assert max(trial.intermediate_values) <= 1000
@@ -172,30 +139,13 @@ def test_trials_wait_for_a_store_that_is_mended(tiny: Config, store: Store, tmp_
     assert str(ended.value).startswith(found)
     assert str(ended.value).endswith("; then continue the study by --resume: its trials wait for it")
     assert set(states(tmp_path)) == {"RUNNING"}
-    _, waiting = runs(tmp_path)
+    _, waiting = read_runs(tmp_path)
     assert {run.info.status for run in waiting} == {"KILLED"}
     assert all(run.data.tags["error"].startswith(found) for run in waiting)
     file.write_bytes(whole)
     result = study(tmp_path, RATES, tiny, damaged, trials=2, resume=True)
     assert (result.counts.ended, result.counts.failed) == (2, 0)
     assert set(states(tmp_path)) <= {"COMPLETE", "PRUNED"}
-    _, children = runs(tmp_path)
+    _, children = read_runs(tmp_path)
     assert len(children) == 2
     assert {run.info.run_id for run in waiting} <= {run.info.run_id for run in children}
-
-
-def test_trials_fail_alone(tiny: Config, store: Store, tmp_path: Path) -> None:
-    """An infinite learning rate makes the loss not finite."""
-    body = (
-        "POINTS_TO_EVALUATE = [{'r': 0}, {'r': 1}]\n"
-        "def space(trial):\n"
-        "    return {'optimizer.learning_rate': [0.01, 1e30][trial.suggest_int('r', 0, 1)]}\n"
-    )
-    result = study(tmp_path, body, tiny, store, trials=2)
-    assert (result.counts.finished, result.counts.failed) == (1, 1)
-    _, (good, bad) = runs(tmp_path)
-    assert (good.info.status, bad.info.status) == ("FINISHED", "FAILED")
-    assert "lower the learning rate" in bad.data.tags["error"]
-    assert states(tmp_path) == ["COMPLETE", "FAIL"]
-    with pytest.raises(UserError, match="expected a new folder, found a study"):
-        study(tmp_path, body, tiny, store)

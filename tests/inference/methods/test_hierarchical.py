@@ -170,8 +170,7 @@ def test_a_wrong_voxel_in_the_audit_makes_it_dense() -> None:
     assert share == 1
 
 
-@pytest.mark.parametrize("auxiliary", [True, False])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("seed", "auxiliary"), [(0, True), (1, False)])
 def test_small_lesions_of_a_trained_network_are_all_found(seed: int, auxiliary: bool) -> None:
     """Lesions of 2 to 40 voxels; the paper's algorithms lose most of them."""
     image, mask = lesions((48, 48, 40), 12, seed)

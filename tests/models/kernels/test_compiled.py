@@ -30,8 +30,9 @@ def coefficients(dtype: torch.dtype) -> Coefficients:
     return Coefficients.of(unit.numerator, unit.denominator, dtype)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "whole"), [(torch.float32, True), (torch.float32, False), (torch.bfloat16, True)]
+)
 def test_each_kernel_gives_what_eager_torch_gives(dtype: torch.dtype, whole: bool) -> None:
     torch.manual_seed(0)
     batch, residual, first, second = (torch.randn(1, 33, 20).to(dtype) for _ in range(4))
@@ -54,8 +55,9 @@ def test_each_kernel_gives_what_eager_torch_gives(dtype: torch.dtype, whole: boo
         torch.testing.assert_close(compiled.float(), eager.float(), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("axes", [(1,), (1, 2)])
+@pytest.mark.parametrize(
+    ("dtype", "axes"), [(torch.float32, (1,)), (torch.float32, (1, 2)), (torch.bfloat16, (1, 2))]
+)
 def test_moments_are_those_of_eager_torch(dtype: torch.dtype, axes: tuple[int, ...]) -> None:
     """The sum of n deviations from the rough mean is zero but for rounding: it has no relative accuracy.
 
