@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,13 +71,21 @@ def patience(grace: str, wait_at_most: str | None) -> "Patience":
     return Patience(parse_duration(grace), None if wait_at_most is None else parse_duration(wait_at_most))
 
 
-def resumes(resume: Resume, *, started: bool) -> bool:
+def resumes(resume: Resume, output: Path, started: Callable[[], bool]) -> bool:
     """Whether a job continues what is in its output.
 
     Args:
-        started: whether there is anything.
+        started: tells whether there is anything; asked for `--resume auto` only.
+
+    Raises:
+        UserError: the output cannot be a folder.
     """
-    return resume is not None and (started or "auto" not in resume)
+    from ossnet.output.atomic_write import writing
+
+    if resume is None or "auto" not in resume:
+        return resume is not None
+    with writing(output, "folder"):
+        return started()
 
 
 def space_file(space: str) -> Path:

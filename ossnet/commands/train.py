@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
-    resume = resumes(options.resume, started=(output / "config.json").exists())
+    resume = resumes(options.resume, output, (output / "config.json").exists)
     config, resolved = _resolve(options, dotted, store, output, resume=resume)
     with resumable("train", arguments, output, state="config.json"):
         outcome = launch.launch_training(

@@ -112,7 +112,7 @@ def main(arguments: Sequence[str]) -> None:
         timed=not any(each.startswith(("--training.epochs", "--training.max-time")) for each in arguments),
         optimization=_optimization(options),
         warm_start=options.warm_start,
-        resume=resumes(options.resume, started=holds_study(output)),
+        resume=resumes(options.resume, output, lambda: holds_study(output)),
         patience=patience(options.grace, options.wait_at_most),
     )
     with resumable("tune", arguments, output, state="study.db"):

@@ -15,23 +15,23 @@ def test_rows_are_predicted_and_measured_where_requested(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = ResolutionBenchmarkConfig(
-        networks=("feature-query", "unet-3d"),
-        shapes=("32x64x64", "64x64x64"),
-        trained_up_to="32x64x64",
+        networks=("unet-3d",),
+        shapes=("32x32x32", "64x32x32"),
+        trained_up_to="32x32x32",
         inferred_up_to="8x8x8",
-        crop="32x48x48",
+        crop="32x32x16",
         points=256,
         device="cpu",
     )
     reported = list[ResolutionRow]()
     found = measure_resolution(settings, command="bench", progress=reported.append)
     assert tuple(reported) == found.rows
-    names = ["feature-query", "unet-3d", "unet-3d, crops"]
+    names = ["unet-3d", "unet-3d, crops"]
     training = found.rows_of("training")
-    assert [row.network for row in training] == [names[0], names[0], names[1], names[2], names[1], names[2]]
-    assert [row.trains_on for row in training if row.network == names[2]] == [(32, 48, 48)] * 2
+    assert [row.network for row in training] == [*names, *names]
+    assert [row.trains_on for row in training if row.network == names[1]] == [(32, 32, 16)] * 2
     for row in training:
-        if row.shape == (32, 64, 64):
+        if row.shape == (32, 32, 32):
             assert row.measured_bytes == pytest.approx(row.predicted_bytes, rel=0.05)
         else:
             assert row.measured_bytes is None
@@ -41,7 +41,7 @@ def test_rows_are_predicted_and_measured_where_requested(
     show(found)
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(found.rows)
     assert draw(found).startswith(b"\x89PNG")
-    assert "unet-3d, crops, 64x64x64, inference" in summary(found.rows[-1])
+    assert "unet-3d, crops, 64x32x32, inference" in summary(found.rows[-1])
 
 
 def test_the_kept_result_shows_what_the_readme_says() -> None:

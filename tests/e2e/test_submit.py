@@ -94,6 +94,7 @@ def submit(cluster: Cluster, environment: dict[str, str], *job: object) -> subpr
     )
 
 
+@pytest.mark.slow
 def test_a_study_is_submitted_with_a_token_and_rejected_without(
     cluster: Cluster,
     empty_mlflow_store: Path,

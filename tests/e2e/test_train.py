@@ -31,6 +31,7 @@ def memory_metrics(database: Path) -> dict[str, float]:
     return {name: value for name, value in run.data.metrics.items() if name.startswith("memory/")}
 
 
+@pytest.mark.slow  # test_plugin_jobs.py trains by default
 @pytest.mark.usefixtures("cluster", "mlflow_store")
 def test_a_run_on_regions_is_trained_resumed_evaluated_and_predicts(
     run_job: Job, tiny_training: list[str], tiny_network: list[str], tmp_path: Path

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_study import make_spec
+from tuning_study import make_spec
 
 from ossnet.config import Config
 from ossnet.data import Store

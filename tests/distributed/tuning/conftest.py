@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from driven_search import SPACE, Opening
-from small_study import make_spec
+from tuning_study import make_spec
 
 from ossnet.config import Config
 from ossnet.data import Store

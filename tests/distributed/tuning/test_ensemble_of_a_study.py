@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from small_study import make_spec, open_runs, read_runs
+from tuning_study import make_spec, open_runs, read_runs
 
 from ossnet.config import Config
 from ossnet.data import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_study import make_spec
+from tuning_study import make_spec
 
 from ossnet.config import Config
 from ossnet.data import Store

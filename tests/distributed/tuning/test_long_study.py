@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from small_study import make_spec, read_trials
+from tuning_study import make_spec, read_trials
 
 from ossnet.config import Config
 from ossnet.data import Store

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from driven_search import Opening, result, suggestion
 from optuna.trial import TrialState
-from small_study import read_trials
+from tuning_study import read_trials
 
 from ossnet.distributed.tuning.result import StudyResult, TrialCounts, feasible_fraction
 from ossnet.distributed.tuning.searcher import StudySearch

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from small_study import make_spec, read_runs, read_trials
 from torch import nn
+from tuning_study import make_spec, read_runs, read_trials
 
 from ossnet.config import Config
 from ossnet.data import Store

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from driven_search import SPACE, Opening, result, suggestion
-from small_study import read_trials
+from tuning_study import read_trials
 
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import SCHEMA, TuningStudy

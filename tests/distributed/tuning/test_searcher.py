@@ -7,7 +7,7 @@ import optuna
 import pytest
 from driven_search import Opening, result, suggestion
 from optuna.trial import TrialState
-from small_study import read_trials
+from tuning_study import read_trials
 
 from ossnet.config import Config
 from ossnet.distributed.cluster.nodes import Hosts

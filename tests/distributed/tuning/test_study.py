@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_study import make_spec, open_runs, read_runs, read_trials
+from tuning_study import make_spec, open_runs, read_runs, read_trials
 
 from ossnet.config import Config
 from ossnet.data import Store
@@ -125,6 +125,7 @@ def test_a_study_of_limited_time_plans_its_trials(tiny: Config, store: Store, tm
         assert min(trial.intermediate_values) >= 100
 
 
+@pytest.mark.slow
 def test_trials_wait_for_a_store_that_is_mended(tiny: Config, store: Store, tmp_path: Path) -> None:
     """A damaged case ends the study with a line that names it; resumed, it makes every trial."""
     root = shutil.copytree(store.root, tmp_path / "store")
