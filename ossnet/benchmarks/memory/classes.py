@@ -13,9 +13,8 @@ from ossnet.models import DenseConfig, network_config
 from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 from ossnet.planning import measure, predict
+from ossnet.planning.margin import GB
 from ossnet.sampling.grid import working_shape
-
-GB = 1e9
 
 
 @dataclass(frozen=True)

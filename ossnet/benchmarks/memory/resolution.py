@@ -24,11 +24,11 @@ from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 from ossnet.planning import measure, predict
 from ossnet.planning.inference import measure_inference, predict_inference
+from ossnet.planning.margin import GB
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GB = 1e9
 Phase = Literal["training", "inference"]
 _PHASES: dict[Phase, str] = {"training": "a training step", "inference": "predicting a volume"}
 

@@ -247,7 +247,7 @@ RULES: tuple[Rule, ...] = (
         "length",
         "training.epochs",
         _epochs,
-        f"about {STEPS} steps, validated {VALIDATIONS} times",
+        f"about {STEPS} steps, and at least {FEWEST_EPOCHS} epochs, validated {VALIDATIONS} times",
     ),
     Rule(
         "length",
