@@ -32,7 +32,7 @@ from ossnet.metric_names import (
     VALIDATED_CASES,
 )
 from ossnet.output.atomic_write import atomic_write
-from ossnet.output.claim import claim_output, claimed_output
+from ossnet.output.claim import claim_output, claimed_output, job_folder
 from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.allocation import allocate
 from ossnet.planning.study_time import StudyTime, TrialTime
@@ -77,10 +77,14 @@ def with_limits(config: Config, store: Store, *, epochs: int | None, max_time_s:
     return config.replace({path: value for path, value in changes.items() if value is not None})
 
 
-def resolve_output(output: Path, experiment: str) -> tuple[Path, TrackingConfig]:
-    """The folder of a job and its store of runs; relative ones lie in `output_root()`."""
+def resolve_output(output: Path, job: str, experiment: str) -> tuple[Path, TrackingConfig]:
+    """The folder of a job and its store of runs; relative ones lie in `output_root()`.
+
+    Raises:
+        UserError: as `job_folder`.
+    """
     root = output_root()
-    return root / output, TrackingConfig.at(root, experiment)
+    return root / job_folder(output, job), TrackingConfig.at(root, experiment)
 
 
 def launch_training(

@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ossnet.distributed.tuning.storage import (
 )
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.metric_names import CUT_SHORT, ERROR, FAULTY_NODE, GPUS, OUT_OF_MEMORY, RESUMED
+from ossnet.output.remote.copies import folder_here, remove_folder
 from ossnet.planning.margin import MARGIN
 from ossnet.training.checkpoint_files import INTERIM, Interim
 
@@ -40,7 +40,7 @@ class StudyContext:
 
     store: StoreHandle
     output: str
-    """Path of the study's folder."""
+    """Where the study's folder lies: its path, or its URL."""
     tracker: "ActorHandle[Tracker]"
     placement: TrialPlacement
 
@@ -88,9 +88,10 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
     _release_memory()
     resources.apply_limits()
     log = MetricBuffer(context.tracker, spec.run)
-    interim = _interim(spec, Path(context.output), log)
+    output = folder_here(context.output)
+    interim = _interim(spec, output, log)
     try:
-        with _checkpoint_folder(spec, Path(context.output)) as folder:
+        with _checkpoint_folder(spec, output) as folder:
             log.tag(device_tag() | resources.tag() | ({RESUMED: folder.name} if folder else {}))
             run_training(
                 spec.config,
@@ -104,7 +105,7 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
                 interim=interim,
                 report_lost=log.lost,
             )
-        shutil.rmtree(interim.folder, ignore_errors=True)
+        remove_folder(interim.folder)
     except Exception as error:
         result = permanent_failure(error)
         if result is None or (OUT_OF_MEMORY in result and resources.shares):  # resumed with a whole GPU
@@ -122,6 +123,7 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
     from ray.tune.integration.ray_train import TuneReportCallback
 
     spec = TrialSpec.from_dict(config)
+    storage = folder_here(context.output) / WORKERS_FOLDER
     result = trainer(
         spec.config,
         context.store.open(spec.config.data),
@@ -136,11 +138,11 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
         workers=context.placement.workers,
         resources=context.placement.resources,
         name=spec.run,
-        storage=Path(context.output) / WORKERS_FOLDER,
+        storage=storage,
         callbacks=[TuneReportCallback()],
         avoid=spec.avoid,
     ).fit()
-    shutil.rmtree(Path(context.output) / WORKERS_FOLDER / spec.run / INTERIM, ignore_errors=True)
+    remove_folder(storage / spec.run / INTERIM)
     returned = result.return_value or {}
     return {name: value for name, value in returned.items() if name in _LAST} or None
 
