@@ -147,6 +147,7 @@ def _train(
     check_batch(len(cases), config.training.batch_size, workers)
     run_id = _run_id(config, output, resume=resume)
     from ossnet.distributed.cluster.capacity import wait_for_capacity
+    from ossnet.distributed.cluster.shared_output import check_output_everywhere
     from ossnet.distributed.data.store_handle import StoreHandle
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
@@ -155,6 +156,7 @@ def _train(
         logger.info(
             f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
         )
+        check_output_everywhere(output)
         wait_for_capacity(resources, workers, at_most_s=patience.wait_at_most_s)
         tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
         spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
@@ -204,6 +206,7 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
 
 def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.cluster.capacity import wait_for_capacity
+    from ossnet.distributed.cluster.shared_output import check_output_everywhere
     from ossnet.distributed.tuning.config import DEFAULT_TRIALS
     from ossnet.distributed.tuning.feasibility import estimate_feasibility
     from ossnet.distributed.tuning.recovery.database import keep_copy, recover_database
@@ -224,6 +227,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
         planner = replace(spec.resolving, estimator=estimator)
         logger.info(str(estimate_feasibility(spec.space, planner, budget_gib)))
     with connect():
+        check_output_everywhere(spec.output)
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         if spec.planner is not None and spec.planner.recipe == "auto":
             logger.info(str(replace(spec.planner, budget_gib=None).resolve()))

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,14 +15,17 @@ from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.reporters import TuneReporter
 from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.storage import (
+    DATABASE,
     TRIALS_FOLDER,
     WORKERS_FOLDER,
     folder_name,
     latest_checkpoint,
 )
 from ossnet.distributed.tuning.trial import TrialSpec
+from ossnet.errors import StoreError
 from ossnet.metric_names import CUT_SHORT, ERROR, FAULTY_NODE, GPUS, OUT_OF_MEMORY, RESUMED
 from ossnet.output.remote.copies import folder_here, remove_folder
+from ossnet.output.remote.folder import RemoteFolder
 from ossnet.planning.margin import MARGIN
 from ossnet.training.checkpoint_files import INTERIM, Interim
 
@@ -91,6 +95,7 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
     output = folder_here(context.output)
     interim = _interim(spec, output, log)
     try:
+        _check_shared(output)
         with _checkpoint_folder(spec, output) as folder:
             log.tag(device_tag() | resources.tag() | ({RESUMED: folder.name} if folder else {}))
             run_training(
@@ -145,6 +150,21 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
     remove_folder(storage / spec.run / INTERIM)
     returned = result.return_value or {}
     return {name: value for name, value in returned.items() if name in _LAST} or None
+
+
+def _check_shared(output: Path) -> None:
+    """Reject a node that came after the start and has not the study's folder.
+
+    Raises:
+        StoreError: so that the trial starts again, on another node.
+    """
+    if RemoteFolder.holding(output) is None and not (output / DATABASE).is_file():
+        raise StoreError(
+            f"{output} on node {socket.gethostname()}",
+            expected="the study's folder",
+            found=f"no {DATABASE} in it",
+            remedy="give an --output on a disk that all nodes share, or one on object storage (s3://...)",
+        )
 
 
 def _release_memory() -> None:
