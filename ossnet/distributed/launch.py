@@ -21,6 +21,7 @@ from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import (
+    CHECKPOINT_FOLDER,
     EPOCH,
     EXPECTED_EPOCH,
     EXPECTED_EPOCHS,
@@ -28,6 +29,7 @@ from ossnet.metric_names import (
     EXPECTED_VALIDATION,
     MEMORY,
     STEP_TIME,
+    STORE,
     VAL_DICE,
     VALIDATED_CASES,
 )
@@ -152,7 +154,11 @@ def _train(
             f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
         )
         wait_for_capacity(resources, workers, at_most_s=patience.wait_at_most_s)
-        tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
+        tags = version_tags() | {
+            "network": config.model.name,
+            "workers": str(workers),
+            STORE: str(store.root),
+        }
         spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
         with (
@@ -170,6 +176,7 @@ def _train(
             )
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
+            run.tags = {CHECKPOINT_FOLDER: str(result.checkpoint)}
     return result
 
 
@@ -299,7 +306,7 @@ def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:
 
     output = claim_output(spec.output / "report", "report")
     rows = read_rows(spec.tracking)
-    summary = summarize_study(study, rows, budget_gib=spec.optimization.budget_gib)
+    summary = summarize_study(study, rows, spec.output, budget_gib=spec.optimization.budget_gib)
     return write_files(rows, output, title=spec.name, study=summary)["page"]
 
 
