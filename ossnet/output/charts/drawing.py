@@ -79,7 +79,7 @@ class Drawing:
         self.text(left - 30, top - 8, labels[1], anchor="start", kind="axis")
 
     def axis(self, x: Scale, rows: tuple[float, float], label: str, *, whole: bool = False) -> None:
-        """Draw the grid of the horizontal axis alone, from one row to another, with its numbers and its name."""
+        """Draw the horizontal axis alone: its grid from one row to another, its numbers and its name."""
         top, bottom = rows
         for value in x.ticks(whole=whole):
             self.add("line", {"x1": x(value), "x2": x(value), "y1": top, "y2": bottom, "class": "grid"})
