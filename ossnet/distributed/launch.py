@@ -36,14 +36,13 @@ from ossnet.metric_names import (
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output
 from ossnet.output.waiting import PATIENCE, Patience
-from ossnet.planning.allocation import allocate
-from ossnet.planning.study_time import StudyTime, TrialTime
+from ossnet.planning.allocation import TRIAL_START_S, allocate
+from ossnet.planning.study_time import StudyTime, TrialTime, most_epochs
 from ossnet.sampling.sampler import check_batch
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
 from ossnet.training.clock import format_duration, format_pace
 from ossnet.training.initialize import Initialization, TrainedNetwork
-from ossnet.training_run import most_epochs
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -67,7 +66,6 @@ _FREE = {  # may change between a run and its resumption
     "training.checkpoint_minutes",
 }
 _SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
-_TRIAL_START_S = 5.0  # what a trial takes until its first step
 _CLOSING_S = 6.0  # what follows the training: the best checkpoint is copied, runs are closed, Ray ends
 
 
@@ -282,7 +280,7 @@ def plan_time(spec: "StudySpec", *, slots: int) -> "StudyTime | None":
     plan = allocate(
         max(remaining, 1.0),
         slots=slots,
-        start_s=_TRIAL_START_S,
+        start_s=TRIAL_START_S,
         trials=spec.trials,
         reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
         refit=spec.refit,
