@@ -15,7 +15,7 @@ from uuid import uuid4
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import writing
 from ossnet.output.remote.folder import RemoteFolder, unreachable
-from ossnet.output.remote.lock import object_lock
+from ossnet.output.remote.lock import LOCKS, object_lock
 from ossnet.output.remote.url import parse_location
 from ossnet.output.writer_lock import LOCK, lock_file, system_lock
 
@@ -111,6 +111,7 @@ def _uploaded(folder: RemoteFolder, job: str, wait_at_most_s: float) -> Iterator
         try:
             stack.enter_context(object_lock(folder, job, wait_at_most_s=wait_at_most_s))
             folder.pull(lambda name: is_by_ray(name, job))
+            folder.push(folder.path / MARKER)
         except OSError as error:
             raise unreachable(folder.url, error) from error
         try:
@@ -123,12 +124,15 @@ def _uploaded(folder: RemoteFolder, job: str, wait_at_most_s: float) -> Iterator
 
 
 def _upload(folder: RemoteFolder) -> None:
-    if any(path.name != MARKER and not path.name.startswith(LOCK) for path in folder.path.iterdir()):
-        try:
+    """Upload what changed; where nothing was made, the marker that says whose it is goes, too."""
+    try:
+        if any(path.name != MARKER and not path.name.startswith(LOCK) for path in folder.path.iterdir()):
             folder.push_changed()
-        except OSError as error:
-            logger.warning(f"warning: not all of {folder.path} could be uploaded to {folder.url}")
-            raise unreachable(folder.url, error) from error
+        elif all(file.name == MARKER or file.name.startswith(LOCKS) for file in folder.files()):
+            folder.delete(MARKER)
+    except OSError as error:
+        logger.warning(f"warning: not all of {folder.path} could be uploaded to {folder.url}")
+        raise unreachable(folder.url, error) from error
 
 
 def _mark(output: Path, job: str, *, new: bool) -> None:
