@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.connection import connect, output_root
+from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
+from ossnet.distributed.cluster.shared_output import connect_sharing
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.errors import UserError
@@ -147,16 +148,14 @@ def _train(
     check_batch(len(cases), config.training.batch_size, workers)
     run_id = _run_id(config, output, resume=resume)
     from ossnet.distributed.cluster.capacity import wait_for_capacity
-    from ossnet.distributed.cluster.shared_output import check_output_everywhere
     from ossnet.distributed.data.store_handle import StoreHandle
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
-    with connect():
+    with connect_sharing(output):
         resources = plan_run(nodes(), workers)
         logger.info(
             f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
         )
-        check_output_everywhere(output)
         wait_for_capacity(resources, workers, at_most_s=patience.wait_at_most_s)
         tags = version_tags() | {
             "network": config.model.name,
@@ -211,7 +210,6 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
 
 def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.cluster.capacity import wait_for_capacity
-    from ossnet.distributed.cluster.shared_output import check_output_everywhere
     from ossnet.distributed.tuning.config import DEFAULT_TRIALS
     from ossnet.distributed.tuning.feasibility import estimate_feasibility
     from ossnet.distributed.tuning.recovery.database import keep_copy, recover_database
@@ -231,8 +229,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
     if budget_gib is not None and not spec.resume:
         planner = replace(spec.resolving, estimator=estimator)
         logger.info(str(estimate_feasibility(spec.space, planner, budget_gib)))
-    with connect():
-        check_output_everywhere(spec.output)
+    with connect_sharing(spec.output):
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         if spec.planner is not None and spec.planner.recipe == "auto":
             logger.info(str(replace(spec.planner, budget_gib=None).resolve()))

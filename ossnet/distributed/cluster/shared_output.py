@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from ossnet.distributed.cluster.connection import connect
 from ossnet.errors import UserError
 from ossnet.output.remote.copies import location_of
 from ossnet.output.remote.folder import RemoteFolder, first_line
@@ -80,6 +81,18 @@ class Probe:
         """The file, or the folder of object storage and the name in it."""
         file, folder = f"{_NAME}-{self.token}-{name}", parse_location(self.location)
         return folder / file if isinstance(folder, Path) else (RemoteFolder.at(folder, "workers"), file)
+
+
+@contextmanager
+def connect_sharing(output: Path) -> Iterator[None]:
+    """As `connect`, to a cluster whose nodes all reach a job's output.
+
+    Raises:
+        UserError: as `connect` and `check_output_everywhere`.
+    """
+    with connect():
+        check_output_everywhere(output)
+        yield
 
 
 def check_output_everywhere(output: Path) -> None:
