@@ -43,7 +43,7 @@ OTHERS = "all others"
 ROOMS: dict[str, tuple[set[str], ...]] = {
     "distributed": (
         {"demo"},
-        {"launch"},
+        {"launch", "doctor"},
         {"reports", "benchmark"},
         {"tuning"},
         {"training"},

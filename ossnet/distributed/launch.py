@@ -17,7 +17,7 @@ from ossnet.data import Store
 from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
-from ossnet.distributed.cluster.shared_output import connect_sharing
+from ossnet.distributed.doctor import connect_checked
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.errors import UserError
@@ -151,7 +151,7 @@ def _train(
     from ossnet.distributed.data.store_handle import StoreHandle
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
-    with connect_sharing(output):
+    with connect_checked(output):
         resources = plan_run(nodes(), workers)
         logger.info(
             f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
@@ -229,7 +229,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
     if budget_gib is not None and not spec.resume:
         planner = replace(spec.resolving, estimator=estimator)
         logger.info(str(estimate_feasibility(spec.space, planner, budget_gib)))
-    with connect_sharing(spec.output):
+    with connect_checked(spec.output):
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         if spec.planner is not None and spec.planner.recipe == "auto":
             logger.info(str(replace(spec.planner, budget_gib=None).resolve()))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ossnet.distributed.cluster.connection import connect
 from ossnet.errors import UserError
 from ossnet.output.remote.copies import location_of
 from ossnet.output.remote.folder import RemoteFolder, first_line
@@ -16,6 +15,8 @@ from ossnet.output.remote.url import parse_location
 
 logger = logging.getLogger(__name__)
 
+SHARE = "give an --output on a disk that all nodes share, or one on object storage (s3://...)"
+"""The remedy where one does not."""
 _NAME = ".ossnet-probe"
 _ANSWER_S = 120.0  # of all nodes, which may have to start a process each
 
@@ -83,18 +84,6 @@ class Probe:
         return folder / file if isinstance(folder, Path) else (RemoteFolder.at(folder, "workers"), file)
 
 
-@contextmanager
-def connect_sharing(output: Path) -> Iterator[None]:
-    """As `connect`, to a cluster whose nodes all reach a job's output.
-
-    Raises:
-        UserError: as `connect` and `check_output_everywhere`.
-    """
-    with connect():
-        check_output_everywhere(output)
-        yield
-
-
 def check_output_everywhere(output: Path) -> None:
     """Reject an output that a node does not share with the job's own.
 
@@ -109,7 +98,7 @@ def check_output_everywhere(output: Path) -> None:
             f"{location_of(output)} on {node}",
             expected="the folder that the job writes to",
             found=fault,
-            remedy="give an --output on a disk that all nodes share, or one on object storage (s3://...)",
+            remedy=SHARE,
         )
 
 
@@ -125,7 +114,7 @@ def unshared(output: Path) -> dict[str, str]:
     ]
     if not others:
         return {}
-    with _asked(output, [node["NodeID"] for node in others]) as probe:
+    with asked(output, [node["NodeID"] for node in others]) as probe:
         answers = ask_nodes(Probe.answer, others, lambda node: (probe, node["NodeID"]))
         return {
             node_name(node): fault
@@ -170,7 +159,12 @@ def node_name(node: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _asked(output: Path, nodes: Sequence[str]) -> Iterator[Probe]:
+def asked(output: Path, nodes: Sequence[str]) -> Iterator[Probe]:
+    """A question in a folder, which goes with the block, and the answers of these nodes with it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     probe = Probe(location_of(output), uuid4().hex)
     probe.ask()
     try:
