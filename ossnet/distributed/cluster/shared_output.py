@@ -134,10 +134,10 @@ def ask_nodes(function: Any, nodes: Sequence[Mapping[str, Any]], arguments: Any)
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    task = ray.remote(num_cpus=0, max_retries=0)(_call)
     calls = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            *arguments(node)
+            function, *arguments(node)
         ): node
         for node in nodes
     }
@@ -151,6 +151,11 @@ def ask_nodes(function: Any, nodes: Sequence[Mapping[str, Any]], arguments: Any)
             reason = str(error).strip().splitlines() or [type(error).__name__]
             logger.warning(f"warning: {node_name(node)} does not answer: {reason[-1]}")
     return answers
+
+
+def _call(function: Any, *arguments: Any) -> Any:
+    """Any function as a task: Ray takes no methods and no built-in ones."""
+    return function(*arguments)
 
 
 def node_name(node: Mapping[str, Any]) -> str:
