@@ -1,4 +1,4 @@
-"""What the doctor makes of what nodes say of themselves: one finding a check, with a remedy for each fault."""
+"""What the doctor makes of what nodes say of themselves: one finding a check, a remedy for each fault."""
 
 from dataclasses import replace
 
