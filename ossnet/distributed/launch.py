@@ -201,7 +201,7 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
 def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.cluster.capacity import wait_for_capacity
     from ossnet.distributed.tuning.config import DEFAULT_TRIALS
-    from ossnet.distributed.tuning.feasibility import estimate_feasibility
+    from ossnet.distributed.tuning.feasibility import log_feasibility
     from ossnet.distributed.tuning.recovery.database import keep_copy, recover_database
     from ossnet.distributed.tuning.search_space import check_space
     from ossnet.distributed.tuning.storage import TuningStudy
@@ -215,10 +215,10 @@ def _search(spec: "StudySpec") -> "StudyResult":
     earlier = None
     if spec.warm_start is not None:
         earlier = load_previous_study(replace(spec.tracking, experiment=spec.warm_start))
-    estimator, budget_gib = PeakEstimator(spec.workers), spec.optimization.budget_gib
-    if budget_gib is not None and not spec.resume:
+    estimator = PeakEstimator(spec.workers)
+    if not spec.resume:
         planner = replace(spec.resolving, estimator=estimator)
-        logger.info(str(estimate_feasibility(spec.space, planner, budget_gib)))
+        log_feasibility(spec.space, planner, spec.optimization, estimator.inference_gib)
     with connect():
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         if spec.planner is not None and spec.planner.recipe == "auto":
@@ -226,7 +226,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
         limit = plan_time(spec, slots=placement.concurrent)
         spec.output.mkdir(parents=True, exist_ok=True)
         study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
-        study.check_settings(spec.settings())
+        study.check_settings(spec.settings(), spec.default_settings())
         if limit is not None and limit.timed:
             study.plan_trial_time(TrialTime.of(limit.allocation))
         plan = f"{spec.trials or DEFAULT_TRIALS} trials"
@@ -278,6 +278,7 @@ def plan_time(spec: "StudySpec", *, slots: int) -> "StudyTime | None":
         start_s=_TRIAL_START_S,
         trials=spec.trials,
         reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
+        brackets=early_stopping.most_brackets,
         refit=spec.refit,
         ensemble=spec.ensemble is not None,
     )
@@ -299,7 +300,7 @@ def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:
 
     output = claim_output(spec.output / "report", "report")
     rows = read_rows(spec.tracking)
-    summary = summarize_study(study, rows, budget_gib=spec.optimization.budget_gib)
+    summary = summarize_study(study, rows)
     return write_files(rows, output, title=spec.name, study=summary)["page"]
 
 

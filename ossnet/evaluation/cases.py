@@ -35,6 +35,8 @@ class CaseScore:
     """Overlap by class (or region), in the task's order."""
     details: Mapping[str, MaskMetrics] = field(default_factory=dict)
     """Further measures by class, where requested; they take far longer."""
+    predicted_s: float | None = None
+    """Seconds that the prediction took, until its classes were on the CPU; None where not measured."""
 
     @property
     def dice(self) -> float:
@@ -75,8 +77,11 @@ def score_cases(
     with closing(prefetch(ready())) as volumes:
         for stored, image in volumes:
             with give_up(network, inf if scores else first_until) as given_up:
+                start = time.monotonic()
                 prediction = predict_volume(network, image, sampling=sampling, settings=settings)
-                scores += [_score(task, stored, prediction)[0]]
+                prediction = replace(prediction, classes=prediction.classes.cpu())  # waits for the device
+                took = time.monotonic() - start
+                scores += [replace(_score(task, stored, prediction)[0], predicted_s=took)]
             now = time.monotonic()
             slowest, began = max(slowest, now - began), now
             if given_up() or now + slowest > last_until:

@@ -61,6 +61,7 @@ def allocate(
     start_s: float = 0.0,
     trials: int | None = None,
     reduction_factor: int | None = 2,
+    brackets: int = 1,
     refit: bool = False,
     ensemble: bool = False,
 ) -> Allocation:
@@ -76,6 +77,7 @@ def allocate(
         start_s: what a trial takes until its first step.
         trials: the largest number of them, where one was given.
         reduction_factor: the ratio of the times of adjacent rungs; None: no trial is stopped early.
+        brackets: of Hyperband; each begins a rung later than the one before, with fewer trials.
         refit: train the best configuration once more in the end.
         ensemble: choose an ensemble then.
     """
@@ -87,7 +89,7 @@ def allocate(
     shortest = max(_LEAST_STEPS * step_s, validation_s / _VALIDATIONS, _LEAST_TRIAL_S) + start_s
     trial_s = min(sqrt(shortest * search_s), search_s)
     rungs = _rungs(trial_s, validation_s, start_s, reduction_factor)
-    cost = _expected_share(rungs, reduction_factor)
+    cost = _mean_share(rungs, reduction_factor, brackets)
     count = max(floor(slots * search_s / (cost * trial_s)), slots, 1)
     if trials is not None and trials < count:
         count = trials
@@ -108,6 +110,15 @@ def _rungs(
     while count > 1 and factor**-count * (trial_s - start_s) < earliest:
         count -= 1
     return tuple(float(factor) ** -index for index in range(max(count, 0), 0, -1))
+
+
+def _mean_share(rungs: tuple[float, ...], reduction_factor: int | None, brackets: int) -> float:
+    """The share of its time that a trial takes on average over all brackets."""
+    last = min(brackets, max(len(rungs), 1)) - 1
+    ratio = 1 / (reduction_factor or 1)
+    shares = [_expected_share(rungs[bracket:], reduction_factor) for bracket in range(last + 1)]
+    weights = [ratio**bracket * (1 - ratio) for bracket in range(last)] + [ratio**last]
+    return sum(weight * share for weight, share in zip(weights, shares, strict=True))
 
 
 def _expected_share(rungs: tuple[float, ...], reduction_factor: int | None) -> float:

@@ -1,32 +1,40 @@
 """The figures of a study: the Pareto front of Dice against cost, parameter importances, learning curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ossnet.distributed._optuna import FIXED_PARAMS
-from ossnet.distributed.tuning.result import dice_of
+from ossnet.distributed.tuning.config import OBJECTIVES
+from ossnet.distributed.tuning.result import FrontMember, dice_of
 from ossnet.distributed.tuning.storage import METRICS, NETWORK_NAME, is_feasible
-from ossnet.metric_names import CASE_TIME, MEMORY
+from ossnet.metric_names import CASE_MEDIAN, CASE_TIME
 from ossnet.output.figure import plain_text, png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from optuna import Study
     from optuna.trial import FrozenTrial
 
+    from ossnet.distributed.tuning.storage import TuningStudy
+
 _MIN_FINISHED = 4  # trials that importances can be estimated from
-_COSTS = {MEMORY: "peak memory of a training step (GiB)", CASE_TIME: "seconds a case (validation)"}
+_COSTS = ("memory", "inference-memory", "seconds")
+_ALWAYS = {"memory", "seconds"}  # that every study measures
 
 
-def study_figures(study: "Study", *, budget_gib: float | None) -> dict[str, bytes]:
+def study_figures(study: "TuningStudy") -> dict[str, bytes]:
     """Figures as PNG by name: of those there are, the ones that the study has enough trials for."""
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and is_feasible(trial)]
     stopped = [each for each in trials if each.state == TrialState.PRUNED and each.intermediate_values]
-    figures = {"front": _front(finished, list(filter(is_feasible, stopped)), budget_gib)} if finished else {}
+    figures = {}
+    if finished:
+        limits = study.limits
+        costs = [each for each in _COSTS if each in {*_ALWAYS, *study.objectives, *limits}]
+        front = {member.number for member in FrontMember.of_study(study)}
+        figures["front"] = _front(finished, list(filter(is_feasible, stopped)), costs, limits, front)
     figures["curves"] = _curves(trials)
     varied = {name for trial in finished for name in trial.params}
     spread = len({dice_of(trial) for trial in finished}) > 1
@@ -46,23 +54,34 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _front(
-    finished: Sequence["FrozenTrial"], stopped: Sequence["FrozenTrial"], budget_gib: float | None
+    finished: Sequence["FrozenTrial"],
+    stopped: Sequence["FrozenTrial"],
+    costs: Sequence[str],
+    limits: Mapping[str, float],
+    front_of_all: set[int],
 ) -> bytes:
-    figure = _figure(width=9, height=5.5)
+    """Dice against each cost.
+
+    Args:
+        front_of_all: numbers of the trials on the Pareto front over all objectives, where there are several.
+    """
+    figure = _figure(width=4.5 * len(costs), height=5.5)
     networks = sorted({_network(trial) for trial in [*finished, *stopped]})
     colors = {network: f"C{position}" for position, network in enumerate(networks)}
-    for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), _COSTS.items(), strict=True):
-        if budget_gib is not None and cost == MEMORY:
-            axes.axvline(budget_gib, color="red", linestyle="--", label="budget")
+    for axes, cost in zip(figure.subplots(1, len(costs), sharey=True), costs, strict=True):
+        if cost in limits:
+            axes.axvline(limits[cost], color="red", linestyle="--", label="limit")
         points = _points(finished, cost)
         for trial, point in [*points, *_points(stopped, cost)]:
             _mark(axes, trial, point, colors[_network(trial)])
+            if trial.number in front_of_all:
+                axes.plot(*point, "*", color="black", markersize=6)
         front = [points[position][1] for position in pareto([point for _, point in points])]
         right = axes.get_xlim()[1]
         x, y = zip(*front, (right, front[-1][1]), strict=True) if front else ((), ())
         axes.step(x, y, where="post", color="black", zorder=1)
         axes.set_xlim(right=right)
-        axes.set(xlabel=label)
+        axes.set(xlabel=OBJECTIVES[cost].label)
         axes.grid(alpha=0.3)
     left = figure.axes[0]
     left.set_ylabel("Dice (validation)")
@@ -73,13 +92,22 @@ def _front(
         [], [], "o", color="black", markersize=12, markerfacecolor="none", label="evaluated first (presets)"
     )
     left.plot([], [], color="black", label="Pareto front")
+    if front_of_all:
+        left.plot([], [], "*", color="black", label="on the front of all objectives")
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     return png_bytes(figure)
 
 
 def _points(trials: Sequence["FrozenTrial"], cost: str) -> list[tuple["FrozenTrial", tuple[float, float]]]:
-    costs = [(trial, trial.user_attrs.get(METRICS, {}).get(cost)) for trial in trials]
+    costs = [(trial, _cost(trial, cost)) for trial in trials]
     return [(trial, (float(known), dice_of(trial))) for trial, known in costs if known]
+
+
+def _cost(trial: "FrozenTrial", name: str) -> float | None:
+    metrics, metric = trial.user_attrs.get(METRICS, {}), OBJECTIVES[name].metric
+    if metric == CASE_MEDIAN:  # a study of an earlier version has the mean only
+        return metrics.get(metric, metrics.get(CASE_TIME))
+    return metrics.get(metric)
 
 
 def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], color: str) -> None:
@@ -115,7 +143,7 @@ def _curves(trials: Sequence["FrozenTrial"]) -> bytes:
     return png_bytes(figure)
 
 
-def _importances(study: "Study") -> bytes:
+def _importances(study: "TuningStudy") -> bytes:
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     importances = get_param_importances(

@@ -36,25 +36,23 @@ class StudySummary:
 
 def summarize_last_study(tracking: TrackingConfig, rows: Sequence[RunRow]) -> StudySummary:
     """Summarize the experiment's last study; without its file, only what training cost."""
-    from ossnet.distributed.tuning.storage import SETTINGS
     from ossnet.distributed.tuning.warm_start import find_study
 
     study = find_study(tracking)
     if study is None:
         return StudySummary(str(ComputeCost.of(rows, rejected=0)))
-    return summarize_study(study, rows, budget_gib=study.user_attrs.get(SETTINGS, {}).get("budget_gib"))
+    return summarize_study(study, rows)
 
 
-def summarize_study(
-    study: "TuningStudy", rows: Sequence[RunRow], *, budget_gib: float | None
-) -> StudySummary:
-    """The figures of a study, and sentences on what fit the budget and on what training cost."""
+def summarize_study(study: "TuningStudy", rows: Sequence[RunRow]) -> StudySummary:
+    """The figures of a study, and sentences on what fit its limits, its front and what training cost."""
     from ossnet.distributed.reports.figures import study_figures
-    from ossnet.distributed.tuning.result import TrialCounts, feasible_fraction
+    from ossnet.distributed.tuning.result import FrontMember, TrialCounts, feasible_fraction
 
     cost = ComputeCost.of(rows, rejected=TrialCounts.of(study).rejected)
-    note = f"{feasible_fraction(study)} {cost}"
-    return StudySummary(note, study_figures(study, budget_gib=budget_gib))
+    front = "; ".join(map(str, FrontMember.of_study(study)))
+    note = f"{feasible_fraction(study)} {f'Pareto front: {front}. ' if front else ''}{cost}"
+    return StudySummary(note, study_figures(study))
 
 
 def write_files(
