@@ -63,7 +63,7 @@ class TuneOptions:
     objectives: str = "dice"
     """dice, and any of memory, inference-memory and seconds (a case)."""
     sampler: SamplerName = "tpe"
-    """Sampler of trials; gp and nsga2 learn nothing from trials that are stopped early."""
+    """gp and nsga2 learn nothing from stopped trials."""
     seeds: int = 1
     """Trainings of each configuration that comes to its end."""
     warm_start: str | None = None

@@ -1,6 +1,6 @@
 """The figures of a study: the Pareto front of Dice against cost, parameter importances, learning curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ossnet.distributed._optuna import FIXED_PARAMS
@@ -13,34 +13,68 @@ from ossnet.output.figure import plain_text, png_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from optuna import Study
     from optuna.trial import FrozenTrial
 
     from ossnet.distributed.tuning.storage import TuningStudy
 
 _MIN_FINISHED = 4  # trials that importances can be estimated from
-_COSTS = ("memory", "inference-memory", "seconds")
-_ALWAYS = {"memory", "seconds"}  # that every study measures
+_ALWAYS = {"memory", "seconds"}  # costs that every study measures
 
 
 def study_figures(study: "TuningStudy") -> dict[str, bytes]:
     """Figures as PNG by name: of those there are, the ones that the study has enough trials for."""
+    finished, importances = finished_trials(study), dice_importances(study)
+    figures = {"front": _front(study, finished, stopped_trials(study))} if finished else {}
+    figures["curves"] = _curves(study.get_trials(deepcopy=False))
+    if importances:
+        figures["importances"] = _draw_importances(importances)
+    return figures
+
+
+def drawn_costs(study: "TuningStudy") -> list[str]:
+    """The costs that Dice is drawn against, by the names of their objectives."""
+    drawn = {*_ALWAYS, *study.objectives, *study.limits}
+    return [name for name, each in OBJECTIVES.items() if each.direction == "minimize" and name in drawn]
+
+
+def cost_of(trial: "FrozenTrial", name: str) -> float | None:
+    """A trial's cost; None where it is not known."""
+    metrics, metric = trial.user_attrs.get(METRICS, {}), OBJECTIVES[name].metric
+    if metric == CASE_MEDIAN:  # a study of an earlier version has the mean only
+        return metrics.get(metric, metrics.get(CASE_TIME))
+    return metrics.get(metric)
+
+
+def finished_trials(study: "Study") -> list["FrozenTrial"]:
+    """The trials that came to their end within the budget; not copied, only to read."""
     from optuna.trial import TrialState
 
-    trials = study.get_trials(deepcopy=False)
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and is_feasible(trial)]
-    stopped = [each for each in trials if each.state == TrialState.PRUNED and each.intermediate_values]
-    figures = {}
-    if finished:
-        limits = study.limits
-        costs = [each for each in _COSTS if each in {*_ALWAYS, *study.objectives, *limits}]
-        front = {member.number for member in FrontMember.of_study(study)}
-        figures["front"] = _front(finished, list(filter(is_feasible, stopped)), costs, limits, front)
-    figures["curves"] = _curves(trials)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return list(filter(is_feasible, trials))
+
+
+def stopped_trials(study: "Study") -> list["FrozenTrial"]:
+    """Those that were validated, kept to the budget and were stopped."""
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+    return [trial for trial in trials if trial.intermediate_values and is_feasible(trial)]
+
+
+def dice_importances(study: "Study") -> dict[str, float]:
+    """The fraction of the variance of Dice by parameter, the largest first; empty of too few trials."""
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    finished = finished_trials(study)
     varied = {name for trial in finished for name in trial.params}
     spread = len({dice_of(trial) for trial in finished}) > 1
-    if len(finished) >= _MIN_FINISHED and varied and spread:
-        figures["importances"] = _importances(study)
-    return figures
+    if len(finished) < _MIN_FINISHED or not varied or not spread:
+        return {}
+    found: dict[str, float] = get_param_importances(
+        study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
+    )
+    return found
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -54,27 +88,21 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _front(
-    finished: Sequence["FrozenTrial"],
-    stopped: Sequence["FrozenTrial"],
-    costs: Sequence[str],
-    limits: Mapping[str, float],
-    front_of_all: set[int],
+    study: "TuningStudy", finished: Sequence["FrozenTrial"], stopped: Sequence["FrozenTrial"]
 ) -> bytes:
-    """Dice against each cost.
-
-    Args:
-        front_of_all: numbers of the trials on the Pareto front over all objectives, where there are several.
-    """
+    """Dice against each cost; with several objectives a star marks what is on the front of all of them."""
+    costs, limits = drawn_costs(study), study.limits
+    on_front = {member.number for member in FrontMember.of_study(study)}
     figure = _figure(width=4.5 * len(costs), height=5.5)
-    networks = sorted({_network(trial) for trial in [*finished, *stopped]})
+    networks = sorted({network_of(trial) for trial in [*finished, *stopped]})
     colors = {network: f"C{position}" for position, network in enumerate(networks)}
     for axes, cost in zip(figure.subplots(1, len(costs), sharey=True), costs, strict=True):
         if cost in limits:
             axes.axvline(limits[cost], color="red", linestyle="--", label="limit")
         points = _points(finished, cost)
         for trial, point in [*points, *_points(stopped, cost)]:
-            _mark(axes, trial, point, colors[_network(trial)])
-            if trial.number in front_of_all:
+            _mark(axes, trial, point, colors[network_of(trial)])
+            if trial.number in on_front:
                 axes.plot(*point, "*", color="black", markersize=6)
         front = [points[position][1] for position in pareto([point for _, point in points])]
         right = axes.get_xlim()[1]
@@ -92,22 +120,15 @@ def _front(
         [], [], "o", color="black", markersize=12, markerfacecolor="none", label="evaluated first (presets)"
     )
     left.plot([], [], color="black", label="Pareto front")
-    if front_of_all:
+    if on_front:
         left.plot([], [], "*", color="black", label="on the front of all objectives")
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     return png_bytes(figure)
 
 
 def _points(trials: Sequence["FrozenTrial"], cost: str) -> list[tuple["FrozenTrial", tuple[float, float]]]:
-    costs = [(trial, _cost(trial, cost)) for trial in trials]
+    costs = [(trial, cost_of(trial, cost)) for trial in trials]
     return [(trial, (float(known), dice_of(trial))) for trial, known in costs if known]
-
-
-def _cost(trial: "FrozenTrial", name: str) -> float | None:
-    metrics, metric = trial.user_attrs.get(METRICS, {}), OBJECTIVES[name].metric
-    if metric == CASE_MEDIAN:  # a study of an earlier version has the mean only
-        return metrics.get(metric, metrics.get(CASE_TIME))
-    return metrics.get(metric)
 
 
 def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], color: str) -> None:
@@ -115,7 +136,7 @@ def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], color:
     from optuna.trial import TrialState
 
     face = color if trial.state == TrialState.COMPLETE else "none"
-    axes.plot(*point, _shape(_network(trial)), color=color, markerfacecolor=face)
+    axes.plot(*point, _shape(network_of(trial)), color=color, markerfacecolor=face)
     if FIXED_PARAMS in trial.system_attrs:
         axes.plot(*point, "o", color="black", markersize=12, markerfacecolor="none")
 
@@ -124,11 +145,13 @@ def _shape(network: str) -> str:
     return "s" if network.startswith("unet") else "o"
 
 
-def _network(trial: "FrozenTrial") -> str:
+def network_of(trial: "FrozenTrial") -> str:
+    """The name of a trial's network."""
     return str(trial.user_attrs.get(NETWORK_NAME, "unknown"))
 
 
 def _curves(trials: Sequence["FrozenTrial"]) -> bytes:
+    from matplotlib.ticker import MaxNLocator
     from optuna.trial import TrialState
 
     figure = _figure(width=7)
@@ -139,16 +162,12 @@ def _curves(trials: Sequence["FrozenTrial"]) -> bytes:
             color = "tab:blue" if trial.state == TrialState.COMPLETE else "tab:gray"
             axes.plot(epochs, [trial.intermediate_values[at] for at in epochs], ".-", color=color, alpha=0.7)
     axes.set(xlabel="epoch", ylabel="Dice (validation)", title="blue: finished; gray: stopped")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     return png_bytes(figure)
 
 
-def _importances(study: "TuningStudy") -> bytes:
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
-    importances = get_param_importances(
-        study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
-    )
+def _draw_importances(importances: dict[str, float]) -> bytes:
     figure = _figure(width=7, height=1 + len(importances) / 3)
     axes = figure.subplots()
     names = list(reversed(importances))

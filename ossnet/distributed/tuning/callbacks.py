@@ -27,6 +27,7 @@ from ossnet.metric_names import (
     PREDICTED,
     SEARCH_PARAMS,
     SHARE,
+    TRIAL_NUMBER,
     VAL_DICE,
 )
 from ossnet.output.interruption import Interruption
@@ -93,7 +94,7 @@ class MLflowCallback(Callback):
             tags=self._tags
             | {
                 "network": spec.config.model.name,
-                "trial": str(spec.number),
+                TRIAL_NUMBER: str(spec.number),
                 "seed": str(spec.seed),
                 SEARCH_PARAMS: ",".join(spec.search_params),
             },

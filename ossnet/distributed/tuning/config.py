@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
@@ -65,19 +65,21 @@ def parse_objectives(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class EarlyStoppingConfig:
-    """The rule by which trials are stopped early."""
+    """The rule by which trials are stopped early.
+
+    asha (Li et al., 2020): a trial continues while it is among the best that reached its rung. hyperband
+    (Li et al., 2018): the same in each of several brackets, whose first rungs differ. median (Golovin et al.,
+    2017): while its best is not below the median of the others' means so far.
+    """
 
     algorithm: Literal["asha", "hyperband", "median", "none"] = "asha"
-    """asha (Li et al., 2020): a trial continues while it is among the best that reached its rung. hyperband
-    (Li et al., 2018): the same in each of several brackets, whose first rungs differ. median (Golovin et al.,
-    2017): while its best is not below the median of the others' means so far."""
+    """How trials are compared."""
     grace_period: int | None = None
     """Epochs that every trial gets; by default until its first validation."""
     reduction_factor: int = 2
-    """asha, hyperband: the ratio of the epochs of adjacent rungs; the first rung is at `grace_period`."""
+    """Ratio of the epochs of adjacent rungs."""
     brackets: int = 3
-    """hyperband: brackets, at most; the first rung of each is that of the one before times
-    `reduction_factor`."""
+    """Brackets of hyperband, at most."""
 
     def __post_init__(self) -> None:
         """Reject rungs that are no rungs.
@@ -179,7 +181,6 @@ class OptimizationConfig:
             return self._sampler(seed, seed * 1_000_003 + n_suggested, startup=startup)
 
     def _sampler(self, seed: int, stream: int, *, startup: bool) -> "BaseSampler":
-        import optuna
         from optuna import samplers
 
         if startup:
@@ -187,9 +188,7 @@ class OptimizationConfig:
             return samplers.QMCSampler(
                 scramble=True, seed=seed, independent_sampler=spare, warn_independent_sampling=False
             )
-        # before version 5 Optuna calls a function, and warns of it since
-        old = not hasattr(optuna.trial.Trial, "set_constraint")
-        constraints = {"constraints_func": _violations} if old else {}
+        constraints = constraint_options()
         if self.sampler == "gp":
             return samplers.GPSampler(seed=stream, n_startup_trials=1, **constraints)
         if self.sampler == "nsga2":
@@ -204,6 +203,15 @@ class OptimizationConfig:
             constant_liar=True,
             **constraints,
         )
+
+
+def constraint_options() -> dict[str, Any]:
+    """Options with which Optuna's samplers learn from constraints."""
+    import optuna
+
+    # before version 5 Optuna calls a function, and warns of it since
+    old = not hasattr(optuna.trial.Trial, "set_constraint")
+    return {"constraints_func": _violations} if old else {}
 
 
 def _violations(trial: "FrozenTrial") -> Sequence[float]:

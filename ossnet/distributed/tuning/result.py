@@ -135,10 +135,14 @@ class Refusal:
         refusals = [cls(network, len(each), min(each), name) for (network, name), each in found.items()]
         return tuple(sorted(refusals, key=lambda each: -each.trials))
 
+    @property
+    def least_text(self) -> str:
+        """The least with its unit."""
+        return f"{self.least:.3g}{_REFUSED_BY[self.constraint][2]}"
+
     def __str__(self) -> str:
-        _, which, unit = _REFUSED_BY[self.constraint]
-        verb = "takes" if self.constraint != "seconds" else "took"
-        return f"{self.trials} of {self.network} (the {which} {verb} {self.least:.3g}{unit})"
+        which, verb = _REFUSED_BY[self.constraint][1], "took" if self.constraint == "seconds" else "takes"
+        return f"{self.trials} of {self.network} (the {which} {verb} {self.least_text})"
 
 
 @dataclass(frozen=True)

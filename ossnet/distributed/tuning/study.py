@@ -48,7 +48,7 @@ from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, 
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
-from ossnet.metric_names import SCORE, VAL_DICE
+from ossnet.metric_names import SCORE, STORE, VAL_DICE
 from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import Interruption, postponed
 from ossnet.output.waiting import PATIENCE, Patience
@@ -222,12 +222,11 @@ def run_study(
         monitor,
         objectives=study.objectives,
         first_validation=_first_validation(spec, trial_time),
-        epochs=spec.base.training.epochs,
-        timed=trial_time is not None,
+        epochs=spec.base.training.epochs if trial_time is None else None,
         history=learning_curves(study),
     )
     interruption = Interruption()
-    mlflow_callback = MLflowCallback(tracker, monitor, version_tags())
+    mlflow_callback = MLflowCallback(tracker, monitor, version_tags() | {STORE: str(spec.store.root)})
     callbacks = [
         mlflow_callback,
         ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS),

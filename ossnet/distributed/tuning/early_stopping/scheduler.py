@@ -32,8 +32,7 @@ class EarlyStoppingScheduler(FIFOScheduler):
     Args:
         objectives: names of the study's objectives, Dice first.
         first_validation: the epoch (or the share) of a trial's first validation.
-        epochs: those of a trial.
-        timed: whether trials are compared at shares of their time.
+        epochs: those of a trial; None where trials are compared at shares of their time.
         history: learning curves of an earlier session, by the trial's number.
     """
 
@@ -44,15 +43,13 @@ class EarlyStoppingScheduler(FIFOScheduler):
         *,
         objectives: Sequence[str] = ("dice",),
         first_validation: int,
-        epochs: int,
-        timed: bool = False,
+        epochs: int | None,
         history: Mapping[int, LearningCurve],
     ) -> None:
         super().__init__()
-        self._monitor, self._objectives, self._timed = monitor, objectives, timed
-        first_rung = first_validation if timed else config.grace_period or first_validation
-        end = _WHOLE if timed else epochs
-        self._rule = StoppingRule(config, first_rung=first_rung, end=end, history=history)
+        self._monitor, self._objectives, self._timed = monitor, objectives, epochs is None
+        first_rung = first_validation if self._timed else config.grace_period or first_validation
+        self._rule = StoppingRule(config, first_rung=first_rung, end=epochs or _WHOLE, history=history)
 
     def on_trial_add(self, tune_controller: "TuneController", trial: "Trial") -> None:
         """Have kills for memory noticed: Ray Tune gives its controller to its scheduler only."""
