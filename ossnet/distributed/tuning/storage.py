@@ -97,10 +97,9 @@ class TuningStudy(optuna.Study):
             storage=storage, study_name=name, directions=optimization.directions, load_if_exists=True
         )
         study = cls(study_name=name, storage=storage, pruner=optuna.pruners.NopPruner())
-        if len(study.directions) == len(optimization.objectives):  # else its settings are rejected later
-            set_metric_names(study, optimization.objectives)
         if SCHEMA not in study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr(SCHEMA, STUDY_SCHEMA)
+            set_metric_names(study, optimization.objectives)
         study.check_schema(database)
         return study
 

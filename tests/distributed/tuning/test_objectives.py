@@ -54,6 +54,9 @@ def test_any_combination_is_a_study(costs: tuple[str, ...], tmp_path: Path) -> N
     stored = optuna.load_study(study_name=NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert stored.metric_names == list(study.objectives) == ["dice", *costs]
     assert [each.name for each in stored.directions] == ["MAXIMIZE"] + ["MINIMIZE"] * len(costs)
+    other = OptimizationConfig(objectives=("dice", "seconds"))  # which its settings will refuse
+    again = TuningStudy.open_or_create(tmp_path / "study.db", NAME, other)
+    assert again.objectives == ("dice", *costs)
     known = {VAL_DICE: 0.5, MEMORY: 1.0, INFERENCE_MEMORY: 2.0}
     worst = {"memory": 1.0, "inference-memory": 2.0, "seconds": float("inf")}
     assert optimization.values(known) == [0.5, *(worst[each] for each in costs)]
