@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from ossnet.distributed.tracking.client import Tracker
     from ossnet.distributed.training.trainer import TrainResult
+    from ossnet.distributed.tuning.pace import MeasuredPace
     from ossnet.distributed.tuning.result import StudyResult
     from ossnet.distributed.tuning.storage import TuningStudy
     from ossnet.distributed.tuning.study import StudySpec
@@ -202,6 +203,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.cluster.capacity import wait_for_capacity
     from ossnet.distributed.tuning.config import DEFAULT_TRIALS
     from ossnet.distributed.tuning.feasibility import estimate_feasibility
+    from ossnet.distributed.tuning.pace import measure_pace
     from ossnet.distributed.tuning.recovery.database import keep_copy, recover_database
     from ossnet.distributed.tuning.search_space import check_space
     from ossnet.distributed.tuning.storage import TuningStudy
@@ -223,7 +225,8 @@ def _search(spec: "StudySpec") -> "StudyResult":
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         if spec.planner is not None and spec.planner.recipe == "auto":
             logger.info(str(replace(spec.planner, budget_gib=None).resolve()))
-        limit = plan_time(spec, slots=placement.concurrent)
+        pace = measure_pace(spec, replace(spec.resolving, estimator=estimator), placement)
+        limit = plan_time(spec, slots=placement.concurrent, pace=pace)
         spec.output.mkdir(parents=True, exist_ok=True)
         study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
         study.check_settings(spec.settings())
@@ -233,7 +236,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
         if limit is not None:
             limit = replace(limit, timed=study.trial_time() is not None)
         if limit is not None and limit.timed:
-            plan = str(limit.allocation)
+            plan = ("" if pace is None else f"{pace}; ") + str(limit.allocation)
             if spec.trials is None:
                 ended = [trial for trial in study.started_trials() if trial.state.is_finished()]
                 spec = replace(spec, trials=len(ended) + limit.allocation.trials)
@@ -261,8 +264,11 @@ def _search(spec: "StudySpec") -> "StudyResult":
             )
 
 
-def plan_time(spec: "StudySpec", *, slots: int) -> "StudyTime | None":
+def plan_time(spec: "StudySpec", *, slots: int, pace: "MeasuredPace | None" = None) -> "StudyTime | None":
     """What a study's time is spent on; None where it is not limited.
+
+    Args:
+        pace: what a step takes, as far as that was measured.
 
     Raises:
         UserError: the time is over before a trial could start.
@@ -275,6 +281,8 @@ def plan_time(spec: "StudySpec", *, slots: int) -> "StudyTime | None":
     plan = allocate(
         max(remaining, 1.0),
         slots=slots,
+        step_s=0.0 if pace is None else pace.step_s,
+        validation_s=0.0 if pace is None else pace.validation_s,
         start_s=_TRIAL_START_S,
         trials=spec.trials,
         reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
