@@ -59,9 +59,6 @@ ReportLost = Callable[[str, str], None]
 """Called on rank 0 for each case that was left out: its id, and why."""
 
 
-_SHORTEST_STEP_S = 0.01  # no network of ours is faster
-
-
 def run_training(
     config: Config,
     store: Store,
@@ -76,6 +73,8 @@ def run_training(
     run: str | None = None,
     interim: Interim | None = None,
     report_lost: ReportLost = lambda case, why: logger.warning(f"warning: left out: {why}"),
+    now: Callable[[], float] = time.monotonic,
+    measured: Callable[[float], None] = lambda _: None,
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
 
@@ -90,6 +89,8 @@ def run_training(
         run: the run's id, which its checkpoints carry.
         interim: saves checkpoints between two reports, on rank 0.
         report_lost: called after the epoch in which a case was left out; by default it is logged.
+        now: the clock of the run's time, in seconds; that of the wall by default.
+        measured: called with the measured peak of a step in GiB, once; it may raise to end the run.
 
     Returns:
         The last epoch's metrics.
@@ -99,7 +100,7 @@ def run_training(
             which it starts from; or the time does not suffice for one step and one validated case.
         ossnet.errors.OutOfMemory: memory does not, or cannot, suffice; says what would help most.
     """
-    began = time.monotonic()
+    began = now()
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, world_size())
@@ -149,9 +150,13 @@ def run_training(
         predicted_gib=predicted,
         next_batch=lambda batch: _unseen(config, batch, place),
         first_step=lambda epoch: run_start(store, config.training, epoch),
-        validate=lambda until, count: _validate(network, config, store.task, validated, place, until, count),
+        validate=lambda until, count: _validate(
+            network, config, store.task, validated, place, until, count, now
+        ),
         validation_cases=len(validated.ids[rank() :: world_size()]),
         deadline=deadline,
+        now=now,
+        measured=measured,
         save=_saver(network, config, store, run),
         reporter=reporter,
         interim=interim,
@@ -170,7 +175,7 @@ def run_training(
         device=place,
         cache=cache,
     )
-    trainer.prepared_s = time.monotonic() - began
+    trainer.prepared_s = now() - began
     try:
         with reraise_oom(config, workers=world_size(), measured_gib=lambda: trainer.peak_gib):
             return trainer.fit(stream, progress)
@@ -208,8 +213,7 @@ def _choose_values(
     """By dotted path how this run's volumes reach the device, which is the same on every rank."""
     training = config.training
     if not _may_wait(device):
-        path = DataPath(training.steps_per_batch or 1, training.device_cache_gib or 0.0, "")
-        return path.changes()
+        return DataPath(training.steps_per_batch or 1, training.device_cache_gib or 0.0, "").changes()
     with errors_on_all(device):
         rates = _measure_rates(config, store, read, network, device)
     entries = store.manifest.cases
@@ -284,13 +288,6 @@ def run_start(store: Store, training: TrainingConfig, epoch: int) -> int:
     )
 
 
-def most_epochs(config: Config, store: Store, time_s: float) -> int:
-    """More epochs than fit in a time, whatever the network: the bound of a run that only time limits."""
-    cases = store.split("training", fold=config.training.fold)
-    steps = len(cases) * (config.training.steps_per_batch or 1) / config.training.batch_size
-    return math.ceil(time_s / (max(steps, 1) * _SHORTEST_STEP_S))
-
-
 def run_batch_maker(
     config: Config, task: Task, *, device: torch.device | None = None, cache: VolumeCache | None = None
 ) -> BatchMaker:
@@ -325,6 +322,7 @@ def _validate(
     device: torch.device,
     until: Until | None,
     count: int | None,
+    now: Callable[[], float],
 ) -> dict[str, float]:
     """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks.
 
@@ -338,7 +336,7 @@ def _validate(
     if not cases.ids:
         return {}
     shared = cases.ids[rank() :: world_size()][:count]
-    began = time.monotonic()
+    began = now()
     scores: list[CaseScore] = []
     with errors_on_all(device):
         scores = score_cases(
@@ -349,8 +347,9 @@ def _validate(
             settings=config.inference,
             last_until=math.inf if until is None else until.last,
             first_until=math.inf if until is None else until.first,
+            now=now,
         )
-    took = (time.monotonic() - began) / max(len(scores), 1)
+    took = (now() - began) / max(len(scores), 1)
     every = all_gather(scores)
     if not every:
         return {}

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ossnet.benchmarks import (
 from ossnet.commands._help import format_rows
 from ossnet.commands._output import command_line, finish_benchmark, new_folder
 from ossnet.commands._parse import Command, choose_command
-from ossnet.commands._values import space_file
+from ossnet.commands._values import budget_gib, parse_duration, space_file
 from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
 
 logger = logging.getLogger(__name__)
@@ -120,23 +120,50 @@ class InferenceOptions(BenchOptions, InferenceBenchmarkConfig):
 
 
 @dataclass(frozen=True)
-class SearchOptions(BenchOptions, SearchBenchmarkConfig):
-    """Search under a memory budget, compared with plain Ray Tune with Optuna."""
+class SearchOptions(BenchOptions):
+    """Searches under a memory budget, at equal CPU time; with the same --output it goes on."""
 
-    space: Path = Path("small")
-    """Python file with a function space(trial), or the name of one of ossnet's spaces."""
+    data: Path | None = None
+    """Store that `prepare` wrote; by default a small phantom that this job makes."""
+    space: str = "small"
+    """Python file with space(trial), or one of ossnet's."""
+    methods: str = "ossnet,optuna,random"
+    """Searches to compare: ossnet, optuna, random, optuna-fitted, syne-tune."""
+    memory_budget: str | None = None
+    """Peak memory of a step, as 150MiB; by default a third of the space fits."""
+    time_per_study: str = "1m"
+    """CPU time of each study."""
+    seeds: int = 3
+    """Studies of each search."""
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UserError: names the option.
+        """
+        self.settings  # noqa: B018 - which checks them
+
+    @property
+    def settings(self) -> SearchBenchmarkConfig:
+        """The options as values."""
+        return SearchBenchmarkConfig(
+            space=space_file(self.space),
+            methods=tuple(self.methods.split(",")),
+            seeds=self.seeds,
+            time_s=parse_duration(self.time_per_study),
+            budget_gib=budget_gib(self.memory_budget),
+        )
 
     def run(self, path: Path, command: str) -> None:
         """Search, write and print."""
         from ossnet.distributed.benchmark import results, search
-        from ossnet.distributed.launch import launch_study
 
-        settings = replace(self, space=space_file(str(self.space)))
         found = search.compare(
-            settings,
-            path.parent,
+            self.settings,
+            path.with_suffix(".json"),
+            data=self.data,
             command=command,
-            run_study=launch_study,
             progress=lambda row: logger.info(row.summary),
         )
         finish_benchmark(found, path, results.draw, results.show, json=self.json)
@@ -163,8 +190,8 @@ def main(arguments: Sequence[str]) -> None:
     options = command.parse(rest, *notes)
     from ossnet.output.claim import claimed_output
 
-    source = getattr(options, "source", None)
-    sources = [] if source is None else [source]
+    given = (getattr(options, name, None) for name in ("source", "data"))
+    sources = [each for each in given if each is not None]
     with claimed_output(options.output or new_folder("bench"), "bench", sources=sources) as output:
         options.run(output / word, command_line("bench", *arguments))
 

@@ -13,6 +13,7 @@ from ossnet.commands._parse import Command
 
 if TYPE_CHECKING:
     from ossnet.evaluation import CaseScore
+    from ossnet.evaluation.html_report import Subject
     from ossnet.evaluation.run import Evaluation
 
 
@@ -66,6 +67,7 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
     from ossnet.inference import Predictor
     from ossnet.inference.ensemble import load_predictor, read_members, several
     from ossnet.inference.temperature import read_calibration
+    from ossnet.training.checkpoint_files import checkpoint_folder
 
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     given = options.checkpoint or (_demo().checkpoint(),)
@@ -88,6 +90,8 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
         tolerance_mm=options.tolerance_mm,
         calibrate=measured,
         fitted=read_calibration(checkpoint) if measured else None,
+        subject=_subject([each.checkpoint for each in members]),
+        other=None if options.baseline is None else _subject([checkpoint_folder(options.baseline)]),
         progress=_print_case,
     )
     if options.json:
@@ -114,6 +118,15 @@ def _fold(checkpoints: Sequence[Path], split: str) -> int | None:
             remedy="give --split test",
         )
     return folds.pop()
+
+
+def _subject(checkpoints: Sequence[Path]) -> "Subject":
+    """What the page calls these checkpoints."""
+    from ossnet.config import Config
+    from ossnet.evaluation.html_report import Subject
+
+    names = [Config.from_json(each / "config.json").model.name for each in checkpoints]
+    return Subject(" + ".join(names), ", ".join(map(str, checkpoints)))
 
 
 def _finish(evaluation: "Evaluation", split: str, checkpoints: Sequence[Path]) -> None:

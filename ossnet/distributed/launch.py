@@ -21,6 +21,7 @@ from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import (
+    CHECKPOINT_FOLDER,
     EPOCH,
     EXPECTED_EPOCH,
     EXPECTED_EPOCHS,
@@ -28,20 +29,20 @@ from ossnet.metric_names import (
     EXPECTED_VALIDATION,
     MEMORY,
     STEP_TIME,
+    STORE,
     VAL_DICE,
     VALIDATED_CASES,
 )
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output
 from ossnet.output.waiting import PATIENCE, Patience
-from ossnet.planning.allocation import allocate
-from ossnet.planning.study_time import StudyTime, TrialTime
+from ossnet.planning.allocation import TRIAL_START_S, allocate
+from ossnet.planning.study_time import StudyTime, TrialTime, most_epochs
 from ossnet.sampling.sampler import check_batch
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
 from ossnet.training.clock import format_duration, format_pace
 from ossnet.training.initialize import Initialization, TrainedNetwork
-from ossnet.training_run import most_epochs
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -66,7 +67,6 @@ _FREE = {  # may change between a run and its resumption
     "training.checkpoint_minutes",
 }
 _SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
-_TRIAL_START_S = 5.0  # what a trial takes until its first step
 _CLOSING_S = 6.0  # what follows the training: the best checkpoint is copied, runs are closed, Ray ends
 
 
@@ -153,7 +153,11 @@ def _train(
             f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
         )
         wait_for_capacity(resources, workers, at_most_s=patience.wait_at_most_s)
-        tags = version_tags() | {"network": config.model.name, "workers": str(workers)}
+        tags = version_tags() | {
+            "network": config.model.name,
+            "workers": str(workers),
+            STORE: str(store.root),
+        }
         spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
         with (
@@ -171,6 +175,7 @@ def _train(
             )
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
+            run.tags = {CHECKPOINT_FOLDER: str(result.checkpoint)}
     return result
 
 
@@ -283,7 +288,7 @@ def plan_time(spec: "StudySpec", *, slots: int, pace: "MeasuredPace | None" = No
         slots=slots,
         step_s=0.0 if pace is None else pace.step_s,
         validation_s=0.0 if pace is None else pace.validation_s,
-        start_s=_TRIAL_START_S,
+        start_s=TRIAL_START_S,
         trials=spec.trials,
         reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
         refit=spec.refit,
@@ -307,7 +312,7 @@ def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:
 
     output = claim_output(spec.output / "report", "report")
     rows = read_rows(spec.tracking)
-    summary = summarize_study(study, rows, budget_gib=spec.optimization.budget_gib)
+    summary = summarize_study(study, rows, spec.output, budget_gib=spec.optimization.budget_gib)
     return write_files(rows, output, title=spec.name, study=summary)["page"]
 
 

@@ -1,7 +1,7 @@
 """Scoring a network on the cases of a store: whole volumes, on the working grid."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -56,12 +56,13 @@ def score_cases(
     settings: InferenceConfig,
     last_until: float = inf,
     first_until: float = inf,
+    now: Callable[[], float] = time.monotonic,
 ) -> list[CaseScore]:
     """Predict and score cases one after the other; the next is read and sent while one is predicted.
 
     Args:
         cases: iterated in a thread.
-        last_until: time of `time.monotonic`: no case is begun that would end later, but for the first.
+        last_until: time of the clock `now`: no case is begun that would end later, but for the first.
         first_until: when the first case is given up; then there is no score.
     """
     device = next(network.parameters()).device
@@ -71,15 +72,15 @@ def score_cases(
             yield stored, Volume.of(stored, SampleKey(0, 0, stored.id)).to(device).image().float()
 
     scores = list[CaseScore]()
-    slowest, began = 0.0, time.monotonic()
+    slowest, began = 0.0, now()
     with closing(prefetch(ready())) as volumes:
         for stored, image in volumes:
-            with give_up(network, inf if scores else first_until) as given_up:
+            with give_up(network, inf if scores else first_until, now) as given_up:
                 prediction = predict_volume(network, image, sampling=sampling, settings=settings)
                 scores += [_score(task, stored, prediction)[0]]
-            now = time.monotonic()
-            slowest, began = max(slowest, now - began), now
-            if given_up() or now + slowest > last_until:
+            ended = now()
+            slowest, began = max(slowest, ended - began), ended
+            if given_up() or ended + slowest > last_until:
                 break
     return scores
 

@@ -12,6 +12,7 @@ from jaxtyping import Integer, Real
 
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.figure import plain_text, png_bytes
+from ossnet.output.palette import color
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,10 +83,8 @@ def _plane(volume: np.ndarray, axis: int, center: Sequence[int]) -> np.ndarray:
     return flat if axis == 0 else flat[:, ::-1]
 
 
-def _colors(count: int) -> Any:
-    from matplotlib import colormaps
-
-    return colormaps["Set1"](range(count)) if count <= 9 else colormaps["hsv"](np.linspace(0, 0.9, count))
+def _colors(count: int) -> list[str]:
+    return [color(position) for position in range(count)]
 
 
 def _tint(axes: "Axes", overlay: np.ndarray, count: int, aspect: float) -> None:
@@ -109,6 +108,6 @@ def _legend(classes: Sequence[str]) -> list[Any]:
     from matplotlib.patches import Patch
 
     return [
-        Patch(color=color, label=plain_text(name))
-        for name, color in zip(classes, _colors(len(classes)), strict=True)
+        Patch(color=shade, label=plain_text(name))
+        for name, shade in zip(classes, _colors(len(classes)), strict=True)
     ]

@@ -15,7 +15,7 @@ from ossnet.errors import UserError
 from ossnet.evaluation.calibration import ReliabilityBins, aggregate, reliabilities
 from ossnet.evaluation.cases import CaseScore, check_task, score_case, score_classes
 from ossnet.evaluation.figures import draw_overlay
-from ossnet.evaluation.html_report import render
+from ossnet.evaluation.html_report import UNNAMED, Evaluated, Subject, render
 from ossnet.evaluation.paper_protocol import POINTS, Protocol, SampledOverlap, sampled_overlap
 from ossnet.evaluation.summary import comparison, report
 from ossnet.inference import Predictor
@@ -70,6 +70,8 @@ def evaluate(
     tolerance_mm: float = TOLERANCE_MM,
     calibrate: bool = False,
     fitted: Calibration | None = None,
+    subject: Subject = UNNAMED,
+    other: Subject | None = None,
     progress: Callable[[CaseScore, int, int], None] = lambda score, done, of: None,
 ) -> Evaluation:
     """Score every case of a split on full volumes of the working grid.
@@ -80,6 +82,8 @@ def evaluate(
         tolerance_mm: the tolerance of the normalized surface distance.
         calibrate: whether to measure the calibration error too; every voxel is then decided by the network.
         fitted: where the predictor's temperature comes from; no case is evaluated at one fitted on it.
+        subject: what the page calls the network.
+        other: what the page calls the baseline.
         progress: called after every case with its score, the number of cases done, and of all cases.
 
     Raises:
@@ -116,7 +120,9 @@ def evaluate(
         rank: _overlay(predictor, store, score, output / "overlays" / f"{rank}_{score.case}.png", rank)
         for rank, score in _representative_cases(scores).items()
     }
-    atomic_write(output / "evaluation.html", render(summary, overlays))
+    compared = (other or Subject("the other", "")) if others else None
+    about = Evaluated(str(store.root), subject, compared, scores, others)
+    atomic_write(output / "evaluation.html", render(summary, overlays, about))
     return Evaluation(
         summary,
         output / "cases.csv",

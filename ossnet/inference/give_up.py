@@ -14,8 +14,13 @@ class _TimeIsUp(Exception):  # noqa: N818 - it is no error
 
 
 @contextmanager
-def give_up(network: nn.Module, until: float) -> Iterator[Callable[[], bool]]:
-    """Leave the block at the first call of one of the network's layers after a time of `time.monotonic`.
+def give_up(
+    network: nn.Module, until: float, now: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[], bool]]:
+    """Leave the block at the first call of one of the network's layers after a time.
+
+    Args:
+        until: by the clock `now`, in seconds.
 
     Yields:
         A function that says whether the block was left so.
@@ -26,7 +31,7 @@ def give_up(network: nn.Module, until: float) -> Iterator[Callable[[], bool]]:
         return
 
     def check(*_: Any) -> None:
-        if time.monotonic() > until:
+        if now() > until:
             raise _TimeIsUp
 
     hooks = [each.register_forward_pre_hook(check) for each in network.modules()]

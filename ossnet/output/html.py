@@ -1,6 +1,8 @@
-"""HTML pages from the templates in `templates`: one file each that needs no other file and no script."""
+"""HTML pages from the templates in `templates`: one file each, complete in itself, read without script."""
 
 from base64 import b64encode
+from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -8,16 +10,19 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def render_page(template_name: str, **values: object) -> str:
+def render_page(template_name: str, *, title: str, facts: Mapping[str, object], **values: object) -> str:
     """The text of a page, made by a template that extends `base.html`; values are escaped.
 
     Args:
         template_name: a file in `templates`.
-        values: what the template names; `title` belongs to every page.
+        facts: what stands below the title, by name; the date follows them.
+        values: what the template names.
 
     Raises:
         jinja2.UndefinedError: the template names a value that is not given.
     """
+    date = f"{datetime.now().astimezone():%Y-%m-%d %H:%M}"
+    values |= {"title": title, "facts": {**facts, "made": date}, "date": date}
     return _environment().get_template(template_name).render(values)
 
 

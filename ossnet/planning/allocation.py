@@ -6,6 +6,8 @@ from math import floor, sqrt
 from ossnet.planning.configure.recipe import STEPS
 from ossnet.training.clock import format_duration
 
+TRIAL_START_S = 5.0
+"""What a trial takes until its first step."""
 _CLOSING = (0.12, 8.0, 25.0)  # of the time, for the report and the end: a share, at least and at most so much
 _REFIT = 0.4  # of what is left then, for the last training
 _ENSEMBLE = 0.1  # and for the choice of an ensemble
@@ -65,6 +67,7 @@ def allocate(
     reduction_factor: int | None = 2,
     refit: bool = False,
     ensemble: bool = False,
+    closing_s: float | None = None,
 ) -> Allocation:
     """Plan a study.
 
@@ -82,9 +85,11 @@ def allocate(
         reduction_factor: the ratio of the times of adjacent rungs; None: no trial is stopped early.
         refit: train the best configuration once more in the end.
         ensemble: choose an ensemble then.
+        closing_s: what the report and the end take; by default a share of the time.
     """
-    share, least, most = _CLOSING
-    closing_s = min(max(share * time_s, least), most, 0.5 * time_s)
+    if closing_s is None:
+        share, least, most = _CLOSING
+        closing_s = min(max(share * time_s, least), most, 0.5 * time_s)
     refit_s = _REFIT * (time_s - closing_s) if refit else 0.0
     ensemble_s = _ENSEMBLE * (time_s - closing_s) if ensemble else 0.0
     search_s = time_s - closing_s - refit_s - ensemble_s

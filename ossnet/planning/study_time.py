@@ -1,23 +1,29 @@
 """The time of a study: by when its trials, its last training and all of it have to have ended."""
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from ossnet.config import Config
+from ossnet.data import Store
 from ossnet.planning.allocation import Allocation
 
+_SHORTEST_STEP_S = 0.01  # no network of ours is faster
 _LEAST_START_S = 8.0  # that a trial is worth a start with
 
 
 @dataclass(frozen=True)
 class StudyTime:
-    """What limits a study in time; unix seconds."""
+    """What limits a study in time; unix seconds, or those of the clock `now`."""
 
     deadline: float
     """When everything has to have ended."""
     allocation: Allocation
     timed: bool
     """Whether the plan says how long a trial takes; else its epochs do, and only the deadline cuts it off."""
+    now: Callable[[], float] = time.time
 
     @property
     def trials_until(self) -> float:
@@ -37,7 +43,7 @@ class StudyTime:
     @property
     def trials_remaining_s(self) -> float:
         """Seconds until then."""
-        return self.trials_until - time.time()
+        return self.trials_until - self.now()
 
     @property
     def can_start(self) -> bool:
@@ -78,3 +84,10 @@ class TrialTime:
             "training.validate_at": self.rungs,
             "training.epochs": epochs,
         }
+
+
+def most_epochs(config: Config, store: Store, time_s: float) -> int:
+    """More epochs than fit in a time, whatever the network: the bound of a run that only time limits."""
+    cases = store.split("training", fold=config.training.fold)
+    steps = len(cases) * (config.training.steps_per_batch or 1) / config.training.batch_size
+    return math.ceil(time_s / (max(steps, 1) * _SHORTEST_STEP_S))

@@ -137,6 +137,10 @@ class Trainer:
     """Saves checkpoints between two reports, on rank 0; None: there are none."""
     deadline: float | None = None
     """Unix time by which the run has to have ended."""
+    now: Callable[[], float] = time.monotonic
+    """The clock, in seconds, of the run's time."""
+    measured: Callable[[float], None] = lambda _: None
+    """Called with the measured peak of a step in GiB, once; it may raise to end the run."""
     prepared_s: float = 0.0
     """What the run has taken in this session before `fit`."""
     count_lost: Callable[[], dict[str, float]] = dict
@@ -162,6 +166,7 @@ class Trainer:
             deadline=self.deadline,
             pace=Pace(progress.step_s, progress.case_s),
             done=progress.epoch / self.config.epochs,
+            now=self.now,
         )
         if progress.step and (self._share(progress, clock) >= 1 or broadcast(clock.must_end())):
             # it had ended, and was lost before all knew
@@ -202,10 +207,10 @@ class Trainer:
             self._check_first_step(parts.begin_step(), clock)
             if clock.timed:
                 set_lr(self.optimizer, self._share(progress, clock), self.optimizer_config)
-            began = time.monotonic()
+            began = self.now()
             waited = parts.waits_s[-1]
             loss = self._step(parts, progress.step + 1)
-            stepped = time.monotonic() - began
+            stepped = self.now() - began
             clock.step(stepped + waited)
             took += stepped + waited
             losses += loss
@@ -264,6 +269,7 @@ class Trainer:
             self.loss,
             precision=self.config.precision,
             room_s=clock.remaining_s - clock.closing_s,
+            now=self.now,
         )
         least = broadcast(least)
         if least is not None:
@@ -276,9 +282,9 @@ class Trainer:
             UserError: there is not enough time for another one.
         """
         until = clock.measure_until
-        waited_s = until.first - time.monotonic()
+        waited_s = until.first - self.now()
         metrics = self.validate(until, 1)
-        if broadcast(CASE_TIME not in metrics and time.monotonic() > until.first):
+        if broadcast(CASE_TIME not in metrics and self.now() > until.first):
             raise clock.too_short(f"a case that takes more than {format_duration(waited_s)}")
         clock.measured(metrics.get(CASE_TIME, 0.0))  # the first case may be one that cannot be read
 
@@ -322,6 +328,7 @@ class Trainer:
                 "memory/allocator_out_of_memory": float(memory.out_of_memory),
             }
             self.peak = {name: max_over_ranks(value, self.device) for name, value in found.items()}
+            self.measured(self.peak["memory/peak_allocated_gib"])
         else:
             loss = self._optimize(parts)
         value = mean_over_ranks(loss)
@@ -352,16 +359,16 @@ class Trainer:
         if not due or rank() != 0:
             self.reporter.epoch(metrics, None)
             return
-        began = time.monotonic()
+        began = self.now()
         aside = Path(tempfile.mkdtemp(prefix="ossnet-checkpoint-"))
         try:
             self.save(aside / "checkpoint", self._state(progress, metrics.get(VAL_DICE)))
             self.reporter.epoch(metrics, aside / "checkpoint")
         finally:
             shutil.rmtree(aside)
-        clock.saved(time.monotonic() - began)
+        clock.saved(self.now() - began)
         if self.interim is not None:
-            self.interim.saved(time.monotonic() - began)
+            self.interim.saved(self.now() - began)
 
     def _save_interim(self, progress: TrainState, clock: Clock) -> None:
         """Save a checkpoint where one is due; the other ranks wait for this one at the next step."""

@@ -48,7 +48,8 @@ def test_a_table_a_page_and_a_picture(run_job: Job, tmp_path: Path) -> None:
     assert rows[0]["model.decoder_width"] == "128"
     page = (tmp_path / "report" / "report.html").read_text()
     assert "oss-net-c" in page
-    assert "data:image/png;base64," in page
+    assert "The best: 1 oss-net-c" in page
+    assert page.count("<circle") >= 3  # a mark for each run with a Dice, and a ring around the best
     assert "http" not in page  # nothing is fetched from elsewhere
     with Image.open(tmp_path / "report" / "memory.png") as picture:
         assert picture.size[0] > 500

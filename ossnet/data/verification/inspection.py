@@ -22,13 +22,14 @@ from ossnet.data.layouts import Case, Source
 from ossnet.data.prepare.survey import missing_label
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue
 from ossnet.data.verification.plausibility import ImageStats, offset_checks, plausibility_checks
-from ossnet.data.verification.thumbnail import draw
+from ossnet.data.verification.thumbnail import Plane, draw
 from ossnet.data.verification.voxels import (
     ChannelStats,
     SliceCollector,
     count_fractions,
     count_values,
-    fullest_plane,
+    fullest_planes,
+    middle_planes,
 )
 from ossnet.errors import UserError
 
@@ -85,11 +86,13 @@ class _CaseInspector:
         self._files: list[NiftiFile] = []
         self._voxels: dict[str, int] = {}
         self._picture: str | None = None
+        self._drawn = ""  # the modality in the picture
 
     @property
     def view(self) -> CaseSummary:
         images = tuple(self._images.values())
-        return CaseSummary(self._case.id, self._case.group, images, self._label, self._voxels, self._picture)
+        case = self._case
+        return CaseSummary(case.id, case.group, images, self._label, self._voxels, self._picture, self._drawn)
 
     def add_error(self, error: UserError) -> None:
         self.findings.append(Issue.error(error, case=self._case.id))
@@ -185,23 +188,28 @@ class _CaseInspector:
 
     def _read_image(self, file: NiftiFile, values: Values | None, contents: ImageStats) -> None:
         """Read an image file; the first one that can be read is drawn."""
-        shape, plane, index = file.geometry.canonical_shape, None, 0
+        shape, planes = file.geometry.canonical_shape, list[SliceCollector]()
         drawn = values if values is not None and values.shape == shape else None
+        indices = middle_planes(shape) if drawn is None else fullest_planes(drawn)
         if self._picture is None:
-            index = shape[2] // 2 if drawn is None else fullest_plane(drawn)
-            plane = SliceCollector(file.geometry, index)
+            planes = [SliceCollector(file.geometry, axis, indices[axis]) for axis in (2, 1, 0)]
         try:
-            channels = contents.read(file, plane)
+            channels = contents.read(file, planes)
         except UserError as error:
             self.add_error(error)
             return
         self._images[file.path] = _with_voxels(self._images[file.path], channels)
         if strange := sum(channel.not_finite for channel in channels):
             self.add_error(not_finite(strange, file.path))
-        if plane is not None:
-            first, second, _ = file.geometry.spacing
-            flat = None if drawn is None else drawn[:, :, index]
-            self._picture = draw(plane.voxels, flat, values=self._drawn_values, spacing=(first, second))
+        if planes:
+            slices = [
+                Plane(axis, plane.voxels, None if drawn is None else drawn.take(indices[axis], axis=axis))
+                for axis, plane in zip((2, 1, 0), planes, strict=True)
+            ]
+            spacing = file.geometry.canonical_spacing
+            self._picture = draw(slices, values=self._drawn_values, spacing=spacing)
+            names, position = self._source.modalities, self._case.images.index(file.path)
+            self._drawn = names[position if len(names) == len(self._case.images) else 0]
 
     @property
     def _drawn_values(self) -> list[int]:
@@ -236,6 +244,7 @@ def _with_voxels(view: FileSummary, channels: Sequence[ChannelStats]) -> FileSum
         view,
         minimum=min(minima, default=None),
         maximum=max(maxima, default=None),
+        means=tuple(channel.mean for channel in channels),
         not_finite=sum(channel.not_finite for channel in channels),
         digest=hashlib.sha256(digests.encode()).hexdigest(),
     )

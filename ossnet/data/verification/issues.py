@@ -67,6 +67,8 @@ class FileSummary:
     """Smallest finite voxel."""
     maximum: float | None = None
     """Largest finite voxel."""
+    means: tuple[float | None, ...] = ()
+    """Of each channel, the mean of the finite voxels that are not 0."""
     not_finite: int = 0
     digest: str | None = None
     """Digest of the voxels, however they are compressed."""
@@ -83,7 +85,9 @@ class CaseSummary:
     voxels: dict[str, int]
     """Number of voxels of each label value."""
     picture: str | None = None
-    """A slice with the label's outline, as a data URI."""
+    """Three planes with the label's outline, as a data URI."""
+    modality: str = ""
+    """The modality in the picture."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Legend: X Y Z voxel axes in nibabel order.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,8 +32,8 @@ class ImageStats:
     covered: Bool[np.ndarray, "X Y Z"] | None
     """Mask of the voxels where any channel is not 0, on the files' grid; None where it is not needed."""
 
-    def read(self, file: NiftiFile, plane: SliceCollector | None) -> list[ChannelStats]:
-        """Take in a file, and on the way a plane of its first channel.
+    def read(self, file: NiftiFile, planes: Sequence[SliceCollector]) -> list[ChannelStats]:
+        """Take in a file, and on the way planes of its first channel.
 
         Raises:
             UserError: the file ends early or is damaged.
@@ -43,7 +43,7 @@ class ImageStats:
             channels[number].add(slab)
             if self.covered is not None:
                 self.covered[:, :, first : first + slab.shape[2]] |= slab != 0
-            if plane is not None and number == 0:
+            for plane in planes if number == 0 else ():
                 plane.add(first, slab)
         self.channels += [(file, channel) for channel in channels]
         return channels

@@ -14,8 +14,8 @@ from ossnet.data.store.location import parse_location
 from ossnet.data.store.store import MANIFEST, CaseEntry, Manifest, parse_manifest
 from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue, Verification, in_order
-from ossnet.data.verification.thumbnail import draw
-from ossnet.data.verification.voxels import ChannelStats, fullest_plane
+from ossnet.data.verification.thumbnail import Plane, draw
+from ossnet.data.verification.voxels import ChannelStats, fullest_planes
 from ossnet.errors import UserError
 from ossnet.output.progress import progress
 
@@ -102,6 +102,7 @@ def _check_case(path: Path, name: str, entry: CaseEntry, task: Task) -> tuple[Ca
             if count
         },
         picture=_picture(case),
+        modality=task.modalities[0],
     )
     faults = list(_faults(path, name, case, counts, channels, len(values)))
     if entry.digest is not None and compute_digest(path) != entry.digest:
@@ -155,17 +156,24 @@ def _file_summary(path: Path, case: StoredCase, channels: list[ChannelStats]) ->
         codes=(geometry.sform_code, geometry.qform_code),
         minimum=min(minima, default=None),
         maximum=max(maxima, default=None),
+        means=tuple(channel.mean for channel in channels),
         not_finite=sum(channel.not_finite for channel in channels),
         digest=hashlib.sha256("".join(channel.digest for channel in channels).encode()).hexdigest(),
     )
 
 
 def _picture(case: StoredCase) -> str:
-    index = fullest_plane(case.label)
-    image = case.image[0, :, :, index].astype(np.float32)
-    first, second, _ = case.spacing
-    indices = list(range(1, len(case.statistics.class_counts)))
-    return draw(image, case.label[:, :, index], values=indices, spacing=(first, second))
+    indices = fullest_planes(case.label)
+    planes = [
+        Plane(
+            axis,
+            case.image[0].take(indices[axis], axis=axis).astype(np.float32),
+            case.label.take(indices[axis], axis=axis),
+        )
+        for axis in (2, 1, 0)
+    ]
+    values = list(range(1, len(case.statistics.class_counts)))
+    return draw(planes, values=values, spacing=case.spacing)
 
 
 def _digest(label: np.ndarray) -> str:

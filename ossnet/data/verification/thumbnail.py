@@ -1,52 +1,81 @@
-"""A small picture of a case: one axial plane in gray, the label's outline in color.
+"""A small picture of a case: three planes in gray, the label's outline in color.
 
-Legend: X Y voxel axes along R and A.
+Legend: X Y voxel axes of a plane, along R and A, R and S, or A and S.
 """
 
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Bool, Float32, Shaped, UInt8
 
-EDGE_PIXELS = 176
-"""Number of pixels of the longer side: about 8 kB a picture, so that hundreds of cases fit on a page."""
-COLORS = ("#ff5c5c", "#5cd65c", "#5c9dff", "#ffd24d", "#d67aff", "#4de1e1", "#ff9e4d", "#c2e04d")
+from ossnet.output.palette import rgb
+
+EDGE_PIXELS = 128
+"""Number of pixels of the longest side: about 12 kB a picture, so that hundreds of cases fit on a page."""
+_GAP_PIXELS = 4
 
 
-def draw(
-    image: Float32[np.ndarray, "X Y"],
-    label: Shaped[np.ndarray, "X Y"] | None,
-    *,
-    values: Sequence[int],
-    spacing: tuple[float, float],
-) -> str:
-    """A JPEG as a data URI; the patient's right is on the left, front is up, as radiologists view it.
+@dataclass(frozen=True)
+class Plane:
+    """A plane through a case."""
+
+    axis: int
+    """The axis that it is perpendicular to: 0 of a sagittal, 1 of a coronal, 2 of an axial one."""
+    image: Float32[np.ndarray, "X Y"]
+    label: Shaped[np.ndarray, "X Y"] | None
+
+
+def draw(planes: Sequence[Plane], *, values: Sequence[int], spacing: tuple[float, float, float]) -> str:
+    """A JPEG as a data URI, the planes side by side in one scale.
+
+    The patient's right is on the left and front or head are up, as radiologists view it.
 
     Args:
         values: the label values in the order of their colors.
-        spacing: mm along R and A.
+        spacing: mm along R, A and S.
     """
-    from PIL import Image, ImageColor
+    from PIL import Image
 
-    sizes = np.array(image.shape) * np.array(spacing)
-    width, height = np.maximum(1, np.rint(EDGE_PIXELS * sizes / sizes.max())).astype(int).tolist()
-    gray = Image.fromarray(_window(_upright(image))).resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(gray.convert("RGB")).copy()
-    for color, value in zip(COLORS * (1 + len(values) // len(COLORS)), values, strict=False):
-        if label is not None and (label == value).any():
-            inside = Image.fromarray(_upright(label == value)).resize(
-                (width, height), Image.Resampling.NEAREST
-            )
-            pixels[_outline(np.asarray(inside))] = ImageColor.getrgb(color)
+    sizes = [
+        np.array(plane.image.shape) * [spacing[axis] for axis in range(3) if axis != plane.axis]
+        for plane in planes
+    ]
+    scale = EDGE_PIXELS / max(float(size.max()) for size in sizes)
+    panes = [
+        _pane(plane, np.maximum(1, np.rint(scale * size)).astype(int), values)
+        for plane, size in zip(planes, sizes, strict=True)
+    ]
+    height = max(len(pane) for pane in panes)
+    sheet = np.zeros((height, sum(pane.shape[1] + _GAP_PIXELS for pane in panes) - _GAP_PIXELS, 3), np.uint8)
+    left = 0
+    for pane in panes:
+        top = (height - len(pane)) // 2
+        sheet[top : top + len(pane), left : left + pane.shape[1]] = pane
+        left += pane.shape[1] + _GAP_PIXELS
     sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, "JPEG", quality=80, subsampling=0)  # halved colors would blur outlines
+    Image.fromarray(sheet).save(sink, "JPEG", quality=80, subsampling=0)  # halved colors would blur outlines
     return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
 
 
-def _upright(plane: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(plane.T[::-1, ::-1])
+def _pane(plane: Plane, pixels: np.ndarray, values: Sequence[int]) -> UInt8[np.ndarray, "Y X 3"]:
+    from PIL import Image
+
+    size = int(pixels[0]), int(pixels[1])
+    mirrored = plane.axis != 0  # seen from the left, the front is on the right
+    gray = Image.fromarray(_window(_upright(plane.image, mirrored))).resize(size, Image.Resampling.BILINEAR)
+    drawn = np.asarray(gray.convert("RGB")).copy()
+    for position, value in enumerate(values):
+        if plane.label is not None and (plane.label == value).any():
+            mask = Image.fromarray(_upright(plane.label == value, mirrored))
+            drawn[_outline(np.asarray(mask.resize(size, Image.Resampling.NEAREST)))] = rgb(position)
+    return drawn
+
+
+def _upright(plane: np.ndarray, mirrored: bool) -> np.ndarray:
+    return np.ascontiguousarray(plane.T[::-1, ::-1] if mirrored else plane.T[::-1])
 
 
 def _window(plane: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ Legend: X Y Z voxel axes in nibabel order.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, Num, Shaped
@@ -17,13 +17,14 @@ _MAX_VALUES = 256  # more are no label
 
 
 class ChannelStats:
-    """Range of the finite voxels, number of the others, and a digest of all."""
+    """Range and mean of the finite voxels, number of the others, and a digest of all."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         """Start with no voxel of a channel of this shape."""
         self.minimum: float | None = None
         self.maximum: float | None = None
         self.not_finite = 0
+        self._total, self._counted = 0.0, 0
         self._sum = hashlib.sha256(repr(shape).encode())
 
     def add(self, slab: Num[np.ndarray, "X Y Z"]) -> None:
@@ -38,6 +39,13 @@ class ChannelStats:
             low, high = float(finite.min()), float(finite.max())
             self.minimum = low if self.minimum is None else min(low, self.minimum)
             self.maximum = high if self.maximum is None else max(high, self.maximum)
+            self._total += float(finite.sum(dtype=np.float64))
+            self._counted += int(np.count_nonzero(finite))
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of the finite voxels that are not 0; None where there are none."""
+        return self._total / self._counted if self._counted else None
 
     @property
     def constant(self) -> bool:
@@ -51,12 +59,12 @@ class ChannelStats:
 
 
 class SliceCollector:
-    """Collects one axial plane of a volume that comes by in planes of the file's third axis."""
+    """Collects one plane of a volume that comes by in planes of the file's third axis."""
 
-    def __init__(self, geometry: Geometry, index: int) -> None:
-        """Collect the plane `index` along S."""
-        self._geometry = geometry
-        self._axis = int(np.flatnonzero(geometry.orientation[:, 0] == 2)[0])
+    def __init__(self, geometry: Geometry, axis: int, index: int) -> None:
+        """Collect the plane `index` along R, A or S, the axes 0, 1 and 2."""
+        self._geometry, self._canonical = geometry, axis
+        self._axis = int(np.flatnonzero(geometry.orientation[:, 0] == axis)[0])
         flipped = geometry.orientation[self._axis, 1] < 0
         self._index = geometry.shape[self._axis] - 1 - index if flipped else index
         shape = list(geometry.shape)
@@ -73,8 +81,8 @@ class SliceCollector:
 
     @property
     def voxels(self) -> Float32[np.ndarray, "X Y"]:
-        """The plane along R and A."""
-        return to_canonical(self._voxels, self._geometry)[:, :, 0]
+        """The plane along the two other axes, in the order R, A, S."""
+        return to_canonical(self._voxels, self._geometry).take(0, axis=self._canonical)
 
 
 def count_values(label: Integer[np.ndarray, "X Y Z"]) -> dict[str, int]:
@@ -102,10 +110,22 @@ def count_fractions(slabs: Iterable[Float32[np.ndarray, "X Y Z"]]) -> dict[str, 
     return {f"{value:.6g}": most[value] for value in sorted(most)}
 
 
-def fullest_plane(label: Shaped[np.ndarray, "X Y Z"]) -> int:
-    """The plane along the third axis with most foreground, or the middle one where there is none."""
-    foreground = sum(np.count_nonzero(slab, axis=0) for slab in label)
-    return int(np.argmax(foreground)) if np.any(foreground) else label.shape[2] // 2
+def fullest_planes(label: Shaped[np.ndarray, "X Y Z"]) -> tuple[int, int, int]:
+    """Along each axis the plane with most foreground, or the middle ones where there is none."""
+    counts = [np.zeros(size, np.int64) for size in label.shape]
+    for position, slab in enumerate(label):
+        inside = slab != 0
+        counts[0][position] = np.count_nonzero(inside)
+        counts[1] += np.count_nonzero(inside, axis=1)
+        counts[2] += np.count_nonzero(inside, axis=0)
+    if not counts[0].any():
+        return middle_planes(label.shape)
+    return int(counts[0].argmax()), int(counts[1].argmax()), int(counts[2].argmax())
+
+
+def middle_planes(shape: Sequence[int]) -> tuple[int, int, int]:
+    """The middle plane along each axis."""
+    return shape[0] // 2, shape[1] // 2, shape[2] // 2
 
 
 def fraction_outside(label: Shaped[np.ndarray, "X Y Z"], covered: Bool[np.ndarray, "X Y Z"]) -> float:

@@ -1,1 +1,1 @@
-"""Our search and the usual recipe of Ray Tune with Optuna, compared under one memory budget."""
+"""Our search and others of the field, compared at equal CPU time under one memory budget."""

@@ -1,4 +1,4 @@
-"""Ray's Optuna searcher for spaces with constraints, which it has no notion of."""
+"""Ray's Optuna searcher for spaces and trials with constraints, which it has no notion of."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from ossnet.distributed.tuning.search_space import MOST_REDRAWS
+from ossnet.distributed.tuning.storage import set_constraint
 
 
 class RedrawingSearch(OptunaSearch):
@@ -22,3 +23,7 @@ class RedrawingSearch(OptunaSearch):
             except optuna.TrialPruned:
                 self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.PRUNED)
         return Searcher.FINISHED
+
+    def set_violation(self, trial_id: str, violation_gib: float) -> None:
+        """Tell Optuna by how many GiB a running trial misses the memory budget; negative where it fits."""
+        set_constraint(self._ot_trials[trial_id], violation_gib)

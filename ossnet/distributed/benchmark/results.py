@@ -1,66 +1,89 @@
 """The result of comparing searches: its rows, table and figure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from statistics import fmean, median
 
-from ossnet.benchmarks.result import BenchmarkResult
+from ossnet.benchmarks.result import BenchmarkResult, by_name
 from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 
-CANDIDATE, BASELINE = "ossnet", "recipe"
 STATISTIC = (
-    "a trial's Dice is its last on the validation split, its seconds are the CPU time of its training "
-    "process from the start of the training; searches are compared at the time that the shorter one took"
+    "Dice: the best of all validations of feasible trials on all validation cases by then, 0 without one; "
+    "its median over seeds, in brackets the lowest and the highest. Seconds: CPU time of training, "
+    "validation and search in one process on one thread. Feasible: the measured peak of a training step is "
+    "within the budget; a trial above it ends when it is measured, at its second step."
 )
-_BASELINES = {False: "recipe", True: "recipe, what is over budget ends with its first epoch"}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A validation of all cases."""
+
+    at_s: float
+    """CPU seconds of the study by then."""
+    dice: float
 
 
 @dataclass(frozen=True)
 class TrialRow:
     """A trial that started."""
 
-    dice: float | None
-    """Validation Dice; None where the trial ended before the first validation."""
-    memory_gib: float | None
-    """Measured peak of a training step."""
+    network: str
     cpu_s: float
-    """CPU seconds of the training."""
-    first_s: float
-    """CPU seconds until the end of the first epoch, when its memory is known."""
+    """CPU seconds of training and validation."""
+    memory_gib: float | None
+    """Measured peak of a training step; None where it ended before."""
+    end: str
+    """How it ended."""
+    validations: tuple[Validation, ...]
 
 
 @dataclass(frozen=True)
-class SearchRow:
+class StudyRow:
     """A study, with its trials in their order."""
 
     method: str
-    """`ossnet`, or the `recipe`, which has no budget."""
     seed: int
-    rejected: int
-    """Suggestions that were predicted not to fit, and so never started."""
+    cpu_s: float
+    """CPU seconds in all."""
+    search_s: float
+    """Those of them that the method took: to sample, to predict memory, to learn."""
+    refused: int
+    """Suggestions that never started, as they were predicted to be too large."""
     trials: tuple[TrialRow, ...]
 
     @property
     def summary(self) -> str:
         """A line of progress."""
-        spent = sum(trial.cpu_s for trial in self.trials)
-        return f"{self.method}, seed {self.seed}: {len(self.trials)} trials, {spent:.0f} CPU s of training"
+        return (
+            f"{self.method}, seed {self.seed}: {len(self.trials)} trials, {self.cpu_s:.0f} CPU s, "
+            f"{self.search_s:.0f} of them search"
+        )
 
 
 @dataclass(frozen=True)
-class PairedComparison:
-    """Both searches of one seed at equal training time."""
+class MethodSummary:
+    """The studies of a method in numbers."""
 
-    baseline: str
-    """The recipe as it is, or as if its device had no more memory than the budget."""
-    seed: int
+    method: str
+    at_half: tuple[float, float, float]
+    """Median, lowest and highest Dice over seeds at half of the time."""
+    at_end: tuple[float, float, float]
+    """The same at the whole of it."""
+    started: float
+    """Trials of a study, on average."""
+    feasible: float
+    """Fraction of the measured trials that is feasible."""
     cpu_s: float
-    """The training time at which they are compared."""
-    candidate_dice: float | None
-    """Best feasible Dice of our search by then."""
-    baseline_dice: float | None
-    """Best feasible Dice of the baseline by then."""
+    """CPU seconds of a study, on average."""
+    search_s: float
+    """Those of the search."""
+    infeasible_s: float
+    """Those of infeasible trials."""
+    refused: float
+    """Suggestions that never started, on average."""
 
 
 @dataclass(frozen=True)
@@ -69,104 +92,99 @@ class SearchBenchmarkResult(BenchmarkResult):
 
     processor: str
     versions: dict[str, str]
+    data: str
+    """What is searched on, in words."""
+    fingerprint: str
+    """Of the store."""
     space: str
     budget_gib: float
     fitting_fraction: float
-    """Fraction of random configurations that are predicted to fit the budget."""
-    trials: int
+    """Fraction of random configurations that is predicted to fit the budget as it is resolved."""
+    time_s: float
+    """CPU seconds of a study."""
+    plan: str
+    """How they are planned to be spent."""
     statistic: str
     command: str
-    rows: tuple[SearchRow, ...]
+    rows: tuple[StudyRow, ...]
 
     def summary(self) -> dict[str, object]:
         """Human-readable rows."""
-        return {"studies": len(self.rows)}
+        return {"data": self.data, "budget": f"{self.budget_gib:.3g} GiB", "studies": len(self.rows)}
 
-    def feasible(self, trial: TrialRow) -> bool:
-        """Whether a trial measured within the budget; one that ended before it was measured did not."""
+    def is_feasible(self, trial: TrialRow) -> bool:
+        """Whether a trial was measured within the budget."""
         return trial.memory_gib is not None and trial.memory_gib <= self.budget_gib
 
-    def curve(self, row: SearchRow, *, capped: bool = False) -> list[tuple[float, float | None]]:
-        """Training seconds at the end of each trial, and the best feasible Dice by then.
+    def curve(self, row: StudyRow) -> list[Validation]:
+        """The best feasible Dice after each validation."""
+        points = [each for trial in row.trials if self.is_feasible(trial) for each in trial.validations]
+        best = accumulate((each.dice for each in points), max)
+        return [Validation(each.at_s, dice) for each, dice in zip(points, best, strict=True)]
 
-        Args:
-            capped: count a trial over the budget as if it had ended with its first epoch.
-        """
-        pairs = [(trial, self.feasible(trial)) for trial in row.trials]
-        ends = accumulate(trial.first_s if capped and not fits else trial.cpu_s for trial, fits in pairs)
-        dice = [trial.dice if fits else None for trial, fits in pairs]
-        return list(zip(ends, accumulate(dice, _better), strict=True))
+    def best_by(self, row: StudyRow, seconds: float) -> float:
+        """The best feasible Dice within so many CPU seconds; 0 without one."""
+        return max((each.dice for each in self.curve(row) if each.at_s <= seconds), default=0.0)
 
-    def comparisons(self) -> Iterator[PairedComparison]:
-        """Compare our search with the recipe of the same seed."""
-        candidates = {row.seed: self.curve(row) for row in self.rows if row.method == CANDIDATE}
-        for capped, name in _BASELINES.items():
-            for row in self.rows:
-                if row.method == BASELINE:
-                    candidate, baseline = candidates[row.seed], self.curve(row, capped=capped)
-                    until = min(candidate[-1][0], baseline[-1][0])
-                    yield PairedComparison(
-                        name, row.seed, until, _best_by(candidate, until), _best_by(baseline, until)
-                    )
+    def methods(self) -> Iterator[MethodSummary]:
+        """A summary of each method."""
+        for method, rows in by_name(self.rows, key=lambda row: row.method).items():
+            trials = [trial for row in rows for trial in row.trials if trial.memory_gib is not None]
+            feasible = [self.is_feasible(trial) for trial in trials]
+            wasted = sum(trial.cpu_s for trial, fits in zip(trials, feasible, strict=True) if not fits)
+            yield MethodSummary(
+                method=method,
+                at_half=_spread([self.best_by(row, self.time_s / 2) for row in rows]),
+                at_end=_spread([self.best_by(row, self.time_s) for row in rows]),
+                started=fmean(len(row.trials) for row in rows),
+                feasible=fmean(feasible) if feasible else 0.0,
+                cpu_s=fmean(row.cpu_s for row in rows),
+                search_s=fmean(row.search_s for row in rows),
+                infeasible_s=wasted / len(rows),
+                refused=fmean(row.refused for row in rows),
+            )
 
 
 def show(result: SearchBenchmarkResult) -> None:
-    """Print a row a study, then a row a comparison."""
-    columns = ["search", "seed", "started", "feasible", "fraction", "rejected", "CPU s", "best feasible Dice"]
-    studies = sorted(result.rows, key=lambda each: (each.method, each.seed))
-    print_table(columns, (_cells(result, row) for row in studies))
-    print()
-    columns = ["best feasible Dice at equal training time against", "seed", "CPU s", "ossnet", "baseline"]
-    print_table(
-        columns,
-        (
-            [
-                each.baseline,
-                str(each.seed),
-                f"{each.cpu_s:.0f}",
-                _text(each.candidate_dice),
-                _text(each.baseline_dice),
-            ]
-            for each in result.comparisons()
-        ),
-    )
+    """Print a row a method."""
+    columns = ["search", "Dice at half", "Dice at the whole", "trials", "feasible", "CPU s", "of it search"]
+    columns += ["on infeasible", "refused before"]
+    print_table(columns, (_cells(each) for each in result.methods()))
 
 
-def _cells(result: SearchBenchmarkResult, row: SearchRow) -> list[str]:
-    feasible = sum(map(result.feasible, row.trials))
-    spent, best = result.curve(row)[-1]
-    counts = (row.seed, len(row.trials), feasible, f"{feasible / len(row.trials):.0%}", row.rejected)
-    return [row.method, *map(str, counts), f"{spent:.0f}", _text(best)]
+def _cells(each: MethodSummary) -> list[str]:
+    wasted = f"{each.infeasible_s:.0f} ({each.infeasible_s / max(each.cpu_s, 1e-9):.0%})"
+    counts = [f"{each.started:.1f}", f"{each.feasible:.0%}", f"{each.cpu_s:.0f}", f"{each.search_s:.0f}"]
+    return [each.method, _text(each.at_half), _text(each.at_end), *counts, wasted, f"{each.refused:.1f}"]
 
 
 def draw(result: SearchBenchmarkResult) -> bytes:
-    """Draw the best feasible Dice against training seconds as PNG, a line for each study."""
+    """Draw the best feasible Dice against CPU seconds as PNG: each method's median, between its extremes."""
+    import numpy as np
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    methods = list(dict.fromkeys(row.method for row in result.rows))
-    for row in result.rows:
-        points = [point for point in result.curve(row) if point[1] is not None]
-        label = row.method if row.seed == min(each.seed for each in result.rows) else None
-        axes.step(*zip(*points, strict=True) if points else ([], []), where="post", label=label,
-                  color=f"C{methods.index(row.method)}")  # fmt: skip
-    axes.set(xlabel="training (CPU seconds)", ylabel="best feasible Dice on the validation split")
+    seconds = np.linspace(0, result.time_s, 301)
+    for method, rows in by_name(result.rows, key=lambda row: row.method).items():
+        spread = np.array([_spread([result.best_by(row, at) for row in rows]) for at in seconds])
+        (line,) = axes.step(seconds, spread[:, 0], where="post", label=f"{method}, {len(rows)} seeds")
+        axes.fill_between(
+            seconds, spread[:, 1], spread[:, 2], step="post", alpha=0.15, color=line.get_color()
+        )
+    axes.axvline(result.time_s / 2, color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="CPU seconds of the study", ylabel="best feasible Dice on the validation cases")
     axes.grid(alpha=0.3)
-    axes.legend()
-    budget = f"budget {result.budget_gib * 1024:.3g} MiB, met by {result.fitting_fraction:.0%} of the space"
-    figure.suptitle(f"{result.trials} trials a study, {budget}; {result.processor}")
+    axes.legend(loc="lower right")
+    budget = f"budget {result.budget_gib:.3g} GiB, met by {result.fitting_fraction:.0%} of {result.space}"
+    figure.suptitle(f"{result.data}; {budget}\nmedian, lowest and highest over seeds; {result.processor}")
     return png_bytes(figure)
 
 
-def _better(one: float | None, other: float | None) -> float | None:
-    known = [value for value in (one, other) if value is not None]
-    return max(known, default=None)
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return median(values), min(values), max(values)
 
 
-def _best_by(curve: list[tuple[float, float | None]], until: float) -> float | None:
-    return next((dice for end, dice in reversed(curve) if end <= until), None)
-
-
-def _text(dice: float | None) -> str:
-    return "none" if dice is None else f"{dice:.3f}"
+def _text(spread: tuple[float, float, float]) -> str:
+    middle, low, high = spread
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"

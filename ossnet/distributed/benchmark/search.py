@@ -1,126 +1,176 @@
-"""Compare searches: ours under a memory budget, and the usual recipe of Ray's documentation."""
+"""Compare searches under a memory budget at equal CPU time: ours, and others of the field."""
 
+import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ossnet.distributed.tuning.config import EarlyStoppingConfig
 from ossnet.errors import UserError
 
 if TYPE_CHECKING:
-    from ossnet.config import Config
     from ossnet.data import Store
-    from ossnet.distributed.benchmark.results import SearchBenchmarkResult, SearchRow
+    from ossnet.distributed.benchmark.results import SearchBenchmarkResult, StudyRow
+    from ossnet.distributed.benchmark.study import MakeMethod
     from ossnet.distributed.tuning.search_space import Space
-    from ossnet.distributed.tuning.study import StudySpec
+    from ossnet.planning.allocation import Allocation
+    from ossnet.planning.configure.planner import Planner
 
+METHODS = ("ossnet", "optuna", "random", "optuna-fitted", "syne-tune")
+_EXTRAS = {"syne-tune": "syne_tune"}  # methods that need a package of the extra `rivals`
 _PHANTOM: dict[str, Any] = {"cases": 16, "shape": (24, 24, 20), "modalities": ("FLAIR",)}
-_BASE: dict[str, Any] = {
-    "model.encoder_channels": (8, 16),
-    "training.epochs": 9,
-    "training.batch_size": 4,
-    "training.validate_every": 3,
-    "sampling.border_width": 2,
-    "optimizer.name": "adamw",
-    "optimizer.schedule": "cosine",
-}
-_SAMPLES = 48  # random configurations that the budget is set by
+_SAMPLES = 24  # random configurations that tell what of the space fits
+_FITTING = 1 / 3  # of them fit the budget where none is given
 
 
 @dataclass(frozen=True)
 class SearchBenchmarkConfig:
-    """Which space, how much of it fits, and how often it is searched."""
+    """What is searched, by which methods, how often and how long."""
 
     space: Path
     """Python file with a function space(trial) that returns dotted configuration paths."""
-    trials: int = 24
-    """Trials of a study."""
+    methods: tuple[str, ...] = METHODS[:3]
+    """Methods to compare: of ossnet, optuna, random, optuna-fitted, syne-tune."""
     seeds: int = 3
-    """Studies of each search."""
-    feasible_fraction: float = 1 / 3
-    """Fraction of random configurations that the memory budget is set to fit."""
+    """Studies of each method."""
+    time_s: float = 60.0
+    """CPU seconds of a study."""
+    budget_gib: float | None = None
+    """Peak memory of a training step; by default what a third of the space takes at most."""
 
     def __post_init__(self) -> None:
         """Check the options.
 
         Raises:
-            UserError: a number is below 1, or the fraction is none.
+            UserError: an unknown method, one whose package is not installed, or no study at all.
         """
-        for option in ("trials", "seeds"):
-            if getattr(self, option) < 1:
-                raise UserError(option, expected="at least 1", found=str(getattr(self, option)))
-        if not 0 < self.feasible_fraction < 1:
-            raise UserError(
-                "feasible-fraction", expected="a fraction between 0 and 1", found=str(self.feasible_fraction)
-            )
-
-
-@dataclass(frozen=True)
-class BenchmarkTask:
-    """The search task of both methods with one seed."""
-
-    space: "Space"
-    base: "Config"
-    store: "Store"
-    trials: int
-    seed: int
-    output: Path
+        for method in self.methods:
+            if method not in METHODS:
+                raise UserError("methods", expected=f"some of {', '.join(METHODS)}", found=method)
+            package = _EXTRAS.get(method)
+            if package is not None and importlib.util.find_spec(package) is None:
+                raise UserError(
+                    f"methods, {method}",
+                    expected=f"the package {package}",
+                    found="it is not installed",
+                    remedy="pip install 'ossnet[rivals]', or leave the method out",
+                )
+        if self.seeds < 1 or not self.methods:
+            raise UserError("seeds", expected="at least 1, of at least one method", found=str(self.seeds))
 
 
 def compare(
     settings: SearchBenchmarkConfig,
-    output: Path,
+    path: Path,
     *,
+    data: Path | None,
     command: str,
-    run_study: Callable[["StudySpec"], object],
-    progress: Callable[["SearchRow"], None],
+    progress: Callable[["StudyRow"], None],
 ) -> "SearchBenchmarkResult":
-    """Search a space by each method with each seed on a small phantom, one trial at a time.
+    """Search a space by each method with each seed, one trial at a time in this process.
 
-    The methods take turns, so that a busy machine slows both of them equally.
+    The methods take turns, so that a busy machine slows all of them equally. The result is written after
+    each study; the studies that the file has already are not run again.
 
     Args:
+        path: the result's file.
+        data: the store; by default a small phantom's, made next to the result.
         command: what is recorded as the command of the result.
-        run_study: runs one of our studies.
-        progress: called with each row.
+        progress: called with each new row.
 
     Raises:
-        UserError: the space file has a fault, or a study has no result.
+        UserError: the space file has a fault, nothing of it fits, or the file is of another comparison.
     """
+    from ossnet.benchmarks.machine import torch_threads
+    from ossnet.data import Store
+    from ossnet.distributed.benchmark.method import StudyTask
+    from ossnet.distributed.benchmark.results import SearchBenchmarkResult
+    from ossnet.distributed.benchmark.study import run_study
+    from ossnet.distributed.tuning.search_space import Space
+
+    folder = path.parent.absolute()
+    store, space = _phantom(folder) if data is None else Store.open(data), Space(settings.space)
+    allocation, planner = _allocate(settings.time_s), _planner(store)
+    kept = SearchBenchmarkResult.read(path) if path.exists() else None
+    result = kept or _new_result(settings, store, space, planner, allocation, command)
+    _check_same(result, settings, store, path)
+    done = {(row.method, row.seed) for row in result.rows}
+    studies = [(method, seed) for seed in range(settings.seeds) for method in settings.methods]
+    for method, seed in [each for each in studies if each not in done]:
+        task = StudyTask(
+            space=space,
+            store=store,
+            planner=replace(planner, given={"training.seed": seed}),
+            budget_gib=result.budget_gib,
+            allocation=allocation,
+            seed=seed,
+            folder=_new_folder(folder / "studies" / f"{method}-{seed}"),
+        )
+        with torch_threads(1):
+            row = run_study(method, _constructor(method), task)
+        result = replace(result, rows=(*result.rows, row))
+        result.write(path)
+        progress(row)
+    return result
+
+
+def _constructor(method: str) -> "MakeMethod":
+    """A method's constructor; the imports are done here, as they are not what a study is measured by."""
+    if method == "ossnet":
+        from ossnet.distributed.benchmark.ours import OurSearch
+
+        return OurSearch
+    if method == "syne-tune":
+        from ossnet.distributed.benchmark.syne_tune_search import SyneTuneSearch
+
+        return lambda task, _: SyneTuneSearch(task)
+    from ossnet.distributed.benchmark.recipe import RaySearch
+
+    if method == "random":
+        return lambda task, _: RaySearch.random(task)
+    return lambda task, _: RaySearch.tpe(task, fitted=method == "optuna-fitted")
+
+
+def _allocate(time_s: float) -> "Allocation":
+    """The plan of `tune` for a study whose trials have all of this time."""
+    from ossnet.distributed.tuning.config import EarlyStoppingConfig
+    from ossnet.planning.allocation import TRIAL_START_S, allocate
+
+    factor = EarlyStoppingConfig().reduction_factor
+    return allocate(time_s, slots=1, start_s=TRIAL_START_S, reduction_factor=factor, closing_s=0.0)
+
+
+def _planner(store: "Store") -> "Planner":
+    from ossnet.planning.configure.fingerprint import Fingerprint
+    from ossnet.planning.configure.planner import Planner
+
+    return Planner(dataset=Fingerprint.of(store))
+
+
+def _new_result(
+    settings: SearchBenchmarkConfig,
+    store: "Store",
+    space: "Space",
+    planner: "Planner",
+    allocation: "Allocation",
+    command: str,
+) -> "SearchBenchmarkResult":
+    """A result without rows."""
     import numpy as np
 
     from ossnet.benchmarks.machine import processor
-    from ossnet.config import Config
     from ossnet.distributed.benchmark.results import STATISTIC, SearchBenchmarkResult
-    from ossnet.distributed.cluster.connection import connect
     from ossnet.distributed.tracking.actor import version_tags
-    from ossnet.distributed.tuning.search_space import Space, sample_points
-    from ossnet.planning.configure.fingerprint import Fingerprint
-    from ossnet.planning.configure.planner import Planner
+    from ossnet.distributed.tuning.search_space import sample_points
     from ossnet.planning.estimator import PeakEstimator
 
-    output = output.absolute()
-    with connect(cpus=1):
-        store = _phantom(output)
-        base = Config.preset("oss-net-c", store).replace(_BASE)
-        space = Space(settings.space)
-        estimator = PeakEstimator(workers=1)
-        planner = Planner.around(base, Fingerprint.of(store))
-        peaks = [
-            estimator.gib(planner.resolve(changes=changes).config)
-            for _, changes in sample_points(space, count=_SAMPLES)
-        ]
-        budget = float(np.quantile(peaks, settings.feasible_fraction))
-        rows = []
-        for seed in range(settings.seeds):
-            task = BenchmarkTask(
-                space, base.replace({"training.seed": seed}), store, settings.trials, seed, output
-            )
-            for search in (partial(_run_candidate, budget_gib=budget, run_study=run_study), _run_baseline):
-                rows.append(search(task))
-                progress(rows[-1])
+    estimator = PeakEstimator()
+    peaks = [
+        estimator.gib(planner.resolve(changes=changes).config)
+        for _, changes in sample_points(space, count=_SAMPLES)
+    ]
+    budget_gib = settings.budget_gib or float(np.quantile(peaks, _FITTING))
+    training, validation = (len(store.split(split)) for split in ("training", "validation"))
     return SearchBenchmarkResult(
         processor=processor(),
         versions={
@@ -128,61 +178,49 @@ def compare(
             for name, value in version_tags().items()
             if name.startswith("version/")
         },
+        data=f"{training} training and {validation} validation cases",
+        fingerprint=store.manifest.fingerprint,
         space=settings.space.name,
-        budget_gib=budget,
-        fitting_fraction=sum(peak <= budget for peak in peaks) / len(peaks),
-        trials=settings.trials,
+        budget_gib=budget_gib,
+        fitting_fraction=sum(peak <= budget_gib for peak in peaks) / len(peaks),
+        time_s=settings.time_s,
+        plan=str(allocation),
         statistic=STATISTIC,
         command=command,
-        rows=tuple(rows),
+        rows=(),
     )
 
 
-def _run_candidate(
-    task: BenchmarkTask, budget_gib: float, run_study: Callable[["StudySpec"], object]
-) -> "SearchRow":
-    from ossnet.distributed.benchmark.results import CANDIDATE, SearchRow, TrialRow
-    from ossnet.distributed.tracking.client import TrackingConfig
-    from ossnet.distributed.tuning.config import OptimizationConfig
-    from ossnet.distributed.tuning.result import TrialCounts, dice_of
-    from ossnet.distributed.tuning.storage import METRICS, TuningStudy
-    from ossnet.distributed.tuning.study import StudySpec
-    from ossnet.metric_names import COST, MEMORY
+def _check_same(
+    result: "SearchBenchmarkResult", settings: SearchBenchmarkConfig, store: "Store", path: Path
+) -> None:
+    """Reject a file of another comparison.
 
-    name = f"ossnet-{task.seed}"
-    spec = StudySpec(
-        name=name,
-        space=task.space,
-        base=task.base,
-        store=task.store,
-        output=task.output / name,
-        tracking=TrackingConfig.at(task.output, name),
-        trials=task.trials,
-        optimization=OptimizationConfig(budget_gib=budget_gib),
-    )
-    run_study(spec)
-    study = TuningStudy.open_or_create(spec.database, name, spec.optimization)
-    started = study.started_trials()
-    rows = []
-    for trial in started:
-        metrics = trial.user_attrs[METRICS]
-        dice = dice_of(trial) if trial.intermediate_values else None
-        spent = metrics.get(COST, 0.0)
-        rows.append(TrialRow(dice, metrics.get(MEMORY), spent, spent))
-    return SearchRow(CANDIDATE, task.seed, TrialCounts.of(study).rejected, tuple(rows))
+    Raises:
+        UserError: names what differs.
+    """
+    for name, before, now in (
+        ("space", result.space, settings.space.name),
+        ("time-per-study", result.time_s, settings.time_s),
+        ("memory-budget", result.budget_gib, settings.budget_gib or result.budget_gib),
+        ("data", result.fingerprint, store.manifest.fingerprint),
+    ):
+        if before != now:
+            raise UserError(
+                f"{path}, {name}",
+                expected=f"{before}, with which its studies were run",
+                found=str(now),
+                remedy="give the same options, or another --output",
+            )
 
 
-def _run_baseline(task: BenchmarkTask) -> "SearchRow":
-    from ossnet.distributed.benchmark.baseline import BaselineContext, search
-    from ossnet.distributed.benchmark.results import BASELINE, SearchRow
+def _new_folder(folder: Path) -> Path:
+    """The path of a study's folder, without what a study that was cut short left there."""
+    import shutil
 
-    folder = task.output / f"recipe-{task.seed}"
-    folder.mkdir(parents=True)
-    context = BaselineContext(task.base.to_json(), str(task.store.root), str(folder))
-    rows = search(
-        task.space, context, trials=task.trials, seed=task.seed, early_stopping=EarlyStoppingConfig()
-    )
-    return SearchRow(BASELINE, task.seed, 0, tuple(rows))
+    if folder.exists():
+        shutil.rmtree(folder)
+    return folder
 
 
 def _phantom(output: Path) -> "Store":

@@ -16,23 +16,49 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _MIN_FINISHED = 4  # trials that importances can be estimated from
-_COSTS = {MEMORY: "peak memory of a training step (GiB)", CASE_TIME: "seconds a case (validation)"}
+COSTS = {MEMORY: "peak memory of a training step (GiB)", CASE_TIME: "seconds a case (validation)"}
+"""The costs that Dice is drawn against, by their metric."""
 
 
 def study_figures(study: "Study", *, budget_gib: float | None) -> dict[str, bytes]:
     """Figures as PNG by name: of those there are, the ones that the study has enough trials for."""
+    finished, importances = finished_trials(study), dice_importances(study)
+    figures = {"front": _front(finished, stopped_trials(study), budget_gib)} if finished else {}
+    figures["curves"] = _curves(study.get_trials(deepcopy=False))
+    if importances:
+        figures["importances"] = _draw_importances(importances)
+    return figures
+
+
+def finished_trials(study: "Study") -> list["FrozenTrial"]:
+    """The trials that came to their end within the budget; not copied, only to read."""
     from optuna.trial import TrialState
 
-    trials = study.get_trials(deepcopy=False)
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and is_feasible(trial)]
-    stopped = [each for each in trials if each.state == TrialState.PRUNED and each.intermediate_values]
-    figures = {"front": _front(finished, list(filter(is_feasible, stopped)), budget_gib)} if finished else {}
-    figures["curves"] = _curves(trials)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return list(filter(is_feasible, trials))
+
+
+def stopped_trials(study: "Study") -> list["FrozenTrial"]:
+    """Those that were validated, kept to the budget and were stopped."""
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+    return [trial for trial in trials if trial.intermediate_values and is_feasible(trial)]
+
+
+def dice_importances(study: "Study") -> dict[str, float]:
+    """The fraction of the variance of Dice by parameter, the largest first; empty of too few trials."""
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    finished = finished_trials(study)
     varied = {name for trial in finished for name in trial.params}
     spread = len({dice_of(trial) for trial in finished}) > 1
-    if len(finished) >= _MIN_FINISHED and varied and spread:
-        figures["importances"] = _importances(study)
-    return figures
+    if len(finished) < _MIN_FINISHED or not varied or not spread:
+        return {}
+    found: dict[str, float] = get_param_importances(
+        study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
+    )
+    return found
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -49,14 +75,14 @@ def _front(
     finished: Sequence["FrozenTrial"], stopped: Sequence["FrozenTrial"], budget_gib: float | None
 ) -> bytes:
     figure = _figure(width=9, height=5.5)
-    networks = sorted({_network(trial) for trial in [*finished, *stopped]})
+    networks = sorted({network_of(trial) for trial in [*finished, *stopped]})
     colors = {network: f"C{position}" for position, network in enumerate(networks)}
-    for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), _COSTS.items(), strict=True):
+    for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), COSTS.items(), strict=True):
         if budget_gib is not None and cost == MEMORY:
             axes.axvline(budget_gib, color="red", linestyle="--", label="budget")
         points = _points(finished, cost)
         for trial, point in [*points, *_points(stopped, cost)]:
-            _mark(axes, trial, point, colors[_network(trial)])
+            _mark(axes, trial, point, colors[network_of(trial)])
         front = [points[position][1] for position in pareto([point for _, point in points])]
         right = axes.get_xlim()[1]
         x, y = zip(*front, (right, front[-1][1]), strict=True) if front else ((), ())
@@ -87,7 +113,7 @@ def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], color:
     from optuna.trial import TrialState
 
     face = color if trial.state == TrialState.COMPLETE else "none"
-    axes.plot(*point, _shape(_network(trial)), color=color, markerfacecolor=face)
+    axes.plot(*point, _shape(network_of(trial)), color=color, markerfacecolor=face)
     if FIXED_PARAMS in trial.system_attrs:
         axes.plot(*point, "o", color="black", markersize=12, markerfacecolor="none")
 
@@ -96,11 +122,13 @@ def _shape(network: str) -> str:
     return "s" if network.startswith("unet") else "o"
 
 
-def _network(trial: "FrozenTrial") -> str:
+def network_of(trial: "FrozenTrial") -> str:
+    """The name of a trial's network."""
     return str(trial.user_attrs.get(NETWORK_NAME, "unknown"))
 
 
 def _curves(trials: Sequence["FrozenTrial"]) -> bytes:
+    from matplotlib.ticker import MaxNLocator
     from optuna.trial import TrialState
 
     figure = _figure(width=7)
@@ -111,16 +139,12 @@ def _curves(trials: Sequence["FrozenTrial"]) -> bytes:
             color = "tab:blue" if trial.state == TrialState.COMPLETE else "tab:gray"
             axes.plot(epochs, [trial.intermediate_values[at] for at in epochs], ".-", color=color, alpha=0.7)
     axes.set(xlabel="epoch", ylabel="Dice (validation)", title="blue: finished; gray: stopped")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     return png_bytes(figure)
 
 
-def _importances(study: "Study") -> bytes:
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
-    importances = get_param_importances(
-        study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
-    )
+def _draw_importances(importances: dict[str, float]) -> bytes:
     figure = _figure(width=7, height=1 + len(importances) / 3)
     axes = figure.subplots()
     names = list(reversed(importances))

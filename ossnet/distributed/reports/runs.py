@@ -10,6 +10,7 @@ from ossnet.distributed.tracking.store import TrackingConfig, open_client
 from ossnet.errors import UserError
 from ossnet.metric_names import (
     CASE_TIME,
+    CHECKPOINT_FOLDER,
     EARLY_STOPPED,
     ELAPSED,
     EPOCH,
@@ -19,6 +20,8 @@ from ossnet.metric_names import (
     SEARCH_PARAMS,
     STEP_TIME,
     STOP_REASON,
+    STORE,
+    TRIAL_NUMBER,
     VAL_DICE,
 )
 from ossnet.output.tables import print_table
@@ -58,6 +61,12 @@ class RunRow:
     params: Mapping[str, str]
     search_params: tuple[str, ...] = ()
     """The parameters that a search space decided."""
+    trial: int | None = None
+    """The number of its trial in a study."""
+    store: str | None = None
+    """The store that it was trained on."""
+    checkpoint: str | None = None
+    """The folder of its checkpoint, where that is kept."""
 
     @property
     def numbers(self) -> tuple[float | None, ...]:
@@ -154,4 +163,7 @@ def _to_row(run: "Run") -> RunRow:
         epoch=metrics.get(EPOCH),
         params={originals.get(name, name): value for name, value in run.data.params.items()},
         search_params=tuple(filter(None, tags.get(SEARCH_PARAMS, "").split(","))),
+        trial=int(tags[TRIAL_NUMBER]) if TRIAL_NUMBER in tags else None,
+        store=tags.get(STORE),
+        checkpoint=tags.get(CHECKPOINT_FOLDER),
     )

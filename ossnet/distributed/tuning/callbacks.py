@@ -19,7 +19,7 @@ from ossnet.distributed.tuning.result import TrialCounts
 from ossnet.distributed.tuning.search_space import short
 from ossnet.distributed.tuning.storage import TuningStudy, checkpoint_folders, folder_name
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome, TrialSpec
-from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, SEARCH_PARAMS, SHARE, VAL_DICE
+from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, SEARCH_PARAMS, SHARE, TRIAL_NUMBER, VAL_DICE
 from ossnet.output.interruption import Interruption
 from ossnet.training.clock import format_duration
 
@@ -84,7 +84,7 @@ class MLflowCallback(Callback):
             tags=self._tags
             | {
                 "network": spec.config.model.name,
-                "trial": str(spec.number),
+                TRIAL_NUMBER: str(spec.number),
                 "seed": str(spec.seed),
                 SEARCH_PARAMS: ",".join(spec.search_params),
             },

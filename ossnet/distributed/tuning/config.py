@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
@@ -94,7 +94,6 @@ class OptimizationConfig:
             return self._sampler(seed, seed * 1_000_003 + n_suggested, startup=startup)
 
     def _sampler(self, seed: int, stream: int, *, startup: bool) -> "BaseSampler":
-        import optuna
         from optuna import samplers
 
         if startup:
@@ -102,9 +101,7 @@ class OptimizationConfig:
             return samplers.QMCSampler(
                 scramble=True, seed=seed, independent_sampler=spare, warn_independent_sampling=False
             )
-        # before version 5 Optuna calls a function, and warns of it since
-        old = not hasattr(optuna.trial.Trial, "set_constraint")
-        constraints = {"constraints_func": _violations} if old else {}
+        constraints = constraint_options()
         if self.sampler == "gp":
             return samplers.GPSampler(seed=stream, n_startup_trials=1, **constraints)
         if self.sampler == "nsga2":
@@ -119,6 +116,15 @@ class OptimizationConfig:
             constant_liar=True,
             **constraints,
         )
+
+
+def constraint_options() -> dict[str, Any]:
+    """Options with which Optuna's samplers learn from constraints."""
+    import optuna
+
+    # before version 5 Optuna calls a function, and warns of it since
+    old = not hasattr(optuna.trial.Trial, "set_constraint")
+    return {"constraints_func": _violations} if old else {}
 
 
 def _violations(trial: "FrozenTrial") -> Sequence[float]:

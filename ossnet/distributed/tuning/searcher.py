@@ -37,7 +37,7 @@ from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialOutcome, 
 from ossnet.metric_names import ERROR, MEMORY, PREDICTED, STEP_TIME, VAL_DICE
 from ossnet.planning.configure.planner import NETWORK
 from ossnet.planning.estimator import PeakEstimator
-from ossnet.training_run import most_epochs
+from ossnet.planning.study_time import most_epochs
 
 if TYPE_CHECKING:
     from ossnet.distributed.tuning.study import StudySpec

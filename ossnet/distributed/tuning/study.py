@@ -49,7 +49,7 @@ from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, 
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
-from ossnet.metric_names import SCORE, VAL_DICE
+from ossnet.metric_names import SCORE, STORE, VAL_DICE
 from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import Interruption, postponed
 from ossnet.output.waiting import PATIENCE, Patience
@@ -216,7 +216,7 @@ def run_study(
         history=learning_curves(study.started_trials()),
     )
     interruption = Interruption()
-    mlflow_callback = MLflowCallback(tracker, monitor, version_tags())
+    mlflow_callback = MLflowCallback(tracker, monitor, version_tags() | {STORE: str(spec.store.root)})
     callbacks = [
         mlflow_callback,
         ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS),

@@ -27,6 +27,12 @@ def find_study(tracking: TrackingConfig) -> TuningStudy | None:
     Raises:
         UserError: another version of this package wrote it.
     """
+    found = find_study_file(tracking)
+    return None if found is None else TuningStudy.load(found)
+
+
+def find_study_file(tracking: TrackingConfig) -> Path | None:
+    """The file of the last study of an experiment, if it is still there."""
     if not tracking.exists:
         return None
     client = open_client(tracking.uri)
@@ -35,8 +41,7 @@ def find_study(tracking: TrackingConfig) -> TuningStudy | None:
         return None
     runs = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_FILE}` != ''")
     files = [Path(run.data.tags[STUDY_FILE]) for run in runs]  # the newest first
-    found = next((file for file in files if file.is_file()), None)
-    return None if found is None else TuningStudy.load(found)
+    return next((file for file in files if file.is_file()), None)
 
 
 def load_previous_study(tracking: TrackingConfig) -> TuningStudy:

@@ -159,8 +159,18 @@ def _restored(
     return places
 
 
-def write_mesh(path: Path, mesh: "Trimesh", kind: MeshFormat) -> None:
-    """Write PLY, STL (both binary) or OBJ, atomically."""
+def write_mesh(
+    path: Path, mesh: "Trimesh", kind: MeshFormat, *, color: tuple[int, int, int] | None = None
+) -> None:
+    """Write PLY, STL (both binary) or OBJ, atomically.
+
+    Args:
+        color: of all vertices, in bytes; STL has none.
+    """
+    from trimesh.visual import ColorVisuals
+
+    if color is not None:
+        mesh.visual = ColorVisuals(mesh, vertex_colors=np.tile((*color, 255), (len(mesh.vertices), 1)))
     content = mesh.export(file_type=kind)
     assert isinstance(content, bytes | str)
     atomic_write(path, content)

@@ -17,6 +17,7 @@ from ossnet.inference.export.mesh import mesh_of, write_mesh
 from ossnet.inference.predictor import Segmentation
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.file_names import CLASS_BYTES, file_name, file_names
+from ossnet.output.palette import rgb
 
 
 def export(
@@ -45,11 +46,11 @@ def export(
         written.append(output / f"{begin}_uncertainty.nii.gz")
         write_nifti(written[-1], values, geometry)
     if config.mesh is not None:
-        for name in segmentation.volumes_ml:
+        for position, name in enumerate(segmentation.volumes_ml):
             mesh = mesh_of(segmentation.mask(name), segmentation.affine, smoothing=config.smoothing)
             if len(mesh.faces):
                 written.append(output / f"{begin}_{classes[name]}.{config.mesh}")
-                write_mesh(written[-1], mesh, config.mesh)
+                write_mesh(written[-1], mesh, config.mesh, color=rgb(position))
     if config.volumes:
         written.append(output / f"{begin}_volumes.json")
         volumes = {"case": case, "unit": "ml", "volumes": dict(segmentation.volumes_ml)}

@@ -1,13 +1,17 @@
 """The page of a verification: whatever a case or a folder is called, it stays text."""
 
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from ossnet.data.verification.distributions import distributions
 from ossnet.data.verification.html_report import render, write_page
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue, LabelRemap, Verification
 from ossnet.errors import UserError
+from ossnet.output.palette import color
 
 SCRIPT = "<script>alert('x')</script>"
 
@@ -52,10 +56,9 @@ def verification(name: str = SCRIPT) -> Verification:
 
 def test_names_of_cases_labels_and_folders_are_escaped() -> None:
     page = Page(render(verification()))
-    assert "script" not in page.tags
-    assert (
-        page.texts.count(SCRIPT) == 4
-    )  # the finding's case, the label in its table and key, the case's heading
+    assert page.tags.count("script") == 1  # the page's own
+    # the modality in the heading, the finding's case, the label in its table and key, the case's heading
+    assert page.texts.count(SCRIPT) == 5
     assert page.texts.count(f"expected {SCRIPT}, found none") == 2
     assert f"rename {SCRIPT}" in page.texts
     assert f"{SCRIPT} (1)" in page.texts
@@ -64,7 +67,11 @@ def test_names_of_cases_labels_and_folders_are_escaped() -> None:
 
 def test_faulty_cases_come_first_and_are_marked() -> None:
     page = Page(render(verification("c")))
-    assert [name for name in page.classes if name.startswith("case")] == ["cases", "case has-error", "case"]
+    assert [name for name in page.classes if name.startswith(("case", "card case"))] == [
+        "cases",
+        "card case has-error",
+        "card case",
+    ]
     assert page.texts.index("c", page.texts.index("Cases")) < page.texts.index("healthy")
 
 
@@ -74,3 +81,30 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         UserError, match=r"expected a file that can be written, found .*; name another --output"
     ):
         write_page(verification("c"), tmp_path / "taken" / "verification.html")
+
+
+def test_each_card_says_what_a_filter_shows() -> None:
+    text = render(verification("c"))
+    assert '<button data-show="error" aria-pressed="false">error (1)</button>' in text
+    assert text.count('data-severity="error"') == 2  # the finding and its case
+    assert text.count('data-severity=""') == 1  # the healthy case
+
+
+def test_background_has_no_color_even_where_a_source_declares_it() -> None:
+    labels = {"background": 0, "liver": 1, "tumor": 2}
+    text = render(replace(verification("c"), labels=labels))
+    keys = re.findall('style="background: (#......)"></i>(.*?)</span>', text)
+    assert keys == [(color(0), "liver"), (color(1), "tumor")]
+
+
+def test_sizes_along_the_body_whatever_the_order_of_the_file() -> None:
+    def case(name: str, shape: tuple[int, ...], axes: str, mean: float) -> CaseSummary:
+        image = FileSummary(Path("i"), shape, (1.0, 2.0, 3.0), axes, means=(mean,))
+        return CaseSummary(name, name, (image,), None, {})
+
+    cases = (case("a", (10, 20, 30), "RAS", 5.0), case("b", (30, 10, 20), "SLP", 7.0))
+    found = {each.name: each for each in distributions(replace(verification("T1w"), cases=cases))}
+    assert found["size, left to right (voxels)"].same == "10 in all 2 cases"
+    assert found["size, foot to head (voxels)"].same == "30 in all 2 cases"
+    assert found["spacing, left to right (mm)"].chart is not None  # 1 and 2 mm
+    assert "5 to 5.12: 1 case" in str(found["mean of T1w"].chart)

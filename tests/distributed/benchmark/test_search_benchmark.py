@@ -1,83 +1,152 @@
 """How searches are compared with each other."""
 
+import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ossnet.distributed.benchmark import search
+from ossnet.distributed.benchmark.method import StudyTask
 from ossnet.distributed.benchmark.results import (
-    BASELINE,
-    CANDIDATE,
     SearchBenchmarkResult,
-    SearchRow,
+    StudyRow,
     TrialRow,
+    Validation,
     draw,
     show,
 )
 from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
 from ossnet.errors import UserError
 
-BUDGET = 1.0
-DICE = st.none() | st.floats(0, 1)
-SECONDS = st.floats(0.125, 8)
+BUDGET, TIME_S = 1.0, 16.0
 
 
 @st.composite
 def trial_rows(draw: st.DrawFn) -> TrialRow:
-    spent = draw(SECONDS)
-    first = draw(st.floats(0, spent))
-    return TrialRow(draw(DICE), draw(st.none() | st.floats(0.5, 1.5)), spent, first)
+    seconds = draw(st.lists(st.floats(0, 2 * TIME_S), max_size=3))
+    validations = tuple(Validation(at, draw(st.floats(0, 1))) for at in sorted(seconds))
+    return TrialRow("o-net", draw(st.floats(0, 8)), draw(st.none() | st.floats(0.5, 1.5)), "", validations)
 
 
-def compared(ours: list[TrialRow], recipe: list[TrialRow]) -> SearchBenchmarkResult:
-    rows = (SearchRow(CANDIDATE, 0, 3, tuple(ours)), SearchRow(BASELINE, 0, 0, tuple(recipe)))
-    return SearchBenchmarkResult("a CPU", {}, "small.py", BUDGET, 1 / 3, 2, "", "", rows)
+def trial(memory_gib: float | None, *points: tuple[float, float], cpu_s: float = 2.0) -> TrialRow:
+    return TrialRow("o-net", cpu_s, memory_gib, "finished", tuple(Validation(*each) for each in points))
 
 
-def test_only_what_fits_counts_and_only_until_the_shorter_study_ends() -> None:
-    ours = [TrialRow(0.5, 0.75, 2.0, 1.0), TrialRow(0.75, 1.0, 2.0, 1.0), TrialRow(0.875, 1.0, 8.0, 1.0)]
-    recipe = [TrialRow(0.9, 1.5, 4.0, 1.0), TrialRow(0.25, 0.5, 2.0, 1.0)]
-    result = compared(ours, recipe)
-    assert result.curve(result.rows[0]) == [(2.0, 0.5), (4.0, 0.75), (12.0, 0.875)]
-    assert result.curve(result.rows[1]) == [(4.0, None), (6.0, 0.25)]
-    whole, capped = result.comparisons()
-    assert (whole.cpu_s, whole.candidate_dice, whole.baseline_dice) == (6.0, 0.75, 0.25)
-    assert (capped.cpu_s, capped.candidate_dice, capped.baseline_dice) == (3.0, 0.5, 0.25)
+def study(method: str, *trials: TrialRow, seed: int = 0, refused: int = 0) -> StudyRow:
+    return StudyRow(method, seed, cpu_s=8.0, search_s=1.0, refused=refused, trials=trials)
 
 
-@given(st.lists(trial_rows(), min_size=1), st.lists(trial_rows(), min_size=1))
-def test_a_baseline_whose_large_trials_end_at_once_is_never_worse_off(
-    ours: list[TrialRow], recipe: list[TrialRow]
-) -> None:
-    result = compared(ours, recipe)
-    for row in result.rows:
-        best = [dice for _, dice in result.curve(row) if dice is not None]
-        assert best == sorted(best)
-    whole = result.curve(result.rows[1])
-    capped = result.curve(result.rows[1], capped=True)
-    assert [dice for _, dice in whole] == [dice for _, dice in capped]
-    assert all(short <= long for (short, _), (long, _) in zip(capped, whole, strict=True))
+def compared(*rows: StudyRow) -> SearchBenchmarkResult:
+    return SearchBenchmarkResult(
+        "a CPU", {}, "3 cases", "0a1b", "small.py", BUDGET, 1 / 3, TIME_S, "one trial", "", "", rows
+    )
+
+
+def test_only_what_fits_counts_from_when_it_was_validated() -> None:
+    row = study(
+        "ossnet",
+        trial(1.5, (2.0, 0.9)),
+        trial(None, (3.0, 0.9)),
+        trial(1.0, (4.0, 0.5), (9.0, 0.75)),
+        trial(0.5, (12.0, 0.25), (16.0, 0.875)),
+    )
+    result = compared(row)
+    best = {seconds: result.best_by(row, seconds) for seconds in (3.9, 4.0, 8.9, 9.0, 15.9, 16.0)}
+    assert best == {3.9: 0.0, 4.0: 0.5, 8.9: 0.5, 9.0: 0.75, 15.9: 0.75, 16.0: 0.875}
+
+
+def test_a_method_in_numbers() -> None:
+    rows = [
+        study("random", trial(0.5, (4.0, 0.2), (10.0, 0.6)), trial(2.0, cpu_s=4.0), seed=0),
+        study("random", trial(0.5, (4.0, 0.4), (10.0, 0.8)), trial(None), seed=1, refused=3),
+        study("random", seed=2),
+    ]
+    (found,) = compared(*rows).methods()
+    assert found.at_half == (0.2, 0.0, 0.4)
+    assert found.at_end == (0.6, 0.0, 0.8)
+    assert (found.started, found.refused) == (pytest.approx(4 / 3), 1.0)
+    assert found.feasible == pytest.approx(2 / 3)  # of those that were measured
+    assert found.infeasible_s == pytest.approx(4 / 3)
+
+
+@given(st.lists(trial_rows()), st.lists(trial_rows()))
+def test_more_time_and_more_trials_never_make_it_worse(some: list[TrialRow], more: list[TrialRow]) -> None:
+    result = compared()
+    few, many = study("ossnet", *some), study("ossnet", *some, *more)
+    best = [[result.best_by(row, seconds) for seconds in range(17)] for row in (few, many)]
+    assert all(each == sorted(each) for each in best)
+    assert all(one <= other for one, other in zip(*best, strict=True))
 
 
 def test_it_is_written_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = compared([TrialRow(0.5, 0.75, 2.0, 1.0)], [TrialRow(None, None, 1.0, 1.0)])
+    result = compared(
+        study("ossnet", trial(0.75, (2.0, 0.5)), refused=3), study("random", trial(2.0, cpu_s=4.0))
+    )
     result.write(tmp_path / "search.json")
     assert SearchBenchmarkResult.read(tmp_path / "search.json") == result
     show(result)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["ossnet", "0", "1", "1", "100%", "3", "2", "0.500"] in lines
-    assert ["recipe", "0", "1", "0", "0%", "0", "1", "none"] in lines
+    ours, other = capsys.readouterr().out.splitlines()[1:]
+    half = "0.500 (0.500 to 0.500)"
+    assert " ".join(ours.split()) == f"ossnet {half} {half} 1.0 100% 8 1 0 (0%) 3.0"
+    assert " ".join(other.split()).endswith("1.0 0% 8 1 4 (50%) 0.0")
     assert draw(result).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"trials": 0}, "trials: expected at least 1"),
-        ({"feasible_fraction": 1.0}, "feasible-fraction: expected a fraction between"),
+        ({"seeds": 0}, "seeds: expected at least 1"),
+        ({"methods": ("ossnet", "smac")}, "methods: expected some of ossnet, .*found smac"),
     ],
 )
-def test_what_cannot_be_compared_is_rejected(options: dict[str, float], message: str) -> None:
+def test_what_cannot_be_compared_is_rejected(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SearchBenchmarkConfig(space=Path("small.py"), **options)  # type: ignore[arg-type]
+
+
+def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"syne-tune: .*not installed.*pip install 'ossnet\[rivals\]'"):
+        SearchBenchmarkConfig(space=Path("small.py"), methods=("syne-tune",))
+
+
+def test_a_comparison_goes_on_where_it_was_cut(
+    tmp_path: Path, phantom_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = tmp_path / "mine.py"
+    space.write_text(
+        "def space(trial):\n    return {'model.decoder_width': trial.suggest_int('width', 8, 9)}\n"
+    )
+    settings = SearchBenchmarkConfig(space=space, methods=("random", "optuna"), seeds=2, budget_gib=9.0)
+    ran = list[tuple[str, int]]()
+
+    def run_study(name: str, make: object, task: StudyTask) -> StudyRow:
+        if len(ran) == 3:
+            ran.clear()
+            raise KeyboardInterrupt
+        ran.append((name, task.seed))
+        assert task.planner.resolve().config.training.seed == task.seed
+        return study(name, seed=task.seed)
+
+    monkeypatch.setattr("ossnet.distributed.benchmark.study.run_study", run_study)
+    monkeypatch.setattr(search, "_SAMPLES", 1)
+    path = tmp_path / "bench" / "search.json"
+
+    def compare(**changes: object) -> SearchBenchmarkResult:
+        changed = replace(settings, **changes)
+        return search.compare(changed, path, data=phantom_store, command="", progress=lambda row: None)
+
+    with pytest.raises(KeyboardInterrupt):
+        compare()
+    assert [(row.method, row.seed) for row in compare().rows] == [
+        ("random", 0),
+        ("optuna", 0),
+        ("random", 1),
+        ("optuna", 1),
+    ]
+    assert ran == [("optuna", 1)]
+    with pytest.raises(UserError, match=r"time-per-study: expected 60.0, .*found 90"):
+        compare(time_s=90.0)

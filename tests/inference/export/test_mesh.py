@@ -13,6 +13,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from ossnet.inference.config import MeshFormat
 from ossnet.inference.export.mesh import mesh_of, write_mesh
+from ossnet.output.palette import rgb
 
 AFFINE = np.array([[0.9, 0.1, 0.0, -31.0], [-0.1, 1.1, 0.2, 12.0], [0.0, -0.2, 2.0, 55.0], [0, 0, 0, 1.0]])
 ORDERS = [
@@ -147,6 +148,13 @@ def test_files_come_back(kind: MeshFormat, tmp_path: Path) -> None:
     assert read.volume == pytest.approx(mesh.volume, rel=1e-4)
     assert read.is_watertight
     assert [path.name for path in (tmp_path / "meshes").iterdir()] == [f"a.{kind}"]
+
+
+def test_a_mesh_has_the_color_of_its_class(tmp_path: Path) -> None:
+    mesh = mesh_of(ellipsoid(), AFFINE)
+    write_mesh(tmp_path / "a.ply", mesh, "ply", color=rgb(1))
+    read = trimesh.load_mesh(tmp_path / "a.ply")
+    assert set(map(tuple, read.visual.vertex_colors.tolist())) == {(*rgb(1), 255)}
 
 
 def test_nothing_gives_an_empty_mesh() -> None:
