@@ -4,7 +4,6 @@ close."""
 import json
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,12 +35,11 @@ from ossnet.metric_names import (
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output
 from ossnet.output.waiting import PATIENCE, Patience
-from ossnet.planning.allocation import TRIAL_START_S, allocate
-from ossnet.planning.study_time import StudyTime, TrialTime, most_epochs
+from ossnet.planning.study_time import TrialTime, most_epochs
 from ossnet.sampling.sampler import check_batch
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
-from ossnet.training.clock import format_duration, format_pace
+from ossnet.training.clock import format_pace
 from ossnet.training.initialize import Initialization, TrainedNetwork
 
 if TYPE_CHECKING:
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
 
     from ossnet.distributed.tracking.client import Tracker
     from ossnet.distributed.training.trainer import TrainResult
-    from ossnet.distributed.tuning.pace import MeasuredPace
     from ossnet.distributed.tuning.result import StudyResult
     from ossnet.distributed.tuning.storage import TuningStudy
     from ossnet.distributed.tuning.study import StudySpec
@@ -208,7 +205,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.cluster.capacity import wait_for_capacity
     from ossnet.distributed.tuning.config import DEFAULT_TRIALS
     from ossnet.distributed.tuning.feasibility import estimate_feasibility
-    from ossnet.distributed.tuning.pace import measure_pace
+    from ossnet.distributed.tuning.pace import measure_pace, plan_time
     from ossnet.distributed.tuning.recovery.database import keep_copy, recover_database
     from ossnet.distributed.tuning.search_space import check_space
     from ossnet.distributed.tuning.storage import TuningStudy
@@ -267,42 +264,6 @@ def _search(spec: "StudySpec") -> "StudyResult":
                 time_limit=limit,
                 report=lambda: write_report(spec, study),
             )
-
-
-def plan_time(spec: "StudySpec", *, slots: int, pace: "MeasuredPace | None" = None) -> "StudyTime | None":
-    """What a study's time is spent on; None where it is not limited.
-
-    Args:
-        pace: what a step takes, as far as that was measured.
-
-    Raises:
-        UserError: the time is over before a trial could start.
-    """
-    if spec.max_time_s is None:
-        return None
-    deadline = spec.began + spec.max_time_s
-    remaining = deadline - time.time()
-    early_stopping = spec.early_stopping
-    plan = allocate(
-        max(remaining, 1.0),
-        slots=slots,
-        step_s=0.0 if pace is None else pace.step_s,
-        validation_s=0.0 if pace is None else pace.validation_s,
-        start_s=TRIAL_START_S,
-        trials=spec.trials,
-        reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
-        refit=spec.refit,
-        ensemble=spec.ensemble is not None,
-    )
-    limit = StudyTime(deadline, plan, timed=spec.timed)
-    if not limit.can_start:
-        raise UserError(
-            f"time limit of {format_duration(spec.max_time_s)}",
-            expected="time for one trial",
-            found=f"{format_duration(max(remaining, 0.0))} left once the study could start",
-            remedy=f"give at least {format_duration(spec.max_time_s - remaining + 60)}",
-        )
-    return limit
 
 
 def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:
