@@ -93,7 +93,7 @@ def main(arguments: Sequence[str]) -> None:
     name = options.experiment or space.stem
     store = demo.open_store(options.data)
     planner = _planner(options, dotted, store)
-    output, tracking = launch.resolve_output(options.output or new_folder("tune"), name)
+    output, tracking = launch.resolve_output(options.output or new_folder("tune"), "tune", name)
     spec = StudySpec(
         name=name,
         space=Space(space),

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.connection import connect, output_root
+from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
+from ossnet.distributed.cluster.shared_output import connect_sharing
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.errors import UserError
@@ -33,7 +34,7 @@ from ossnet.metric_names import (
     VALIDATED_CASES,
 )
 from ossnet.output.atomic_write import atomic_write
-from ossnet.output.claim import claim_output, claimed_output
+from ossnet.output.claim import claim_output, claimed_output, job_folder
 from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.study_time import TrialTime, most_epochs
 from ossnet.sampling.sampler import check_batch
@@ -75,10 +76,14 @@ def with_limits(config: Config, store: Store, *, epochs: int | None, max_time_s:
     return config.replace({path: value for path, value in changes.items() if value is not None})
 
 
-def resolve_output(output: Path, experiment: str) -> tuple[Path, TrackingConfig]:
-    """The folder of a job and its store of runs; relative ones lie in `output_root()`."""
+def resolve_output(output: Path, job: str, experiment: str) -> tuple[Path, TrackingConfig]:
+    """The folder of a job and its store of runs; relative ones lie in `output_root()`.
+
+    Raises:
+        UserError: as `job_folder`.
+    """
     root = output_root()
-    return root / output, TrackingConfig.at(root, experiment)
+    return root / job_folder(output, job), TrackingConfig.at(root, experiment)
 
 
 def launch_training(
@@ -144,7 +149,7 @@ def _train(
     from ossnet.distributed.data.store_handle import StoreHandle
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
-    with connect():
+    with connect_sharing(output):
         resources = plan_run(nodes(), workers)
         logger.info(
             f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
@@ -223,7 +228,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
     if budget_gib is not None and not spec.resume:
         planner = replace(spec.resolving, estimator=estimator)
         logger.info(str(estimate_feasibility(spec.space, planner, budget_gib)))
-    with connect():
+    with connect_sharing(spec.output):
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         if spec.planner is not None and spec.planner.recipe == "auto":
             logger.info(str(replace(spec.planner, budget_gib=None).resolve()))

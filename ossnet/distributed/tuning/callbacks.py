@@ -21,6 +21,7 @@ from ossnet.distributed.tuning.storage import TuningStudy, checkpoint_folders, f
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome, TrialSpec
 from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, SEARCH_PARAMS, SHARE, TRIAL_NUMBER, VAL_DICE
 from ossnet.output.interruption import Interruption
+from ossnet.output.remote.copies import fetch_part
 from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
@@ -62,12 +63,13 @@ class MLflowCallback(Callback):
 
     Args:
         tags: tags of every run.
+        output: the study's folder.
     """
 
     def __init__(
-        self, tracker: "ActorHandle[Tracker]", monitor: TrialMonitor, tags: Mapping[str, str]
+        self, tracker: "ActorHandle[Tracker]", monitor: TrialMonitor, tags: Mapping[str, str], output: Path
     ) -> None:
-        self.tracker, self._monitor, self._tags = tracker, monitor, dict(tags)
+        self.tracker, self._monitor, self._tags, self._output = tracker, monitor, dict(tags), output
         self._calls: list[ObjectRef[Any]] = []
         self._open: dict[str, Trial] = {}  # the last try of each run
         self._closed: set[str] = set()
@@ -129,7 +131,7 @@ class MLflowCallback(Callback):
         self._open.pop(run, None)
         self._closed.add(run)
         whole = {TrialEnd.FINISHED, TrialEnd.TIME_LIMIT}
-        checkpoint = _last_checkpoint(trial) if outcome.end in whole else None
+        checkpoint = _last_checkpoint(trial, self._output) if outcome.end in whole else None
         self._calls.append(self.tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
         if checkpoint is not None:
             self._calls.append(self.tracker.log_checkpoint.remote(run, checkpoint))
@@ -259,6 +261,6 @@ def failure(trial: "Trial") -> str:
     return lines[-1] if lines else "no reason was given"
 
 
-def _last_checkpoint(trial: "Trial") -> Path | None:
+def _last_checkpoint(trial: "Trial", output: Path) -> Path | None:
     path = trial.checkpoint.path if trial.checkpoint else last_result(trial).get(_CHECKPOINT)
-    return Path(path) if path else None
+    return fetch_part(output, path) if path else None

@@ -22,8 +22,10 @@ from ossnet.distributed.tuning.space_file import same_code
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, PREDICTED
+from ossnet.output.remote.copies import names_in
 from ossnet.planning.study_time import TrialTime
 from ossnet.training.checkpoint import is_complete, is_of, load_state
+from ossnet.training.checkpoint_files import checkpoints_in
 
 DATABASE = "study.db"
 TRIALS_FOLDER = "trials"
@@ -297,10 +299,8 @@ def latest_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | 
 
 def checkpoint_folders(output: Path, number: int, seed: int, run: str) -> list[Path]:
     """All that may be checkpoints of a training, as `complete_checkpoints` checks them."""
-    return [
-        *(output / TRIALS_FOLDER).glob(f"{folder_name(number, seed, '*')}/checkpoint_*/"),
-        *(output / WORKERS_FOLDER / run).glob("checkpoint_*/"),
-    ]
+    tries = names_in(output / TRIALS_FOLDER, folder_name(number, seed, "*"))
+    return [each for folder in [*tries, output / WORKERS_FOLDER / run] for each in checkpoints_in(folder)]
 
 
 def complete_checkpoints(output: Path, number: int, seed: int, run: str) -> Iterator[Path]:

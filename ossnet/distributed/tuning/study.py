@@ -52,6 +52,7 @@ from ossnet.errors import UserError
 from ossnet.metric_names import SCORE, STORE, VAL_DICE
 from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import Interruption, postponed
+from ossnet.output.remote.copies import location_of
 from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
@@ -216,7 +217,8 @@ def run_study(
         history=learning_curves(study.started_trials()),
     )
     interruption = Interruption()
-    mlflow_callback = MLflowCallback(tracker, monitor, version_tags() | {STORE: str(spec.store.root)})
+    tags = version_tags() | {STORE: str(spec.store.root)}
+    mlflow_callback = MLflowCallback(tracker, monitor, tags, spec.output)
     callbacks = [
         mlflow_callback,
         ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS),
@@ -314,7 +316,7 @@ def _tuner(
     callbacks = [*callbacks, PlacementGroupCleanup() if nested else FullGpuOnRetry(placement)]
     context = StudyContext(
         store=StoreHandle.of(spec.store, spec.base.data),
-        output=str(spec.output),
+        output=location_of(spec.output),
         tracker=tracker,
         placement=placement,
     )
@@ -336,7 +338,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name=TRIALS_FOLDER,
-            storage_path=str(spec.output),
+            storage_path=location_of(spec.output),
             verbose=0,
             callbacks=callbacks,
             failure_config=tune.FailureConfig(max_failures=_LOST_TRIALS),
