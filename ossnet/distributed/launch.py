@@ -208,9 +208,9 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
 
 def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.cluster.capacity import wait_for_capacity
+    from ossnet.distributed.pace import measure_pace, plan_time
     from ossnet.distributed.tuning.config import DEFAULT_TRIALS
     from ossnet.distributed.tuning.feasibility import estimate_feasibility
-    from ossnet.distributed.tuning.pace import measure_pace, plan_time
     from ossnet.distributed.tuning.recovery.database import keep_copy, recover_database
     from ossnet.distributed.tuning.search_space import check_space
     from ossnet.distributed.tuning.storage import TuningStudy

@@ -10,7 +10,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import plan_trials
-from ossnet.distributed.tuning.pace import measure_pace
+from ossnet.distributed.pace import measure_pace
 from ossnet.planning.configure.planner import Planner
 
 SPACE = """
