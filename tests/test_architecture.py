@@ -44,6 +44,7 @@ ROOMS: dict[str, tuple[set[str], ...]] = {
     "distributed": (
         {"demo"},
         {"launch", "doctor"},
+        {"pace"},
         {"reports", "benchmark"},
         {"tuning"},
         {"training"},

@@ -19,7 +19,17 @@ from ossnet.distributed.tuning.result import TrialCounts
 from ossnet.distributed.tuning.search_space import short
 from ossnet.distributed.tuning.storage import TuningStudy, checkpoint_folders, folder_name
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome, TrialSpec
-from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, SEARCH_PARAMS, SHARE, TRIAL_NUMBER, VAL_DICE
+from ossnet.metric_names import (
+    EPOCH,
+    ERROR,
+    INFERENCE_MEMORY,
+    MEMORY,
+    PREDICTED,
+    SEARCH_PARAMS,
+    SHARE,
+    TRIAL_NUMBER,
+    VAL_DICE,
+)
 from ossnet.output.interruption import Interruption
 from ossnet.output.remote.copies import fetch_part
 from ossnet.training.clock import format_duration
@@ -94,8 +104,11 @@ class MLflowCallback(Callback):
         self._open[run.id] = trial
         self._calls.append(self.tracker.open_run.remote(run))
         self._calls.append(self.tracker.log_text.remote(run.id, spec.config_json, "config.json"))
-        if spec.predicted_gib is not None:
-            points = [MetricPoint(PREDICTED, spec.predicted_gib, 0, time.time_ns() // 1_000_000)]
+        predicted, now = {PREDICTED: spec.predicted_gib, INFERENCE_MEMORY: spec.inference_gib}, time.time_ns()
+        points = [
+            MetricPoint(name, gib, 0, now // 1_000_000) for name, gib in predicted.items() if gib is not None
+        ]
+        if points:
             self._calls.append(self.tracker.log.remote(run.id, points))
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
@@ -220,7 +233,7 @@ class ProgressReporter(Callback):
         took = f"{last_result(trial).get('time_total_s', 0.0):.0f} s"
         names = {TrialEnd.FINISHED: "finished", TrialEnd.TIME_LIMIT: "ended by the study's time"}
         end = names.get(outcome.end, "stopped early")
-        end = end if outcome.end.cause is None else f"over the memory budget ({outcome.end.cause})"
+        end = end if outcome.end.cause is None else f"over budget ({outcome.end.cause})"
         self._log(trial, f"{dice}  {memory}  {self._epoch(trial)}  {took}  {end}")
 
     def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:

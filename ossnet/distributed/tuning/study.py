@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
-from ossnet.config_tree import flatten
+from ossnet.config_tree import defaults, flatten
 from ossnet.data import Store
 from ossnet.distributed.cluster.capacity import CapacityReport
 from ossnet.distributed.cluster.nodes import avoiding
@@ -27,13 +27,13 @@ from ossnet.distributed.tuning.callbacks import (
     trial_folder,
 )
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS, EarlyStoppingConfig, OptimizationConfig
+from ossnet.distributed.tuning.early_stopping.scheduler import EarlyStoppingScheduler, learning_curves
 from ossnet.distributed.tuning.final.ensemble import choose_ensemble
 from ossnet.distributed.tuning.final.refit import refit_best, unfinished_refit
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.recovery.database import StudyCopy, keep_copy
 from ossnet.distributed.tuning.recovery.runs import reconcile_runs
 from ossnet.distributed.tuning.result import StudyResult
-from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import (
@@ -42,7 +42,6 @@ from ossnet.distributed.tuning.storage import (
     SPACE,
     TRIALS_FOLDER,
     TuningStudy,
-    learning_curves,
     remove_unfinished,
 )
 from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, train_with_ray
@@ -162,6 +161,12 @@ class StudySpec:
             **base,
         }
 
+    def default_settings(self) -> dict[str, Any]:
+        """The values that settings had before they could be given, where a study began without them."""
+        optimization, early_stopping = OptimizationConfig(), EarlyStoppingConfig()
+        options = {**flatten(optimization), **flatten(early_stopping, "early_stopping.")}
+        return {**defaults(self.base), **options}
+
     def continues_refit(self, study: TuningStudy) -> bool:
         """Whether the last training was interrupted, and continues where the search would."""
         return self.refit and unfinished_refit(study) is not None
@@ -207,14 +212,19 @@ def run_study(
     from mlflow.exceptions import MlflowException
 
     trial_time = study.trial_time()
-    monitor = TrialMonitor(budget_gib=spec.optimization.budget_gib, time_limit=time_limit)
+    monitor = TrialMonitor(
+        budget_gib=spec.optimization.budget_gib,
+        seconds_per_case=spec.optimization.seconds_per_case,
+        time_limit=time_limit,
+    )
     searcher = StudySearch(spec, study, monitor, placement=placement, estimator=estimator)
     scheduler = EarlyStoppingScheduler(
         spec.early_stopping,
         monitor,
+        objectives=study.objectives,
         first_validation=_first_validation(spec, trial_time),
-        timed=trial_time is not None,
-        history=learning_curves(study.started_trials()),
+        epochs=spec.base.training.epochs if trial_time is None else None,
+        history=learning_curves(study),
     )
     interruption = Interruption()
     tags = version_tags() | {STORE: str(spec.store.root)}
