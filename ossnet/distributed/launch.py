@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,13 +213,16 @@ def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.tuning.config import DEFAULT_TRIALS
     from ossnet.distributed.tuning.feasibility import log_feasibility
     from ossnet.distributed.tuning.recovery.database import keep_copy, recover_database
+    from ossnet.distributed.tuning.recovery.rebuild import StudyParts, rebuild_study
     from ossnet.distributed.tuning.search_space import check_space
     from ossnet.distributed.tuning.storage import TuningStudy
     from ossnet.distributed.tuning.study import run_study
     from ossnet.distributed.tuning.warm_start import load_previous_study, transfer_trials
     from ossnet.planning.estimator import PeakEstimator
 
-    recover_database(spec.output, resume=spec.resume)
+    parts = StudyParts(spec.name, spec.space, spec.optimization, spec.settings(), spec.tracking)
+    rebuild = partial(rebuild_study, parts, spec.output)
+    recover_database(spec.output, resume=spec.resume, rebuild=rebuild)
     spec.check_output()
     check_space(spec.space, spec.resolving, spec.store, fold=spec.base.training.fold)
     earlier = None

@@ -189,6 +189,11 @@ def zero_pages(folder: Path) -> None:
     file.write_bytes(content)
 
 
+def lose_study(folder: Path) -> None:
+    for name in ("study.db", "study-copy.db"):
+        (folder / "study" / name).unlink()
+
+
 def cut_checkpoints(folder: Path) -> None:
     for file in folder.glob("study/trials/*/checkpoint_*/model.safetensors"):
         if file.parent.name != "checkpoint_interim":
@@ -203,6 +208,7 @@ def cut_checkpoints(folder: Path) -> None:
         (empty_study, "study.db cannot be read (it is empty): its copy of"),
         (truncate_study, "study.db cannot be read (database disk image is malformed): its copy of"),
         (zero_pages, "study.db cannot be read ("),
+        (lose_study, "the study is made anew from MLflow and the trials' folders, with "),
         (cut_checkpoints, "MLflow's copy takes its place"),
     ],
 )

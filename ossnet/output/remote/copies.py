@@ -145,6 +145,20 @@ def fetch_folders(parent: Path, names: str) -> None:
                 folder.pull_folder(f"{below}/{name}" if below else name)
 
 
+def fetch_files(parent: Path, names: str) -> None:
+    """Files directly in a folder that others uploaded, if it is part of a copy.
+
+    Args:
+        names: a pattern of their names.
+    """
+    folder = RemoteFolder.holding(parent)
+    if folder is not None:
+        below = folder.name_of(parent)
+        for file in folder.files(below, recursive=False):
+            if fnmatch(file.name.rpartition("/")[2], names):
+                folder.pull_file(file.name)
+
+
 def fetch_part(output: Path, path: str) -> Path | None:
     """A folder that others uploaded below an output, by the path that pyarrow's file systems have for it.
 

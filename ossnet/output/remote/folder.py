@@ -93,13 +93,13 @@ class RemoteFolder:
         name = path.relative_to(self.path).as_posix()
         return "" if name == "." else name
 
-    def files(self, below: str = "") -> list[RemoteFile]:
-        """All objects below a folder, sorted."""
+    def files(self, below: str = "", *, recursive: bool = True) -> list[RemoteFile]:
+        """All objects below a folder, or directly in it, sorted."""
         from pyarrow.fs import FileSelector, FileType
 
         filesystem, root = self._filesystem
         start = f"{root}/{below}" if below else root
-        selector = FileSelector(start, recursive=True, allow_not_found=True)
+        selector = FileSelector(start, recursive=recursive, allow_not_found=True)
         found = _patiently(lambda: filesystem.get_file_info(selector))
         return sorted(
             (

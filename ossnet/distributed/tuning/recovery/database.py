@@ -3,8 +3,10 @@
 import logging
 import sqlite3
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
@@ -13,7 +15,7 @@ from ossnet.distributed._sqlite import copy_database, find_damage, has_no_rows, 
 from ossnet.distributed.tuning.storage import DATABASE, TRIALS_FOLDER, WORKERS_FOLDER
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_path
-from ossnet.output.remote.copies import keep
+from ossnet.output.remote.copies import keep, names_in
 from ossnet.output.remote.folder import RemoteFolder
 
 if TYPE_CHECKING:
@@ -45,15 +47,20 @@ def keep_copy(output: Path) -> None:
         logger.warning(f"warning: no copy of {output / DATABASE} was written: {error}")
 
 
-def recover_database(output: Path, *, resume: bool) -> None:
+def recover_database(
+    output: Path, *, resume: bool, rebuild: Callable[[Path], str | None] = lambda database: None
+) -> None:
     """Have the copy take the place of a study's file that is lost or damaged, which is kept; a line says so.
+
+    Where the copy is lost, too, the study is made anew.
 
     Args:
         output: the study's folder.
         resume: whether a study is to be resumed, or a new one made.
+        rebuild: makes the study's file anew, and says what it has; None where it cannot.
 
     Raises:
-        UserError: there is no copy; or a new study is to be made where there are trials of another.
+        UserError: nothing can take its place; or a new study is to be made where there are trials of another.
     """
     database, copy = output / DATABASE, output / COPY
     if not resume:
@@ -78,12 +85,8 @@ def recover_database(output: Path, *, resume: bool) -> None:
         logger.warning(f"warning: {database} holds no study yet ({damage}): one begins; kept as {kept}")
         return
     if not copy.is_file() or find_damage(copy, _TABLES) is not None:
-        raise UserError(
-            database,
-            expected="a study to resume",
-            found=f"none that can be read ({damage}), and no copy of it ({COPY})",
-            remedy="restore the file from a backup, or give another --output",
-        )
+        _rebuild(database, damage, rebuild)
+        return
     kept = _move_aside(database)
     with atomic_path(database) as aside:
         aside.write_bytes(copy.read_bytes())
@@ -94,6 +97,24 @@ def recover_database(output: Path, *, resume: bool) -> None:
     )
 
 
+def _rebuild(database: Path, damage: str, rebuild: Callable[[Path], str | None]) -> None:
+    with TemporaryDirectory(prefix=".study-", dir=database.parent) as folder:
+        made = rebuild(Path(folder) / DATABASE)
+        if made is None:
+            raise UserError(
+                database,
+                expected="a study to resume",
+                found=f"none that can be read ({damage}), no copy of it ({COPY}), and too little in MLflow",
+                remedy="restore the file from a backup, or give another --output",
+            )
+        kept = _move_aside(database)
+        copy_database(Path(folder) / DATABASE, database)
+    logger.warning(
+        f"warning: {database} cannot be read ({damage}), and has no copy: the study is made anew from MLflow "
+        f"and the trials' folders, with {made}" + (f"; what was there is kept as {kept.name}" if kept else "")
+    )
+
+
 def has_all_of(database: Path, copy: Path) -> bool:
     """Whether a study's file has the ended trials and the validations of its copy, as on the same machine."""
     return all(read_rows(copy, query) <= read_rows(database, query) for query in _PROGRESS)
@@ -101,7 +122,8 @@ def has_all_of(database: Path, copy: Path) -> bool:
 
 def holds_study(output: Path) -> bool:
     """Whether a folder holds a study, or what is left of one."""
-    return any((output / name).exists() for name in (DATABASE, COPY, TRIALS_FOLDER, WORKERS_FOLDER))
+    names = (DATABASE, COPY, TRIALS_FOLDER, WORKERS_FOLDER)
+    return any((output / name).exists() for name in names) or bool(names_in(output, TRIALS_FOLDER))
 
 
 def _never_began(output: Path) -> bool:
