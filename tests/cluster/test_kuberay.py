@@ -215,3 +215,35 @@ def test_the_image_holds_what_the_job_needs() -> None:
     assert {"ossnet", "jobs", "search_spaces", "pyproject.toml", "setup.py", "constraints.txt"} == set(
         " ".join(copied).split()
     )
+
+
+def test_nobody_else_reaches_the_pods() -> None:
+    policy = manifest("network-policy")
+    assert policy["kind"] == "NetworkPolicy"
+    ours = {"matchLabels": {"ray.io/is-ray-node": "yes"}}  # the operator labels every pod of Ray so
+    assert policy["spec"]["podSelector"] == ours
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    among, from_outside = policy["spec"]["ingress"]
+    assert among == {"from": [{"podSelector": ours}]}
+    assert all("podSelector" in each for each in from_outside["from"])
+    assert {"matchLabels": {"job-name": manifest("rayjob")["metadata"]["name"]}} in [
+        each["podSelector"] for each in from_outside["from"]
+    ]
+    ports = cluster_spec("raycluster")["headGroupSpec"]["template"]["spec"]["containers"][0]["ports"]
+    dashboard = next(each["containerPort"] for each in ports if each["name"] == "dashboard")
+    assert from_outside["ports"] == [{"protocol": "TCP", "port": dashboard}]
+
+
+def test_credentials_come_from_a_secret_that_no_file_holds() -> None:
+    for container in containers(cluster_spec("raycluster")):
+        assert container["envFrom"] == [{"secretRef": {"name": "ossnet-storage", "optional": True}}]
+        names = {variable["name"] for variable in container.get("env", [])}
+        assert not [name for name in names if "KEY" in name or "SECRET" in name or "TOKEN" in name]
+    assert not [path for path in FOLDER.glob("*.yaml") if "kind: Secret" in path.read_text()]
+
+
+def test_both_wait_in_one_queue() -> None:
+    queues = {
+        manifest(name)["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] for name in ("raycluster", "rayjob")
+    }
+    assert queues == {"ossnet"}

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-CLOUDS = ("aws", "gcp")
+CLOUDS = ("aws", "gcp", "azure")
+GPU_GIB = {"aws": 22, "gcp": 22, "azure": 14}  # of an L4, and of a T4
 COMMANDS = (
     "initialization_commands",
     "setup_commands",
@@ -83,6 +85,9 @@ def test_a_gpu_type_rents_a_machine_with_gpus(cluster: dict[str, Any]) -> None:
         if "InstanceType" in machine:
             has_gpus = re.match(r"(g|p)\d", machine["InstanceType"]) is not None
             assert has_gpus == ("nvidia" in machine["ImageId"]), name
+        elif "azure_arm_parameters" in machine:
+            has_gpus = machine["azure_arm_parameters"]["vmSize"].startswith("Standard_N")
+            assert has_gpus == (machine["azure_arm_parameters"]["imageOffer"] == "ubuntu-hpc"), name
         else:
             accelerators = machine.get("guestAccelerators", [])
             assert sum(each["acceleratorCount"] for each in accelerators) == worker["resources"].get("GPU", 0)
@@ -95,7 +100,8 @@ def test_a_gpu_type_rents_a_machine_with_gpus(cluster: dict[str, Any]) -> None:
 def test_workers_are_spot_and_the_head_is_not(cluster: dict[str, Any]) -> None:
     def spot(machine: dict[str, Any]) -> bool:
         market = machine.get("InstanceMarketOptions", {}).get("MarketType")
-        return "spot" in (market, machine.get("scheduling", {}).get("provisioningModel", "").lower())
+        azure = machine.get("azure_arm_parameters", {}).get("priority", "").lower()
+        return "spot" in (market, azure, machine.get("scheduling", {}).get("provisioningModel", "").lower())
 
     assert all(spot(worker["node_config"]) for worker in workers(cluster).values())
     assert not spot(cluster["available_node_types"][cluster["head_node_type"]]["node_config"])
@@ -138,7 +144,7 @@ def test_jobs_receive_what_the_autoscaler_may_add(cluster: dict[str, Any], start
     assert listed is not None
     assert json.loads(listed[1]) == [
         {"count": worker["max_workers"], "resources": worker["resources"]}
-        | ({"gpu_gib": 22} if "GPU" in worker["resources"] else {})  # an L4's
+        | ({"gpu_gib": GPU_GIB[cluster["provider"]["type"]]} if "GPU" in worker["resources"] else {})
         for worker in workers(cluster).values()
     ]
 
@@ -209,3 +215,101 @@ def test_machines_that_are_there_are_joined_with_a_token() -> None:
     for kind in COMMANDS:
         for command in cluster.get(kind, []):
             subprocess.run(["bash", "-n", "-c", f"({command})"], check=True)
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A simulated account in which the stack of aws-account.yaml was made; its outputs."""
+    moto = pytest.importorskip("moto")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "simulated")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    monkeypatch.setenv("HOME", str(tmp_path))  # where Ray puts its key
+    with moto.mock_aws():
+        import boto3
+
+        vpc = boto3.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+        values = {"Bucket": "mine", "Vpc": vpc, "SshFrom": "203.0.113.0/24"}
+        boto3.client("cloudformation").create_stack(
+            StackName="ossnet",
+            TemplateBody=(ROOT / "cluster" / "aws-account.yaml").read_text(),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
+        stack = boto3.client("cloudformation").describe_stacks(StackName="ossnet")["Stacks"][0]
+        yield {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+
+
+def allowed(role: str) -> dict[str, list[dict[str, Any]]]:
+    """The statements of a role by action."""
+    import boto3
+
+    iam, found = boto3.client("iam"), dict[str, list[dict[str, Any]]]()
+    assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        policy = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+        for statement in policy["Statement"]:
+            assert statement["Effect"] == "Allow"
+            actions = statement["Action"]
+            for action in [actions] if isinstance(actions, str) else actions:
+                found.setdefault(action, []).append(statement)
+    return found
+
+
+def test_roles_allow_what_the_cluster_does_and_no_more(account: dict[str, Any]) -> None:
+    head, worker = allowed("ossnet-head"), allowed("ossnet-worker")
+    assert {action.partition(":")[0] for action in worker} == {"s3"}
+    assert {action.partition(":")[0] for action in head} == {"s3", "ec2", "iam", "ssm"}
+    assert worker.keys() <= head.keys()
+    for action, statements in head.items():
+        assert not action.endswith("*") or action == "ec2:Describe*"
+        for statement in statements:
+            assert statement["Resource"] != "*" or action == "ec2:Describe*"
+            if action.startswith("s3:"):
+                assert statement["Resource"] in ("arn:aws:s3:::mine", "arn:aws:s3:::mine/*")
+    (end,) = head["ec2:TerminateInstances"]
+    assert end["Condition"] == {"StringEquals": {"aws:ResourceTag/ray-cluster-name": "ossnet"}}
+    (give,) = head["iam:PassRole"]
+    assert give["Resource"].endswith(":role/ossnet-worker")
+    machine = next(each for each in head["ec2:RunInstances"] if "instance/*" in str(each["Resource"]))
+    assert machine["Condition"] == {"StringEquals": {"aws:RequestTag/ray-cluster-name": "ossnet"}}
+
+
+def test_ssh_comes_from_named_addresses_only(account: dict[str, Any]) -> None:
+    import boto3
+
+    (group,) = boto3.client("ec2").describe_security_groups(GroupIds=[account["Group"]])["SecurityGroups"]
+    ranges = [
+        (rule.get("FromPort"), each["CidrIp"]) for rule in group["IpPermissions"] for each in rule["IpRanges"]
+    ]
+    assert ranges == [(22, "203.0.113.0/24")]
+    among = [each["GroupId"] for rule in group["IpPermissions"] for each in rule["UserIdGroupPairs"]]
+    assert among == [account["Group"]]
+    template = yaml.safe_load((ROOT / "cluster" / "aws-account.yaml").read_text())
+    pattern = re.compile(template["Parameters"]["SshFrom"]["AllowedPattern"])
+    assert pattern.match("203.0.113.7/32")
+    assert not pattern.match("0.0.0.0/0")
+
+
+def test_ray_makes_no_role_and_no_group_of_its_own(account: dict[str, Any]) -> None:
+    import boto3
+    from ray.autoscaler._private.aws.config import bootstrap_aws
+
+    cluster = yaml.safe_load((ROOT / "cluster" / "aws.yaml").read_text())
+    for node in cluster["available_node_types"].values():
+        node["node_config"]["SecurityGroupIds"] = [account["Group"]]
+        node["node_config"]["ImageId"] = "ami-12345678"
+    groups = len(boto3.client("ec2").describe_security_groups()["SecurityGroups"])
+    config = bootstrap_aws(prepared(cluster))
+    profiles = {
+        name: node["node_config"]["IamInstanceProfile"]
+        for name, node in config["available_node_types"].items()
+    }
+    worker = {"Name": "ossnet-worker"}
+    assert profiles == {"head": {"Name": "ossnet-head"}, "gpu_worker": worker, "cpu_worker": worker}
+    assert "IamInstanceProfile" not in config.get("head_node", {})
+    roles = {role["RoleName"] for role in boto3.client("iam").list_roles()["Roles"]}
+    assert roles == {"ossnet-head", "ossnet-worker"}
+    assert len(boto3.client("ec2").describe_security_groups()["SecurityGroups"]) == groups
+    for name, node in types.items():
+        assert node["node_config"]["SecurityGroupIds"] == [account["Group"]], name

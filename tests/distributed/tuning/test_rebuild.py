@@ -121,9 +121,9 @@ def test_a_line_says_so_and_the_damaged_file_stays(
     assert (
         "the study is made anew from MLflow and the trials' folders, with 6 trials, 4 of them ended" in line
     )
-    assert len(TuningStudy.load(database).started_trials()) == 6
     assert [path.name for path in (tmp_path / "study").iterdir() if path.name.startswith(".")] == []
     assert len(list((tmp_path / "study").glob("study.db.damaged-*"))) == 1
+    assert len(TuningStudy.load(database).started_trials()) == 6
 
 
 def test_without_runs_or_suggestions_nothing_is_made(

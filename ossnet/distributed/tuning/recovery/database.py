@@ -104,7 +104,7 @@ def _rebuild(database: Path, damage: str, rebuild: Callable[[Path], str | None])
             raise UserError(
                 database,
                 expected="a study to resume",
-                found=f"none that can be read ({damage}), no copy of it ({COPY}), and too little in MLflow",
+                found=f"none that can be read ({damage}), and no copy of it ({COPY}) or enough in MLflow",
                 remedy="restore the file from a backup, or give another --output",
             )
         kept = _move_aside(database)
