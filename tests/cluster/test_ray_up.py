@@ -248,6 +248,7 @@ def allowed(role: str) -> dict[str, list[dict[str, Any]]]:
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         policy = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+        policy = json.loads(policy) if isinstance(policy, str) else policy
         for statement in policy["Statement"]:
             assert statement["Effect"] == "Allow"
             actions = statement["Action"]
@@ -301,10 +302,8 @@ def test_ray_makes_no_role_and_no_group_of_its_own(account: dict[str, Any]) -> N
         node["node_config"]["ImageId"] = "ami-12345678"
     groups = len(boto3.client("ec2").describe_security_groups()["SecurityGroups"])
     config = bootstrap_aws(prepared(cluster))
-    profiles = {
-        name: node["node_config"]["IamInstanceProfile"]
-        for name, node in config["available_node_types"].items()
-    }
+    types = config["available_node_types"]
+    profiles = {name: node["node_config"]["IamInstanceProfile"] for name, node in types.items()}
     worker = {"Name": "ossnet-worker"}
     assert profiles == {"head": {"Name": "ossnet-head"}, "gpu_worker": worker, "cpu_worker": worker}
     assert "IamInstanceProfile" not in config.get("head_node", {})
