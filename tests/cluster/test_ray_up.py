@@ -1,5 +1,6 @@
 """The configurations of `ray up`: valid by Ray's own check, scaling from nothing, closed to strangers."""
 
+import ast
 import copy
 import json
 import re
@@ -248,7 +249,7 @@ def allowed(role: str) -> dict[str, list[dict[str, Any]]]:
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         policy = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-        policy = json.loads(policy) if isinstance(policy, str) else policy
+        policy = ast.literal_eval(policy) if isinstance(policy, str) else policy  # as moto writes a stack's
         for statement in policy["Statement"]:
             assert statement["Effect"] == "Allow"
             actions = statement["Action"]
