@@ -1,6 +1,5 @@
 """Score a trained network on a store's cases: overlap, surfaces, lesions, a page of overlays."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from ossnet.evaluation import CaseScore
     from ossnet.evaluation.html_report import Subject
     from ossnet.evaluation.run import Evaluation
+    from ossnet.output.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
     from ossnet.inference import Predictor
     from ossnet.inference.ensemble import load_predictor, read_members, several
     from ossnet.inference.temperature import read_calibration
+    from ossnet.output.progress import progress
     from ossnet.training.checkpoint_files import checkpoint_folder
 
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
@@ -80,20 +81,22 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
         raise several("fit_temperature" if options.fit_temperature else "calibrate", members)
     if options.fit_temperature and isinstance(predictor, Predictor):
         predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
-    evaluation = evaluate(
-        predictor,
-        store,
-        split=options.split,
-        fold=fold,
-        output=output,
-        baseline=None if options.baseline is None else load(options.baseline),
-        tolerance_mm=options.tolerance_mm,
-        calibrate=measured,
-        fitted=read_calibration(checkpoint) if measured else None,
-        subject=_subject([each.checkpoint for each in members]),
-        other=None if options.baseline is None else _subject([checkpoint_folder(options.baseline)]),
-        progress=_print_case,
-    )
+    baseline = None if options.baseline is None else load(options.baseline)
+    with progress("evaluating") as shown:
+        evaluation = evaluate(
+            predictor,
+            store,
+            split=options.split,
+            fold=fold,
+            output=output,
+            baseline=baseline,
+            tolerance_mm=options.tolerance_mm,
+            calibrate=measured,
+            fitted=read_calibration(checkpoint) if measured else None,
+            subject=_subject([each.checkpoint for each in members]),
+            other=None if options.baseline is None else _subject([checkpoint_folder(options.baseline)]),
+            progress=partial(_show_case, shown),
+        )
     if options.json:
         finish_json(evaluation.summary)
     else:
@@ -143,5 +146,6 @@ def _demo() -> ModuleType:
     return demo
 
 
-def _print_case(score: "CaseScore", done: int, of: int) -> None:
-    print(f"{done}/{of} {score.case}: Dice {score.dice:.4f}", file=sys.stderr)
+def _show_case(shown: "Progress", score: "CaseScore", done: int, of: int) -> None:
+    shown.say(f"{done}/{of} {score.case}: Dice {score.dice:.4f}")
+    shown.set(done / of, f"{done} of {of} cases", f"last Dice {score.dice:.4f}")

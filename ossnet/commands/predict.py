@@ -53,6 +53,7 @@ def main(arguments: Sequence[str]) -> None:
 def _predict(options: PredictOptions, output: Path) -> None:
     from ossnet.inference.batch.inputs import find_scans
     from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
+    from ossnet.output.progress import progress
 
     config, export = extract(PredictConfig, options), extract(ExportConfig, options)
     job = PredictionJob(options.checkpoint or (_demo().checkpoint(),), output, config, export)
@@ -73,12 +74,14 @@ def _predict(options: PredictOptions, output: Path) -> None:
         if isinstance(predictor, EnsemblePredictor):
             raise several("onnx", predictor.members)
         export_onnx(predictor, job.output)
-    for outcome in predict_scans(job, scans, predict):
-        outcomes.append(outcome)
-        if outcome.error is not None:
-            print(f"error: {outcome.error}", file=sys.stderr)
-        elif not options.json:
-            print(f"{len(outcomes)}/{len(scans)} {outcome}")
+    with progress("predicting", total=len(scans), unit="scan") as shown:
+        for outcome in predict_scans(job, scans, predict):
+            outcomes.append(outcome)
+            shown(note=f"last {outcome.case}")
+            if outcome.error is not None:
+                shown.say(f"error: {outcome.error}")
+            elif not options.json:
+                print(f"{len(outcomes)}/{len(scans)} {outcome}", flush=True)
     _finish(outcomes, job.output, as_json=options.json)
 
 

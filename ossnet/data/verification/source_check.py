@@ -50,7 +50,7 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
     first = {case.id: first_header(case) for case in found.cases}
     sizes = {case.id: _size(case, first[case.id]) for case in found.cases}
     inspections: dict[str, Inspection] = {}
-    with progress("verifying", cases=len(sizes), size=sum(size.bytes for size in sizes.values())) as advance:
+    with progress("verifying", total=len(sizes), size=sum(size.bytes for size in sizes.values())) as advance:
         for case, inspection in _inspect_all(found, first, workers=_workers(sizes.values())):
             inspections[case] = inspection
             advance(sizes[case].bytes)

@@ -15,7 +15,7 @@ from ossnet.distributed.tracking.journal import Journal
 from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text, original_keys, original_tags
 from ossnet.distributed.tracking.outbox import Outbox, is_passing
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
-from ossnet.metric_names import ERROR, STOP_REASON
+from ossnet.metric_names import ERROR, STEP, STOP_REASON
 from ossnet.output.atomic_write import is_disk_full
 
 if TYPE_CHECKING:
@@ -124,11 +124,12 @@ class Tracker:
         """Add metrics; steps that the run has already are left out, as a resumed run repeats some."""
         latest = self._latest.setdefault(run, {})
         latest.update({point.name: point.value for point in points})
+        latest[STEP] = max([point.step for point in points], default=latest.get(STEP, 0))
         with self._kept("log", run, points):
             self._requests.send("metrics", partial(self._log, run, points))
 
     def latest(self, run: str) -> dict[str, float]:
-        """The last value of each metric of a run."""
+        """The last value of each metric of a run, and its last step."""
         return self._latest.get(run, {})
 
     def add_lost(self, case: str, why: str) -> None:

@@ -15,13 +15,10 @@ from ossnet.distributed.tracking.actor import flush
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec
 from ossnet.distributed.tracking.last_save import LastSave
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.distributed.tuning.result import TrialCounts
-from ossnet.distributed.tuning.search_space import short
-from ossnet.distributed.tuning.storage import TuningStudy, checkpoint_folders, folder_name
+from ossnet.distributed.tuning.storage import checkpoint_folders, folder_name
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome, TrialSpec
-from ossnet.metric_names import EPOCH, ERROR, MEMORY, PREDICTED, SEARCH_PARAMS, SHARE, TRIAL_NUMBER, VAL_DICE
+from ossnet.metric_names import ERROR, PREDICTED, SEARCH_PARAMS, TRIAL_NUMBER
 from ossnet.output.interruption import Interruption
-from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -176,77 +173,6 @@ class SaveOnInterrupt(Callback):
             self._save = LastSave(self._runs.tracker, self._grace_s, folders)
         if self._save.is_over():
             raise self._interruption.error
-
-
-class ProgressReporter(Callback):
-    """Logs a line for each training that ends, and now and then one for those that run.
-
-    Args:
-        trials: configurations that the study tries.
-        every_s: seconds without a line after which the running trials are reported.
-    """
-
-    def __init__(
-        self, study: TuningStudy, monitor: TrialMonitor, *, trials: int, every_s: float = 20.0
-    ) -> None:
-        self._study, self._monitor, self._trials, self._every_s = study, monitor, trials, every_s
-        self._last_line = time.monotonic()
-        self._ended = 0
-
-    def on_trial_result(
-        self, iteration: int, trials: list["Trial"], trial: "Trial", result: dict[str, Any], **info: Any
-    ) -> None:
-        """Log how the running trials do, unless something was logged lately."""
-        if time.monotonic() - self._last_line > self._every_s:
-            running = [each for each in trials if each.status == each.RUNNING]
-            self._last_line = time.monotonic()
-            parts = (f"{self._monitor.spec(each).title} {self._epoch(each)}" for each in running)
-            logger.info("running: " + ", ".join(parts))
-
-    def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
-        """Log how a trial ended."""
-        outcome = self._monitor.end_of(trial)
-        if outcome.end is TrialEnd.FAILED:
-            self._log(trial, f"failed: {outcome.error}")
-            return
-        if outcome.end is TrialEnd.NODE_FAILURE:
-            self._log(trial, f"will start again: {outcome.error}")
-            return
-        known = outcome.metrics
-        dice = f"Dice {known[VAL_DICE]:.4f}" if VAL_DICE in known else "no Dice yet"
-        memory = f"{known[MEMORY]:.3f} GiB" if MEMORY in known else "memory not measured"
-        took = f"{last_result(trial).get('time_total_s', 0.0):.0f} s"
-        names = {TrialEnd.FINISHED: "finished", TrialEnd.TIME_LIMIT: "ended by the study's time"}
-        end = names.get(outcome.end, "stopped early")
-        end = end if outcome.end.cause is None else f"over the memory budget ({outcome.end.cause})"
-        self._log(trial, f"{dice}  {memory}  {self._epoch(trial)}  {took}  {end}")
-
-    def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
-        """Log why a trial failed."""
-        end = self._monitor.end_of(trial, lost=True).end
-        self._log(trial, f"{end.cause or end.value}: {failure(trial)}")
-
-    def _log(self, trial: "Trial", text: str) -> None:
-        self._ended += 1
-        self._last_line = time.monotonic()
-        spec = self._monitor.spec(trial)
-        params = ", ".join(f"{name}={short(value)}" for name, value in spec.params.items())
-        counts = TrialCounts.of(self._study)
-        progress = f"{counts.ended}/{self._trials}"
-        logger.info(f"{progress}  {spec.title} ({params})  {text}  | {counts}{self._remaining(counts)}")
-
-    def _remaining(self, counts: TrialCounts) -> str:
-        """Estimate the remaining time from the ended trials."""
-        left = self._monitor.elapsed_s / self._ended * max(self._trials - counts.ended, 0)
-        limit = self._monitor.remaining_s
-        left = left if limit is None else min(left, limit)
-        return f", about {left / 60:.0f} min left" if left >= 60 else f", about {max(left, 0):.0f} s left"
-
-    def _epoch(self, trial: "Trial") -> str:
-        training, result = self._monitor.spec(trial).config.training, last_result(trial)
-        if training.max_time_s is not None:
-            return f"{100 * result.get(SHARE, 0.0):.0f} % of {format_duration(training.max_time_s)}"
-        return f"epoch {int(result.get(EPOCH, 0))}/{training.epochs}"
 
 
 def failure(trial: "Trial") -> str:

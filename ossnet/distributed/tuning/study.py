@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,6 @@ from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
 from ossnet.distributed.tuning.callbacks import (
     FullGpuOnRetry,
     MLflowCallback,
-    ProgressReporter,
     SaveOnInterrupt,
     trial_folder,
 )
@@ -30,6 +30,7 @@ from ossnet.distributed.tuning.config import DEFAULT_TRIALS, EarlyStoppingConfig
 from ossnet.distributed.tuning.final.ensemble import choose_ensemble
 from ossnet.distributed.tuning.final.refit import refit_best, unfinished_refit
 from ossnet.distributed.tuning.monitor import TrialMonitor
+from ossnet.distributed.tuning.progress.reporter import ProgressReporter
 from ossnet.distributed.tuning.recovery.database import StudyCopy, keep_copy
 from ossnet.distributed.tuning.recovery.runs import reconcile_runs
 from ossnet.distributed.tuning.result import StudyResult
@@ -52,6 +53,7 @@ from ossnet.errors import UserError
 from ossnet.metric_names import SCORE, STORE, VAL_DICE
 from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import Interruption, postponed
+from ossnet.output.progress import progress
 from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
@@ -217,9 +219,10 @@ def run_study(
     )
     interruption = Interruption()
     mlflow_callback = MLflowCallback(tracker, monitor, version_tags() | {STORE: str(spec.store.root)})
+    reporter = ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS)
     callbacks = [
         mlflow_callback,
-        ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS),
+        reporter,
         StudyCopy(spec.output),
         CapacityReport(at_most_s=spec.patience.wait_at_most_s),
         SaveOnInterrupt(
@@ -232,7 +235,8 @@ def run_study(
         if not spec.continues_refit(study):
             tuner = _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit)
             check = partial(monitor.node_faults.check, placement)
-            _run_trials(spec, tuner, mlflow_callback, interruption, check)
+            with closing(reporter):
+                _run_trials(spec, tuner, mlflow_callback, interruption, check)
             searcher.finalize()  # not where an error ended it: then trials can be resumed
             keep_copy(spec.output)
             reconcile_runs(study, tracker, spec.output, seeds=spec.optimization.seeds)
@@ -242,7 +246,9 @@ def run_study(
         if spec.ensemble is not None:
             result = choose_ensemble(spec, study, tracker, result, time_limit)
         try:
-            tracker.log_text.remote(study.parent_run_key, report().read_text(), "report.html")
+            with progress("writing the report"):
+                page = report().read_text()
+            tracker.log_text.remote(study.parent_run_key, page, "report.html")
         except (MlflowException, UserError) as error:  # what was found does not depend on it
             logger.info(f"warning: no report was written, ossnet report can do so later: {error}")
         result = replace(result, model=_register(tracker, result, spec.name))

@@ -20,10 +20,10 @@ from ossnet.distributed.tuning.result import StudyResult, best_of
 from ossnet.distributed.tuning.storage import CONFIGURATION, TuningStudy
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, PREDICTED, VAL_DICE
+from ossnet.output.duration import format_duration
 from ossnet.planning.study_time import StudyTime, most_epochs
 from ossnet.training.checkpoint import load_state
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
-from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
