@@ -16,8 +16,9 @@ from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
+from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
 from ossnet.errors import UserError
-from ossnet.metric_names import CHECKPOINT_FOLDER, STORE
+from ossnet.metric_names import CHECKPOINT_FOLDER, STORE, TITLE
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output
 from ossnet.output.duration import format_duration
@@ -139,13 +140,17 @@ def _train(
             "workers": str(workers),
             STORE: str(store.root),
         }
-        spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
+        title = config.model.name
+        tags |= {TITLE: title, NOTE: describe(title, store)}
+        name = f"{title}, {store_name(store)}"
+        spec = RunSpec(id=run_id, name=name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
         with (
             start_tracker(tracking, output) as tracker,
             mlflow_run(tracker, spec, documents) as run,
             training_progress(tracker, run_id, config.training),
         ):
+            tracker.log_input.remote(run_id, dataset_of(store, fold=config.training.fold))
             job = TrainSpec(
                 config=config.to_json(),
                 store=StoreHandle.of(store, config.data),
@@ -156,7 +161,8 @@ def _train(
             )
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
-            run.tags = {CHECKPOINT_FOLDER: str(result.checkpoint)}
+            note = describe(title, store, result.metrics)
+            run.tags = {CHECKPOINT_FOLDER: str(result.checkpoint), NOTE: note}
     return result
 
 

@@ -1,6 +1,7 @@
 """MLflow: an experiment and a parent run for each study, a run for each trial, one writer for all."""
 
 import contextlib
+import json
 import logging
 import shutil
 import tempfile
@@ -184,6 +185,11 @@ class Tracker:
                 "end of a run", lambda: self._client.set_terminated(self._run_id(run), status)
             )
 
+    def log_input(self, run: str, dataset: Mapping[str, str]) -> None:
+        """Add the data set of a run, as `dataset_of` gives it."""
+        with self._kept("log_input", run, dict(dataset)):
+            self._requests.send("data set", partial(self._log_input, run, dataset))
+
     def log_text(self, run: str, text: str, name: str) -> None:
         """Store a text as an artifact of a run."""
         text = legal_text(text)
@@ -287,6 +293,14 @@ class Tracker:
 
     def _log_file(self, run: str, file: Path) -> None:
         self._client.log_artifact(self._run_id(run), str(file), "checkpoint")
+
+    def _log_input(self, run: str, dataset: Mapping[str, str]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": dataset["source"]})
+        entity = Dataset(dataset["name"], dataset["digest"], "local", source, profile=dataset["profile"])
+        found = DatasetInput(entity, [InputTag("mlflow.data.context", "training and validation")])
+        self._client.log_inputs(self._run_id(run), [found])
 
     def _log_params(self, run: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

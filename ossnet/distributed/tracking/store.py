@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later
 _TIMEOUT_S = "30"  # of one request
+_KIND = "mlflow.experimentKind"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class TrackingConfig:
         if found is None:
             name = legal_experiment(self.experiment)
             tags = {} if name == self.experiment else {ORIGINAL: legal_text(self.experiment)}
+            tags |= {_KIND: "custom_model_development"}  # without it the page is that of language models
             try:
                 return client.create_experiment(name, artifact_location=self.artifact_location, tags=tags)
             except MlflowException:

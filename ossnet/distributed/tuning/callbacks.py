@@ -9,15 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
+from ossnet.data import Store
 from ossnet.distributed._ray import last_result
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import flush
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec
+from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
 from ossnet.distributed.tracking.last_save import LastSave
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.distributed.tuning.storage import checkpoint_folders, folder_name
+from ossnet.distributed.tuning.result import TrialCounts, best_of, dice_of
+from ossnet.distributed.tuning.search_space import short
+from ossnet.distributed.tuning.storage import TuningStudy, checkpoint_folders, folder_name, is_feasible
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome, TrialSpec
-from ossnet.metric_names import ERROR, PREDICTED, SEARCH_PARAMS, TRIAL_NUMBER
+from ossnet.metric_names import (
+    BEST_DICE,
+    ELAPSED,
+    ERROR,
+    FEASIBLE_SHARE,
+    PREDICTED,
+    SEARCH_PARAMS,
+    STORE,
+    STUDY_HOURS,
+    TITLE,
+    TRIAL_NUMBER,
+)
 from ossnet.output.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -30,6 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+_HOUR_S = 3600
 _CHECKPOINT = "checkpoint_path"  # Ray's name in the results of a nested run
 
 
@@ -58,13 +74,23 @@ class MLflowCallback(Callback):
     """Opens and closes the trials' MLflow runs; a trial that is stopped cannot do so itself.
 
     Args:
+        store: what the trials are trained on.
+        fold: the fold that they are validated on.
         tags: tags of every run.
     """
 
     def __init__(
-        self, tracker: "ActorHandle[Tracker]", monitor: TrialMonitor, tags: Mapping[str, str]
+        self,
+        tracker: "ActorHandle[Tracker]",
+        monitor: TrialMonitor,
+        tags: Mapping[str, str],
+        store: Store,
+        *,
+        fold: int | None = None,
     ) -> None:
-        self.tracker, self._monitor, self._tags = tracker, monitor, dict(tags)
+        self.tracker, self._monitor = tracker, monitor
+        self._store, self._dataset = store, dataset_of(store, fold=fold)
+        self._tags = {**tags, STORE: str(store.root)}
         self._calls: list[ObjectRef[Any]] = []
         self._open: dict[str, Trial] = {}  # the last try of each run
         self._closed: set[str] = set()
@@ -76,7 +102,7 @@ class MLflowCallback(Callback):
         spec = self._monitor.spec(trial)
         run = RunSpec(
             id=spec.run,
-            name=spec.title,
+            name=self._name(spec),
             params=spec.config.flatten(),
             tags=self._tags
             | {
@@ -84,10 +110,13 @@ class MLflowCallback(Callback):
                 TRIAL_NUMBER: str(spec.number),
                 "seed": str(spec.seed),
                 SEARCH_PARAMS: ",".join(spec.search_params),
+                TITLE: spec.title,
+                NOTE: describe(spec.title, self._store, params=spec.params),
             },
         )
         self._open[run.id] = trial
         self._calls.append(self.tracker.open_run.remote(run))
+        self._calls.append(self.tracker.log_input.remote(run.id, self._dataset))
         self._calls.append(self.tracker.log_text.remote(run.id, spec.config_json, "config.json"))
         if spec.predicted_gib is not None:
             points = [MetricPoint(PREDICTED, spec.predicted_gib, 0, time.time_ns() // 1_000_000)]
@@ -119,6 +148,12 @@ class MLflowCallback(Callback):
         """Wait until all is written."""
         flush(self._calls, self.tracker)
 
+    def _name(self, spec: TrialSpec) -> str:
+        """Number, network, what varied and the store."""
+        params = {name: value for name, value in spec.params.items() if value != spec.config.model.name}
+        varied = " ".join(f"{name}={short(value)}" for name, value in params.items())
+        return ", ".join(part for part in (spec.title, varied, store_name(self._store)) if part)
+
     def _close(self, trial: "Trial", outcome: TrialOutcome, tags: Mapping[str, str] | None = None) -> None:
         run = self._monitor.spec(trial).run
         if run in self._closed:
@@ -130,6 +165,33 @@ class MLflowCallback(Callback):
         self._calls.append(self.tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
         if checkpoint is not None:
             self._calls.append(self.tracker.log_checkpoint.remote(run, checkpoint))
+
+
+class StudyMetrics(Callback):
+    """Adds to the study's run how it goes, a step for each trial that has ended."""
+
+    def __init__(self, tracker: "ActorHandle[Tracker]", study: TuningStudy, monitor: TrialMonitor) -> None:
+        self._tracker, self._study, self._monitor = tracker, study, monitor
+        self._hours = 0.0
+
+    def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
+        """Log the study's metrics."""
+        self._hours += self._monitor.metrics(trial.trial_id).get(ELAPSED, 0.0) / _HOUR_S
+        now = time.time_ns() // 1_000_000
+        step = TrialCounts.of(self._study).ended
+        points = [MetricPoint(name, value, step, now) for name, value in self._values().items()]
+        self._tracker.log.remote(self._study.parent_run_key, points)
+
+    def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
+        """Log them after a trial that failed, too."""
+        self.on_trial_complete(iteration, trials, trial)
+
+    def _values(self) -> dict[str, float]:
+        ended = [each for each in self._study.started_trials() if each.state.is_finished()]
+        best = best_of(ended)
+        values = {STUDY_HOURS: self._hours}
+        values |= {FEASIBLE_SHARE: sum(map(is_feasible, ended)) / len(ended)} if ended else {}
+        return values | ({} if best is None else {BEST_DICE: dice_of(best)})
 
 
 class SaveOnInterrupt(Callback):

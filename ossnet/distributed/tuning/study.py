@@ -20,15 +20,18 @@ from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
+from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
 from ossnet.distributed.tuning.callbacks import (
     FullGpuOnRetry,
     MLflowCallback,
     SaveOnInterrupt,
+    StudyMetrics,
     trial_folder,
 )
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS, EarlyStoppingConfig, OptimizationConfig
 from ossnet.distributed.tuning.final.ensemble import choose_ensemble
 from ossnet.distributed.tuning.final.refit import refit_best, unfinished_refit
+from ossnet.distributed.tuning.final.registration import register_best
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.progress.reporter import ProgressReporter
 from ossnet.distributed.tuning.recovery.database import StudyCopy, keep_copy
@@ -50,7 +53,7 @@ from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, 
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
-from ossnet.metric_names import SCORE, STORE, VAL_DICE
+from ossnet.metric_names import CHECKPOINT_FOLDER, SCORE, STORE, TITLE, VAL_DICE
 from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import Interruption, postponed
 from ossnet.output.progress import progress
@@ -218,11 +221,13 @@ def run_study(
         history=learning_curves(study.started_trials()),
     )
     interruption = Interruption()
-    mlflow_callback = MLflowCallback(tracker, monitor, version_tags() | {STORE: str(spec.store.root)})
+    fold = spec.base.training.fold
+    mlflow_callback = MLflowCallback(tracker, monitor, version_tags(), spec.store, fold=fold)
     reporter = ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS)
     callbacks = [
         mlflow_callback,
         reporter,
+        StudyMetrics(tracker, study, monitor),
         StudyCopy(spec.output),
         CapacityReport(at_most_s=spec.patience.wait_at_most_s),
         SaveOnInterrupt(
@@ -230,6 +235,7 @@ def run_study(
         ),
     ]
     with mlflow_run(tracker, _parent_run(spec, study), spec.documents()) as run:
+        tracker.log_input.remote(study.parent_run_key, dataset_of(spec.store, fold=fold))
         if spec.resume:
             reconcile_runs(study, tracker, spec.output, seeds=spec.optimization.seeds)
         if not spec.continues_refit(study):
@@ -251,8 +257,10 @@ def run_study(
             tracker.log_text.remote(study.parent_run_key, page, "report.html")
         except (MlflowException, UserError) as error:  # what was found does not depend on it
             logger.info(f"warning: no report was written, ossnet report can do so later: {error}")
-        result = replace(result, model=_register(tracker, result, spec.name))
+        result = replace(result, model=register_best(tracker, result, spec.name))
         run.tags = {"best": result.title, f"best {VAL_DICE}": f"{result.metrics[VAL_DICE]:.4f}"}
+        run.tags[NOTE] = describe(f"best: {result.title}", spec.store, result.metrics, result.params)
+        run.tags |= {} if result.checkpoint is None else {CHECKPOINT_FOLDER: str(result.checkpoint)}
     return result
 
 
@@ -362,8 +370,10 @@ def _parent_run(spec: StudySpec, study: TuningStudy) -> RunSpec:
         **flatten(spec.optimization),
         **flatten(spec.early_stopping, "early_stopping."),
     }
-    tags = version_tags() | {STUDY_FILE: str(spec.database.absolute())}
-    return RunSpec(id=study.parent_run_key, name=spec.name, params=params, tags=tags)
+    tags = version_tags() | {STUDY_FILE: str(spec.database.absolute()), STORE: str(spec.store.root)}
+    tags |= {TITLE: spec.name, NOTE: describe(f"search of {spec.space.path.stem}", spec.store)}
+    name = f"{spec.name}, {store_name(spec.store)}"
+    return RunSpec(id=study.parent_run_key, name=name, params=params, tags=tags)
 
 
 def _fetch(tracker: "ActorHandle[Tracker]", run: str, folder: Path) -> bool:
@@ -376,17 +386,3 @@ def _fetch(tracker: "ActorHandle[Tracker]", run: str, folder: Path) -> bool:
         logger.warning(f"warning: MLflow's copy cannot be had: {str(error).strip().splitlines()[-1]}")
         return False
     return found
-
-
-def _register(tracker: "ActorHandle[Tracker]", result: StudyResult, name: str) -> str | None:
-    """Register the best network; its URI, or None where there is none or the registry does not take it."""
-    import ray
-
-    if result.checkpoint is None:
-        return None
-    try:
-        uri: str = ray.get(tracker.register.remote(result.run, result.checkpoint, name))
-    except ray.exceptions.RayError as error:  # what was found does not depend on it
-        logger.info(f"warning: the best network was not registered: {str(error).strip().splitlines()[-1]}")
-        return None
-    return uri
