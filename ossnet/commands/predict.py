@@ -92,7 +92,9 @@ def _finish(outcomes: "list[PredictionResult]", output: Path, *, as_json: bool) 
     if as_json:
         finish_json({"failed": failed, "cases": to_dict(outcomes)})
     else:
-        finish({"segmentations": f"{len(outcomes) - failed} in {output}", "failed": failed})
+        unlike = sum(bool(outcome.unlike) for outcome in outcomes)
+        warned = {"unlike the training data": f"{unlike}, as above: look at these"} if unlike else {}
+        finish({"segmentations": f"{len(outcomes) - failed} in {output}", "failed": failed} | warned)
     if failed:
         sys.exit(2)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.data.store.split_warnings import split_warnings
 from ossnet.distributed.cluster.connection import connect, output_root
 from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
@@ -123,6 +124,7 @@ def _train(
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
+    warn_of_splits(store, config.training.fold)
     run_id = _run_id(config, output, resume=resume)
     from ossnet.distributed.cluster.capacity import wait_for_capacity
     from ossnet.distributed.data.store_handle import StoreHandle
@@ -166,6 +168,12 @@ def _train(
     return result
 
 
+def warn_of_splits(store: Store, fold: int | None) -> None:
+    """Log what of a store's splits makes a training say little."""
+    for warning in split_warnings(store, fold=fold):
+        logger.warning(f"warning: {warning}")
+
+
 def _recipe(resolved: "Resolved | None", output: Path) -> dict[str, str]:
     """Print what was chosen, and write it to the run's folder; the file's text by its name."""
     if resolved is None or not resolved.choices:
@@ -202,6 +210,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.tuning.warm_start import load_previous_study, transfer_trials
     from ossnet.planning.estimator import PeakEstimator
 
+    warn_of_splits(spec.store, spec.base.training.fold)
     recover_database(spec.output, resume=spec.resume)
     spec.check_output()
     with progress("checking the space"):
