@@ -104,7 +104,10 @@ def test_last_and_best_dice_progress_and_time_left(reporting: Callable[..., Repo
     clock.at += 1
     reporter.on_step_end(0, [trial])  # type: ignore[list-item]
     reporter.close()
-    text = cast("io.StringIO", console.file).getvalue()
+    assert "oss-net-c" in cast("io.StringIO", console.file).getvalue()
+    printed = Console(file=io.StringIO(), width=120, color_system=None)
+    printed.print(reporter.table([trial]))  # type: ignore[list-item]
+    text = cast("io.StringIO", printed.file).getvalue()
     (line,) = (line for line in text.splitlines() if "oss-net-c" in line)
     assert line.split() == [
         "003",
