@@ -1,7 +1,7 @@
 """The range of the data that a network was trained on, kept with its checkpoint; scans outside of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -55,7 +55,7 @@ class TrainingRange:
     """Along R, A and S; none where every scan is resampled to one."""
     extent_mm: tuple[Range, ...]
     """Along R, A and S."""
-    means: Mapping[str, Range]
+    means: dict[str, Range]
     """By modality, of the mean of the voxels that are not 0, before normalization."""
 
     @classmethod
