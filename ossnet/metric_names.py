@@ -6,7 +6,11 @@ VAL_DICE = "dice/val"
 MEMORY = "memory/peak_allocated_gib"
 PREDICTED = "memory/predicted_gib"
 STEP_TIME = "time/step_s"
+INFERENCE_MEMORY = "memory/predicted_inference_gib"
+"""Predicted peak of predicting one case."""
 CASE_TIME = "time/case_s"
+CASE_MEDIAN = "time/case_median_s"
+"""Median seconds of predicting a case in a validation, without reading and scoring it."""
 ELAPSED = "time/elapsed_s"
 """Seconds of training and validation, over all tries of a run."""
 VALIDATED_CASES = "validation/cases"
@@ -47,7 +51,7 @@ STOP_REASON = "stop_reason"
 EARLY_STOPPED = "early_stopped"
 """Stop reason of a run that the scheduler found to be behind the others."""
 INFEASIBLE = "infeasible"
-"""Stop reason of a run over the memory budget, and tag that says how that was found."""
+"""Stop reason of a run that passed a limit of its study, and tag that says how that was found."""
 SEARCH_PARAMS = "search_params"
 """Tag of a trial's run: the configuration paths that its space decided, separated by commas."""
 BEST_DICE = "study/best_dice"
@@ -69,7 +73,12 @@ RESUMED = "resumed_from"
 
 
 def metrics_summary(metrics: Mapping[str, float]) -> dict[str, str]:
-    """Dice and peak memory as human-readable rows."""
+    """Dice, peak memory and, where they are known, the costs of predicting a case as human-readable rows."""
     dice = f"{metrics[VAL_DICE]:.4f}" if VAL_DICE in metrics else "not measured"
     memory = f"{metrics[MEMORY]:.3f} GiB" if MEMORY in metrics else "not measured"
-    return {"Dice": dice, "peak memory": memory}
+    rows = {"Dice": dice, "peak memory": memory}
+    if INFERENCE_MEMORY in metrics:
+        rows["memory of inference"] = f"{metrics[INFERENCE_MEMORY]:.3f} GiB (predicted)"
+    if CASE_MEDIAN in metrics:
+        rows["seconds a case"] = f"{metrics[CASE_MEDIAN]:.3g}"
+    return rows

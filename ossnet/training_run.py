@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from ossnet.evaluation import CaseScore, score_cases, summarize
 from ossnet.memory.available import available_memory
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
-from ossnet.metric_names import CASE_TIME, LOST_CASES, VALIDATED_CASES
+from ossnet.metric_names import CASE_MEDIAN, CASE_TIME, LOST_CASES, VALIDATED_CASES
 from ossnet.models import network_from_config
 from ossnet.planning.data_path import DataPath, InputRates, choose_data_path, measure_rates
 from ossnet.planning.inference import predict_inference
@@ -325,7 +326,7 @@ def _validate(
     count: int | None,
     now: Callable[[], float],
 ) -> dict[str, float]:
-    """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks.
+    """Dice, IoU and times of a case on the validation split's full volumes, shared among the ranks.
 
     Args:
         until: how long it may last; None: until all are scored.
@@ -354,7 +355,9 @@ def _validate(
     every = all_gather(scores)
     if not every:
         return {}
-    return summarize(every) | {CASE_TIME: took, VALIDATED_CASES: float(len(every))}
+    times = {CASE_TIME: took}
+    times[CASE_MEDIAN] = median(each.predicted_s for each in every if each.predicted_s is not None)
+    return summarize(every) | times | {VALIDATED_CASES: float(len(every))}
 
 
 class _LostCount:

@@ -1,7 +1,7 @@
 """Score a trained network on a store's cases: overlap, surfaces, lesions, a page of overlays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -52,11 +52,18 @@ COMMAND = Command("evaluate", str(__doc__), EvaluateOptions)
 def main(arguments: Sequence[str]) -> None:
     """Score, write the files, and print a summary."""
     options = COMMAND.parse(arguments)
-    from ossnet.output.claim import claimed_output
+    from ossnet.output.claim import claimed_output, is_by_ray, job_folder
+    from ossnet.output.remote.copies import fetch_input
 
+    options = replace(
+        options,
+        checkpoint=tuple(fetch_input(path, is_by_ray) for path in options.checkpoint),
+        baseline=None if options.baseline is None else fetch_input(options.baseline, is_by_ray),
+    )
     sources = [path for path in (options.data, options.baseline) if path is not None]
     sources += options.checkpoint
-    with claimed_output(options.output or new_folder("evaluate"), "evaluate", sources=sources) as output:
+    output = job_folder(options.output or new_folder("evaluate"), "evaluate")
+    with claimed_output(output, "evaluate", sources=sources):
         _evaluate(options, output)
 
 
@@ -66,8 +73,9 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
     from ossnet.evaluation.run import evaluate
     from ossnet.inference import Predictor
     from ossnet.inference.ensemble import load_predictor, read_members, several
-    from ossnet.inference.temperature import read_calibration
+    from ossnet.inference.temperature import FILE, read_calibration
     from ossnet.output.progress import progress
+    from ossnet.output.remote.copies import keep
     from ossnet.training.checkpoint_files import checkpoint_folder
 
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
@@ -81,6 +89,7 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
         raise several("fit_temperature" if options.fit_temperature else "calibrate", members)
     if options.fit_temperature and isinstance(predictor, Predictor):
         predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
+        keep(checkpoint / FILE)
     baseline = None if options.baseline is None else load(options.baseline)
     with progress("evaluating") as shown:
         evaluation = evaluate(

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -43,10 +43,13 @@ COMMAND = Command("predict", str(__doc__), PredictOptions)
 def main(arguments: Sequence[str]) -> None:
     """Predict case by case; exit code 2 where a case failed."""
     options = COMMAND.parse(arguments)
-    from ossnet.output.claim import claimed_output
+    from ossnet.output.claim import claimed_output, is_by_ray, job_folder
+    from ossnet.output.remote.copies import fetch_input
 
-    sources = [*options.input, *options.checkpoint]
-    with claimed_output(options.output or new_folder("predict"), "predict", sources=sources) as output:
+    checkpoint = tuple(fetch_input(path, is_by_ray) for path in options.checkpoint)
+    options = replace(options, checkpoint=checkpoint)
+    output = job_folder(options.output or new_folder("predict"), "predict")
+    with claimed_output(output, "predict", sources=[*options.input, *options.checkpoint]):
         _predict(options, output)
 
 

@@ -124,12 +124,24 @@ def _start(cpus: int | None, folder: Path) -> None:
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
-        except Exception:
+        except Exception as error:
             ray.shutdown()
-            if attempt + 1 == _ATTEMPTS:
-                raise
+            if attempt + 1 < _ATTEMPTS:
+                continue
+            if "timed out" in str(error):
+                raise _too_busy(error) from error
+            raise
         else:
             return
+
+
+def _too_busy(error: Exception) -> UserError:
+    return UserError(
+        "Ray",
+        expected=f"to start on this machine, at {_ATTEMPTS} tries of half a minute",
+        found=str(error).splitlines()[0],
+        remedy="end other programs that keep its processors busy, and try again",
+    )
 
 
 def _attach(address: str) -> None:

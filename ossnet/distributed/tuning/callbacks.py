@@ -26,6 +26,7 @@ from ossnet.metric_names import (
     ELAPSED,
     ERROR,
     FEASIBLE_SHARE,
+    INFERENCE_MEMORY,
     PREDICTED,
     SEARCH_PARAMS,
     STORE,
@@ -34,6 +35,7 @@ from ossnet.metric_names import (
     TRIAL_NUMBER,
 )
 from ossnet.output.interruption import Interruption
+from ossnet.output.remote.copies import fetch_part
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -77,6 +79,7 @@ class MLflowCallback(Callback):
         store: what the trials are trained on.
         fold: the fold that they are validated on.
         tags: tags of every run.
+        output: the study's folder.
     """
 
     def __init__(
@@ -86,9 +89,10 @@ class MLflowCallback(Callback):
         tags: Mapping[str, str],
         store: Store,
         *,
-        fold: int | None = None,
+        fold: int | None,
+        output: Path,
     ) -> None:
-        self.tracker, self._monitor = tracker, monitor
+        self.tracker, self._monitor, self._output = tracker, monitor, output
         self._store, self._dataset = store, dataset_of(store, fold=fold)
         self._tags = {**tags, STORE: str(store.root)}
         self._calls: list[ObjectRef[Any]] = []
@@ -118,8 +122,11 @@ class MLflowCallback(Callback):
         self._calls.append(self.tracker.open_run.remote(run))
         self._calls.append(self.tracker.log_input.remote(run.id, self._dataset))
         self._calls.append(self.tracker.log_text.remote(run.id, spec.config_json, "config.json"))
-        if spec.predicted_gib is not None:
-            points = [MetricPoint(PREDICTED, spec.predicted_gib, 0, time.time_ns() // 1_000_000)]
+        predicted, now = {PREDICTED: spec.predicted_gib, INFERENCE_MEMORY: spec.inference_gib}, time.time_ns()
+        points = [
+            MetricPoint(name, gib, 0, now // 1_000_000) for name, gib in predicted.items() if gib is not None
+        ]
+        if points:
             self._calls.append(self.tracker.log.remote(run.id, points))
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
@@ -161,7 +168,7 @@ class MLflowCallback(Callback):
         self._open.pop(run, None)
         self._closed.add(run)
         whole = {TrialEnd.FINISHED, TrialEnd.TIME_LIMIT}
-        checkpoint = _last_checkpoint(trial) if outcome.end in whole else None
+        checkpoint = _last_checkpoint(trial, self._output) if outcome.end in whole else None
         self._calls.append(self.tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
         if checkpoint is not None:
             self._calls.append(self.tracker.log_checkpoint.remote(run, checkpoint))
@@ -247,6 +254,6 @@ def failure(trial: "Trial") -> str:
     return lines[-1] if lines else "no reason was given"
 
 
-def _last_checkpoint(trial: "Trial") -> Path | None:
+def _last_checkpoint(trial: "Trial", output: Path) -> Path | None:
     path = trial.checkpoint.path if trial.checkpoint else last_result(trial).get(_CHECKPOINT)
-    return Path(path) if path else None
+    return fetch_part(output, path) if path else None

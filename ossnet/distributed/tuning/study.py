@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ossnet.config import Config
-from ossnet.config_tree import flatten
+from ossnet.config_tree import defaults, flatten
 from ossnet.data import Store
 from ossnet.distributed.cluster.capacity import CapacityReport
 from ossnet.distributed.cluster.nodes import avoiding
@@ -29,15 +29,15 @@ from ossnet.distributed.tuning.callbacks import (
     trial_folder,
 )
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS, EarlyStoppingConfig, OptimizationConfig
+from ossnet.distributed.tuning.early_stopping.scheduler import EarlyStoppingScheduler, learning_curves
 from ossnet.distributed.tuning.final.ensemble import choose_ensemble
 from ossnet.distributed.tuning.final.refit import refit_best, unfinished_refit
-from ossnet.distributed.tuning.final.registration import register_best
+from ossnet.distributed.tuning.final.registration import fetch_logged, register_best
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.progress.reporter import ProgressReporter
 from ossnet.distributed.tuning.recovery.database import StudyCopy, keep_copy
 from ossnet.distributed.tuning.recovery.runs import reconcile_runs
 from ossnet.distributed.tuning.result import StudyResult
-from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import (
@@ -46,7 +46,6 @@ from ossnet.distributed.tuning.storage import (
     SPACE,
     TRIALS_FOLDER,
     TuningStudy,
-    learning_curves,
     remove_unfinished,
 )
 from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, train_with_ray
@@ -57,6 +56,7 @@ from ossnet.metric_names import CHECKPOINT_FOLDER, SCORE, STORE, TITLE, VAL_DICE
 from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import Interruption, postponed
 from ossnet.output.progress import progress
+from ossnet.output.remote.copies import location_of
 from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
@@ -74,7 +74,6 @@ logger = logging.getLogger(__name__)
 
 _OVERDUE_S = 8.0  # after which trials are killed that should have ended by themselves
 _STUCK_S = 10.0  # beyond its grace, after which an interrupted study ends wherever it is
-_FETCH_S = 300.0  # for a checkpoint
 _FREE = ("data.", "training.checkpoint_")  # settings whose name begins so may change
 _LOST_TRIALS = 2  # how often a trial starts again from its checkpoint when its process is gone
 
@@ -166,6 +165,12 @@ class StudySpec:
             **base,
         }
 
+    def default_settings(self) -> dict[str, Any]:
+        """The values that settings had before they could be given, where a study began without them."""
+        optimization, early_stopping = OptimizationConfig(), EarlyStoppingConfig()
+        options = {**flatten(optimization), **flatten(early_stopping, "early_stopping.")}
+        return {**defaults(self.base), **options}
+
     def continues_refit(self, study: TuningStudy) -> bool:
         """Whether the last training was interrupted, and continues where the search would."""
         return self.refit and unfinished_refit(study) is not None
@@ -211,18 +216,25 @@ def run_study(
     from mlflow.exceptions import MlflowException
 
     trial_time = study.trial_time()
-    monitor = TrialMonitor(budget_gib=spec.optimization.budget_gib, time_limit=time_limit)
+    monitor = TrialMonitor(
+        budget_gib=spec.optimization.budget_gib,
+        seconds_per_case=spec.optimization.seconds_per_case,
+        time_limit=time_limit,
+    )
     searcher = StudySearch(spec, study, monitor, placement=placement, estimator=estimator)
     scheduler = EarlyStoppingScheduler(
         spec.early_stopping,
         monitor,
+        objectives=study.objectives,
         first_validation=_first_validation(spec, trial_time),
-        timed=trial_time is not None,
-        history=learning_curves(study.started_trials()),
+        epochs=spec.base.training.epochs if trial_time is None else None,
+        history=learning_curves(study),
     )
     interruption = Interruption()
     fold = spec.base.training.fold
-    mlflow_callback = MLflowCallback(tracker, monitor, version_tags(), spec.store, fold=fold)
+    mlflow_callback = MLflowCallback(
+        tracker, monitor, version_tags(), spec.store, fold=fold, output=spec.output
+    )
     reporter = ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS)
     callbacks = [
         mlflow_callback,
@@ -246,7 +258,7 @@ def run_study(
             searcher.finalize()  # not where an error ended it: then trials can be resumed
             keep_copy(spec.output)
             reconcile_runs(study, tracker, spec.output, seeds=spec.optimization.seeds)
-        result = StudyResult.of(study, spec.output, mlflow_callback.failures, partial(_fetch, tracker))
+        result = StudyResult.of(study, spec.output, mlflow_callback.failures, partial(fetch_logged, tracker))
         if spec.refit and time_limit is not None:
             result = refit_best(spec, study, tracker, result, time_limit)
         if spec.ensemble is not None:
@@ -328,7 +340,7 @@ def _tuner(
     callbacks = [*callbacks, PlacementGroupCleanup() if nested else FullGpuOnRetry(placement)]
     context = StudyContext(
         store=StoreHandle.of(spec.store, spec.base.data),
-        output=str(spec.output),
+        output=location_of(spec.output),
         tracker=tracker,
         placement=placement,
     )
@@ -350,7 +362,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name=TRIALS_FOLDER,
-            storage_path=str(spec.output),
+            storage_path=location_of(spec.output),
             verbose=0,
             callbacks=callbacks,
             failure_config=tune.FailureConfig(max_failures=_LOST_TRIALS),
@@ -374,15 +386,3 @@ def _parent_run(spec: StudySpec, study: TuningStudy) -> RunSpec:
     tags |= {TITLE: spec.name, NOTE: describe(f"search of {spec.space.path.stem}", spec.store)}
     name = f"{spec.name}, {store_name(spec.store)}"
     return RunSpec(id=study.parent_run_key, name=name, params=params, tags=tags)
-
-
-def _fetch(tracker: "ActorHandle[Tracker]", run: str, folder: Path) -> bool:
-    """Copy MLflow's checkpoint of a run; False where there is none, or MLflow does not answer."""
-    import ray
-
-    try:
-        found: bool = ray.get(tracker.fetch_checkpoint.remote(run, folder), timeout=_FETCH_S)
-    except ray.exceptions.RayError as error:
-        logger.warning(f"warning: MLflow's copy cannot be had: {str(error).strip().splitlines()[-1]}")
-        return False
-    return found

@@ -1,6 +1,7 @@
-"""The best network of a study in the Model Registry."""
+"""The best network of a study in MLflow: its checkpoint there, and its version in the Model Registry."""
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ossnet.distributed.tuning.result import StudyResult
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from ossnet.distributed.tracking.client import Tracker
 
 logger = logging.getLogger(__name__)
+
+_FETCH_S = 300.0  # for a checkpoint
 
 
 def register_best(tracker: "ActorHandle[Tracker]", result: StudyResult, name: str) -> str | None:
@@ -25,3 +28,15 @@ def register_best(tracker: "ActorHandle[Tracker]", result: StudyResult, name: st
         logger.info(f"warning: the best network was not registered: {str(error).strip().splitlines()[-1]}")
         return None
     return uri
+
+
+def fetch_logged(tracker: "ActorHandle[Tracker]", run: str, folder: Path) -> bool:
+    """Copy MLflow's checkpoint of a run; False where there is none, or MLflow does not answer."""
+    import ray
+
+    try:
+        found: bool = ray.get(tracker.fetch_checkpoint.remote(run, folder), timeout=_FETCH_S)
+    except ray.exceptions.RayError as error:
+        logger.warning(f"warning: MLflow's copy cannot be had: {str(error).strip().splitlines()[-1]}")
+        return False
+    return found

@@ -91,7 +91,7 @@ class ProgressReporter(Callback):
         took = f"{last_result(trial).get('time_total_s', 0.0):.0f} s"
         names = {TrialEnd.FINISHED: "finished", TrialEnd.TIME_LIMIT: "ended by the study's time"}
         end = names.get(outcome.end, "stopped early")
-        end = end if outcome.end.cause is None else f"over the memory budget ({outcome.end.cause})"
+        end = end if outcome.end.cause is None else f"over budget ({outcome.end.cause})"
         self._log(trial, f"{dice}  {memory}  {self._epoch(trial)}  {took}  {end}")
 
     def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
