@@ -390,11 +390,9 @@ class _LostCount:
 def _saver(
     network: nn.Module, config: Config, store: Store, run: str | None
 ) -> Callable[[Path, Mapping[str, Any]], None]:
-    documents = {
-        "config.json": config.to_json(),
-        "task.json": json.dumps(tree.to_dict(store.task), indent=2),
-        TRAINING_RANGE: TrainingRange.of(store, fold=config.training.fold).to_json(),
-    }
+    data = TrainingRange.of(store, fold=config.training.fold)
+    task = json.dumps(tree.to_dict(store.task), indent=2)
+    documents = {"config.json": config.to_json(), "task.json": task, TRAINING_RANGE: data.to_json()}
 
     def save(folder: Path, state: Mapping[str, Any]) -> None:
         save_checkpoint(folder, network=network, documents=documents, state={**state, RUN: run})
