@@ -40,6 +40,20 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     return _leaves(to_dict(tree), prefix)
 
 
+def defaults(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The default of every leaf that has one under its dotted path; in a union, those of its member."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(tree):
+        value, path = getattr(tree, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            found.update(defaults(value, f"{path}."))
+        elif field.default is not dataclasses.MISSING:
+            found[path] = to_dict(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            found.update(_leaves({path: to_dict(field.default_factory())}, ""))
+    return found
+
+
 def replace(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     """A copy with the leaves at the given dotted paths changed.
 

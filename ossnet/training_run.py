@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 
-from ossnet import config_tree as tree
 from ossnet.config import Config
 from ossnet.data import Store, Task
 from ossnet.data.store.lost_cases import ReadableCases
+from ossnet.data.store.training_range import TRAINING_RANGE, TrainingRange
 from ossnet.evaluation import CaseScore, score_cases, summarize
 from ossnet.memory.available import available_memory
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
-from ossnet.metric_names import CASE_TIME, LOST_CASES, VALIDATED_CASES
+from ossnet.metric_names import CASE_MEDIAN, CASE_TIME, LOST_CASES, VALIDATED_CASES
 from ossnet.models import network_from_config
 from ossnet.planning.data_path import DataPath, InputRates, choose_data_path, measure_rates
 from ossnet.planning.inference import predict_inference
@@ -324,7 +325,7 @@ def _validate(
     count: int | None,
     now: Callable[[], float],
 ) -> dict[str, float]:
-    """Dice, IoU and seconds a case on the validation split's full volumes, shared among the ranks.
+    """Dice, IoU and times of a case on the validation split's full volumes, shared among the ranks.
 
     Args:
         until: how long it may last; None: until all are scored.
@@ -353,7 +354,9 @@ def _validate(
     every = all_gather(scores)
     if not every:
         return {}
-    return summarize(every) | {CASE_TIME: took, VALIDATED_CASES: float(len(every))}
+    times = {CASE_TIME: took}
+    times[CASE_MEDIAN] = median(each.predicted_s for each in every if each.predicted_s is not None)
+    return summarize(every) | times | {VALIDATED_CASES: float(len(every))}
 
 
 class _LostCount:
@@ -386,7 +389,8 @@ class _LostCount:
 def _saver(
     network: nn.Module, config: Config, store: Store, run: str | None
 ) -> Callable[[Path, Mapping[str, Any]], None]:
-    documents = {"config.json": config.to_json(), "task.json": json.dumps(tree.to_dict(store.task), indent=2)}
+    documents = {"config.json": config.to_json(), "task.json": json.dumps(store.task.to_dict(), indent=2)}
+    documents[TRAINING_RANGE] = TrainingRange.of(store, fold=config.training.fold).to_json()
 
     def save(folder: Path, state: Mapping[str, Any]) -> None:
         save_checkpoint(folder, network=network, documents=documents, state={**state, RUN: run})

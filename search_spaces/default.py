@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 NETWORKS = [
-    "feature-query",
-    "unet-3d",
-    "oss-net-c",
     "feature-pyramid",
+    "unet-3d",
+    "feature-query",
+    "oss-net-c",
     "feature-query-patch",
     "oss-net-d",
     "oss-net-a",

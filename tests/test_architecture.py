@@ -44,6 +44,7 @@ ROOMS: dict[str, tuple[set[str], ...]] = {
     "distributed": (
         {"demo"},
         {"launch"},
+        {"pace"},
         {"reports", "benchmark"},
         {"tuning"},
         {"training"},

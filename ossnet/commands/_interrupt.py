@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ossnet.commands._output import command_line
 from ossnet.output.interruption import exit_code
+from ossnet.output.remote.copies import location_of
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def resumable(job: str, arguments: Sequence[str], output: Path, *, state: str) -
         auto = "--resume=auto" in arguments or ("--resume", "auto") in pairwise(arguments)
         again = [each for each in arguments if auto or each != "--resume"]
         if not any(each.split("=")[0] == "--output" for each in again):
-            again += ["--output", str(output)]
+            again += ["--output", location_of(output)]
         if not auto and (output / state).exists():
             again.append("--resume")
         print(f"interrupted; go on with: {command_line(job, *again)}", file=sys.stderr)

@@ -22,7 +22,7 @@ def new_folder(job: str) -> Path:
 
 def command_line(job: str, *arguments: object) -> str:
     """A command to copy into a shell: a job of `ossnet` with its arguments."""
-    return printable(shlex.join(["ossnet", job, *map(str, arguments)]))
+    return printable(shlex.join(["ossnet", job, *map(_shown, arguments)]))
 
 
 def finish(outputs: Mapping[str, object], *, follow_up: str | None = None) -> None:
@@ -30,14 +30,23 @@ def finish(outputs: Mapping[str, object], *, follow_up: str | None = None) -> No
     width = max(map(len, outputs), default=0)
     print()
     for name, value in outputs.items():
-        print(f"  {name:<{width}}  {printable(str(value))}")
+        print(f"  {name:<{width}}  {printable(_shown(value))}")
     if follow_up:
         print(f"\nNext: {follow_up}")
 
 
 def finish_json(result: Mapping[str, Any]) -> None:
     """Print a result as one JSON object, last and alone on its line."""
-    print(printable(json.dumps(result, default=str)))
+    print(printable(json.dumps(result, default=_shown)))
+
+
+def _shown(value: object) -> str:
+    """A value as text; a path that is part of a copy as its URL."""
+    if not isinstance(value, Path):
+        return str(value)
+    from ossnet.output.remote.copies import location_of
+
+    return location_of(value)
 
 
 def finish_benchmark(

@@ -148,7 +148,7 @@ def make_planner(
 
 
 def budget_gib(memory: str | None) -> float | None:
-    """`--memory-budget` in GiB.
+    """`--memory-budget` or `--inference-budget` in GiB.
 
     Raises:
         UserError: it is no size.

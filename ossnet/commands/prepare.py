@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     for reason in report.excluded.values():
         print(f"excluded: {reason}", file=sys.stderr)
     if options.json:
-        finish_json(report.to_dict())
+        finish_json({**report.to_dict(), "output": report.output})
         return
     splits = ", ".join(f"{count} {name}" for name, count in report.splits.items())
     follow_up = ["--data", report.output, "--model", suggested_network(Device.here())]

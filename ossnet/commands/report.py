@@ -27,15 +27,16 @@ COMMAND = Command("report", str(__doc__), ReportOptions)
 def main(arguments: Sequence[str]) -> None:
     """Read the runs, write the report, and print a table of them."""
     options = COMMAND.parse(arguments)
-    from ossnet.distributed import demo, launch
+    from ossnet.distributed import demo
     from ossnet.distributed.cluster.connection import output_root
     from ossnet.distributed.reports import page, runs
-    from ossnet.output.claim import claimed_output
+    from ossnet.distributed.tracking.client import TrackingConfig
+    from ossnet.output.claim import claimed_output, job_folder
 
-    output = output_root() / (options.output or new_folder("report"))
+    output = output_root() / job_folder(options.output or new_folder("report"), "report")
     with claimed_output(output, "report"):
         name = options.experiment or demo.study(space_file("default"))
-        tracking = launch.resolve_output(output, name)[1]
+        tracking = TrackingConfig.at(output_root(), name)
         rows = runs.read_rows(tracking)
         study = page.summarize_last_study(tracking, rows)
         files = page.write_files(rows, output, title=name, study=study)

@@ -72,7 +72,9 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.distributed import demo, launch
 
     store = demo.open_store(options.data)
-    output, tracking = launch.resolve_output(options.output or new_folder("train"), options.experiment)
+    output, tracking = launch.resolve_output(
+        options.output or new_folder("train"), "train", options.experiment
+    )
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
     resume = resumes(options.resume, output, (output / "config.json").exists)
     config, resolved = _resolve(options, dotted, store, output, resume=resume)
@@ -104,9 +106,11 @@ def _initialized(options: TrainOptions, dotted: "Dotted") -> dict[str, Any]:
     if options.initialize_from is None:
         return {}
     from ossnet.models import network_config
+    from ossnet.output.claim import is_by_ray
+    from ossnet.output.remote.copies import fetch_input
     from ossnet.training.initialize import TrainedNetwork
 
-    trained = TrainedNetwork.read(options.initialize_from)
+    trained = TrainedNetwork.read(fetch_input(options.initialize_from, is_by_ray))
     trained.check_preset(network_config(options.model))
     free = {*dotted.given, "model.checkpoint_activations"}  # the latter changes no weight
     sizes = {path: value for path, value in trained.sizes().items() if path not in free}

@@ -20,7 +20,12 @@ from ossnet.commands._values import (
     resumes,
     space_file,
 )
-from ossnet.distributed.tuning.config import EarlyStoppingConfig, OptimizationConfig, SamplerName
+from ossnet.distributed.tuning.config import (
+    EarlyStoppingConfig,
+    OptimizationConfig,
+    SamplerName,
+    parse_objectives,
+)
 
 if TYPE_CHECKING:
     from ossnet.data import Store
@@ -51,10 +56,14 @@ class TuneOptions:
     """Choose so many of the best networks, or fewer, to predict together."""
     memory_budget: str | None = None
     """Peak memory of a step, as 8GiB, to which every trial is fitted."""
+    inference_budget: str | None = None
+    """Peak memory of predicting a case, as 2GiB, that no trial may pass."""
+    seconds_per_case: str | None = None
+    """Time of predicting a case, as 5s or 0.5s, that no trial may pass."""
     objectives: str = "dice"
-    """dice, or dice,memory: the best Dice at every amount of memory."""
+    """dice, and any of memory, inference-memory and seconds (a case)."""
     sampler: SamplerName = "tpe"
-    """Sampler of trials; gp and nsga2 learn nothing from trials that are stopped early."""
+    """gp and nsga2 learn nothing from stopped trials."""
     seeds: int = 1
     """Trainings of each configuration that comes to its end."""
     warm_start: str | None = None
@@ -93,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
     name = options.experiment or space.stem
     store = demo.open_store(options.data)
     planner = _planner(options, dotted, store)
-    output, tracking = launch.resolve_output(options.output or new_folder("tune"), name)
+    output, tracking = launch.resolve_output(options.output or new_folder("tune"), "tune", name)
     spec = StudySpec(
         name=name,
         space=Space(space),
@@ -147,9 +156,12 @@ def _planner(options: TuneOptions, dotted: Dotted, store: "Store") -> "Planner":
 
 
 def _optimization(options: TuneOptions) -> OptimizationConfig:
+    seconds = options.seconds_per_case
     return OptimizationConfig(
         budget_gib=budget_gib(options.memory_budget),
-        objectives=tuple(options.objectives.split(",")),
+        objectives=parse_objectives(options.objectives),
         sampler=options.sampler,
         seeds=options.seeds,
+        inference_budget_gib=budget_gib(options.inference_budget),
+        seconds_per_case=None if seconds is None else parse_duration(seconds),
     )

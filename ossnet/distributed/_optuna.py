@@ -1,6 +1,7 @@
 """Private interfaces of Optuna 4 and 5 that this package cannot avoid; a contract test watches each."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -9,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 FIXED_PARAMS = "fixed_params"
 """System attribute of a trial whose parameters were enqueued."""
-_CONSTRAINT = "constraints:memory"
+_CONSTRAINT = "constraints:"
 
 
 def reopen_trial(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
@@ -22,6 +23,18 @@ def set_intermediate_value(trial: optuna.Trial, step: int, value: float) -> None
     trial.storage.set_trial_intermediate_value(trial._trial_id, step, value)
 
 
+def set_metric_names(study: optuna.Study, names: Sequence[str]) -> None:
+    """Name a study's objectives, as dashboards show them; Optuna warns that the function is new."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(names))
+
+
+def metric_names(study: optuna.Study) -> tuple[str, ...]:
+    """The names of a study's objectives; empty where it has none."""
+    return tuple(study.metric_names or ())
+
+
 def contains(distribution: BaseDistribution, value: object) -> bool:
     """Whether a distribution could have suggested a value."""
     try:
@@ -31,6 +44,6 @@ def contains(distribution: BaseDistribution, value: object) -> bool:
     return bool(distribution._contains(internal))
 
 
-def constraint_attributes(violation_gib: float) -> Mapping[str, Any]:
-    """System attributes of a created trial that violates the memory constraint by so much."""
-    return {_CONSTRAINT: violation_gib}
+def constraint_attributes(violations: Mapping[str, float]) -> Mapping[str, Any]:
+    """System attributes of a created trial that violates constraints by so much."""
+    return {f"{_CONSTRAINT}{name}": value for name, value in violations.items()}

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from ossnet.errors import UserError
@@ -112,6 +113,16 @@ def has_no_rows(path: Path, table: str) -> bool:
             return int(count) == 0
     except sqlite3.DatabaseError:
         return False
+
+
+def read_rows(path: Path, query: str) -> set[tuple[Any, ...]]:
+    """The rows of a query.
+
+    Raises:
+        sqlite3.Error: the file cannot be read, or lacks a table.
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
+        return set(database.execute(query).fetchall())
 
 
 def find_damage(path: Path, tables: Iterable[str]) -> str | None:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ossnet.data import PrepareConfig, Store, write_phantom
-from ossnet.data.store.location import parse_location
 from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.data.prepare import prepare
+from ossnet.output.remote.url import parse_location
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
 from ossnet.planning.configure.recipe import Device, Recipe, suggested_network
@@ -56,7 +56,7 @@ def checkpoint() -> Path:
             open_store(None),
             output=output,
             workers=1,
-            tracking=launch.resolve_output(output, "train")[1],
+            tracking=launch.resolve_output(output, "train", "train")[1],
             resume=(output / "config.json").is_file(),
         )
     return folder
@@ -74,7 +74,7 @@ def study(space: Path) -> str:
     from ossnet.distributed.tuning.search_space import Space
     from ossnet.distributed.tuning.study import StudySpec
 
-    output, tracking = launch.resolve_output(Path("runs") / "demo-study", space.stem)
+    output, tracking = launch.resolve_output(Path("runs") / "demo-study", "tune", space.stem)
     if not tracking.has_experiment():
         spec = StudySpec(
             name=space.stem,

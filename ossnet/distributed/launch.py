@@ -3,51 +3,33 @@ close."""
 
 import json
 import logging
-import threading
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ossnet.config import Config
 from ossnet.data import Store
-from ossnet.distributed.cluster.connection import connect, output_root
+from ossnet.data.store.split_warnings import split_warnings
+from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
+from ossnet.distributed.cluster.shared_output import connect_sharing
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
+from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
 from ossnet.errors import UserError
-from ossnet.metric_names import (
-    CHECKPOINT_FOLDER,
-    EPOCH,
-    EXPECTED_EPOCH,
-    EXPECTED_EPOCHS,
-    EXPECTED_STEP,
-    EXPECTED_VALIDATION,
-    MEMORY,
-    STEP_TIME,
-    STORE,
-    VAL_DICE,
-    VALIDATED_CASES,
-)
+from ossnet.metric_names import CHECKPOINT_FOLDER, STORE, TITLE
 from ossnet.output.atomic_write import atomic_write
-from ossnet.output.claim import claim_output, claimed_output
+from ossnet.output.claim import claim_output, claimed_output, job_folder
+from ossnet.output.progress import progress
 from ossnet.output.waiting import PATIENCE, Patience
-from ossnet.planning.allocation import TRIAL_START_S, allocate
-from ossnet.planning.study_time import StudyTime, TrialTime, most_epochs
+from ossnet.planning.study_time import TrialTime, most_epochs
 from ossnet.sampling.sampler import check_batch
-from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
-from ossnet.training.clock import format_duration, format_pace
 from ossnet.training.initialize import Initialization, TrainedNetwork
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
-    from ossnet.distributed.tracking.client import Tracker
     from ossnet.distributed.training.trainer import TrainResult
     from ossnet.distributed.tuning.result import StudyResult
     from ossnet.distributed.tuning.storage import TuningStudy
@@ -65,7 +47,6 @@ _FREE = {  # may change between a run and its resumption
     "training.checkpoint_every",
     "training.checkpoint_minutes",
 }
-_SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
 _CLOSING_S = 6.0  # what follows the training: the best checkpoint is copied, runs are closed, Ray ends
 
 
@@ -77,10 +58,14 @@ def with_limits(config: Config, store: Store, *, epochs: int | None, max_time_s:
     return config.replace({path: value for path, value in changes.items() if value is not None})
 
 
-def resolve_output(output: Path, experiment: str) -> tuple[Path, TrackingConfig]:
-    """The folder of a job and its store of runs; relative ones lie in `output_root()`."""
+def resolve_output(output: Path, job: str, experiment: str) -> tuple[Path, TrackingConfig]:
+    """The folder of a job and its store of runs; relative ones lie in `output_root()`.
+
+    Raises:
+        UserError: as `job_folder`.
+    """
     root = output_root()
-    return root / output, TrackingConfig.at(root, experiment)
+    return root / job_folder(output, job), TrackingConfig.at(root, experiment)
 
 
 def launch_training(
@@ -141,12 +126,14 @@ def _train(
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
+    warn_of_splits(store, config.training.fold)
     run_id = _run_id(config, output, resume=resume)
     from ossnet.distributed.cluster.capacity import wait_for_capacity
     from ossnet.distributed.data.store_handle import StoreHandle
+    from ossnet.distributed.training.progress import training_progress
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
-    with connect():
+    with connect_sharing(output):
         resources = plan_run(nodes(), workers)
         logger.info(
             f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
@@ -157,13 +144,17 @@ def _train(
             "workers": str(workers),
             STORE: str(store.root),
         }
-        spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
+        title = config.model.name
+        tags |= {TITLE: title, NOTE: describe(title, store)}
+        name = f"{title}, {store_name(store)}"
+        spec = RunSpec(id=run_id, name=name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
         with (
             start_tracker(tracking, output) as tracker,
             mlflow_run(tracker, spec, documents) as run,
-            _progress(tracker, run_id, config.training),
+            training_progress(tracker, run_id, config.training),
         ):
+            tracker.log_input.remote(run_id, dataset_of(store, fold=config.training.fold))
             job = TrainSpec(
                 config=config.to_json(),
                 store=StoreHandle.of(store, config.data),
@@ -174,8 +165,15 @@ def _train(
             )
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
-            run.tags = {CHECKPOINT_FOLDER: str(result.checkpoint)}
+            note = describe(title, store, result.metrics)
+            run.tags = {CHECKPOINT_FOLDER: str(result.checkpoint), NOTE: note}
     return result
+
+
+def warn_of_splits(store: Store, fold: int | None) -> None:
+    """Log what of a store's splits makes a training say little."""
+    for warning in split_warnings(store, fold=fold):
+        logger.warning(f"warning: {warning}")
 
 
 def _recipe(resolved: "Resolved | None", output: Path) -> dict[str, str]:
@@ -205,8 +203,9 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
 
 def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.cluster.capacity import wait_for_capacity
+    from ossnet.distributed.pace import measure_pace, plan_time
     from ossnet.distributed.tuning.config import DEFAULT_TRIALS
-    from ossnet.distributed.tuning.feasibility import estimate_feasibility
+    from ossnet.distributed.tuning.feasibility import log_feasibility
     from ossnet.distributed.tuning.recovery.database import keep_copy, recover_database
     from ossnet.distributed.tuning.search_space import check_space
     from ossnet.distributed.tuning.storage import TuningStudy
@@ -214,31 +213,35 @@ def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.tuning.warm_start import load_previous_study, transfer_trials
     from ossnet.planning.estimator import PeakEstimator
 
+    warn_of_splits(spec.store, spec.base.training.fold)
     recover_database(spec.output, resume=spec.resume)
     spec.check_output()
-    check_space(spec.space, spec.resolving, spec.store, fold=spec.base.training.fold)
+    with progress("checking the space"):
+        check_space(spec.space, spec.resolving, spec.store, fold=spec.base.training.fold)
     earlier = None
     if spec.warm_start is not None:
         earlier = load_previous_study(replace(spec.tracking, experiment=spec.warm_start))
-    estimator, budget_gib = PeakEstimator(spec.workers), spec.optimization.budget_gib
-    if budget_gib is not None and not spec.resume:
+    estimator = PeakEstimator(spec.workers)
+    if not spec.resume:
         planner = replace(spec.resolving, estimator=estimator)
-        logger.info(str(estimate_feasibility(spec.space, planner, budget_gib)))
-    with connect():
+        with progress("estimating what fits"):
+            log_feasibility(spec.space, planner, spec.optimization, estimator.inference_gib)
+    with connect_sharing(spec.output):
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         if spec.planner is not None and spec.planner.recipe == "auto":
             logger.info(str(replace(spec.planner, budget_gib=None).resolve()))
-        limit = plan_time(spec, slots=placement.concurrent)
+        pace = measure_pace(spec, replace(spec.resolving, estimator=estimator), placement)
+        limit = plan_time(spec, slots=placement.concurrent, pace=pace)
         spec.output.mkdir(parents=True, exist_ok=True)
         study = TuningStudy.open_or_create(spec.database, spec.name, spec.optimization)
-        study.check_settings(spec.settings())
+        study.check_settings(spec.settings(), spec.default_settings())
         if limit is not None and limit.timed:
             study.plan_trial_time(TrialTime.of(limit.allocation))
         plan = f"{spec.trials or DEFAULT_TRIALS} trials"
         if limit is not None:
             limit = replace(limit, timed=study.trial_time() is not None)
         if limit is not None and limit.timed:
-            plan = str(limit.allocation)
+            plan = ("" if pace is None else f"{pace}; ") + str(limit.allocation)
             if spec.trials is None:
                 ended = [trial for trial in study.started_trials() if trial.state.is_finished()]
                 spec = replace(spec, trials=len(ended) + limit.allocation.trials)
@@ -266,37 +269,6 @@ def _search(spec: "StudySpec") -> "StudyResult":
             )
 
 
-def plan_time(spec: "StudySpec", *, slots: int) -> "StudyTime | None":
-    """What a study's time is spent on; None where it is not limited.
-
-    Raises:
-        UserError: the time is over before a trial could start.
-    """
-    if spec.max_time_s is None:
-        return None
-    deadline = spec.began + spec.max_time_s
-    remaining = deadline - time.time()
-    early_stopping = spec.early_stopping
-    plan = allocate(
-        max(remaining, 1.0),
-        slots=slots,
-        start_s=TRIAL_START_S,
-        trials=spec.trials,
-        reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
-        refit=spec.refit,
-        ensemble=spec.ensemble is not None,
-    )
-    limit = StudyTime(deadline, plan, timed=spec.timed)
-    if not limit.can_start:
-        raise UserError(
-            f"time limit of {format_duration(spec.max_time_s)}",
-            expected="time for one trial",
-            found=f"{format_duration(max(remaining, 0.0))} left once the study could start",
-            remedy=f"give at least {format_duration(spec.max_time_s - remaining + 60)}",
-        )
-    return limit
-
-
 def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:
     """Write the report of a study to its folder; the path of its page."""
     from ossnet.distributed.reports.page import summarize_study, write_files
@@ -304,7 +276,7 @@ def write_report(spec: "StudySpec", study: "TuningStudy") -> Path:
 
     output = claim_output(spec.output / "report", "report")
     rows = read_rows(spec.tracking)
-    summary = summarize_study(study, rows, spec.output, budget_gib=spec.optimization.budget_gib)
+    summary = summarize_study(study, rows, spec.output)
     return write_files(rows, output, title=spec.name, study=summary)["page"]
 
 
@@ -344,50 +316,3 @@ def _run_id(config: Config, output: Path, *, resume: bool) -> str:
                 remedy="give the same options, or another --output",
             )
     return str(run["id"])
-
-
-@contextmanager
-def _progress(tracker: "ActorHandle[Tracker]", run: str, training: TrainingConfig) -> Iterator[None]:
-    """Log what the time is spent on, and each report's metrics, while the block runs."""
-    ended = threading.Event()
-    thread = threading.Thread(target=_log_metrics, args=(tracker, run, training, ended), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _log_metrics(
-    tracker: "ActorHandle[Tracker]", run: str, training: TrainingConfig, ended: threading.Event
-) -> None:
-    import ray
-
-    logged, last, paced = 0.0, False, False
-    while not last:
-        last = ended.wait(1.0)  # and once more after the end
-        try:
-            metrics = ray.get(tracker.latest.remote(run), timeout=10)
-        except ray.exceptions.RayError:
-            continue
-        if EXPECTED_STEP in metrics and not paced:
-            paced = True
-            logger.info(pace_line(metrics, training))
-        if metrics.get(EPOCH, 0.0) > logged:
-            logged = metrics[EPOCH]
-            shown = {name: metrics[name] for name in _SHOWN if name in metrics}
-            values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            cases = f" on {metrics[VALIDATED_CASES]:.0f} cases" if VAL_DICE in shown else ""
-            logger.info(f"epoch {logged:.4g}  {values}{cases}")
-
-
-def pace_line(metrics: Mapping[str, float], training: TrainingConfig) -> str:
-    """One line on what the parts of a run take, from the metrics that it reports after its first steps."""
-    return format_pace(
-        step_s=metrics[EXPECTED_STEP],
-        epoch_s=metrics[EXPECTED_EPOCH],
-        validation_s=metrics.get(EXPECTED_VALIDATION),
-        fitting=metrics.get(EXPECTED_EPOCHS),
-        limits=training,
-    )

@@ -35,6 +35,8 @@ class CaseScore:
     """Overlap by class (or region), in the task's order."""
     details: Mapping[str, MaskMetrics] = field(default_factory=dict)
     """Further measures by class, where requested; they take far longer."""
+    predicted_s: float | None = None
+    """Seconds that the prediction took, until its classes were on the CPU; None where not measured."""
 
     @property
     def dice(self) -> float:
@@ -76,8 +78,11 @@ def score_cases(
     with closing(prefetch(ready())) as volumes:
         for stored, image in volumes:
             with give_up(network, inf if scores else first_until, now) as given_up:
+                start = now()
                 prediction = predict_volume(network, image, sampling=sampling, settings=settings)
-                scores += [_score(task, stored, prediction)[0]]
+                prediction = replace(prediction, classes=prediction.classes.cpu())  # waits for the device
+                took = now() - start
+                scores += [replace(_score(task, stored, prediction)[0], predicted_s=took)]
             ended = now()
             slowest, began = max(slowest, ended - began), ended
             if given_up() or ended + slowest > last_until:

@@ -28,9 +28,8 @@ class InferenceConfig:
     """hierarchical: voxels that resemble a class already found are queried, the likeliest first, until half
     as many were queried without a hit as up to the last hit, and in addition this fraction of the voxels
     queried before (8192 at least). Less is faster and may lose single voxels."""
-    dense_max_voxels: int = 2**17
-    """hierarchical: volumes of fewer voxels are predicted densely, which takes seconds; there is little to
-    skip."""
+    dense_max_voxels: int = 2**14
+    """hierarchical: volumes of fewer voxels are predicted densely: there is little to skip."""
     audit_points: int = 2048
     """hierarchical: voxels drawn at random from the skipped ones and queried after all; if one of them was
     interpolated wrongly, every voxel is queried."""

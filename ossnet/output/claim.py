@@ -5,6 +5,7 @@ empty, and an output never overlaps the data that it is made from, through symbo
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,12 +14,18 @@ from uuid import uuid4
 
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import writing
-from ossnet.output.writer_lock import lock_file, system_lock
+from ossnet.output.remote.folder import RemoteFolder, unreachable
+from ossnet.output.remote.lock import LOCKS, object_lock
+from ossnet.output.remote.url import parse_location
+from ossnet.output.writer_lock import LOCK, lock_file, system_lock
+
+logger = logging.getLogger(__name__)
 
 MARKER = ".ossnet.json"
 _CLOSED = {"prepare", "predict"}  # these look after every file below
 _SIGNS = {"manifest.json": ("prepare", {"schema_version", "fingerprint"}), "run.json": ("train", {"id"})}
 _SHOWN = 3
+_BY_RAY = {"tune": {"trials", "workers", "train"}, "train": {"train"}}  # folders that are fetched when needed
 
 
 def claim_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Path:
@@ -36,6 +43,13 @@ def claim_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Pat
         UserError: it overlaps a source, is no folder, cannot be written, was made by another job, or holds
             files that no job made. Nothing is changed then.
     """
+    if not isinstance(parse_location(output), Path):
+        raise UserError(
+            output,
+            expected=f"a folder for ossnet {job}",
+            found="a URL",
+            remedy="name a folder, and copy what is in it",
+        )
     with writing(output, "folder"):
         for source in sources:
             _check_apart(output, source)
@@ -50,6 +64,75 @@ def claim_output(output: Path, job: str, *, sources: Iterable[Path] = ()) -> Pat
         output.mkdir(parents=True, exist_ok=True)
         _mark(output, job, new=owner is None)
     return output
+
+
+def job_folder(output: Path, job: str) -> Path:
+    """The folder to which a job writes its output: itself, or the copy of what is under its URL.
+
+    Raises:
+        UserError: a URL of a kind that cannot be written; it was made by another job, or holds files that no
+            job made.
+    """
+    place = parse_location(output)
+    if isinstance(place, Path):
+        return place
+    folder = RemoteFolder.at(place)
+    try:
+        marker = folder.file(MARKER)
+        if marker is None:
+            _check_none(place, [file.name for file in folder.files()], job)
+        else:
+            _check_owner(place, json.loads(folder.read(MARKER))["job"], job)
+            folder.pull(lambda name: is_by_ray(name, job))
+    except OSError as error:
+        raise unreachable(place, error) from error
+    logger.info(f"{place} has a copy on this machine, {folder.path}")
+    return folder.path
+
+
+def is_by_ray(name: str, job: str | None = None) -> bool:
+    """Whether Ray writes a file of an output itself.
+
+    Args:
+        job: the job that made the output; None: any.
+    """
+    folders = set().union(*_BY_RAY.values()) if job is None else _BY_RAY.get(job, set())
+    return not folders.isdisjoint(name.split("/")[:-1])
+
+
+@contextmanager
+def _uploaded(folder: RemoteFolder, job: str, wait_at_most_s: float) -> Iterator[None]:
+    """Keep jobs of other machines out of a remote output, and upload what changes, whatever ends the block.
+
+    Raises:
+        UserError: another job is writing to it, or what the block made cannot be uploaded.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(object_lock(folder, job, wait_at_most_s=wait_at_most_s))
+            folder.pull(lambda name: is_by_ray(name, job))
+            folder.push(folder.path / MARKER)
+        except OSError as error:
+            raise unreachable(folder.url, error) from error
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError, UserError):
+                _upload(folder)
+            raise
+        _upload(folder)
+
+
+def _upload(folder: RemoteFolder) -> None:
+    """Upload what changed; where nothing was made, the marker that says whose it is goes, too."""
+    try:
+        if any(path.name != MARKER and not path.name.startswith(LOCK) for path in folder.path.iterdir()):
+            folder.push_changed()
+        elif all(file.name == MARKER or file.name.startswith(LOCKS) for file in folder.files()):
+            folder.delete(MARKER)
+    except OSError as error:
+        logger.warning(f"warning: not all of {folder.path} could be uploaded to {folder.url}")
+        raise unreachable(folder.url, error) from error
 
 
 def _mark(output: Path, job: str, *, new: bool) -> None:
@@ -78,7 +161,7 @@ def _link(aside: Path, marker: Path) -> None:
         aside.replace(marker)
 
 
-def _check_owner(output: Path, owner: str | None, job: str) -> None:
+def _check_owner(output: Path | str, owner: str | None, job: str) -> None:
     if owner != job:
         raise UserError(
             output,
@@ -112,6 +195,9 @@ def claimed_output(
             if not marked:
                 stack.callback(_release, output, new)
             stack.enter_context(lock_file(output, job, wait_at_most_s=wait_at_most_s))
+        folder = RemoteFolder.holding(output)
+        if folder is not None:
+            stack.enter_context(_uploaded(folder, job, wait_at_most_s))
         yield output
 
 
@@ -194,7 +280,11 @@ def _check_inside(output: Path, job: str) -> None:
 def _check_empty(output: Path, job: str) -> None:
     if not output.exists():
         return
-    strange = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
+    _check_none(output, [path.name for path in output.iterdir()], job)
+
+
+def _check_none(output: Path | str, names: Iterable[str], job: str) -> None:
+    strange = sorted(name for name in names if not name.startswith("."))
     if strange:
         shown = ", ".join(strange[:_SHOWN]) + (
             f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""

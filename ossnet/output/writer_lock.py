@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +24,10 @@ logger = logging.getLogger(__name__)
 
 LOCK = ".ossnet-lock.json"
 """The file in an output while a job writes to it."""
-_BEAT_S = 20.0
-_DEAD_S = 180.0  # without a heartbeat, after which a process on another machine counts as dead
+BEAT_S = 20.0
+"""Seconds between two heartbeats."""
+DEAD_S = 180.0
+"""Seconds without a heartbeat after which a process on another machine counts as dead."""
 _POLL_S = 1.0  # while a lock is waited for
 
 
@@ -65,8 +67,13 @@ class Writer:
         Raises:
             FileNotFoundError: there is no lock.
         """
+        return cls.parse(lock.read_bytes())
+
+    @classmethod
+    def parse(cls, entry: bytes) -> "Writer | None":
+        """The process that an entry names; None where it is cut."""
         try:
-            return cls(**json.loads(lock.read_text()))
+            return cls(**json.loads(entry))
         except (ValueError, TypeError):
             return None
 
@@ -106,7 +113,7 @@ def system_lock(output: Path, job: str, *, wait_at_most_s: float = 0.0) -> Itera
         return
     folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for _ in _until_free(output, wait_at_most_s):
+        for _ in until_free(output, wait_at_most_s, lambda: _holder(output / LOCK)):
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -115,7 +122,7 @@ def system_lock(output: Path, job: str, *, wait_at_most_s: float = 0.0) -> Itera
                 logger.debug(f"no lock on {output}: {error}")
             break
         else:
-            raise _in_use(output, job)
+            raise in_use(output, job, _holder(output / LOCK))
         yield
     finally:
         os.close(folder)
@@ -136,11 +143,11 @@ def lock_file(output: Path, job: str, *, wait_at_most_s: float = 0.0) -> Iterato
         OSError: the file cannot be written.
     """
     lock, mine = output / LOCK, Writer.this_process(job)
-    for _ in _until_free(output, wait_at_most_s):
+    for _ in until_free(output, wait_at_most_s, lambda: _holder(output / LOCK)):
         if _take(lock, mine):
             break
     else:
-        raise _in_use(output, job)
+        raise in_use(output, job, _holder(output / LOCK))
     ended = threading.Event()
     thread = threading.Thread(target=_beat, args=(lock, mine, ended), daemon=True)
     thread.start()
@@ -154,12 +161,18 @@ def lock_file(output: Path, job: str, *, wait_at_most_s: float = 0.0) -> Iterato
                 lock.unlink()
 
 
-def _until_free(output: Path, wait_at_most_s: float) -> Iterator[None]:
-    """Tries, one a second, until the time is over; the first at once."""
+def until_free(
+    output: Path | str, wait_at_most_s: float, holder: Callable[[], Writer | None]
+) -> Iterator[None]:
+    """Tries to take a lock, one a second, until the time is over; the first at once.
+
+    Args:
+        holder: gives who has it, for the lines that are said meanwhile.
+    """
     waiting, until = Waiting(f"{output}, which another job writes to"), time.monotonic() + wait_at_most_s
     yield
     while time.monotonic() < until:
-        waiting.check(lambda: str(_holder(output / LOCK) or "no word of it"))
+        waiting.check(lambda: str(holder() or "no word of it"))
         time.sleep(_POLL_S)
         yield
 
@@ -171,7 +184,7 @@ def _take(lock: Path, mine: Writer) -> bool:
         guard.open("x").close()
     except FileExistsError:
         with suppress(FileNotFoundError):
-            if _silent_s(guard) > _DEAD_S:
+            if _silent_s(guard) > DEAD_S:
                 guard.unlink()
         return False
     try:
@@ -187,17 +200,25 @@ def _take(lock: Path, mine: Writer) -> bool:
 
 
 def _is_dead(lock: Path) -> bool:
-    """Whether the process of a lock is gone; a line says so."""
     before, silent_s = Writer.read(lock), _silent_s(lock)
-    if before is not None and before.is_here:
-        dead, why = not before.runs, "is gone"
+    return is_dead(before, silent_s, lock.parent)
+
+
+def is_dead(writer: Writer | None, silent_s: float, output: Path | str) -> bool:
+    """Whether the process of a lock is gone; a line says so.
+
+    Args:
+        silent_s: seconds since its last heartbeat.
+    """
+    if writer is not None and writer.is_here:
+        dead, why = not writer.runs, "is gone"
     else:
-        dead, why = silent_s > _DEAD_S, f"has not been heard of for {silent_s:.0f} s"
+        dead, why = silent_s > DEAD_S, f"has not been heard of for {silent_s:.0f} s"
     if dead:
         who = "another job"
-        if before is not None:
-            who = f"ossnet {before.job} (process {before.pid} on {before.host})"
-        logger.warning(f"warning: {lock.parent} is taken over: {who} {why}")
+        if writer is not None:
+            who = f"ossnet {writer.job} (process {writer.pid} on {writer.host})"
+        logger.warning(f"warning: {output} is taken over: {who} {why}")
     return dead
 
 
@@ -213,14 +234,13 @@ def _silent_s(lock: Path) -> float:
 
 def _beat(lock: Path, mine: Writer, ended: threading.Event) -> None:
     """Renew the lock until the job ends; where another job has taken it over, this one is interrupted."""
-    while not ended.wait(_BEAT_S):
+    while not ended.wait(BEAT_S):
         try:
             now = Writer.read(lock)
             if now == mine:
                 os.utime(lock)
             elif now is not None:
-                logger.error(f"error: {lock.parent} was taken over by {now}: this job ends")
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                end_this_job(lock.parent, now)
                 return
         except FileNotFoundError:  # somebody removed it
             with suppress(OSError):
@@ -236,14 +256,20 @@ def _holder(lock: Path) -> Writer | None:
         return None
 
 
-def _in_use(output: Path, job: str) -> UserError:
-    holder = _holder(output / LOCK)
+def in_use(output: Path | str, job: str, holder: Writer | None) -> UserError:
+    """The error of a job whose output another one writes to."""
     return UserError(
         output,
         expected="an output that no other job is writing to",
         found=f"an ossnet {job} that is still running" if holder is None else str(holder),
         remedy="wait for its end, or name another --output",
     )
+
+
+def end_this_job(output: Path | str, holder: Writer | str) -> None:
+    """Interrupt a job whose lock another one has taken over."""
+    logger.error(f"error: {output} was taken over by {holder}: this job ends")
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _process_ids() -> str:

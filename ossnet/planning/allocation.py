@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from math import floor, sqrt
 
-from ossnet.training.clock import format_duration
+from ossnet.output.duration import format_duration
+from ossnet.planning.configure.recipe import STEPS
 
 TRIAL_START_S = 5.0
 """What a trial takes until its first step."""
@@ -11,6 +12,7 @@ _CLOSING = (0.12, 8.0, 25.0)  # of the time, for the report and the end: a share
 _REFIT = 0.4  # of what is left then, for the last training
 _ENSEMBLE = 0.1  # and for the choice of an ensemble
 _LEAST_STEPS = 100  # in which a network learns something
+_USUAL_PART = 0.25  # of the time for all trials, in which one should take the steps that its recipe asks for
 _LEAST_TRIAL_S = 20.0
 _VALIDATIONS = 0.15  # of a trial's time that its validations take together
 _MOST_RUNGS = 3
@@ -63,13 +65,16 @@ def allocate(
     start_s: float = 0.0,
     trials: int | None = None,
     reduction_factor: int | None = 2,
+    brackets: int = 1,
     refit: bool = False,
     ensemble: bool = False,
     closing_s: float | None = None,
 ) -> Allocation:
     """Plan a study.
 
-    With more time there are more trials and longer ones, each in proportion to its square root.
+    With more time there are more trials and longer ones, each in proportion to its square root. But a trial
+    has the steps that its recipe asks for where they fit in a quarter of the time: settings matter less than
+    steps until then.
 
     Args:
         time_s: until everything has to have ended.
@@ -79,6 +84,7 @@ def allocate(
         start_s: what a trial takes until its first step.
         trials: the largest number of them, where one was given.
         reduction_factor: the ratio of the times of adjacent rungs; None: no trial is stopped early.
+        brackets: of Hyperband; each begins a rung later than the one before, with fewer trials.
         refit: train the best configuration once more in the end.
         ensemble: choose an ensemble then.
         closing_s: what the report and the end take; by default a share of the time.
@@ -90,9 +96,10 @@ def allocate(
     ensemble_s = _ENSEMBLE * (time_s - closing_s) if ensemble else 0.0
     search_s = time_s - closing_s - refit_s - ensemble_s
     shortest = max(_LEAST_STEPS * step_s, validation_s / _VALIDATIONS, _LEAST_TRIAL_S) + start_s
-    trial_s = min(sqrt(shortest * search_s), search_s)
+    usual = min(STEPS * step_s / (1 - _VALIDATIONS) + start_s, _USUAL_PART * search_s)
+    trial_s = min(max(sqrt(shortest * search_s), usual), search_s)
     rungs = _rungs(trial_s, validation_s, start_s, reduction_factor)
-    cost = _expected_share(rungs, reduction_factor)
+    cost = _mean_share(rungs, reduction_factor, brackets)
     count = max(floor(slots * search_s / (cost * trial_s)), slots, 1)
     if trials is not None and trials < count:
         count = trials
@@ -113,6 +120,15 @@ def _rungs(
     while count > 1 and factor**-count * (trial_s - start_s) < earliest:
         count -= 1
     return tuple(float(factor) ** -index for index in range(max(count, 0), 0, -1))
+
+
+def _mean_share(rungs: tuple[float, ...], reduction_factor: int | None, brackets: int) -> float:
+    """The share of its time that a trial takes on average over all brackets."""
+    last = min(brackets, max(len(rungs), 1)) - 1
+    ratio = 1 / (reduction_factor or 1)
+    shares = [_expected_share(rungs[bracket:], reduction_factor) for bracket in range(last + 1)]
+    weights = [ratio**bracket * (1 - ratio) for bracket in range(last)] + [ratio**last]
+    return sum(weight * share for weight, share in zip(weights, shares, strict=True))
 
 
 def _expected_share(rungs: tuple[float, ...], reduction_factor: int | None) -> float:

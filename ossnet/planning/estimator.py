@@ -48,6 +48,10 @@ class PeakEstimator:
         """Predict the peak of one worker's training step, in GiB."""
         return self.training(config).allocated_gib
 
+    def inference_gib(self, config: Config) -> float:
+        """Predict the peak of predicting one volume of the working shape, in GiB."""
+        return self.inference(config).allocated_gib
+
 
 def _training_key(config: Config) -> Hashable:
     """Everything in a configuration that takes memory in training."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_folder, writing
+from ossnet.output.remote.copies import fetch_folder, fetch_folders, keep_changed, keep_folder
 
 CHECKPOINT = "checkpoint"
 """The name of its folder in that of the run or the study."""
@@ -15,6 +16,7 @@ INTERIM = "checkpoint_interim"
 _FILES = {
     "config.json",
     "task.json",
+    "data.json",
     "version.json",
     "model.safetensors",
     "state.pt",
@@ -28,6 +30,13 @@ def checkpoint_folder(path: Path) -> Path:
     """The folder of a checkpoint, given it, or that of the run or the study which keeps it."""
     nested = path / CHECKPOINT
     return nested if not (path / "version.json").is_file() and nested.is_dir() else path
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The folders of checkpoints of a run's folder; they are brought here first where they lie elsewhere."""
+    fetch_folders(folder, "checkpoint_*")
+    fetch_folder(folder / INTERIM)
+    return list(folder.glob("checkpoint_*/"))
 
 
 def check_replaceable(folder: Path) -> None:
@@ -56,6 +65,7 @@ def replace_checkpoint(folder: Path) -> Iterator[Path]:
     with atomic_folder(folder) as aside:
         yield aside
         check_replaceable(folder)
+    keep_changed(folder)
 
 
 def _is_strange(path: Path) -> bool:
@@ -103,6 +113,7 @@ class Interim:
         began = self._now()
         self._before()
         save(self.folder)
+        keep_folder(self.folder)
         self.saved(self._now() - began)
 
     def saved(self, took_s: float) -> None:

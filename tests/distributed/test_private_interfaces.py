@@ -52,9 +52,9 @@ def test_optuna_checks_what_a_distribution_contains(distribution: Any, inside: A
 
 
 def test_optuna_reads_a_created_trials_constraint(study: optuna.Study) -> None:
-    attributes = _optuna.constraint_attributes(0.25)
+    attributes = _optuna.constraint_attributes({"memory": 0.25, "seconds": -1.0})
     study.add_trial(create_trial(values=[1.0, 2.0], system_attrs=dict(attributes)))
-    assert study.trials[0].constraints == {"memory": 0.25}
+    assert study.trials[0].constraints == {"memory": 0.25, "seconds": -1.0}
 
 
 def test_optuna_marks_enqueued_trials(study: optuna.Study) -> None:

@@ -111,7 +111,7 @@ def test_of_many_that_take_over_one_does(tmp_path: Path, elsewhere: Writer) -> N
 def test_a_writer_that_slept_while_another_took_over_ends(
     tmp_path: Path, elsewhere: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(writer_lock, "_BEAT_S", 0.05)
+    monkeypatch.setattr(writer_lock, "BEAT_S", 0.05)
 
     def sleep_inside() -> None:
         with lock_file(tmp_path, "tune"):
@@ -129,7 +129,7 @@ def test_a_writer_that_slept_while_another_took_over_ends(
 
 
 def test_the_heartbeat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_lock, "_BEAT_S", 0.05)
+    monkeypatch.setattr(writer_lock, "BEAT_S", 0.05)
     with lock_file(tmp_path, "tune"):
         os.utime(tmp_path / LOCK, (1, 1))
         until = time.monotonic() + 20

@@ -99,11 +99,14 @@ def test_a_rare_class_gets_points_of_its_own() -> None:
 
 @pytest.mark.parametrize(("cases", "workers", "batch"), [(160, 1, 8), (3, 1, 3), (160, 3, 6), (5, 2, 4)])
 def test_the_batch_suits_cases_and_workers(cases: int, workers: int, batch: int) -> None:
-    found = planner(replace(HIPPOCAMPUS, training_cases=cases), workers=workers).resolve()
+    dataset = replace(HIPPOCAMPUS, training_cases=cases)
+    found = planner(dataset, workers=workers, network="oss-net-c").resolve()
     assert found.config.training.batch_size == batch
 
 
-@pytest.mark.parametrize(("name", "volumes"), [("unet-3d", 2), ("feature-pyramid", 2), ("oss-net-c", 8)])
+@pytest.mark.parametrize(
+    ("name", "volumes"), [("unet-3d", 2), ("feature-pyramid", 2), ("feature-query", 2), ("oss-net-c", 8)]
+)
 def test_few_volumes_a_step_on_a_cpu_where_that_was_measured(name: str, volumes: int) -> None:
     assert planner(network=name).resolve().config.training.batch_size == volumes
     on_gpu = planner(network=name, device=Device("cuda")).resolve()

@@ -18,6 +18,8 @@ _MEANINGS = {
     "--epochs": ("max-epochs", "num-epochs", "n-epochs", "epoch"),
     "--max-time": ("time", "timeout", "time-limit", "hours", "minutes", "time-budget"),
     "--memory-budget": ("memory", "vram", "gpu-memory", "max-memory", "budget", "mem"),
+    "--inference-budget": ("inference-memory", "inference-memory-budget", "prediction-memory"),
+    "--seconds-per-case": ("case-time", "latency", "inference-time", "max-latency", "seconds"),
     "--trials": ("num-samples", "n-trials", "samples", "num-trials", "max-trials"),
     "--workers": ("num-workers", "gpus", "num-gpus", "nproc", "jobs", "world-size", "j"),
     "--workers-per-trial": ("workers", "num-workers", "gpus", "num-gpus"),

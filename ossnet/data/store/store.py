@@ -16,12 +16,13 @@ from ossnet.data.labels.task import Task
 from ossnet.data.store.cache import CachedCases, DataConfig, case_place
 from ossnet.data.store.case_file import StoredCase, read_case
 from ossnet.data.store.checked_files import CheckedFiles
-from ossnet.data.store.location import ObjectStorage, parse_location
+from ossnet.data.store.location import ObjectStorage
 from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import SPLITS, check_splits
 from ossnet.data.store.statistics import CaseStatistics, DatasetStatistics
 from ossnet.errors import CaseError, UserError
 from ossnet.output.atomic_write import atomic_write
+from ossnet.output.remote.url import parse_location
 
 SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"

@@ -10,7 +10,6 @@ import numpy as np
 from ossnet.data.imaging.nifti import not_finite
 from ossnet.data.labels.task import Task
 from ossnet.data.store.case_file import StoredCase, compute_digest, read_case
-from ossnet.data.store.location import parse_location
 from ossnet.data.store.store import MANIFEST, CaseEntry, Manifest, parse_manifest
 from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue, Verification, in_order
@@ -18,6 +17,7 @@ from ossnet.data.verification.thumbnail import Plane, draw
 from ossnet.data.verification.voxels import ChannelStats, fullest_planes
 from ossnet.errors import UserError
 from ossnet.output.progress import progress
+from ossnet.output.remote.url import parse_location
 
 _PREPARE_AGAIN = "prepare the store again"
 _VERIFY_SOURCE = "check the source with ossnet verify --source"
@@ -37,7 +37,7 @@ def verify_store(store: Path | str) -> Verification:
     manifest = parse_manifest(root)
     views, findings = list[CaseSummary](), list(_shared_groups(root, manifest))
     with progress(
-        "verifying", cases=len(manifest.cases), size=sum(map(_bytes, _files(root, manifest)))
+        "verifying", total=len(manifest.cases), size=sum(map(_bytes, _files(root, manifest)))
     ) as advance:
         for name, entry in sorted(manifest.cases.items()):
             view, faults = _check_case(root / entry.file, name, entry, manifest.task)

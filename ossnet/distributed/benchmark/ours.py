@@ -13,10 +13,10 @@ from ossnet.distributed.benchmark.method import CpuMeter, StudyTask
 from ossnet.distributed.cluster.resources import TrialPlacement, WorkerResources
 from ossnet.distributed.tracking.client import TrackingConfig
 from ossnet.distributed.tuning.config import OptimizationConfig
+from ossnet.distributed.tuning.early_stopping.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.feasibility import estimate_feasibility
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.result import TrialCounts
-from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.search_space import check_space
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import TuningStudy
@@ -55,7 +55,7 @@ class OurSearch:
         one_at_a_time = TrialPlacement(1, WorkerResources(1), concurrent=1)
         self._search = StudySearch(spec, self._study, monitor, placement=one_at_a_time, estimator=estimator)
         self._scheduler = EarlyStoppingScheduler(
-            spec.early_stopping, monitor, first_validation=task.rungs[0], timed=True, history={}
+            spec.early_stopping, monitor, first_validation=task.rungs[0], epochs=None, history={}
         )
         self._trial = SimpleNamespace(trial_id="")
         self._started = 0

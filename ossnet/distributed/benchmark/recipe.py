@@ -18,7 +18,7 @@ from ossnet.config import Config
 from ossnet.distributed.benchmark.method import StudyTask
 from ossnet.distributed.benchmark.redrawing_search import RedrawingSearch
 from ossnet.distributed.tuning.config import EarlyStoppingConfig, constraint_options
-from ossnet.distributed.tuning.scheduler import progress_of
+from ossnet.distributed.tuning.early_stopping.scheduler import progress_of
 from ossnet.metric_names import ERROR, MEMORY, VAL_DICE
 from ossnet.planning.configure.planner import NETWORK
 from ossnet.planning.estimator import PeakEstimator

@@ -8,7 +8,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from ossnet.distributed.tuning.search_space import MOST_REDRAWS
-from ossnet.distributed.tuning.storage import set_constraint
+from ossnet.distributed.tuning.storage import set_constraints
 
 
 class RedrawingSearch(OptunaSearch):
@@ -26,4 +26,4 @@ class RedrawingSearch(OptunaSearch):
 
     def set_violation(self, trial_id: str, violation_gib: float) -> None:
         """Tell Optuna by how many GiB a running trial misses the memory budget; negative where it fits."""
-        set_constraint(self._ot_trials[trial_id], violation_gib)
+        set_constraints(self._ot_trials[trial_id], {"memory": violation_gib})

@@ -26,7 +26,7 @@ from syne_tune.optimizer.scheduler import SchedulerDecision
 from ossnet.config import Config
 from ossnet.distributed.benchmark.method import StudyTask
 from ossnet.distributed.tuning.config import EarlyStoppingConfig
-from ossnet.distributed.tuning.scheduler import progress_of
+from ossnet.distributed.tuning.early_stopping.scheduler import progress_of
 from ossnet.distributed.tuning.search_space import MOST_REDRAWS, Space, sample_points
 from ossnet.errors import UserError
 from ossnet.metric_names import ERROR, MEMORY, VAL_DICE

@@ -16,13 +16,13 @@ from ossnet.data.prepare.config import PrepareConfig
 from ossnet.data.prepare.plan import CaseRecipe, PreparePlan, check_excluded, load_if_current, make_plan
 from ossnet.data.prepare.survey import CaseInfo
 from ossnet.data.store.case_file import write_case
-from ossnet.data.store.location import parse_location
-from ossnet.data.store.store import Manifest
+from ossnet.data.store.store import CASES, Manifest
 from ossnet.distributed.cluster.connection import connect, output_root
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.errors import UserError
-from ossnet.output.claim import claimed_output
+from ossnet.output.claim import claimed_output, job_folder
 from ossnet.output.progress import progress
+from ossnet.output.remote.copies import fetch_file, keep_all, location_of, written
 
 _MAX_RETRIES = 3  # how often a task starts again when its process is gone; Ray Data would do so for ever
 _MIN_TASK_BYTES = 8 << 20  # bytes of voxels that are worth a task's start of about 50 ms
@@ -41,10 +41,8 @@ def prepare(config: PrepareConfig) -> PrepareReport:
         config = replace(config, source=config.source.absolute())
     if config.output is None:
         raise UserError("--output", expected="the folder of the store", found="none", remedy="name it")
-    output = parse_location(config.output)
-    if isinstance(output, str):
-        remedy = "prepare it in a folder and copy that there, the manifest last"
-        raise UserError("--output", expected="a folder", found=output, remedy=remedy)
+    config = replace(config, output=job_folder(config.output, "prepare"))
+    assert config.output is not None
     sources = [path for path in (config.source, config.splits) if path is not None]
     with claimed_output(config.output, "prepare", sources=sources):
         return _prepare(config)
@@ -52,13 +50,15 @@ def prepare(config: PrepareConfig) -> PrepareReport:
 
 def _prepare(config: PrepareConfig) -> PrepareReport:
     start = time.monotonic()
-    plan = make_plan(config)
+    with progress("reading the headers of the scans"):
+        plan = make_plan(config)
     manifest, made = load_if_current(plan), list[str]()
     if manifest is None:
         manifest, made = _make_missing(plan)
     else:
         remove_stale(plan.output, manifest)
     check_excluded(plan, manifest.excluded)
+    keep_all(plan.output, plan.output / CASES)
     return PrepareReport(
         output=plan.output,
         splits={name: len(cases) for name, cases in manifest.splits.items()},
@@ -109,7 +109,14 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
     _check_memory(plan, memory)
     total = sum(info.voxel_bytes for info in cases)
     # As bytes, so that one case's fields do not shape another's; with its headers, which are not read again.
-    items = [{"case": pickle.dumps(info), "path": os.fsencode(plan.path(info).absolute())} for info in cases]
+    items = [
+        {
+            "case": pickle.dumps(info),
+            "path": os.fsencode(plan.path(info).absolute()),
+            "location": os.fsencode(location_of(plan.path(info).absolute())),
+        }
+        for info in cases
+    ]
     rows = ray.data.from_items(items, override_num_blocks=_tasks(len(items), total))
     rows.context.enable_progress_bars = False
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to limit how often it tries
@@ -117,10 +124,12 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
             _make_row, fn_args=(plan.recipe,), num_cpus=1, memory=memory, max_retries=_MAX_RETRIES
         )
     left = {info.id: info for info in cases}
-    with progress("preparing", cases=len(cases), size=total) as advance:
+    with progress("preparing", total=len(cases), size=total) as advance:
         try:
             for row in made.iter_rows():
-                advance(left.pop(row["case"]).voxel_bytes)
+                info = left.pop(row["case"])
+                advance(info.voxel_bytes)
+                fetch_file(plan.path(info))
                 if row["fatal"]:
                     raise pickle.loads(row["fatal"])
                 yield row["case"], row["error"]
@@ -152,7 +161,8 @@ def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
         )
         return done | {"error": str(failure)}
     try:
-        write_case(path, stored)
+        with written(path, os.fsdecode(row["location"])) as target:
+            write_case(target, stored)
     except UserError as error:
         return done | {"fatal": pickle.dumps(error)}
     except OSError as error:

@@ -19,10 +19,11 @@ from ossnet.config_tree import from_dict, to_dict
 from ossnet.data import Store
 from ossnet.data.store.cache import DOWNLOADS, CachedCases, DataConfig
 from ossnet.data.store.case_file import StoredCase
-from ossnet.data.store.location import CaseSource, parse_location
+from ossnet.data.store.location import CaseSource
 from ossnet.data.store.store import CaseReader, Manifest, MappedCases, case_reader
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.data.node_files import AHEAD, FilesOfNode, ReadingNodes, has_gpu
+from ossnet.output.remote.url import parse_location
 
 _MIN_CHUNK = 1 << 18
 _MAX_CHUNK = 16 << 20  # larger ones are not faster

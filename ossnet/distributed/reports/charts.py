@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 
 from ossnet.distributed._optuna import FIXED_PARAMS
 from ossnet.distributed.reports.figures import (
-    COSTS,
+    cost_of,
     dice_importances,
+    drawn_costs,
     finished_trials,
     network_of,
     pareto,
     stopped_trials,
 )
 from ossnet.distributed.reports.runs import RunRow
+from ossnet.distributed.tuning.config import OBJECTIVES
 from ossnet.distributed.tuning.result import best_of, dice_of
 from ossnet.distributed.tuning.storage import METRICS, TuningStudy
 from ossnet.distributed.tuning.trial import trial_title
-from ossnet.metric_names import CASE_TIME, MEMORY
+from ossnet.metric_names import MEMORY
 from ossnet.output.charts import (
     Axis,
     Curve,
@@ -61,7 +63,7 @@ class Charts:
     legend: tuple[tuple[str, str], ...] = ()
 
 
-def study_charts(study: TuningStudy, *, budget_gib: float | None) -> Charts:
+def study_charts(study: TuningStudy) -> Charts:
     """The fronts, parallel coordinates, importances and learning curves that a study has trials for."""
     finished, stopped = finished_trials(study), stopped_trials(study)
     trials = [*finished, *stopped]
@@ -70,9 +72,8 @@ def study_charts(study: TuningStudy, *, budget_gib: float | None) -> Charts:
     colors = _colors(map(network_of, trials))
     best = best_of(study.started_trials())
     found = list[PageChart]()
-    for cost, label in COSTS.items():
-        limit = budget_gib if cost == MEMORY else None
-        found += _front(trials, finished, cost, label, colors, best, limit)
+    for cost in drawn_costs(study):
+        found += _front(trials, finished, cost, colors, best, study.limits.get(cost))
     found += _curves(study, trials, colors)
     importances = dice_importances(study)
     if importances:
@@ -101,7 +102,7 @@ def run_charts(rows: Sequence[RunRow]) -> Charts:
         for position, row in enumerate(drawn)
     ]
     front = pareto([(mark.cost, mark.dice) for mark in marks])
-    chart = trade_off(marks, front=front, label=COSTS[MEMORY])
+    chart = trade_off(marks, front=front, label=OBJECTIVES["memory"].label)
     legend = tuple((shade, name) for name, shade in colors.items())
     return Charts((PageChart("Dice against peak memory", chart),), legend)
 
@@ -114,7 +115,8 @@ def _title(trial: "FrozenTrial") -> str:
     metrics = trial.user_attrs.get(METRICS, {})
     parts = [f"Dice {dice_of(trial):.4f}"]
     parts += [f"{metrics[MEMORY]:.3f} GiB"] if MEMORY in metrics else []
-    parts += [f"{metrics[CASE_TIME]:.2g} s a case"] if CASE_TIME in metrics else []
+    seconds = cost_of(trial, "seconds")
+    parts += [] if seconds is None else [f"{seconds:.2g} s a case"]
     parts += [f"{name} {_short(value)}" for name, value in trial.params.items()]
     parts += ["as the space begins"] if FIXED_PARAMS in trial.system_attrs else []
     return f"{trial_title(trial.number, network_of(trial))}: {', '.join(parts)}"
@@ -128,16 +130,16 @@ def _front(
     trials: Sequence["FrozenTrial"],
     finished: Sequence["FrozenTrial"],
     cost: str,
-    label: str,
     colors: Mapping[str, str],
     best: "FrozenTrial | None",
     limit: float | None,
 ) -> list[PageChart]:
     ended = {trial.number for trial in finished}
+    costs = {trial.number: cost_of(trial, cost) or 0.0 for trial in trials}
     marks = [
         TrialMark(
             trial.number,
-            float(trial.user_attrs[METRICS][cost]),
+            costs[trial.number],
             dice_of(trial),
             colors[network_of(trial)],
             _title(trial),
@@ -145,14 +147,15 @@ def _front(
             best=best is not None and trial.number == best.number,
         )
         for trial in trials
-        if trial.user_attrs.get(METRICS, {}).get(cost)
+        if costs[trial.number] > 0
     ]
     if not marks:
         return []
     whole = [position for position, mark in enumerate(marks) if mark.trial in ended]
     front = [whole[each] for each in pareto([(marks[each].cost, marks[each].dice) for each in whole])]
-    what = "memory" if cost == MEMORY else "time"
-    return [PageChart(f"Dice against {what}", trade_off(marks, front=front, label=label, limit=limit))]
+    what = {"memory": "memory", "inference-memory": "memory of inference", "seconds": "time"}[cost]
+    chart = trade_off(marks, front=front, label=OBJECTIVES[cost].label, limit=limit)
+    return [PageChart(f"Dice against {what}", chart)]
 
 
 def _curves(

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ossnet.distributed._optuna import FIXED_PARAMS
-from ossnet.distributed.tuning.result import dice_of
+from ossnet.distributed.tuning.config import OBJECTIVES
+from ossnet.distributed.tuning.result import FrontMember, dice_of
 from ossnet.distributed.tuning.storage import METRICS, NETWORK_NAME, is_feasible
-from ossnet.metric_names import CASE_TIME, MEMORY
+from ossnet.metric_names import CASE_MEDIAN, CASE_TIME
 from ossnet.output.figure import plain_text, png_bytes
 
 if TYPE_CHECKING:
@@ -15,19 +16,34 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
+    from ossnet.distributed.tuning.storage import TuningStudy
+
 _MIN_FINISHED = 4  # trials that importances can be estimated from
-COSTS = {MEMORY: "peak memory of a training step (GiB)", CASE_TIME: "seconds a case (validation)"}
-"""The costs that Dice is drawn against, by their metric."""
+_ALWAYS = {"memory", "seconds"}  # costs that every study measures
 
 
-def study_figures(study: "Study", *, budget_gib: float | None) -> dict[str, bytes]:
+def study_figures(study: "TuningStudy") -> dict[str, bytes]:
     """Figures as PNG by name: of those there are, the ones that the study has enough trials for."""
     finished, importances = finished_trials(study), dice_importances(study)
-    figures = {"front": _front(finished, stopped_trials(study), budget_gib)} if finished else {}
+    figures = {"front": _front(study, finished, stopped_trials(study))} if finished else {}
     figures["curves"] = _curves(study.get_trials(deepcopy=False))
     if importances:
         figures["importances"] = _draw_importances(importances)
     return figures
+
+
+def drawn_costs(study: "TuningStudy") -> list[str]:
+    """The costs that Dice is drawn against, by the names of their objectives."""
+    drawn = {*_ALWAYS, *study.objectives, *study.limits}
+    return [name for name, each in OBJECTIVES.items() if each.direction == "minimize" and name in drawn]
+
+
+def cost_of(trial: "FrozenTrial", name: str) -> float | None:
+    """A trial's cost; None where it is not known."""
+    metrics, metric = trial.user_attrs.get(METRICS, {}), OBJECTIVES[name].metric
+    if metric == CASE_MEDIAN:  # a study of an earlier version has the mean only
+        return metrics.get(metric, metrics.get(CASE_TIME))
+    return metrics.get(metric)
 
 
 def finished_trials(study: "Study") -> list["FrozenTrial"]:
@@ -72,23 +88,28 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _front(
-    finished: Sequence["FrozenTrial"], stopped: Sequence["FrozenTrial"], budget_gib: float | None
+    study: "TuningStudy", finished: Sequence["FrozenTrial"], stopped: Sequence["FrozenTrial"]
 ) -> bytes:
-    figure = _figure(width=9, height=5.5)
+    """Dice against each cost; with several objectives a star marks what is on the front of all of them."""
+    costs, limits = drawn_costs(study), study.limits
+    on_front = {member.number for member in FrontMember.of_study(study)}
+    figure = _figure(width=4.5 * len(costs), height=5.5)
     networks = sorted({network_of(trial) for trial in [*finished, *stopped]})
     colors = {network: f"C{position}" for position, network in enumerate(networks)}
-    for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), COSTS.items(), strict=True):
-        if budget_gib is not None and cost == MEMORY:
-            axes.axvline(budget_gib, color="red", linestyle="--", label="budget")
+    for axes, cost in zip(figure.subplots(1, len(costs), sharey=True), costs, strict=True):
+        if cost in limits:
+            axes.axvline(limits[cost], color="red", linestyle="--", label="limit")
         points = _points(finished, cost)
         for trial, point in [*points, *_points(stopped, cost)]:
             _mark(axes, trial, point, colors[network_of(trial)])
+            if trial.number in on_front:
+                axes.plot(*point, "*", color="black", markersize=6)
         front = [points[position][1] for position in pareto([point for _, point in points])]
         right = axes.get_xlim()[1]
         x, y = zip(*front, (right, front[-1][1]), strict=True) if front else ((), ())
         axes.step(x, y, where="post", color="black", zorder=1)
         axes.set_xlim(right=right)
-        axes.set(xlabel=label)
+        axes.set(xlabel=OBJECTIVES[cost].label)
         axes.grid(alpha=0.3)
     left = figure.axes[0]
     left.set_ylabel("Dice (validation)")
@@ -99,12 +120,14 @@ def _front(
         [], [], "o", color="black", markersize=12, markerfacecolor="none", label="evaluated first (presets)"
     )
     left.plot([], [], color="black", label="Pareto front")
+    if on_front:
+        left.plot([], [], "*", color="black", label="on the front of all objectives")
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     return png_bytes(figure)
 
 
 def _points(trials: Sequence["FrozenTrial"], cost: str) -> list[tuple["FrozenTrial", tuple[float, float]]]:
-    costs = [(trial, trial.user_attrs.get(METRICS, {}).get(cost)) for trial in trials]
+    costs = [(trial, cost_of(trial, cost)) for trial in trials]
     return [(trial, (float(known), dice_of(trial))) for trial, known in costs if known]
 
 

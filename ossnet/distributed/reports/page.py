@@ -12,7 +12,7 @@ from ossnet.distributed.reports.charts import Charts, run_charts, study_charts
 from ossnet.distributed.reports.compute_cost import ComputeCost
 from ossnet.distributed.reports.runs import COLUMNS, RunRow, varying
 from ossnet.distributed.tracking.client import TrackingConfig
-from ossnet.metric_names import CASE_TIME, MEMORY, VAL_DICE
+from ossnet.metric_names import CASE_MEDIAN, CASE_TIME, INFERENCE_MEMORY, MEMORY, VAL_DICE
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.figure import plain_text, png_bytes
 from ossnet.output.html import render_page
@@ -79,38 +79,37 @@ class StudySummary:
 
 def summarize_last_study(tracking: TrackingConfig, rows: Sequence[RunRow]) -> StudySummary:
     """Summarize the experiment's last study; without its file, only what training cost."""
-    from ossnet.distributed.tuning.storage import SETTINGS, TuningStudy
+    from ossnet.distributed.tuning.storage import TuningStudy
     from ossnet.distributed.tuning.warm_start import find_study_file
 
     file = find_study_file(tracking)
     if file is None:
         cost = str(ComputeCost.of(rows, rejected=0))
         return StudySummary(cost, charts=run_charts(rows), winner=Winner.of_runs(rows))
-    study = TuningStudy.load(file)
-    budget_gib = study.user_attrs.get(SETTINGS, {}).get("budget_gib")
-    return summarize_study(study, rows, file.parent, budget_gib=budget_gib)
+    return summarize_study(TuningStudy.load(file), rows, file.parent)
 
 
-def summarize_study(
-    study: "TuningStudy", rows: Sequence[RunRow], folder: Path, *, budget_gib: float | None
-) -> StudySummary:
-    """The figures of a study, and sentences on what fit the budget and on what training cost.
+def summarize_study(study: "TuningStudy", rows: Sequence[RunRow], folder: Path) -> StudySummary:
+    """The figures of a study, and sentences on what fit its limits, its front and what training cost.
 
     Args:
         folder: the study's, which keeps its best checkpoint.
     """
     from ossnet.distributed.reports.figures import study_figures
-    from ossnet.distributed.tuning.result import Refusal, TrialCounts, feasible_fraction
+    from ossnet.distributed.tuning.config import OBJECTIVES
+    from ossnet.distributed.tuning.result import FrontMember, Refusal, TrialCounts, feasible_fraction
 
     cost = ComputeCost.of(rows, rejected=TrialCounts.of(study).rejected)
-    budget = "none" if budget_gib is None else f"{budget_gib:.3g} GiB"
+    front = "; ".join(map(str, FrontMember.of_study(study)))
+    limits = {name: f"{limit:.3g}{OBJECTIVES[name].unit}" for name, limit in study.limits.items()}
+    budget = {"memory budget": limits.pop("memory", "none")}
     return StudySummary(
-        note=f"{feasible_fraction(study)} {cost}",
-        figures=study_figures(study, budget_gib=budget_gib),
-        charts=study_charts(study, budget_gib=budget_gib),
+        note=f"{feasible_fraction(study)} {f'Pareto front: {front}. ' if front else ''}{cost}",
+        figures=study_figures(study),
+        charts=study_charts(study),
         winner=Winner.of_study(study, folder),
         refusals=Refusal.of_study(study),
-        facts={"study": str(folder), "memory budget": budget},
+        facts={"study": str(folder), **budget, **{f"limit of {name}": text for name, text in limits.items()}},
     )
 
 
@@ -165,7 +164,7 @@ def _page(
         winner=study.winner,
         charts=study.charts.charts,
         legend=study.charts.legend,
-        refused=[[each.network, each.suggestions, each.smallest_gib] for each in study.refusals],
+        refused=[[each.network, each.trials, each.least_text] for each in study.refusals],
         header=header,
         lines=lines,
         trials=[position if alone else row.trial for position, row in enumerate(rows)],
@@ -175,7 +174,8 @@ def _page(
 def _tiles(metrics: Mapping[str, float]) -> dict[str, str]:
     """The main figures that there are, as text."""
     formats = {VAL_DICE: ("Dice (validation)", "{:.4f}"), MEMORY: ("GiB at the peak of a step", "{:.3f}")}
-    formats |= {CASE_TIME: ("seconds a case", "{:.2g}")}
+    formats |= {INFERENCE_MEMORY: ("GiB to predict a case", "{:.3f}")}
+    formats |= {CASE_MEDIAN if CASE_MEDIAN in metrics else CASE_TIME: ("seconds a case", "{:.2g}")}
     return {name: text.format(metrics[key]) for key, (name, text) in formats.items() if key in metrics}
 
 

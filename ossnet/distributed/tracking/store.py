@@ -4,8 +4,10 @@ import logging
 import os
 import shlex
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ossnet.distributed._sqlite import check_database, creation_lock, sqlite_path, sqlite_url
 from ossnet.distributed.tracking.names import ORIGINAL, legal_experiment, legal_text
@@ -16,8 +18,15 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
+_PACKAGES = {  # what MLflow needs to write artifacts, and the extra that brings it
+    "s3": ("boto3", "s3"),
+    "gs": ("google.cloud.storage", "gcs"),
+    "abfss": ("azure.storage.filedatalake", "azure"),
+    "wasbs": ("azure.storage.blob", "azure"),
+}
 _RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later
 _TIMEOUT_S = "30"  # of one request
+_KIND = "mlflow.experimentKind"
 
 
 @dataclass(frozen=True)
@@ -31,13 +40,18 @@ class TrackingConfig:
 
     @classmethod
     def at(cls, folder: Path, experiment: str) -> "TrackingConfig":
-        """Use `MLFLOW_TRACKING_URI` where it is set, else `mlflow.db` and `mlartifacts` in `folder`."""
+        """Use `MLFLOW_TRACKING_URI` where it is set, else `mlflow.db` and `mlartifacts` in `folder`.
+
+        A new experiment of a local store has its files under `MLFLOW_DEFAULT_ARTIFACT_ROOT` where that is
+        set, as an MLflow server would.
+        """
         uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(folder / "mlflow.db")
         path = sqlite_path(uri)
         if path is None:
             return cls(uri, experiment, None)
         store = (folder / path).absolute()  # workers have other working directories
-        return cls(sqlite_url(store), experiment, (store.parent / "mlartifacts").as_uri())
+        files = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT") or (store.parent / "mlartifacts").as_uri()
+        return cls(sqlite_url(store), experiment, files)
 
     @property
     def exists(self) -> bool:
@@ -57,7 +71,7 @@ class TrackingConfig:
         """The id of the experiment, made where there is none; another job may make it at the same time.
 
         Raises:
-            UserError: it was deleted.
+            UserError: it was deleted, or a package is missing that its files need.
         """
         from mlflow.exceptions import MlflowException
 
@@ -65,8 +79,10 @@ class TrackingConfig:
         if found is None:
             name = legal_experiment(self.experiment)
             tags = {} if name == self.experiment else {ORIGINAL: legal_text(self.experiment)}
+            tags |= {_KIND: "custom_model_development"}  # without it the page is that of language models
             try:
-                return client.create_experiment(name, artifact_location=self.artifact_location, tags=tags)
+                made = client.create_experiment(name, artifact_location=self.artifact_location, tags=tags)
+                found = client.get_experiment(made)
             except MlflowException:
                 found = self.find_experiment(client)
                 if found is None:
@@ -78,6 +94,7 @@ class TrackingConfig:
                 found="a deleted one",
                 remedy="restore it or name another",
             )
+        check_artifact_package(found.artifact_location)
         return str(found.experiment_id)
 
     @property
@@ -85,6 +102,29 @@ class TrackingConfig:
         """The command that shows the runs in a browser."""
         command = ["mlflow", "ui", "--backend-store-uri"] if self.artifact_location else ["open"]
         return shlex.join([*command, self.uri])
+
+
+def check_artifact_package(location: str) -> None:
+    """Reject artifacts on object storage for which MLflow lacks the package: it would only warn.
+
+    Raises:
+        UserError: names the extra that brings the package.
+    """
+    package, extra = _PACKAGES.get(urlsplit(location).scheme, (None, None))
+    if package is not None and not _is_installed(package):
+        raise UserError(
+            f"MLflow's artifacts in {location}",
+            expected=f"the package {package}",
+            found="none",
+            remedy=f"install ossnet[{extra}]",
+        )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of its parent
+        return False
 
 
 def open_client(uri: str, *, write: bool = False) -> "MlflowClient":

@@ -34,10 +34,17 @@ from ossnet.metric_names import (
 )
 from ossnet.output.atomic_write import atomic_write, disk_full, is_disk_full
 from ossnet.output.interruption import Overdue, wait_for
+from ossnet.output.remote.copies import fetch_folder, folder_here, keep, location_of, remove_folder
 from ossnet.output.waiting import PATIENCE
 from ossnet.sampling.sampler import check_batch
 from ossnet.training.checkpoint import is_complete, is_of, load_state
-from ossnet.training.checkpoint_files import CHECKPOINT, INTERIM, Interim, replace_checkpoint
+from ossnet.training.checkpoint_files import (
+    CHECKPOINT,
+    INTERIM,
+    Interim,
+    checkpoints_in,
+    replace_checkpoint,
+)
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -108,18 +115,24 @@ def fit(
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
     output.mkdir(parents=True, exist_ok=True)
-    atomic_write(output / "run.json", json.dumps({"schema": RUN_SCHEMA, "id": job.run}))
-    atomic_write(output / "config.json", config.to_json())
+    for name, text in (
+        ("run.json", json.dumps({"schema": RUN_SCHEMA, "id": job.run})),
+        ("config.json", config.to_json()),
+    ):
+        atomic_write(output / name, text)
+        keep(output / name)
     run = trainer(config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output)
     until = None if job.deadline is None else job.deadline + _OVERDUE_S
     try:
         with released_on_error():
-            folders = {job.run: lambda: (output / _RUN).glob("checkpoint_*/")}
+            folders = {job.run: lambda: checkpoints_in(output / _RUN)}
             with saved_on_interrupt(job.tracker, job.grace_s, folders):
                 result = wait_for(run.fit, until=until)  # in a thread: or Ray would handle Ctrl-C itself
     except Overdue:
         return _keep_last(output / _RUN, output / CHECKPOINT)
-    return _keep_best(result, output / CHECKPOINT)
+    best = _keep_best(result, output / CHECKPOINT)
+    remove_folder(output / _RUN / INTERIM)
+    return best
 
 
 def trainer(
@@ -146,7 +159,7 @@ def trainer(
         _worker,
         train_loop_config={
             "job": job,
-            "interim": str(storage / name / INTERIM),
+            "folder": location_of(storage / name),
             "cpus": resources.cpus,
             "gpus": workers * resources.gpus,
         },
@@ -158,7 +171,7 @@ def trainer(
         ),
         run_config=RunConfig(
             name=name,
-            storage_path=str(storage),
+            storage_path=location_of(storage),
             callbacks=list(callbacks),
             failure_config=FailureConfig(
                 max_failures=_MAX_FAILURES, controller_failure_limit=_MAX_FAILED_STARTS
@@ -181,15 +194,16 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
     job: TrainSpec = settings["job"]
     torch.set_num_threads(settings["cpus"])
     log = MetricBuffer(job.tracker, job.run) if get_context().get_world_rank() == 0 else None
+    interim_folder = folder_here(settings["folder"]) / INTERIM
     try:
-        with _resumed(Path(settings["interim"]), job.run) as folder:
+        with _resumed(interim_folder, job.run) as folder:
             if log is not None:
                 log.tag(device_tag() | ({RESUMED: folder.name} if folder else {}))
             config = Config.from_json(job.config)
             interim = None
             if log is not None:
                 minutes = config.training.checkpoint_minutes
-                interim = Interim(Path(settings["interim"]), minutes, log.save_requested, log.deliver)
+                interim = Interim(interim_folder, minutes, log.save_requested, log.deliver)
             return run_training(
                 config,
                 job.store.open(config.data),
@@ -246,6 +260,7 @@ def _resumed(interim: Path, run: str) -> Iterator[Path | None]:
     from ray.train import get_checkpoint
 
     checkpoint = get_checkpoint()
+    fetch_folder(interim)
     between = interim if interim.is_dir() and is_complete(interim) and is_of(interim, run) else None
     if checkpoint is None:
         yield between
@@ -265,7 +280,7 @@ def _keep_last(folder: Path, target: Path) -> TrainResult:
     Raises:
         TimeTooShort: it has none.
     """
-    found = [each for each in folder.glob("checkpoint_*/") if is_complete(each)]
+    found = [each for each in checkpoints_in(folder) if is_complete(each)]
     states = {each: load_state(each) for each in found}
     scored = [each for each in found if states[each].get("dice") is not None]
     last = max(found, key=lambda each: states[each]["progress"]["step"], default=None)
@@ -295,7 +310,6 @@ def _keep_best(result: "Result", target: Path) -> TrainResult:
     checkpoint, metrics = max(scored, key=lambda each: each[1][VAL_DICE], default=last)
     with replace_checkpoint(target) as folder:
         checkpoint.to_directory(str(folder))
-    shutil.rmtree(Path(result.path) / INTERIM, ignore_errors=True)
     return TrainResult(metrics=metrics, checkpoint=target)
 
 

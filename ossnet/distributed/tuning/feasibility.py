@@ -3,8 +3,9 @@
 Letters: M candidates, N points that have started.
 """
 
+import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -14,12 +15,16 @@ import numpy as np
 from jaxtyping import Float
 from optuna.trial import FixedTrial, FrozenTrial
 
+from ossnet.config import Config
+from ossnet.distributed.tuning.config import OptimizationConfig
 from ossnet.distributed.tuning.search_space import Sample, Space, points_near, sample_points
 from ossnet.errors import UserError
-from ossnet.metric_names import PREDICTED
+from ossnet.metric_names import INFERENCE_MEMORY, PREDICTED
 from ossnet.planning.configure.planner import Planner
 from ossnet.planning.oom import best_memory_saving
 from ossnet.planning.surrogate import PeakSurrogate, features, matrix
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_S = 10.0  # what exact predictions for the estimate may take
 _EXAMINED = 64  # random configurations that are predicted exactly in that time at most
@@ -47,29 +52,43 @@ class FeasibilityEstimate:
     smallest_gib: float
     largest_gib: float
     """The largest and smallest predicted peak."""
+    phase: str = "training"
+    """What the peaks are of: training or inference."""
 
     def __str__(self) -> str:
         fraction = f"{self.fraction:.0%}" if self.fraction >= 0.02 else f"{self.fraction:.1%}"
         return (
-            f"about {fraction} of the space fits ({self.sampled} random configurations; "
+            f"about {fraction} of the space fits{' in inference' * (self.phase == 'inference')} "
+            f"({self.sampled} random configurations; "
             f"predicted {self.smallest_gib:.3g} to {self.largest_gib:.3g} GiB)"
         )
 
 
-def estimate_feasibility(space: Space, planner: Planner, budget_gib: float) -> FeasibilityEstimate:
+def estimate_feasibility(
+    space: Space,
+    planner: Planner,
+    budget_gib: float,
+    *,
+    inference: Callable[[Config], float] | None = None,
+) -> FeasibilityEstimate:
     """Predict the peaks of a space's own points and of random ones for some seconds, and estimate many more.
 
     Where none fits, those that are likeliest to are predicted too, until one does.
 
+    Args:
+        inference: predicts the peak of predicting a case in GiB, where the budget is of that.
+
     Raises:
         UserError: nothing fits; names the budget that would do and the change that would help most.
     """
-    planner, screen = replace(planner, budget_gib=budget_gib), Screen(space, seed=0)
+    planner = replace(planner, budget_gib=budget_gib) if inference is None else planner
+    screen = Screen(space, seed=0)
 
     def examine(sample: Sample) -> None:
         resolved = planner.resolve(changes=sample[1])
-        assert resolved.peak_gib is not None
-        screen.add(sample, resolved.peak_gib)
+        peak_gib = resolved.peak_gib if inference is None else inference(resolved.config)
+        assert peak_gib is not None
+        screen.add(sample, peak_gib)
 
     start_s = time.monotonic()
     for number, sample in enumerate(sample_points(space, count=_EXAMINED, with_first=True)):
@@ -79,27 +98,48 @@ def estimate_feasibility(space: Space, planner: Planner, budget_gib: float) -> F
     while (smallest := min(screen.examined, key=lambda each: each.gib)).gib > budget_gib:
         candidate = screen.propose(budget_gib, tried=[each.sample[0] for each in screen.examined], started=[])
         if candidate is None:
-            raise _nothing_fits(space, planner, smallest)
+            raise _nothing_fits(space, planner, smallest, budget_gib, inference=inference is not None)
         examine(candidate)
     return FeasibilityEstimate(
         sampled=len(screen.random),
         fraction=screen.fraction(budget_gib),
         smallest_gib=smallest.gib,
         largest_gib=max(each.gib for each in screen.examined),
+        phase="training" if inference is None else "inference",
     )
 
 
-def _nothing_fits(space: Space, planner: Planner, smallest: "Examined") -> UserError:
+def log_feasibility(
+    space: Space, planner: Planner, optimization: OptimizationConfig, inference: Callable[[Config], float]
+) -> None:
+    """Log how much of a space fits each budget.
+
+    Args:
+        inference: predicts the peak of predicting a case, in GiB.
+
+    Raises:
+        UserError: nothing fits one of them.
+    """
+    budget_gib, inference_gib = optimization.budget_gib, optimization.inference_budget_gib
+    if budget_gib is not None:
+        logger.info(str(estimate_feasibility(space, planner, budget_gib)))
+    if inference_gib is not None:
+        logger.info(str(estimate_feasibility(space, planner, inference_gib, inference=inference)))
+
+
+def _nothing_fits(
+    space: Space, planner: Planner, smallest: "Examined", budget_gib: float, *, inference: bool
+) -> UserError:
     config = planner.resolve(changes=smallest.sample[1]).config
-    saving = best_memory_saving(config, workers=planner.workers)
+    saving = None if inference else best_memory_saving(config, workers=planner.workers)
     change = "widen the space"
     if saving is not None:
         change = f"give {saving.option}, with which it takes {saving.gib:.3g} GiB"
     return UserError(
         space.path.name,
-        expected=f"configurations that fit {planner.budget_gib:.3g} GiB",
+        expected=f"configurations that fit {budget_gib:.3g} GiB{' in inference' * inference}",
         found=f"none, the smallest ({config.model.name}) is predicted at {smallest.gib:.3g} GiB",
-        remedy=f"raise --memory-budget to that, or {change}",
+        remedy=f"raise --{'inference' if inference else 'memory'}-budget to that, or {change}",
     )
 
 
@@ -111,10 +151,15 @@ class Examined(NamedTuple):
 
 
 class Screen:
-    """Learns the exact predictions of a space's peaks, and finds from them what else is likely to fit."""
+    """Learns the exact predictions of a space's peaks, and finds from them what else is likely to fit.
 
-    def __init__(self, space: Space, seed: int) -> None:
-        self._space, self._seed = space, seed
+    Args:
+        inference_weight: the ratio of the limits of both peaks, where inference has one: its peak times this
+            is compared with that of training, and the larger one counts.
+    """
+
+    def __init__(self, space: Space, seed: int, *, inference_weight: float = 0.0) -> None:
+        self._space, self._seed, self._inference_weight = space, seed, inference_weight
         self._surrogate = PeakSurrogate()
         self._near: list[Sample] = []
         self._trials = set[int]()
@@ -139,10 +184,12 @@ class Screen:
     def learn(self, trials: Iterable[FrozenTrial]) -> None:
         """Learn the exact predictions of a study's trials, each once."""
         for trial in trials:
-            if trial.number not in self._trials and PREDICTED in trial.user_attrs:
+            training, inference = (trial.user_attrs.get(each, 0.0) for each in (PREDICTED, INFERENCE_MEMORY))
+            peak_gib = max(training, self._inference_weight * inference)
+            if trial.number not in self._trials and peak_gib > 0:
                 self._trials.add(trial.number)
                 changes = self._space(FixedTrial(trial.params))
-                self.add((trial.params, changes), trial.user_attrs[PREDICTED])
+                self.add((trial.params, changes), peak_gib)
 
     def fraction(self, limit_gib: float) -> float:
         """The fraction of the random points that fits, by what is known of them or else by estimates."""

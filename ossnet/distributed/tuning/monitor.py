@@ -9,7 +9,7 @@ from ossnet.distributed._ray import last_result
 from ossnet.distributed.cluster.node_faults import NodeFaults
 from ossnet.distributed.cluster.oom_patch import HostOOMMonitor
 from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialOutcome, TrialSpec, decide_outcome
-from ossnet.metric_names import ERROR, FAULTY_NODE
+from ossnet.metric_names import CASE_MEDIAN, ERROR, FAULTY_NODE
 from ossnet.planning.study_time import StudyTime
 
 if TYPE_CHECKING:
@@ -21,11 +21,19 @@ class TrialMonitor:
 
     Args:
         budget_gib: the largest measured peak that may continue.
+        seconds_per_case: the longest that predicting a case may take.
         time_limit: what limits the study in time.
     """
 
-    def __init__(self, *, budget_gib: float | None = None, time_limit: StudyTime | None = None) -> None:
-        self._budget_gib, self.time_limit = budget_gib, time_limit
+    def __init__(
+        self,
+        *,
+        budget_gib: float | None = None,
+        seconds_per_case: float | None = None,
+        time_limit: StudyTime | None = None,
+    ) -> None:
+        self._limits = TrialFacts(budget_gib=budget_gib, seconds_per_case=seconds_per_case)
+        self.time_limit = time_limit
         self._start_s = time.monotonic()
         self.ends = False
         """Whether no further trial starts, as the study was interrupted."""
@@ -63,20 +71,27 @@ class TrialMonitor:
 
     def update(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Remember the metrics in a result."""
-        self._metrics.setdefault(trial_id, {}).update(_metrics_in(result))
+        self._metrics[trial_id] = self.known(trial_id, result)
 
     def metrics(self, trial_id: str) -> dict[str, float]:
         """The last known value of each metric of a training."""
         return self._metrics.get(trial_id, {})
+
+    def known(self, trial_id: str, result: Mapping[str, Any]) -> dict[str, float]:
+        """What is known of a training with a new result: the last value of each metric, but the least time of
+        a case, to which whatever else ran only added."""
+        before, found = self.metrics(trial_id), _metrics_in(result)
+        times = [each[CASE_MEDIAN] for each in (before, found) if CASE_MEDIAN in each]
+        return before | found | ({CASE_MEDIAN: min(times)} if times else {})
 
     def expected_gib(self, trial_id: str) -> float | None:
         """The predicted peak of a training; None where it was not requested."""
         return self._specs[trial_id].expected_gib
 
     def must_stop(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Whether a running training passes the memory budget."""
-        metrics = self.metrics(trial_id) | _metrics_in(result)
-        return decide_outcome(TrialFacts(metrics=metrics, budget_gib=self._budget_gib)) is not None
+        """Whether a running training passes a limit."""
+        facts = replace(self._limits, metrics=self.known(trial_id, result))
+        return decide_outcome(facts) is not None
 
     def end(
         self, trial_id: str, result: Mapping[str, Any], *, lost: bool = False, cut_off: bool = False
@@ -90,7 +105,8 @@ class TrialMonitor:
         """
         if trial_id not in self._outcomes:
             self.update(trial_id, result)
-            facts = TrialFacts(
+            facts = replace(
+                self._limits,
                 result=result,
                 metrics=self.metrics(trial_id),
                 ended=True,
@@ -109,11 +125,11 @@ class TrialMonitor:
 
     def cut_off(self, metrics: Mapping[str, float]) -> TrialOutcome:
         """The outcome of a training that the end of the study keeps from starting."""
-        return self._decide(TrialFacts(metrics=metrics, ended=True, cut_off=True))
+        return self._decide(replace(self._limits, metrics=metrics, ended=True, cut_off=True))
 
     def _decide(self, facts: TrialFacts) -> TrialOutcome:
         time_is_up = self.remaining_s is not None and self.remaining_s <= 0
-        outcome = decide_outcome(replace(facts, budget_gib=self._budget_gib, time_is_up=time_is_up))
+        outcome = decide_outcome(replace(facts, time_is_up=time_is_up))
         assert outcome is not None  # as it has ended
         return outcome
 

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ossnet.distributed.tuning.config import OBJECTIVES
+from ossnet.distributed.tuning.early_stopping.ranking import nondominated_ranks
 from ossnet.distributed.tuning.recovery.checkpoint import Fetch, restore_checkpoint
 from ossnet.distributed.tuning.storage import (
     FORBIDDEN,
@@ -19,14 +21,27 @@ from ossnet.distributed.tuning.storage import (
     TuningStudy,
     end_of,
     is_feasible,
+    is_refused,
 )
 from ossnet.distributed.tuning.trial import TrialEnd, trial_title
 from ossnet.errors import UserError
 from ossnet.evaluation.intervals import student_interval
 from ossnet.inference.ensemble import Ensemble
-from ossnet.metric_names import ERROR, PREDICTED, VAL_DICE, metrics_summary
+from ossnet.metric_names import (
+    CASE_MEDIAN,
+    ERROR,
+    INFERENCE_MEMORY,
+    PREDICTED,
+    VAL_DICE,
+    metrics_summary,
+)
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
+_REFUSED_BY = {  # constraint: the metric, what the least that was found is called, and its unit
+    "memory": (PREDICTED, "smallest", " GiB"),
+    "inference": (INFERENCE_MEMORY, "smallest", " GiB in inference"),
+    "seconds": (CASE_MEDIAN, "fastest", " s a case"),
+}
 _STOPPED = {TrialEnd.STOPPED_EARLY, TrialEnd.TIME_LIMIT, TrialEnd.INTERRUPTED}
 
 
@@ -38,7 +53,7 @@ class TrialCounts:
     stopped: int
     """Stopped early, by a time limit or by an interruption."""
     infeasible: int
-    """Found to be too large when they ran."""
+    """Found to be too large or too slow when they ran."""
     failed: int
     running: int
     rejected: int
@@ -62,7 +77,7 @@ class TrialCounts:
             infeasible=sum(end is not None and end.is_infeasible for end in ends),
             failed=ends.count(TrialEnd.FAILED),
             running=sum(trial.state == TrialState.RUNNING for trial in started),
-            rejected=sum(end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED for trial in suggested),
+            rejected=sum(map(is_refused, suggested)),
             repeated=sum(REPEATED in trial.user_attrs for trial in suggested),
             forbidden=sum(FORBIDDEN in trial.user_attrs for trial in suggested),
             best=None if best is None else f"{dice_of(best):.4f} by {best.number:03d}",
@@ -97,25 +112,81 @@ class TrialCounts:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the budget kept from starting, of one network."""
+    """What a limit kept from starting, or from continuing, of one network."""
 
     network: str
-    suggestions: int
-    smallest_gib: float
-    """The smallest predicted peak among them: the budget that would let one start."""
+    trials: int
+    least: float
+    """The smallest predicted peak among them, or the shortest time: the limit that would let one be."""
+    constraint: str = "memory"
+    """The limit: memory, inference or seconds."""
 
     @classmethod
     def of_study(cls, study: TuningStudy) -> tuple[Self, ...]:
-        """One for each network of which suggestions were predicted to be too large, most of them first."""
-        peaks = dict[str, list[float]]()
+        """One for each network and limit that suggestions of it passed by prediction, or by the measured time
+        of a case, most of them first."""
+        found = dict[tuple[str, str], list[float]]()
         for trial in study.suggested_trials():
-            if end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED:
-                peaks.setdefault(trial.user_attrs[NETWORK_NAME], []).append(trial.user_attrs[PREDICTED])
-        found = [cls(network, len(each), min(each)) for network, each in peaks.items()]
-        return tuple(sorted(found, key=lambda each: -each.suggestions))
+            end = end_of(trial)
+            if end is not None and (end.is_refusal or end is TrialEnd.TOO_SLOW):
+                metric, _, _ = _REFUSED_BY[end.constraint]
+                value = {**trial.user_attrs, **trial.user_attrs.get(METRICS, {})}[metric]
+                found.setdefault((trial.user_attrs[NETWORK_NAME], end.constraint), []).append(value)
+        refusals = [cls(network, len(each), min(each), name) for (network, name), each in found.items()]
+        return tuple(sorted(refusals, key=lambda each: -each.trials))
+
+    @property
+    def least_text(self) -> str:
+        """The least with its unit."""
+        return f"{self.least:.3g}{_REFUSED_BY[self.constraint][2]}"
 
     def __str__(self) -> str:
-        return f"{self.suggestions} of {self.network} (the smallest takes {self.smallest_gib:.3g} GiB)"
+        which, verb = _REFUSED_BY[self.constraint][1], "took" if self.constraint == "seconds" else "takes"
+        return f"{self.trials} of {self.network} (the {which} {verb} {self.least_text})"
+
+
+@dataclass(frozen=True)
+class FrontMember:
+    """A trial that no other is better than in all objectives."""
+
+    number: int
+    network: str
+    params: Mapping[str, Any]
+    values: Mapping[str, float]
+    """The values of the objectives, by their names."""
+
+    @classmethod
+    def of_study(cls, study: TuningStudy) -> tuple[Self, ...]:
+        """The Pareto front over all objectives of a study's candidates, the best Dice first.
+
+        A trial without a value of an objective is not on it. Empty for a single objective.
+        """
+        names = study.objectives
+        members = list[Self]()
+        for trial in candidates(study.started_trials()) if len(names) > 1 else ():
+            known = {**trial.user_attrs.get(METRICS, {}), VAL_DICE: dice_of(trial)}
+            metrics = {name: OBJECTIVES[name].metric for name in names}
+            if known.keys() >= set(metrics.values()):
+                values = {name: known[metric] for name, metric in metrics.items()}
+                members.append(cls(trial.number, trial.user_attrs[NETWORK_NAME], trial.params, values))
+        ranks = nondominated_ranks([each.losses for each in members])
+        front = [each for each, rank in zip(members, ranks, strict=True) if rank == 0]
+        return tuple(sorted(front, key=lambda each: each.losses))
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The values as what is to be small."""
+        signs = {"maximize": -1.0, "minimize": 1.0}
+        return tuple(signs[OBJECTIVES[name].direction] * value for name, value in self.values.items())
+
+    def __str__(self) -> str:
+        costs = [
+            f"{name} {value:.3g}{OBJECTIVES[name].unit}"
+            for name, value in self.values.items()
+            if name != "dice"
+        ]
+        title = trial_title(self.number, self.network)
+        return ", ".join([f"{title} (Dice {self.values['dice']:.4f}", *costs]) + ")"
 
 
 @dataclass(frozen=True)
@@ -136,7 +207,9 @@ class StudyResult:
     """The id of the training that the checkpoint is of."""
     counts: TrialCounts
     refusals: tuple[Refusal, ...] = ()
-    """What the budget kept from starting, by network."""
+    """What the limits kept from starting or continuing, by network."""
+    front: tuple[FrontMember, ...] = ()
+    """The Pareto front, where there are several objectives."""
     model: str | None = None
     """URI of the network in the Model Registry."""
     refit: str | None = None
@@ -193,6 +266,7 @@ class StudyResult:
             run=run,
             counts=TrialCounts.of(study),
             refusals=Refusal.of_study(study),
+            front=FrontMember.of_study(study),
         )
 
     def summary(self) -> dict[str, object]:
@@ -210,8 +284,10 @@ class StudyResult:
         registered = {} if self.model is None else {"registered as": self.model}
         best |= {} if self.refit is None else {"trained once more": self.refit}
         best |= {} if self.ensemble is None else {"ensemble": str(self.ensemble)}
-        refused = {"too large": ", ".join(map(str, self.refusals))} if self.refusals else {}
-        return {**best, "checkpoint": self.checkpoint, **registered, "trials": trials, **refused}
+        front = {"Pareto front": "; ".join(map(str, self.front))} if self.front else {}
+        refused = {"too large": _listed(self.refusals), "too slow": _listed(self.refusals, slow=True)}
+        rows = {**best, **front, "checkpoint": self.checkpoint, **registered, "trials": trials}
+        return {**rows, **{name: text for name, text in refused.items() if text}}
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON values."""
@@ -231,23 +307,38 @@ class StudyResult:
         dice = {"mean": fmean(self.dice), "half_width": half_width, "count": len(self.dice)}
         found: dict[str, Any] = {"checkpoint": self.checkpoint, "model": self.model, "refit": self.refit}
         found["refused"] = {
-            each.network: {"suggestions": each.suggestions, "smallest_gib": each.smallest_gib}
+            each.network: {"suggestions": each.trials, "smallest_gib": each.least}
             for each in self.refusals
+            if each.constraint == "memory"
         }
+        found["refused_by_others"] = [
+            {"network": each.network, "limit": each.constraint, "trials": each.trials, "least": each.least}
+            for each in self.refusals
+            if each.constraint != "memory"
+        ]
+        found["front"] = [
+            {"name": trial_title(each.number, each.network), "params": each.params, "values": each.values}
+            for each in self.front
+        ]
         if self.ensemble is not None:
             found["ensemble"] = self.ensemble.to_dict()
         return {"best": best | {"dice": dice}, **found, "trials": trials}
 
 
 def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The best Dice among the trials that finished, or were cut short by the end of the study once they had
-    been validated; if there is none, among all that were validated."""
-    candidates = [trial for trial in trials if is_feasible(trial) and trial.state != TrialState.FAIL]
-    finished = [trial for trial in candidates if trial.state == TrialState.COMPLETE]
-    pruned = [trial for trial in candidates if trial.state == TrialState.PRUNED]
+    """The best Dice among the candidates."""
+    return max(candidates(trials), key=dice_of, default=None)
+
+
+def candidates(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that kept to the limits and finished, or were cut short by the end of the study once they
+    had been validated; if there is none, all that kept to the limits and were validated."""
+    kept = [trial for trial in trials if is_feasible(trial) and trial.state != TrialState.FAIL]
+    finished = [trial for trial in kept if trial.state == TrialState.COMPLETE]
+    pruned = [trial for trial in kept if trial.state == TrialState.PRUNED]
     validated = [trial for trial in pruned if trial.intermediate_values]
     cut_short = [trial for trial in validated if end_of(trial) is TrialEnd.TIME_LIMIT]
-    return max(finished + cut_short or validated, key=dice_of, default=None)
+    return finished + cut_short or validated
 
 
 def dice_of(trial: FrozenTrial) -> float:
@@ -266,12 +357,18 @@ def feasible_fraction(study: TuningStudy) -> str:
     feasible = sum(is_feasible(trial) for trial in started)
     redrawn = ", ".join(f"{number} {why}" for why, number in TrialCounts.of(study).redrawn.items())
     others = f" ({redrawn})" if redrawn else ""
-    refused = ", ".join(map(str, Refusal.of_study(study)))
-    too_large = f" Too large by prediction were {refused}." if refused else ""
-    return (
+    refusals = Refusal.of_study(study)
+    large, slow = _listed(refusals), _listed(refusals, slow=True)
+    text = (
         f"{len(suggested)} configurations were suggested, {len(started)} of them started{others}; "
-        f"{feasible} of those kept to the memory budget.{too_large}"
+        f"{feasible} of those kept to the {'limits' if slow else 'memory budget'}."
     )
+    text += f" Too large by prediction were {large}." if large else ""
+    return text + (f" Too slow were {slow}." if slow else "")
+
+
+def _listed(refusals: Sequence[Refusal], *, slow: bool = False) -> str:
+    return ", ".join(str(each) for each in refusals if (each.constraint == "seconds") == slow)
 
 
 def _keep_checkpoint(checkpoint: Path | None, target: Path) -> Path | None:

@@ -5,7 +5,6 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -17,13 +16,13 @@ from ossnet.data import Store
 from ossnet.distributed._optuna import set_intermediate_value
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS
+from ossnet.distributed.tuning.early_stopping.scheduler import progress_of
 from ossnet.distributed.tuning.feasibility import Screen
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.distributed.tuning.scheduler import progress_of
+from ossnet.distributed.tuning.outcomes import OutcomeWriter
 from ossnet.distributed.tuning.search_space import MOST_REDRAWS, first_points
 from ossnet.distributed.tuning.storage import (
     CONFIGURATION,
-    END,
     FORBIDDEN,
     METRICS,
     NETWORK_NAME,
@@ -31,10 +30,9 @@ from ossnet.distributed.tuning.storage import (
     SEEDS,
     TuningStudy,
     latest_checkpoint,
-    set_constraint,
 )
 from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialOutcome, TrialSpec, decide_outcome
-from ossnet.metric_names import ERROR, MEMORY, PREDICTED, STEP_TIME, VAL_DICE
+from ossnet.metric_names import CASE_MEDIAN, INFERENCE_MEMORY, MEMORY, PREDICTED, STEP_TIME, VAL_DICE
 from ossnet.planning.configure.planner import NETWORK
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.study_time import most_epochs
@@ -45,14 +43,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-_STORED = (MEMORY, STEP_TIME)  # metrics that a trial keeps as attributes while it runs
+_STORED = (MEMORY, STEP_TIME, CASE_MEDIAN)  # metrics that a trial keeps as attributes while it runs
 _REPEATED, _FORBIDDEN, _TOO_LARGE = "tried before", "forbidden by the space", "too large"
 _REPEATS = (
     10  # of what was tried before, until the sampler searches everywhere; five times as many end the search
 )
 _UNLEARNED = 3  # of what the space forbids, until a sampler that does not see them searches everywhere
 _MISSES = 4  # suggestions that are too large, until one that is likely to fit comes before the sampler's
-_LEAST_GIB = 1e-3  # by which a trial without memory misses at least: Optuna takes zero for feasible
 
 
 @dataclass
@@ -86,12 +83,17 @@ class StudySearch(Searcher):
         self._space, self._base, self._output = spec.space, spec.base, spec.output
         self._store_root = spec.store.root
         self._planner, self._placement = replace(spec.resolving, estimator=estimator), placement
-        self._optimization, self._trials = spec.optimization, spec.trials or DEFAULT_TRIALS
+        self._trials = spec.trials or DEFAULT_TRIALS
         capacity_gib = None if placement.sharing is None else placement.sharing.capacity_gib
         limits = [each for each in (spec.optimization.budget_gib, capacity_gib) if each is not None]
         self._limit_gib = min(limits, default=None)
+        self._optimization = replace(spec.optimization, budget_gib=self._limit_gib)
+        self._writer = OutcomeWriter(study, self._optimization)
         self._estimator, self._monitor = estimator, monitor
-        self._screen = Screen(spec.space, spec.base.training.seed)
+        inference_gib = spec.optimization.inference_budget_gib
+        self._screened_gib = inference_gib if self._limit_gib is None else self._limit_gib
+        weight = 0.0 if inference_gib is None else (self._screened_gib or 0.0) / inference_gib
+        self._screen = Screen(spec.space, spec.base.training.seed, inference_weight=weight)
         self.study = study
         self._trial_time = study.trial_time()
         self._live: dict[str, SeedRun] = {}
@@ -124,7 +126,8 @@ class StudySearch(Searcher):
         seed_run = self._waiting.popleft()
         self._live[trial_id] = seed_run
         spec = self._trial_spec(seed_run)
-        self._monitor.add(trial_id, spec, seed_run.metrics)
+        inference = {} if spec.inference_gib is None else {INFERENCE_MEMORY: spec.inference_gib}
+        self._monitor.add(trial_id, spec, seed_run.metrics | inference)
         self._suggested = {trial_id: spec.to_dict()}
         return self._suggested[trial_id]
 
@@ -158,7 +161,7 @@ class StudySearch(Searcher):
         while self._waiting:
             seed_run = self._waiting.popleft()
             if not self._is_finished(seed_run):
-                self._tell_pruned(seed_run, self._monitor.cut_off(seed_run.metrics))
+                self._writer.write(seed_run.trial, self._monitor.cut_off(seed_run.metrics))
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: all is in the study's file."""
@@ -172,21 +175,15 @@ class StudySearch(Searcher):
         if self._is_finished(seed_run):
             return
         trial = seed_run.trial
-        peak_gib = outcome.metrics.get(MEMORY)
         if outcome.end is TrialEnd.OUT_OF_MEMORY:
-            trial.set_user_attr(MEMORY, peak_gib)
+            trial.set_user_attr(MEMORY, outcome.metrics[MEMORY])
         trial.set_user_attr(METRICS, dict(outcome.metrics))
         if outcome.end is TrialEnd.FINISHED:
             self._complete_seed(seed_run, outcome)
         elif outcome.end is TrialEnd.NODE_FAILURE:
             self._waiting.appendleft(replace(seed_run, metrics=dict(outcome.metrics)))
-        elif outcome.end.is_infeasible:
-            expected_gib = trial.user_attrs.get(PREDICTED, 0.0)
-            self._tell_infeasible(trial, outcome.end, expected_gib if peak_gib is None else peak_gib)
-        elif outcome.end is TrialEnd.FAILED:
-            self._tell_failed(trial, outcome)
         else:
-            self._tell_pruned(seed_run, outcome)
+            self._writer.write(trial, outcome, expected_gib=trial.user_attrs.get(PREDICTED, 0.0))
 
     def _ask_feasible(self) -> optuna.Trial | None:
         """A new suggestion that is predicted to fit; what does not is ended as infeasible and replaced."""
@@ -200,7 +197,7 @@ class StudySearch(Searcher):
             )
             stuck = redrawn[_TOO_LARGE] >= _MISSES or (startup and self.study.is_mostly_too_large())
             if stuck and not self._enqueue_likely():
-                logger.info(f"nothing else fits {self._limit_gib:.3g} GiB: no further trial starts")
+                logger.info(f"nothing else fits {self._limits}: no further trial starts")
                 return None
             trial = self.study.ask()
             why = self._reject(trial)
@@ -219,16 +216,23 @@ class StudySearch(Searcher):
         """Have a point that is likely to fit suggested next, once enough is known; False without any."""
         trials, started = self.study.suggested_trials(), self.study.started_trials()
         self._screen.learn(trials)
-        if self._limit_gib is None or not self._screen.is_ready or self.study.has_waiting_points():
+        if self._screened_gib is None or not self._screen.is_ready or self.study.has_waiting_points():
             return True
         likely = self._screen.propose(
-            self._limit_gib / self.study.calibration_ratio(),
+            self._screened_gib / self.study.calibration_ratio(),
             tried=[trial.params for trial in trials],
             started=[trial.params for trial in started],
         )
         if likely is not None:
             self.study.enqueue_trial(likely[0])
         return likely is not None
+
+    @property
+    def _limits(self) -> str:
+        """What is too large, in words."""
+        inference_gib = self._optimization.inference_budget_gib
+        limits = {"": self._limit_gib, " in inference": inference_gib}
+        return " and ".join(f"{gib:.3g} GiB{where}" for where, gib in limits.items() if gib is not None)
 
     def _searches_everywhere(self, redrawn: Mapping[str, int]) -> bool:
         """Whether the next suggestion is to fill the space, as little is known or the sampler is stuck."""
@@ -270,22 +274,30 @@ class StudySearch(Searcher):
         """Whether a suggestion is predicted to fit; one that is not ends."""
         config = self._configuration(trial, self._space(trial))
         trial.set_user_attr(NETWORK_NAME, config.model.name)
+        facts, expected = TrialFacts(limit_gib=self._limit_gib), dict[str, float]()
         if self._limit_gib is not None:
             predicted = self._estimator.gib(config)
             trial.set_user_attr(PREDICTED, predicted)
-            expected = predicted * self.study.calibration_ratio()
-            outcome = decide_outcome(TrialFacts(expected_gib=expected, limit_gib=self._limit_gib))
-            if outcome is not None:
-                self._tell_infeasible(trial, outcome.end, expected)
-                return False
+            expected[MEMORY] = predicted * self.study.calibration_ratio()
+            facts = replace(facts, expected_gib=expected[MEMORY])
+        outcome = decide_outcome(facts)
+        if outcome is None and self._optimization.predicts_inference:
+            expected[INFERENCE_MEMORY] = self._estimator.inference_gib(config)
+            trial.set_user_attr(INFERENCE_MEMORY, expected[INFERENCE_MEMORY])
+            budget_gib = self._optimization.inference_budget_gib
+            outcome = decide_outcome(
+                replace(facts, inference_gib=expected[INFERENCE_MEMORY], inference_budget_gib=budget_gib)
+            )
+        if outcome is not None:
+            self._writer.write_infeasible(trial, outcome.end, expected)
+            return False
         trial.set_user_attr(CONFIGURATION, config.to_json())
         return True
 
     def _resume(self, trial: optuna.Trial) -> None:
         """Queue a trial that was running when the study was left."""
         attributes = trial.user_attrs
-        examined = PREDICTED in attributes or (self._limit_gib is None and NETWORK_NAME in attributes)
-        if not examined and self._reject(trial) is not None:
+        if CONFIGURATION not in attributes and self._reject(trial) is not None:
             self._started -= 1
             return
         if SEEDS not in attributes:
@@ -328,6 +340,7 @@ class StudySearch(Searcher):
             search_params=tuple(path for path in changes if path != NETWORK),
             predicted_gib=predicted,
             expected_gib=None if predicted is None else predicted * self.study.calibration_ratio(),
+            inference_gib=seed_run.trial.user_attrs.get(INFERENCE_MEMORY),
             resume_from=None if checkpoint is None else str(checkpoint),
             deadline=None if limit is None else limit.trials_until,
             avoid=self._monitor.node_faults.avoided,
@@ -346,52 +359,9 @@ class StudySearch(Searcher):
         ended = seed_run.trial.user_attrs.get(SEEDS, {}) | {str(seed_run.seed): dict(outcome.metrics)}
         seed_run.trial.set_user_attr(SEEDS, ended)
         if len(ended) >= self._optimization.seeds:
-            self._tell_complete(seed_run.trial, ended)
+            self._writer.write_complete(seed_run.trial, ended)
         elif seed_run.seed == 0:
             self._waiting.extend(SeedRun(seed_run.trial, seed) for seed in range(1, self._optimization.seeds))
-
-    def _tell_pruned(self, seed_run: SeedRun, outcome: TrialOutcome) -> None:
-        """A training was stopped. Optuna takes the last intermediate value for the trial's."""
-        ended = seed_run.trial.user_attrs.get(SEEDS)
-        if ended:
-            self._tell_complete(seed_run.trial, ended)
-            return
-        set_constraint(seed_run.trial, self._violation(outcome.metrics.get(MEMORY)))
-        seed_run.trial.set_user_attr(END, outcome.end)
-        self.study.tell(seed_run.trial, state=TrialState.PRUNED)
-
-    def _tell_complete(self, trial: optuna.Trial, ended: Mapping[str, Mapping[str, float]]) -> None:
-        means = {
-            name: fmean(each[name] for each in ended.values() if name in each)
-            for name in {name for each in ended.values() for name in each}
-        }
-        peaks = [each[MEMORY] for each in ended.values() if MEMORY in each]
-        peak = max(peaks, default=0.0)
-        trial.set_user_attr(METRICS, means | ({MEMORY: peak} if peaks else {}))
-        set_constraint(trial, self._violation(peak if peaks else None))
-        trial.set_user_attr(END, TrialEnd.FINISHED)
-        self.study.tell(trial, self._optimization.values(means[VAL_DICE], peak))
-
-    def _tell_failed(self, trial: optuna.Trial, outcome: TrialOutcome) -> None:
-        trial.set_user_attr(ERROR, outcome.error)
-        trial.set_user_attr(END, outcome.end)
-        self.study.tell(trial, state=TrialState.FAIL)
-
-    def _tell_infeasible(self, trial: optuna.Trial, end: TrialEnd, peak_gib: float) -> None:
-        """Pruned; but a sampler that learns from values only is given the worst Dice there is."""
-        trial.set_user_attr(END, end)
-        violation = self._violation(peak_gib)
-        set_constraint(trial, max(violation, _LEAST_GIB))
-        if self._optimization.ignores_pruned:
-            self.study.tell(trial, self._optimization.values(0.0, peak_gib))
-        else:
-            self.study.tell(trial, state=TrialState.PRUNED)
-
-    def _violation(self, peak_gib: float | None) -> float:
-        """The GiB by which a peak passes the budget; negative where there is room."""
-        if self._limit_gib is None or peak_gib is None:
-            return 0.0
-        return peak_gib - self._limit_gib
 
     def _is_finished(self, seed_run: SeedRun) -> bool:
         """Whether the trial has ended already, as when another of its seeds failed."""

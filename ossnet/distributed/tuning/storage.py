@@ -3,7 +3,7 @@
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,19 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from ossnet.distributed._optuna import reopen_trial
+from ossnet.distributed._optuna import metric_names, reopen_trial, set_metric_names
 from ossnet.distributed._sqlite import check_database, creation_lock, sqlite_url
 from ossnet.distributed.tracking.client import TRIAL
 from ossnet.distributed.tracking.names import legal_experiment
-from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
+from ossnet.distributed.tuning.config import OTHER_VIOLATIONS, VIOLATION, OptimizationConfig
 from ossnet.distributed.tuning.space_file import same_code
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, PREDICTED
+from ossnet.output.remote.copies import names_in
 from ossnet.planning.study_time import TrialTime
 from ossnet.training.checkpoint import is_complete, is_of, load_state
+from ossnet.training.checkpoint_files import checkpoints_in
 
 DATABASE = "study.db"
 TRIALS_FOLDER = "trials"
@@ -58,6 +60,12 @@ FORBIDDEN = "forbidden"
 TRANSFERRED = "from an earlier study"
 """Attribute of a trial that was taken over from an earlier study."""
 
+_LIMITS = {
+    "memory": "budget_gib",
+    "inference-memory": "inference_budget_gib",
+    "seconds": "seconds_per_case",
+}
+
 
 class TuningStudy(optuna.Study):
     """A study whose stopped trials keep their intermediate values whatever the number of objectives."""
@@ -91,6 +99,7 @@ class TuningStudy(optuna.Study):
         study = cls(study_name=name, storage=storage, pruner=optuna.pruners.NopPruner())
         if SCHEMA not in study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr(SCHEMA, STUDY_SCHEMA)
+            set_metric_names(study, optimization.objectives)
         study.check_schema(database)
         return study
 
@@ -121,6 +130,18 @@ class TuningStudy(optuna.Study):
                 found="one without a schema" if found is None else f"schema {found}",
                 remedy="start the study anew with another --output and --experiment",
             )
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The names of the objectives."""
+        return metric_names(self) or ("dice", "memory")[: len(self.directions)]
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """What no trial may pass, by the name of the objective that is limited."""
+        settings = self.user_attrs.get(SETTINGS, {})
+        limits = {name: settings.get(option) for name, option in _LIMITS.items()}
+        return {name: float(limit) for name, limit in limits.items() if limit is not None}
 
     @property
     def parent_run_key(self) -> str:
@@ -154,14 +175,13 @@ class TuningStudy(optuna.Study):
         return [
             trial
             for trial in self.suggested_trials()
-            if end_of(trial) is not TrialEnd.INFEASIBLE_PREDICTED
-            and not trial.user_attrs.keys() & {REPEATED, FORBIDDEN}
+            if not is_refused(trial) and not trial.user_attrs.keys() & {REPEATED, FORBIDDEN}
         ]
 
     def is_mostly_too_large(self) -> bool:
         """Whether most suggestions were too large."""
         trials = self.suggested_trials()
-        return 2 * sum(end_of(trial) is TrialEnd.INFEASIBLE_PREDICTED for trial in trials) > len(trials)
+        return 2 * sum(is_refused(trial) for trial in trials) > len(trials)
 
     def has_waiting_points(self) -> bool:
         """Whether points wait to be suggested before the sampler's."""
@@ -197,17 +217,21 @@ class TuningStudy(optuna.Study):
         if planned is not None and not self.get_trials(deepcopy=False):
             self.set_user_attr(TRIAL_TIME, planned.to_dict())
 
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
+    def check_settings(self, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
         """Store the settings of a new study; those of a resumed one must be the same.
+
+        Args:
+            defaults: values of settings that a study began without, as its version of this package had none.
 
         Raises:
             UserError: the study began with other settings; names the first.
         """
         now = json.loads(json.dumps(dict(settings)))
-        before = self.user_attrs.get(SETTINGS)
-        if before is None:
+        stored = self.user_attrs.get(SETTINGS)
+        if stored is None:
             self.set_user_attr(SETTINGS, now)
             return
+        before = json.loads(json.dumps(dict(defaults or {}))) | stored
         for name, value in now.items():
             if name in {SPACE, HELPERS}:
                 _check_code(name, before.get(name), value)
@@ -253,11 +277,25 @@ def _check_code(name: str, before: Any, now: Any) -> None:
             )
 
 
-def set_constraint(trial: optuna.Trial, violation_gib: float) -> None:
-    """Store by how much a trial misses the budget, for samplers of any version."""
-    trial.set_user_attr(VIOLATION, violation_gib)
+def set_constraints(trial: optuna.Trial, violations: Mapping[str, float]) -> None:
+    """Store by how much a trial misses each limit, for samplers of any version."""
+    for name, value in violation_attributes(violations).items():
+        trial.set_user_attr(name, value)
     if hasattr(trial, "set_constraint"):
-        trial.set_constraint("memory", violation_gib)
+        for name, value in violations.items():
+            trial.set_constraint(name, value)
+
+
+def violation_attributes(violations: Mapping[str, float]) -> dict[str, Any]:
+    """The attributes of a trial that misses its limits by so much."""
+    others = {name: value for name, value in violations.items() if name != "memory"}
+    return {VIOLATION: violations["memory"]} | ({OTHER_VIOLATIONS: others} if others else {})
+
+
+def is_refused(trial: FrozenTrial) -> bool:
+    """Whether a suggestion was predicted to be too large, and took no slot."""
+    end = end_of(trial)
+    return end is not None and end.is_refusal
 
 
 def end_of(trial: FrozenTrial) -> TrialEnd | None:
@@ -267,14 +305,9 @@ def end_of(trial: FrozenTrial) -> TrialEnd | None:
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial kept to the budget, as far as is known."""
+    """Whether a trial kept to the limits, as far as is known."""
     end = end_of(trial)
     return end is None or not end.is_infeasible
-
-
-def learning_curves(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, float]]:
-    """Validation Dice by epoch, by trial."""
-    return {trial.number: dict(trial.intermediate_values) for trial in trials if trial.intermediate_values}
 
 
 def best_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | None:
@@ -297,10 +330,8 @@ def latest_checkpoint(output: Path, number: int, seed: int, run: str) -> Path | 
 
 def checkpoint_folders(output: Path, number: int, seed: int, run: str) -> list[Path]:
     """All that may be checkpoints of a training, as `complete_checkpoints` checks them."""
-    return [
-        *(output / TRIALS_FOLDER).glob(f"{folder_name(number, seed, '*')}/checkpoint_*/"),
-        *(output / WORKERS_FOLDER / run).glob("checkpoint_*/"),
-    ]
+    tries = names_in(output / TRIALS_FOLDER, folder_name(number, seed, "*"))
+    return [each for folder in [*tries, output / WORKERS_FOLDER / run] for each in checkpoints_in(folder)]
 
 
 def complete_checkpoints(output: Path, number: int, seed: int, run: str) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 import ctypes
 import gc
-import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,13 +15,17 @@ from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.training.reporters import TuneReporter
 from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.storage import (
+    DATABASE,
     TRIALS_FOLDER,
     WORKERS_FOLDER,
     folder_name,
     latest_checkpoint,
 )
 from ossnet.distributed.tuning.trial import TrialSpec
+from ossnet.errors import StoreError
 from ossnet.metric_names import CUT_SHORT, ERROR, FAULTY_NODE, GPUS, OUT_OF_MEMORY, RESUMED
+from ossnet.output.remote.copies import folder_here, remove_folder
+from ossnet.output.remote.folder import RemoteFolder
 from ossnet.planning.margin import MARGIN
 from ossnet.training.checkpoint_files import INTERIM, Interim
 
@@ -40,7 +44,7 @@ class StudyContext:
 
     store: StoreHandle
     output: str
-    """Path of the study's folder."""
+    """Where the study's folder lies: its path, or its URL."""
     tracker: "ActorHandle[Tracker]"
     placement: TrialPlacement
 
@@ -88,9 +92,11 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
     _release_memory()
     resources.apply_limits()
     log = MetricBuffer(context.tracker, spec.run)
-    interim = _interim(spec, Path(context.output), log)
+    output = folder_here(context.output)
+    interim = _interim(spec, output, log)
     try:
-        with _checkpoint_folder(spec, Path(context.output)) as folder:
+        _check_shared(output)
+        with _checkpoint_folder(spec, output) as folder:
             log.tag(device_tag() | resources.tag() | ({RESUMED: folder.name} if folder else {}))
             run_training(
                 spec.config,
@@ -104,7 +110,7 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
                 interim=interim,
                 report_lost=log.lost,
             )
-        shutil.rmtree(interim.folder, ignore_errors=True)
+        remove_folder(interim.folder)
     except Exception as error:
         result = permanent_failure(error)
         if result is None or (OUT_OF_MEMORY in result and resources.shares):  # resumed with a whole GPU
@@ -122,6 +128,7 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
     from ray.tune.integration.ray_train import TuneReportCallback
 
     spec = TrialSpec.from_dict(config)
+    storage = folder_here(context.output) / WORKERS_FOLDER
     result = trainer(
         spec.config,
         context.store.open(spec.config.data),
@@ -136,13 +143,28 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
         workers=context.placement.workers,
         resources=context.placement.resources,
         name=spec.run,
-        storage=Path(context.output) / WORKERS_FOLDER,
+        storage=storage,
         callbacks=[TuneReportCallback()],
         avoid=spec.avoid,
     ).fit()
-    shutil.rmtree(Path(context.output) / WORKERS_FOLDER / spec.run / INTERIM, ignore_errors=True)
+    remove_folder(storage / spec.run / INTERIM)
     returned = result.return_value or {}
     return {name: value for name, value in returned.items() if name in _LAST} or None
+
+
+def _check_shared(output: Path) -> None:
+    """Reject a node that came after the start and has not the study's folder.
+
+    Raises:
+        StoreError: so that the trial starts again, on another node.
+    """
+    if RemoteFolder.holding(output) is None and not (output / DATABASE).is_file():
+        raise StoreError(
+            f"{output} on node {socket.gethostname()}",
+            expected="the study's folder",
+            found=f"no {DATABASE} in it",
+            remedy="give an --output on a disk that all nodes share, or one on object storage (s3://...)",
+        )
 
 
 def _release_memory() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ossnet.config import Config
 from ossnet.metric_names import (
+    CASE_MEDIAN,
     CUT_SHORT,
     EARLY_STOPPED,
     ERROR,
@@ -52,6 +53,8 @@ class TrialSpec:
     """Predicted peak of a training step; None where it was not requested."""
     expected_gib: float | None = None
     """The predicted peak, corrected by how earlier measured peaks compare with theirs."""
+    inference_gib: float | None = None
+    """Predicted peak of predicting a case; None where it was not requested."""
     resume_from: str | None = None
     """Checkpoint folder of an earlier session."""
     deadline: float | None = None
@@ -102,19 +105,31 @@ class TrialEnd(StrEnum):
     NODE_FAILURE = "node failure"
     INFEASIBLE_PREDICTED = f"{_INFEASIBLE}predicted"
     INFEASIBLE_MEASURED = f"{_INFEASIBLE}measured"
+    INFERENCE_PREDICTED = f"{_INFEASIBLE}predicted for inference"
+    TOO_SLOW = f"{_INFEASIBLE}seconds a case"
     OUT_OF_MEMORY = f"{_INFEASIBLE}out of memory"
     HOST_MEMORY = f"{_INFEASIBLE}out of host memory"
     FAILED = "failed"
 
     @property
     def cause(self) -> str | None:
-        """How it was found that the memory budget does not suffice; None where it does."""
+        """How it was found that a limit was passed; None where none was."""
         return self.value.removeprefix(_INFEASIBLE) if self.is_infeasible else None
 
     @property
     def is_infeasible(self) -> bool:
-        """Whether more memory was needed than there is or may be used."""
+        """Whether more memory or time was needed than there is or may be used."""
         return self.value.startswith(_INFEASIBLE)
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it was known before the start that it would be infeasible."""
+        return self in {TrialEnd.INFEASIBLE_PREDICTED, TrialEnd.INFERENCE_PREDICTED}
+
+    @property
+    def constraint(self) -> str:
+        """The constraint that an infeasible trial passed."""
+        return {TrialEnd.INFERENCE_PREDICTED: "inference", TrialEnd.TOO_SLOW: "seconds"}.get(self, "memory")
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,12 @@ class TrialFacts:
     """The largest expected peak that may start."""
     budget_gib: float | None = None
     """The largest measured peak that may continue."""
+    inference_gib: float | None = None
+    """Predicted peak of predicting a case, before the start."""
+    inference_budget_gib: float | None = None
+    """The largest one that may start."""
+    seconds_per_case: float | None = None
+    """The longest that predicting a case may take."""
     ended: bool = False
     """Whether it returned or was stopped, by whatever."""
     lost: bool = False
@@ -182,8 +203,9 @@ def decide_outcome(facts: TrialFacts) -> TrialOutcome | None:
 
 def _decide_end(facts: TrialFacts) -> TrialEnd | None:
     """The first that applies: what cannot fit, then what failed, then what was stopped."""
-    if _exceeds(facts.expected_gib, facts.limit_gib):
-        return TrialEnd.INFEASIBLE_PREDICTED
+    refusal = _decide_refusal(facts)
+    if refusal is not None:
+        return refusal
     if OUT_OF_MEMORY in facts.result:
         return TrialEnd.OUT_OF_MEMORY
     if facts.lost and facts.killed_for_memory:
@@ -193,8 +215,26 @@ def _decide_end(facts: TrialFacts) -> TrialEnd | None:
     cut_short = not facts.lost and bool(facts.result.get(CUT_SHORT))
     if facts.lost or (ERROR in facts.result and not cut_short):
         return TrialEnd.FAILED
+    return _passed_limit(facts) or _decide_stop(facts, cut_short=cut_short)
+
+
+def _decide_refusal(facts: TrialFacts) -> TrialEnd | None:
+    if _exceeds(facts.expected_gib, facts.limit_gib):
+        return TrialEnd.INFEASIBLE_PREDICTED
+    if _exceeds(facts.inference_gib, facts.inference_budget_gib):
+        return TrialEnd.INFERENCE_PREDICTED
+    return None
+
+
+def _passed_limit(facts: TrialFacts) -> TrialEnd | None:
     if _exceeds(facts.metrics.get(MEMORY), facts.budget_gib):
         return TrialEnd.INFEASIBLE_MEASURED
+    if _exceeds(facts.metrics.get(CASE_MEDIAN), facts.seconds_per_case):
+        return TrialEnd.TOO_SLOW
+    return None
+
+
+def _decide_stop(facts: TrialFacts, *, cut_short: bool) -> TrialEnd | None:
     if cut_short:
         return TrialEnd.TIME_LIMIT
     if facts.cut_off:
@@ -204,5 +244,5 @@ def _decide_end(facts: TrialFacts) -> TrialEnd | None:
     return None
 
 
-def _exceeds(gib: float | None, limit_gib: float | None) -> bool:
-    return gib is not None and limit_gib is not None and gib > limit_gib
+def _exceeds(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value > limit

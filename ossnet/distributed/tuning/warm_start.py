@@ -9,16 +9,29 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ossnet.distributed._optuna import constraint_attributes, contains
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
-from ossnet.distributed.tuning.config import VIOLATION, OptimizationConfig
+from ossnet.distributed.tuning.config import OBJECTIVES, OptimizationConfig
 from ossnet.distributed.tuning.search_space import Space
-from ossnet.distributed.tuning.storage import END, FORBIDDEN, METRICS, TRANSFERRED, TuningStudy, end_of
+from ossnet.distributed.tuning.storage import (
+    END,
+    FORBIDDEN,
+    METRICS,
+    TRANSFERRED,
+    TuningStudy,
+    end_of,
+    violation_attributes,
+)
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
-from ossnet.metric_names import MEMORY
+from ossnet.metric_names import MEMORY, PREDICTED, VAL_DICE
 
 STUDY_FILE = "study/database"
 """Tag of a study's run: the path of its Optuna study."""
 _SAMPLES = 64
+_ENDS = {
+    "memory": TrialEnd.INFEASIBLE_MEASURED,
+    "inference": TrialEnd.INFERENCE_PREDICTED,
+    "seconds": TrialEnd.TOO_SLOW,
+}
 
 
 def find_study(tracking: TrackingConfig) -> TuningStudy | None:
@@ -99,22 +112,28 @@ def _in_space(distributions: dict[str, BaseDistribution], trial: FrozenTrial) ->
 def _convert_trial(
     trial: FrozenTrial, distributions: dict[str, BaseDistribution], optimization: OptimizationConfig
 ) -> FrozenTrial:
-    """Convert a trial to this study's objectives and budget; what does not fit is infeasible now."""
-    metrics = trial.user_attrs.get(METRICS, {})
-    peak = float(metrics.get(MEMORY, trial.user_attrs.get(MEMORY, 0.0)))
-    excess = peak - optimization.budget_gib if optimization.budget_gib is not None else 0.0
-    end = end_of(trial)
-    finished = trial.state == TrialState.COMPLETE and end is TrialEnd.FINISHED
-    if excess > 0 and end is not TrialEnd.OUT_OF_MEMORY:
-        end = TrialEnd.INFEASIBLE_MEASURED
-    elif end is not None and end.is_infeasible and end is not TrialEnd.OUT_OF_MEMORY:
-        end = TrialEnd.STOPPED_EARLY  # it fits the budget of this study
+    """Convert a trial to this study's objectives and limits; what does not fit is infeasible now.
+
+    One that finished without a value of an objective of this study becomes one that was stopped early.
+    """
+    attributes, metrics = trial.user_attrs, trial.user_attrs.get(METRICS, {})
+    peak = attributes.get(MEMORY, attributes.get(PREDICTED, 0.0))
+    known = {MEMORY: float(peak), **metrics}
+    end, violations = end_of(trial), optimization.violations(known)
+    comparable = all(OBJECTIVES[name].metric in {*known, VAL_DICE} for name in optimization.objectives)
+    finished = trial.state == TrialState.COMPLETE and end is TrialEnd.FINISHED and comparable
+    passed = [_ENDS[name] for name, excess in violations.items() if excess > 0]
+    if end is not TrialEnd.OUT_OF_MEMORY:
+        if passed:
+            end = passed[0]
+        elif end is not None and (end.is_infeasible or not comparable):
+            end = TrialEnd.STOPPED_EARLY  # it fits the limits of this study
     return create_trial(
         state=TrialState.COMPLETE if finished else TrialState.PRUNED,
-        values=optimization.values(trial.values[0], peak) if finished else None,
+        values=optimization.values({**known, VAL_DICE: trial.values[0]}) if finished else None,
         params=trial.params,
         distributions={name: distributions[name] for name in trial.params},
         intermediate_values=trial.intermediate_values,
-        user_attrs={TRANSFERRED: True, VIOLATION: excess, METRICS: metrics, END: end},
-        system_attrs=constraint_attributes(excess),
+        user_attrs={TRANSFERRED: True, METRICS: metrics, END: end, **violation_attributes(violations)},
+        system_attrs=constraint_attributes(violations),
     )

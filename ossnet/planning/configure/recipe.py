@@ -95,7 +95,7 @@ def _few_volumes(config: Config) -> bool:
     """Networks that were measured with few volumes a step."""
     model = config.model
     if isinstance(model, OccupancyConfig):
-        return model.pyramid_channels > 0
+        return model.feature_query
     return isinstance(model, DenseConfig) and model.spatial_dims == 3
 
 

@@ -8,8 +8,8 @@ import pytest
 from s3_server import S3Server, s3_server
 
 from ossnet.data import Store
-from ossnet.data.store.location import parse_location
 from ossnet.errors import UserError
+from ossnet.output.remote.url import parse_location
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from errno import ENOSPC
 from pathlib import Path
 
 import pytest
+import ray
 
 from ossnet.distributed.cluster import connection as clusters
 from ossnet.distributed.cluster.nodes import AutoscaledNodes, autoscaled_nodes
@@ -177,3 +178,26 @@ def test_the_tracebacks_of_a_full_disk_are_left_to_the_jobs_last_line(
     facts = None if error is None else (type(error), error, None)
     record = logging.LogRecord("ray", logging.ERROR, "", 1, "Error stopping trial.", None, facts)
     assert clusters._is_no_full_disk(record) is shown
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("The node timed out during startup.\nIt is busy."), UserError),
+        (ValueError("no such option"), ValueError),
+    ],
+)
+def test_a_machine_too_busy_for_ray_is_one_line(
+    error: Exception, said: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[object] = []
+
+    def fail(**options: object) -> None:
+        tries.append(options)
+        raise error
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(said, match=str(error).splitlines()[0]) as caught:
+        clusters._start(1, tmp_path)
+    assert len(tries) == 3
+    assert "\n" not in str(caught.value)

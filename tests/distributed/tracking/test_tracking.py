@@ -1,6 +1,7 @@
 """The writer of runs: names, kinds and ends as agreed, and nothing twice however often it is called."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from ossnet.config import Config
+from ossnet.distributed.tracking import store
 from ossnet.distributed.tracking.actor import JOURNAL, mlflow_run, start_tracker
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
+from ossnet.errors import UserError
 
 
 def point(name: str, value: float, step: int) -> MetricPoint:
@@ -47,6 +50,20 @@ def test_the_store_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
     server = TrackingConfig.at(tmp_path, "mine")
     assert (server.uri, server.artifact_location) == ("http://tracking.example:5000", None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://bucket/artifacts")
+    on_s3 = TrackingConfig.at(tmp_path, "mine")
+    assert (on_s3.uri, on_s3.artifact_location) == (at_home.uri, "s3://bucket/artifacts")
+
+
+def test_files_that_need_a_package_are_one_line_before_anything_runs(
+    tracking: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_PACKAGES", {"s3": ("no_such.package", "s3")})
+    line = r"artifacts in s3://bucket/a/?\S*: expected the package no_such\.package, .*ossnet\[s3\]"
+    for _ in range(2):  # when the experiment is made, and when it is there
+        with pytest.raises(UserError, match=line):
+            Tracker(replace(tracking, artifact_location="s3://bucket/a"))
 
 
 def test_a_study_and_its_trials(

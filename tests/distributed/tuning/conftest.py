@@ -41,7 +41,7 @@ def opening(estimator: PeakEstimator, tiny: Config, store: Store, tmp_path: Path
         return StudySearch(
             spec,
             TuningStudy.open_or_create(spec.database, spec.name, spec.optimization),
-            TrialMonitor(budget_gib=spec.optimization.budget_gib),
+            TrialMonitor(budget_gib=chosen.budget_gib, seconds_per_case=chosen.seconds_per_case),
             placement=TrialPlacement(workers=1, resources=WorkerResources(1), concurrent=concurrent),
             estimator=estimator,
         )

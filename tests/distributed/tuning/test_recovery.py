@@ -75,6 +75,26 @@ def make_anew(file: Path) -> None:
         database.execute("DELETE FROM studies")
 
 
+def test_of_a_study_that_another_machine_went_on_with_the_copy_counts(
+    study: TuningStudy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = tmp_path / "cache" / "study"
+    here.mkdir(parents=True)
+    (here.parent / "url.json").write_text('{"url": "s3://bucket/study", "folder": "study"}')
+    for name in ("study.db", COPY):
+        shutil.copy(tmp_path / name, here)
+    recover_database(here, resume=True)
+    assert not caplog.messages
+    study.tell(20, 0.5)
+    keep_copy(tmp_path)
+    shutil.copy(tmp_path / COPY, here)
+    recover_database(here, resume=True)
+    (line,) = caplog.messages
+    assert "another machine went on with the study" in line
+    assert len(open_study(here).get_trials(states=[TrialState.COMPLETE])) == 21
+    assert len(list(here.glob("study.db.damaged-*"))) == 1
+
+
 DAMAGES: list[Callable[[Path], None]] = [empty, truncate, zero_pages, make_anew, Path.unlink]
 
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 from driven_search import Opening, result, suggestion
 from optuna.trial import TrialState
@@ -14,7 +13,7 @@ from ossnet.distributed.cluster.nodes import Hosts
 from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.errors import UserError
-from ossnet.metric_names import ERROR, FAULTY_NODE, MEMORY, OUT_OF_MEMORY
+from ossnet.metric_names import ERROR, FAULTY_NODE, MEMORY
 
 
 def test_a_suggestion_is_a_whole_configuration(search: StudySearch, tiny: Config) -> None:
@@ -149,40 +148,6 @@ def test_what_would_not_fit_is_rejected_and_replaced(opening: Opening, budget: f
         assert (trial.params["log2_width"] > 4) == too_large
         assert (trial.constraints["memory"] > 0) == too_large
         assert trial.state == (TrialState.PRUNED if too_large else TrialState.COMPLETE)
-
-
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
-def test_two_objectives_under_a_budget(opening: Opening, budget: float, tmp_path: Path, sampler: str) -> None:
-    """Some trials end early, one has more memory than was predicted, one is given none."""
-    objectives = ("dice", "memory")
-    search = opening(trials=14, budget_gib=budget, sampler=sampler, objectives=objectives, n_startup_trials=4)
-    for number, name in enumerate("abcdefghijklmn"):
-        peak = suggestion(search, name).predicted_gib
-        if number == 5:
-            search.on_trial_complete(name, {ERROR: "out of memory", OUT_OF_MEMORY: 2 * budget})
-        elif number == 6:
-            search.on_trial_complete(name, result(1, None) | {MEMORY: 1.01 * budget})
-        elif number % 3 == 2:
-            search.on_trial_complete(name, result(2, 0.25) | {MEMORY: peak})
-        else:
-            search.on_trial_complete(name, result(4, number / 16, final=1.0) | {MEMORY: peak})
-    trials = [
-        trial
-        for trial in read_trials(tmp_path)
-        if trial.user_attrs.get("end") != "infeasible: predicted" and "repeats" not in trial.user_attrs
-    ]
-    assert len(trials) == 14
-    assert trials[5].user_attrs["end"] == "infeasible: out of memory"
-    assert trials[5].constraints["memory"] == pytest.approx(budget)
-    assert trials[6].user_attrs["end"] == "infeasible: measured"
-    early = trials[2::3]
-    assert all(
-        each.state == TrialState.PRUNED and each.intermediate_values == {2: 0.25}
-        for each in early
-        if each is not trials[5]
-    )
-    front = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path / 'study.db'}").best_trials
-    assert max(trial.values[0] for trial in front) == 13 / 16
 
 
 def test_a_finished_trial_is_trained_with_further_seeds(opening: Opening, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 from ossnet.config import Config
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialSpec, decide_outcome
-from ossnet.metric_names import CUT_SHORT, ERROR, FAULTY_NODE, FINAL, MEMORY, OUT_OF_MEMORY
+from ossnet.metric_names import CASE_MEDIAN, CUT_SHORT, ERROR, FAULTY_NODE, FINAL, MEMORY, OUT_OF_MEMORY
 from ossnet.planning.allocation import allocate
 from ossnet.planning.study_time import StudyTime
 
-SMALL, LARGE = {MEMORY: 0.5}, {MEMORY: 1.5}
+SMALL, LARGE, SLOW = {MEMORY: 0.5}, {MEMORY: 1.5}, {CASE_MEDIAN: 3.0}
 CASES: list[tuple[dict[str, Any], TrialEnd | None, str, dict[str, str]]] = [
     ({}, None, "", {}),
     ({"metrics": SMALL}, None, "", {}),
@@ -24,6 +24,38 @@ CASES: list[tuple[dict[str, Any], TrialEnd | None, str, dict[str, str]]] = [
         TrialEnd.INFEASIBLE_PREDICTED,
         "KILLED",
         {"stop_reason": "infeasible", "infeasible": "predicted"},
+    ),
+    ({"inference_gib": 2.0, "inference_budget_gib": 2.0}, None, "", {}),
+    (
+        {"inference_gib": 2.1, "inference_budget_gib": 2.0},
+        TrialEnd.INFERENCE_PREDICTED,
+        "KILLED",
+        {"stop_reason": "infeasible", "infeasible": "predicted for inference"},
+    ),
+    (  # training comes first
+        {"expected_gib": 2.1, "limit_gib": 2.0, "inference_gib": 2.1, "inference_budget_gib": 2.0},
+        TrialEnd.INFEASIBLE_PREDICTED,
+        "KILLED",
+        {"stop_reason": "infeasible", "infeasible": "predicted"},
+    ),
+    ({"metrics": SLOW, "seconds_per_case": 3.0}, None, "", {}),
+    (
+        {"metrics": SLOW, "seconds_per_case": 2.9},
+        TrialEnd.TOO_SLOW,
+        "KILLED",
+        {"stop_reason": "infeasible", "infeasible": "seconds a case"},
+    ),
+    (
+        {"metrics": SLOW, "seconds_per_case": 2.9, "result": {FINAL: 1.0}, "ended": True},
+        TrialEnd.TOO_SLOW,
+        "KILLED",
+        {"stop_reason": "infeasible", "infeasible": "seconds a case"},
+    ),
+    (
+        {"metrics": SLOW | LARGE, "seconds_per_case": 2.9},
+        TrialEnd.INFEASIBLE_MEASURED,
+        "KILLED",
+        {"stop_reason": "infeasible", "infeasible": "measured"},
     ),
     (
         {"metrics": LARGE},
@@ -147,6 +179,18 @@ def test_the_first_decision_stays() -> None:
     assert monitor.end("c", {}, cut_off=True).end is TrialEnd.TIME_LIMIT
     assert monitor.cut_off(SMALL).end is TrialEnd.TIME_LIMIT
     assert TrialMonitor(budget_gib=1.0).cut_off(LARGE).end is TrialEnd.INFEASIBLE_MEASURED
+
+
+def test_a_case_counts_as_fast_as_it_ever_was() -> None:
+    """Another job on the machine makes a later validation slower, and the network no worse."""
+    monitor = TrialMonitor(seconds_per_case=2.0)
+    assert not monitor.must_stop("a", {CASE_MEDIAN: 1.5})
+    monitor.update("a", {CASE_MEDIAN: 1.5})
+    assert not monitor.must_stop("a", {CASE_MEDIAN: 2.5})
+    outcome = monitor.end("a", {CASE_MEDIAN: 2.5, FINAL: 1.0})
+    assert (outcome.end, outcome.metrics[CASE_MEDIAN]) == (TrialEnd.FINISHED, 1.5)
+    assert monitor.must_stop("b", {CASE_MEDIAN: 2.5})
+    assert monitor.end("b", {CASE_MEDIAN: 2.5}).end is TrialEnd.TOO_SLOW
 
 
 def test_a_spec_survives_ray_tune_and_is_parsed_once(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:

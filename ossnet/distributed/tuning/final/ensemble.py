@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,11 @@ from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.storage import TuningStudy, best_checkpoint, is_feasible
 from ossnet.errors import UserError
 from ossnet.inference.ensemble import FILE, Ensemble, Member
+from ossnet.output.duration import format_duration
+from ossnet.output.remote.copies import fetch_input, location_of
 from ossnet.planning.study_time import StudyTime
 from ossnet.training.checkpoint import load_state
 from ossnet.training.checkpoint_files import check_replaceable, replace_checkpoint
-from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -103,8 +104,9 @@ def _select(spec: "StudySpec", checkpoints: Sequence[Path], until: float | None)
 
     resources, handle = plan_run(nodes(), 1), StoreHandle.of(spec.store, spec.base.data)
     task = ray.remote(_select_there).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
+    places = {Path(location_of(each)): each for each in checkpoints}  # where each lies for every node
     choice = task.remote(
-        checkpoints,
+        list(places),
         handle,
         spec.base.data,
         _cases(spec),
@@ -118,7 +120,13 @@ def _select(spec: "StudySpec", checkpoints: Sequence[Path], until: float | None)
     except BaseException:
         ray.cancel(choice, force=True)
         raise
-    return chosen
+    return None if chosen is None else _renamed(chosen, places)
+
+
+def _renamed(chosen: Ensemble, names: Mapping[Path, Path]) -> Ensemble:
+    """The ensemble with other names of its checkpoints."""
+    members = (replace(each, checkpoint=names[each.checkpoint]) for each in chosen.members)
+    return replace(chosen, members=tuple(members))
 
 
 def _cases(spec: "StudySpec") -> Sequence[str]:
@@ -128,7 +136,7 @@ def _cases(spec: "StudySpec") -> Sequence[str]:
 
 
 def _select_there(
-    checkpoints: Sequence[Path],
+    locations: Sequence[Path],
     handle: StoreHandle,
     data: DataConfig,
     cases: Sequence[str],
@@ -143,7 +151,9 @@ def _select_there(
 
     torch.set_num_threads(threads)
     end = float("inf") if until is None else until
-    return select_ensemble(checkpoints, handle.open(data), cases, size=size, until=end)
+    here = {fetch_input(each): each for each in locations}
+    chosen = select_ensemble(list(here), handle.open(data), cases, size=size, until=end)
+    return None if chosen is None else _renamed(chosen, here)
 
 
 def _keep(chosen: Ensemble, names: dict[Path, str], output: Path) -> Ensemble:

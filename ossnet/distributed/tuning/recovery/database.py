@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
-from ossnet.distributed._sqlite import copy_database, find_damage, has_no_rows
+from ossnet.distributed._sqlite import copy_database, find_damage, has_no_rows, read_rows
 from ossnet.distributed.tuning.storage import DATABASE, TRIALS_FOLDER, WORKERS_FOLDER
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_path
+from ossnet.output.remote.copies import keep
+from ossnet.output.remote.folder import RemoteFolder
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -22,6 +24,10 @@ logger = logging.getLogger(__name__)
 COPY = "study-copy.db"
 """The copy in a study's folder."""
 _TABLES = ("studies", "trials", "study_user_attributes")
+_PROGRESS = (
+    "SELECT number, state, datetime_complete FROM trials WHERE datetime_complete IS NOT NULL",
+    "SELECT trial_id, step, intermediate_value FROM trial_intermediate_values",
+)
 _BESIDE = ("", "-journal", "-wal", "-shm")  # SQLite's own files of one database
 _EVERY_S = 10.0  # between two copies while trials only report
 
@@ -34,6 +40,7 @@ def keep_copy(output: Path) -> None:
     """
     try:
         copy_database(output / DATABASE, output / COPY)
+        keep(output / COPY)
     except (sqlite3.Error, UserError) as error:
         logger.warning(f"warning: no copy of {output / DATABASE} was written: {error}")
 
@@ -61,6 +68,8 @@ def recover_database(output: Path, *, resume: bool) -> None:
     if not holds_study(output):
         return
     damage = find_damage(database, _TABLES) if database.exists() else "it is missing"
+    if damage is None and RemoteFolder.holding(output) and copy.is_file() and not has_all_of(database, copy):
+        damage = "another machine went on with the study"
     if damage is None:
         return
     if _never_began(output):
@@ -83,6 +92,11 @@ def recover_database(output: Path, *, resume: bool) -> None:
         f"warning: {database} cannot be read ({damage}): its copy of {made:%Y-%m-%d %H:%M:%S} takes its place"
         + (f"; what was there is kept as {kept.name}" if kept else "")
     )
+
+
+def has_all_of(database: Path, copy: Path) -> bool:
+    """Whether a study's file has the ended trials and the validations of its copy, as on the same machine."""
+    return all(read_rows(copy, query) <= read_rows(database, query) for query in _PROGRESS)
 
 
 def holds_study(output: Path) -> bool:

@@ -7,8 +7,9 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from ossnet.distributed.tuning.config import EarlyStoppingConfig
+from ossnet.distributed.tuning.early_stopping.rules import LearningCurve
+from ossnet.distributed.tuning.early_stopping.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.distributed.tuning.scheduler import EarlyStoppingScheduler
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.metric_names import MEMORY
 
@@ -22,7 +23,8 @@ def make_scheduler(
         EarlyStoppingConfig(algorithm=algorithm),
         TrialMonitor(budget_gib=1.0),
         first_validation=2,
-        history=history or {},
+        epochs=16,
+        history={number: LearningCurve(curve) for number, curve in (history or {}).items()},
     )
 
 
