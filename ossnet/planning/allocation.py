@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import floor, sqrt
 
+from ossnet.output.duration import format_duration
 from ossnet.planning.configure.recipe import STEPS
-from ossnet.training.clock import format_duration
 
 TRIAL_START_S = 5.0
 """What a trial takes until its first step."""
