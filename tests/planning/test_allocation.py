@@ -85,3 +85,11 @@ def test_a_trial_has_the_steps_of_its_recipe_where_a_quarter_of_the_time_has_roo
     assert medium.trial_s == pytest.approx(0.25 * medium.search_s)
     assert long.trial_s > 5 + 1000 * 0.45 / 0.85
     assert medium.trials == pytest.approx(8 / (0.3125 * 1.2), abs=1)
+
+
+def test_brackets_that_begin_later_cost_more() -> None:
+    """Rungs at 12.5, 25 and 50 %: a half of the trials begin at the first, a quarter each at the others."""
+    trials = [allocate(36_000.0, slots=4, brackets=brackets).trials for brackets in (1, 2, 3, 9)]
+    assert trials[0] > trials[1] > trials[2] == trials[3]
+    assert allocate(36_000.0, slots=4).trials == trials[0]
+    assert trials[2] > allocate(36_000.0, slots=4, reduction_factor=None).trials
