@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ossnet import config_tree as tree
 from ossnet.config import Config
 from ossnet.data import Store, Task
 from ossnet.data.store.lost_cases import ReadableCases
+from ossnet.data.store.training_range import TRAINING_RANGE, TrainingRange
 from ossnet.evaluation import CaseScore, score_cases, summarize
 from ossnet.memory.available import available_memory
 from ossnet.memory.device import resolve_device
@@ -389,7 +389,8 @@ class _LostCount:
 def _saver(
     network: nn.Module, config: Config, store: Store, run: str | None
 ) -> Callable[[Path, Mapping[str, Any]], None]:
-    documents = {"config.json": config.to_json(), "task.json": json.dumps(tree.to_dict(store.task), indent=2)}
+    documents = {"config.json": config.to_json(), "task.json": json.dumps(store.task.to_dict(), indent=2)}
+    documents[TRAINING_RANGE] = TrainingRange.of(store, fold=config.training.fold).to_json()
 
     def save(folder: Path, state: Mapping[str, Any]) -> None:
         save_checkpoint(folder, network=network, documents=documents, state={**state, RUN: run})

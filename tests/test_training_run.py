@@ -91,7 +91,7 @@ def test_every_kind_of_network_trains_validates_and_leaves_a_checkpoint(
     assert metrics["memory/peak_allocated_gib"] > 0
     assert 0 <= metrics["time/data_wait_fraction"] <= 1
     names = {file.name for file in (tmp_path / "checkpoint").iterdir()}
-    assert names == {"config.json", "task.json", "model.safetensors", "state.pt", "version.json"}
+    assert names == {"config.json", "task.json", "data.json", "model.safetensors", "state.pt", "version.json"}
     saved = Config.from_json(tmp_path / "checkpoint" / "config.json")
     assert saved.sampling.working_shape is not None
     assert json.loads((tmp_path / "checkpoint" / "task.json").read_text())["modalities"]

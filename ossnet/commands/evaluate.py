@@ -1,6 +1,5 @@
 """Score a trained network on a store's cases: overlap, surfaces, lesions, a page of overlays."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from ossnet.evaluation import CaseScore
     from ossnet.evaluation.html_report import Subject
     from ossnet.evaluation.run import Evaluation
+    from ossnet.inference import Predictor
+    from ossnet.output.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,11 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
     from ossnet.inference import Predictor
     from ossnet.inference.ensemble import load_predictor, read_members, several
     from ossnet.inference.temperature import FILE, read_calibration
+    from ossnet.output.progress import progress
     from ossnet.output.remote.copies import keep
-    from ossnet.training.checkpoint_files import checkpoint_folder
 
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     given = options.checkpoint or (_demo().checkpoint(),)
-    load = partial(Predictor.from_checkpoint, method=options.method, device=options.device)
     members, measured = read_members(given), options.calibrate or options.fit_temperature
     checkpoint = members[0].checkpoint
     fold = _fold([each.checkpoint for each in members], options.split)
@@ -89,24 +89,23 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
     if options.fit_temperature and isinstance(predictor, Predictor):
         predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
         keep(checkpoint / FILE)
-    evaluation = evaluate(
-        predictor,
-        store,
-        split=options.split,
-        fold=fold,
-        output=output,
-        baseline=None if options.baseline is None else load(options.baseline),
-        tolerance_mm=options.tolerance_mm,
-        calibrate=measured,
-        fitted=read_calibration(checkpoint) if measured else None,
-        subject=_subject([each.checkpoint for each in members]),
-        other=None if options.baseline is None else _subject([checkpoint_folder(options.baseline)]),
-        progress=_print_case,
-    )
-    if options.json:
-        finish_json(evaluation.summary)
-    else:
-        _finish(evaluation, options.split, given)
+    baseline, other = _baseline(options)
+    with progress("evaluating") as shown:
+        evaluation = evaluate(
+            predictor,
+            store,
+            split=options.split,
+            fold=fold,
+            output=output,
+            baseline=baseline,
+            tolerance_mm=options.tolerance_mm,
+            calibrate=measured,
+            fitted=read_calibration(checkpoint) if measured else None,
+            subject=_subject([each.checkpoint for each in members]),
+            other=other,
+            progress=partial(_show_case, shown),
+        )
+    _finish(evaluation, options, given)
 
 
 def _fold(checkpoints: Sequence[Path], split: str) -> int | None:
@@ -138,8 +137,22 @@ def _subject(checkpoints: Sequence[Path]) -> "Subject":
     return Subject(" + ".join(names), ", ".join(map(str, checkpoints)))
 
 
-def _finish(evaluation: "Evaluation", split: str, checkpoints: Sequence[Path]) -> None:
-    made = {"cases": f"{evaluation.summary['cases']} ({split})", **evaluation.figures}
+def _baseline(options: EvaluateOptions) -> "tuple[Predictor | None, Subject | None]":
+    """The network that is compared with, and what the page calls it."""
+    from ossnet.inference import Predictor
+    from ossnet.training.checkpoint_files import checkpoint_folder
+
+    if options.baseline is None:
+        return None, None
+    other = Predictor.from_checkpoint(options.baseline, method=options.method, device=options.device)
+    return other, _subject([checkpoint_folder(options.baseline)])
+
+
+def _finish(evaluation: "Evaluation", options: EvaluateOptions, checkpoints: Sequence[Path]) -> None:
+    if options.json:
+        finish_json(evaluation.summary)
+        return
+    made = {"cases": f"{evaluation.summary['cases']} ({options.split})", **evaluation.figures}
     made |= {"per case": str(evaluation.cases), "summary": str(evaluation.report)}
     made["page"] = str(evaluation.page)
     follow_up = command_line("predict", "--checkpoint", *checkpoints, "--input", "SCAN", "--output", "DIR")
@@ -152,5 +165,6 @@ def _demo() -> ModuleType:
     return demo
 
 
-def _print_case(score: "CaseScore", done: int, of: int) -> None:
-    print(f"{done}/{of} {score.case}: Dice {score.dice:.4f}", file=sys.stderr)
+def _show_case(shown: "Progress", score: "CaseScore", done: int, of: int) -> None:
+    shown.say(f"{done}/{of} {score.case}: Dice {score.dice:.4f}")
+    shown.set(done / of, f"{done} of {of} cases", f"last Dice {score.dice:.4f}")

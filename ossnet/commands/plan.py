@@ -57,17 +57,21 @@ def main(arguments: Sequence[str]) -> None:
 
 def _plan(options: PlanOptions, dotted: Dotted, output: Path) -> None:
     from ossnet.memory.parse import parse_memory
+    from ossnet.output.progress import progress
     from ossnet.planning.estimate import estimate_memory, should_measure
     from ossnet.planning.estimator import PeakEstimator
     from ossnet.planning.report import Report, show, show_parts
 
     budget = parse_memory(options.memory_budget or "8GB")
     estimator, estimates = PeakEstimator(), []
-    configs = _resolved(options, _planner(options, dotted, estimator))
+    with progress("resolving"):
+        configs = _resolved(options, _planner(options, dotted, estimator))
     measured = should_measure(requested=options.measure)
-    for name, each in configs:
-        estimates.append(estimate_memory(each.config, estimator, name=name, measured=measured))
-        print(f"{len(estimates)}/{len(configs)} {name}", file=sys.stderr)
+    with progress("predicting", total=len(configs), unit="configuration") as shown:
+        for name, each in configs:
+            estimates.append(estimate_memory(each.config, estimator, name=name, measured=measured))
+            shown(note=f"last {name}")
+            shown.say(f"{len(estimates)}/{len(configs)} {name}")
     report = Report(budget=budget, estimates=tuple(estimates))
     fitting = sum(each.fits for _, each in configs)
     if not options.json:
@@ -78,7 +82,8 @@ def _plan(options: PlanOptions, dotted: Dotted, output: Path) -> None:
         if options.space is not None and options.memory_budget is not None:
             print(f"{fitting} of {len(configs)} are resolved to a step within {options.memory_budget}")
     if options.space is None:
-        report = report.with_scaling(configs[0][1].config, estimator, output)
+        with progress("searching the largest sizes"):
+            report = report.with_scaling(configs[0][1].config, estimator, output)
     if options.json:
         finish_json(report.to_dict() | {"resolved": [each.to_dict() for _, each in configs]})
     else:

@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> None:
 def _predict(options: PredictOptions, output: Path) -> None:
     from ossnet.inference.batch.inputs import find_scans
     from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
+    from ossnet.output.progress import progress
 
     config, export = extract(PredictConfig, options), extract(ExportConfig, options)
     job = PredictionJob(options.checkpoint or (_demo().checkpoint(),), output, config, export)
@@ -76,12 +77,14 @@ def _predict(options: PredictOptions, output: Path) -> None:
         if isinstance(predictor, EnsemblePredictor):
             raise several("onnx", predictor.members)
         export_onnx(predictor, job.output)
-    for outcome in predict_scans(job, scans, predict):
-        outcomes.append(outcome)
-        if outcome.error is not None:
-            print(f"error: {outcome.error}", file=sys.stderr)
-        elif not options.json:
-            print(f"{len(outcomes)}/{len(scans)} {outcome}")
+    with progress("predicting", total=len(scans), unit="scan") as shown:
+        for outcome in predict_scans(job, scans, predict):
+            outcomes.append(outcome)
+            shown(note=f"last {outcome.case}")
+            if outcome.error is not None:
+                shown.say(f"error: {outcome.error}")
+            elif not options.json:
+                print(f"{len(outcomes)}/{len(scans)} {outcome}", flush=True)
     _finish(outcomes, job.output, as_json=options.json)
 
 
@@ -92,7 +95,9 @@ def _finish(outcomes: "list[PredictionResult]", output: Path, *, as_json: bool) 
     if as_json:
         finish_json({"failed": failed, "cases": to_dict(outcomes)})
     else:
-        finish({"segmentations": f"{len(outcomes) - failed} in {output}", "failed": failed})
+        unlike = sum(bool(outcome.unlike) for outcome in outcomes)
+        warned = {"unlike the training data": f"{unlike}, as above: look at these"} if unlike else {}
+        finish({"segmentations": f"{len(outcomes) - failed} in {output}", "failed": failed} | warned)
     if failed:
         sys.exit(2)
 

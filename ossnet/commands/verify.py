@@ -23,7 +23,8 @@ class VerifyOptions:
     data: Path | None = None
     """Store that `prepare` wrote, instead of a source."""
     layout: str = "auto"
-    """How the source is laid out: auto, msd, brats, lits, nnunet, csv, or the name of an installed layout."""
+    """How the source is laid out: auto, msd, brats, lits, nnunet, csv, bids, folders, or the name of an
+    installed layout."""
     output: Path | None = None
     """Folder for verification.html; by default runs/verify-DATE-TIME."""
     json: bool = False

@@ -3,50 +3,33 @@ close."""
 
 import json
 import logging
-import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ossnet.config import Config
 from ossnet.data import Store
+from ossnet.data.store.split_warnings import split_warnings
 from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
 from ossnet.distributed.cluster.resources import plan_run, plan_trials
 from ossnet.distributed.cluster.shared_output import connect_sharing
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
+from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
 from ossnet.errors import UserError
-from ossnet.metric_names import (
-    CHECKPOINT_FOLDER,
-    EPOCH,
-    EXPECTED_EPOCH,
-    EXPECTED_EPOCHS,
-    EXPECTED_STEP,
-    EXPECTED_VALIDATION,
-    MEMORY,
-    STEP_TIME,
-    STORE,
-    VAL_DICE,
-    VALIDATED_CASES,
-)
+from ossnet.metric_names import CHECKPOINT_FOLDER, STORE, TITLE
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output, job_folder
+from ossnet.output.progress import progress
 from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.study_time import TrialTime, most_epochs
 from ossnet.sampling.sampler import check_batch
-from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint_files import CHECKPOINT, check_replaceable
-from ossnet.training.clock import format_pace
 from ossnet.training.initialize import Initialization, TrainedNetwork
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
-    from ossnet.distributed.tracking.client import Tracker
     from ossnet.distributed.training.trainer import TrainResult
     from ossnet.distributed.tuning.result import StudyResult
     from ossnet.distributed.tuning.storage import TuningStudy
@@ -64,7 +47,6 @@ _FREE = {  # may change between a run and its resumption
     "training.checkpoint_every",
     "training.checkpoint_minutes",
 }
-_SHOWN = ("loss/train_epoch", VAL_DICE, STEP_TIME, MEMORY)
 _CLOSING_S = 6.0  # what follows the training: the best checkpoint is copied, runs are closed, Ray ends
 
 
@@ -144,9 +126,11 @@ def _train(
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, workers)
+    warn_of_splits(store, config.training.fold)
     run_id = _run_id(config, output, resume=resume)
     from ossnet.distributed.cluster.capacity import wait_for_capacity
     from ossnet.distributed.data.store_handle import StoreHandle
+    from ossnet.distributed.training.progress import training_progress
     from ossnet.distributed.training.trainer import TrainSpec, fit
 
     with connect_sharing(output):
@@ -160,13 +144,17 @@ def _train(
             "workers": str(workers),
             STORE: str(store.root),
         }
-        spec = RunSpec(id=run_id, name=config.model.name, params=config.flatten(), tags=tags)
+        title = config.model.name
+        tags |= {TITLE: title, NOTE: describe(title, store)}
+        name = f"{title}, {store_name(store)}"
+        spec = RunSpec(id=run_id, name=name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
         with (
             start_tracker(tracking, output) as tracker,
             mlflow_run(tracker, spec, documents) as run,
-            _progress(tracker, run_id, config.training),
+            training_progress(tracker, run_id, config.training),
         ):
+            tracker.log_input.remote(run_id, dataset_of(store, fold=config.training.fold))
             job = TrainSpec(
                 config=config.to_json(),
                 store=StoreHandle.of(store, config.data),
@@ -177,8 +165,15 @@ def _train(
             )
             result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
             run.checkpoint = result.checkpoint
-            run.tags = {CHECKPOINT_FOLDER: str(result.checkpoint)}
+            note = describe(title, store, result.metrics)
+            run.tags = {CHECKPOINT_FOLDER: str(result.checkpoint), NOTE: note}
     return result
+
+
+def warn_of_splits(store: Store, fold: int | None) -> None:
+    """Log what of a store's splits makes a training say little."""
+    for warning in split_warnings(store, fold=fold):
+        logger.warning(f"warning: {warning}")
 
 
 def _recipe(resolved: "Resolved | None", output: Path) -> dict[str, str]:
@@ -218,16 +213,19 @@ def _search(spec: "StudySpec") -> "StudyResult":
     from ossnet.distributed.tuning.warm_start import load_previous_study, transfer_trials
     from ossnet.planning.estimator import PeakEstimator
 
+    warn_of_splits(spec.store, spec.base.training.fold)
     recover_database(spec.output, resume=spec.resume)
     spec.check_output()
-    check_space(spec.space, spec.resolving, spec.store, fold=spec.base.training.fold)
+    with progress("checking the space"):
+        check_space(spec.space, spec.resolving, spec.store, fold=spec.base.training.fold)
     earlier = None
     if spec.warm_start is not None:
         earlier = load_previous_study(replace(spec.tracking, experiment=spec.warm_start))
     estimator = PeakEstimator(spec.workers)
     if not spec.resume:
         planner = replace(spec.resolving, estimator=estimator)
-        log_feasibility(spec.space, planner, spec.optimization, estimator.inference_gib)
+        with progress("estimating what fits"):
+            log_feasibility(spec.space, planner, spec.optimization, estimator.inference_gib)
     with connect_sharing(spec.output):
         placement = plan_trials(nodes(), spec.workers, gpu_gib=min_gpu_memory_gib())
         if spec.planner is not None and spec.planner.recipe == "auto":
@@ -318,50 +316,3 @@ def _run_id(config: Config, output: Path, *, resume: bool) -> str:
                 remedy="give the same options, or another --output",
             )
     return str(run["id"])
-
-
-@contextmanager
-def _progress(tracker: "ActorHandle[Tracker]", run: str, training: TrainingConfig) -> Iterator[None]:
-    """Log what the time is spent on, and each report's metrics, while the block runs."""
-    ended = threading.Event()
-    thread = threading.Thread(target=_log_metrics, args=(tracker, run, training, ended), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _log_metrics(
-    tracker: "ActorHandle[Tracker]", run: str, training: TrainingConfig, ended: threading.Event
-) -> None:
-    import ray
-
-    logged, last, paced = 0.0, False, False
-    while not last:
-        last = ended.wait(1.0)  # and once more after the end
-        try:
-            metrics = ray.get(tracker.latest.remote(run), timeout=10)
-        except ray.exceptions.RayError:
-            continue
-        if EXPECTED_STEP in metrics and not paced:
-            paced = True
-            logger.info(pace_line(metrics, training))
-        if metrics.get(EPOCH, 0.0) > logged:
-            logged = metrics[EPOCH]
-            shown = {name: metrics[name] for name in _SHOWN if name in metrics}
-            values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            cases = f" on {metrics[VALIDATED_CASES]:.0f} cases" if VAL_DICE in shown else ""
-            logger.info(f"epoch {logged:.4g}  {values}{cases}")
-
-
-def pace_line(metrics: Mapping[str, float], training: TrainingConfig) -> str:
-    """One line on what the parts of a run take, from the metrics that it reports after its first steps."""
-    return format_pace(
-        step_s=metrics[EXPECTED_STEP],
-        epoch_s=metrics[EXPECTED_EPOCH],
-        validation_s=metrics.get(EXPECTED_VALIDATION),
-        fitting=metrics.get(EXPECTED_EPOCHS),
-        limits=training,
-    )

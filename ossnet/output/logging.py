@@ -6,11 +6,14 @@ import sys
 from ossnet.errors import printable
 
 
-class _Printable(logging.Formatter):
-    """Plain lines."""
+class _ErrorStream(logging.Handler):
+    """Plain lines on what is the error stream now: a bar on a terminal takes its place while it is shown."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(printable(self.format(record)), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
 
 
 def configure_logging() -> None:
@@ -18,8 +21,8 @@ def configure_logging() -> None:
     logger = logging.getLogger("ossnet")
     if logger.handlers:
         return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Printable("%(message)s"))
+    handler = _ErrorStream()
+    handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False

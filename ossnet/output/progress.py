@@ -1,70 +1,228 @@
-"""Progress of long work over cases: a bar on a terminal, a line now and then anywhere else."""
+"""Progress of long work: a bar on a terminal; in a log a timed line at least every 20 s."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-_INTERVAL_S = 10
+from ossnet.output.duration import format_duration
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+FIRST_S = 10.0
+"""Seconds of silence in a log before the first line of a piece of work."""
+LONGEST_SILENCE_S = 20.0
+"""Seconds between two lines of a log."""
+_LOOK_EVERY_S = 1.0
 
 
-@contextmanager
-def progress(what: str, *, cases: int, size: int) -> Iterator[Callable[[int], None]]:
-    """Show on the error stream how many cases are done, MB a second and the time left.
+@dataclass
+class Work:
+    """How far a piece of work is, as text."""
+
+    what: str
+    """What is done, as in "preparing"."""
+    total: int | None = None
+    """How many there are to do; None: nobody knows."""
+    unit: str = "case"
+    size: int | None = None
+    """Bytes of all together, by which the time left is estimated."""
+    now: Callable[[], float] = time.monotonic
+    done: int = 0
+    note: str = ""
+    """What was found lately, as a Dice."""
+    _bytes: int = 0
+    _share: float | None = None
+    _place: str = ""
+    _began: float = field(init=False)
+    _began_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self._began = self.now()
+
+    def advance(self, amount: int = 0, note: str = "") -> None:
+        """One more is done, of so many bytes."""
+        self.done += 1
+        self._bytes += amount
+        self.note = note or self.note
+
+    def set(self, share: float, place: str, note: str) -> None:
+        """Say how far it is from 0 to 1, where that is (as "epoch 3 of 50"), and what was found."""
+        if self._share is None:
+            self._began_at = share
+        self._share, self._place, self.note = share, place, note
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it began."""
+        return self.now() - self._began
+
+    @property
+    def share(self) -> float | None:
+        """The share that is done; None where nobody knows."""
+        if self._share is not None:
+            return min(self._share, 1.0)
+        if self.size:
+            return min(self._bytes / self.size, 1.0)
+        return self.done / self.total if self.total else None
+
+    @property
+    def left_s(self) -> float | None:
+        """Estimated seconds until its end."""
+        share = self.share
+        if share is None or share <= self._began_at:
+            return None
+        return self.elapsed_s * (1 - share) / (share - self._began_at)
+
+    def state(self) -> str:
+        """Where it is, how fast, and how long it will take."""
+        parts = [self._place or self._count(), self._rate()]
+        left = self.left_s
+        parts += (
+            [f"for {format_duration(self.elapsed_s)} now"]
+            if left is None
+            else [f"{format_duration(left)} left"]
+        )
+        return ", ".join(part for part in [*parts, self.note] if part)
+
+    def _count(self) -> str:
+        return (
+            "" if self.total is None else f"{self.done} of {self.total} {self.unit}{'s' * (self.total != 1)}"
+        )
+
+    def _rate(self) -> str:
+        if not self.done or self.elapsed_s <= 0:
+            return ""
+        if self.size:
+            return f"{self._bytes / self.elapsed_s / 1e6:.1f} MB/s"
+        each = self.elapsed_s / self.done
+        return (
+            f"{format_duration(each)} a {self.unit}" if each >= 1 else f"{1 / each:.3g} {self.unit}s a second"
+        )
+
+
+class Lines:
+    """When a log gets its next line.
 
     Args:
-        size: bytes of all cases together.
-
-    Yields:
-        A function to call with the bytes of each case that is done.
+        first_s: seconds of silence before the first one.
+        every_s: seconds between any two.
     """
-    if sys.stderr.isatty():
-        with _bar(what, cases, size) as advance:
-            yield advance
-    else:
-        yield _Lines(what, cases, size)
+
+    def __init__(
+        self,
+        *,
+        first_s: float = FIRST_S,
+        every_s: float = LONGEST_SILENCE_S,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._every_s, self._now = every_s, now
+        self._due = now() + first_s
+
+    def written(self) -> None:
+        """A line was written, whatever it says."""
+        self._due = self._now() + self._every_s
+
+    def take(self) -> bool:
+        """Whether a line is due; the caller writes it."""
+        if self._now() < self._due:
+            return False
+        self.written()
+        return True
+
+
+class Progress:
+    """Shows a piece of work; what calls it may be any thread."""
+
+    def __init__(self, work: Work, say: Callable[[str], None]) -> None:
+        self.work, self._say = work, say
+
+    def __call__(self, amount: int = 0, note: str = "") -> None:
+        """One more is done, of so many bytes."""
+        self.work.advance(amount, note)
+
+    def set(self, share: float, place: str, note: str = "") -> None:
+        """Say how far it is, from 0 to 1, where that is, and what was found lately."""
+        self.work.set(share, place, note)
+
+    def say(self, line: str) -> None:
+        """Write a line that stays, above a bar or among those of a log."""
+        self._say(line)
 
 
 @contextmanager
-def _bar(what: str, cases: int, size: int) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def progress(
+    what: str, *, total: int | None = None, unit: str = "case", size: int | None = None
+) -> Iterator[Progress]:
+    """Show on the error stream how far a piece of work is, how fast it goes and how long it will take.
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[done]} of {task.fields[cases]} cases"),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=size, done=0, cases=cases)
-        done = 0
+    In a log that is a line after 10 s and then every 20 s at most, whether anything was done or not.
 
-        def advance(amount: int) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, advance=amount, done=done)
+    Args:
+        what: what is done, as in "preparing".
+        total: how many there are to do; without it only time passes.
+        unit: one of them.
+        size: bytes of all together.
+    """
+    work = Work(what, total, unit, size)
+    if sys.stderr.isatty():
+        with _bars() as bars:
+            bars.add_task(what, total=None if total is None and size is None else 1.0, work=work)
+            with _repeated(lambda: _refresh(bars, work)):
+                yield Progress(work, lambda line: bars.console.print(line, markup=False, highlight=False))
+                _refresh(bars, work)
+        return
+    lines = Lines()
 
-        yield advance
-
-
-class _Lines:
-    """Prints progress to a log: at most a line in `_INTERVAL_S` seconds."""
-
-    def __init__(self, what: str, cases: int, size: int) -> None:
-        self._what, self._cases, self._size = what, cases, size
-        self._done, self._bytes = 0, 0
-        self._start = self._last = time.monotonic()
-
-    def __call__(self, amount: int) -> None:
-        self._done += 1
-        self._bytes += amount
-        now = time.monotonic()
-        if now - self._last < _INTERVAL_S or self._done == self._cases:
-            return
-        self._last = now
-        rate = self._bytes / (now - self._start)
-        left = (self._size - self._bytes) / max(rate, 1)
-        line = f"{self._what}: {self._done} of {self._cases} cases, {rate / 1e6:.1f} MB/s, {left:.0f} s left"
+    def say(line: str) -> None:
+        lines.written()
         print(line, file=sys.stderr, flush=True)
+
+    with _repeated(lambda: say(f"{what}: {work.state()}") if lines.take() else None):
+        yield Progress(work, say)
+
+
+@contextmanager
+def _repeated(look: Callable[[], None]) -> Iterator[None]:
+    """Call a function every second while the block runs."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(_LOOK_EVERY_S):
+            look()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _bars() -> "Bars":
+    from rich.console import Console
+    from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
+    from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class State(ProgressColumn):
+        """The state as a log has it."""
+
+        def render(self, task: "Task") -> Text:
+            return Text(task.fields["work"].state())
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(24), State())
+    return Bars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+
+
+def _refresh(bars: "Bars", work: Work) -> None:
+    share = work.share
+    if share is not None:
+        bars.update(bars.task_ids[0], completed=share, total=1.0)

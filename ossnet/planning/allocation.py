@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import floor, sqrt
 
-from ossnet.training.clock import format_duration
+from ossnet.output.duration import format_duration
 
 TRIAL_START_S = 5.0
 """What a trial takes until its first step."""

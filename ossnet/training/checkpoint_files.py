@@ -16,6 +16,7 @@ INTERIM = "checkpoint_interim"
 _FILES = {
     "config.json",
     "task.json",
+    "data.json",
     "version.json",
     "model.safetensors",
     "state.pt",

@@ -28,9 +28,10 @@ from ossnet.metric_names import (
     STEP_TIME,
     VAL_DICE,
 )
+from ossnet.output.duration import format_duration
 from ossnet.sampling.batch import Batch
 from ossnet.training.checkpoint_files import Interim
-from ossnet.training.clock import Clock, Pace, Until, format_duration
+from ossnet.training.clock import Clock, Pace, Until
 from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
 from ossnet.training.data_parallel import is_ddp, unwrap_ddp
 from ossnet.training.losses import LossConfig

@@ -100,7 +100,7 @@ def test_warnings_alone_and_what_odd_labels_mean(run_job, tmp_path):
         (("--source", "nowhere"), "nowhere: expected a folder of scans, found no folder"),
         (("--data", "nowhere"), "nowhere: expected a store, found no such folder"),
         (("--source", "a", "--data", "b"), "--source and --data: expected one of them"),
-        (("--layout", "dicom"), "--layout: expected auto, nnunet, msd, csv, brats or lits, found 'dicom'"),
+        (("--layout", "dicom"), "csv, bids, brats, lits or folders, found 'dicom'"),
     ],
 )
 def test_a_mistake_is_one_line(run_job, tmp_path, options, expected):

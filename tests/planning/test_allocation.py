@@ -82,6 +82,12 @@ def test_a_trial_has_the_steps_that_learning_takes() -> None:
         for time_s in (600.0, 1800.0, 36000.0)
     )
     assert [round(plan.trial_s / 0.5, -2) for plan in (short, medium, long)] == [500, 1000, 4300]
-    assert [plan.trials for plan in (short, medium, long)] == sorted(
-        [short.trials, medium.trials, long.trials]
-    )
+    assert short.trials < medium.trials < long.trials
+
+
+def test_brackets_that_begin_later_cost_more() -> None:
+    """Rungs at 12.5, 25 and 50 %: a half of the trials begin at the first, a quarter each at the others."""
+    trials = [allocate(36_000.0, slots=4, brackets=brackets).trials for brackets in (1, 2, 3, 9)]
+    assert trials[0] > trials[1] > trials[2] == trials[3]
+    assert allocate(36_000.0, slots=4).trials == trials[0]
+    assert trials[2] > allocate(36_000.0, slots=4, reduction_factor=None).trials

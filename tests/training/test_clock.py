@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.training.clock import Clock, Pace, format_duration, format_pace
+from ossnet.output.duration import format_duration
+from ossnet.training.clock import Clock, Pace, format_pace
 
 
 @dataclass(frozen=True)

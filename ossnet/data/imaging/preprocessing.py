@@ -34,6 +34,8 @@ class Scan:
 
     image: Float32[np.ndarray, "C X Y Z"]
     geometry: Geometry
+    means: tuple[float, ...] = ()
+    """Of each channel, the mean of the voxels that are not 0 before normalization; none of arrays."""
 
 
 def preprocess(images: Sequence[Path], task: Task) -> Scan:
@@ -47,11 +49,17 @@ def preprocess(images: Sequence[Path], task: Task) -> Scan:
     """
     files = on_working_grid(on_one_grid([read_header(path) for path in images], len(task.modalities)), task)
     geometry = files[0].geometry
-    image = np.empty((len(task.modalities), *geometry.working_shape), np.float32)
+    image, means = np.empty((len(task.modalities), *geometry.working_shape), np.float32), list[float]()
     for target, channel, kind in zip(image, load_channels(files, task), task.normalizations, strict=True):
         target[...] = channel
+        means.append(_mean(target))
         normalize(target, kind)
-    return Scan(image, geometry)
+    return Scan(image, geometry, tuple(means))
+
+
+def _mean(channel: Float32[np.ndarray, "X Y Z"]) -> float:
+    """The mean of the voxels that are not 0; 0 where there are none."""
+    return float(channel.sum(dtype=np.float64)) / max(int(np.count_nonzero(channel)), 1)
 
 
 def preprocess_label(label: Path, task: Task, *, like: Geometry | None = None) -> UInt8[np.ndarray, "X Y Z"]:

@@ -6,9 +6,11 @@ Files are paired by case id, never by their place in a listing.
 import logging
 from pathlib import Path
 
+from ossnet.data.layouts.bids import is_bids, read_bids
 from ossnet.data.layouts.brats import find_brats_cases, read_brats
 from ossnet.data.layouts.completeness import complete
 from ossnet.data.layouts.csv_table import is_case_table, read_case_table
+from ossnet.data.layouts.folders import is_folders, read_folders
 from ossnet.data.layouts.lits import is_lits, read_lits
 from ossnet.data.layouts.msd import is_msd, read_msd
 from ossnet.data.layouts.nnunet import is_nnunet, read_nnunet
@@ -24,8 +26,10 @@ _LAYOUTS = (
     Layout("nnunet", "dataset.json with imagesTr/case_0000.nii.gz", is_nnunet, read_nnunet),
     Layout("msd", "dataset.json", is_msd, read_msd),
     Layout("csv", "a table with a column case", is_case_table, read_case_table),
+    Layout("bids", "sub-01/anat/sub-01_FLAIR.nii.gz", is_bids, read_bids),
     Layout("brats", "case_flair.nii.gz", lambda path: bool(find_brats_cases(path)), read_brats),
     Layout("lits", "volume-0.nii", is_lits, read_lits),
+    Layout("folders", "patient19/FLAIR.nii.gz", is_folders, read_folders),
 )
 
 
@@ -56,7 +60,8 @@ def read_source(path: Path, layout: str = "auto") -> Source:
         layout: `msd` (`dataset.json`, 3-D and 4-D images), `brats` (a folder a case, one such folder or all
             cases in one, in the naming of 2018-2021 or of 2023), `lits` (`volume-N`, `segmentation-N`),
             `nnunet` (`imagesTr/case_0000`, `labelsTr/case`, `dataset.json` of either version), `csv` (a table
-            of cases), the name of an installed layout, or `auto`.
+            of cases), `bids` (`sub-01/anat`, labels there or in `derivatives`), `folders` (one a patient, a
+            file a modality), the name of an installed layout, or `auto`.
 
     Raises:
         UserError: no such folder, a layout that cannot be recognized, a broken description, no cases.

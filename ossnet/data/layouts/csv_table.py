@@ -6,27 +6,19 @@ that a fault in one of many declares no class.
 """
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from os import cpu_count
 from pathlib import Path
 
-import numpy as np
-
-from ossnet.data.imaging.nifti import read_header, read_labels
 from ossnet.data.imaging.scan_files import looks_like_scan
-from ossnet.data.layouts.dataset_json import listed_path, name_labels, read_json, short
+from ossnet.data.layouts.dataset_json import listed_path
+from ossnet.data.layouts.label_values import LABELS, declared_labels, occurring_labels
 from ossnet.data.layouts.modalities import channel_names, renamed_channels
 from ossnet.data.layouts.source import Case, Source, list_visible, report
 from ossnet.errors import UserError
 
-LABELS = "labels.json"
 _OWN_COLUMNS = ("case", "label", "group")
-_MAX_LABELS = 255  # labels that a store can hold
-_RARE = 10  # a value counts where more than one label file in ten holds it
 
 
 @dataclass(frozen=True)
@@ -79,12 +71,12 @@ def read_case_table(path: Path) -> Source:
             report(unmatched, name, error)
         else:
             cases[name] = case
-    labels, warnings = _declared(table.file.parent / LABELS)
+    labels, warnings = declared_labels(table.file.parent / LABELS, "the csv layout")
     return Source(
         root=table.file.parent,
         layout="csv",
         modalities=channel_names(table.modalities),
-        labels=labels or _occurring(list(cases.values()), table.file),
+        labels=labels or occurring_labels(list(cases.values()), table.file),
         cases=tuple(cases[case] for case in sorted(cases)),
         unmatched=unmatched,
         warnings=(*warnings, *renamed_channels(table.modalities, str(table.file))),
@@ -169,47 +161,3 @@ def _row_error(where: str, table: _Table, row: Sequence[str]) -> UserError | Non
             remedy="fill it in or remove the row",
         )
     return None
-
-
-def _declared(file: Path) -> tuple[dict[str, int], list[UserError]]:
-    if not file.is_file():
-        return {}, []
-    labels = read_json(file, "the csv layout")
-    if not all(isinstance(value, int) and not isinstance(value, bool) for value in labels.values()):
-        raise UserError(
-            file,
-            expected='names and values such as {"liver": 1, "tumour": 2}',
-            found=short(labels),
-            remedy="correct the file",
-        )
-    return name_labels([(value, name) for name, value in labels.items()], file)
-
-
-def _occurring(cases: Sequence[Case], root: Path) -> dict[str, int]:
-    """The labels that files hold.
-
-    Raises:
-        UserError: more values than labels can have, as where images were taken for labels.
-    """
-    files = [case.label for case in cases if case.label is not None]
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        found = [values for values in pool.map(_values, files) if values is not None]
-    counts = Counter(value for values in found for value in values)
-    common = sorted(value for value, count in counts.items() if count * _RARE > len(found) and value > 0)
-    if len(common) > _MAX_LABELS:
-        raise UserError(
-            root,
-            expected=f"at most {_MAX_LABELS} label values",
-            found=f"{len(common)} in the label files",
-            remedy=f"declare the labels in {LABELS}",
-        )
-    return {"foreground": common[0]} if len(common) == 1 else {f"label-{value}": value for value in common}
-
-
-def _values(file: Path) -> set[int] | None:
-    """The values of a label file; None where it cannot be read, which is reported when the case is used."""
-    try:
-        labels = read_labels(read_header(file))
-    except UserError:
-        return None
-    return {value for plane in labels for value in np.unique(plane).tolist()}

@@ -22,6 +22,18 @@ def modality_name(name: str) -> str:
     return _NAMES.get(name.lower(), name)
 
 
+def is_modality(name: str) -> bool:
+    """Whether a name is one of those in the table, however it is written."""
+    return name.lower() in _NAMES
+
+
+def modality_order(name: str) -> tuple[int, str]:
+    """A key that sorts modalities as in the table, others behind them by name."""
+    order = list(_ALIASES)
+    known = modality_name(name)
+    return (order.index(known) if known in order else len(order)), name
+
+
 def channel_names(names: Iterable[str]) -> tuple[str, ...]:
     """The names of a source's channels, in order, of which no two are equal, even but for case.
 

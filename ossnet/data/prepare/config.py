@@ -28,7 +28,8 @@ class PrepareConfig:
     output: Path | None = None
     """Folder of the store: made, completed or, where its inputs changed, renewed."""
     layout: str = "auto"
-    """How the source is laid out: auto, msd, brats, lits, nnunet, csv, or the name of an installed layout."""
+    """How the source is laid out: auto, msd, brats, lits, nnunet, csv, bids, folders, or the name of an
+    installed layout."""
     spacing: Spacing | None = None
     """Voxel size in mm along R, A and S to resample to, as 1,1,1 or 1 1 1; by default each scan's own."""
     interpolation: Interpolation = "cubic"

@@ -14,6 +14,7 @@ from ossnet.data.layouts import Case, Source, read_source
 from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.inspection import Inspection, first_header, inspect
 from ossnet.data.verification.issues import Issue, Verification, in_order
+from ossnet.data.verification.ranges import odd_ranges
 from ossnet.data.verification.remap import suggest_remaps
 from ossnet.errors import UserError
 from ossnet.output.progress import progress
@@ -50,7 +51,7 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
     first = {case.id: first_header(case) for case in found.cases}
     sizes = {case.id: _size(case, first[case.id]) for case in found.cases}
     inspections: dict[str, Inspection] = {}
-    with progress("verifying", cases=len(sizes), size=sum(size.bytes for size in sizes.values())) as advance:
+    with progress("verifying", total=len(sizes), size=sum(size.bytes for size in sizes.values())) as advance:
         for case, inspection in _inspect_all(found, first, workers=_workers(sizes.values())):
             inspections[case] = inspection
             advance(sizes[case].bytes)
@@ -62,13 +63,15 @@ def verify(source: Path | str, layout: str = "auto") -> Verification:
     bad = {finding.case for finding in alone if finding.severity == "error"}
     views = tuple(inspection.view for inspection in ordered)
     duplicates = find_duplicates([view for view in views if view.case not in bad])
+    named = {finding.case for finding in alone}  # whose fault may be the reason
+    odd = odd_ranges([view for view in views if view.case not in named], found.modalities)
     return Verification(
         root=Path(source),
         layout=found.layout,
         modalities=found.modalities,
         labels=found.labels,
         cases=views,
-        findings=in_order([*unmatched, *alone, *duplicates]),
+        findings=in_order([*unmatched, *alone, *duplicates, *odd]),
         remap=suggest_remaps(views, found.labels),
         seconds=time.monotonic() - start,
     )

@@ -37,7 +37,7 @@ def verify_store(store: Path | str) -> Verification:
     manifest = parse_manifest(root)
     views, findings = list[CaseSummary](), list(_shared_groups(root, manifest))
     with progress(
-        "verifying", cases=len(manifest.cases), size=sum(map(_bytes, _files(root, manifest)))
+        "verifying", total=len(manifest.cases), size=sum(map(_bytes, _files(root, manifest)))
     ) as advance:
         for name, entry in sorted(manifest.cases.items()):
             view, faults = _check_case(root / entry.file, name, entry, manifest.task)

@@ -1,6 +1,5 @@
 """Compare searches under a memory budget at equal CPU time: ours, and others of the field."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from ossnet.planning.configure.planner import Planner
 
 METHODS = ("ossnet", "optuna", "random", "optuna-fitted", "syne-tune")
-_EXTRAS = {"syne-tune": "syne_tune"}  # methods that need a package of the extra `rivals`
 _PHANTOM: dict[str, Any] = {"cases": 16, "shape": (24, 24, 20), "modalities": ("FLAIR",)}
 _SAMPLES = 24  # random configurations that tell what of the space fits
 _FITTING = 1 / 3  # of them fit the budget where none is given
@@ -42,19 +40,11 @@ class SearchBenchmarkConfig:
         """Check the options.
 
         Raises:
-            UserError: an unknown method, one whose package is not installed, or no study at all.
+            UserError: an unknown method, or no study at all.
         """
         for method in self.methods:
             if method not in METHODS:
                 raise UserError("methods", expected=f"some of {', '.join(METHODS)}", found=method)
-            package = _EXTRAS.get(method)
-            if package is not None and importlib.util.find_spec(package) is None:
-                raise UserError(
-                    f"methods, {method}",
-                    expected=f"the package {package}",
-                    found="it is not installed",
-                    remedy="pip install 'ossnet[rivals]', or leave the method out",
-                )
         if self.seeds < 1 or not self.methods:
             raise UserError("seeds", expected="at least 1, of at least one method", found=str(self.seeds))
 
@@ -79,7 +69,8 @@ def compare(
         progress: called with each new row.
 
     Raises:
-        UserError: the space file has a fault, nothing of it fits, or the file is of another comparison.
+        UserError: a method is not installed, the space file has a fault, nothing of it fits, or the file is
+            of another comparison.
     """
     from ossnet.benchmarks.machine import torch_threads
     from ossnet.data import Store
@@ -88,6 +79,7 @@ def compare(
     from ossnet.distributed.benchmark.study import run_study
     from ossnet.distributed.tuning.search_space import Space
 
+    constructors = {method: _constructor(method) for method in settings.methods}
     folder = path.parent.absolute()
     store, space = _phantom(folder) if data is None else Store.open(data), Space(settings.space)
     allocation, planner = _allocate(settings.time_s), _planner(store)
@@ -96,7 +88,10 @@ def compare(
     _check_same(result, settings, store, path)
     done = {(row.method, row.seed) for row in result.rows}
     studies = [(method, seed) for seed in range(settings.seeds) for method in settings.methods]
-    for method, seed in [each for each in studies if each not in done]:
+    studies = [each for each in studies if each not in done]
+    if studies:
+        _load_libraries(planner)
+    for method, seed in studies:
         task = StudyTask(
             space=space,
             store=store,
@@ -107,28 +102,51 @@ def compare(
             folder=_new_folder(folder / "studies" / f"{method}-{seed}"),
         )
         with torch_threads(1):
-            row = run_study(method, _constructor(method), task)
+            row = run_study(method, constructors[method], task)
         result = replace(result, rows=(*result.rows, row))
         result.write(path)
         progress(row)
     return result
 
 
+def _load_libraries(planner: "Planner") -> None:
+    """Load what networks load when they are first used, which would count for the first study only."""
+    from ossnet.planning.estimator import PeakEstimator
+
+    for network in ("oss-net-c", "unet-3d"):
+        PeakEstimator().gib(planner.resolve(network).config)
+
+
 def _constructor(method: str) -> "MakeMethod":
-    """A method's constructor; the imports are done here, as they are not what a study is measured by."""
+    """A method's constructor; the imports are done here, as they are not what a study is measured by.
+
+    Raises:
+        UserError: a package is not installed.
+    """
     if method == "ossnet":
         from ossnet.distributed.benchmark.ours import OurSearch
 
         return OurSearch
     if method == "syne-tune":
-        from ossnet.distributed.benchmark.syne_tune_search import SyneTuneSearch
-
-        return lambda task, _: SyneTuneSearch(task)
+        return _syne_tune()
     from ossnet.distributed.benchmark.recipe import RaySearch
 
     if method == "random":
         return lambda task, _: RaySearch.random(task)
     return lambda task, _: RaySearch.tpe(task, fitted=method == "optuna-fitted")
+
+
+def _syne_tune() -> "MakeMethod":
+    try:
+        from ossnet.distributed.benchmark.syne_tune_search import SyneTuneSearch
+    except ImportError as error:
+        raise UserError(
+            "--methods syne-tune",
+            expected="Syne Tune with what it needs",
+            found=str(error),
+            remedy="pip install 'ossnet[rivals]', or leave the method out",
+        ) from error
+    return lambda task, _: SyneTuneSearch(task)
 
 
 def _allocate(time_s: float) -> "Allocation":
@@ -179,6 +197,7 @@ def _new_result(
             if name.startswith("version/")
         },
         data=f"{training} training and {validation} validation cases",
+        validation_cases=validation,
         fingerprint=store.manifest.fingerprint,
         space=settings.space.name,
         budget_gib=budget_gib,

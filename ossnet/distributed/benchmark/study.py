@@ -93,7 +93,6 @@ class _Reporter:
 
     def __init__(self, method: Method, task: StudyTask, meter: CpuMeter) -> None:
         self._method, self._task, self._meter = method, task, meter
-        self._cases = len(task.store.split("validation"))
         self.result: dict[str, float] = {}
         self.memory_gib: float | None = None
         self.validations: list[Validation] = []
@@ -109,10 +108,11 @@ class _Reporter:
         """Ignore the metrics of a single step."""
 
     def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """Take a report; a validation counts where it saw all cases."""
+        """Take a report, which may be one of a validation."""
         self.result = dict(metrics)
-        if metrics.get(VALIDATED_CASES) == self._cases:
-            self.validations.append(Validation(self._meter.spent_s, metrics[VAL_DICE]))
+        if VAL_DICE in metrics:
+            cases = int(metrics[VALIDATED_CASES])
+            self.validations.append(Validation(self._meter.spent_s, metrics[VAL_DICE], cases))
         with self._meter.searching():
             continues = self._method.report(metrics)
         if not continues:

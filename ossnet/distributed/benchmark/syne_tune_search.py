@@ -1,15 +1,17 @@
-"""Syne Tune's ASHA with conformal quantile regression (Salinas et al., 2023), which installs as an extra.
+"""Syne Tune's BOHB (Falkner et al., 2018): successive halving with kernel densities; installs as an extra.
 
 It knows neither constraints nor conditional parameters: what is above the budget has a Dice of 0, and it
 chooses a value for each parameter that the space may ask for.
 """
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import optuna
+import statsmodels.api  # noqa: F401 - which BOHB loads once it has something to learn from
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -18,7 +20,7 @@ from optuna.distributions import (
 )
 from syne_tune.backend.trial_status import Trial
 from syne_tune.config_space import choice, finrange, lograndint, loguniform, randint, uniform
-from syne_tune.optimizer.baselines import ASHACQR
+from syne_tune.optimizer.baselines import BOHB
 from syne_tune.optimizer.scheduler import SchedulerDecision
 
 from ossnet.config import Config
@@ -46,7 +48,8 @@ class SyneTuneSearch:
             self._encode(random.ask(self._distributions).params | point)
             for point in task.space.points_to_evaluate
         ]
-        self._scheduler = ASHACQR(
+        logging.getLogger("syne_tune").setLevel(logging.ERROR)
+        self._scheduler = BOHB(
             {name: domain_of(name, each) for name, each in self._distributions.items()},
             metric=VAL_DICE,
             do_minimize=False,
@@ -102,12 +105,15 @@ class SyneTuneSearch:
         }
 
     def _decode(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: each.choices[int(config[name])]
-            if isinstance(each, CategoricalDistribution)
-            else config[name]
-            for name, each in self._distributions.items()
-        }
+        return {name: _decoded(config[name], each) for name, each in self._distributions.items()}
+
+
+def _decoded(value: Any, distribution: BaseDistribution) -> Any:
+    """A value as Optuna knows it; Syne Tune's whole numbers may lie one below their range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(value)]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return min(max(value, distribution.low), distribution.high)
 
 
 def distributions_of(space: Space) -> dict[str, BaseDistribution]:

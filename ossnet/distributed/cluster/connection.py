@@ -15,6 +15,7 @@ from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import keep_raising
+from ossnet.output.progress import progress
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a submitted job
 
@@ -114,7 +115,7 @@ def _start(cpus: int | None, folder: Path) -> None:
 
     for attempt in range(_ATTEMPTS):
         try:
-            with loopback_only():
+            with progress("starting Ray"), loopback_only():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -152,12 +153,13 @@ def _attach(address: str) -> None:
     if address != "local" and not submitted():
         _wait_for_answer(address)
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=None if submitted() else package,
-        )
+        with progress(f"connecting to {address}"):
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=None if submitted() else package,
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _unreachable(address, error) from error
 

@@ -50,7 +50,8 @@ def prepare(config: PrepareConfig) -> PrepareReport:
 
 def _prepare(config: PrepareConfig) -> PrepareReport:
     start = time.monotonic()
-    plan = make_plan(config)
+    with progress("reading the headers of the scans"):
+        plan = make_plan(config)
     manifest, made = load_if_current(plan), list[str]()
     if manifest is None:
         manifest, made = _make_missing(plan)
@@ -123,7 +124,7 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
             _make_row, fn_args=(plan.recipe,), num_cpus=1, memory=memory, max_retries=_MAX_RETRIES
         )
     left = {info.id: info for info in cases}
-    with progress("preparing", cases=len(cases), size=total) as advance:
+    with progress("preparing", total=len(cases), size=total) as advance:
         try:
             for row in made.iter_rows():
                 info = left.pop(row["case"])

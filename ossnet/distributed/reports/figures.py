@@ -98,7 +98,7 @@ def _front(
     colors = {network: f"C{position}" for position, network in enumerate(networks)}
     for axes, cost in zip(figure.subplots(1, len(costs), sharey=True), costs, strict=True):
         if cost in limits:
-            axes.axvline(limits[cost], color="red", linestyle="--", label="limit")
+            axes.axvline(limits[cost], color="red", linestyle="--")
         points = _points(finished, cost)
         for trial, point in [*points, *_points(stopped, cost)]:
             _mark(axes, trial, point, colors[network_of(trial)])
@@ -120,6 +120,8 @@ def _front(
         [], [], "o", color="black", markersize=12, markerfacecolor="none", label="evaluated first (presets)"
     )
     left.plot([], [], color="black", label="Pareto front")
+    if limits:
+        left.plot([], [], "--", color="red", label="limit")
     if on_front:
         left.plot([], [], "*", color="black", label="on the front of all objectives")
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")

@@ -97,10 +97,16 @@ def summarize_study(study: "TuningStudy", rows: Sequence[RunRow], folder: Path) 
     """
     from ossnet.distributed.reports.figures import study_figures
     from ossnet.distributed.tuning.config import OBJECTIVES
-    from ossnet.distributed.tuning.result import FrontMember, Refusal, TrialCounts, feasible_fraction
+    from ossnet.distributed.tuning.result import (
+        FrontMember,
+        Refusal,
+        TrialCounts,
+        feasible_fraction,
+        shown_front,
+    )
 
     cost = ComputeCost.of(rows, rejected=TrialCounts.of(study).rejected)
-    front = "; ".join(map(str, FrontMember.of_study(study)))
+    front = shown_front(FrontMember.of_study(study))
     limits = {name: f"{limit:.3g}{OBJECTIVES[name].unit}" for name, limit in study.limits.items()}
     budget = {"memory budget": limits.pop("memory", "none")}
     return StudySummary(

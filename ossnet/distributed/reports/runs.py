@@ -21,6 +21,7 @@ from ossnet.metric_names import (
     STEP_TIME,
     STOP_REASON,
     STORE,
+    TITLE,
     TRIAL_NUMBER,
     VAL_DICE,
 )
@@ -151,7 +152,7 @@ def _to_row(run: "Run") -> RunRow:
         reason = tags.get(STOP_REASON, "killed")
         status = STOPPED_EARLY if reason == EARLY_STOPPED else reason
     return RunRow(
-        name=run.info.run_name or run.info.run_id,
+        name=tags.get(TITLE) or run.info.run_name or run.info.run_id,
         network=tags.get("network", "unknown"),
         status=status,
         dice=metrics.get(VAL_DICE),

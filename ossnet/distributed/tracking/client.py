@@ -1,6 +1,7 @@
 """MLflow: an experiment and a parent run for each study, a run for each trial, one writer for all."""
 
 import contextlib
+import json
 import logging
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from ossnet.distributed.tracking.journal import Journal
 from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text, original_keys, original_tags
 from ossnet.distributed.tracking.outbox import Outbox, is_passing
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
-from ossnet.metric_names import ERROR, STOP_REASON
+from ossnet.metric_names import ERROR, STEP, STOP_REASON
 from ossnet.output.atomic_write import is_disk_full
 
 if TYPE_CHECKING:
@@ -124,11 +125,12 @@ class Tracker:
         """Add metrics; steps that the run has already are left out, as a resumed run repeats some."""
         latest = self._latest.setdefault(run, {})
         latest.update({point.name: point.value for point in points})
+        latest[STEP] = max([point.step for point in points], default=latest.get(STEP, 0))
         with self._kept("log", run, points):
             self._requests.send("metrics", partial(self._log, run, points))
 
     def latest(self, run: str) -> dict[str, float]:
-        """The last value of each metric of a run."""
+        """The last value of each metric of a run, and its last step."""
         return self._latest.get(run, {})
 
     def add_lost(self, case: str, why: str) -> None:
@@ -182,6 +184,11 @@ class Tracker:
             self._requests.send(
                 "end of a run", lambda: self._client.set_terminated(self._run_id(run), status)
             )
+
+    def log_input(self, run: str, dataset: Mapping[str, str]) -> None:
+        """Add the data set of a run, as `dataset_of` gives it."""
+        with self._kept("log_input", run, dict(dataset)):
+            self._requests.send("data set", partial(self._log_input, run, dataset))
 
     def log_text(self, run: str, text: str, name: str) -> None:
         """Store a text as an artifact of a run."""
@@ -286,6 +293,14 @@ class Tracker:
 
     def _log_file(self, run: str, file: Path) -> None:
         self._client.log_artifact(self._run_id(run), str(file), "checkpoint")
+
+    def _log_input(self, run: str, dataset: Mapping[str, str]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": dataset["source"]})
+        entity = Dataset(dataset["name"], dataset["digest"], "local", source, profile=dataset["profile"])
+        found = DatasetInput(entity, [InputTag("mlflow.data.context", "training and validation")])
+        self._client.log_inputs(self._run_id(run), [found])
 
     def _log_params(self, run: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ossnet.output.duration import format_duration
 from ossnet.training.checkpoint import fault_of
-from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle

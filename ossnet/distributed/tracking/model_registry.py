@@ -7,6 +7,7 @@ What is registered is a folder: a checkpoint (safetensors and JSON), this packag
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from ossnet.data import Task
 from ossnet.distributed.tracking.names import ORIGINAL, legal_model, legal_text
 from ossnet.inference.batch.inputs import IMAGE, channel_columns
-from ossnet.metric_names import MEMORY, VAL_DICE
+from ossnet.metric_names import MEMORY, STORE, VAL_DICE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +36,12 @@ _REQUIREMENTS = (
     "safetensors",
     "scipy",
     "torch",
+)
+CHAMPION = "champion"
+"""Alias of the best version of a model."""
+_MODEL = (
+    "Segments NIfTI files: paths in, paths of label maps and volumes out. Each version is the best network "
+    "of a study; `champion` is the one with the highest Dice on validation cases."
 )
 _EXCLUDED = {"state.pt"}  # only needed to resume the training
 
@@ -72,8 +79,32 @@ def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -
         run_id,
         tags=tags,
         model_id=model.model_id,
+        description=_describe(checkpoint, run.data.tags, tags),
     )
+    _move_champion(client, name, str(created.version), tags)
     return f"models:/{name}/{created.version}"
+
+
+def _describe(checkpoint: Path, run_tags: Mapping[str, str], tags: Mapping[str, str]) -> str:
+    """What a version is, as Markdown."""
+    task = Task.from_dict(json.loads((checkpoint / "task.json").read_text()), checkpoint / "task.json")
+    parts = [f"**{run_tags.get('network', 'network')}**: {', '.join(task.class_names)}"]
+    parts += [f"from {', '.join(task.modalities)}; files of each modality, or one of all, in this order"]
+    parts += [f"trained on `{run_tags[STORE]}`"] if STORE in run_tags else []
+    parts += [f"Dice {tags[VAL_DICE]} (validation)"] if VAL_DICE in tags else []
+    return "\n\n".join(parts)
+
+
+def _move_champion(client: "MlflowClient", name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Give a version the alias `champion` where none has it, or one of a lower Dice on validation cases."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        current = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:  # there is none
+        current = None
+    if current is None or float(tags.get(VAL_DICE, "-inf")) > float(current.tags.get(VAL_DICE, "-inf")):
+        client.set_registered_model_alias(name, CHAMPION, version)
 
 
 def _create_registered_model(client: "MlflowClient", name: str, original: str) -> None:
@@ -81,7 +112,7 @@ def _create_registered_model(client: "MlflowClient", name: str, original: str) -
 
     tags = {} if name == original else {ORIGINAL: legal_text(original)}
     try:
-        client.create_registered_model(name, tags=tags)
+        client.create_registered_model(name, tags=tags, description=_MODEL)
     except MlflowException:  # another job may have made it
         if not client.search_registered_models(f"name = '{name}'"):
             raise

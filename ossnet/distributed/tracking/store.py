@@ -26,6 +26,7 @@ _PACKAGES = {  # what MLflow needs to write artifacts, and the extra that brings
 }
 _RETRIES = "1"  # of MLflow's own client within a request: the tracker comes back to it later
 _TIMEOUT_S = "30"  # of one request
+_KIND = "mlflow.experimentKind"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class TrackingConfig:
         if found is None:
             name = legal_experiment(self.experiment)
             tags = {} if name == self.experiment else {ORIGINAL: legal_text(self.experiment)}
+            tags |= {_KIND: "custom_model_development"}  # without it the page is that of language models
             try:
                 made = client.create_experiment(name, artifact_location=self.artifact_location, tags=tags)
                 found = client.get_experiment(made)

@@ -9,30 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
+from ossnet.data import Store
 from ossnet.distributed._ray import last_result
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.tracking.actor import flush
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec
+from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
 from ossnet.distributed.tracking.last_save import LastSave
 from ossnet.distributed.tuning.monitor import TrialMonitor
-from ossnet.distributed.tuning.result import TrialCounts
+from ossnet.distributed.tuning.result import TrialCounts, best_of, dice_of
 from ossnet.distributed.tuning.search_space import short
-from ossnet.distributed.tuning.storage import TuningStudy, checkpoint_folders, folder_name
+from ossnet.distributed.tuning.storage import TuningStudy, checkpoint_folders, folder_name, is_feasible
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome, TrialSpec
 from ossnet.metric_names import (
-    EPOCH,
+    BEST_DICE,
+    ELAPSED,
     ERROR,
+    FEASIBLE_SHARE,
     INFERENCE_MEMORY,
-    MEMORY,
     PREDICTED,
     SEARCH_PARAMS,
-    SHARE,
+    STORE,
+    STUDY_HOURS,
+    TITLE,
     TRIAL_NUMBER,
-    VAL_DICE,
 )
 from ossnet.output.interruption import Interruption
 from ossnet.output.remote.copies import fetch_part
-from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+_HOUR_S = 3600
 _CHECKPOINT = "checkpoint_path"  # Ray's name in the results of a nested run
 
 
@@ -72,14 +76,25 @@ class MLflowCallback(Callback):
     """Opens and closes the trials' MLflow runs; a trial that is stopped cannot do so itself.
 
     Args:
+        store: what the trials are trained on.
+        fold: the fold that they are validated on.
         tags: tags of every run.
         output: the study's folder.
     """
 
     def __init__(
-        self, tracker: "ActorHandle[Tracker]", monitor: TrialMonitor, tags: Mapping[str, str], output: Path
+        self,
+        tracker: "ActorHandle[Tracker]",
+        monitor: TrialMonitor,
+        tags: Mapping[str, str],
+        store: Store,
+        *,
+        fold: int | None,
+        output: Path,
     ) -> None:
-        self.tracker, self._monitor, self._tags, self._output = tracker, monitor, dict(tags), output
+        self.tracker, self._monitor, self._output = tracker, monitor, output
+        self._store, self._dataset = store, dataset_of(store, fold=fold)
+        self._tags = {**tags, STORE: str(store.root)}
         self._calls: list[ObjectRef[Any]] = []
         self._open: dict[str, Trial] = {}  # the last try of each run
         self._closed: set[str] = set()
@@ -91,7 +106,7 @@ class MLflowCallback(Callback):
         spec = self._monitor.spec(trial)
         run = RunSpec(
             id=spec.run,
-            name=spec.title,
+            name=self._name(spec),
             params=spec.config.flatten(),
             tags=self._tags
             | {
@@ -99,10 +114,13 @@ class MLflowCallback(Callback):
                 TRIAL_NUMBER: str(spec.number),
                 "seed": str(spec.seed),
                 SEARCH_PARAMS: ",".join(spec.search_params),
+                TITLE: spec.title,
+                NOTE: describe(spec.title, self._store, params=spec.params),
             },
         )
         self._open[run.id] = trial
         self._calls.append(self.tracker.open_run.remote(run))
+        self._calls.append(self.tracker.log_input.remote(run.id, self._dataset))
         self._calls.append(self.tracker.log_text.remote(run.id, spec.config_json, "config.json"))
         predicted, now = {PREDICTED: spec.predicted_gib, INFERENCE_MEMORY: spec.inference_gib}, time.time_ns()
         points = [
@@ -137,6 +155,12 @@ class MLflowCallback(Callback):
         """Wait until all is written."""
         flush(self._calls, self.tracker)
 
+    def _name(self, spec: TrialSpec) -> str:
+        """Number, network, what varied and the store."""
+        params = {name: value for name, value in spec.params.items() if value != spec.config.model.name}
+        varied = " ".join(f"{name}={short(value)}" for name, value in params.items())
+        return ", ".join(part for part in (spec.title, varied, store_name(self._store)) if part)
+
     def _close(self, trial: "Trial", outcome: TrialOutcome, tags: Mapping[str, str] | None = None) -> None:
         run = self._monitor.spec(trial).run
         if run in self._closed:
@@ -148,6 +172,33 @@ class MLflowCallback(Callback):
         self._calls.append(self.tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
         if checkpoint is not None:
             self._calls.append(self.tracker.log_checkpoint.remote(run, checkpoint))
+
+
+class StudyMetrics(Callback):
+    """Adds to the study's run how it goes, a step for each trial that has ended."""
+
+    def __init__(self, tracker: "ActorHandle[Tracker]", study: TuningStudy, monitor: TrialMonitor) -> None:
+        self._tracker, self._study, self._monitor = tracker, study, monitor
+        self._hours = 0.0
+
+    def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
+        """Log the study's metrics."""
+        self._hours += self._monitor.metrics(trial.trial_id).get(ELAPSED, 0.0) / _HOUR_S
+        now = time.time_ns() // 1_000_000
+        step = TrialCounts.of(self._study).ended
+        points = [MetricPoint(name, value, step, now) for name, value in self._values().items()]
+        self._tracker.log.remote(self._study.parent_run_key, points)
+
+    def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
+        """Log them after a trial that failed, too."""
+        self.on_trial_complete(iteration, trials, trial)
+
+    def _values(self) -> dict[str, float]:
+        ended = [each for each in self._study.started_trials() if each.state.is_finished()]
+        best = best_of(ended)
+        values = {STUDY_HOURS: self._hours}
+        values |= {FEASIBLE_SHARE: sum(map(is_feasible, ended)) / len(ended)} if ended else {}
+        return values | ({} if best is None else {BEST_DICE: dice_of(best)})
 
 
 class SaveOnInterrupt(Callback):
@@ -191,77 +242,6 @@ class SaveOnInterrupt(Callback):
             self._save = LastSave(self._runs.tracker, self._grace_s, folders)
         if self._save.is_over():
             raise self._interruption.error
-
-
-class ProgressReporter(Callback):
-    """Logs a line for each training that ends, and now and then one for those that run.
-
-    Args:
-        trials: configurations that the study tries.
-        every_s: seconds without a line after which the running trials are reported.
-    """
-
-    def __init__(
-        self, study: TuningStudy, monitor: TrialMonitor, *, trials: int, every_s: float = 20.0
-    ) -> None:
-        self._study, self._monitor, self._trials, self._every_s = study, monitor, trials, every_s
-        self._last_line = time.monotonic()
-        self._ended = 0
-
-    def on_trial_result(
-        self, iteration: int, trials: list["Trial"], trial: "Trial", result: dict[str, Any], **info: Any
-    ) -> None:
-        """Log how the running trials do, unless something was logged lately."""
-        if time.monotonic() - self._last_line > self._every_s:
-            running = [each for each in trials if each.status == each.RUNNING]
-            self._last_line = time.monotonic()
-            parts = (f"{self._monitor.spec(each).title} {self._epoch(each)}" for each in running)
-            logger.info("running: " + ", ".join(parts))
-
-    def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
-        """Log how a trial ended."""
-        outcome = self._monitor.end_of(trial)
-        if outcome.end is TrialEnd.FAILED:
-            self._log(trial, f"failed: {outcome.error}")
-            return
-        if outcome.end is TrialEnd.NODE_FAILURE:
-            self._log(trial, f"will start again: {outcome.error}")
-            return
-        known = outcome.metrics
-        dice = f"Dice {known[VAL_DICE]:.4f}" if VAL_DICE in known else "no Dice yet"
-        memory = f"{known[MEMORY]:.3f} GiB" if MEMORY in known else "memory not measured"
-        took = f"{last_result(trial).get('time_total_s', 0.0):.0f} s"
-        names = {TrialEnd.FINISHED: "finished", TrialEnd.TIME_LIMIT: "ended by the study's time"}
-        end = names.get(outcome.end, "stopped early")
-        end = end if outcome.end.cause is None else f"over budget ({outcome.end.cause})"
-        self._log(trial, f"{dice}  {memory}  {self._epoch(trial)}  {took}  {end}")
-
-    def on_trial_error(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
-        """Log why a trial failed."""
-        end = self._monitor.end_of(trial, lost=True).end
-        self._log(trial, f"{end.cause or end.value}: {failure(trial)}")
-
-    def _log(self, trial: "Trial", text: str) -> None:
-        self._ended += 1
-        self._last_line = time.monotonic()
-        spec = self._monitor.spec(trial)
-        params = ", ".join(f"{name}={short(value)}" for name, value in spec.params.items())
-        counts = TrialCounts.of(self._study)
-        progress = f"{counts.ended}/{self._trials}"
-        logger.info(f"{progress}  {spec.title} ({params})  {text}  | {counts}{self._remaining(counts)}")
-
-    def _remaining(self, counts: TrialCounts) -> str:
-        """Estimate the remaining time from the ended trials."""
-        left = self._monitor.elapsed_s / self._ended * max(self._trials - counts.ended, 0)
-        limit = self._monitor.remaining_s
-        left = left if limit is None else min(left, limit)
-        return f", about {left / 60:.0f} min left" if left >= 60 else f", about {max(left, 0):.0f} s left"
-
-    def _epoch(self, trial: "Trial") -> str:
-        training, result = self._monitor.spec(trial).config.training, last_result(trial)
-        if training.max_time_s is not None:
-            return f"{100 * result.get(SHARE, 0.0):.0f} % of {format_duration(training.max_time_s)}"
-        return f"epoch {int(result.get(EPOCH, 0))}/{training.epochs}"
 
 
 def failure(trial: "Trial") -> str:

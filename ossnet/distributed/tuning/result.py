@@ -37,6 +37,7 @@ from ossnet.metric_names import (
 )
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
+_SHOWN = 8  # members of a front that are listed
 _REFUSED_BY = {  # constraint: the metric, what the least that was found is called, and its unit
     "memory": (PREDICTED, "smallest", " GiB"),
     "inference": (INFERENCE_MEMORY, "smallest", " GiB in inference"),
@@ -284,7 +285,7 @@ class StudyResult:
         registered = {} if self.model is None else {"registered as": self.model}
         best |= {} if self.refit is None else {"trained once more": self.refit}
         best |= {} if self.ensemble is None else {"ensemble": str(self.ensemble)}
-        front = {"Pareto front": "; ".join(map(str, self.front))} if self.front else {}
+        front = {"Pareto front": shown_front(self.front)} if self.front else {}
         refused = {"too large": _listed(self.refusals), "too slow": _listed(self.refusals, slow=True)}
         rows = {**best, **front, "checkpoint": self.checkpoint, **registered, "trials": trials}
         return {**rows, **{name: text for name, text in refused.items() if text}}
@@ -365,6 +366,12 @@ def feasible_fraction(study: TuningStudy) -> str:
     )
     text += f" Too large by prediction were {large}." if large else ""
     return text + (f" Too slow were {slow}." if slow else "")
+
+
+def shown_front(front: Sequence[FrontMember]) -> str:
+    """The members of a front with the best Dice, in words."""
+    more = f"; and {len(front) - _SHOWN} more" if len(front) > _SHOWN else ""
+    return "; ".join(map(str, front[:_SHOWN])) + more
 
 
 def _listed(refusals: Sequence[Refusal], *, slow: bool = False) -> str:

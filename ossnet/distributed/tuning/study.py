@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,18 +20,21 @@ from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
+from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
 from ossnet.distributed.tuning.callbacks import (
     FullGpuOnRetry,
     MLflowCallback,
-    ProgressReporter,
     SaveOnInterrupt,
+    StudyMetrics,
     trial_folder,
 )
 from ossnet.distributed.tuning.config import DEFAULT_TRIALS, EarlyStoppingConfig, OptimizationConfig
 from ossnet.distributed.tuning.early_stopping.scheduler import EarlyStoppingScheduler, learning_curves
 from ossnet.distributed.tuning.final.ensemble import choose_ensemble
 from ossnet.distributed.tuning.final.refit import refit_best, unfinished_refit
+from ossnet.distributed.tuning.final.registration import fetch_logged, register_best
 from ossnet.distributed.tuning.monitor import TrialMonitor
+from ossnet.distributed.tuning.progress.reporter import ProgressReporter
 from ossnet.distributed.tuning.recovery.database import StudyCopy, keep_copy
 from ossnet.distributed.tuning.recovery.runs import reconcile_runs
 from ossnet.distributed.tuning.result import StudyResult
@@ -48,9 +52,10 @@ from ossnet.distributed.tuning.trainable import StudyContext, train_in_process, 
 from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
-from ossnet.metric_names import SCORE, STORE, VAL_DICE
+from ossnet.metric_names import CHECKPOINT_FOLDER, SCORE, STORE, TITLE, VAL_DICE
 from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import Interruption, postponed
+from ossnet.output.progress import progress
 from ossnet.output.remote.copies import location_of
 from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.configure.fingerprint import Fingerprint
@@ -69,7 +74,6 @@ logger = logging.getLogger(__name__)
 
 _OVERDUE_S = 8.0  # after which trials are killed that should have ended by themselves
 _STUCK_S = 10.0  # beyond its grace, after which an interrupted study ends wherever it is
-_FETCH_S = 300.0  # for a checkpoint
 _FREE = ("data.", "training.checkpoint_")  # settings whose name begins so may change
 _LOST_TRIALS = 2  # how often a trial starts again from its checkpoint when its process is gone
 
@@ -227,11 +231,15 @@ def run_study(
         history=learning_curves(study),
     )
     interruption = Interruption()
-    tags = version_tags() | {STORE: str(spec.store.root)}
-    mlflow_callback = MLflowCallback(tracker, monitor, tags, spec.output)
+    fold = spec.base.training.fold
+    mlflow_callback = MLflowCallback(
+        tracker, monitor, version_tags(), spec.store, fold=fold, output=spec.output
+    )
+    reporter = ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS)
     callbacks = [
         mlflow_callback,
-        ProgressReporter(study, monitor, trials=spec.trials or DEFAULT_TRIALS),
+        reporter,
+        StudyMetrics(tracker, study, monitor),
         StudyCopy(spec.output),
         CapacityReport(at_most_s=spec.patience.wait_at_most_s),
         SaveOnInterrupt(
@@ -239,26 +247,32 @@ def run_study(
         ),
     ]
     with mlflow_run(tracker, _parent_run(spec, study), spec.documents()) as run:
+        tracker.log_input.remote(study.parent_run_key, dataset_of(spec.store, fold=fold))
         if spec.resume:
             reconcile_runs(study, tracker, spec.output, seeds=spec.optimization.seeds)
         if not spec.continues_refit(study):
             tuner = _tuner(spec, placement, tracker, searcher, scheduler, callbacks, time_limit)
             check = partial(monitor.node_faults.check, placement)
-            _run_trials(spec, tuner, mlflow_callback, interruption, check)
+            with closing(reporter):
+                _run_trials(spec, tuner, mlflow_callback, interruption, check)
             searcher.finalize()  # not where an error ended it: then trials can be resumed
             keep_copy(spec.output)
             reconcile_runs(study, tracker, spec.output, seeds=spec.optimization.seeds)
-        result = StudyResult.of(study, spec.output, mlflow_callback.failures, partial(_fetch, tracker))
+        result = StudyResult.of(study, spec.output, mlflow_callback.failures, partial(fetch_logged, tracker))
         if spec.refit and time_limit is not None:
             result = refit_best(spec, study, tracker, result, time_limit)
         if spec.ensemble is not None:
             result = choose_ensemble(spec, study, tracker, result, time_limit)
         try:
-            tracker.log_text.remote(study.parent_run_key, report().read_text(), "report.html")
+            with progress("writing the report"):
+                page = report().read_text()
+            tracker.log_text.remote(study.parent_run_key, page, "report.html")
         except (MlflowException, UserError) as error:  # what was found does not depend on it
             logger.info(f"warning: no report was written, ossnet report can do so later: {error}")
-        result = replace(result, model=_register(tracker, result, spec.name))
+        result = replace(result, model=register_best(tracker, result, spec.name))
         run.tags = {"best": result.title, f"best {VAL_DICE}": f"{result.metrics[VAL_DICE]:.4f}"}
+        run.tags[NOTE] = describe(f"best: {result.title}", spec.store, result.metrics, result.params)
+        run.tags |= {} if result.checkpoint is None else {CHECKPOINT_FOLDER: str(result.checkpoint)}
     return result
 
 
@@ -368,31 +382,7 @@ def _parent_run(spec: StudySpec, study: TuningStudy) -> RunSpec:
         **flatten(spec.optimization),
         **flatten(spec.early_stopping, "early_stopping."),
     }
-    tags = version_tags() | {STUDY_FILE: str(spec.database.absolute())}
-    return RunSpec(id=study.parent_run_key, name=spec.name, params=params, tags=tags)
-
-
-def _fetch(tracker: "ActorHandle[Tracker]", run: str, folder: Path) -> bool:
-    """Copy MLflow's checkpoint of a run; False where there is none, or MLflow does not answer."""
-    import ray
-
-    try:
-        found: bool = ray.get(tracker.fetch_checkpoint.remote(run, folder), timeout=_FETCH_S)
-    except ray.exceptions.RayError as error:
-        logger.warning(f"warning: MLflow's copy cannot be had: {str(error).strip().splitlines()[-1]}")
-        return False
-    return found
-
-
-def _register(tracker: "ActorHandle[Tracker]", result: StudyResult, name: str) -> str | None:
-    """Register the best network; its URI, or None where there is none or the registry does not take it."""
-    import ray
-
-    if result.checkpoint is None:
-        return None
-    try:
-        uri: str = ray.get(tracker.register.remote(result.run, result.checkpoint, name))
-    except ray.exceptions.RayError as error:  # what was found does not depend on it
-        logger.info(f"warning: the best network was not registered: {str(error).strip().splitlines()[-1]}")
-        return None
-    return uri
+    tags = version_tags() | {STUDY_FILE: str(spec.database.absolute()), STORE: str(spec.store.root)}
+    tags |= {TITLE: spec.name, NOTE: describe(f"search of {spec.space.path.stem}", spec.store)}
+    name = f"{spec.name}, {store_name(spec.store)}"
+    return RunSpec(id=study.parent_run_key, name=name, params=params, tags=tags)

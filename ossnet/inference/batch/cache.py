@@ -39,6 +39,8 @@ class PredictionResult:
     error_bound: float | None = None
     """hierarchical: at 95 % confidence a smaller fraction of the interpolated voxels is wrong. Where one of
     those drawn was, all were queried."""
+    unlike: tuple[str, ...] = ()
+    """What of the scan is unlike the training cases, a clause each; its result may be worse than theirs."""
     cached: bool = False
     """Whether the same checkpoint and settings had made it before from the same files."""
 
@@ -47,7 +49,8 @@ class PredictionResult:
         done = "there already" if self.cached else f"{self.seconds:.1f} s"
         file = "" if self.output is None else self.output.name
         renamed = "" if file in ("", label_map(self.case)) else f", as {file}"
-        return f"{self.case}: {volumes} ({done}{renamed})"
+        unlike = f"; unlike the training data: {', '.join(self.unlike)}" if self.unlike else ""
+        return f"{self.case}: {volumes} ({done}{renamed}){unlike}"
 
 
 @dataclass(frozen=True)

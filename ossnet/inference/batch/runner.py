@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from ossnet.data.store.training_range import TrainingRange
 from ossnet.errors import UserError
 from ossnet.inference.batch.cache import PredictionCache, PredictionResult, label_map
 from ossnet.inference.batch.inputs import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
 from ossnet.inference.ensemble import AnyPredictor, Member, load_predictor, read_members
 from ossnet.inference.export.outputs import export
+from ossnet.inference.predictor import read_scan
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class PredictionJob:
     def members(self) -> tuple[Member, ...]:
         """The networks that predict."""
         return read_members(self.checkpoints)
+
+    @cached_property
+    def trained_on(self) -> TrainingRange | None:
+        """What the first network was trained on, as far as its checkpoint says."""
+        return TrainingRange.read(self.members[0].checkpoint)
 
     @cached_property
     def cache(self) -> PredictionCache:
@@ -101,7 +108,9 @@ def predict_scan(predictor: AnyPredictor, job: PredictionJob, scan: ScanInput) -
     try:
         if scan.error is not None:
             raise UserError(scan.error)
-        segmentation = predictor(scan.images, with_probabilities=job.export.needs_probabilities)
+        image = read_scan(scan.images, predictor.task)
+        unlike = job.trained_on.differences(image) if job.trained_on is not None else ()
+        segmentation = predictor.segment(image, with_probabilities=job.export.needs_probabilities)
         with job.cache.folder() as aside:
             name = label_map(scan.file)
             segmentation.save(aside / name)
@@ -113,6 +122,7 @@ def predict_scan(predictor: AnyPredictor, job: PredictionJob, scan: ScanInput) -
                 dict(segmentation.volumes_ml),
                 time.monotonic() - began,
                 error_bound=None if audit is None else audit.error_bound,
+                unlike=unlike,
             )
             job.cache.publish(scan, result, sorted(aside.iterdir()))
     except UserError as error:

@@ -61,7 +61,7 @@ def trade_off(
     if limit is not None and x.low <= limit <= x.high:
         place: dict[str, str | float | int] = {"x1": x(limit), "x2": x(limit), "y1": _TOP, "y2": _BOTTOM}
         drawing.add("line", place | {"class": "limit"}, title="the budget")
-        drawing.text(x(limit) - 4, _BOTTOM - 6, "budget", anchor="end", kind="limit-name")
+        drawing.text(x(limit) + 4, _TOP - 5, "budget", anchor="end", kind="limit-name")
     if front:
         steps = f"M{x(marks[front[0]].cost):.1f},{y(marks[front[0]].dice):.1f}"
         steps += "".join(f"H{x(marks[each].cost):.1f}V{y(marks[each].dice):.1f}" for each in front[1:])

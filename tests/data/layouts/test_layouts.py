@@ -169,7 +169,7 @@ def test_an_unknown_layout(tmp_path):
     with pytest.raises(UserError, match=r"found scan.nii.gz;"):
         read_source(tmp_path)
     with pytest.raises(
-        UserError, match="--layout: expected auto, nnunet, msd, csv, brats or lits, found 'dicom'"
+        UserError, match=r"--layout: expected auto, .*, csv, bids, brats, lits or folders, found 'dicom'"
     ):
         read_source(tmp_path, "dicom")
     with pytest.raises(

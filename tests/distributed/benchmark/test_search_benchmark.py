@@ -1,6 +1,6 @@
 """How searches are compared with each other."""
 
-import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +27,16 @@ BUDGET, TIME_S = 1.0, 16.0
 @st.composite
 def trial_rows(draw: st.DrawFn) -> TrialRow:
     seconds = draw(st.lists(st.floats(0, 2 * TIME_S), max_size=3))
-    validations = tuple(Validation(at, draw(st.floats(0, 1))) for at in sorted(seconds))
+    validations = tuple(Validation(at, draw(st.floats(0, 1)), 2) for at in sorted(seconds))
     return TrialRow("o-net", draw(st.floats(0, 8)), draw(st.none() | st.floats(0.5, 1.5)), "", validations)
 
 
-def trial(memory_gib: float | None, *points: tuple[float, float], cpu_s: float = 2.0) -> TrialRow:
-    return TrialRow("o-net", cpu_s, memory_gib, "finished", tuple(Validation(*each) for each in points))
+def trial(
+    memory_gib: float | None, *points: tuple[float, float], cpu_s: float = 2.0, cases: int = 3
+) -> TrialRow:
+    return TrialRow(
+        "o-net", cpu_s, memory_gib, "finished", tuple(Validation(*each, cases) for each in points)
+    )
 
 
 def study(method: str, *trials: TrialRow, seed: int = 0, refused: int = 0) -> StudyRow:
@@ -41,7 +45,7 @@ def study(method: str, *trials: TrialRow, seed: int = 0, refused: int = 0) -> St
 
 def compared(*rows: StudyRow) -> SearchBenchmarkResult:
     return SearchBenchmarkResult(
-        "a CPU", {}, "3 cases", "0a1b", "small.py", BUDGET, 1 / 3, TIME_S, "one trial", "", "", rows
+        "a CPU", {}, "3 cases", 3, "0a1b", "small.py", BUDGET, 1 / 3, TIME_S, "one trial", "", "", rows
     )
 
 
@@ -50,6 +54,7 @@ def test_only_what_fits_counts_from_when_it_was_validated() -> None:
         "ossnet",
         trial(1.5, (2.0, 0.9)),
         trial(None, (3.0, 0.9)),
+        trial(0.5, (3.5, 0.9), cases=1),
         trial(1.0, (4.0, 0.5), (9.0, 0.75)),
         trial(0.5, (12.0, 0.25), (16.0, 0.875)),
     )
@@ -107,10 +112,15 @@ def test_what_cannot_be_compared_is_rejected(options: dict[str, object], message
         SearchBenchmarkConfig(space=Path("small.py"), **options)  # type: ignore[arg-type]
 
 
-def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"syne-tune: .*not installed.*pip install 'ossnet\[rivals\]'"):
-        SearchBenchmarkConfig(space=Path("small.py"), methods=("syne-tune",))
+def test_a_rival_that_is_not_installed_is_named_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "syne_tune.backend.trial_status", None)
+    monkeypatch.delitem(sys.modules, "ossnet.distributed.benchmark.syne_tune_search", raising=False)
+    settings = SearchBenchmarkConfig(space=Path("nowhere.py"), methods=("syne-tune",))
+    with pytest.raises(UserError, match=r"syne-tune: .*syne_tune.*pip install 'ossnet\[rivals\]'"):
+        search.compare(settings, tmp_path / "search.json", data=None, command="", progress=lambda row: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_comparison_goes_on_where_it_was_cut(
@@ -133,6 +143,7 @@ def test_a_comparison_goes_on_where_it_was_cut(
 
     monkeypatch.setattr("ossnet.distributed.benchmark.study.run_study", run_study)
     monkeypatch.setattr(search, "_SAMPLES", 1)
+    monkeypatch.setattr(search, "_load_libraries", lambda planner: None)
     path = tmp_path / "bench" / "search.json"
 
     def compare(**changes: object) -> SearchBenchmarkResult:

@@ -132,3 +132,16 @@ def test_a_run_is_registered_once_and_without_pickle(
     assert "model.safetensors" in {path.name for path in files}
     assert "state.pt" not in {path.name for path in files}
     assert {path.suffix for path in files} <= ALLOWED
+
+
+def test_the_champion_is_the_best_whichever_came_last(checkpoint: Path, tracking: TrackingConfig) -> None:
+    tracker, client, champions = Tracker(tracking), MlflowClient(tracking.uri), list[str]()
+    for name, dice in (("a", 0.5), ("b", 0.75), ("c", 0.625)):
+        run = tracker.open_run(RunSpec(name, name, tags={"network": "o-net", "store": "runs/store"}))
+        tracker.log(name, [MetricPoint("dice/val", dice, 1, 1_700_000_000_000)])
+        register(client, run, checkpoint, "mine")
+        champions.append(client.get_model_version_by_alias("mine", "champion").version)
+    assert list(map(int, champions)) == [1, 2, 2]
+    best = client.get_model_version_by_alias("mine", "champion").description
+    assert all(text in best for text in ("**o-net**: lesion", "FLAIR, T1w", "`runs/store`", "Dice 0.7500"))
+    assert "`champion` is the one" in client.get_registered_model("mine").description

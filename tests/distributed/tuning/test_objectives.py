@@ -16,7 +16,7 @@ from ossnet.distributed.tuning.config import OBJECTIVES, OptimizationConfig, par
 from ossnet.distributed.tuning.feasibility import log_feasibility
 from ossnet.distributed.tuning.result import FrontMember, Refusal, StudyResult, best_of, feasible_fraction
 from ossnet.distributed.tuning.searcher import StudySearch
-from ossnet.distributed.tuning.storage import END, METRICS, NETWORK_NAME, TuningStudy
+from ossnet.distributed.tuning.storage import END, METRICS, NETWORK_NAME, SETTINGS, TuningStudy
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.distributed.tuning.warm_start import transfer_trials
 from ossnet.errors import UserError
@@ -60,6 +60,16 @@ def test_any_combination_is_a_study(costs: tuple[str, ...], tmp_path: Path) -> N
     known = {VAL_DICE: 0.5, MEMORY: 1.0, INFERENCE_MEMORY: 2.0}
     worst = {"memory": 1.0, "inference-memory": 2.0, "seconds": float("inf")}
     assert optimization.values(known) == [0.5, *(worst[each] for each in costs)]
+
+
+@pytest.mark.parametrize(("directions", "names"), [(1, ("dice",)), (2, ("dice", "memory"))])
+def test_a_study_of_an_earlier_version_names_no_objectives(directions: int, names: tuple[str, ...]) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(storage=storage, study_name=NAME, directions=["maximize", "minimize"][:directions])
+    study = TuningStudy(study_name=NAME, storage=storage)
+    assert (study.objectives, study.limits) == (names, {})
+    study.set_user_attr(SETTINGS, {"budget_gib": 2, "seconds_per_case": None})
+    assert study.limits == {"memory": 2.0}
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ from ossnet.distributed.tuning.result import StudyResult
 from ossnet.distributed.tuning.storage import TuningStudy, best_checkpoint, is_feasible
 from ossnet.errors import UserError
 from ossnet.inference.ensemble import FILE, Ensemble, Member
+from ossnet.output.duration import format_duration
 from ossnet.output.remote.copies import fetch_input, location_of
 from ossnet.planning.study_time import StudyTime
 from ossnet.training.checkpoint import load_state
 from ossnet.training.checkpoint_files import check_replaceable, replace_checkpoint
-from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle

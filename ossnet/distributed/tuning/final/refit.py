@@ -19,11 +19,11 @@ from ossnet.distributed.training.trainer import TrainSpec, fit
 from ossnet.distributed.tuning.result import StudyResult, best_of
 from ossnet.distributed.tuning.storage import CONFIGURATION, TuningStudy
 from ossnet.errors import UserError
-from ossnet.metric_names import MEMORY, PREDICTED, VAL_DICE
+from ossnet.metric_names import MEMORY, PREDICTED, STORE, VAL_DICE
+from ossnet.output.duration import format_duration
 from ossnet.planning.study_time import StudyTime, most_epochs
 from ossnet.training.checkpoint import load_state
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
-from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -134,7 +134,8 @@ def _train(
         id=refit.run,
         name=f"{refit.trial:03d} {config.model.name} once more",
         params=config.flatten(),
-        tags=version_tags() | {"network": config.model.name, REFIT: str(refit.trial)},
+        tags=version_tags()
+        | {"network": config.model.name, REFIT: str(refit.trial), STORE: str(spec.store.root)},
     )
     job = TrainSpec(
         config=refit.config,

@@ -1,0 +1,67 @@
+"""What a training shows, from its metrics, by a clock that is moved by hand."""
+
+from ossnet.distributed.training.progress import TrainingView
+from ossnet.metric_names import (
+    ELAPSED,
+    EPOCH,
+    EXPECTED_EPOCH,
+    EXPECTED_STEP,
+    STEP,
+    STEP_TIME,
+    VAL_DICE,
+    VALIDATED_CASES,
+)
+from ossnet.output.progress import Progress, Work
+from ossnet.training import TrainingConfig
+
+PACE = {EXPECTED_STEP: 2.0, EXPECTED_EPOCH: 20.0, "loss/train": 0.7}
+
+
+class Clock:
+    at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def view(training: TrainingConfig) -> tuple[TrainingView, Work, list[str], Clock]:
+    clock, lines = Clock(), list[str]()
+    work = Work("training", now=clock)
+    return TrainingView(training, Progress(work, lines.append), now=clock), work, lines, clock
+
+
+def test_steps_within_an_epoch_move_it() -> None:
+    shown, work, lines, clock = view(TrainingConfig(epochs=5))
+    shown.show({})
+    assert work.state() == "for 0 s now"
+    shown.show(PACE | {STEP: 1.0})
+    clock.at = 28.0
+    shown.show(PACE | {STEP: 15.0})
+    assert work.share == 0.3
+    assert work.state() == "epoch 2 of 5, step 15, 2 s a step, 70 s left, loss 0.7"
+    assert len(lines) == 1  # what the parts take, once
+    assert lines[0].startswith("a step 2 s")
+
+
+def test_an_epoch_is_a_line_and_the_best_dice_stays() -> None:
+    shown, work, lines, _ = view(TrainingConfig(epochs=5))
+    validated = PACE | {STEP: 10.0, EPOCH: 1.0, VAL_DICE: 0.5, VALIDATED_CASES: 2.0, STEP_TIME: 2.0}
+    shown.show(validated)
+    shown.show(validated)
+    shown.show(validated | {STEP: 20.0, EPOCH: 2.0, VAL_DICE: 0.25})
+    assert [line for line in lines if line.startswith("epoch")] == [
+        "epoch 1  dice/val 0.5  time/step_s 2 on 2 cases",
+        "epoch 2  dice/val 0.25  time/step_s 2 on 2 cases",
+    ]
+    assert work.note == "loss 0.7, Dice 0.2500 (best 0.5000)"
+
+
+def test_a_timed_run_goes_by_its_time() -> None:
+    shown, work, _, clock = view(TrainingConfig(epochs=1000, max_time_s=200.0))
+    shown.show(PACE | {STEP: 1.0})
+    clock.at = 50.0
+    shown.show(PACE | {STEP: 20.0})
+    assert work.share == 0.25
+    assert work.state() == "epoch 3, step 20, 2 s a step, 2 min left, loss 0.7".replace("2 min", "150 s")
+    shown.show(PACE | {STEP: 25.0, EPOCH: 2.0, ELAPSED: 100.0})  # a run that was resumed has taken more
+    assert work.share == 0.5
