@@ -1,5 +1,5 @@
 """All families of networks around what is resolved for the data: each as it is resolved first, then its size,
-its rate and, of occupancy networks, where its points lie."""
+its rate and, of occupancy networks, the depth of the decoder and where the points lie."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ NETWORKS = [
 INSTALLED = [name for name in PRESETS if name not in NETWORKS]
 SIZES = ["x0.5", "x1", "x2"]
 
-_RESOLVED = {"learning_rate": 2e-3, "size": "x1", "border_fraction": 0.5}
+_RESOLVED = {"learning_rate": 2e-3, "size": "x1", "depth": "x1", "border_fraction": 0.5}
 POINTS_TO_EVALUATE = [{"network": name, **_RESOLVED} for name in NETWORKS[:4]]
 PRIOR = _RESOLVED
 
@@ -40,6 +40,6 @@ def space(trial: "Trial") -> dict[str, Any]:
         return changes | {"model.channels": size}
     return changes | {
         "model.decoder_width": size,
-        "model.decoder_blocks": trial.suggest_int("decoder_blocks", 2, 5),
+        "model.decoder_blocks": trial.suggest_categorical("depth", SIZES),
         "sampling.border_fraction": trial.suggest_float("border_fraction", 0.2, 0.8),
     }

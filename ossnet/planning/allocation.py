@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from math import floor, sqrt
 
 from ossnet.output.duration import format_duration
-from ossnet.planning.configure.recipe import STEPS
 
 TRIAL_START_S = 5.0
 """What a trial takes until its first step."""
 _CLOSING = (0.12, 8.0, 25.0)  # of the time, for the report and the end: a share, at least and at most so much
 _REFIT = 0.4  # of what is left then, for the last training
 _ENSEMBLE = 0.1  # and for the choice of an ensemble
-_LEAST_STEPS = 100  # in which a network learns something
-_USUAL_PART = 0.25  # of the time for all trials, in which one should take the steps that its recipe asks for
+_LEAST_STEPS = 250  # in which a network learns something
 _LEAST_TRIAL_S = 20.0
 _VALIDATIONS = 0.15  # of a trial's time that its validations take together
 _MOST_RUNGS = 3
@@ -72,9 +70,7 @@ def allocate(
 ) -> Allocation:
     """Plan a study.
 
-    With more time there are more trials and longer ones, each in proportion to its square root. But a trial
-    has the steps that its recipe asks for where they fit in a quarter of the time: settings matter less than
-    steps until then.
+    With more time there are more trials and longer ones, each in proportion to its square root.
 
     Args:
         time_s: until everything has to have ended.
@@ -96,8 +92,7 @@ def allocate(
     ensemble_s = _ENSEMBLE * (time_s - closing_s) if ensemble else 0.0
     search_s = time_s - closing_s - refit_s - ensemble_s
     shortest = max(_LEAST_STEPS * step_s, validation_s / _VALIDATIONS, _LEAST_TRIAL_S) + start_s
-    usual = min(STEPS * step_s / (1 - _VALIDATIONS) + start_s, _USUAL_PART * search_s)
-    trial_s = min(max(sqrt(shortest * search_s), usual), search_s)
+    trial_s = min(sqrt(shortest * search_s), search_s)
     rungs = _rungs(trial_s, validation_s, start_s, reduction_factor)
     cost = _mean_share(rungs, reduction_factor, brackets)
     count = max(floor(slots * search_s / (cost * trial_s)), slots, 1)

@@ -231,6 +231,15 @@ def test_memory_may_lower_a_multiple_of_points_but_not_of_widths() -> None:
     assert config.config.sampling.points < 4096
 
 
+def test_once_what_would_have_been_chosen_is_fitted_as_if_nothing_were_asked() -> None:
+    free = planner(network="unet-3d", budget_gib=1e-3)
+    chosen = free.resolve()
+    assert chosen.fits
+    assert chosen.config.flatten()["model.channels"][0] < 16
+    assert free.resolve(changes={"model.channels": "x1"}).config == chosen.config
+    assert not free.resolve(changes={"model.channels": "x2"}).fits
+
+
 @pytest.mark.parametrize("name", ["oss-net-d", "feature-query", "unet-3d"])
 def test_the_printed_options_give_the_configuration_again(name: str, phantom_store: Path) -> None:
     dataset = Fingerprint.of(Store.open(phantom_store))

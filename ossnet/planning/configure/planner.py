@@ -188,7 +188,8 @@ class Planner:
                 config = config.replace({rule.path: value})
                 choices.append(Choice(rule.topic, rule.path, value, rule.reason))
         config = _multiplied(config, multiples).resolve_for(self.dataset)
-        hard = {path for path in multiples if path not in _ADAPTABLE}
+        # Once what would have been chosen is what would have been chosen for this budget.
+        hard = {path for path, factor in multiples.items() if factor != 1 and path not in _ADAPTABLE}
         return self._fitted(
             Resolved(config, tuple(choices), given=tuple(given)), self._facts([*given, *hard])
         )

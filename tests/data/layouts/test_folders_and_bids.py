@@ -26,7 +26,8 @@ def found(source: Source) -> dict[str, list[str | None]]:
 
 
 def test_a_folder_a_patient_with_files_by_modality(tmp_path: Path) -> None:
-    for patient in ("patient19", "patient2"):
+    patients = ("patient1", "patient19", "patient2")
+    for patient in patients:
         for name in ("T1", "FLAIR", "adc"):
             save(tmp_path / patient / f"{name}.nii.gz", 7)
         save(tmp_path / patient / "Segmentation.nii.gz", 1, 2)
@@ -36,8 +37,8 @@ def test_a_folder_a_patient_with_files_by_modality(tmp_path: Path) -> None:
     assert (source.layout, source.modalities) == ("folders", ("FLAIR", "T1w", "adc"))
     assert source.labels == {"label-1": 1, "label-2": 2}
     files = ["FLAIR.nii.gz", "T1.nii.gz", "adc.nii.gz", "Segmentation.nii.gz"]
-    assert found(source) == {name: [f"{name}/{file}" for file in files] for name in ("patient19", "patient2")}
-    assert {case.group for case in source.cases} == {"patient19", "patient2"}
+    assert found(source) == {name: [f"{name}/{file}" for file in files] for name in patients}
+    assert {case.group for case in source.cases} == set(patients)
     assert list(source.unmatched) == ["notes"]
 
 

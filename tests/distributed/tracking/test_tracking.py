@@ -109,7 +109,7 @@ def test_nothing_is_written_twice(tracking: TrackingConfig, runs: Callable[[], d
     second.log("a", [point("loss/train", 4.0 / step, step) for step in range(3, 7)])
     second.open_run(spec)
     second.log("a", [point("loss/train", 4.0 / step, step) for step in range(1, 7)])
-    assert second.latest("a") == {"loss/train": 4.0 / 6}
+    assert second.latest("a") == {"loss/train": 4.0 / 6, "step": 6}
     history = MlflowClient(tracking.uri).get_metric_history(identity, "loss/train")
     assert sorted(metric.step for metric in history) == [1, 2, 3, 4, 5, 6]
     assert len(runs()) == 1

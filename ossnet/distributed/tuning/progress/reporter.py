@@ -135,7 +135,7 @@ class ProgressReporter(Callback):
     def _refused(self) -> tuple[str, ...]:
         counts = TrialCounts.of(self._study)
         refusals = ", ".join(map(str, Refusal.of_study(self._study)))
-        return str(counts), f"too large by prediction: {refusals}" if refusals else ""
+        return str(counts), f"refused: {refusals}" if refusals else ""
 
     def _row(self, trial: "Trial") -> TrialRow:
         spec, metrics = self._monitor.spec(trial), self._monitor.metrics(trial.trial_id)
