@@ -16,7 +16,7 @@ from s3_server import S3Server, s3_server
 
 from ossnet.data import write_phantom
 
-TRIALS, EPOCHS, STEPS = 4, 60, 120
+TRIALS, EPOCHS, STEPS = 4, 60, 150
 SPACE = """
 def space(trial):
     return {"optimizer.learning_rate": trial.suggest_float("rate", 1e-4, 0.02, log=True)}
