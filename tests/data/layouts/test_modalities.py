@@ -55,5 +55,5 @@ def test_files_to_predict_are_named_by_the_same_table(tmp_path, suffixes):
 
 
 def test_layouts_are_listed_by_name_in_the_order_in_which_they_are_tried():
-    assert list(layouts()) == ["nnunet", "msd", "csv", "brats", "lits"]
+    assert list(layouts()) == ["nnunet", "msd", "csv", "bids", "brats", "lits", "folders"]
     assert all(layout.name == name and layout.example for name, layout in layouts().items())

@@ -183,7 +183,7 @@ def test_a_tracker_that_is_killed_is_replaced(
             tracker.open_run.remote(RunSpec("a", "first"))
             tracker.log.remote("a", [point("loss/train", 1.0, 1)])
             tracker.close.remote("a", "KILLED")
-        assert ray.get(tracker.latest.remote("a")) == {"loss/train": 1.0}
+        assert ray.get(tracker.latest.remote("a")) == {"loss/train": 1.0, "step": 1}
     study, first = runs()["study"], runs()["first"]
     assert study.info.status == "FINISHED"
     assert study.data.metrics == {"loss/train": 2.0}
