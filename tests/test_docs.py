@@ -34,7 +34,7 @@ PRIVATE_WORDS = re.compile(
     r"|hungriest)\b"
 )
 OTHER_PROGRAMS = re.compile(
-    r"^.*\b(?:pip|aws|kubectl|docker|ray|gcloud|ruff|pytest|chromium)\b.*$(?:\n +--.*$)*", re.MULTILINE
+    r"^.*\b(?:pip|aws|az|kubectl|docker|ray|gcloud|ruff|pytest|chromium)\b.*$(?:\n +--.*$)*", re.MULTILINE
 )
 """Lines of shell whose options are another program's, up to a `--` that hands the rest to ours."""
 
