@@ -46,10 +46,11 @@ class OurSearch:
 
 
 class OptunaSearch:
-    def __init__(self, pruner: BasePruner) -> None:
+    def __init__(self, pruner: BasePruner, name: str) -> None:
+        """Optuna draws the brackets of hyperband by the study's name, so each search has one of its own."""
         sampler = optuna.samplers.RandomSampler(seed=0)
         self._study = optuna.create_study(
-            direction="maximize", pruner=pruner, sampler=sampler, study_name="one"
+            direction="maximize", pruner=pruner, sampler=sampler, study_name=name
         )
 
     def start(self) -> optuna.Trial:
@@ -117,18 +118,22 @@ def found(search: Search, *, seed: int, crossing: float, slots: int) -> float:
 def test_we_find_about_what_optunas_pruner_finds(
     algorithm: str, pruner: Callable[[], BasePruner], crossing: float, slots: int
 ) -> None:
-    """Within a hundredth of Dice, in the mean over seeds; the table in `docs/search.md` has what it is."""
+    """Within two hundredths of Dice, in the mean over seeds; `docs/search.md` has the figures of each."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    differences = []
+    pairs = []
     for seed in range(SEEDS):
         ours, theirs = (
             found(search, seed=seed, crossing=crossing, slots=slots)
-            for search in (OurSearch(algorithm), OptunaSearch(pruner()))
+            for search in (OurSearch(algorithm), OptunaSearch(pruner(), str(seed)))
         )
-        differences.append(ours - theirs)
+        pairs.append((ours, theirs))
+    differences = [ours - theirs for ours, theirs in pairs]
     half_width = 1.96 * float(np.std(differences)) / SEEDS**0.5
-    print(f"{algorithm}, {crossing}, {slots}: {np.mean(differences):+.4f} +- {half_width:.4f}")
-    assert float(np.mean(differences)) > -0.012
+    ours, theirs = np.mean(pairs, axis=0)
+    print(
+        f"{algorithm}, {crossing}, {slots}: {ours:.4f} {theirs:.4f}, {ours - theirs:+.4f} +- {half_width:.4f}"
+    )
+    assert abs(ours - theirs) < 0.02 + half_width
 
 
 @pytest.mark.parametrize("pruner", [SuccessiveHalvingPruner(), HyperbandPruner(), MedianPruner()])
