@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 NETWORKS = [
-    "feature-pyramid",
-    "unet-3d",
-    "feature-query",
-    "oss-net-c",
     "feature-query-patch",
+    "unet-3d",
+    "feature-pyramid",
+    "oss-net-c",
+    "feature-query",
     "oss-net-d",
     "oss-net-a",
     "oss-net-b",
@@ -23,9 +23,11 @@ NETWORKS = [
 INSTALLED = [name for name in PRESETS if name not in NETWORKS]
 SIZES = ["x0.5", "x1", "x2"]
 
-_RESOLVED = {"learning_rate": 2e-3, "size": "x1", "depth": "x1", "border_fraction": 0.5}
-POINTS_TO_EVALUATE = [{"network": name, **_RESOLVED} for name in NETWORKS[:4]]
-PRIOR = _RESOLVED
+PRIOR = {"learning_rate": 2e-3, "size": "x1", "depth": "x1", "border_fraction": 0.5}
+_QUERIED = PRIOR | {"learning_rate": 3e-3, "border_fraction": 0.8}
+POINTS_TO_EVALUATE = [
+    {"network": name, **(_QUERIED if name.startswith("feature") else PRIOR)} for name in NETWORKS[:4]
+]
 
 
 def space(trial: "Trial") -> dict[str, Any]:
@@ -41,5 +43,5 @@ def space(trial: "Trial") -> dict[str, Any]:
     return changes | {
         "model.decoder_width": size,
         "model.decoder_blocks": trial.suggest_categorical("depth", SIZES),
-        "sampling.border_fraction": trial.suggest_float("border_fraction", 0.2, 0.8),
+        "sampling.border_fraction": trial.suggest_float("border_fraction", 0.2, 0.9),
     }

@@ -76,6 +76,20 @@ def test_the_recipe_for_small_scans_on_a_cpu() -> None:
     assert config.training.batch_size == 8
 
 
+@pytest.mark.parametrize("name", ["feature-query", "feature-query-patch", "feature-pyramid"])
+def test_a_lean_decoder_for_queried_features_on_a_cpu(name: str) -> None:
+    config = planner(network=name).resolve().config
+    assert isinstance(config.model, OccupancyConfig)
+    assert (config.model.decoder_width, config.model.decoder_blocks) == (64, 2)
+    assert config.model.patch_edge == (3 if config.model.patch_channels else 7)
+    assert (config.sampling.border_fraction, config.optimizer.learning_rate) == (0.8, 3e-3)
+    assert config.optimizer.pade_learning_rate == 3e-3
+    on_gpu = planner(network=name, device=Device("cuda")).resolve().config
+    assert isinstance(on_gpu.model, OccupancyConfig)
+    assert on_gpu.model.decoder_width > 64
+    assert (on_gpu.sampling.border_fraction, on_gpu.optimizer.learning_rate) == (0.5, 2e-3)
+
+
 def test_a_gpu_gets_the_preset_s_own_size_and_half_precision() -> None:
     config = planner(network="oss-net-c", device=Device("cuda", bf16=True)).resolve().config
     assert isinstance(config.model, OccupancyConfig)

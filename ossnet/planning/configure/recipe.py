@@ -21,9 +21,11 @@ FEWEST_POINTS, MOST_POINTS = 2**10, 2**14
 VOXELS_A_POINT = 32
 MOST_VOLUMES, CPU_VOLUMES = 8, 2
 BORDER_FRACTION, BORDER_VOXELS = 0.5, 3.0
+QUERY_BORDER_FRACTION, QUERY_LEARNING_RATE = 0.8, 3e-3  # of networks that query features, on a CPU
 RARE, RARE_FRACTION = 1e-3, 0.25  # a label of fewer voxels gets a share of points of its own
 LEARNING_RATE = 2e-3
-CPU_WIDTH, CPU_BLOCKS, CPU_PATCH = 128, 3, 5
+CPU_DECODER = {"decoder_width": 128, "decoder_blocks": 3, "patch_edge": 5}
+CPU_QUERY_DECODER = {"decoder_width": 64, "decoder_blocks": 2, "patch_edge": 3}
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1000, 50, 500
 VALIDATIONS = 10
 
@@ -103,12 +105,19 @@ def _checkpointable(config: Config) -> bool:
     return hasattr(config.model, "checkpoint_activations")
 
 
-def _on_cpu(field: str, most: int) -> Callable[[Config, Facts], int]:
+def _queries_on_cpu(config: Config, facts: Facts) -> bool:
+    """Whether the network queries features, and is trained on a CPU: the lean decoder was measured there."""
+    model = config.model
+    return facts.device.kind == "cpu" and isinstance(model, OccupancyConfig) and model.feature_query
+
+
+def _on_cpu(field: str) -> Callable[[Config, Facts], int]:
     """The network's own value, on a CPU at most so much."""
 
     def value(config: Config, facts: Facts) -> int:
         own: int = getattr(config.model, field)
-        return min(own, most) if facts.device.kind == "cpu" else own
+        most = CPU_QUERY_DECODER if _queries_on_cpu(config, facts) else CPU_DECODER
+        return min(own, most[field]) if facts.device.kind == "cpu" else own
 
     return value
 
@@ -130,10 +139,15 @@ def _foreground(config: Config, facts: Facts) -> float:
     return max(min(RARE_FRACTION, 1 - given), 0.0)
 
 
-def _border(config: Config, _: Facts) -> float:
+def _border(config: Config, facts: Facts) -> float:
     sampling = config.sampling
     others = sampling.foreground_fraction + sampling.gaussian_fraction + sampling.uncertain_fraction
-    return max(min(BORDER_FRACTION, 1 - others), 0.0)
+    wanted = QUERY_BORDER_FRACTION if _queries_on_cpu(config, facts) else BORDER_FRACTION
+    return max(min(wanted, 1 - others), 0.0)
+
+
+def _learning_rate(config: Config, facts: Facts) -> float:
+    return QUERY_LEARNING_RATE if _queries_on_cpu(config, facts) else LEARNING_RATE
 
 
 def _border_unit(_: Config, facts: Facts) -> str:
@@ -169,12 +183,12 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "decoder",
         "model.decoder_width",
-        _on_cpu("decoder_width", CPU_WIDTH),
+        _on_cpu("decoder_width"),
         "on a CPU the decoder takes most of a step",
         _occupancy,
     ),
-    Rule("decoder", "model.decoder_blocks", _on_cpu("decoder_blocks", CPU_BLOCKS), "", _occupancy),
-    Rule("decoder", "model.patch_edge", _on_cpu("patch_edge", CPU_PATCH), "", _patches),
+    Rule("decoder", "model.decoder_blocks", _on_cpu("decoder_blocks"), "", _occupancy),
+    Rule("decoder", "model.patch_edge", _on_cpu("patch_edge"), "", _patches),
     Rule("decoder", "model.coordinates", _fixed("normalized"), "", _occupancy),
     Rule(
         "encoder",
@@ -215,7 +229,7 @@ RULES: tuple[Rule, ...] = (
         "points",
         "sampling.points",
         _points,
-        f"a point for {VOXELS_A_POINT} voxels, half of them where the decision is made",
+        f"a point for {VOXELS_A_POINT} voxels, most of them where the decision is made",
         _occupancy,
     ),
     Rule("points", "sampling.foreground_fraction", _foreground, "", _occupancy),
@@ -239,7 +253,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "optimizer", "optimizer.name", _fixed("adamw"), "learns in a tenth of the steps of the paper's recipe"
     ),
-    Rule("optimizer", "optimizer.learning_rate", _fixed(LEARNING_RATE), ""),
+    Rule("optimizer", "optimizer.learning_rate", _learning_rate, ""),
     Rule("optimizer", "optimizer.pade_learning_rate", lambda config, _: config.optimizer.learning_rate, ""),
     Rule("optimizer", "optimizer.schedule", _fixed("cosine"), ""),
     Rule("loss", "loss.dice_weight", _fixed(1.0), "Dice is what counts in the end"),

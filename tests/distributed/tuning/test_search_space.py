@@ -45,7 +45,7 @@ def test_our_own_spaces_hold_for_every_recipe(path: Path, store: Store) -> None:
 def test_the_default_space_has_every_network_and_tries_the_main_ones_first() -> None:
     default = Space(SPACES[0].with_name("default.py"))
     first = [point["network"] for point in first_points(default, seed=0)]
-    assert first[:4] == ["feature-pyramid", "unet-3d", "feature-query", "oss-net-c"]
+    assert first[:4] == ["feature-query-patch", "unet-3d", "feature-pyramid", "oss-net-c"]
     drawn = {changes["model"] for _, changes in sample_points(default, count=200)}
     assert drawn == set(PRESETS)
 
