@@ -1,6 +1,6 @@
 """Check a folder of scans or a store: a table of what is wrong, and a page with a picture of each case.
 
-Exit code 0: nothing found. 1: warnings only; `prepare` uses such cases as they are. 2: errors; `prepare`
+Exit code 0: nothing found, or notes. 1: warnings; `prepare` uses such cases as they are. 2: errors; `prepare`
 excludes such cases. A mistake in the options is 2 too. 3: the check itself broke off.
 """
 

@@ -120,7 +120,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr("ossnet.distributed.data.prepare._make_all", make_here)
     monkeypatch.setattr("ossnet.distributed.data.prepare.connect", nullcontext)
-    monkeypatch.setattr("ossnet.distributed.launch.connect", stop)
+    monkeypatch.setattr("ossnet.distributed.launch.connect_checked", stop)
     monkeypatch.setattr("ossnet.distributed.tuning.search_space.check_space", stop)
     monkeypatch.setattr("ossnet.commands.plan._plan", stop)
     monkeypatch.setattr("ossnet.benchmarks.measure_models", stop)

@@ -118,7 +118,7 @@ def test_memory_in_tables(run_job: Job, tmp_path: Path) -> None:
         (("models", "--shapes", "64x64"), "expected three positive edges in voxels, as in 64x64x64"),
         (("models", "--shapes", "64x64x0"), "expected three positive edges in voxels, as in 64x64x64"),
         (("models", "--point", 5), "--points"),
-        (("search", "--seeds", 0), "seeds: expected at least 1, found 0"),
+        (("search", "--seeds", 0), "seeds: expected at least 1, of at least one method, found 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

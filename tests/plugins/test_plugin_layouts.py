@@ -35,9 +35,9 @@ def test_ours_are_recognized_first_and_all_are_listed(tmp_path: Path, scans_and_
     (scans_and_masks / "phantom_000").rename(ours / "phantom_000")
     assert read_source(ours).layout == "msd"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"volume-0.nii \(lits\) or case/scan.nii.gz \(scan-and-mask\)"):
+    with pytest.raises(UserError, match=r"FLAIR.nii.gz \(folders\) or case/scan.nii.gz \(scan-and-mask\)"):
         read_source(tmp_path / "empty")
-    with pytest.raises(UserError, match="brats, lits or scan-and-mask, found 'dicom'"):
+    with pytest.raises(UserError, match="brats, lits, folders or scan-and-mask, found 'dicom'"):
         read_source(tmp_path / "empty", "dicom")
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ossnet.data.verification.issues import CaseSummary, FileSummary, Verification
+from ossnet.data.verification.issues import SEVERITIES, CaseSummary, FileSummary, Verification
 
 _MAX_UNDECLARED = 32
 COLUMNS = (
@@ -34,7 +34,7 @@ def row(view: CaseSummary, verification: Verification) -> tuple[str, ...]:
         _range(view.images),
         _distinct([f"s{file.codes[0]} q{file.codes[1]}" if file.codes else "" for file in files]),
         histogram(view),
-        ", ".join(f"{mine.count(kind)} {kind}" for kind in ("error", "warning") if kind in mine) or "none",
+        ", ".join(f"{mine.count(kind)} {kind}" for kind in SEVERITIES if kind in mine) or "none",
     )
 
 

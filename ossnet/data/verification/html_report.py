@@ -33,6 +33,7 @@ def render(verification: Verification) -> str:
             "all": len(verification.findings),
             "error": verification.errors,
             "warning": verification.warnings,
+            "note": len(verification.findings) - verification.errors - verification.warnings,
         },
         findings=[
             (each.severity, each.case, _relative(Path(each.where), verification.root), each.what, each.remedy)

@@ -8,8 +8,9 @@ from typing import Any, Literal
 from ossnet.config_tree import to_dict
 from ossnet.errors import UserError
 
-Severity = Literal["error", "warning"]
-"""Preparing excludes a case with an error and uses one with a warning as it is."""
+Severity = Literal["error", "warning", "note"]
+"""Preparing excludes a case with an error and uses one with a warning as it is; a note may be quite right."""
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Issue:
     def warning(cls, case: str, where: Path, *, expected: str, found: str, remedy: str) -> "Issue":
         """An issue for which a case is not excluded."""
         return cls("warning", case, str(where), expected, found, remedy)
+
+    @classmethod
+    def note(cls, case: str, where: Path, *, expected: str, found: str, remedy: str) -> "Issue":
+        """What a person may want to look at."""
+        return cls("note", case, str(where), expected, found, remedy)
 
     @property
     def what(self) -> str:
@@ -124,13 +130,13 @@ class Verification:
 
     @property
     def warnings(self) -> int:
-        """Number of the other findings."""
-        return len(self.findings) - self.errors
+        """Number of findings with which preparing uses a case as it is."""
+        return sum(finding.severity == "warning" for finding in self.findings)
 
     @property
     def exit_code(self) -> int:
-        """0 without a finding, 1 with warnings only, 2 with errors."""
-        return 2 if self.errors else 1 if self.findings else 0
+        """0 without a finding but notes, 1 with warnings, 2 with errors."""
+        return 2 if self.errors else 1 if self.warnings else 0
 
     @property
     def usable(self) -> tuple[str, ...]:
@@ -146,5 +152,5 @@ class Verification:
 
 
 def in_order(findings: Iterable[Issue]) -> tuple[Issue, ...]:
-    """Errors first, then by case and file."""
-    return tuple(sorted(findings, key=lambda each: (each.severity, each.case, each.where)))
+    """Errors first, notes last, then by case and file."""
+    return tuple(sorted(findings, key=lambda each: (SEVERITIES.index(each.severity), each.case, each.where)))

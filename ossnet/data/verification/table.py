@@ -20,7 +20,7 @@ def show(verification: Verification) -> None:
     draw(formatting.COLUMNS, [formatting.row(view, verification) for view in verification.cases])
     draw(("label", "name", "cases", "fraction of voxels"), [*formatting.label_rows(verification)])
     for finding in verification.findings:
-        style = "bold red" if finding.severity == "error" else "bold yellow"
+        style = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}[finding.severity]
         line = Text.assemble((finding.severity, style), f" {finding.where}: {finding.what}; {finding.remedy}")
         console.print(line, soft_wrap=True)
     for each in verification.remap:

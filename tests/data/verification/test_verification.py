@@ -227,7 +227,10 @@ def test_a_real_case_as_brats_2023_writes_it(shared, tmp_path):
 
 @pytest.mark.parametrize("folder", ["msd_hippocampus", "msd_brain_slab", "brats2021"])
 def test_the_real_sources_give_nothing(shared, folder):
-    assert verify(shared / "data" / folder).findings == ()
+    found = verify(shared / "data" / folder)
+    assert {each.severity for each in found.findings} <= {"note"}  # its scanners differ by thousands
+    assert found.exit_code == 0
+    assert bool(found.findings) == (folder == "msd_hippocampus")
 
 
 def test_a_folder_that_is_none_is_an_error(tmp_path):

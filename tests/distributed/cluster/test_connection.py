@@ -121,7 +121,8 @@ def test_ray_starts_and_ends_with_the_tmpdir_of_a_batch_system(folder: str, tmp_
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert all(line.startswith("starting Ray: for ") for line in done.stderr.splitlines())  # if it is slow
     assert list((place / "ray").glob("session_*"))  # Ray's files are where TMPDIR says
 
 
@@ -197,6 +198,7 @@ def test_a_machine_too_busy_for_ray_is_one_line(
         raise error
 
     monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # of the cluster that this process's tests share
     with pytest.raises(said, match=str(error).splitlines()[0]) as caught:
         clusters._start(1, tmp_path)
     assert len(tries) == 3
