@@ -78,7 +78,7 @@ class Rule:
 
 def suggested_network(device: Device) -> str:
     """The network to begin with: on a CPU the one that learns fastest there, on a GPU the paper's."""
-    return "feature-pyramid" if device.kind == "cpu" else "oss-net-c"
+    return "feature-query-patch" if device.kind == "cpu" else "oss-net-c"
 
 
 def _occupancy(config: Config) -> bool:
