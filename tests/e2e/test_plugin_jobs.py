@@ -81,6 +81,7 @@ def test_a_network_of_a_package_is_planned(run_job: Job) -> None:
     assert planned["training"]["allocated"] == pytest.approx(planned["measured"]["allocated"], rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed", "installed_here", "mlflow_store")
 def test_a_network_of_a_package_is_searched_and_predicts(
     run_process: Job, run_job: Job, phantom_store: Path, tiny_training: list[str], tmp_path: Path

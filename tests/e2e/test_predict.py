@@ -174,6 +174,7 @@ def test_values_that_make_no_sense(
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_many_workers_and_one_bad_scan(
     run_job: Job, checkpoint: Path, scans: list[Path], tmp_path: Path
 ) -> None:

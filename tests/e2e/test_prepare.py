@@ -220,6 +220,7 @@ def test_a_store_of_a_newer_version_is_kept(run, study, tmp_path):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_without_arguments_it_prepares_a_phantom_study_once(run, tmp_path, monkeypatch):
     first = subprocess.run(
         command("--json"), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120

@@ -116,6 +116,7 @@ def test_a_run_continues_where_it_ended(tiny: Config, store: Store, tmp_path: Pa
     assert [step for step, _ in losses(tracking)] == list(range(1, 13))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster", "mlflow_store")
 def test_an_interrupted_run_leaves_nothing_running(
     tiny: Config,

@@ -87,6 +87,7 @@ def copies(network: OccupancyNetwork) -> list[Tensor]:
     return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
 
 
+@pytest.mark.slow
 def test_a_network_trains_and_decides_as_before_and_takes_the_same_memory() -> None:
     torch.manual_seed(0)
     network = build_network("oss-net-d", patch_edge=3, decoder_width=16, decoder_blocks=3)
