@@ -40,10 +40,11 @@ class Work:
     _place: str = ""
     _began: float = field(init=False)
     _began_at: float = 0.0
+    _known_since: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self._began = self.now()
+        self._began = self._known_since = self.now()
 
     def advance(self, amount: int = 0, note: str = "") -> None:
         """One more is done, of so many bytes."""
@@ -54,7 +55,7 @@ class Work:
     def set(self, share: float, place: str, note: str) -> None:
         """Say how far it is from 0 to 1, where that is (as "epoch 3 of 50"), and what was found."""
         if self._share is None:
-            self._began_at = share
+            self._began_at, self._known_since = share, self.now()
         self._share, self._place, self.note = share, place, note
 
     @property
@@ -77,7 +78,7 @@ class Work:
         share = self.share
         if share is None or share <= self._began_at:
             return None
-        return self.elapsed_s * (1 - share) / (share - self._began_at)
+        return (self.now() - self._known_since) * (1 - share) / (share - self._began_at)
 
     def state(self) -> str:
         """Where it is, how fast, and how long it will take."""

@@ -78,6 +78,17 @@ def test_work_that_begins_in_the_middle_counts_what_it_does_itself() -> None:
     assert work.state() == "epoch 38 of 50, 10 s left, loss 0.2"
 
 
+def test_the_time_before_the_first_share_does_not_count() -> None:
+    """A start of 30 s made "43 min left" of a limit of 15 minutes."""
+    clock = Clock()
+    work = Work("training", now=clock)
+    clock.at = 30.0
+    work.set(30 / 900, "epoch 1", "")
+    clock.at = 50.0
+    work.set(50 / 900, "epoch 1", "")
+    assert work.left_s == pytest.approx(850)
+
+
 def test_work_of_unknown_length_says_how_long_it_has_lasted() -> None:
     clock = Clock()
     work = Work("starting Ray", now=clock)
