@@ -14,10 +14,10 @@ from ossnet.distributed.tuning.search_space import sample_points
 from ossnet.errors import UserError
 from ossnet.metric_names import EXPECTED_STEP, EXPECTED_VALIDATION
 from ossnet.models import OccupancyConfig
+from ossnet.output.duration import format_duration
 from ossnet.planning.allocation import TRIAL_START_S, allocate
 from ossnet.planning.configure.planner import Planner
 from ossnet.planning.study_time import StudyTime
-from ossnet.training.clock import format_duration
 
 if TYPE_CHECKING:
     from ossnet.distributed.tuning.study import StudySpec
@@ -77,6 +77,8 @@ def measure_pace(spec: "StudySpec", planner: Planner, placement: TrialPlacement)
         return None
     except ray.exceptions.RayError as error:
         logger.debug(f"no step was measured: {error}")
+        return None
+    if not step_s:
         return None
     skips = isinstance(config.model, OccupancyConfig) and config.inference.method == "hierarchical"
     return MeasuredPace(config.model.name, step_s, validation_s * (_QUERIED if skips else 1.0))

@@ -93,35 +93,27 @@ def fetch_input(path: Path, skip: Callable[[str], bool] = lambda name: False) ->
 
 def keep(path: Path) -> None:
     """Upload a file, if it is part of a copy; where storage is away it is uploaded later, with a line."""
-    folder = RemoteFolder.holding(path)
-    if folder is None:
-        return
-    try:
-        folder.push(path)
-    except OSError as error:
-        logger.warning(f"warning: {folder.url_of(path)} is not uploaded yet: {first_line(error)}")
+    _upload(path, RemoteFolder.push)
 
 
 def keep_changed(path: Path) -> None:
     """Upload the files of a folder that differ from what is there, as `keep`."""
-    folder = RemoteFolder.holding(path)
-    if folder is None:
-        return
-    try:
-        folder.push_changed(folder.name_of(path))
-    except OSError as error:
-        logger.warning(f"warning: {folder.url_of(path)} is not uploaded yet: {first_line(error)}")
+    _upload(path, lambda folder, path: folder.push_changed(folder.name_of(path)))
 
 
 def keep_folder(path: Path) -> None:
     """Upload a folder as one object, as `keep`."""
+    _upload(path, RemoteFolder.push_packed)
+
+
+def _upload(path: Path, push: Callable[[RemoteFolder, Path], object]) -> None:
     folder = RemoteFolder.holding(path)
     if folder is None:
         return
     try:
-        folder.push_packed(path)
+        push(folder, path)
     except OSError as error:
-        logger.warning(f"warning: {folder.url_of(path)} is not uploaded: {first_line(error)}")
+        logger.warning(f"warning: {folder.url_of(path)} is not uploaded yet: {first_line(error)}")
 
 
 def fetch_folder(path: Path) -> None:
