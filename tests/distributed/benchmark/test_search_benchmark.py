@@ -115,10 +115,10 @@ def test_what_cannot_be_compared_is_rejected(options: dict[str, object], message
 def test_a_rival_that_is_not_installed_is_named_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "syne_tune.backend.trial_status", None)
+    monkeypatch.setitem(sys.modules, "statsmodels.api", None)  # the first that the rival's module needs
     monkeypatch.delitem(sys.modules, "ossnet.distributed.benchmark.syne_tune_search", raising=False)
     settings = SearchBenchmarkConfig(space=Path("nowhere.py"), methods=("syne-tune",))
-    with pytest.raises(UserError, match=r"syne-tune: .*syne_tune.*pip install 'ossnet\[rivals\]'"):
+    with pytest.raises(UserError, match=r"syne-tune: .*statsmodels.*pip install 'ossnet\[rivals\]'"):
         search.compare(settings, tmp_path / "search.json", data=None, command="", progress=lambda row: None)
     assert not list(tmp_path.iterdir())
 
