@@ -87,13 +87,13 @@ class Segmentation:
         """The matrix from voxel indices to mm in RAS+."""
         return np.array(self.geometry.affine)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the labels as NIfTI with the scan's header, atomically.
 
         Each region becomes a file of its own too where one label map cannot show them all: `case_seg.nii.gz`
         has `case_REGION_seg.nii.gz` next to it.
         """
-        files = file_names(self.regions, limit=CLASS_BYTES)
+        path, files = Path(path), file_names(self.regions, limit=CLASS_BYTES)
         for name, mask in self.regions.items():
             write_nifti(path.with_name(_with_region(path.name, files[name])), mask, self.geometry)
         write_nifti(path, self.labels, self.geometry)
@@ -101,7 +101,17 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network with all that it needs to segment a new scan."""
+    """A trained network with all that it needs to segment a new scan.
+
+    Examples:
+        >>> predictor = Predictor.from_checkpoint("runs/study")
+        >>> segmentation = predictor("new_scan.nii.gz")
+        >>> segmentation.labels.shape
+        (28, 26, 22)
+        >>> list(segmentation.volumes_ml)
+        ['edema', 'non-enhancing', 'enhancing']
+        >>> segmentation.save("labels.nii.gz")
+    """
 
     network: nn.Module
     """The network, in evaluation mode on its device."""

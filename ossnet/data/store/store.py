@@ -111,6 +111,15 @@ class Store:
 
     Its test split can only be read where it was opened for that: training and tuning never do.
 
+    Examples:
+        >>> store = Store.open("runs/store")
+        >>> store.split("validation")
+        ('phantom_004', 'phantom_005')
+        >>> store.case("phantom_004").image.shape
+        (4, 28, 26, 22)
+        >>> store.task.modalities
+        ('FLAIR', 'T1w', 'T1gd', 'T2w')
+
     Args:
         root: its folder, or its URL.
         reader: reads its cases; by default from the folder's files, or through the node's cache from the URL.
