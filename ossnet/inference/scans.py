@@ -97,8 +97,9 @@ class _Volume:
 
 def _is_pair(images: object) -> TypeGuard[tuple[np.ndarray, np.ndarray]]:
     """Whether this is an array and its affine."""
-    both = isinstance(images, tuple) and len(images) == 2
-    return both and all(isinstance(each, np.ndarray) for each in images) and images[1].ndim == 2
+    if not (isinstance(images, tuple) and len(images) == 2):
+        return False
+    return all(isinstance(each, np.ndarray) for each in images) and images[1].ndim == 2
 
 
 def _in_order(images: Images, task: Task) -> list[Image]:
@@ -112,7 +113,9 @@ def _in_order(images: Images, task: Task) -> list[Image]:
             expected = f"an image of each modality: {', '.join(task.modalities)}"
             raise UserError("images", expected=expected, found=", ".join(map(str, images)) or "none")
         return [images[name] for name in task.modalities]
-    return list(images) if isinstance(images, list | tuple) else [images]
+    if isinstance(images, Sequence) and not isinstance(images, str):
+        return list(images)
+    return [images]
 
 
 def _preprocess(volumes: Sequence[_Volume], task: Task) -> Scan:

@@ -71,7 +71,7 @@ class StudyView:
 
         suggested, best = study.suggested_trials(), best_of(study.started_trials())
         curves = {trial.number: trial.intermediate_values for trial in suggested if trial.intermediate_values}
-        front = {each.number: {"network": each.network} | each.values for each in FrontMember.of_study(study)}
+        front = FrontMember.of_study(study)
         return cls(
             folder=folder,
             name=study.study_name,
@@ -81,7 +81,7 @@ class StudyView:
             best_number=None if best is None else best.number,
             trials=_table({trial.number: _row(trial) for trial in suggested}),
             curves=pd.DataFrame(curves).sort_index().rename_axis("epoch").rename_axis("trial", axis=1),
-            front=_table(front),
+            front=_table({each.number: {"network": each.network, **each.values} for each in front}),
         )
 
     @property
