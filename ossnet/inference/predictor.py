@@ -27,8 +27,8 @@ from ossnet.inference.volume import VolumePrediction, predict_volume
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, OccupancyNetwork, network_from_config
 from ossnet.output.file_names import CLASS_BYTES, file_names
-from ossnet.output.slices import Plane, planes_through
 from ossnet.output.views import Picture, grid_text, listed, notebook_view, one_line
+from ossnet.output.views.slices import Plane, planes_through
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
 from ossnet.training.checkpoint_files import checkpoint_folder

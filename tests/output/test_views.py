@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ossnet.output.palette import rgb
-from ossnet.output.slices import draw, planes_through
 from ossnet.output.views import LINE, Picture, listed, notebook_view, one_line
+from ossnet.output.views.slices import draw, planes_through
 
 
 @pytest.mark.parametrize("facts", ["", "short", "x" * 500, "two\nlines " * 30])

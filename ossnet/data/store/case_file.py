@@ -26,8 +26,8 @@ from ossnet.data.store.quantization import Quantization, Storage
 from ossnet.data.store.statistics import CaseStatistics
 from ossnet.errors import CaseError
 from ossnet.output.atomic_write import atomic_path
-from ossnet.output.slices import planes_through
 from ossnet.output.views import Picture, grid_text, notebook_view, one_line
+from ossnet.output.views.slices import planes_through
 
 _METADATA = b"ossnet"
 _DIGEST = b"sha256"

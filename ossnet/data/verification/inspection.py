@@ -29,7 +29,7 @@ from ossnet.data.verification.voxels import (
     count_values,
 )
 from ossnet.errors import UserError
-from ossnet.output.slices import Plane, draw, fullest_planes, middle_planes
+from ossnet.output.views.slices import Plane, draw, fullest_planes, middle_planes
 
 Values = Integer[np.ndarray, "X Y Z"]
 

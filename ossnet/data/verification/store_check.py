@@ -17,7 +17,7 @@ from ossnet.data.verification.voxels import ChannelStats
 from ossnet.errors import UserError
 from ossnet.output.progress import progress
 from ossnet.output.remote.url import parse_location
-from ossnet.output.slices import draw, planes_through
+from ossnet.output.views.slices import draw, planes_through
 
 _PREPARE_AGAIN = "prepare the store again"
 _VERIFY_SOURCE = "check the source with ossnet verify --source"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ossnet.errors import printable
 from ossnet.output.html import render_part
 from ossnet.output.palette import color
-from ossnet.output.slices import Plane, draw
+from ossnet.output.views.slices import Plane, draw
 
 LINE = 110
 """Characters of a line."""
@@ -33,7 +33,7 @@ class Picture:
         *,
         caption: str = "",
     ) -> "Picture":
-        """Draw slices, as `ossnet.output.slices.draw`."""
+        """Draw slices, as `ossnet.output.views.slices.draw`."""
         return cls(caption, draw(planes, values=values, spacing=spacing, edge=_PIXELS, tint=_TINT))
 
 
