@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of a run except its data and where it runs."""
+    """All settings of a run except its data and where it runs.
+
+    Examples:
+        >>> config = Config.preset("oss-net-c").replace({"training.batch_size": 2, "model.decoder_width": 64})
+        >>> config.model.decoder_width
+        64
+        >>> Config.from_json(config.to_json()) == config
+        True
+        >>> config.replace({"training.batchsize": 4})
+        Traceback (most recent call last):
+        ...
+        ossnet.errors.UserError: configuration: ... did you mean 'training.batch_size'?
+    """
 
     model: NetworkConfig
     """The network."""

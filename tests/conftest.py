@@ -1,10 +1,12 @@
 """What every test shares: an environment of its own, and the scans that may lie next to the checkout."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -106,6 +108,25 @@ def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_case(plan.path(case), make_case(case, plan.recipe))
     finalize(plan, {})
     return plan.output
+
+
+@pytest.fixture(scope="session")
+def phantom_checkpoint(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small, untrained network for the phantom store, in a folder of a run. Read only."""
+    from ossnet.config import Config
+    from ossnet.data import Store
+    from ossnet.models import network_from_config
+    from ossnet.training.checkpoint import save_checkpoint
+
+    store = Store.open(phantom_store)
+    config = Config.preset("oss-net-a", store).resolve_for(store)
+    model = replace(config.model, encoder_channels=(4, 4), decoder_width=8, decoder_blocks=1, patch_edge=3)
+    config = replace(config, model=model)
+    torch.manual_seed(0)
+    documents = {"config.json": config.to_json(), "task.json": json.dumps(store.task.to_dict())}
+    folder = tmp_path_factory.mktemp("run") / "checkpoint"
+    save_checkpoint(folder, network=network_from_config(config.model), documents=documents, state={})
+    return folder
 
 
 @pytest.fixture(scope="session")

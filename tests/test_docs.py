@@ -143,10 +143,6 @@ def test_configuration_fields_that_a_page_names_exist(page: Path) -> None:
 def test_python_names_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()
     names = {name for span in CODE.findall(text) for name in NAME.findall(span)} - ENTRY_POINTS
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ossnet"):
-                names |= {f"{node.module}.{alias.name}" for alias in node.names}
     assert not sorted(name for name in names if not resolves(name))
 
 

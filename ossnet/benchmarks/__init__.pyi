@@ -4,6 +4,7 @@ from .config import (
     InputBenchmarkConfig as InputBenchmarkConfig,
     MemoryBenchmarkConfig as MemoryBenchmarkConfig,
     NetworksBenchmarkConfig as NetworksBenchmarkConfig,
+    PaperBenchmarkConfig as PaperBenchmarkConfig,
     ResolutionBenchmarkConfig as ResolutionBenchmarkConfig,
 )
 from .inference.measure import measure_inference as measure_inference
@@ -16,3 +17,4 @@ from .memory.resolution import measure_resolution as measure_resolution
 from .memory.results import MemoryResult as MemoryResult, MemoryRow as MemoryRow
 from .networks.measure import measure_models as measure_models
 from .networks.results import ModelRow as ModelRow, ModelsResult as ModelsResult
+from .paper.measure import measure_paper as measure_paper

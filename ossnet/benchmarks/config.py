@@ -14,6 +14,7 @@ from ossnet.models import PRESETS
 from ossnet.models.configs import OccupancyConfig
 
 Shape = tuple[int, int, int]
+PAPER_MODELS = ("feature-query-patch", "feature-pyramid", "oss-net-c", "oss-net-d", "unet-3d", "unet-2d")
 KernelPrecision = Literal["float32", "float32-compiled", "bf16", "bf16-compiled"]
 
 
@@ -234,6 +235,34 @@ class InferenceBenchmarkConfig:
             parse_shape(text)
 
 
+@dataclass(frozen=True)
+class PaperBenchmarkConfig:
+    """Which networks are trained and compared, how often and how long."""
+
+    models: tuple[str, ...] = PAPER_MODELS
+    """Presets to compare."""
+    time_s: float = 1200.0
+    """Seconds of training of a run: of the CPU, or on a GPU those of the wall."""
+    seeds: int = 3
+    """Runs of each network on the store's own splits."""
+    folds: int | None = None
+    """Folds of the cross-validation that takes the place of seeds."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be compared, naming the option.
+
+        Raises:
+            UserError: an unknown network (names the nearest), none or one twice, or a number out of range.
+        """
+        _check_given(self, "models")
+        _check_presets(self.models, "models")
+        if len(set(self.models)) < len(self.models):
+            raise UserError("models", expected="each network once", found=" ".join(self.models))
+        _check_counts(self, "seeds")
+        if self.folds is not None and self.folds < 2:
+            raise UserError("folds", expected="at least 2", found=str(self.folds))
+
+
 def parse_shape(text: str) -> Shape:
     """`256x256x160` as X, Y, Z in voxels.
 
@@ -260,10 +289,10 @@ def _check_given(settings: object, *options: str) -> None:
             )
 
 
-def _check_presets(networks: Sequence[str]) -> None:
+def _check_presets(networks: Sequence[str], option: str = "networks") -> None:
     for name in networks:
         if name not in PRESETS:
-            raise unknown_name("networks", "network", name, PRESETS)
+            raise unknown_name(option, "network", name, PRESETS)
 
 
 def _check_counts(settings: object, *options: str) -> None:

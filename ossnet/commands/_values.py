@@ -37,6 +37,10 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 def parse_duration(duration: str) -> float:
     """`90s`, `2 min`, `1h30m` or `1.5 days` in seconds.
 
+    Examples:
+        >>> parse_duration("1h30m")
+        5400.0
+
     Raises:
         UserError: anything else: a number without a unit, an unknown unit, units that do not descend, or no
             time at all.

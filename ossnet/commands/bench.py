@@ -1,4 +1,4 @@
-"""Benchmark networks, input, memory, inference or search; `ossnet bench` alone is `ossnet bench models`."""
+"""Benchmark networks, input, memory, inference, searches or trained networks; alone it is `bench models`."""
 
 import logging
 from collections.abc import Sequence
@@ -12,13 +12,16 @@ from ossnet.benchmarks import (
     InputBenchmarkConfig,
     MemoryBenchmarkConfig,
     NetworksBenchmarkConfig,
+    PaperBenchmarkConfig,
     ResolutionBenchmarkConfig,
 )
+from ossnet.benchmarks.config import PAPER_MODELS
 from ossnet.commands._help import format_rows
 from ossnet.commands._output import command_line, finish_benchmark, new_folder
 from ossnet.commands._parse import Command, choose_command
 from ossnet.commands._values import budget_gib, parse_duration, space_file
 from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
+from ossnet.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +172,54 @@ class SearchOptions(BenchOptions):
         finish_benchmark(found, path, results.draw, results.show, json=self.json)
 
 
+@dataclass(frozen=True)
+class PaperOptions(BenchOptions):
+    """Networks trained in equal time and compared, with intervals; with the same --output it goes on."""
+
+    data: Path | None = None
+    """Store that `prepare` wrote; by default a small phantom that this job makes."""
+    models: tuple[str, ...] = PAPER_MODELS
+    """Presets to compare."""
+    max_time: str | None = None
+    """Training of each run: CPU time, or on a GPU the wall's; by default 20m, 15s on the phantom."""
+    seeds: int | None = None
+    """Runs of each network on the store's own splits; by default 3."""
+    folds: int | None = None
+    """Cross-validate on so many folds instead: the store's, or made of its cases."""
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UserError: names the option.
+        """
+        self.settings  # noqa: B018 - which checks them
+
+    @property
+    def settings(self) -> PaperBenchmarkConfig:
+        """The options as values."""
+        if self.seeds is not None and self.folds is not None:
+            raise UserError("--seeds and --folds", expected="one of them", found="both")
+        time = self.max_time or ("15s" if self.data is None else "20m")
+        seeds = 3 if self.seeds is None else self.seeds
+        return PaperBenchmarkConfig(self.models, parse_duration(time), seeds, self.folds)
+
+    def run(self, path: Path, command: str) -> None:
+        """Train, evaluate, write and print."""
+        from ossnet.benchmarks import measure_paper
+        from ossnet.benchmarks.paper import output
+        from ossnet.distributed.demo import open_store
+
+        found = measure_paper(
+            self.settings,
+            open_store(self.data),
+            path.with_suffix(".json"),
+            command=command,
+            progress=lambda row: logger.info(row.summary),
+        )
+        finish_benchmark(found, path, output.draw, output.show, json=self.json)
+
+
 _KINDS = {
     "models": ModelsOptions,
     "input": InputOptions,
@@ -177,6 +228,7 @@ _KINDS = {
     "resolution": ResolutionOptions,
     "inference": InferenceOptions,
     "search": SearchOptions,
+    "paper": PaperOptions,
 }
 COMMANDS: dict[str, Command[Any]] = {
     name: Command(f"bench {name}", str(kind.__doc__), kind) for name, kind in _KINDS.items()

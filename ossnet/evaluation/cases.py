@@ -48,6 +48,16 @@ class CaseScore:
         """Mean IoU of the classes."""
         return fmean(each.iou for each in self.overlaps.values())
 
+    @property
+    def hd95_mm(self) -> float:
+        """Mean 95th percentile of the surface distances of the classes; needs details."""
+        return fmean(each.surfaces.hd95_mm for each in self.details.values())
+
+    @property
+    def nsd(self) -> float:
+        """Mean normalized surface distance of the classes; needs details."""
+        return fmean(each.surfaces.nsd for each in self.details.values())
+
 
 def score_cases(
     network: nn.Module,
@@ -91,17 +101,32 @@ def score_cases(
 
 
 def score_case(
-    predictor: AnyPredictor, store: Store, case: str, *, temperature: float | None = None
+    predictor: AnyPredictor,
+    store: Store,
+    case: str,
+    *,
+    temperature: float | None = None,
+    tolerance_mm: float | None = None,
+    now: Callable[[], float] = time.monotonic,
 ) -> tuple[CaseScore, VolumePrediction]:
     """Score one case, and return the prediction too, on the CPU.
 
     Args:
         temperature: the temperature of the prediction's probabilities; without one there are none.
+        tolerance_mm: the tolerance of the normalized surface distance; without one there are no details.
+        now: the clock of the prediction, in seconds.
     """
-    stored = store.case(case)
+    stored, task = store.case(case), store.task
     image = torch.from_numpy(stored.image.astype(np.float32))
+    began = now()
     prediction = predictor.predict(image, with_probabilities=temperature is not None, temperature=temperature)
-    return _score(store.task, stored, prediction)
+    prediction = replace(prediction, classes=prediction.classes.cpu())  # waits for the device
+    took = now() - began
+    score, prediction = _score(task, stored, prediction)
+    if tolerance_mm is not None:
+        details = score_classes(prediction.classes.numpy(), stored, task, tolerance_mm=tolerance_mm)
+        score = replace(score, details=details)
+    return replace(score, predicted_s=took), prediction
 
 
 def _score(

@@ -34,6 +34,13 @@ def dice_iou(
 ) -> tuple[OverlapMetrics, ...]:
     """Overlap of every foreground class.
 
+    Examples:
+        >>> label = torch.zeros(4, 4, 4, dtype=torch.uint8)
+        >>> label[:2], prediction = 1, label.clone()
+        >>> prediction[0] = 1
+        >>> dice_iou(prediction, label, ClassScheme(classes=1))
+        (OverlapMetrics(dice=0.666..., iou=0.5, label_voxels=32, predicted_voxels=16),)
+
     Args:
         prediction: the predicted codes.
         label: the true codes.

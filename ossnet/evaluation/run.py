@@ -5,15 +5,15 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ossnet.data import Store
 from ossnet.errors import UserError
 from ossnet.evaluation.calibration import ReliabilityBins, aggregate, reliabilities
-from ossnet.evaluation.cases import CaseScore, check_task, score_case, score_classes
+from ossnet.evaluation.cases import CaseScore, check_task, score_case
 from ossnet.evaluation.figures import draw_overlay
 from ossnet.evaluation.html_report import UNNAMED, Evaluated, Subject, render
 from ossnet.evaluation.paper_protocol import POINTS, Protocol, SampledOverlap, sampled_overlap
@@ -22,6 +22,9 @@ from ossnet.inference import Predictor
 from ossnet.inference.ensemble import AnyPredictor
 from ossnet.inference.temperature import Calibration
 from ossnet.output.atomic_write import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOLERANCE_MM = 1.0
 """Tolerance of the normalized surface distance."""
@@ -46,6 +49,12 @@ class Evaluation:
     """The summary and the overlays as HTML."""
     overlays: tuple[Path, ...]
     """Pictures of the best, the median and the worst case."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The scores as pandas' table: a row a case, the columns of `cases`."""
+        import pandas as pd
+
+        return pd.read_csv(self.cases, index_col="case", dtype={"case": str})
 
     @property
     def figures(self) -> dict[str, str]:
@@ -143,15 +152,16 @@ class _Scorer:
         self.sampled: dict[Protocol, list[SampledOverlap]] = {protocol: [] for protocol in POINTS}
 
     def add(self, predictor: AnyPredictor, case: str, temperature: float | None) -> CaseScore:
-        score, prediction = score_case(predictor, self.store, case, temperature=temperature)
+        score, prediction = score_case(
+            predictor, self.store, case, temperature=temperature, tolerance_mm=self.tolerance_mm
+        )
         stored, task = self.store.case(case), self.store.task
         codes, label = prediction.classes.numpy(), task.codes(stored.label)
-        details = score_classes(codes, stored, task, tolerance_mm=self.tolerance_mm)
         for protocol, overlaps in self.sampled.items():
             overlaps.append(sampled_overlap(codes > 0, label > 0, protocol=protocol))
         if prediction.probabilities is not None:
             self.reliabilities.append(reliabilities(prediction.probabilities, codes, label, task))
-        self.scores.append(replace(score, details=details))
+        self.scores.append(score)
         return self.scores[-1]
 
     def paper_protocol(self, cases: int) -> dict[Protocol, dict[str, float]]:

@@ -1,6 +1,7 @@
 """Statistics of a split from the scores of its cases, under the names that tracking uses."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from statistics import fmean, median
 from typing import Any
 
@@ -50,12 +51,7 @@ def report(scores: Sequence[CaseScore]) -> dict[str, Any]:
 
 def comparison(scores: Sequence[CaseScore], others: Sequence[CaseScore]) -> dict[str, Any]:
     """The first network minus the other on the same cases, by measure, each averaged over the classes."""
-    measures = {
-        "dice": lambda score: score.dice,
-        "iou": lambda score: score.iou,
-        "hd95_mm": lambda score: fmean(each.surfaces.hd95_mm for each in score.details.values()),
-        "nsd": lambda score: fmean(each.surfaces.nsd for each in score.details.values()),
-    }
+    measures = {name: attrgetter(name) for name in ("dice", "iou", "hd95_mm", "nsd")}
     return {
         name: to_dict(compare(list(map(measure, scores)), list(map(measure, others))))
         for name, measure in measures.items()

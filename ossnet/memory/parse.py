@@ -14,6 +14,10 @@ _UNITS = {
 def parse_memory(text: str) -> int:
     """`8GiB`, `8 GB` or `500 MB`, in bytes; `8G` and `8Gi` are the same as with a B.
 
+    Examples:
+        >>> parse_memory("8GiB"), parse_memory("8 GB")
+        (8589934592, 8000000000)
+
     Raises:
         UserError: something else, such as a number without a unit, or nothing at all.
     """

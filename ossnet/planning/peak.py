@@ -38,6 +38,14 @@ def predict(config: Config, *, workers: int = 1) -> PeakMemory:
     Memory that is not a tensor's is not included: workspace of kernels, fragments of the allocator, a GPU's
     context.
 
+    Examples:
+        >>> config = Config.preset("oss-net-a").replace(
+        ...     {"sampling.working_shape": [64, 64, 64], "training.batch_size": 2}
+        ... )
+        >>> peak = predict(config)
+        >>> f"{peak.allocated_gib:.1f} GiB, most of it for the {max(peak.parts, key=peak.parts.get)}"
+        '1.3 GiB, most of it for the decoder'
+
     Args:
         config: what to train; its working shape must be set.
         workers: number of workers that share the batch; the peak is that of one of them.

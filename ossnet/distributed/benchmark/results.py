@@ -1,8 +1,9 @@
 """The result of comparing searches: its rows, table and figure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
+from typing import Self
 
 from ossnet.benchmarks.result import BenchmarkResult, by_name
 from ossnet.output.figure import png_bytes
@@ -113,6 +114,10 @@ class SearchBenchmarkResult(BenchmarkResult):
     def summary(self) -> dict[str, object]:
         """Human-readable rows."""
         return {"data": self.data, "budget": f"{self.budget_gib:.3g} GiB", "studies": len(self.rows)}
+
+    def with_row(self, row: StudyRow) -> Self:
+        """A copy with one more study."""
+        return replace(self, rows=(*self.rows, row))
 
     def is_feasible(self, trial: TrialRow) -> bool:
         """Whether a trial was measured within the budget."""

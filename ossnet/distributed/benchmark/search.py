@@ -73,9 +73,10 @@ def compare(
             of another comparison.
     """
     from ossnet.benchmarks.machine import torch_threads
+    from ossnet.benchmarks.resumed import add_rows, check_same, new_folder
     from ossnet.data import Store
     from ossnet.distributed.benchmark.method import StudyTask
-    from ossnet.distributed.benchmark.results import SearchBenchmarkResult
+    from ossnet.distributed.benchmark.results import SearchBenchmarkResult, StudyRow
     from ossnet.distributed.benchmark.study import run_study
     from ossnet.distributed.tuning.search_space import Space
 
@@ -85,13 +86,15 @@ def compare(
     allocation, planner = _allocate(settings.time_s), _planner(store)
     kept = SearchBenchmarkResult.read(path) if path.exists() else None
     result = kept or _new_result(settings, store, space, planner, allocation, command)
-    _check_same(result, settings, store, path)
+    check_same(path, _settings(result, settings, store))
     done = {(row.method, row.seed) for row in result.rows}
     studies = [(method, seed) for seed in range(settings.seeds) for method in settings.methods]
     studies = [each for each in studies if each not in done]
     if studies:
         _load_libraries(planner)
-    for method, seed in studies:
+
+    def make(study: tuple[str, int]) -> StudyRow:
+        method, seed = study
         task = StudyTask(
             space=space,
             store=store,
@@ -99,14 +102,12 @@ def compare(
             budget_gib=result.budget_gib,
             allocation=allocation,
             seed=seed,
-            folder=_new_folder(folder / "studies" / f"{method}-{seed}"),
+            folder=new_folder(folder / "studies" / f"{method}-{seed}"),
         )
         with torch_threads(1):
-            row = run_study(method, constructors[method], task)
-        result = replace(result, rows=(*result.rows, row))
-        result.write(path)
-        progress(row)
-    return result
+            return run_study(method, constructors[method], task)
+
+    return add_rows(result, path, studies, make, progress)
 
 
 def _load_libraries(planner: "Planner") -> None:
@@ -178,8 +179,8 @@ def _new_result(
 
     from ossnet.benchmarks.machine import processor
     from ossnet.distributed.benchmark.results import STATISTIC, SearchBenchmarkResult
-    from ossnet.distributed.tracking.actor import version_tags
     from ossnet.distributed.tuning.search_space import sample_points
+    from ossnet.output.versions import versions
     from ossnet.planning.estimator import PeakEstimator
 
     estimator = PeakEstimator()
@@ -191,11 +192,7 @@ def _new_result(
     training, validation = (len(store.split(split)) for split in ("training", "validation"))
     return SearchBenchmarkResult(
         processor=processor(),
-        versions={
-            name.removeprefix("version/"): value
-            for name, value in version_tags().items()
-            if name.startswith("version/")
-        },
+        versions=versions(),
         data=f"{training} training and {validation} validation cases",
         validation_cases=validation,
         fingerprint=store.manifest.fingerprint,
@@ -210,36 +207,16 @@ def _new_result(
     )
 
 
-def _check_same(
-    result: "SearchBenchmarkResult", settings: SearchBenchmarkConfig, store: "Store", path: Path
-) -> None:
-    """Reject a file of another comparison.
-
-    Raises:
-        UserError: names what differs.
-    """
-    for name, before, now in (
+def _settings(
+    result: "SearchBenchmarkResult", settings: SearchBenchmarkConfig, store: "Store"
+) -> list[tuple[str, object, object]]:
+    """What all studies of a file have in common: its name, its value in the file, and that of now."""
+    return [
         ("space", result.space, settings.space.name),
         ("time-per-study", result.time_s, settings.time_s),
         ("memory-budget", result.budget_gib, settings.budget_gib or result.budget_gib),
         ("data", result.fingerprint, store.manifest.fingerprint),
-    ):
-        if before != now:
-            raise UserError(
-                f"{path}, {name}",
-                expected=f"{before}, with which its studies were run",
-                found=str(now),
-                remedy="give the same options, or another --output",
-            )
-
-
-def _new_folder(folder: Path) -> Path:
-    """The path of a study's folder, without what a study that was cut short left there."""
-    import shutil
-
-    if folder.exists():
-        shutil.rmtree(folder)
-    return folder
+    ]
 
 
 def _phantom(output: Path) -> "Store":

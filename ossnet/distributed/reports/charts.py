@@ -11,7 +11,6 @@ from ossnet.distributed.reports.figures import (
     drawn_costs,
     finished_trials,
     network_of,
-    pareto,
     stopped_trials,
 )
 from ossnet.distributed.reports.runs import RunRow
@@ -30,6 +29,7 @@ from ossnet.output.charts import (
     trade_off,
 )
 from ossnet.output.charts.scale import number
+from ossnet.output.figure import pareto
 from ossnet.output.palette import color
 
 if TYPE_CHECKING:

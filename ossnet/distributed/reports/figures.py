@@ -8,7 +8,7 @@ from ossnet.distributed.tuning.config import OBJECTIVES
 from ossnet.distributed.tuning.result import FrontMember, dice_of
 from ossnet.distributed.tuning.storage import METRICS, NETWORK_NAME, is_feasible
 from ossnet.metric_names import CASE_MEDIAN, CASE_TIME
-from ossnet.output.figure import plain_text, png_bytes
+from ossnet.output.figure import pareto, plain_text, png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,16 +75,6 @@ def dice_importances(study: "Study") -> dict[str, float]:
         study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
     )
     return found
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The positions of the pairs (cost, Dice) that no other pair dominates, the cheapest first."""
-    front, best = list[int](), float("-inf")
-    for position in sorted(range(len(points)), key=lambda each: (points[each][0], -points[each][1])):
-        if points[position][1] > best:
-            front.append(position)
-            best = points[position][1]
-    return front
 
 
 def _front(

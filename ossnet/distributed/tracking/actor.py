@@ -4,14 +4,11 @@ import contextlib
 import logging
 import os
 import platform
-import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +17,7 @@ from ossnet.distributed.tracking.outbox import NO_ANSWER, one_line
 from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import CUT_SHORT, FINAL, SHARE, STOP_REASON
+from ossnet.output.versions import git_commit, versions
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("ossnet", "torch", "monai", "ray", "optuna", "mlflow", "numpy")
 JOURNAL = ".mlflow-journal"
 """The file in the output of a job with what MLflow does not have yet."""
 _TIMEOUT_S = 360  # the jobs of an array make their store one after the other
@@ -242,9 +239,8 @@ class MetricBuffer:
 
 def version_tags() -> dict[str, str]:
     """Tags of a run: the git commit, where there is one, and the versions of what results depend on."""
-    tags = {f"version/{name}": version(name) for name in _PACKAGES if _is_installed(name)}
-    tags["version/python"] = platform.python_version()
-    commit = _git_commit()
+    tags = {f"version/{name}": value for name, value in versions().items()}
+    commit = git_commit()
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
 
 
@@ -267,22 +263,3 @@ def _start_error(tracking: TrackingConfig, error: Exception) -> UserError:
     reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
     _, ours, sentence = reason.partition("UserError: ")
     return UserError(sentence) if ours else _unusable(tracking, reason)
-
-
-def _is_installed(package: str) -> bool:
-    """Whether a package is installed: a submitted job may run this one from its source."""
-    try:
-        return bool(version(package))
-    except PackageNotFoundError:
-        return False
-
-
-def _git_commit() -> str | None:
-    package = Path(str(files("ossnet")))
-    command = ["git", "rev-parse", "--show-toplevel", "HEAD"]
-    try:
-        done = subprocess.run(command, cwd=package, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    root, commit = done.stdout.split("\n")[:2]
-    return commit if Path(root) == package.parent else None  # an installed copy may lie in another repository

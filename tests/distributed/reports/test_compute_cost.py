@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.distributed.reports.compute_cost import ComputeCost
-from ossnet.distributed.reports.figures import pareto
 from ossnet.distributed.reports.runs import RunRow
 from ossnet.distributed.training.reporters import with_gpu_hours
+from ossnet.output.figure import pareto
 
 
 def row(**fields: Any) -> RunRow:
