@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 import threading
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -196,6 +197,11 @@ class Tracker:
         with self._kept("log_text", run, text, name):
             self._files.send(name, lambda: self._client.log_text(self._run_id(run), text, legal_file(name)))
 
+    def log_picture(self, run: str, png: str, name: str) -> None:
+        """Store a PNG, as base64, among a run's overlays; it takes the place of an earlier one."""
+        with self._kept("log_picture", run, png, name):
+            self._files.send(f"overlays/{name}", partial(self._log_picture, run, png, legal_file(name)))
+
     def log_checkpoint(self, run: str, checkpoint: Path) -> None:
         """Store the files of a checkpoint as artifacts of a run, but for what only resuming needs."""
         files = [file for file in sorted(checkpoint.iterdir()) if file.name not in _NOT_LOGGED]
@@ -293,6 +299,11 @@ class Tracker:
 
     def _log_file(self, run: str, file: Path) -> None:
         self._client.log_artifact(self._run_id(run), str(file), "checkpoint")
+
+    def _log_picture(self, run: str, png: str, name: str) -> None:
+        with tempfile.TemporaryDirectory() as aside:
+            (Path(aside) / name).write_bytes(b64decode(png))
+            self._client.log_artifacts(self._run_id(run), aside, "overlays")
 
     def _log_input(self, run: str, dataset: Mapping[str, str]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
