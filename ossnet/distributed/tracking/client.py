@@ -94,8 +94,7 @@ class Tracker:
         self._requests, self._files = Outbox(), Outbox()
         self._study = study
         self._lost: dict[str, str] = {}
-        self._saves = 0
-        self._training: set[str] = set()
+        self._saves, self._training = 0, set[str]()
         self._ended: set[str] = set()
         self._journal = Journal(None)  # while calls that it has are repeated
         self._repeat(Journal(journal))
