@@ -60,7 +60,7 @@ ROOMS: dict[str, tuple[set[str], ...]] = {
         {"volume"},
         {"methods"},
         {"query"},
-        {"arrays", "config", "give_up", "temperature"},
+        {"config", "give_up", "scans", "temperature"},
     ),
     "models": ({OTHERS}, {"kernels"}),
 }

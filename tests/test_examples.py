@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from optuna.trial import FixedTrial
+from recorded_study import write_study
 from test_docs import PAGES, ROOT
 
 from ossnet.commands import bench
@@ -224,6 +225,7 @@ def workplace(
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(phantom_store, folder / "runs" / "store")
     shutil.copytree(phantom_checkpoint, folder / "runs" / "study" / "checkpoint")
+    write_study(folder / "runs" / "study")
     scans = phantom_store.parent / "source" / "imagesTr"
     shutil.copy(min(scans.glob("*.nii.gz")), folder / "new_scan.nii.gz")
     return folder
@@ -233,6 +235,15 @@ def test_the_snippet_of_the_readme_runs(workplace: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(workplace)
     exec(snippet("README.md", "Predictor"), {})
     assert (workplace / "labels.nii.gz").is_file()
+
+
+def test_the_snippet_of_the_page_of_python_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    (workplace / "labels.nii.gz").unlink(missing_ok=True)
+    names = {}
+    exec(snippet("docs/python.md", "open_study"), names)
+    assert (workplace / "labels.nii.gz").is_file()
+    assert names["segmentation"].labels.shape == names["image"].shape[:3]
 
 
 def test_the_space_of_its_page_names_settings() -> None:
@@ -248,7 +259,8 @@ def test_examples_in_docstrings_give_what_they_say(
     path: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workplace)
-    module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    module = importlib.import_module(name.removesuffix(".__init__"))
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert result.attempted
     assert not result.failed

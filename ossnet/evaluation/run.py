@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ossnet.data import Store
 from ossnet.errors import UserError
@@ -22,6 +22,9 @@ from ossnet.inference import Predictor
 from ossnet.inference.ensemble import AnyPredictor
 from ossnet.inference.temperature import Calibration
 from ossnet.output.atomic_write import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOLERANCE_MM = 1.0
 """Tolerance of the normalized surface distance."""
@@ -46,6 +49,12 @@ class Evaluation:
     """The summary and the overlays as HTML."""
     overlays: tuple[Path, ...]
     """Pictures of the best, the median and the worst case."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The scores as pandas' table: a row a case, the columns of `cases`."""
+        import pandas as pd
+
+        return pd.read_csv(self.cases, index_col="case", dtype={"case": str})
 
     @property
     def figures(self) -> dict[str, str]:

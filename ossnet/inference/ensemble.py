@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,7 +20,8 @@ from ossnet.data import Scan, Task
 from ossnet.data.imaging.geometry import Spacing
 from ossnet.errors import UserError
 from ossnet.inference.config import Axis, Method, Precision
-from ossnet.inference.predictor import Images, Predictor, Segmentation, read_scan
+from ossnet.inference.predictor import Predictor, Segmentation
+from ossnet.inference.scans import Images, read_scan
 from ossnet.inference.volume import VolumePrediction
 from ossnet.output.atomic_write import atomic_write
 from ossnet.training.checkpoint_files import checkpoint_folder
@@ -136,13 +138,21 @@ class EnsemblePredictor:
                 )
         return cls(tuple(members), load, task)
 
-    def __call__(self, images: Images, *, with_probabilities: bool = False) -> Segmentation:
+    def __call__(
+        self,
+        images: Images,
+        *,
+        affine: Float[np.ndarray, "4 4"] | None = None,
+        with_probabilities: bool = False,
+    ) -> Segmentation:
         """Segment one scan, as a `Predictor` does.
 
         Raises:
             UserError: a file is missing or broken, or the scan has not the task's modalities.
         """
-        return self.segment(read_scan(images, self.task), with_probabilities=with_probabilities)
+        return self.segment(
+            read_scan(images, self.task, affine=affine), with_probabilities=with_probabilities
+        )
 
     def segment(self, scan: Scan, *, with_probabilities: bool = False) -> Segmentation:
         """Segment one preprocessed scan on its own grid, or on the finer one that was requested."""
@@ -160,7 +170,11 @@ class EnsemblePredictor:
         codes = self.task.scheme.decide_probabilities(mean).numpy()
         probabilities = dict(zip(self.task.class_names, mean.numpy(), strict=True))
         return Segmentation.of(
-            codes, self.task, geometry, probabilities=probabilities if with_probabilities else None
+            codes,
+            self.task,
+            geometry,
+            image=scan.image,
+            probabilities=probabilities if with_probabilities else None,
         )
 
     def predict(

@@ -13,26 +13,26 @@ import torch
 from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor, nn
 
-from ossnet.config_tree import from_dict
-from ossnet.data import Geometry, Scan, Task, preprocess, restore, write_nifti
-from ossnet.data.imaging.geometry import Spacing
+from ossnet.config_tree import from_dict, unknown_name
+from ossnet.data import Geometry, Scan, Task, restore, write_nifti
+from ossnet.data.imaging.geometry import Spacing, to_canonical
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.errors import UserError
-from ossnet.inference.arrays import scan_from_array
 from ossnet.inference.config import Axis, InferenceConfig, Method, Precision
 from ossnet.inference.methods.hierarchical import Audit
 from ossnet.inference.query.grid import QueryGrid, with_spacing
+from ossnet.inference.scans import Images, read_scan
 from ossnet.inference.temperature import read_temperature
 from ossnet.inference.volume import VolumePrediction, predict_volume
 from ossnet.memory.device import resolve_device
-from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, network_from_config
+from ossnet.models import DenseConfig, DenseNetwork, NetworkConfig, OccupancyNetwork, network_from_config
 from ossnet.output.file_names import CLASS_BYTES, file_names
+from ossnet.output.views import Picture, grid_text, listed, notebook_view, one_line
+from ossnet.output.views.slices import Plane, planes_through
 from ossnet.sampling import SamplingConfig
 from ossnet.training.checkpoint import check_checkpoint, load_weights
 from ossnet.training.checkpoint_files import checkpoint_folder
 from ossnet.training.compilation import maybe_compile
-
-Images = Path | str | Sequence[Path | str] | tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Segmentation:
     """Every region, 1 inside it, where one label map cannot show them all."""
     audit: Audit | None = None
     """The check of the voxels that the hierarchical method interpolated; None of other methods."""
+    planes: tuple[Plane, ...] = ()
+    """Slices through the first modality and the decisions, for a notebook."""
 
     @classmethod
     def of(
@@ -63,10 +65,16 @@ class Segmentation:
         task: Task,
         geometry: Geometry,
         *,
+        image: Float[np.ndarray, "C X Y Z"],
         probabilities: Mapping[str, Float[np.ndarray, "X Y Z"]] | None = None,
         audit: Audit | None = None,
     ) -> "Segmentation":
-        """What decisions on a grid mean for a task."""
+        """What decisions on a grid mean for a task.
+
+        Args:
+            image: the scan on the working grid, of which three slices are kept.
+        """
+        inside = to_canonical(task.display_class(codes[geometry.crop_slices]), geometry)
         return cls(
             labels=task.decode(codes),
             codes=codes,
@@ -76,10 +84,31 @@ class Segmentation:
             probabilities=probabilities,
             regions={} if task.nested else _masks(codes, task.scheme),
             audit=audit,
+            planes=planes_through(image[0], inside),
         )
 
+    def __repr__(self) -> str:
+        volumes = [f"{name} {volume:.3g} ml" for name, volume in self.volumes_ml.items()]
+        return one_line("Segmentation", f"{self._grid}; {listed(volumes)}")
+
+    def _repr_html_(self) -> str:
+        title, volumes = "Segmentation", [f"{name}: {ml:.3g} ml" for name, ml in self.volumes_ml.items()]
+        spacing, values = self.geometry.canonical_spacing, range(1, self.scheme.classes + 1)
+        pictures = [Picture.of(self.planes, values, spacing)] if self.planes else []
+        return notebook_view(title, facts=[self._grid], pictures=pictures, classes=volumes)
+
+    @property
+    def _grid(self) -> str:
+        return grid_text(self.geometry.shape, np.linalg.norm(self.affine[:3, :3], axis=0))
+
     def mask(self, name: str) -> Bool[np.ndarray, "X Y Z"]:
-        """The mask of a class."""
+        """The mask of a class.
+
+        Raises:
+            UserError: there is no such class; names those that there are.
+        """
+        if name not in self.scheme.names:
+            raise unknown_name("segmentation", "class", name, self.scheme.names)
         return self.scheme.in_class(self.codes, self.scheme.names.index(name))
 
     @property
@@ -105,6 +134,8 @@ class Predictor:
 
     Examples:
         >>> predictor = Predictor.from_checkpoint("runs/study")
+        >>> predictor
+        Predictor(oss-net-a on cpu: FLAIR, T1w, T1gd, T2w to edema, non-enhancing, enhancing)
         >>> segmentation = predictor("new_scan.nii.gz")
         >>> segmentation.labels.shape
         (28, 26, 22)
@@ -175,18 +206,38 @@ class Predictor:
         )
         return cls(network, task, saved.sampling, settings, spacing, read_temperature(folder))
 
-    def __call__(self, images: Images, *, with_probabilities: bool = False) -> Segmentation:
+    def __repr__(self) -> str:
+        device, task = next(self.network.parameters()).device, self.task
+        network = type(self.network).__name__
+        if isinstance(self.network, DenseNetwork | OccupancyNetwork):
+            network = self.network.config.name
+        return one_line(
+            "Predictor", f"{network} on {device}: {listed(task.modalities)} to {listed(task.class_names)}"
+        )
+
+    def __call__(
+        self,
+        images: Images,
+        *,
+        affine: Float[np.ndarray, "4 4"] | None = None,
+        with_probabilities: bool = False,
+    ) -> Segmentation:
         """Segment one scan.
 
         Args:
-            images: a NIfTI file (3-D, or 4-D with the task's modalities as channels), or one file a modality
-                in the task's order, or voxels as nibabel gives them (channels last) and their affine.
+            images: a file (3-D, or 4-D with the task's modalities as channels), an image of nibabel, or
+                voxels as it gives them (channels last); or one of these a modality, in the task's order or by
+                name, as in `{"FLAIR": "flair.nii.gz", "T1w": "t1.nii.gz"}`.
+            affine: of arrays, from voxel indices to mm in RAS+.
             with_probabilities: whether to return probabilities; every voxel is then decided by the network.
 
         Raises:
-            UserError: a file is missing or broken, or the scan has not the task's modalities.
+            UserError: a file is missing or broken, the scan has not the task's modalities, or an array has no
+                affine.
         """
-        return self.segment(read_scan(images, self.task), with_probabilities=with_probabilities)
+        return self.segment(
+            read_scan(images, self.task, affine=affine), with_probabilities=with_probabilities
+        )
 
     def segment(self, scan: Scan, *, with_probabilities: bool = False) -> Segmentation:
         """Segment one preprocessed scan.
@@ -203,7 +254,9 @@ class Predictor:
         if prediction.probabilities is not None:
             native = (restore(each, geometry) for each in prediction.probabilities.cpu().numpy())
             probabilities = dict(zip(task.class_names, native, strict=True))
-        return Segmentation.of(codes, task, geometry, probabilities=probabilities, audit=prediction.audit)
+        return Segmentation.of(
+            codes, task, geometry, image=scan.image, probabilities=probabilities, audit=prediction.audit
+        )
 
     def predict(
         self,
@@ -236,20 +289,6 @@ class Predictor:
             return scan, None
         requested = scan.resampled_to(None) if self.spacing is None else with_spacing(scan, self.spacing)
         return requested, None if requested == scan else QueryGrid.over(scan, requested)
-
-
-def read_scan(images: Images, task: Task) -> Scan:
-    """Read and preprocess one scan, given as `Predictor` takes it.
-
-    Raises:
-        UserError: a file is missing or broken, or the scan has not the task's modalities.
-    """
-    if isinstance(images, Path | str):
-        return preprocess([Path(images)], task)
-    if isinstance(images[0], np.ndarray):
-        array, affine = images
-        return scan_from_array(np.asarray(array), np.asarray(affine), task)
-    return preprocess([Path(str(each)) for each in images], task)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Living tensor storage on the CPU, real or fake: what `torch.cuda.max_memory_allocated` counts on a GPU."""
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ossnet.models.kernels._torch import DispatchMode, storage_key, tensors_in
+from ossnet.models.kernels._torch import WatchingMode, storage_key
 
 BLOCK = 512
 """Bytes to which the CUDA caching allocator rounds up; counting the same way makes figures comparable."""
@@ -17,7 +16,7 @@ WORKSPACE = "workspace"
 """The part of what nothing else claims: what the loss, the backward pass and the optimizer make."""
 
 
-class StorageTracker(DispatchMode):
+class StorageTracker(WatchingMode):
     """Counts the bytes of every storage that operations under it use or make, for as long as it lives.
 
     Storages are identified by address, so views count once, and leave the count when their last tensor (or
@@ -39,18 +38,13 @@ class StorageTracker(DispatchMode):
         self._running: list[str] = []
         self._made = 0
 
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        # Arguments too: a tensor made outside dispatch (from NumPy, by a C++ hook) is first seen as one.
-        self.count(tensors_in((result,), tensors_in(kwargs.values(), tensors_in(args))))
-        return result
+    def see(self, tensors: Iterable[Tensor]) -> None:
+        """Count what an operation took and made.
+
+        What it took, too: a tensor made outside dispatch (from NumPy, by a C++ hook) is first seen as an
+        argument.
+        """
+        self.count(tensors)
 
     def count(self, tensors: Iterable[Tensor], part: str | None = None) -> None:
         """Count tensors that live already; `part` names what they are for."""

@@ -26,6 +26,15 @@ def render_page(template_name: str, *, title: str, facts: Mapping[str, object], 
     return _environment().get_template(template_name).render(values)
 
 
+def render_part(template_name: str, **values: object) -> str:
+    """The text of a part of a page, made by a template; values are escaped.
+
+    Raises:
+        jinja2.UndefinedError: the template names a value that is not given.
+    """
+    return _environment().get_template(template_name).render(values)
+
+
 @cache
 def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -9,10 +9,11 @@ from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
 from ossnet.models import network_from_config
 from ossnet.models.kernels._torch import FakeTensorMode, fake_mode_is_on
+from ossnet.planning.fake_optimizer import LargestSteps, make_state
 from ossnet.sampling.batch import Batch, empty_batch
 from ossnet.sampling.batches import drawing_bytes
 from ossnet.training.data_parallel import put_gradients_in_bucket
-from ossnet.training.optimizer import build_optimizer, state_tensors
+from ossnet.training.optimizer import Steps, build_optimizer, state_tensors
 from ossnet.training.step import accumulated_step
 
 
@@ -84,13 +85,13 @@ def device_cache(config: Config, device: torch.device) -> Tensor:
 
 
 def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemory:
-    """The first step makes the optimizer's state, the second is measured. Fake tensors need no warm-up: there
-    the optimizer alone takes the first step."""
+    """The first step makes the optimizer's state, the second is measured. Fake tensors need no warm-up."""
     precision = config.training.precision
     with torch.random.fork_rng(devices=[]), device:  # fake parameters can be made, but not moved
         network = network_from_config(config.model)
         network.train()
     optimizer = build_optimizer(network, config.optimizer)
+    stepped: Steps = LargestSteps(optimizer) if fake_mode_is_on() else optimizer
     volumes = -(-config.training.batch_size // workers)
     pieces = min(config.training.accumulation_steps, volumes)
     batch = dummy_batch(config, volumes=-(-volumes // pieces), device=device)
@@ -101,7 +102,7 @@ def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemo
         seen = len(same) * len(batch.cases)
         accumulated_step(
             network,
-            optimizer,
+            stepped,
             same,
             config.loss,
             volumes=seen,
@@ -112,7 +113,7 @@ def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemo
     if workers > 1 or fake_mode_is_on():
         put_gradients_in_bucket(network.parameters())
     if fake_mode_is_on():
-        optimizer.step()
+        make_state(optimizer)
     else:
         step()
     parts = {

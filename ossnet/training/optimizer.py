@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,11 +60,15 @@ class Lookahead:
         """Take a fast step; every `steps` steps, counted from the first, pull towards the slow weights."""
         self.optimizer.step()
         if self._taken == 0:
-            self._slow = [parameter.detach().clone() for parameter in self._parameters()]
+            self.start()
         elif self._taken % self._steps == 0:
             for fast, slow in zip(self._parameters(), self._slow, strict=True):
                 fast.copy_(slow.lerp_(fast, self._alpha))
         self._taken += 1
+
+    def start(self) -> None:
+        """Take the values that the parameters have for the slow weights."""
+        self._slow = [parameter.detach().clone() for parameter in self._parameters()]
 
     def tensors(self) -> list[Tensor]:
         """The slow weights."""
@@ -87,6 +91,16 @@ class Lookahead:
 
 
 Optimizer = torch.optim.Optimizer | Lookahead
+
+
+class Steps(Protocol):
+    """What a training step asks of an optimizer."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of the gradients, or set them to zero."""
+
+    def step(self) -> object:
+        """Change the parameters by their gradients."""
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:

@@ -17,7 +17,7 @@ from ossnet.training.losses import (
     distance_loss,
     segmentation_loss,
 )
-from ossnet.training.optimizer import Optimizer
+from ossnet.training.optimizer import Steps
 from ossnet.training.uncertain_points import select_uncertain
 
 
@@ -43,7 +43,7 @@ def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
 
 
 def optimizer_step(
-    network: nn.Module, optimizer: Optimizer, batch: Batch, config: LossConfig, *, precision: str
+    network: nn.Module, optimizer: Steps, batch: Batch, config: LossConfig, *, precision: str
 ) -> Tensor:
     """Forward, backward and update; the detached loss."""
     volumes = len(batch.cases)
@@ -52,7 +52,7 @@ def optimizer_step(
 
 def accumulated_step(
     network: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Steps,
     parts: Iterable[Batch],
     config: LossConfig,
     *,

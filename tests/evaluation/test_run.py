@@ -76,6 +76,8 @@ def test_evaluate_writes_cases_summary_and_overlays(store: Store, checkpoint: Pa
     assert [row["case"] for row in rows] == list(store.split("all"))
     assert reported[-1] == f"{rows[-1]['case']} 10/10"
     dice = [float(row["dice"]) for row in rows]
+    table = evaluation.to_frame()
+    assert (list(table.index), list(table["dice"])) == (list(store.split("all")), pytest.approx(dice))
     assert evaluation.summary == json.loads(evaluation.report.read_text())
     assert evaluation.summary["cases"] == 10
     assert evaluation.summary["dice"]["mean"] == pytest.approx(np.mean(dice))

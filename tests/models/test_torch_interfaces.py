@@ -3,6 +3,7 @@
 import ast
 import gc
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,42 @@ def test_fake_tensors_have_the_geometry_of_real_ones(layout: torch.memory_format
     with FakeTensorMode():
         fake = results()
     assert fake == results()
+
+
+def test_what_fills_a_fake_tensor_gives_it_back_and_what_would_reshape_it_is_an_error() -> None:
+    with FakeTensorMode():
+        square, other = torch.zeros(2, 3, 3), torch.zeros(3, 1)
+        key = _torch.storage_key(square.untyped_storage())
+        assert square.mul_(other).add_(1) is square
+        assert torch.mul(square, other, out=square) is square
+        assert _torch.storage_key(square.untyped_storage()) == key
+        for reshape in (lambda: square.transpose_(1, 2), lambda: square.unsqueeze_(0)):
+            with pytest.raises(RuntimeError, match="shape or strides"):
+                reshape()
+
+
+def test_watchers_see_the_same_operations_among_fake_tensors() -> None:
+    class Shapes(_torch.WatchingMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = list[list[torch.Size]]()
+
+        def see(self, tensors: Iterable[torch.Tensor]) -> None:
+            self.seen.append([each.shape for each in tensors])
+
+    def watched() -> list[list[torch.Size]]:
+        volume, layer = torch.zeros(1, 4, 6, 8, 6), nn.Conv3d(4, 8, 3)
+        with Shapes() as outer, Shapes() as inner:
+            _chain(volume, layer)[-1].sum().backward()
+        assert inner.seen == outer.seen
+        _chain(volume, layer)
+        return outer.seen
+
+    real = watched()
+    with FakeTensorMode():
+        fake = watched()
+    assert len(real) == len(fake) > 20
+    assert real == fake
 
 
 def test_a_fake_tensor_outside_its_mode_is_an_error() -> None:

@@ -21,10 +21,13 @@ from jaxtyping import Float16, Float32, Int16, UInt8
 
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.data.imaging.geometry import Geometry, Spacing
+from ossnet.data.labels.task import Task
 from ossnet.data.store.quantization import Quantization, Storage
 from ossnet.data.store.statistics import CaseStatistics
 from ossnet.errors import CaseError
 from ossnet.output.atomic_write import atomic_path
+from ossnet.output.views import Picture, grid_text, notebook_view, one_line
+from ossnet.output.views.slices import planes_through
 
 _METADATA = b"ossnet"
 _DIGEST = b"sha256"
@@ -53,6 +56,34 @@ class StoredCase:
     """The image as stored; see `image`."""
     label: UInt8[np.ndarray, "X Y Z"]
     """Label indices: 0 background, then the task's labels in order."""
+    task: Task | None = None
+    """What channels and labels mean; None where only the file is known."""
+
+    def __repr__(self) -> str:
+        labels = len(self.statistics.class_counts) - 1
+        return one_line(
+            "StoredCase", f"{self.id}: {self._grid}, {len(self.voxels)} channels, {labels} labels"
+        )
+
+    def _repr_html_(self) -> str:
+        labels = range(1, len(self.statistics.class_counts))
+        names = [f"label {index}" for index in labels] if self.task is None else list(self.task.labels)
+        return notebook_view(self.id, facts=[self._grid], pictures=[self.picture()], classes=names)
+
+    def picture(self, caption: str = "") -> Picture:
+        """Slices through the first channel, with the labels' outlines.
+
+        Args:
+            caption: what stands before the modality's name.
+        """
+        modality = "the first channel" if self.task is None else self.task.modalities[0]
+        labels = range(1, len(self.statistics.class_counts))
+        planes = planes_through(self.image[0], self.label)
+        return Picture.of(planes, labels, self.spacing, caption=" ".join(filter(None, [caption, modality])))
+
+    @property
+    def _grid(self) -> str:
+        return grid_text(self.statistics.shape, self.spacing)
 
     @property
     def id(self) -> str:

@@ -5,10 +5,10 @@ Legend: X Y Z voxel axes in nibabel order.
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ossnet.config_tree import from_dict, to_dict, unknown_name
 from ossnet.data.imaging.geometry import Shape
@@ -20,9 +20,14 @@ from ossnet.data.store.location import ObjectStorage
 from ossnet.data.store.quantization import Storage
 from ossnet.data.store.splits import SPLITS, check_splits
 from ossnet.data.store.statistics import CaseStatistics, DatasetStatistics
+from ossnet.data.store.store_view import cases_frame, describe, store_html
 from ossnet.errors import CaseError, UserError
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.remote.url import parse_location
+from ossnet.output.views import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
@@ -225,7 +230,17 @@ class Store:
                 found=f"the case {stored.id}",
                 remedy="prepare the store again",
             )
-        return stored
+        return replace(stored, task=self.task)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The cases as pandas' table: split, group, shape, spacing in mm, and the voxels of each label."""
+        return cases_frame(self.manifest)
+
+    def __repr__(self) -> str:
+        return one_line("Store", f"{describe(self.manifest)}, {self.location}")
+
+    def _repr_html_(self) -> str:
+        return store_html(self)
 
     def _fold(self, name: str, fold: int) -> tuple[str, ...]:
         folds = self.manifest.folds

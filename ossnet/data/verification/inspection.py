@@ -22,16 +22,14 @@ from ossnet.data.layouts import Case, Source
 from ossnet.data.prepare.survey import missing_label
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue
 from ossnet.data.verification.plausibility import ImageStats, offset_checks, plausibility_checks
-from ossnet.data.verification.thumbnail import Plane, draw
 from ossnet.data.verification.voxels import (
     ChannelStats,
     SliceCollector,
     count_fractions,
     count_values,
-    fullest_planes,
-    middle_planes,
 )
 from ossnet.errors import UserError
+from ossnet.output.views.slices import Plane, draw, fullest_planes, middle_planes
 
 Values = Integer[np.ndarray, "X Y Z"]
 

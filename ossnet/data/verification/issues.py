@@ -1,12 +1,15 @@
 """The results of verification, as plain values."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ossnet.config_tree import to_dict
 from ossnet.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Severity = Literal["error", "warning", "note"]
 """Preparing excludes a case with an error and uses one with a warning as it is; a note may be quite right."""
@@ -143,6 +146,12 @@ class Verification:
         """Cases without error: those that are prepared."""
         bad = {finding.case for finding in self.findings if finding.severity == "error"}
         return tuple(view.case for view in self.cases if view.case not in bad)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The findings as pandas' table: severity, case, where, expected, found, remedy."""
+        import pandas as pd
+
+        return pd.DataFrame(to_dict(self.findings), columns=[field.name for field in fields(Issue)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values without pictures, for JSON."""

@@ -13,11 +13,11 @@ from ossnet.data.store.case_file import StoredCase, compute_digest, read_case
 from ossnet.data.store.store import MANIFEST, CaseEntry, Manifest, parse_manifest
 from ossnet.data.verification.duplicates import find_duplicates
 from ossnet.data.verification.issues import CaseSummary, FileSummary, Issue, Verification, in_order
-from ossnet.data.verification.thumbnail import Plane, draw
-from ossnet.data.verification.voxels import ChannelStats, fullest_planes
+from ossnet.data.verification.voxels import ChannelStats
 from ossnet.errors import UserError
 from ossnet.output.progress import progress
 from ossnet.output.remote.url import parse_location
+from ossnet.output.views.slices import draw, planes_through
 
 _PREPARE_AGAIN = "prepare the store again"
 _VERIFY_SOURCE = "check the source with ossnet verify --source"
@@ -163,17 +163,8 @@ def _file_summary(path: Path, case: StoredCase, channels: list[ChannelStats]) ->
 
 
 def _picture(case: StoredCase) -> str:
-    indices = fullest_planes(case.label)
-    planes = [
-        Plane(
-            axis,
-            case.image[0].take(indices[axis], axis=axis).astype(np.float32),
-            case.label.take(indices[axis], axis=axis),
-        )
-        for axis in (2, 1, 0)
-    ]
     values = list(range(1, len(case.statistics.class_counts)))
-    return draw(planes, values=values, spacing=case.spacing)
+    return draw(planes_through(case.image[0], case.label), values=values, spacing=case.spacing)
 
 
 def _digest(label: np.ndarray) -> str:

@@ -5,7 +5,7 @@ Legend: X Y Z voxel axes in nibabel order.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, Num, Shaped
@@ -108,24 +108,6 @@ def count_fractions(slabs: Iterable[Float32[np.ndarray, "X Y Z"]]) -> dict[str, 
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
     most = dict(counts.most_common(_MAX_VALUES))
     return {f"{value:.6g}": most[value] for value in sorted(most)}
-
-
-def fullest_planes(label: Shaped[np.ndarray, "X Y Z"]) -> tuple[int, int, int]:
-    """Along each axis the plane with most foreground, or the middle ones where there is none."""
-    counts = [np.zeros(size, np.int64) for size in label.shape]
-    for position, slab in enumerate(label):
-        inside = slab != 0
-        counts[0][position] = np.count_nonzero(inside)
-        counts[1] += np.count_nonzero(inside, axis=1)
-        counts[2] += np.count_nonzero(inside, axis=0)
-    if not counts[0].any():
-        return middle_planes(label.shape)
-    return int(counts[0].argmax()), int(counts[1].argmax()), int(counts[2].argmax())
-
-
-def middle_planes(shape: Sequence[int]) -> tuple[int, int, int]:
-    """The middle plane along each axis."""
-    return shape[0] // 2, shape[1] // 2, shape[2] // 2
 
 
 def fraction_outside(label: Shaped[np.ndarray, "X Y Z"], covered: Bool[np.ndarray, "X Y Z"]) -> float:

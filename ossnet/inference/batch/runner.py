@@ -13,7 +13,7 @@ from ossnet.inference.batch.inputs import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
 from ossnet.inference.ensemble import AnyPredictor, Member, load_predictor, read_members
 from ossnet.inference.export.outputs import export
-from ossnet.inference.predictor import read_scan
+from ossnet.inference.scans import read_scan
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ torch may change any of them without notice: tests/models/test_torch_interfaces.
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cache
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,52 @@ _MOST_RECIPES = 2**16  # of operations, so many that no search over configuratio
 
 
 class DispatchMode(TorchDispatchMode):
-    """A mode that sees each operation, without the wrapper that keeps torch's compiler away from it."""
+    """A mode without the wrapper that keeps torch's compiler away from it."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
+
+
+class WatchingMode(DispatchMode):
+    """A mode that sees the tensors which each operation under it takes and makes.
+
+    Within a `FakeTensorMode` that one passes them on, since each mode of torch costs as much time as an
+    operation on fake tensors.
+    """
+
+    _fakes: "FakeTensorMode | None" = None
+
+    def see(self, tensors: Iterable[Tensor]) -> None:
+        """Called after each operation with its arguments and results."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        if FakeTensorMode.innermost:
+            self._fakes = FakeTensorMode.innermost[-1]
+            self._fakes.watchers.append(self)
+        else:
+            super().__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._fakes is None:
+            super().__exit__(*error)
+        else:
+            self._fakes.watchers.remove(self)
+            self._fakes = None
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        self.see(tensors_in((result,), tensors_in(kwargs.values(), tensors_in(args))))
+        return result
 
 
 class FakeTensor(Tensor):
@@ -34,6 +75,8 @@ class FakeTensor(Tensor):
     Every operation on it outside a `FakeTensorMode` is an error.
     """
 
+    geometry: int
+    """A number for its shape, strides, type and offset, which never change."""
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
@@ -60,15 +103,20 @@ class FakeTensorMode(DispatchMode):
     is made of them only.
     """
 
-    _depth = 0  # of modes that are on
+    innermost: ClassVar[list["FakeTensorMode"]] = []
+    """The modes that are on, the innermost last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watchers = list[WatchingMode]()
 
     def __enter__(self) -> Self:
-        FakeTensorMode._depth += 1
         super().__enter__()
+        FakeTensorMode.innermost.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        FakeTensorMode._depth -= 1
+        FakeTensorMode.innermost.pop()
         super().__exit__(*error)
 
     def __torch_dispatch__(
@@ -81,17 +129,12 @@ class FakeTensorMode(DispatchMode):
         kwargs = kwargs or {}
         tensors = tensors_in(kwargs.values(), tensors_in(args))
         fakes = any(isinstance(each, FakeTensor) for each in tensors) if tensors else _makes_tensors(func)
-        if not fakes:
-            return func(*args, **kwargs)
-        key = (func, _key(args), tuple((name, _key(value)) for name, value in kwargs.items()))
-        recipe = _recipes.get(key)
-        if recipe is None:
-            if len(_recipes) >= _MOST_RECIPES:
-                _recipes.clear()
-            recipe = _recipes[key] = _try_out(func, args, kwargs, tensors)
-        # an inference tensor of a class of its own could not be viewed
-        with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
-            return _follow(recipe, tensors, {})
+        result = _imitate(func, args, kwargs, tensors) if fakes else func(*args, **kwargs)
+        if self.watchers:
+            seen = tensors_in((result,), tensors)
+            for watcher in self.watchers:
+                watcher.see(seen)
+        return result
 
 
 class _Same(NamedTuple):
@@ -111,10 +154,13 @@ class _Strided(NamedTuple):
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+    geometry: int
+    """`FakeTensor.geometry`."""
 
 
 _recipes: dict[Hashable, Any] = {}
 """What operations make, by all that it depends on: values without tensors, lists, `_Same` and `_Strided`."""
+_geometries: dict[Hashable, int] = {}
 
 
 @cache
@@ -123,17 +169,62 @@ def _makes_tensors(func: Any) -> bool:
 
 
 @cache
+def _written(func: Any) -> int | str | None:
+    """The argument that an operation fills and gives back as it is: its place, or its name where it has none.
+
+    That covers operations in place and those into an `out` of the right shape; no other is used here.
+    """
+    returns = func._schema.returns
+    if len(returns) != 1 or returns[0].alias_info is None or torch.Tag.inplace_view in func.tags:
+        return None
+    for place, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            return str(argument.name) if argument.kwarg_only else place
+    return None
+
+
+@cache
 def _torch_fakes() -> TorchFakeTensorMode:
     return TorchFakeTensorMode()
 
 
+def _imitate(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], tensors: Sequence[Tensor]
+) -> Any:
+    """The result of an operation, some of whose tensors are fake."""
+    written = _written(func)
+    if written is not None:
+        return kwargs[written] if isinstance(written, str) else args[written]
+    key = (func, _key(args), tuple([(name, _key(value)) for name, value in kwargs.items()]))
+    recipe = _recipes.get(key)
+    if recipe is None:
+        if len(_recipes) >= _MOST_RECIPES:
+            _recipes.clear()
+        recipe = _recipes[key] = _try_out(func, args, kwargs, tensors)
+    if not torch.is_inference_mode_enabled():
+        return _follow(recipe, tensors, {})
+    with torch.inference_mode(False):  # an inference tensor of a class of its own could not be viewed
+        return _follow(recipe, tensors, {})
+
+
 def _key(value: Any) -> Hashable:
     """All that the shapes of results depend on."""
+    if isinstance(value, FakeTensor):
+        try:
+            return value.geometry
+        except AttributeError:  # autograd made it, from one that was made here
+            value.geometry = _geometry(value)
+            return value.geometry
     if isinstance(value, Tensor):
-        return value.shape, value.stride(), value.dtype, value.storage_offset()
+        return _geometry(value)
     if isinstance(value, list | tuple):
         return tuple([_key(each) for each in value])
     return type(value), value  # 1, 1.0 and True are equal, but make other types
+
+
+def _geometry(tensor: Tensor) -> int:
+    key = tensor.shape, tensor.stride(), tensor.dtype, tensor.storage_offset()
+    return _geometries.setdefault(key, len(_geometries))
 
 
 def _try_out(
@@ -154,8 +245,8 @@ def _try_out(
         if not tensors:
             new_kwargs["device"] = place
         result = func(*new_args, **new_kwargs)
-    if any(one.shape != other.shape for one, other in zip(stand_ins, tensors, strict=True)):
-        msg = f"{func}: it changes the shape of its argument, which fake tensors cannot"
+    if any(_geometry(one) != _geometry(other) for one, other in zip(stand_ins, tensors, strict=True)):
+        msg = f"{func}: it changes the shape or strides of its argument, which fake tensors cannot"
         raise RuntimeError(msg)
     storages = {storage_key(each.untyped_storage()): place for place, each in enumerate(stand_ins)}
     return _recipe(result, stand_ins, storages)
@@ -191,7 +282,8 @@ def _recipe(result: Any, stand_ins: Sequence[Tensor], storages: dict[int, int]) 
     storage = result.untyped_storage()
     place = storages.setdefault(storage_key(storage), -1 - len(storages))
     offset = int(result.storage_offset())
-    return _Strided(place, storage.nbytes(), result.dtype, offset, tuple(result.shape), result.stride())
+    shape, stride = tuple(result.shape), result.stride()
+    return _Strided(place, storage.nbytes(), result.dtype, offset, shape, stride, _geometry(result))
 
 
 def _follow(recipe: Any, tensors: Sequence[Tensor], made: dict[int, torch.UntypedStorage]) -> Any:
@@ -206,7 +298,9 @@ def _follow(recipe: Any, tensors: Sequence[Tensor], made: dict[int, torch.Untype
             storage = made[recipe.storage] = new
         plain = torch.empty(0, dtype=recipe.dtype)
         plain.set_(storage, recipe.offset, recipe.shape, recipe.stride)
-        return Tensor._make_subclass(FakeTensor, plain)
+        fake = Tensor._make_subclass(FakeTensor, plain)
+        fake.geometry = recipe.geometry
+        return fake
     if isinstance(recipe, _Same):
         return tensors[recipe.argument]
     if isinstance(recipe, list):
@@ -221,7 +315,7 @@ def is_fake(tensor: Tensor) -> bool:
 
 def fake_mode_is_on() -> bool:
     """Whether new tensors are fake: inside a `FakeTensorMode`."""
-    return FakeTensorMode._depth > 0
+    return bool(FakeTensorMode.innermost)
 
 
 def tensors_in(values: Iterable[Any], found: list[Tensor] | None = None) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """A small picture of a case: three planes in gray, the label's outline in color.
 
-Legend: X Y voxel axes of a plane, along R and A, R and S, or A and S.
+Legend: X Y Z voxel axes along R, A and S; X Y those of a plane, along R and A, R and S, or A and S.
 """
 
 import base64
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float32, Real, Shaped, UInt8
 
 from ossnet.output.palette import rgb
 
@@ -26,26 +26,73 @@ class Plane:
     """The axis that it is perpendicular to: 0 of a sagittal, 1 of a coronal, 2 of an axial one."""
     image: Float32[np.ndarray, "X Y"]
     label: Shaped[np.ndarray, "X Y"] | None
+    """Of the same extent, perhaps on another grid."""
 
 
-def draw(planes: Sequence[Plane], *, values: Sequence[int], spacing: tuple[float, float, float]) -> str:
+def planes_through(
+    image: Real[np.ndarray, "X Y Z"], label: Shaped[np.ndarray, "x y z"]
+) -> tuple[Plane, Plane, Plane]:
+    """The axial, the coronal and the sagittal plane with most foreground; copies, so that no volume is kept.
+
+    Args:
+        image: one modality.
+        label: of the same extent, on any grid.
+    """
+    indices = fullest_planes(label)
+
+    def plane(axis: int) -> Plane:
+        position = (2 * indices[axis] + 1) * image.shape[axis] // (2 * label.shape[axis])
+        return Plane(axis, image.take(position, axis).astype(np.float32), label.take(indices[axis], axis))
+
+    return plane(2), plane(1), plane(0)
+
+
+def fullest_planes(label: Shaped[np.ndarray, "X Y Z"]) -> tuple[int, int, int]:
+    """Along each axis the plane with most foreground, or the middle ones where there is none."""
+    counts = [np.zeros(size, np.int64) for size in label.shape]
+    for position, slab in enumerate(label):
+        inside = slab != 0
+        counts[0][position] = np.count_nonzero(inside)
+        counts[1] += np.count_nonzero(inside, axis=1)
+        counts[2] += np.count_nonzero(inside, axis=0)
+    if not counts[0].any():
+        return middle_planes(label.shape)
+    return int(counts[0].argmax()), int(counts[1].argmax()), int(counts[2].argmax())
+
+
+def middle_planes(shape: Sequence[int]) -> tuple[int, int, int]:
+    """The middle plane along each axis."""
+    return shape[0] // 2, shape[1] // 2, shape[2] // 2
+
+
+def draw(
+    planes: Sequence[Plane],
+    *,
+    values: Sequence[int],
+    spacing: tuple[float, float, float],
+    edge: int = EDGE_PIXELS,
+    tint: float = 0.0,
+) -> str:
     """A JPEG as a data URI, the planes side by side in one scale.
 
     The patient's right is on the left and front or head are up, as radiologists view it.
 
     Args:
         values: the label values in the order of their colors.
-        spacing: mm along R, A and S.
+        spacing: mm along R, A and S, of the label's voxels where there is one.
+        edge: pixels of the longest side of a plane.
+        tint: how much of its color there is inside an outline, from 0 to 1.
     """
     from PIL import Image
 
     sizes = [
-        np.array(plane.image.shape) * [spacing[axis] for axis in range(3) if axis != plane.axis]
+        np.array((plane.image if plane.label is None else plane.label).shape)
+        * [spacing[axis] for axis in range(3) if axis != plane.axis]
         for plane in planes
     ]
-    scale = EDGE_PIXELS / max(float(size.max()) for size in sizes)
+    scale = edge / max(float(size.max()) for size in sizes)
     panes = [
-        _pane(plane, np.maximum(1, np.rint(scale * size)).astype(int), values)
+        _pane(plane, np.maximum(1, np.rint(scale * size)).astype(int), values, tint)
         for plane, size in zip(planes, sizes, strict=True)
     ]
     height = max(len(pane) for pane in panes)
@@ -60,7 +107,7 @@ def draw(planes: Sequence[Plane], *, values: Sequence[int], spacing: tuple[float
     return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
 
 
-def _pane(plane: Plane, pixels: np.ndarray, values: Sequence[int]) -> UInt8[np.ndarray, "Y X 3"]:
+def _pane(plane: Plane, pixels: np.ndarray, values: Sequence[int], tint: float) -> UInt8[np.ndarray, "Y X 3"]:
     from PIL import Image
 
     size = int(pixels[0]), int(pixels[1])
@@ -70,7 +117,9 @@ def _pane(plane: Plane, pixels: np.ndarray, values: Sequence[int]) -> UInt8[np.n
     for position, value in enumerate(values):
         if plane.label is not None and (plane.label == value).any():
             mask = Image.fromarray(_upright(plane.label == value, mirrored))
-            drawn[_outline(np.asarray(mask.resize(size, Image.Resampling.NEAREST)))] = rgb(position)
+            inside, color = np.asarray(mask.resize(size, Image.Resampling.NEAREST)), np.array(rgb(position))
+            drawn[inside] = ((1 - tint) * drawn[inside] + tint * color).astype(np.uint8)
+            drawn[_outline(inside)] = color
     return drawn
 
 
