@@ -63,8 +63,8 @@ class Recorder:
 def configured(store: Store, name: str = "oss-net-d", changes: Mapping[str, Any] = {}) -> Config:
     small = (
         {key: value for key, value in SMALL.items() if not key.startswith("model.")}
-        | {"model.channels": [4, 8]}
-        if name.startswith("unet")
+        | {"model.channels": [4, 4, 8, 8] if name == "residual-encoder-unet" else [4, 8]}
+        if "unet" in name
         else SMALL
     )
     return Config.preset(name, store).replace({**small, **changes})
@@ -75,7 +75,10 @@ def train(config: Config, store: Store, recorder: Recorder, **more: Any) -> dict
     return run_training(config, store, reporter=recorder, device="cpu", predicted_gib=0.01, **more)
 
 
-@pytest.mark.parametrize("name", ["o-net", "oss-net-a", "oss-net-d", "feature-query", "unet-3d", "unet-2d"])
+@pytest.mark.parametrize(
+    "name",
+    ["o-net", "oss-net-a", "oss-net-d", "feature-query", "unet-3d", "unet-2d", "residual-encoder-unet"],
+)
 def test_every_kind_of_network_trains_validates_and_leaves_a_checkpoint(
     name: str, phantom_store: Path, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ SHAPE = (32, 32, 16)
 
 
 def configured(name: str, **changes: Any) -> Config:
-    small: dict[str, Any] = {"channels": (4, 8)} if name.startswith("unet") else {
+    small: dict[str, Any] = {"channels": (4, 8)} if "unet" in name else {
         "encoder_channels": (4,), "decoder_width": 16, "decoder_blocks": 2, "patch_edge": 3,
         "latent_grid": (2, 2, 2)
     }  # fmt: skip

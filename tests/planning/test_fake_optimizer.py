@@ -36,7 +36,7 @@ def peak_of_step(network: Network, optimizer: Optimizer, *, on_few: bool) -> Pea
     return peak.memory
 
 
-@given(SHAPES, st.sampled_from(["adamw", "lookahead-radam"]), st.sampled_from([1, 5]))
+@given(SHAPES, st.sampled_from(["adamw", "lookahead-radam", "sgd"]), st.sampled_from([1, 5]))
 @settings(max_examples=60, deadline=None)
 def test_few_parameters_have_the_peak_of_all(shapes: list[list[int]], name: str, pull: int) -> None:
     config = OptimizerConfig(name=name, lookahead_steps=pull)  # type: ignore[arg-type]
