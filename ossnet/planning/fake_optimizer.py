@@ -70,8 +70,8 @@ def _largest(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
 
 
 def _as_for(parameter: nn.Parameter, value: Tensor) -> Tensor:
-    """A moment, or a count of steps, which keeps its value among fake tensors."""
-    return torch.zeros_like(parameter) if is_fake(value) else value.clone()
+    """A moment, or a count of steps, which keeps its value; the moments of constants are no fake tensors."""
+    return torch.zeros_like(parameter) if is_fake(value) or value.ndim else value.clone()
 
 
 @contextmanager

@@ -23,7 +23,9 @@ class Network(nn.Module):
         for place, shape in enumerate(shapes):
             name = "numerator" if place % 3 == 1 else f"weight{place}"
             part = nn.Module()
-            part.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+            # as those of Padé are, of several lengths: a constant has values among fake tensors, too
+            value = torch.tensor([0.0] * (place + 1)) if name == "numerator" else torch.zeros(shape)
+            part.register_parameter(name, nn.Parameter(value))
             self.add_module(str(place), part)
         for parameter in self.parameters():
             parameter.grad = torch.zeros_like(parameter)
