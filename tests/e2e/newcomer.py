@@ -3,9 +3,9 @@
     python tests/e2e/newcomer.py --data SCANS --output NEW_FOLDER
 
 `SCANS` holds `msd_hippocampus`, `brats2021` and `ct_liver`. Every step has to end as it should, print its
-first line within 5 s and never be silent for longer than 30 s. `transcript.md` in the output has all that was
-printed, and how long each step took. Nothing is installed: this interpreter has what the jobs need. Submitting
-to a cluster, which would begin with one, is walked by `test_submit.py`.
+first line within 5 s and never be silent for longer than 30 s. `transcript.md` in the output has all that
+was printed, and how long each step took. Nothing is installed: this interpreter has what the jobs need. How
+to submit to a cluster, which would begin with one, is walked by `test_submit.py`.
 """
 
 import argparse
@@ -85,7 +85,8 @@ def hippocampus(scans: Path, time_limit: str) -> Iterator[Step]:
     yield job("prepare", "--source", folder, "--output", "runs/store", shows="Next: ossnet train")
     yield job("plan", "--data", "runs/store", "--model", "feature-query-patch")
     limits = ("--max-time", time_limit, "--experiment", "walk")
-    yield job("train", "--data", "runs/store", *limits, "--output", "runs/train", shows="Dice")
+    given = ("--data", "runs/store", "--model", "feature-query-patch", *limits)
+    yield job("train", *given, "--output", "runs/train", shows="Dice")
     yield job("evaluate", "--checkpoint", "runs/train", "--data", "runs/store", "--output", "runs/evaluation")
     yield job("predict", "--checkpoint", "runs/train", "--input", case, "--output", "runs/predictions")
     budget = ("--memory-budget", "1GiB", *limits)
@@ -99,7 +100,8 @@ def brats(scans: Path, time_limit: str) -> Iterator[Step]:
     case = next(each for each in sorted(folder.iterdir()) if each.is_dir())
     yield job("prepare", "--source", folder, "--output", "runs/brats", of="(BraTS)")
     limits = ("--max-time", time_limit, "--experiment", "walk")
-    yield job("train", "--data", "runs/brats", *limits, "--output", "runs/brats-train", of="(BraTS)")
+    given = ("--data", "runs/brats", "--model", "feature-query-patch", *limits)
+    yield job("train", *given, "--output", "runs/brats-train", of="(BraTS)")
     of = ("--checkpoint", "runs/brats-train", "--input", case)
     yield job("predict", *of, "--output", "runs/brats-predictions", of="(BraTS)")
 
@@ -113,7 +115,8 @@ def liver(scans: Path, time_limit: str) -> Iterator[Step]:
     yield Step("a table of the CT", (sys.executable, "-c", write), ours=False)
     yield job("prepare", *table, "--output", "runs/ct", of="(CT)")
     limits = ("--max-time", time_limit, "--experiment", "walk")
-    yield job("train", "--data", "runs/ct", *limits, "--output", "runs/ct-train", of="(CT)")
+    given = ("--data", "runs/ct", "--model", "feature-query-patch", *limits)
+    yield job("train", *given, "--output", "runs/ct-train", of="(CT)")
     of = ("--checkpoint", "runs/ct-train", "--input", folder / "ct.nii.gz")
     yield job("predict", *of, "--output", "runs/ct-predictions", of="(CT)")
 
