@@ -78,6 +78,15 @@ def test_max_sizes_are_what_just_fits() -> None:
     assert max_sizes(configured("unet-3d"), 1, PeakEstimator()).batch is None
 
 
+def test_a_deep_network_is_not_asked_for_a_grid_of_one_cell() -> None:
+    config = configured("unet-3d", model__channels=(2, 2, 2, 2, 2), sampling__working_shape=(64, 48, 48))
+    smallest = config.replace({"sampling.working_shape": (32, 32, 32)})
+    estimator = PeakEstimator()
+    needed = MARGIN.needed(estimator.training(smallest).allocated)
+    assert max_sizes(config, needed, estimator).shape == (32, 32, 32)
+    assert max_sizes(config, needed // 2, estimator).shape is None
+
+
 def test_fewer_volumes_than_parts_are_a_size_too() -> None:
     config = configured("oss-net-a", training__batch_size=4, training__accumulation_steps=4)
     one = config.replace({"training.batch_size": 1, "training.accumulation_steps": 1})
