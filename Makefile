@@ -8,7 +8,7 @@ CANDIDATES := python3 python3.11 python3.12 python3.13
 PYTHON ?= $(firstword $(foreach each,$(CANDIDATES),$(shell $(each) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $(each))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint docs bench gpu chaos dist clean
+.PHONY: help setup demo test test-slow lint docs bench gpu chaos walk dist clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -42,6 +42,9 @@ gpu: ## check and measure a GPU in ten minutes, in .venv or else with PYTHON
 
 chaos: setup ## kill studies at random moments and resume them: nothing may be lost
 	$(BIN)/python -m pytest -m 'not gpu' tests/e2e/test_chaos.py tests/e2e/test_one_node_faults.py
+
+walk: setup ## walk a newcomer's way on a clean clone, with a stop-watch; SCANS=... names a folder of real scans
+	$(BIN)/python tests/e2e/newcomer.py --data "$(SCANS)" --output runs/walk
 
 dist: setup ## build wheel and sdist into dist/, and check them
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[release]'

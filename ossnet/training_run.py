@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -17,11 +16,11 @@ from ossnet.config import Config
 from ossnet.data import Store, Task
 from ossnet.data.store.lost_cases import ReadableCases
 from ossnet.data.store.training_range import TRAINING_RANGE, TrainingRange
-from ossnet.evaluation import CaseScore, score_cases, summarize
+from ossnet.evaluation.validation import BestPictures, Pictures, Validation
 from ossnet.memory.available import available_memory
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
-from ossnet.metric_names import CASE_MEDIAN, CASE_TIME, LOST_CASES, VALIDATED_CASES
+from ossnet.metric_names import LOST_CASES
 from ossnet.models import network_from_config
 from ossnet.planning.data_path import DataPath, InputRates, choose_data_path, measure_rates
 from ossnet.planning.inference import predict_inference
@@ -43,15 +42,14 @@ from ossnet.sampling.stream import stream_batches
 from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint import RUN, check_checkpoint, load_state, load_weights, save_checkpoint
-from ossnet.training.checkpoint_files import Interim
-from ossnet.training.clock import Until
+from ossnet.training.checkpoint_files import TRACKING, Interim
 from ossnet.training.collectives import all_gather, errors_on_all, max_over_ranks, rank, world_size
 from ossnet.training.compilation import maybe_compile
 from ossnet.training.data_parallel import wrap_ddp
 from ossnet.training.initialize import Initialization, TrainedNetwork
 from ossnet.training.loop import Trainer
 from ossnet.training.optimizer import build_optimizer
-from ossnet.training.reporting import Reporter, TrainState
+from ossnet.training.reporting import Reporter, RunOrigin, TrainState
 from ossnet.training.step import optimizer_step
 
 logger = logging.getLogger(__name__)
@@ -76,6 +74,8 @@ def run_training(
     report_lost: ReportLost = lambda case, why: logger.warning(f"warning: left out: {why}"),
     now: Callable[[], float] = time.monotonic,
     measured: Callable[[float], None] = lambda _: None,
+    pictures: Callable[[Pictures], None] | None = None,
+    origin: RunOrigin | None = None,
 ) -> dict[str, float]:
     """Train a network on a store's training split, in this process or as one rank of a process group.
 
@@ -92,6 +92,9 @@ def run_training(
         report_lost: called after the epoch in which a case was left out; by default it is logged.
         now: the clock of the run's time, in seconds; that of the wall by default.
         measured: called with the measured peak of a step in GiB, once; it may raise to end the run.
+        pictures: called on rank 0 after each validation with the highest Dice so far, with slices of three
+            cases.
+        origin: where the run is tracked, which its checkpoints carry.
 
     Returns:
         The last epoch's metrics.
@@ -134,13 +137,23 @@ def run_training(
         if given.device_cache_gib is None:
             predicted += config.training.device_cache_gib or 0.0
     optimizer = build_optimizer(network, config.optimizer)
-    progress = TrainState()
+    progress, best = TrainState(), -math.inf
     if resume_from is not None:
         check_checkpoint(resume_from)
         load_weights(resume_from, network)
         state = load_state(resume_from)
         optimizer.load_state_dict(state["optimizer"])
-        progress = TrainState(**state["progress"])
+        progress, best = TrainState(**state["progress"]), state.get("dice") or best
+    validate = Validation(
+        network,
+        store.task,
+        validated,
+        sampling=config.sampling,
+        settings=config.inference,
+        device=place,
+        now=now,
+        pictures=None if pictures is None else BestPictures(store.task, pictures, best),
+    )
     trainer = Trainer(
         network=wrap_ddp(network),
         optimizer=optimizer,
@@ -151,14 +164,12 @@ def run_training(
         predicted_gib=predicted,
         next_batch=lambda batch: _unseen(config, batch, place),
         first_step=lambda epoch: run_start(store, config.training, epoch),
-        validate=lambda until, count: _validate(
-            network, config, store.task, validated, place, until, count, now
-        ),
-        validation_cases=len(validated.ids[rank() :: world_size()]),
+        validate=validate,
+        validation_cases=len(validate.shared),
         deadline=deadline,
         now=now,
         measured=measured,
-        save=_saver(network, config, store, run),
+        save=_saver(network, config, store, run, origin),
         reporter=reporter,
         interim=interim,
         count_lost=_LostCount((readable, validated), report_lost, strict=config.data.strict),
@@ -315,50 +326,6 @@ def _readable(store: Store, config: Config, split: str) -> ReadableCases:
     )
 
 
-def _validate(
-    network: nn.Module,
-    config: Config,
-    task: Task,
-    cases: ReadableCases,
-    device: torch.device,
-    until: Until | None,
-    count: int | None,
-    now: Callable[[], float],
-) -> dict[str, float]:
-    """Dice, IoU and times of a case on the validation split's full volumes, shared among the ranks.
-
-    Args:
-        until: how long it may last; None: until all are scored.
-        count: the largest number of cases for each rank; None: all.
-
-    Returns:
-        Nothing where no case was scored.
-    """
-    if not cases.ids:
-        return {}
-    shared = cases.ids[rank() :: world_size()][:count]
-    began = now()
-    scores: list[CaseScore] = []
-    with errors_on_all(device):
-        scores = score_cases(
-            network,
-            task,
-            cases.each(shared),
-            sampling=config.sampling,
-            settings=config.inference,
-            last_until=math.inf if until is None else until.last,
-            first_until=math.inf if until is None else until.first,
-            now=now,
-        )
-    took = (now() - began) / max(len(scores), 1)
-    every = all_gather(scores)
-    if not every:
-        return {}
-    times = {CASE_TIME: took}
-    times[CASE_MEDIAN] = median(each.predicted_s for each in every if each.predicted_s is not None)
-    return summarize(every) | times | {VALIDATED_CASES: float(len(every))}
-
-
 class _LostCount:
     """Counts and reports the cases that any rank left out; called after each epoch, on every rank."""
 
@@ -387,10 +354,11 @@ class _LostCount:
 
 
 def _saver(
-    network: nn.Module, config: Config, store: Store, run: str | None
+    network: nn.Module, config: Config, store: Store, run: str | None, origin: RunOrigin | None
 ) -> Callable[[Path, Mapping[str, Any]], None]:
     documents = {"config.json": config.to_json(), "task.json": json.dumps(store.task.to_dict(), indent=2)}
     documents[TRAINING_RANGE] = TrainingRange.of(store, fold=config.training.fold).to_json()
+    documents |= {} if origin is None else {TRACKING: origin.to_json()}
 
     def save(folder: Path, state: Mapping[str, Any]) -> None:
         save_checkpoint(folder, network=network, documents=documents, state={**state, RUN: run})

@@ -20,6 +20,7 @@ from ossnet.data import PrepareConfig, write_phantom
 from ossnet.data.prepare.build import finalize, make_case
 from ossnet.data.prepare.plan import make_plan
 from ossnet.data.store.case_file import write_case
+from ossnet.output import progress
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,6 +34,9 @@ os.environ.update(
 )
 for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
     os.environ.pop(name, None)
+
+# Jobs that run in the process of the tests are no young ones, which say at once what they do.
+progress._LOADED_S = float("-inf")
 
 # A busy machine is no failure, and a failure must come back on the next run.
 settings.register_profile("ossnet", deadline=None, derandomize=True)

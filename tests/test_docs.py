@@ -95,7 +95,11 @@ def options() -> frozenset[str]:
     }
     dotted = {name.replace("_", "-") for name in config_fields()}
     dotted |= {f"{parent}.no-{leaf}" for parent, _, leaf in (name.rpartition(".") for name in dotted)}
-    return frozenset(option for kind in kinds for option in options_of(kind)) | dotted | {"help", "help-all"}
+    return (
+        frozenset(option for kind in kinds for option in options_of(kind))
+        | dotted
+        | {"completion", "help", "help-all"}
+    )
 
 
 def resolves(name: str) -> bool:

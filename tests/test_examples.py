@@ -82,6 +82,7 @@ def snippet(page: str, naming: str) -> str:
 def simple_commands(script: str) -> Iterator[list[str]]:
     """The words of each command of a script, without variables before it, and what a cluster is to run."""
     for line in script.replace("\\\n", " ").splitlines():
+        line = re.sub(r"\s\d?>+\s*\S+", "", line)  # where the output goes
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         parts = groupby(lexer, key=lambda word: set(word) <= set("();<>|&"))
@@ -119,6 +120,8 @@ def parse(job: str, arguments: tuple[str, ...]) -> None:
 def check(words: Sequence[str]) -> None:
     """Check a command of ours without running it; any other must be a program that is known."""
     match list(words):
+        case ["ossnet", "--completion" | "--version" | "--help"]:
+            return
         case ["ossnet", job, *arguments]:
             assert job in JOBS
         case ["python", script, *arguments] if script.startswith("jobs/"):

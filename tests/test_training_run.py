@@ -21,6 +21,7 @@ from ossnet.memory.peak import GIB
 from ossnet.planning import measure, predict
 from ossnet.training.checkpoint import load_state
 from ossnet.training.checkpoint_files import Interim
+from ossnet.training.reporting import RunOrigin
 from ossnet.training_run import run_training
 
 SMALL: dict[str, Any] = {
@@ -62,8 +63,8 @@ class Recorder:
 def configured(store: Store, name: str = "oss-net-d", changes: Mapping[str, Any] = {}) -> Config:
     small = (
         {key: value for key, value in SMALL.items() if not key.startswith("model.")}
-        | {"model.channels": [4, 8]}
-        if name.startswith("unet")
+        | {"model.channels": [4, 4, 8, 8] if name == "residual-encoder-unet" else [4, 8]}
+        if "unet" in name
         else SMALL
     )
     return Config.preset(name, store).replace({**small, **changes})
@@ -74,7 +75,10 @@ def train(config: Config, store: Store, recorder: Recorder, **more: Any) -> dict
     return run_training(config, store, reporter=recorder, device="cpu", predicted_gib=0.01, **more)
 
 
-@pytest.mark.parametrize("name", ["o-net", "oss-net-a", "oss-net-d", "feature-query", "unet-3d", "unet-2d"])
+@pytest.mark.parametrize(
+    "name",
+    ["o-net", "oss-net-a", "oss-net-d", "feature-query", "unet-3d", "unet-2d", "residual-encoder-unet"],
+)
 def test_every_kind_of_network_trains_validates_and_leaves_a_checkpoint(
     name: str, phantom_store: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +99,18 @@ def test_every_kind_of_network_trains_validates_and_leaves_a_checkpoint(
     saved = Config.from_json(tmp_path / "checkpoint" / "config.json")
     assert saved.sampling.working_shape is not None
     assert json.loads((tmp_path / "checkpoint" / "task.json").read_text())["modalities"]
+
+
+def test_a_run_draws_its_validation_and_its_checkpoint_says_where_it_is_tracked(
+    phantom_store: Path, tmp_path: Path
+) -> None:
+    store, drawn = Store.open(phantom_store), list[Mapping[str, bytes]]()
+    origin = RunOrigin("the-id", "sqlite:///mlflow.db", "mine")
+    config, recorder = configured(store, changes={"training.epochs": 1}), Recorder(tmp_path / "checkpoint")
+    train(config, store, recorder, origin=origin, pictures=drawn.append)
+    assert [tuple(each) for each in drawn] == [store.split("validation")]
+    assert all(png.startswith(b"\x89PNG") for png in drawn[0].values())
+    assert RunOrigin.read(tmp_path / "checkpoint") == origin
 
 
 @pytest.mark.parametrize("name", ["oss-net-d", "unet-3d", "unet-2d"])

@@ -14,7 +14,15 @@ from ossnet.models import PRESETS
 from ossnet.models.configs import OccupancyConfig
 
 Shape = tuple[int, int, int]
-PAPER_MODELS = ("feature-query-patch", "feature-pyramid", "oss-net-c", "oss-net-d", "unet-3d", "unet-2d")
+PAPER_MODELS = (
+    "feature-query-patch",
+    "feature-pyramid",
+    "oss-net-c",
+    "oss-net-d",
+    "unet-3d",
+    "unet-2d",
+    "residual-encoder-unet",
+)
 KernelPrecision = Literal["float32", "float32-compiled", "bf16", "bf16-compiled"]
 
 

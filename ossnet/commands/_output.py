@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +33,17 @@ def finish(outputs: Mapping[str, object], *, follow_up: str | None = None) -> No
         print(f"  {name:<{width}}  {printable(_shown(value))}")
     if follow_up:
         print(f"\nNext: {follow_up}")
+
+
+def add_to_run(checkpoints: Sequence[Path], metrics: Mapping[str, float]) -> None:
+    """Add what a job found to the run of its checkpoint, where that is tracked and the job has just one."""
+    from ossnet.training.reporting import RunOrigin
+
+    origin = RunOrigin.read(checkpoints[0]) if len(checkpoints) == 1 else None
+    if origin is not None and metrics:
+        from ossnet.distributed.tracking import later  # needs MLflow, which the job itself does not
+
+        later.add_to_run(origin, metrics)
 
 
 def finish_json(result: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
-from ossnet.commands._output import command_line, finish, finish_json, new_folder
+from ossnet.commands._output import add_to_run, command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
             other=other,
             progress=partial(_show_case, shown),
         )
+    add_to_run([each.checkpoint for each in members], evaluation.metrics)
     _finish(evaluation, options, given)
 
 

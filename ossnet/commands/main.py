@@ -23,6 +23,11 @@ def main() -> None:
     if word in ("-h", "--help", "--help-all", "--version"):
         with _silent_without_reader():
             print(f"ossnet {_version()}" if word == "--version" else _overview())
+    elif word == "--completion":
+        from ossnet.commands._parse.completion import completion_script
+
+        with _silent_without_reader():
+            print(completion_script())
     elif word in JOBS:
         run_job(word, arguments)
     else:
@@ -108,7 +113,8 @@ def _overview() -> str:
         "Finds, trains and ships the best 3-D segmentation network that fits a GPU memory budget.\n\n"
         f"jobs:\n{rows}\n\n"
         "Each job runs without options too, on a small phantom study that it makes itself.\n"
-        "`ossnet JOB --help` shows its options, `ossnet --version` the version."
+        "`ossnet JOB --help` shows its options, `ossnet --version` the version, and\n"
+        "`ossnet --completion` prints a script that completes the command line in bash and zsh."
     )
 
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ossnet.commands._output import finish, finish_json, new_folder
+from ossnet.commands._output import add_to_run, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, extract
 from ossnet.inference.config import ExportConfig, PredictConfig
 
@@ -85,7 +86,21 @@ def _predict(options: PredictOptions, output: Path) -> None:
                 shown.say(f"error: {outcome.error}")
             elif not options.json:
                 print(f"{len(outcomes)}/{len(scans)} {outcome}", flush=True)
+    add_to_run([each.checkpoint for each in job.members], _metrics(outcomes))
     _finish(outcomes, job.output, as_json=options.json)
+
+
+def _metrics(outcomes: "list[PredictionResult]") -> dict[str, float]:
+    """How many scans there were, how many failed or were unlike the training data, and their time."""
+    counts = {
+        "scans": len(outcomes),
+        "failed": sum(each.error is not None for each in outcomes),
+        "unlike": sum(bool(each.unlike) for each in outcomes),
+    }
+    metrics = {name: float(count) for name, count in counts.items()}
+    times = [each.seconds for each in outcomes if each.error is None and not each.cached]
+    metrics |= {"seconds_per_scan": fmean(times)} if times else {}
+    return {f"prediction/{name}": value for name, value in metrics.items()} if times else {}
 
 
 def _finish(outcomes: "list[PredictionResult]", output: Path, *, as_json: bool) -> None:

@@ -161,6 +161,7 @@ def _train(
                 store=StoreHandle.of(store, config.data),
                 run=run_id,
                 tracker=tracker,
+                tracking=tracking,
                 deadline=None if deadline is None else deadline - _CLOSING_S,
                 grace_s=patience.grace_s,
             )

@@ -69,6 +69,7 @@ def score_cases(
     last_until: float = inf,
     first_until: float = inf,
     now: Callable[[], float] = time.monotonic,
+    scored: Callable[[StoredCase, UInt8[np.ndarray, "X Y Z"]], None] | None = None,
 ) -> list[CaseScore]:
     """Predict and score cases one after the other; the next is read and sent while one is predicted.
 
@@ -76,6 +77,7 @@ def score_cases(
         cases: iterated in a thread.
         last_until: time of the clock `now`: no case is begun that would end later, but for the first.
         first_until: when the first case is given up; then there is no score.
+        scored: called with each case and its predicted codes.
     """
     device = next(network.parameters()).device
 
@@ -93,6 +95,8 @@ def score_cases(
                 prediction = replace(prediction, classes=prediction.classes.cpu())  # waits for the device
                 took = now() - start
                 scores += [replace(_score(task, stored, prediction)[0], predicted_s=took)]
+                if scored is not None:
+                    scored(stored, prediction.classes.numpy())
             ended = now()
             slowest, began = max(slowest, ended - began), ended
             if given_up() or ended + slowest > last_until:

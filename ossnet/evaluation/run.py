@@ -50,6 +50,18 @@ class Evaluation:
     overlays: tuple[Path, ...]
     """Pictures of the best, the median and the worst case."""
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The means as metrics of the checkpoint's run: `evaluation/<split>/dice`, and of each class."""
+        found = {name: self.summary[name]["mean"] for name in ("dice", "iou")}
+        for name, each in self.summary["classes"].items():
+            means = {
+                measure: each[measure]["mean"] for measure in ("dice", "hd95_mm", "nsd") if measure in each
+            }
+            means |= {"ece": each["ece"]} if "ece" in each else {}
+            found |= {f"{measure}/{name}": value for measure, value in means.items()}
+        return {f"evaluation/{self.summary['split']}/{name}": value for name, value in found.items()}
+
     def to_frame(self) -> "pd.DataFrame":
         """The scores as pandas' table: a row a case, the columns of `cases`."""
         import pandas as pd

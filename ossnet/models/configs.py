@@ -202,23 +202,17 @@ class OccupancyConfig(NetworkConfig):
 
 
 @dataclass(frozen=True)
-class UNetConfig(DenseConfig):
-    """A residual U-Net (MONAI's) on whole volumes or on slices, with instance normalization."""
+class LevelsConfig(DenseConfig):
+    """The base of our U-Nets: levels, between which the grid is halved."""
 
-    kind: Literal["unet"] = field(default="unet", init=False)
-    """Tells the configurations of networks apart."""
-    name: str = "unet-3d"
-    """The preset it began as."""
     channels: tuple[int, ...] = (16, 32, 64, 128, 256)
     """Width of each level; the grid is halved between levels."""
-    residual_units: int = 2
-    """Convolutions in each residual unit."""
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: less memory, a quarter to a third more time."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be built, naming the field."""
-        for name in ("in_channels", "classes", "residual_units"):
+        for name in ("in_channels", "classes"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require_widths("channels", self.channels)
         _require(len(self.channels) >= 2, "channels", self.channels, "two levels or more")
@@ -228,12 +222,6 @@ class UNetConfig(DenseConfig):
     def grid_multiple(self) -> int:
         """The halving between each two levels."""
         return 2 ** (len(self.channels) - 1)
-
-    def build(self) -> "nn.Module":
-        """A `UNet` with fresh weights."""
-        from ossnet.models.unet import UNet
-
-        return UNet(self)
 
     def sized_for(self, largest: Sequence[int]) -> Self:
         """A copy without the levels at which an axis would have less than one voxel."""
@@ -246,6 +234,55 @@ class UNetConfig(DenseConfig):
         """Recomputed activations, and half the channels."""
         savings: dict[str, Any] = {} if self.checkpoint_activations else {"checkpoint_activations": True}
         return savings | {"channels": tuple(max(width // 2, 1) for width in self.channels)}
+
+
+@dataclass(frozen=True)
+class UNetConfig(LevelsConfig):
+    """A residual U-Net (MONAI's) on whole volumes or on slices, with instance normalization."""
+
+    kind: Literal["unet"] = field(default="unet", init=False)
+    """Tells the configurations of networks apart."""
+    name: str = "unet-3d"
+    """The preset it began as."""
+    residual_units: int = 2
+    """Convolutions in each residual unit."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be built, naming the field."""
+        super().__post_init__()
+        _require(self.residual_units >= 1, "residual_units", self.residual_units, "at least 1")
+
+    def build(self) -> "nn.Module":
+        """A `UNet` with fresh weights."""
+        from ossnet.models.unet import UNet
+
+        return UNet(self)
+
+
+@dataclass(frozen=True)
+class ResidualEncoderUNetConfig(LevelsConfig):
+    """A U-Net with a residual encoder and deep supervision, of the blocks of MONAI's `DynUNet`."""
+
+    kind: Literal["residual-encoder-unet"] = field(default="residual-encoder-unet", init=False)
+    """Tells the configurations of networks apart."""
+    name: str = "residual-encoder-unet"
+    """The preset it began as."""
+    channels: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
+    """Width of each level; the grid is halved between levels."""
+    deep_supervision: bool = True
+    """Train coarser levels' own predictions too, but the two coarsest's, with half the weight of the level
+    above."""
+
+    @property
+    def coarse_outputs(self) -> int:
+        """Levels below the finest that predict in training."""
+        return max(len(self.channels) - 3, 0) if self.deep_supervision else 0
+
+    def build(self) -> "nn.Module":
+        """A `ResidualEncoderUNet` with fresh weights."""
+        from ossnet.models.residual_encoder_unet import ResidualEncoderUNet
+
+        return ResidualEncoderUNet(self)
 
 
 def _require(holds: bool, name: str, found: object, expected: str) -> None:

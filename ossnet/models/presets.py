@@ -5,7 +5,13 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ossnet.models.configs import DenseConfig, NetworkConfig, OccupancyConfig, UNetConfig
+from ossnet.models.configs import (
+    DenseConfig,
+    NetworkConfig,
+    OccupancyConfig,
+    ResidualEncoderUNetConfig,
+    UNetConfig,
+)
 from ossnet.plugins import Group
 
 # Beyond the paper: with what the encoder saw at a point a small decoder is enough.
@@ -40,8 +46,13 @@ _BUILT_IN: dict[str, NetworkConfig] = {
     **{name: OccupancyConfig(name=name, **switches) for name, switches in _VARIANTS.items()},
     "unet-3d": UNetConfig(name="unet-3d", spatial_dims=3),
     "unet-2d": UNetConfig(name="unet-2d", spatial_dims=2, channels=(24, 48, 96, 192, 384)),
+    "residual-encoder-unet": ResidualEncoderUNetConfig(),
 }
-_BUILT_IN_KINDS: dict[str, type[NetworkConfig]] = {"occupancy": OccupancyConfig, "unet": UNetConfig}
+_BUILT_IN_KINDS: dict[str, type[NetworkConfig]] = {
+    "occupancy": OccupancyConfig,
+    "unet": UNetConfig,
+    "residual-encoder-unet": ResidualEncoderUNetConfig,
+}
 
 
 def _check_plugin(name: str, value: object) -> type[NetworkConfig]:

@@ -3,7 +3,8 @@
 Letters: B batch, C channels, K logits, X Y Z voxel axes in nibabel's order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ossnet.models.configs import UNetConfig
 from ossnet.models.dense import DenseNetwork
+
+Result = TypeVar("Result")
 
 
 class UNet(DenseNetwork):
@@ -35,11 +38,7 @@ class UNet(DenseNetwork):
 
     def voxel_logits(self, image: Float[Tensor, "B C *grid"]) -> Float[Tensor, "B K *grid"]:
         """Logits of every voxel of an image that all levels halve evenly."""
-        if image.device.type == "cpu" and image.shape[2] <= 2 * self.config.grid_multiple:
-            # Two planes at the bottom: there bfloat16 weight gradients are wrong on CPUs, see convolution.py.
-            with torch.autocast("cpu", enabled=False):
-                return self._logits(image.float())
-        return self._logits(image)
+        return in_trusted_precision(self._logits, image, self.config.grid_multiple)
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """The network's parts by the names under which memory is reported: the way down; the way up and its
@@ -64,27 +63,49 @@ class UNet(DenseNetwork):
             ValueError: names what was expected.
         """
         super().check(image)
-        multiple = self.config.grid_multiple
-        if max(image.shape[2:]) <= multiple:
-            msg = (
-                f"image: {tuple(image.shape[2:])} reduces to one voxel over channels={self.config.channels}; "
-                f"use fewer levels or an image with an axis above {multiple}"
-            )
-            raise ValueError(msg)
+        check_levels(image, self.config.channels)
+
+
+def check_levels(image: Tensor, channels: Sequence[int]) -> None:
+    """Reject an image that levels of so many channels reduce to a voxel.
+
+    Raises:
+        ValueError: names the edge that would do.
+    """
+    multiple = 2 ** (len(channels) - 1)
+    if max(image.shape[2:]) <= multiple:
+        msg = (
+            f"image: {tuple(image.shape[2:])} reduces to one voxel over channels={channels}; "
+            f"use fewer levels or an image with an axis above {multiple}"
+        )
+        raise ValueError(msg)
+
+
+def in_trusted_precision(network: Callable[[Tensor], Result], image: Tensor, multiple: int) -> Result:
+    """What a network of levels gives for an image whose edges its levels halve to a `multiple`-th.
+
+    In float32 on a CPU where two planes are left at the bottom: there bfloat16 weight gradients are wrong,
+    see `kernels/convolution.py`.
+    """
+    if image.device.type == "cpu" and image.shape[2] <= 2 * multiple:
+        with torch.autocast("cpu", enabled=False):
+            return network(image.float())
+    return network(image)
 
 
 def _by_block(level: nn.Module, features: Tensor) -> Tensor:
     """The output of a level of MONAI's U-Net and all below it; only the inputs of its blocks are kept."""
     if not isinstance(level, nn.Sequential):  # the bottom
-        return _recompute(level, features)
+        return recompute(level, features)
     down, skip, up = level
-    fine = _recompute(down, features)
+    fine = recompute(down, features)
     coarse = _by_block(skip.get_submodule("submodule"), fine)
     # The skip connection's concatenation is recomputed, too: its parts are kept anyway.
-    return _recompute(lambda *parts: up(torch.cat(parts, 1)), fine, coarse)
+    return recompute(lambda *parts: up(torch.cat(parts, 1)), fine, coarse)
 
 
-def _recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+def recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """`function(*inputs)`, of which only the inputs are kept: it is computed again in the backward pass."""
     result = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn
     assert isinstance(result, Tensor)
     return result

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 FIRST_S = 10.0
 """Seconds of silence in a log before the first line of a piece of work."""
+SOON_S = 1.0
+"""The same in the first seconds of a process, of which imports took some: a job's first line is early."""
 LONGEST_SILENCE_S = 20.0
 """Seconds between two lines of a log."""
 _LOOK_EVERY_S = 1.0
+_LOADED_S = time.monotonic()
 
 
 @dataclass
@@ -156,13 +159,19 @@ class Progress:
         self._say(line)
 
 
+def first_s(uptime_s: float) -> float:
+    """Seconds of silence in a log before the first line of work that begins when a process is so old."""
+    return SOON_S if uptime_s < FIRST_S else FIRST_S
+
+
 @contextmanager
 def progress(
     what: str, *, total: int | None = None, unit: str = "case", size: int | None = None
 ) -> Iterator[Progress]:
     """Show on the error stream how far a piece of work is, how fast it goes and how long it will take.
 
-    In a log that is a line after 10 s and then every 20 s at most, whether anything was done or not.
+    In a log that is a line after 10 s, or sooner as a job begins, and then every 20 s at most, whether
+    anything was done or not.
 
     Args:
         what: what is done, as in "preparing".
@@ -178,7 +187,7 @@ def progress(
                 yield Progress(work, lambda line: bars.console.print(line, markup=False, highlight=False))
                 _refresh(bars, work)
         return
-    lines = Lines()
+    lines = Lines(first_s=first_s(time.monotonic() - _LOADED_S))
 
     def say(line: str) -> None:
         lines.written()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ossnet.config import Config
 from ossnet.inference.query.grid import prediction_grid
-from ossnet.models import OccupancyConfig
+from ossnet.models import DenseConfig, OccupancyConfig
 from ossnet.planning.estimator import PeakEstimator
 from ossnet.planning.margin import GB, MARGIN
 from ossnet.sampling.batch import require_working_shape
@@ -104,7 +104,10 @@ def max_fitting(peak: Callable[[int], int], budget: int, start: int, most: int) 
 
 
 def resized(config: Config, edge: int) -> Config:
-    """A copy with a working grid of the same proportions whose longest edge is `edge` voxels."""
+    """A copy with a working grid of the same proportions whose longest edge is `edge` voxels; of a dense
+    network at least as many as leave two cells at its bottom, as it refuses a single one."""
+    if isinstance(config.model, DenseConfig):
+        edge = max(edge, 2 * config.model.grid_multiple)
     shape = require_working_shape(config.sampling)
     scaled = [max(EDGE_STEP, -(-length * edge // max(shape) // EDGE_STEP) * EDGE_STEP) for length in shape]
     return config.replace({"sampling.working_shape": prediction_grid(config.model, scaled, None)})

@@ -11,12 +11,15 @@ from ossnet.output.remote.copies import fetch_folder, fetch_folders, keep_change
 
 CHECKPOINT = "checkpoint"
 """The name of its folder in that of the run or the study."""
+TRACKING = "tracking.json"
+"""The file of a checkpoint that says where its run is tracked."""
 INTERIM = "checkpoint_interim"
 """The name of the folder of those between two reports, beside a run's other checkpoints."""
 _FILES = {
     "config.json",
     "task.json",
     "data.json",
+    TRACKING,
     "version.json",
     "model.safetensors",
     "state.pt",

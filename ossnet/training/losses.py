@@ -3,9 +3,10 @@
 Letters: B batch, K logits, M places (points or voxels, flattened).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import EllipsisType
 
 import torch
 from jaxtyping import Float, Int
@@ -103,6 +104,26 @@ def segmentation_loss(
         *extra,
     )
     return torch.stack([weight * loss(logits, target) for weight, loss in terms if weight]).sum()
+
+
+def deep_supervision_loss(
+    levels: Sequence[Tensor], target: Int[Tensor, "B *grid"] | Float[Tensor, "B K *grid"], config: LossConfig
+) -> Float[Tensor, ""]:
+    """The mean loss of a U-Net's levels, each of half the weight of the one before, as nnU-Net weighs them.
+
+    Args:
+        levels: logits `[B K ...]`, the finest first, each at half the resolution of the one before.
+        target: as that of `segmentation_loss`, on the finest grid; coarser levels get every second voxel of
+            it, every fourth and so on, which is the nearest.
+    """
+    axes = range(levels[0].ndim - 2)
+    weights = [0.5**level for level in range(len(levels))]
+    losses = []
+    for level, (logits, weight) in enumerate(zip(levels, weights, strict=True)):
+        index: tuple[slice | EllipsisType, ...] = (..., *(slice(None, None, 2**level) for _ in axes))
+        nearest = target[index].flatten(-len(axes))
+        losses.append(weight / sum(weights) * segmentation_loss(logits.flatten(2), nearest, config))
+    return torch.stack(losses).sum()
 
 
 def auxiliary_loss(

@@ -1,4 +1,4 @@
-"""The paper's optimizer, Lookahead around RAdam, and plain AdamW; learning-rate schedules."""
+"""The paper's optimizer, Lookahead around RAdam, plain AdamW and nnU-Net's SGD; learning-rate schedules."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+_MOMENTUM, _POWER = 0.99, 0.9  # of nnU-Net's SGD and its schedule
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """The paper's recipe by default."""
 
-    name: Literal["lookahead-radam", "adamw"] = "lookahead-radam"
-    """Lookahead(RAdam) as in the paper, or AdamW."""
+    name: Literal["lookahead-radam", "adamw", "sgd"] = "lookahead-radam"
+    """Lookahead(RAdam) as in the paper, AdamW, or SGD with Nesterov's momentum of 0.99 as in nnU-Net."""
     learning_rate: float = 3e-4
     """Learning rate of everything but the Padé coefficients."""
     pade_learning_rate: float = 3e-4
@@ -26,8 +28,8 @@ class OptimizerConfig:
     """Steps between two pulls towards the slow weights."""
     lookahead_alpha: float = 0.8
     """Fraction of the distance to the fast weights that the slow weights move at a pull."""
-    schedule: Literal["multistep", "cosine", "constant"] = "multistep"
-    """Schedule of the learning rate over a run's progress."""
+    schedule: Literal["multistep", "cosine", "polynomial", "constant"] = "multistep"
+    """Schedule of the learning rate over a run's progress; polynomial: nnU-Net's, of the power 0.9."""
     milestones: tuple[float, ...] = (0.4, 0.6)
     """Progress at which a multistep schedule divides the rate by 10 (paper: epochs 20 and 30 of 50)."""
 
@@ -116,6 +118,8 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
         group["initial_lr"] = group["lr"]
     if config.name == "adamw":
         return torch.optim.AdamW(groups)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, momentum=_MOMENTUM, nesterov=True, foreach=False)
     radam = torch.optim.RAdam(groups, foreach=False)  # the fused-list form keeps a copy of all parameters
     return Lookahead(radam, steps=config.lookahead_steps, alpha=config.lookahead_alpha)
 
@@ -140,4 +144,6 @@ def lr_factor(progress: float, config: OptimizerConfig) -> float:
         return 0.1 ** sum(progress >= milestone for milestone in config.milestones)
     if config.schedule == "cosine":
         return 0.5 * (1 + cos(pi * min(progress, 1.0)))
+    if config.schedule == "polynomial":
+        return max(1 - progress, 0.0) ** _POWER
     return 1.0

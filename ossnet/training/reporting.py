@@ -1,8 +1,11 @@
 """What a run reports, and to whom: its progress, and the protocol of its reporters."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
+
+from ossnet.training.checkpoint_files import TRACKING
 
 
 class Reporter(Protocol):
@@ -17,6 +20,27 @@ class Reporter(Protocol):
         Args:
             checkpoint: on rank 0, where there is a new one: a folder to copy from; it goes after the call.
         """
+
+
+@dataclass(frozen=True)
+class RunOrigin:
+    """Where the run that a checkpoint is of is tracked."""
+
+    run: str
+    """The run's id, as its tag has it."""
+    uri: str
+    """The store of runs, without a password."""
+    experiment: str
+
+    def to_json(self) -> str:
+        """The text of a checkpoint's `tracking.json`."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> "RunOrigin | None":
+        """What a checkpoint says of its run; None where it says nothing."""
+        path = checkpoint / TRACKING
+        return cls(**json.loads(path.read_text())) if path.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from ossnet.models.kernels.precision import autocast
 from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
 from ossnet.training.data_parallel import exchange_gradients, unwrap_ddp
-from ossnet.training.losses import LossConfig, auxiliary_loss, distance_loss, segmentation_loss
+from ossnet.training.losses import (
+    LossConfig,
+    auxiliary_loss,
+    deep_supervision_loss,
+    distance_loss,
+    segmentation_loss,
+)
 from ossnet.training.optimizer import Steps
 from ossnet.training.uncertain_points import select_uncertain
 
@@ -30,7 +36,10 @@ def batch_loss(network: nn.Module, batch: Batch, config: LossConfig) -> Tensor:
         return loss
     assert isinstance(batch, DenseBatch)
     places = batch.labels.ndim - batch.image[0, 0].ndim  # the first axis of voxels, after those of regions
-    return segmentation_loss(network(batch.image).flatten(2), batch.labels.flatten(places), config)
+    logits = network(batch.image)
+    if isinstance(logits, tuple):
+        return deep_supervision_loss(logits, batch.labels, config)
+    return segmentation_loss(logits.flatten(2), batch.labels.flatten(places), config)
 
 
 def optimizer_step(

@@ -1,31 +1,18 @@
 """Every option of every job as lines of text: `python tests/commands/command_line.py` rewrites the record."""
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from ossnet.commands._help import Option, list_options
-from ossnet.commands._parse import Command
-from ossnet.commands.main import JOBS
+from ossnet.commands._parse.completion import all_commands
 from ossnet.config import Config
 
 RECORD = Path(__file__).with_name("command_line.txt")
 
 
-def commands() -> dict[str, Command[Any]]:
-    """Every command by what follows `ossnet`."""
-    found: dict[str, Command[Any]] = {}
-    for name in JOBS:
-        module = import_module(f"ossnet.commands.{name}")
-        each = [module.COMMAND] if hasattr(module, "COMMAND") else module.COMMANDS.values()
-        found |= {command.name: command for command in each}
-    return found
-
-
 def describe() -> str:
     """The command line as it is: jobs, then the settings of the jobs that have dotted options."""
     parts = []
-    for name, command in commands().items():
+    for name, command in all_commands().items():
         lines = map(_line, command.options())
         parts.append(
             "\n".join([f"ossnet {name}", *(["  (settings)"] if command.configurable else []), *lines])

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import tyro
-from command_line import RECORD, commands, describe
+from command_line import RECORD, describe
 
 from ossnet.commands._help import WIDTH, list_options
 from ossnet.commands._parse import COMMON_SETTINGS
+from ossnet.commands._parse.completion import all_commands
 from ossnet.commands.main import JOBS
 from ossnet.config import Config
 
@@ -46,7 +47,9 @@ def test_the_command_line_is_as_recorded() -> None:
     )
 
 
-@pytest.mark.parametrize("words", ["", *JOBS, *(name for name in commands() if name.startswith("bench "))])
+@pytest.mark.parametrize(
+    "words", ["", *JOBS, *(name for name in all_commands() if name.startswith("bench "))]
+)
 def test_help_fits_a_screen_writes_nothing_and_loads_nothing_heavy(words: str, tmp_path: Path) -> None:
     done = ossnet(tmp_path, *words.split(), "--help")
     assert done.returncode == 0, done.stderr
@@ -77,9 +80,9 @@ def flags(kind: type, **given: Any) -> set[str]:
     return set(re.findall(r"^[│ ] (--[a-z]\S*)", text.getvalue(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", commands())
+@pytest.mark.parametrize("name", all_commands())
 def test_tyro_takes_the_options_that_are_listed(name: str) -> None:
-    kind = commands()[name].kind
+    kind = all_commands()[name].kind
     assert {option.name for option in list_options(kind)} == flags(kind)
 
 
@@ -90,9 +93,9 @@ def test_tyro_takes_the_settings_that_are_listed(preset: str) -> None:
     assert {option.name for option in list_options(Config, config)} == settable
 
 
-@pytest.mark.parametrize("name", commands())
+@pytest.mark.parametrize("name", all_commands())
 def test_every_option_is_explained(name: str) -> None:
-    assert not [option.name for option in commands()[name].options() if not option.text]
+    assert not [option.name for option in all_commands()[name].options() if not option.text]
 
 
 def test_the_settings_that_help_shows_exist() -> None:

@@ -77,6 +77,7 @@ def test_a_run_on_regions_is_trained_resumed_evaluated_and_predicts(
     scored = run_job("evaluate", *of, "--data", "store", "--output", "scored")
     assert scored.returncode == 0, scored.stderr
     assert "dice/ET" in scored.stdout
+    assert "metrics are added to the run 'oss-net-c, " in scored.stderr
     rows = list(csv.DictReader((tmp_path / "scored" / "cases.csv").open()))
     assert [row["case"] for row in rows] == list(store.split("validation"))
     label = store.case(rows[0]["case"]).label

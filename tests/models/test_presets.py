@@ -20,16 +20,14 @@ from ossnet.models import (
 def test_the_presets_are_the_papers_ours_and_the_baselines() -> None:
     paper = {"o-net", "oss-net-a", "oss-net-b", "oss-net-c", "oss-net-d"}
     occupancy = paper | {"feature-query", "feature-query-patch", "feature-pyramid"}
-    assert set(PRESETS) == occupancy | {"unet-3d", "unet-2d"}
+    assert set(PRESETS) == occupancy | {"unet-3d", "unet-2d", "residual-encoder-unet"}
     assert all(config.name == name for name, config in PRESETS.items())
     assert {name for name, config in PRESETS.items() if config.kind == "occupancy"} == occupancy
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_built_with_fields_of_its_own(name: str) -> None:
-    fields = (
-        {"channels": (4, 8)} if name.startswith("unet") else {"decoder_width": 32, "encoder_channels": [4, 8]}
-    )
+    fields = {"channels": (4, 8)} if "unet" in name else {"decoder_width": 32, "encoder_channels": [4, 8]}
     network = build_network(name, in_channels=3, classes=2, **fields)
     assert isinstance(network, nn.Module)
     assert network.config == network_config(name, in_channels=3, classes=2, **fields)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.output.progress import FIRST_S, LONGEST_SILENCE_S, Lines, Work, progress
+from ossnet.output.progress import FIRST_S, LONGEST_SILENCE_S, Lines, Work, first_s, progress
 
 
 class Clock:
@@ -46,6 +46,11 @@ def test_the_first_line_of_a_log_comes_early() -> None:
     clock.at += 1
     assert lines.take()
     assert not lines.take()
+
+
+def test_a_job_that_has_just_begun_says_so_at_once() -> None:
+    """Imports take seconds, and the first line is to come in five."""
+    assert [first_s(uptime) for uptime in (0.0, 4.0, FIRST_S)] == [1.0, 1.0, FIRST_S]
 
 
 def test_work_of_known_size_says_rate_and_time_left() -> None:

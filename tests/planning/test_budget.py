@@ -27,7 +27,7 @@ SHAPE = (32, 32, 16)
 
 
 def configured(name: str, **changes: Any) -> Config:
-    small: dict[str, Any] = {"channels": (4, 8)} if name.startswith("unet") else {
+    small: dict[str, Any] = {"channels": (4, 8)} if "unet" in name else {
         "encoder_channels": (4,), "decoder_width": 16, "decoder_blocks": 2, "patch_edge": 3,
         "latent_grid": (2, 2, 2)
     }  # fmt: skip
@@ -76,6 +76,15 @@ def test_max_sizes_are_what_just_fits() -> None:
     assert found.shape is not None
     assert found.shape >= (32, 32, 16)
     assert max_sizes(configured("unet-3d"), 1, PeakEstimator()).batch is None
+
+
+def test_a_deep_network_is_not_asked_for_a_grid_of_one_cell() -> None:
+    config = configured("unet-3d", model__channels=(2, 2, 2, 2, 2), sampling__working_shape=(64, 48, 48))
+    smallest = config.replace({"sampling.working_shape": (32, 32, 32)})
+    estimator = PeakEstimator()
+    needed = MARGIN.needed(estimator.training(smallest).allocated)
+    assert max_sizes(config, needed, estimator).shape == (32, 32, 32)
+    assert max_sizes(config, needed // 2, estimator).shape is None
 
 
 def test_fewer_volumes_than_parts_are_a_size_too() -> None:

@@ -16,7 +16,8 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.store.dataset_info import BRATS
 from ossnet.errors import UserError
-from ossnet.models import PRESETS, OccupancyConfig, UNetConfig
+from ossnet.models import PRESETS, OccupancyConfig
+from ossnet.models.configs import LevelsConfig
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner, Resolved, check_auto
 from ossnet.planning.configure.recipe import AUTO_PATHS, RULES, Device
@@ -50,7 +51,7 @@ class ByFormula:
         if isinstance(model, OccupancyConfig):
             weights = model.decoder_width**2 + sum(width**2 for width in model.encoder_channels)
             return (weights + volumes * sampling.points * model.decoder_width * kept) * 1e-8
-        assert isinstance(model, UNetConfig)
+        assert isinstance(model, LevelsConfig)
         voxels = math.prod(sampling.crop_shape or sampling.working_shape or (1,))
         return (
             sum(width**2 for width in model.channels) + volumes * voxels * model.channels[0] * kept
@@ -125,6 +126,20 @@ def test_few_volumes_a_step_on_a_cpu_where_that_was_measured(name: str, volumes:
     assert planner(network=name).resolve().config.training.batch_size == volumes
     on_gpu = planner(network=name, device=Device("cuda")).resolve()
     assert on_gpu.config.training.batch_size == 8
+
+
+def test_the_strong_baseline_is_narrower_on_a_cpu_and_has_its_schedule() -> None:
+    found = {
+        kind: planner(network="residual-encoder-unet", device=Device(kind)).resolve()
+        for kind in ("cpu", "cuda")
+    }
+    widths = {kind: each.config.flatten()["model.channels"] for kind, each in found.items()}
+    assert widths == {"cpu": [16, 32, 64, 128, 160], "cuda": [32, 64, 128, 256, 320]}
+    assert found["cpu"].config.optimizer.schedule == "polynomial"
+    assert found["cpu"].config.loss.dice_weight == 1
+    fitted = planner(network="residual-encoder-unet", budget_gib=0.01).resolve()
+    assert fitted.fits
+    assert fitted.saved
 
 
 def test_a_feature_pyramid_sees_small_scans_at_full_resolution() -> None:

@@ -26,7 +26,7 @@ SMALL = {"encoder_channels": (4, 8), "decoder_width": 32, "decoder_blocks": 2}
 
 
 def configured(name: str, **changes: Any) -> Config:
-    small: dict[str, Any] = {"channels": (4, 8)} if name.startswith("unet") else SMALL
+    small: dict[str, Any] = {"channels": (4, 8)} if "unet" in name else SMALL
     dotted = {path.replace("__", "."): value for path, value in changes.items()}
     return Config(model=network_config(name, in_channels=2, classes=2, **small)).replace(
         {"sampling.working_shape": [32, 32, 16], "training.batch_size": 2, "sampling.points": 100, **dotted}
@@ -127,6 +127,28 @@ def test_predicted_is_measured_for_unets(name: str, changes: dict[str, Any]) -> 
     assert predict(config).allocated == pytest.approx(measure(config, device="cpu").allocated, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("supervised", "recomputed", "precision"),
+    [(True, False, "float32"), (True, True, "float32"), (False, False, "float32"), (True, False, "bf16")],
+)
+def test_predicted_is_measured_where_coarser_levels_are_supervised(
+    supervised: bool, recomputed: bool, precision: str
+) -> None:
+    config = configured(
+        "residual-encoder-unet",
+        model__channels=(4, 8, 8, 8),
+        model__deep_supervision=supervised,
+        model__checkpoint_activations=recomputed,
+        sampling__working_shape=(24, 16, 16),
+        loss__dice_weight=1.0,
+        optimizer__name="sgd" if supervised else "adamw",
+        training__precision=precision,
+    )
+    predicted, measured = predict(config), measure(config, device="cpu")
+    assert predicted.allocated == pytest.approx(measured.allocated, rel=0.002)
+    assert {"encoder", "decoder"} <= measured.parts.keys()
+
+
 @pytest.mark.parametrize(("name", "share"), [("unet-3d", 0.66), ("unet-2d", 0.6)])
 def test_recomputed_activations_save_memory_and_are_predicted(name: str, share: float) -> None:
     changes = {"model__channels": (8, 16, 32), "sampling__working_shape": (64, 64, 64)}
@@ -190,7 +212,7 @@ class Silent:
 
 def small_run(name: str, store: Store, **changes: Any) -> Config:
     """One epoch of two steps of a small network on a store."""
-    small: dict[str, Any] = {"channels": (4, 8)} if name.startswith("unet") else SMALL | {"patch_edge": 3}
+    small: dict[str, Any] = {"channels": (4, 8)} if "unet" in name else SMALL | {"patch_edge": 3}
     dotted = {path.replace("__", "."): value for path, value in changes.items()}
     limits = {"sampling.points": 200, "training.epochs": 1, "training.batch_size": 4}
     model = {f"model.{field}": value for field, value in small.items()}

@@ -86,7 +86,8 @@ def test_a_network_of_a_package_that_is_gone_is_named(install: Install, warnings
     text = Config.preset("good").to_json().replace('"good"', '"gone"')
     with pytest.raises(
         UserError,
-        match=r"model.kind: expected one of occupancy, unet, good, found 'gone'; install the package",
+        match=r"model.kind: expected one of occupancy, unet, residual-encoder-unet, good, found 'gone'; "
+        "install the package",
     ):
         Config.from_json(text)
     assert not warnings()

@@ -35,7 +35,7 @@ def task(modalities: str, classes: str, *, overlapping: bool = False) -> Task:
 
 
 def model(name: str, of: Task, **fields: Any) -> NetworkConfig:
-    sizes = {"channels": (6, 8)} if name.startswith("unet") else SMALL
+    sizes = {"channels": (6, 8)} if "unet" in name else SMALL
     in_task = {"in_channels": len(of.modalities), "classes": of.classes, "overlapping": of.overlapping}
     return network_config(name, **{**sizes, **in_task, **fields})
 

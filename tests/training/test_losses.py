@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ossnet.config_tree import from_dict
 from ossnet.errors import UserError
-from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
+from ossnet.training.losses import LossConfig, auxiliary_loss, deep_supervision_loss, segmentation_loss
 
 CROSS_ENTROPY = LossConfig()
 DICE = LossConfig(cross_entropy_weight=0.0, dice_weight=1.0)
@@ -163,6 +163,21 @@ def test_bfloat16_logits_however_large_give_a_float32_loss_and_finite_gradients(
     assert values.grad is not None
     assert values.grad.isfinite().all()
     assert torch.equal(loss, segmentation_loss(values.float(), target(values), config))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_coarser_levels_have_half_the_weight_of_the_level_above(regions: bool) -> None:
+    levels = [random_logits(2, 3, 8 >> level, -(-6 >> level), -(-5 // 2**level)) for level in range(3)]
+    finest = levels[0].flatten(2)
+    target = (regions_of(finest) if regions else classes_of(finest)).unflatten(-1, levels[0].shape[2:])
+    found = deep_supervision_loss(levels, target, MIXED)
+    every = [target, target[..., ::2, ::2, ::2], target[..., ::4, ::4, ::4]]
+    own = [
+        segmentation_loss(logits.flatten(2), each.flatten(-3), MIXED)
+        for logits, each in zip(levels, every, strict=True)
+    ]
+    torch.testing.assert_close(found, (4 * own[0] + 2 * own[1] + own[2]) / 7)
+    torch.testing.assert_close(deep_supervision_loss(levels[:1], target, MIXED), own[0])
 
 
 def test_the_auxiliary_loss_takes_overlapping_classes() -> None:

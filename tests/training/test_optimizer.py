@@ -47,7 +47,7 @@ def test_pade_coefficients_have_their_own_rate_and_never_decay() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["lookahead-radam", "adamw"])
+@pytest.mark.parametrize("name", ["lookahead-radam", "adamw", "sgd"])
 def test_a_saved_optimizer_continues_as_if_never_stopped(name: str) -> None:
     def run(steps: range, net: nn.Module, optimizer: object) -> None:
         for step in steps:
@@ -55,7 +55,7 @@ def test_a_saved_optimizer_continues_as_if_never_stopped(name: str) -> None:
             net(torch.full((4, 3), float(step % 3))).square().mean().backward()
             optimizer.step()
 
-    config = OptimizerConfig(name=name, learning_rate=0.01)
+    config = OptimizerConfig(name=name, learning_rate=1e-4 if name == "sgd" else 0.01)
     torch.manual_seed(0)
     straight = Net()
     optimizer = build_optimizer(straight, config)
@@ -91,6 +91,8 @@ def test_schedules() -> None:
     assert [lr_factor(share, paper) for share in (0, 0.39, 0.4, 0.6)] == pytest.approx([1, 1, 0.1, 0.01])
     cosine = OptimizerConfig(schedule="cosine")
     assert [lr_factor(share, cosine) for share in (0, 0.5, 1.2)] == pytest.approx([1, 0.5, 0])
+    polynomial = OptimizerConfig(schedule="polynomial")
+    assert [lr_factor(share, polynomial) for share in (0, 0.5, 1.2)] == pytest.approx([1, 0.5**0.9, 0])
     optimizer = build_optimizer(Net(), paper)
     set_lr(optimizer, 0.5, paper)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([3e-5, 3e-5])

@@ -10,6 +10,7 @@ from ossnet.benchmarks.gpu.sizes import Sizes
 from ossnet.benchmarks.gpu.study import problem
 from ossnet.benchmarks.machine import release_memory
 from ossnet.benchmarks.networks.measure import configure
+from ossnet.memory.available import available_memory
 from ossnet.memory.device import resolve_device
 from ossnet.planning import measure, predict
 
@@ -17,23 +18,31 @@ PART = "memory"
 
 
 def compare(sizes: Sizes, device: str) -> Iterator[PeakRow | Problem]:
-    """Predict and measure every network: in float32 and bf16, at one resolution after the other."""
+    """Predict and measure every network: in float32 and bf16, at one resolution after the other.
+
+    What is predicted to take more than the device has is left out: a strong dense network at full size.
+    """
     for shape, volumes in sizes.memory:
         for precision in ("float32", "bf16"):
             for name in sizes.networks:
                 try:
                     settings = NetworksBenchmarkConfig(points=sizes.points, batch_size=volumes)
-                    yield _row(name, shape, precision, settings, resolve_device(device))
+                    row = _row(name, shape, precision, settings, resolve_device(device))
                 except Exception:
                     yield problem(PART, f"{name}, {shape_name(shape)}, {precision}")
+                    continue
+                if row is not None:
+                    yield row
 
 
 def _row(
     name: str, shape: Shape, precision: str, settings: NetworksBenchmarkConfig, device: torch.device
-) -> PeakRow:
+) -> PeakRow | None:
     config = configure(name, shape, settings).replace({"training.precision": precision})
     predicted = predict(config)
     release_memory(device)
+    if predicted.allocated > available_memory(device):
+        return None
     try:
         measured = measure(config, device=str(device))
         outside = outside_memory(device)

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from ossnet.config import Config
-from ossnet.models import OccupancyConfig, network_config
+from ossnet.models import OccupancyConfig, ResidualEncoderUNetConfig, UNetConfig, network_config
 from ossnet.sampling.grid import working_shape
 
 _EDGES = (32, 48, 64, 96)
@@ -55,8 +55,11 @@ def _model(network: str, random: Random) -> dict[str, Any]:
         "overlapping": classes > 1 and random.choice([False, True]),
         "checkpoint_activations": random.choice([False, True]),
     }
-    if not isinstance(network_config(network), OccupancyConfig):
+    preset = network_config(network)
+    if isinstance(preset, UNetConfig):
         return model | {"channels": channels, "residual_units": random.randint(1, 2)}
+    if isinstance(preset, ResidualEncoderUNetConfig):
+        return model | {"channels": channels, "deep_supervision": random.choice([True, False])}
     return model | {
         "encoder_channels": channels,
         "latent_grid": random.choice([[4, 4, 2], [4, 4, 4], [8, 8, 5]]),

@@ -185,6 +185,9 @@ def _parse(kind: type[Options], arguments: Sequence[str], default: Any = None) -
     """Parse the arguments with tyro; returns the options and the arguments that tyro does not recognize."""
     import tyro
 
+    foreign = next((each for each in arguments if each.startswith("--tyro-")), None)
+    if foreign is not None:  # what they print is not about `ossnet`
+        raise UserError(foreign, expected="an option of ossnet", remedy="for completion: ossnet --completion")
     markers = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
     given = tyro.MISSING_NONPROP if default is None else default
     with _one_line_errors():

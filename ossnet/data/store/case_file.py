@@ -78,7 +78,7 @@ class StoredCase:
         """
         modality = "the first channel" if self.task is None else self.task.modalities[0]
         labels = range(1, len(self.statistics.class_counts))
-        planes = planes_through(self.image[0], self.label)
+        planes = planes_through(self.channel(0), self.label)
         return Picture.of(planes, labels, self.spacing, caption=" ".join(filter(None, [caption, modality])))
 
     @property
@@ -97,6 +97,11 @@ class StoredCase:
             return self.voxels
         channels = zip(self.scales, self.voxels, strict=True)
         return np.stack([scale.decode(channel) for scale, channel in channels])
+
+    def channel(self, index: int) -> Float16[np.ndarray, "X Y Z"] | Float32[np.ndarray, "X Y Z"]:
+        """Normalized intensities of one modality."""
+        voxels = self.voxels[index]
+        return self.scales[index].decode(voxels) if self.scales else voxels
 
     @property
     def scales(self) -> tuple[Quantization, ...]:

@@ -164,7 +164,7 @@ def _file_summary(path: Path, case: StoredCase, channels: list[ChannelStats]) ->
 
 def _picture(case: StoredCase) -> str:
     values = list(range(1, len(case.statistics.class_counts)))
-    return draw(planes_through(case.image[0], case.label), values=values, spacing=case.spacing)
+    return draw(planes_through(case.channel(0), case.label), values=values, spacing=case.spacing)
 
 
 def _digest(label: np.ndarray) -> str:

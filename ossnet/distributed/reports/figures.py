@@ -134,7 +134,7 @@ def _mark(axes: "Axes", trial: "FrozenTrial", point: tuple[float, float], color:
 
 
 def _shape(network: str) -> str:
-    return "s" if network.startswith("unet") else "o"
+    return "s" if "unet" in network else "o"
 
 
 def network_of(trial: "FrozenTrial") -> str:

@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker
+from ossnet.distributed.tracking.machine_use import MachineUse
 from ossnet.distributed.tracking.outbox import NO_ANSWER, one_line
 from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
@@ -66,7 +68,7 @@ def start_tracker(
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
-    for method in (Tracker.log_text, Tracker.log_checkpoint):
+    for method in (Tracker.log_text, Tracker.log_picture, Tracker.log_checkpoint):
         ray.method(concurrency_group=_FILES)(method)
     ray.method(concurrency_group=_SAVES)(Tracker.saves_requested)
     ray.method(concurrency_group=_SAVES)(Tracker.request_save)
@@ -176,12 +178,13 @@ class MetricBuffer:
         self._points: list[MetricPoint] = []
         self._sent = self._asked = time.monotonic()
         self._answer: ObjectRef[int] | None = None
-        self._saves = 0
+        self._saves, self._use = 0, MachineUse()
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
-        """Add the metrics of a step; at most every `every_s` seconds they are sent."""
+        """Add the metrics of a step, and now and then the use of the machine; sent every `every_s`."""
         now = time.time_ns() // 1_000_000
-        self._points += [MetricPoint(name, float(value), step, now) for name, value in metrics.items()]
+        every = {**metrics, **self._use.sample()}
+        self._points += [MetricPoint(name, float(value), step, now) for name, value in every.items()]
         if time.monotonic() - self._sent > self._every_s:
             self.send()
 
@@ -190,6 +193,11 @@ class MetricBuffer:
         logged = {name: value for name, value in metrics.items() if name not in _INTERNAL}
         self.add(logged, int(metrics["step"]))
         self.send()
+
+    def pictures(self, pictures: Mapping[str, bytes]) -> None:
+        """Have PNG by case stored as artifacts of the run; later ones take the place of earlier ones."""
+        for case, png in pictures.items():
+            self._tracker.log_picture.remote(self._run, b64encode(png).decode(), f"{case}.png")
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags to the run."""

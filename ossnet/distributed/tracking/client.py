@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 import threading
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -93,8 +94,7 @@ class Tracker:
         self._requests, self._files = Outbox(), Outbox()
         self._study = study
         self._lost: dict[str, str] = {}
-        self._saves = 0
-        self._training: set[str] = set()
+        self._saves, self._training = 0, set[str]()
         self._ended: set[str] = set()
         self._journal = Journal(None)  # while calls that it has are repeated
         self._repeat(Journal(journal))
@@ -196,6 +196,11 @@ class Tracker:
         with self._kept("log_text", run, text, name):
             self._files.send(name, lambda: self._client.log_text(self._run_id(run), text, legal_file(name)))
 
+    def log_picture(self, run: str, png: str, name: str) -> None:
+        """Store a PNG, as base64, among a run's overlays; it takes the place of an earlier one."""
+        with self._kept("log_picture", run, png, name):
+            self._files.send(f"overlays/{name}", partial(self._log_picture, run, png, legal_file(name)))
+
     def log_checkpoint(self, run: str, checkpoint: Path) -> None:
         """Store the files of a checkpoint as artifacts of a run, but for what only resuming needs."""
         files = [file for file in sorted(checkpoint.iterdir()) if file.name not in _NOT_LOGGED]
@@ -293,6 +298,11 @@ class Tracker:
 
     def _log_file(self, run: str, file: Path) -> None:
         self._client.log_artifact(self._run_id(run), str(file), "checkpoint")
+
+    def _log_picture(self, run: str, png: str, name: str) -> None:
+        with tempfile.TemporaryDirectory() as aside:
+            (Path(aside) / name).write_bytes(b64decode(png))
+            self._client.log_artifacts(self._run_id(run), aside, "overlays")
 
     def _log_input(self, run: str, dataset: Mapping[str, str]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

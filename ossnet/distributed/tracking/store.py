@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from ossnet.distributed._sqlite import check_database, creation_lock, sqlite_path, sqlite_url
 from ossnet.distributed.tracking.names import ORIGINAL, legal_experiment, legal_text
 from ossnet.distributed.tracking.outbox import one_line
-from ossnet.errors import UserError
+from ossnet.errors import UserError, printable
+from ossnet.training.reporting import RunOrigin
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,6 +59,10 @@ class TrackingConfig:
         """Whether there is a store; MLflow makes a local one at the first access, even to read."""
         path = sqlite_path(self.uri)
         return path is None or path.is_file()
+
+    def origin(self, run: str) -> RunOrigin:
+        """What a checkpoint says of its run, by the run's id."""
+        return RunOrigin(run, printable(self.uri), self.experiment)
 
     def has_experiment(self) -> bool:
         """Whether the experiment exists."""

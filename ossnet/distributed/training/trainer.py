@@ -18,6 +18,7 @@ from ossnet.distributed.data.sharding import DeterministicSharding, reference_da
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
 from ossnet.distributed.tracking.last_save import saved_on_interrupt
+from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.distributed.training.reporters import TrainReporter
 from ossnet.errors import OutOfMemory, StoreError, TimeTooShort, UserError
 from ossnet.memory.peak import GIB
@@ -71,6 +72,7 @@ class TrainSpec:
     run: str
     """The run's id in the tracker."""
     tracker: "ActorHandle[Tracker]"
+    tracking: TrackingConfig
     predicted_gib: float | None = None
     """Predicted peak of a training step of one worker; None where it has yet to be predicted."""
     deadline: float | None = None
@@ -216,6 +218,8 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
                 deadline=job.deadline,
                 run=job.run,
                 interim=interim,
+                pictures=None if log is None else log.pictures,
+                origin=job.tracking.origin(job.run),
                 report_lost=lambda case, why: None if log is None else log.lost(case, why),
             )
     except Exception as error:

@@ -19,17 +19,25 @@ from ossnet.distributed.tracking.last_save import LastSave
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.result import TrialCounts, best_of, dice_of
 from ossnet.distributed.tuning.search_space import short
-from ossnet.distributed.tuning.storage import TuningStudy, checkpoint_folders, folder_name, is_feasible
+from ossnet.distributed.tuning.storage import (
+    TuningStudy,
+    checkpoint_folders,
+    folder_name,
+    is_feasible,
+    trainings_of,
+)
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome, TrialSpec
 from ossnet.metric_names import (
     BEST_DICE,
     ELAPSED,
     ERROR,
     FEASIBLE_SHARE,
+    GPU_HOURS,
     INFERENCE_MEMORY,
     PREDICTED,
     SEARCH_PARAMS,
     STORE,
+    STUDY_GPU_HOURS,
     STUDY_HOURS,
     TITLE,
     TRIAL_NUMBER,
@@ -175,15 +183,20 @@ class MLflowCallback(Callback):
 
 
 class StudyMetrics(Callback):
-    """Adds to the study's run how it goes, a step for each trial that has ended."""
+    """Adds to the study's run how it goes, a step for each trial that has ended, those of before a resumption
+    included."""
 
     def __init__(self, tracker: "ActorHandle[Tracker]", study: TuningStudy, monitor: TrialMonitor) -> None:
         self._tracker, self._study, self._monitor = tracker, study, monitor
-        self._hours = 0.0
+        earlier = [values for trial in study.started_trials() for values in trainings_of(trial)]
+        self._hours = sum(each.get(ELAPSED, 0.0) for each in earlier) / _HOUR_S
+        self._gpu_hours = sum(each.get(GPU_HOURS, 0.0) for each in earlier)
 
     def on_trial_complete(self, iteration: int, trials: list["Trial"], trial: "Trial", **info: Any) -> None:
         """Log the study's metrics."""
-        self._hours += self._monitor.metrics(trial.trial_id).get(ELAPSED, 0.0) / _HOUR_S
+        metrics = self._monitor.metrics(trial.trial_id)
+        self._hours += metrics.get(ELAPSED, 0.0) / _HOUR_S
+        self._gpu_hours += metrics.get(GPU_HOURS, 0.0)
         now = time.time_ns() // 1_000_000
         step = TrialCounts.of(self._study).ended
         points = [MetricPoint(name, value, step, now) for name, value in self._values().items()]
@@ -197,6 +210,7 @@ class StudyMetrics(Callback):
         ended = [each for each in self._study.started_trials() if each.state.is_finished()]
         best = best_of(ended)
         values = {STUDY_HOURS: self._hours}
+        values |= {STUDY_GPU_HOURS: self._gpu_hours} if self._gpu_hours else {}
         values |= {FEASIBLE_SHARE: sum(map(is_feasible, ended)) / len(ended)} if ended else {}
         return values | ({} if best is None else {BEST_DICE: dice_of(best)})
 

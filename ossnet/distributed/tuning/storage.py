@@ -292,6 +292,13 @@ def violation_attributes(violations: Mapping[str, float]) -> dict[str, Any]:
     return {VIOLATION: violations["memory"]} | ({OTHER_VIOLATIONS: others} if others else {})
 
 
+def trainings_of(trial: FrozenTrial) -> list[dict[str, float]]:
+    """The metrics of each training of a trial that has ended; several where it has several seeds."""
+    if not trial.state.is_finished():
+        return []
+    return list(trial.user_attrs.get(SEEDS, {}).values()) or [trial.user_attrs.get(METRICS, {})]
+
+
 def is_refused(trial: FrozenTrial) -> bool:
     """Whether a suggestion was predicted to be too large, and took no slot."""
     end = end_of(trial)

@@ -342,6 +342,7 @@ def _tuner(
         store=StoreHandle.of(spec.store, spec.base.data),
         output=location_of(spec.output),
         tracker=tracker,
+        tracking=spec.tracking,
         placement=placement,
     )
     trainable = tune.with_parameters(train_with_ray if nested else train_in_process, context=context)

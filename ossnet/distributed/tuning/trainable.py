@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.distributed.cluster.resources import TrialPlacement
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
+from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.distributed.training.reporters import TuneReporter
 from ossnet.distributed.training.trainer import TrainSpec, permanent_failure, trainer
 from ossnet.distributed.tuning.storage import (
@@ -46,6 +47,7 @@ class StudyContext:
     output: str
     """Where the study's folder lies: its path, or its URL."""
     tracker: "ActorHandle[Tracker]"
+    tracking: TrackingConfig
     placement: TrialPlacement
 
 
@@ -109,6 +111,8 @@ def train_in_process(config: dict[str, Any], context: StudyContext) -> dict[str,
                 run=spec.run,
                 interim=interim,
                 report_lost=log.lost,
+                pictures=log.pictures,
+                origin=context.tracking.origin(spec.run),
             )
         remove_folder(interim.folder)
     except Exception as error:
@@ -137,6 +141,7 @@ def train_with_ray(config: dict[str, Any], context: StudyContext) -> dict[str, A
             store=context.store,
             run=spec.run,
             tracker=context.tracker,
+            tracking=context.tracking,
             predicted_gib=spec.predicted_gib,
             deadline=spec.deadline,
         ),

@@ -30,15 +30,19 @@ class Plane:
 
 
 def planes_through(
-    image: Real[np.ndarray, "X Y Z"], label: Shaped[np.ndarray, "x y z"]
+    image: Real[np.ndarray, "X Y Z"],
+    label: Shaped[np.ndarray, "x y z"],
+    *,
+    like: Shaped[np.ndarray, "x y z"] | None = None,
 ) -> tuple[Plane, Plane, Plane]:
     """The axial, the coronal and the sagittal plane with most foreground; copies, so that no volume is kept.
 
     Args:
         image: one modality.
         label: of the same extent, on any grid.
+        like: a label on that grid whose foreground chooses the planes; by default the label itself.
     """
-    indices = fullest_planes(label)
+    indices = fullest_planes(label if like is None else like)
 
     def plane(axis: int) -> Plane:
         position = (2 * indices[axis] + 1) * image.shape[axis] // (2 * label.shape[axis])
@@ -85,6 +89,21 @@ def draw(
     """
     from PIL import Image
 
+    sink = io.BytesIO()
+    drawn = Image.fromarray(sheet(planes, values=values, spacing=spacing, edge=edge, tint=tint))
+    drawn.save(sink, "JPEG", quality=80, subsampling=0)  # halved colors would blur outlines
+    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
+
+
+def sheet(
+    planes: Sequence[Plane],
+    *,
+    values: Sequence[int],
+    spacing: tuple[float, float, float],
+    edge: int = EDGE_PIXELS,
+    tint: float = 0.0,
+) -> UInt8[np.ndarray, "Y X 3"]:
+    """The picture of `draw` as colors of its pixels."""
     sizes = [
         np.array((plane.image if plane.label is None else plane.label).shape)
         * [spacing[axis] for axis in range(3) if axis != plane.axis]
@@ -96,15 +115,13 @@ def draw(
         for plane, size in zip(planes, sizes, strict=True)
     ]
     height = max(len(pane) for pane in panes)
-    sheet = np.zeros((height, sum(pane.shape[1] + _GAP_PIXELS for pane in panes) - _GAP_PIXELS, 3), np.uint8)
+    drawn = np.zeros((height, sum(pane.shape[1] + _GAP_PIXELS for pane in panes) - _GAP_PIXELS, 3), np.uint8)
     left = 0
     for pane in panes:
         top = (height - len(pane)) // 2
-        sheet[top : top + len(pane), left : left + pane.shape[1]] = pane
+        drawn[top : top + len(pane), left : left + pane.shape[1]] = pane
         left += pane.shape[1] + _GAP_PIXELS
-    sink = io.BytesIO()
-    Image.fromarray(sheet).save(sink, "JPEG", quality=80, subsampling=0)  # halved colors would blur outlines
-    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
+    return drawn
 
 
 def _pane(plane: Plane, pixels: np.ndarray, values: Sequence[int], tint: float) -> UInt8[np.ndarray, "Y X 3"]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ossnet.config import Config
-from ossnet.models import DenseConfig, OccupancyConfig
+from ossnet.models import DenseConfig, OccupancyConfig, ResidualEncoderUNetConfig
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.sampling.grid import working_shape
 from ossnet.sizing import encoder_downscale, encoder_levels, latent_grid
@@ -174,6 +174,17 @@ def _epochs(config: Config, facts: Facts) -> int:
     return min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
+def _channels(config: Config, facts: Facts) -> tuple[int, ...]:
+    """The network's own widths; nnU-Net's are halved on a CPU, for four times the steps."""
+    widths: tuple[int, ...] = config.model.channels  # type: ignore[attr-defined]
+    halved = facts.device.kind == "cpu" and isinstance(config.model, ResidualEncoderUNetConfig)
+    return tuple(width // 2 for width in widths) if halved else widths
+
+
+def _schedule(config: Config, _: Facts) -> str:
+    return "polynomial" if isinstance(config.model, ResidualEncoderUNetConfig) else "cosine"
+
+
 def _model(config: Config) -> OccupancyConfig:
     assert isinstance(config.model, OccupancyConfig)
     return config.model
@@ -214,7 +225,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "levels",
         "model.channels",
-        lambda config, _: config.model.channels,  # type: ignore[attr-defined]
+        _channels,
         "as deep as volumes of this size allow",
         lambda config: hasattr(config.model, "channels"),
     ),
@@ -255,7 +266,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("optimizer", "optimizer.learning_rate", _learning_rate, ""),
     Rule("optimizer", "optimizer.pade_learning_rate", lambda config, _: config.optimizer.learning_rate, ""),
-    Rule("optimizer", "optimizer.schedule", _fixed("cosine"), ""),
+    Rule("optimizer", "optimizer.schedule", _schedule, ""),
     Rule("loss", "loss.dice_weight", _fixed(1.0), "Dice is what counts in the end"),
     Rule(
         "length",

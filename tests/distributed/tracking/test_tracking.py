@@ -1,5 +1,6 @@
 """The writer of runs: names, kinds and ends as agreed, and nothing twice however often it is called."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,20 @@ def test_nothing_is_written_twice(tracking: TrackingConfig, runs: Callable[[], d
     history = MlflowClient(tracking.uri).get_metric_history(identity, "loss/train")
     assert sorted(metric.step for metric in history) == [1, 2, 3, 4, 5, 6]
     assert len(runs()) == 1
+
+
+def test_a_later_picture_takes_the_place_of_an_earlier_one(tracking: TrackingConfig, tmp_path: Path) -> None:
+    tracker = Tracker(tracking)
+    run = tracker.open_run(RunSpec("a", "first"))
+    for png in (b"old", b"new"):
+        tracker.log_picture("a", b64encode(png).decode(), "case 1.png")
+    tracker.log_picture("a", b64encode(b"other").decode(), "../case.png")
+    tracker.flush()
+    client = MlflowClient(tracking.uri)
+    files = [file.path for file in client.list_artifacts(run, "overlays")]
+    assert len(files) == 2
+    contents = [Path(client.download_artifacts(run, path, tmp_path)).read_bytes() for path in sorted(files)]
+    assert sorted(contents) == [b"new", b"other"]
 
 
 def test_what_a_run_chose_is_added_once(tracking: TrackingConfig, runs: Callable[[], dict[str, Run]]) -> None:

@@ -11,6 +11,7 @@ from ossnet.distributed.launch import launch_study
 from ossnet.errors import UserError
 from ossnet.evaluation.run import evaluate
 from ossnet.inference.ensemble import Ensemble, load_predictor, read_members
+from ossnet.training.reporting import RunOrigin
 
 SPACE = """
 POINTS_TO_EVALUATE = [{"rate": 0.02}, {"rate": 0.01}]
@@ -43,8 +44,15 @@ def test_a_study_ends_with_an_ensemble(tiny: Config, store: Store, tmp_path: Pat
     evaluation = evaluate(load_predictor(members), store, split="validation", output=tmp_path / "scores")
     assert found.dice == pytest.approx(evaluation.summary["dice"]["mean"], abs=5e-3)
 
-    parent, _ = read_runs(tmp_path)
-    assert "ensemble.json" in {each.path for each in open_runs(tmp_path).list_artifacts(parent.info.run_id)}
+    (parent, trials), client = read_runs(tmp_path), open_runs(tmp_path)
+    assert "ensemble.json" in {each.path for each in client.list_artifacts(parent.info.run_id)}
+    for trial in trials:
+        drawn = client.list_artifacts(trial.info.run_id, "overlays")
+        assert [each.path for each in drawn] == [
+            f"overlays/{case}.png" for case in store.split("validation")[:3]
+        ]
+    origins = {RunOrigin.read(each.checkpoint) for each in members}
+    assert {each.run for each in origins if each} <= {trial.data.tags["trial_id"] for trial in trials}
 
     again = launch_study(  # nothing is left to search
         make_spec(tmp_path, SPACE, base, store, trials=2, ensemble=3, resume=True)

@@ -89,11 +89,18 @@ def test_encoder_and_decoder_in_another_runtime(name: str, tmp_path: Path) -> No
         np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", [pytest.param("unet-3d", marks=pytest.mark.slow), "unet-2d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("unet-3d", marks=pytest.mark.slow),
+        pytest.param("residual-encoder-unet", marks=pytest.mark.slow),
+        "unet-2d",
+    ],
+)
 def test_unets_in_another_runtime(name: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="needs ossnet[onnx]")
     pytest.importorskip("onnxscript", reason="needs ossnet[onnx]")
-    network = build_network(name, in_channels=2, classes=2, channels=(4, 8), residual_units=1).eval()
+    network = build_network(name, in_channels=2, classes=2, channels=(4, 4, 8, 8)).eval()
     path, _ = export_onnx(predictor(network), tmp_path)
     image = torch.randn(1, 2, *GRID[: network.config.spatial_dims])
     (logits,) = runtime.InferenceSession(path).run(None, {"image": image.numpy()})

@@ -142,6 +142,7 @@ def _train(
         store=StoreHandle.of(spec.store, spec.base.data),
         run=run.id,
         tracker=tracker,
+        tracking=spec.tracking,
         predicted_gib=refit.predicted_gib,
         deadline=limit.refit_until,
         grace_s=spec.patience.grace_s,

@@ -1,0 +1,226 @@
+"""A newcomer's way through the jobs, with a stop-watch, on a clean clone and real scans.
+
+    python tests/e2e/newcomer.py --data SCANS --output NEW_FOLDER
+
+`SCANS` holds `msd_hippocampus`, `brats2021` and `ct_liver`. Every step has to end as it should, print its
+first line within 5 s and never be silent for longer than 30 s. `transcript.md` in the output has all that
+was printed, and how long each step took. Nothing is installed: this interpreter has what the jobs need. How
+to submit to a cluster, which would begin with one, is walked by `test_submit.py`.
+"""
+
+import argparse
+import os
+import selectors
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+STEP_LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of the walk."""
+
+    name: str
+    command: tuple[str, ...]
+    codes: frozenset[int] = frozenset({0})
+    """Exit codes that are right."""
+    ours: bool = True
+    """Whether its times count: other programs are as slow as they are."""
+    shows: str = ""
+    """What its output has to contain."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A step that was walked."""
+
+    step: Step
+    code: int
+    seconds: float
+    first_s: float
+    """When the first line came."""
+    silence_s: float
+    """The longest time between two lines, and between the last one and the end."""
+    text: str
+
+    def faults(self, *, first_s: float, silence_s: float) -> list[str]:
+        """What was not as it should be."""
+        found = []
+        if self.code not in self.step.codes:
+            found.append(f"{self.step.name}: exit code {self.code}")
+        if "Traceback (most recent call last)" in self.text:
+            found.append(f"{self.step.name}: a traceback")
+        if self.step.shows not in self.text:
+            found.append(f"{self.step.name}: no {self.step.shows!r} in its output")
+        if self.step.ours and self.first_s > first_s:
+            found.append(f"{self.step.name}: {self.first_s:.1f} s to the first line")
+        if self.step.ours and self.silence_s > silence_s:
+            found.append(f"{self.step.name}: silent for {self.silence_s:.0f} s")
+        return found
+
+
+def job(name: str, *options: object, **more: object) -> Step:
+    """A job of the clone."""
+    title = f"{name} {more.pop('of')}" if "of" in more else name
+    return Step(title, (sys.executable, f"jobs/{name}.py", *map(str, options)), **more)  # type: ignore[arg-type]
+
+
+def demo() -> Iterator[Step]:
+    """What README begins with."""
+    yield job("tune", of="(demo)", shows="Next: ossnet report")
+
+
+def hippocampus(scans: Path, time_limit: str) -> Iterator[Step]:
+    """Own scans in README's lines: from a folder to a prediction, a search and its report."""
+    folder = scans / "msd_hippocampus"
+    case = min((folder / "imagesTr").glob("*.nii.gz"))
+    yield job("verify", "--source", folder, "--output", "runs/verified", codes=frozenset({0, 1}))
+    yield job("prepare", "--source", folder, "--output", "runs/store", shows="Next: ossnet train")
+    yield job("plan", "--data", "runs/store", "--model", "feature-query-patch")
+    limits = ("--max-time", time_limit, "--experiment", "walk")
+    given = ("--data", "runs/store", "--model", "feature-query-patch", *limits)
+    yield job("train", *given, "--output", "runs/train", shows="Dice")
+    yield job("evaluate", "--checkpoint", "runs/train", "--data", "runs/store", "--output", "runs/evaluation")
+    yield job("predict", "--checkpoint", "runs/train", "--input", case, "--output", "runs/predictions")
+    budget = ("--memory-budget", "1GiB", *limits)
+    yield job("tune", "--data", "runs/store", *budget, "--output", "runs/study", shows="Next: ossnet report")
+    yield job("report", "--experiment", "walk", "--output", "runs/report")
+
+
+def brats(scans: Path, time_limit: str) -> Iterator[Step]:
+    """One case of four modalities at full size, to a prediction."""
+    folder = scans / "brats2021"
+    case = next(each for each in sorted(folder.iterdir()) if each.is_dir())
+    yield job("prepare", "--source", folder, "--output", "runs/brats", of="(BraTS)")
+    limits = ("--max-time", time_limit, "--experiment", "walk")
+    given = ("--data", "runs/brats", "--model", "feature-query-patch", *limits)
+    yield job("train", *given, "--output", "runs/brats-train", of="(BraTS)")
+    of = ("--checkpoint", "runs/brats-train", "--input", case)
+    yield job("predict", *of, "--output", "runs/brats-predictions", of="(BraTS)")
+
+
+def liver(scans: Path, time_limit: str) -> Iterator[Step]:
+    """A CT and the labels of its organs, by a table."""
+    table = ("--source", "ct.csv", "--target", "foreground")
+    folder = scans / "ct_liver"
+    text = f"case,CT,label\\nct,{folder / 'ct.nii.gz'},{folder / 'organs.nii.gz'}\\n"
+    write = f"import pathlib; pathlib.Path('ct.csv').write_text('{text}')"
+    yield Step("a table of the CT", (sys.executable, "-c", write), ours=False)
+    yield job("prepare", *table, "--output", "runs/ct", of="(CT)")
+    limits = ("--max-time", time_limit, "--experiment", "walk")
+    given = ("--data", "runs/ct", "--model", "feature-query-patch", *limits)
+    yield job("train", *given, "--output", "runs/ct-train", of="(CT)")
+    of = ("--checkpoint", "runs/ct-train", "--input", folder / "ct.nii.gz")
+    yield job("predict", *of, "--output", "runs/ct-predictions", of="(CT)")
+
+
+def mlflow(scans: Path, time_limit: str) -> Iterator[Step]:
+    """MLflow's own command reads the store."""
+    command = (str(Path(sys.executable).with_name("mlflow")), "experiments", "search")
+    yield Step("mlflow", command, ours=False, shows="walk")
+
+
+PARTS: dict[str, Callable[[Path, str], Iterator[Step]]] = {
+    "demo": lambda scans, time_limit: demo(),
+    "hippocampus": hippocampus,
+    "brats": brats,
+    "ct": liver,
+    "mlflow": mlflow,
+}
+
+
+def walk(step: Step, folder: Path) -> Walked:
+    """Run a step in a clone, and note when it prints."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+    environment = kept | {
+        "PYTHONPATH": str(folder),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+    }
+    began = last = time.monotonic()
+    first, silence, chunks = None, 0.0, list[bytes]()
+    with (
+        subprocess.Popen(
+            step.command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process,
+        selectors.DefaultSelector() as selector,
+    ):
+        assert process.stdout is not None
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(began + STEP_LIMIT_S - time.monotonic()):
+                process.terminate()
+            chunk, now = os.read(process.stdout.fileno(), 1 << 16), time.monotonic()
+            first = now - began if first is None else first
+            silence, last = max(silence, now - last if chunks else 0.0), now
+            if not chunk:
+                break
+            chunks.append(chunk)
+        code = process.wait()
+    text = b"".join(chunks).decode(errors="replace")
+    return Walked(step, code, time.monotonic() - began, first or 0.0, silence, text)
+
+
+def clone(target: Path) -> Path:
+    """A clean clone of what is committed."""
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(target)], check=True)
+    return target
+
+
+def transcript(walked: Sequence[Walked], faults: Sequence[str]) -> str:
+    """The walk as Markdown: a table of times, then all that was printed."""
+    lines = [
+        "# A newcomer's walk",
+        "",
+        "| step | exit | s | first line, s | longest silence, s |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {each.step.name} | {each.code} | {each.seconds:.0f} | {each.first_s:.1f} | {each.silence_s:.0f} |"
+        for each in walked
+    ]
+    lines += ["", *([f"- {fault}" for fault in faults] or ["All as it should be."])]
+    for each in walked:
+        command = shlex.join(["python" if word == sys.executable else word for word in each.step.command])
+        lines += ["", f"## {each.step.name}", "", "```", f"$ {command}", each.text.rstrip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Walk; 0 where all was as it should be."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of real scans")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="new folder for the clone and the transcript"
+    )
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--max-time", default="2m", help="of every training and of the search")
+    parser.add_argument("--first-line", type=float, default=5.0, help="s, at most")
+    parser.add_argument("--silence", type=float, default=30.0, help="s, at most")
+    options = parser.parse_args(arguments)
+    folder, walked, faults = clone(options.output / "clone"), list[Walked](), list[str]()
+    for part in options.parts:
+        for step in PARTS[part](options.data.absolute(), options.max_time):
+            walked.append(walk(step, folder))
+            new = walked[-1].faults(first_s=options.first_line, silence_s=options.silence)
+            print(
+                f"{step.name}: exit {walked[-1].code} after {walked[-1].seconds:.0f} s",
+                *new,
+                sep="\n  ",
+                flush=True,
+            )
+            faults += new
+            (options.output / "transcript.md").write_text(transcript(walked, faults))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
