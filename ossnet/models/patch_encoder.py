@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ossnet.models.kernels._torch import is_fake
+from ossnet.models.kernels._fake import is_fake
 from ossnet.models.kernels.base import TileGradients
 from ossnet.models.kernels.pade import Pade
 from ossnet.models.kernels.plane_convolution import PlaneLayer

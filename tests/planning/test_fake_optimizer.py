@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ossnet.memory import PeakMemory, track_peak
-from ossnet.models.kernels._torch import FakeTensorMode
+from ossnet.models.kernels._fake import FakeTensorMode
 from ossnet.planning.fake_optimizer import LargestSteps, make_state
 from ossnet.training.optimizer import Optimizer, OptimizerConfig, build_optimizer, state_tensors
 
