@@ -5,6 +5,7 @@ import builtins
 import doctest
 import importlib
 import inspect
+import json
 import re
 import shlex
 import shutil
@@ -247,6 +248,22 @@ def test_the_snippet_of_the_page_of_python_runs(workplace: Path, monkeypatch: py
     exec(snippet("docs/python.md", "open_study"), names)
     assert (workplace / "labels.nii.gz").is_file()
     assert names["segmentation"].labels.shape == names["image"].shape[:3]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell after cell; what a cell ends with is shown, as a notebook does."""
+    monkeypatch.chdir(workplace)
+    cells = [each for each in json.loads(path.read_text())["cells"] if each["cell_type"] == "code"]
+    names, shown = dict[str, Any](), list[str]()
+    for cell in cells:
+        *statements, last = ast.parse("".join(cell["source"])).body
+        exec(compile(ast.Module(statements, []), path.name, "exec"), names)
+        assert isinstance(last, ast.Expr)
+        value = eval(compile(ast.Expression(last.value), path.name, "eval"), names)
+        shown.append(value._repr_html_() if hasattr(value, "_repr_html_") else repr(value))
+    assert all(shown)
+    assert any("data:image/jpeg" in each for each in shown)
 
 
 def test_the_space_of_its_page_names_settings() -> None:

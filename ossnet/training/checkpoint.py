@@ -72,7 +72,7 @@ def check_checkpoint(folder: Path) -> None:
         raise UserError(
             folder,
             expected="a checkpoint",
-            found="no checkpoint (version.json is missing)",
+            found=f"no checkpoint ({_what_is(folder)})",
             remedy="give the folder that training wrote",
         )
     found = json.loads(version.read_text()).get("format")
@@ -85,6 +85,19 @@ def check_checkpoint(folder: Path) -> None:
             found=f"one of the {'old ' if older else ''}format {found}",
             remedy=remedy,
         )
+
+
+def _what_is(folder: Path) -> str:
+    """What is in the place of a checkpoint, as far as that is easily told."""
+    if not folder.exists():
+        return "no such folder"
+    if not folder.is_dir():
+        return "a file"
+    if (folder / "manifest.json").is_file():
+        return "a store of cases"
+    if (folder / "study.db").is_file():
+        return "a study without a result yet"
+    return "version.json is missing" if any(folder.iterdir()) else "an empty folder"
 
 
 def load_weights(folder: Path, network: nn.Module) -> None:

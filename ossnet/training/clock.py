@@ -231,12 +231,13 @@ class Clock:
 
         Args:
             what: what does not fit.
-            needed_s: the time that would do.
+            needed_s: the time that would do from now on.
         """
-        enough = "a longer one" if needed_s is None else f"at least {format_duration(needed_s)}"
         limit_s = self.limits.max_time_s or self.total_s
         if self.total_s <= _TOO_LITTLE_S:
             what, needed_s = f"none left when training began ({what})", None
+        gone_s = max(limit_s - self.remaining_s, 0.0)  # for the start of Ray, as an example
+        enough = "a longer one" if needed_s is None else f"at least {format_duration(gone_s + needed_s)}"
         return TimeTooShort(
             f"time limit of {format_duration(limit_s)}",
             expected="time for one step and one validated case",

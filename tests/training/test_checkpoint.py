@@ -39,6 +39,24 @@ def test_a_checkpoint_of_another_format_is_rejected(
     assert str(caught.value) == line
 
 
-def test_another_folder_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no checkpoint \(version\.json is missing\); give the folder"):
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        (None, "an empty folder"),
+        ("config.json", r"version\.json is missing"),
+        ("manifest.json", "a store of cases"),
+        ("study.db", "a study without a result yet"),
+    ],
+)
+def test_another_folder_is_no_checkpoint(name: str | None, there: str, tmp_path: Path) -> None:
+    if name is not None:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=rf"no checkpoint \({there}\); give the folder"):
         check_checkpoint(tmp_path)
+
+
+def test_what_is_no_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").touch()
+    for name, there in (("gone", "no such folder"), ("model.pt", "a file")):
+        with pytest.raises(UserError, match=rf"no checkpoint \({there}\)"):
+            check_checkpoint(tmp_path / name)

@@ -163,3 +163,13 @@ def test_a_pace_is_one_line() -> None:
 )
 def test_durations_are_said_as_people_do(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_what_would_do_counts_the_time_before_the_training_too() -> None:
+    """Of 90 s the start took 85: a step of 3 s and its end want 6."""
+    time = Time()
+    clock = Clock(Limits(max_time_s=90.0), elapsed_s=0.0, cases=1, now=time)
+    time.seconds += 85
+    error = str(clock.too_short("a step of 3 s", 6.0))
+    assert error.startswith("time limit of 90 s: expected time for one step and one validated case")
+    assert "found a step of 3 s; give at least 91 s" in error
