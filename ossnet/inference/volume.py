@@ -22,7 +22,7 @@ from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.inference.query.grid import QueryGrid
 from ossnet.inference.query.tta import FlipEnsemble, mirrors
 from ossnet.models import DenseNetwork, OccupancyNetwork
-from ossnet.models.kernels._torch import is_fake
+from ossnet.models.kernels._fake import is_fake
 from ossnet.models.kernels.precision import autocast
 from ossnet.sampling import SamplingConfig
 

@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ossnet.models.kernels._torch import WatchingMode, storage_key
+from ossnet.models.kernels._fake import WatchingMode
+from ossnet.models.kernels._torch import storage_key
 
 BLOCK = 512
 """Bytes to which the CUDA caching allocator rounds up; counting the same way makes figures comparable."""

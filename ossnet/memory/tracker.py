@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ossnet.memory.peak import PeakMemory
 from ossnet.memory.storage_tracker import StorageTracker
-from ossnet.models.kernels._torch import fake_mode_is_on
+from ossnet.models.kernels._fake import fake_mode_is_on
 
 GRADIENTS = "gradients"
 ACTIVATIONS = "activations"

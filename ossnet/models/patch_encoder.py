@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ossnet.models.kernels._torch import is_fake
+from ossnet.models.kernels._fake import is_fake
 from ossnet.models.kernels.base import TileGradients
 from ossnet.models.kernels.pade import Pade
-from ossnet.models.kernels.plane_convolution import PlaneLayer
+from ossnet.models.kernels.patches.plane_convolution import PlaneLayer
+from ossnet.models.kernels.patches.toeplitz import Transform, plane_matrices, toeplitz_index
 from ossnet.models.kernels.precision import compute_dtype
-from ossnet.models.kernels.toeplitz import Transform, plane_matrices, toeplitz_index
 
 _CPU_ELEMENTS = 1 << 17
 _DEVICE_ELEMENTS = 1 << 23

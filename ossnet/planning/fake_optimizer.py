@@ -7,16 +7,18 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ossnet.models.kernels._torch import is_fake
 from ossnet.training.optimizer import Lookahead, Optimizer
 
 _LARGEST = 3  # parameters, by either measure, where the peak of a step is looked for
 
 
 def make_state(optimizer: Optimizer) -> None:
-    """Make the state that the first step makes: each parameter's as that of the first one of its group."""
+    """Make the state that the first step makes: each parameter's as that of the first one of its group.
+
+    That is a count of steps and moments of the parameter's shape.
+    """
     fast = _fast(optimizer)
     first = {id(group): group["params"][:1] for group in fast.param_groups}
     with _only(fast.param_groups, first):
@@ -25,7 +27,8 @@ def make_state(optimizer: Optimizer) -> None:
         like, *others = group["params"]
         for parameter in others:
             fast.state[parameter] = {
-                name: _as_for(parameter, value) for name, value in fast.state[like].items()
+                name: value.clone() if name == "step" else torch.zeros_like(parameter)
+                for name, value in fast.state[like].items()
             }
     if isinstance(optimizer, Lookahead):
         optimizer.start()
@@ -67,11 +70,6 @@ def _largest(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
         for place in (last - 1, last)
     }
     return [parameter for place, parameter in enumerate(parameters) if place in chosen]
-
-
-def _as_for(parameter: nn.Parameter, value: Tensor) -> Tensor:
-    """A moment, or a count of steps, which keeps its value; the moments of constants are no fake tensors."""
-    return torch.zeros_like(parameter) if is_fake(value) or value.ndim else value.clone()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ossnet.inference.methods.similarity import CUBE_EDGE, MAX_SAMPLES_PER_SIDE
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, network_from_config
-from ossnet.models.kernels._torch import FakeTensorMode
+from ossnet.models.kernels._fake import FakeTensorMode
 from ossnet.sampling.batch import require_working_shape
 
 PROTOCOL = (

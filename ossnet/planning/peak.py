@@ -8,7 +8,7 @@ from ossnet.memory import PeakMemory, track_peak
 from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
 from ossnet.models import network_from_config
-from ossnet.models.kernels._torch import FakeTensorMode, fake_mode_is_on
+from ossnet.models.kernels._fake import FakeTensorMode, fake_mode_is_on
 from ossnet.planning.fake_optimizer import LargestSteps, make_state
 from ossnet.sampling.batch import Batch, empty_batch
 from ossnet.sampling.batches import drawing_bytes

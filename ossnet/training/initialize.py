@@ -16,7 +16,7 @@ from ossnet import config_tree as tree
 from ossnet.data import Task
 from ossnet.errors import UserError
 from ossnet.models import NetworkConfig, network_from_config
-from ossnet.models.kernels._torch import FakeTensorMode
+from ossnet.models.kernels._fake import FakeTensorMode
 from ossnet.training.checkpoint import check_checkpoint
 from ossnet.training.checkpoint_files import checkpoint_folder
 

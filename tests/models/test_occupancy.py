@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ossnet.models import OccupancyConfig, OccupancyNetwork, build_network
 from ossnet.models.kernels import eager, tiles
-from ossnet.models.kernels._torch import FakeTensorMode
+from ossnet.models.kernels._fake import FakeTensorMode
 
 SMALL = {
     "encoder_channels": (4, 6),

@@ -13,7 +13,7 @@ from ossnet.errors import OutOfMemory
 from ossnet.inference.query.boxes import boxes
 from ossnet.inference.query.encoded_volume import EncodedVolume
 from ossnet.models import OccupancyNetwork, network_config, network_from_config
-from ossnet.models.kernels._torch import FakeTensorMode
+from ossnet.models.kernels._fake import FakeTensorMode
 from ossnet.planning import oom, predict
 from ossnet.planning.budget import max_fitting, max_sizes, smallest_gpu
 from ossnet.planning.estimate import estimate_memory

@@ -5,7 +5,8 @@ What counts, and what does not:
 - Matrix products and convolutions, evaluated directly. Normalization, activations, pooling, the loss and the
   optimizer are left out.
 - Multiplications by the zeros of a "same" padding are left out; a 7^3 kernel on a 7^3 patch has 37^3 others
-  (343^2 with them). What transforms the patches, as `ossnet.models.kernels.toeplitz` does, can do with fewer.
+  (343^2 with them). What transforms the patches, as `ossnet.models.kernels.patches.toeplitz` does, can do
+  with fewer.
 - What all points of a volume share (the latent's part of the first layer, gains and offsets) counts once a
   volume; the 1^3 shortcuts act on the halved grid. Both are exact.
 - A backward pass is one such product for the weights' gradient and one for the input's, where the input needs

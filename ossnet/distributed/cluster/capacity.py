@@ -52,6 +52,12 @@ def describe_cluster() -> str:
     return f"{living} node{'s' * (living != 1)} with {' and '.join(parts)}"
 
 
+def _any_group_pends() -> bool:
+    from ray.util import placement_group_table
+
+    return any(group["state"] in ("PENDING", "RESCHEDULING") for group in placement_group_table().values())
+
+
 class CapacityReport(Callback):
     """Says what the trials of a study wait for while none runs, and which nodes are lost or come.
 
@@ -77,7 +83,8 @@ class CapacityReport(Callback):
         self._looked = time.monotonic()
         self._compare_nodes()
         waiting = [trial for trial in trials if trial.status == trial.PENDING]
-        if not waiting or any(trial.status == trial.RUNNING for trial in trials):
+        runs = any(trial.status == trial.RUNNING for trial in trials)
+        if not waiting or runs or not _any_group_pends():  # one that has its place is starting
             self._waiting = None
             return
         if self._waiting is None:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.models.kernels._torch import is_fake
+from ossnet.models.kernels._fake import is_fake
 from ossnet.sampling.gather import PatchWindows, fill
 from ossnet.sampling.grid import Shape
 from ossnet.sampling.patches import PatchGrid, PatchSource

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ossnet.inference.query.boxes import Box, BoxPatches, boxes, indices
 from ossnet.inference.query.grid import QueryGrid, interpolate_patches, prediction_grid, resample_image
 from ossnet.models import OccupancyNetwork
-from ossnet.models.kernels._torch import is_fake
+from ossnet.models.kernels._fake import is_fake
 from ossnet.sampling.downscale import downscale_planes
 from ossnet.sampling.grid import Shape, coordinates, offset
 

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ossnet.models.kernels._torch import is_fake, onednn_convolution
+from ossnet.models.kernels._fake import is_fake
+from ossnet.models.kernels._torch import onednn_convolution
 
 
 def convolve(layer: nn.Conv3d, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O X Y Z"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ossnet.models.kernels._torch import is_fake
+from ossnet.models.kernels._fake import is_fake
 
 Tile = tuple[slice, slice]
 """Indices of a tile's volume and of its rows."""

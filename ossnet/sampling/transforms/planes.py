@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ossnet.models.kernels._torch import fake_mode_is_on
+from ossnet.models.kernels._fake import fake_mode_is_on
 
 
 class PlaneReader:

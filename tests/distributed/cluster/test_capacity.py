@@ -2,11 +2,14 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.tune import PlacementGroupFactory
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from ossnet.distributed.cluster.capacity import CapacityReport, describe_cluster, wait_for_capacity
 from ossnet.distributed.cluster.resources import WorkerResources
@@ -41,16 +44,35 @@ def test_what_never_comes_ends_with_one_line() -> None:
         wait_for_capacity(WorkerResources(4000), 2, at_most_s=2)
 
 
+@contextmanager
+def place_for(cpus: float, *, free: bool) -> Iterator[None]:
+    """What Ray Tune asks for before a trial starts."""
+    group = placement_group([{"CPU": cpus}])
+    assert group.wait(30 if free else 0) == free
+    try:
+        yield
+    finally:
+        remove_placement_group(group)
+
+
 def test_a_study_says_what_its_trials_wait_for() -> None:
     report = CapacityReport(at_most_s=0.3, every_s=0.0)
-    report.on_step_end(1, [trial("PENDING"), trial("RUNNING")])  # one that waits for the other
-    time.sleep(0.4)
-    report.on_step_end(2, [trial("PENDING"), trial("TERMINATED")])
-    time.sleep(0.4)
-    with pytest.raises(
-        UserError, match=r"expected a trial's 4000 CPU, found 1 node with \d+ CPUs \(\d+ free\)"
-    ):
-        report.on_step_end(3, [trial("PENDING")])
+    with place_for(4000, free=False):
+        report.on_step_end(1, [trial("PENDING"), trial("RUNNING")])  # one that waits for the other
+        time.sleep(0.4)
+        report.on_step_end(2, [trial("PENDING"), trial("TERMINATED")])
+        time.sleep(0.4)
+        line = r"expected a trial's 4000 CPU, found 1 node with \d+ CPUs \(\d+ free\)"
+        with pytest.raises(UserError, match=line):
+            report.on_step_end(3, [trial("PENDING")])
+
+
+def test_a_trial_that_has_its_place_and_starts_waits_for_nothing() -> None:
+    report = CapacityReport(at_most_s=0.1, every_s=0.0)
+    with place_for(1, free=True):
+        for step in range(3):
+            report.on_step_end(step, [trial("PENDING")])
+            time.sleep(0.2)
 
 
 def test_a_node_that_goes_or_comes_is_said(

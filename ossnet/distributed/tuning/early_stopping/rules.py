@@ -88,6 +88,10 @@ class StoppingRule:
         if not competitors or _is_on_front(losses):
             return False
         own_score, *other_scores = scores(losses)
+        if (
+            own_score <= min(other_scores) < max(other_scores)
+        ):  # among many last ones, as those of a Dice of 0
+            return True
         return own_score < _cutoff(other_scores, self._config.reduction_factor)
 
     def _bracket(self, number: int) -> int:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.models.kernels.toeplitz import Transform, plane_matrices, toeplitz_index
+from ossnet.models.kernels.patches.toeplitz import Transform, plane_matrices, toeplitz_index
 
 
 def convolve(patches: Tensor, weight: Tensor) -> Tensor:

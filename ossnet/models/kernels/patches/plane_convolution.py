@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ossnet.models.kernels.base import Kernels, TileGradients, TileInput, kernels
 from ossnet.models.kernels.pade import Coefficients
-from ossnet.models.kernels.toeplitz import Transform
+from ossnet.models.kernels.patches.toeplitz import Transform
 
 
 class PlaneLayer(NamedTuple):

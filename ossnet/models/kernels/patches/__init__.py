@@ -1,0 +1,1 @@
+"""Arithmetic of the patch encoder: its convolutions over whole patches."""
