@@ -41,9 +41,12 @@ def add_to_run(checkpoints: Sequence[Path], metrics: Mapping[str, float]) -> Non
 
     origin = RunOrigin.read(checkpoints[0]) if len(checkpoints) == 1 else None
     if origin is not None and metrics:
-        from ossnet.distributed.tracking import later  # needs MLflow, which the job itself does not
+        from ossnet.output.progress import progress
 
-        later.add_to_run(origin, metrics)
+        with progress("writing to MLflow"):
+            from ossnet.distributed.tracking import later  # needs MLflow, which the job itself does not
+
+            later.add_to_run(origin, metrics)
 
 
 def finish_json(result: Mapping[str, Any]) -> None:

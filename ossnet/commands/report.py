@@ -32,14 +32,16 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.distributed.reports import page, runs
     from ossnet.distributed.tracking.client import TrackingConfig
     from ossnet.output.claim import claimed_output, job_folder
+    from ossnet.output.progress import progress
 
     output = output_root() / job_folder(options.output or new_folder("report"), "report")
     with claimed_output(output, "report"):
         name = options.experiment or demo.study(space_file("default"))
         tracking = TrackingConfig.at(output_root(), name)
-        rows = runs.read_rows(tracking)
-        study = page.summarize_last_study(tracking, rows)
-        files = page.write_files(rows, output, title=name, study=study)
+        with progress("reading the runs"):
+            rows = runs.read_rows(tracking)
+            study = page.summarize_last_study(tracking, rows)
+            files = page.write_files(rows, output, title=name, study=study)
     if options.json:
         finish_json({"runs": [asdict(row) for row in rows], "files": files})
         return

@@ -99,7 +99,7 @@ def run(job: str, source: Path, output: Path) -> int:
     return 0
 
 
-def make_here(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, str | None]]:
+def make_here(plan: PreparePlan, cases: list[CaseInfo], *more: object) -> Iterator[tuple[str, str | None]]:
     """What a cluster does, in a loop."""
     for info in cases:
         try:

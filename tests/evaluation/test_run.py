@@ -76,6 +76,8 @@ def test_evaluate_writes_cases_summary_and_overlays(store: Store, checkpoint: Pa
     assert [row["case"] for row in rows] == list(store.split("all"))
     assert reported[-1] == f"{rows[-1]['case']} 10/10"
     dice = [float(row["dice"]) for row in rows]
+    assert evaluation.metrics["evaluation/all/dice"] == pytest.approx(np.mean(dice))
+    assert {f"evaluation/all/{name}/edema" for name in ("dice", "hd95_mm", "nsd")} <= set(evaluation.metrics)
     table = evaluation.to_frame()
     assert (list(table.index), list(table["dice"])) == (list(store.split("all")), pytest.approx(dice))
     assert evaluation.summary == json.loads(evaluation.report.read_text())

@@ -21,7 +21,7 @@ from ossnet.distributed.cluster.connection import connect, output_root
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.errors import UserError
 from ossnet.output.claim import claimed_output, job_folder
-from ossnet.output.progress import progress
+from ossnet.output.progress import Progress, progress
 from ossnet.output.remote.copies import fetch_file, keep_all, location_of, written
 
 _MAX_RETRIES = 3  # how often a task starts again when its process is gone; Ray Data would do so for ever
@@ -89,8 +89,9 @@ def _make_missing(plan: PreparePlan) -> tuple[Manifest, list[str]]:
     with open_store_for_writing(plan):
         missing = plan.missing
         if missing:
-            with connect():
-                for case, error in _make_all(plan, missing):
+            size = sum(info.voxel_bytes for info in missing)
+            with connect(), progress("preparing", total=len(missing), size=size) as shown:
+                for case, error in _make_all(plan, missing, size, shown):
                     if error:
                         excluded[case] = error
                         check_excluded(plan, excluded)
@@ -99,15 +100,20 @@ def _make_missing(plan: PreparePlan) -> tuple[Manifest, list[str]]:
         return finalize(plan, excluded), made
 
 
-def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, str | None]]:
-    """Case ids as they are done, each with the reason where it cannot be used."""
+def _make_all(
+    plan: PreparePlan, cases: list[CaseInfo], size: int, shown: Progress
+) -> Iterator[tuple[str, str | None]]:
+    """Case ids as they are done, each with the reason where it cannot be used.
+
+    Args:
+        size: bytes of their voxels.
+    """
     import ray.data
 
     # Its import sets a level; what it reports is reported below.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     memory = max(info.memory for info in cases)
     _check_memory(plan, memory)
-    total = sum(info.voxel_bytes for info in cases)
     # As bytes, so that one case's fields do not shape another's; with its headers, which are not read again.
     items = [
         {
@@ -117,24 +123,23 @@ def _make_all(plan: PreparePlan, cases: list[CaseInfo]) -> Iterator[tuple[str, s
         }
         for info in cases
     ]
-    rows = ray.data.from_items(items, override_num_blocks=_tasks(len(items), total))
+    rows = ray.data.from_items(items, override_num_blocks=_tasks(len(items), size))
     rows.context.enable_progress_bars = False
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to limit how often it tries
         made = rows.map(
             _make_row, fn_args=(plan.recipe,), num_cpus=1, memory=memory, max_retries=_MAX_RETRIES
         )
     left = {info.id: info for info in cases}
-    with progress("preparing", total=len(cases), size=total) as advance:
-        try:
-            for row in made.iter_rows():
-                info = left.pop(row["case"])
-                advance(info.voxel_bytes)
-                fetch_file(plan.path(info))
-                if row["fatal"]:
-                    raise pickle.loads(row["fatal"])
-                yield row["case"], row["error"]
-        except ray.exceptions.RayError as error:
-            raise _lost(list(left.values()), error) from error
+    try:
+        for row in made.iter_rows():
+            info = left.pop(row["case"])
+            shown(info.voxel_bytes)
+            fetch_file(plan.path(info))
+            if row["fatal"]:
+                raise pickle.loads(row["fatal"])
+            yield row["case"], row["error"]
+    except ray.exceptions.RayError as error:
+        raise _lost(list(left.values()), error) from error
 
 
 def _tasks(cases: int, size: int) -> int:
