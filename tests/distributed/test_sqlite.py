@@ -77,7 +77,7 @@ def test_everything_lies_in_the_folder_that_was_given(
 
 @pytest.mark.parametrize(
     ("prepared", "jobs"),
-    [(False, 4), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((True, 4), (False, 16)))],
+    [(False, 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((True, 4), (False, 16)))],
 )
 def test_jobs_of_an_array_start_at_once(
     prepared: bool, jobs: int, empty_mlflow_store: Path, tmp_path: Path

@@ -78,6 +78,7 @@ def test_searches(run_job: Job, tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
 
 
+@pytest.mark.slow
 def test_inference_in_tables(run_job: Job, tmp_path: Path) -> None:
     tiny = ("--shapes", "64x48x48", "--methods", "hierarchical", "--precision", "float32")
     done = run_job("bench", "inference", *tiny, "--networks", "oss-net-c", "--output", "bench")

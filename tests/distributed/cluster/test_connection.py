@@ -97,7 +97,7 @@ def test_a_list_of_nodes_that_cannot_be_read_is_named(text: str, monkeypatch: py
 
 FOLDERS = (
     pytest.param("slurm_jobdir/1355700/tmp.t0016/scratch-of-the-user", marks=pytest.mark.slow),
-    "a b%20c #?&é",
+    pytest.param("a b%20c #?&é", marks=pytest.mark.slow),
     "x" * 90 + "/é %2F?",
 )
 
