@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor as TorchFakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode as TorchFakeTensorMode
 
 from ossnet.models.kernels._torch import DispatchMode, storage_key, tensors_in
@@ -127,7 +128,7 @@ class FakeTensorMode(DispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         tensors = tensors_in(kwargs.values(), tensors_in(args))
-        fakes = any(isinstance(each, FakeTensor) for each in tensors) if tensors else _makes_tensors(func)
+        fakes = FakeTensor in types if tensors else _makes_tensors(func)
         result = _imitate(func, args, kwargs, tensors) if fakes else func(*args, **kwargs)
         if self.watchers:
             new = [each for each in tensors_in((result,), tensors) if self._is_new(each)]
@@ -191,8 +192,15 @@ def _written(func: Any) -> int | str | None:
 
 
 @cache
+def _is_by_device(func: Any) -> bool:
+    return any(word in str(func) for word in _BY_DEVICE)
+
+
+@cache
 def _torch_fakes() -> TorchFakeTensorMode:
-    return TorchFakeTensorMode()
+    mode = TorchFakeTensorMode()
+    mode.cache_enabled = False  # nothing is asked twice
+    return mode
 
 
 def _imitate(
@@ -247,10 +255,12 @@ def _try_out(
     """
     if _is_pointwise(func) and not kwargs and all(each.numel() and each.is_contiguous() for each in tensors):
         return _try_on_one_element(func, args, tensors)
-    by_device = any(word in str(func) for word in _BY_DEVICE)
-    with _torch_fakes() if by_device else nullcontext():
-        place = _CPU if by_device else _META
-        stand_ins = [_stand_in(each, place) for each in tensors]
+    mode = _torch_fakes() if _is_by_device(func) else None
+    place = _META if mode is None else _CPU
+    stand_ins = [_stand_in(each) for each in tensors]
+    if mode is not None:
+        stand_ins = [TorchFakeTensor(mode, each, _CPU) for each in stand_ins]
+    with mode or nullcontext():
         given = iter(stand_ins)
         new_args = _replace(args, given, place)
         new_kwargs = {name: _replace(value, given, place) for name, value in kwargs.items()}
@@ -290,13 +300,13 @@ def _try_on_one_element(func: Callable[..., Any], args: Sequence[Any], tensors: 
     return _Strided(-1, prod(shape) * dtype.itemsize, dtype, 0, tuple(shape), stride, geometry)
 
 
-def _stand_in(tensor: Tensor, device: torch.device) -> Tensor:
+def _stand_in(tensor: Tensor) -> Tensor:
     """A tensor of the same geometry on a storage of its own, without memory."""
     shape, stride, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
     if not offset:
-        return torch.empty_strided(shape, stride, dtype=tensor.dtype, device=device)
+        return torch.empty_strided(shape, stride, dtype=tensor.dtype, device=_META)
     length = offset + 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
-    whole = torch.empty(max(length, 0) if tensor.numel() else offset, dtype=tensor.dtype, device=device)
+    whole = torch.empty(max(length, 0) if tensor.numel() else offset, dtype=tensor.dtype, device=_META)
     return whole.as_strided(shape, stride, offset)
 
 
