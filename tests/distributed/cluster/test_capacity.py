@@ -26,14 +26,18 @@ def trial(status: str) -> Any:
     )
 
 
-def test_what_is_there_is_taken_at_once_and_given_back() -> None:
+def wait_until_all_is_free() -> None:
     import ray
 
-    wait_for_capacity(WorkerResources(1), 1, at_most_s=60)
     until = time.monotonic() + 30
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+def test_what_is_there_is_taken_at_once_and_given_back() -> None:
+    wait_for_capacity(WorkerResources(1), 1, at_most_s=60)
+    wait_until_all_is_free()
 
 
 def test_what_never_comes_ends_with_one_line() -> None:
@@ -53,6 +57,7 @@ def place_for(cpus: float, *, free: bool) -> Iterator[None]:
         yield
     finally:
         remove_placement_group(group)
+        wait_until_all_is_free()
 
 
 def test_a_study_says_what_its_trials_wait_for() -> None:
