@@ -66,7 +66,7 @@ def check_same(path: Path, settings: Iterable[tuple[str, object, object]]) -> No
             )
 
 
-def new_folder(folder: Path) -> Path:
+def emptied(folder: Path) -> Path:
     """The path of a row's folder, without what a row that was cut short left there."""
     if folder.exists():
         shutil.rmtree(folder)

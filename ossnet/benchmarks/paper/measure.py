@@ -12,7 +12,7 @@ from ossnet.benchmarks.machine import processor, release_memory, torch_threads
 from ossnet.benchmarks.paper.published import paper_dataset
 from ossnet.benchmarks.paper.results import STATISTIC, PaperResult, RunKey, RunRow
 from ossnet.benchmarks.paper.run import Runner
-from ossnet.benchmarks.resumed import add_rows, check_same, new_folder
+from ossnet.benchmarks.resumed import add_rows, check_same, emptied
 from ossnet.data import Store
 from ossnet.data.store.splits import find_strata, make_folds
 from ossnet.errors import UserError
@@ -70,7 +70,7 @@ def measure_paper(
     )
 
     def make(key: RunKey) -> RunRow:
-        new_folder(runner.folder / key.folder)
+        emptied(runner.folder / key.folder)
         try:
             return runner.run(key, *parts[key.fold])
         finally:

@@ -73,7 +73,7 @@ def compare(
             of another comparison.
     """
     from ossnet.benchmarks.machine import torch_threads
-    from ossnet.benchmarks.resumed import add_rows, check_same, new_folder
+    from ossnet.benchmarks.resumed import add_rows, check_same, emptied
     from ossnet.data import Store
     from ossnet.distributed.benchmark.method import StudyTask
     from ossnet.distributed.benchmark.results import SearchBenchmarkResult, StudyRow
@@ -102,7 +102,7 @@ def compare(
             budget_gib=result.budget_gib,
             allocation=allocation,
             seed=seed,
-            folder=new_folder(folder / "studies" / f"{method}-{seed}"),
+            folder=emptied(folder / "studies" / f"{method}-{seed}"),
         )
         with torch_threads(1):
             return run_study(method, constructors[method], task)
