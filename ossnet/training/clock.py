@@ -13,7 +13,7 @@ _CLOSING_S = 1.0
 """A checkpoint, before the first was written."""
 _STEP_MARGIN, _VALIDATION_MARGIN, _CASE_MARGIN = 1.2, 1.15, 1.3
 _MOST_FOR_LAST = 0.3  # of a run's time that is set aside for its last validation
-_MOST_FOR_ALL = 0.15  # of a run's time that its validations take together
+_MOST_FOR_ALL = 0.1  # of a run's time that its validations take together
 _MOST_VALIDATIONS = 10
 _FIRST_AT = 0.2  # of a run's time: the first of several validations
 _REPORT_EVERY = 0.02  # of a run's time: epochs that are shorter are reported together
@@ -197,7 +197,7 @@ class Clock:
     def validation_shares(self, *, run_s: float | None = None) -> tuple[float, ...]:
         """The shares of a timed run at which it validates, the last of them 1.
 
-        They are as many as 15 % of the time allows, ten at most: the first at 20 % of the time, the others
+        They are as many as 10 % of the time allows, ten at most: the first at 20 % of the time, the others
         evenly.
 
         Args:

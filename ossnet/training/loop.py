@@ -53,7 +53,7 @@ class TrainingConfig:
     and to save. The learning rate and the validations then follow the share that is done of the time, or of
     the epochs where that is more; `validate_every` has no effect."""
     validate_at: tuple[float, ...] = ()
-    """Shares of a run of `max_time_s` at which it validates, besides its end; by default as many as 15 % of
+    """Shares of a run of `max_time_s` at which it validates, besides its end; by default as many as 10 % of
     the time allows, the first at 20 % of it."""
     batch_size: int = 8
     """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
