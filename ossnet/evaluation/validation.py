@@ -73,7 +73,11 @@ class BestPictures:
 
 @dataclass(frozen=True)
 class Validation:
-    """Dice, IoU and times of a case on full volumes of the working grid, shared among the ranks."""
+    """Dice, IoU and times of a case on full volumes of the working grid, shared among the ranks.
+
+    A case that time did not allow counts as it was scored last, so that a short validation compares with a
+    whole one.
+    """
 
     network: nn.Module
     task: Task
@@ -85,6 +89,8 @@ class Validation:
     """The clock of the run's time, in seconds."""
     pictures: BestPictures | None = None
     """What draws the best validation; on rank 0 only."""
+    _latest: dict[str, CaseScore] = field(default_factory=dict)
+    """Each case's last score, on every rank."""
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -123,7 +129,11 @@ class Validation:
         if every:
             times = median(each.predicted_s for each in every if each.predicted_s is not None)
             metrics = {CASE_TIME: took, CASE_MEDIAN: times, VALIDATED_CASES: float(len(every))}
-            metrics |= summarize(every)
+            metrics |= summarize(every if count is not None else self._with_earlier(every))
         if pictures is not None:
             pictures.finish(metrics.get(VAL_DICE))
         return metrics
+
+    def _with_earlier(self, scores: list[CaseScore]) -> list[CaseScore]:
+        self._latest.update({each.case: each for each in scores})
+        return [self._latest[case] for case in self.cases.ids if case in self._latest]

@@ -11,7 +11,7 @@ from ossnet.output.duration import format_duration
 
 _CLOSING_S = 1.0
 """A checkpoint, before the first was written."""
-_STEP_MARGIN, _VALIDATION_MARGIN, _CASE_MARGIN = 1.2, 1.15, 1.3
+_STEP_MARGIN, _VALIDATION_MARGIN, _CASE_MARGIN = 1.2, 1.3, 1.3
 _MOST_FOR_LAST = 0.3  # of a run's time that is set aside for its last validation
 _MOST_FOR_ALL = 0.1  # of a run's time that its validations take together
 _MOST_VALIDATIONS = 10

@@ -15,6 +15,7 @@ from ossnet.evaluation.cases import score_case
 from ossnet.evaluation.validation import BestPictures, Validation
 from ossnet.inference import Predictor
 from ossnet.output.palette import rgb
+from ossnet.training.clock import Until
 
 
 def decoded(png: bytes) -> np.ndarray:
@@ -48,6 +49,32 @@ def test_a_validation_scores_its_cases_and_draws_them(store: Store, checkpoint: 
     assert width > height > 256  # three planes side by side, the label above the prediction
     validate(None, None)
     assert len(drawn) == 1  # no better than before
+
+
+def test_cases_that_time_did_not_allow_count_as_they_were_scored_last(store: Store, checkpoint: Path) -> None:
+    predictor, time = Predictor.from_checkpoint(checkpoint, device="cpu"), [0.0]
+    ids = store.split("training")[:4]
+    cases = ReadableCases(store, ids, split="training", strict=True, max_lost=0.0, seed=0)
+
+    def now() -> float:
+        time[0] += 1  # a look at the clock takes a second
+        return time[0]
+
+    validate = Validation(
+        predictor.network, store.task, cases, predictor.sampling, predictor.settings, torch.device("cpu"), now=now
+    )
+    before = [score_case(predictor, store, case)[0].dice for case in ids]
+    only_first = Until(last=time[0], first=float("inf"))
+    assert validate(only_first, None)["dice/val"] == pytest.approx(before[0])  # there is no earlier one
+    assert validate(None, None)["dice/val"] == pytest.approx(np.mean(before))
+    with torch.no_grad():
+        for parameter in predictor.network.parameters():
+            parameter.neg_()
+    after = score_case(predictor, store, ids[0])[0].dice
+    assert abs(after - before[0]) > 1e-3
+    metrics = validate(Until(last=time[0], first=float("inf")), None)
+    assert metrics["validation/cases"] == 1
+    assert metrics["dice/val"] == pytest.approx(np.mean([after, *before[1:]]))
 
 
 def test_only_a_better_validation_is_drawn_with_label_and_prediction(store: Store) -> None:

@@ -72,7 +72,7 @@ def test_a_run_uses_its_time_and_no_more(
     assert took >= 0.6 * limit_s
     assert shares[-1] == 1
     assert len(shares) <= 11
-    if cases * case_s < 0.05 * limit_s and step_s + case_s < 0.02 * limit_s:
+    if cases * case_s < 0.03 * limit_s and step_s + case_s < 0.02 * limit_s:
         assert len(shares) >= 3
         assert shares[0] <= 0.3
 
@@ -96,7 +96,7 @@ def test_a_resumed_run_has_what_is_left() -> None:
     time = Time()
     clock = Clock(Limits(), elapsed_s=90.0, cases=4, pace=Pace(1.0, 2.0), now=time)
     assert clock.remaining_s == 30
-    assert clock.closing_s == pytest.approx(4 * 2 * 1.15 + 1)
+    assert clock.closing_s == pytest.approx(4 * 2 * 1.3 + 1)
     assert clock.share == pytest.approx(90 / (120 - clock.closing_s))
     assert not clock.must_end()
     time.seconds += 25
