@@ -61,7 +61,13 @@ def test_cases_that_time_did_not_allow_count_as_they_were_scored_last(store: Sto
         return time[0]
 
     validate = Validation(
-        predictor.network, store.task, cases, predictor.sampling, predictor.settings, torch.device("cpu"), now=now
+        predictor.network,
+        store.task,
+        cases,
+        predictor.sampling,
+        predictor.settings,
+        torch.device("cpu"),
+        now=now,
     )
     before = [score_case(predictor, store, case)[0].dice for case in ids]
     only_first = Until(last=time[0], first=float("inf"))
