@@ -25,8 +25,8 @@ class PredictOptions(ExportConfig, PredictConfig):
     """Folder that training wrote; by default that of a short training on a phantom. Several of one task, or
     a study's folder with an ensemble: the mean of their probabilities decides."""
     input: tuple[Path, ...] = ()
-    """NIfTI files, one with all modalities or one a modality; or folders of a case or of cases. By default
-    the phantom's."""
+    """NIfTI files, one with all modalities or one a modality; or folders of a case or of cases; or DICOM
+    series, by folder or file (needs ossnet[dicom]). By default the phantom's."""
     output: Path | None = None
     """Folder for `<case>_seg.nii.gz`; by default runs/predict-DATE-TIME. What is there already, by the same
     checkpoint and settings from the same files, is not predicted again."""

@@ -103,6 +103,9 @@ class ExportConfig:
     """Rounds of smoothing of the meshes, which keep the volume; 10 removes the steps of the voxels."""
     volumes: bool = False
     """`<case>_volumes.json` with the milliliters of every class."""
+    dicom_seg: bool = False
+    """`<case>_seg.dcm` for scans that are DICOM series: a DICOM segmentation of the same study. Needs
+    ossnet[dicom]."""
 
     def __post_init__(self) -> None:
         """Reject a negative number of rounds.

@@ -225,7 +225,8 @@ class Predictor:
         """Segment one scan.
 
         Args:
-            images: a file (3-D, or 4-D with the task's modalities as channels), an image of nibabel, or
+            images: a file (3-D, or 4-D with the task's modalities as channels), a DICOM series (by its folder
+                or one of its files), an image of nibabel, or
                 voxels as it gives them (channels last); or one of these a modality, in the task's order or by
                 name, as in `{"FLAIR": "flair.nii.gz", "T1w": "t1.nii.gz"}`.
             affine: of arrays, from voxel indices to mm in RAS+.

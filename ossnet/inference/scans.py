@@ -1,4 +1,4 @@
-"""A scan as Python code has it, in files or in memory, brought to the working grid.
+"""A scan as Python code or an archive has it, in files or in memory, brought to the working grid.
 
 Letters: C channels, X Y Z voxel axes in nibabel's order.
 """
@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from ossnet.data import Geometry, Scan, Task, preprocess
+from ossnet.data.imaging.dicom import holds_dicom, only_series, read_series
 from ossnet.data.imaging.geometry import check_same_grid, to_canonical
-from ossnet.data.imaging.header import read_geometry
+from ossnet.data.imaging.header import geometry_of, read_geometry
 from ossnet.data.imaging.nifti import check_finite
 from ossnet.data.imaging.normalization import foreground, normalize
 from ossnet.data.imaging.preprocessing import crop_geometry, to_spacing
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
 Image: TypeAlias = "Path | str | SpatialImage | np.ndarray"
-"""A file, an image that nibabel has read or made, or voxels as it gives them (channels last)."""
+"""A file (of a DICOM series any of its files, or a folder with that series alone), an image that nibabel has
+read or made, or voxels as it gives them (channels last)."""
 Images: TypeAlias = "Image | Sequence[Image] | Mapping[str, Image] | tuple[np.ndarray, np.ndarray]"
 """A scan: one image with all modalities, or one a modality, in the task's order or by its name. An array and
 its affine are a pair too."""
@@ -43,12 +45,14 @@ def read_scan(images: Images, task: Task, *, affine: Float[np.ndarray, "4 4"] | 
         images, affine = images
     given = _in_order(images, task)
     paths = [Path(each) for each in given if isinstance(each, Path | str)]
-    if len(paths) == len(given):
-        return preprocess(paths, task)
-    if paths:
+    if not paths:
+        return _preprocess([_Volume.of(each, affine) for each in given], task)
+    if len(paths) < len(given):
         expected, found = "files only, or images in memory only", f"the file {paths[0]} among others"
         raise UserError("images", expected=expected, found=found, remedy="read it with nibabel.load")
-    return _preprocess([_Volume.of(each, affine) for each in given], task)
+    if any(map(holds_dicom, paths)):
+        return _preprocess([_Volume.of_series(each) for each in paths], task)
+    return preprocess(paths, task)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,13 @@ class _Volume:
     geometry: Geometry
     where: Path
     """What errors call it."""
+
+    @classmethod
+    def of_series(cls, path: Path) -> "_Volume":
+        """Read a DICOM series, by one of its files or its folder."""
+        voxels, affine = read_series(only_series(path))
+        x, y, z = voxels.shape
+        return cls(voxels[..., None], geometry_of(path, affine, (x, y, z), placed=True), path)
 
     @classmethod
     def of(cls, image: object, affine: np.ndarray | None) -> "_Volume":

@@ -16,8 +16,8 @@ from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import WorkerResources, plan_run
 from ossnet.errors import UserError
 from ossnet.inference.batch.cache import PredictionResult
-from ossnet.inference.batch.inputs import ScanInput
 from ossnet.inference.batch.runner import PredictionJob, predict_scan
+from ossnet.inference.batch.scan_input import ScanInput
 
 _MAX_LOSSES = 2  # a scan that is lost with its worker so often is likely the cause
 

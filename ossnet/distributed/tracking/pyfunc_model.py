@@ -16,8 +16,9 @@ from ossnet.data.imaging.scan_files import stem
 from ossnet.errors import UserError
 from ossnet.inference import Predictor
 from ossnet.inference.batch.cache import PredictionResult
-from ossnet.inference.batch.inputs import ScanInput, channel_columns, find_scans, name_apart, scan_of
+from ossnet.inference.batch.inputs import channel_columns, find_scans, name_apart, scan_of
 from ossnet.inference.batch.runner import PredictionJob, predict_scans, predict_sequential
+from ossnet.inference.batch.scan_input import ScanInput
 
 
 class NiftiModel(PythonModel):

@@ -26,7 +26,7 @@ from ossnet.planning.surrogate import PeakSurrogate, features, matrix
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_S = 10.0  # what exact predictions for the estimate may take
+_LONGEST_S = 4.0  # what exact predictions for the estimate may take
 _EXAMINED = 64  # random configurations that are predicted exactly in that time at most
 _ENOUGH = 6  # exact predictions to estimate others from
 _CANDIDATES = 2048  # random ones

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ossnet.config_tree import from_dict, to_dict
+from ossnet.data.imaging.dicom import is_dicom, only_series
 from ossnet.data.imaging.header import files_of
 from ossnet.errors import UserError
-from ossnet.inference.batch.inputs import ScanInput
+from ossnet.inference.batch.scan_input import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
 from ossnet.inference.ensemble import Member
 from ossnet.output.atomic_write import atomic_write, writing
@@ -229,6 +230,6 @@ def _image_states(scan: ScanInput) -> list[list[Any]]:
 def _files_of(image: Path) -> tuple[Path, ...]:
     """The files of an image; of one that is not there none, which is reported when it is read."""
     try:
-        return files_of(image)
+        return only_series(image).files if is_dicom(image) else files_of(image)
     except UserError:
         return ()

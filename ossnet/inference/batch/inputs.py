@@ -4,10 +4,11 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ossnet.data import Source, Task, read_source
+from ossnet.data.imaging.dicom import holds_dicom
 from ossnet.data.imaging.nifti import read_header
 from ossnet.data.imaging.scan_files import looks_like_scan, one_of_each_pair, stem
 from ossnet.data.layouts import Case
@@ -15,7 +16,9 @@ from ossnet.data.layouts.modalities import base_name, channel_names, modality_na
 from ossnet.data.layouts.msd import case_ids
 from ossnet.data.layouts.source import list_visible
 from ossnet.errors import UserError, printable
-from ossnet.output.file_names import file_name, file_names
+from ossnet.inference.batch.dicom_scans import dicom_scans
+from ossnet.inference.batch.scan_input import ScanInput
+from ossnet.output.file_names import file_names
 
 logger = logging.getLogger(__name__)
 
@@ -23,29 +26,11 @@ _LABELS = ("_seg", "-seg")
 """How the names of labels end in every layout."""
 
 
-@dataclass(frozen=True)
-class ScanInput:
-    """A case to predict, or the reason why it cannot be."""
-
-    case: str
-    """The case's name."""
-    images: tuple[Path, ...] = ()
-    """A file with all modalities, or a file for each in the task's order."""
-    error: str | None = None
-    """Why it cannot be predicted; None where it can."""
-    file: str = ""
-    """What the names of its results begin with; by default made of the case's name."""
-
-    def __post_init__(self) -> None:
-        """Make the name of its files where none is given."""
-        if not self.file:
-            object.__setattr__(self, "file", file_name(self.case))
-
-
 def find_scans(paths: Sequence[Path], task: Task) -> list[ScanInput]:
     """The cases that these files and folders hold, each of another name; what cannot be one has an error.
 
-    A folder is read by its layout (`dataset.json`, BraTS) or else as the NIfTI files in it. A file is a case
+    A folder is read by its layout (`dataset.json`, BraTS) or else as the NIfTI files in it; or, where there
+    are DICOM files at any depth, by their series. A file is a case
     of its own if it holds all modalities; files of one modality each are put together by what stands before
     the modality in their names (`case_flair.nii.gz`, `case-t2f.nii.gz`, `case_0000.nii.gz`). Cases of one
     name are called by their folders too.
@@ -60,10 +45,11 @@ def find_scans(paths: Sequence[Path], task: Task) -> list[ScanInput]:
     twice = next((path for path in paths if real.count(path.resolve()) > 1), None)
     if twice is not None:
         raise UserError(twice, expected="each input once", found="it twice", remedy="give it once")
-    scans: list[ScanInput] = []
-    for folder in (path for path in paths if path.is_dir()):
+    dicom = [path for path in paths if holds_dicom(path)]
+    scans = dicom_scans(dicom, task)
+    for folder in (path for path in paths if path.is_dir() and path not in dicom):
         scans += _from_folder(folder, task)
-    scans += _from_files([path for path in paths if not path.is_dir()], task)
+    scans += _from_files([path for path in paths if not path.is_dir() and path not in dicom], task)
     return name_apart(list({scan.images or (scan.case, scan.error): scan for scan in scans}.values()))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ossnet.data.store.training_range import TrainingRange
 from ossnet.errors import UserError
 from ossnet.inference.batch.cache import PredictionCache, PredictionResult, label_map
-from ossnet.inference.batch.inputs import ScanInput
+from ossnet.inference.batch.scan_input import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
 from ossnet.inference.ensemble import AnyPredictor, Member, load_predictor, read_members
 from ossnet.inference.export.outputs import export
@@ -114,7 +114,7 @@ def predict_scan(predictor: AnyPredictor, job: PredictionJob, scan: ScanInput) -
         with job.cache.folder() as aside:
             name = label_map(scan.file)
             segmentation.save(aside / name)
-            export(segmentation, scan.case, aside, job.export, file=scan.file)
+            export(segmentation, scan.case, aside, job.export, source=scan.images[0], file=scan.file)
             audit = segmentation.audit
             result = PredictionResult(
                 scan.case,

@@ -1,4 +1,4 @@
-"""Outputs in addition to the label map: probabilities and uncertainty, meshes, volumes.
+"""Outputs in addition to the label map: probabilities and uncertainty, meshes, volumes, DICOM segmentations.
 
 Letters: X Y Z voxel axes in nibabel's order.
 """
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from ossnet.data import write_nifti
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.config import ExportConfig
+from ossnet.inference.export.dicom_seg import write_dicom_seg
 from ossnet.inference.export.mesh import mesh_of, write_mesh
 from ossnet.inference.predictor import Segmentation
 from ossnet.output.atomic_write import atomic_write
@@ -21,16 +22,26 @@ from ossnet.output.palette import rgb
 
 
 def export(
-    segmentation: Segmentation, case: str, output: Path, config: ExportConfig, *, file: str | None = None
+    segmentation: Segmentation,
+    case: str,
+    output: Path,
+    config: ExportConfig,
+    *,
+    source: Path,
+    file: str | None = None,
 ) -> list[Path]:
     """Write what is requested of one case.
 
     Args:
         case: the case's name.
+        source: the scan's first image.
         file: what file names begin with; by default made of the case's name.
 
     Returns:
         The files written.
+
+    Raises:
+        UserError: a DICOM segmentation of a scan that is no DICOM series.
     """
     written, geometry = [], segmentation.geometry
     begin = file or file_name(case)
@@ -55,6 +66,9 @@ def export(
         written.append(output / f"{begin}_volumes.json")
         volumes = {"case": case, "unit": "ml", "volumes": dict(segmentation.volumes_ml)}
         atomic_write(written[-1], json.dumps(volumes))
+    if config.dicom_seg:
+        written.append(output / f"{begin}_seg.dcm")
+        write_dicom_seg(written[-1], segmentation, source)
     return written
 
 

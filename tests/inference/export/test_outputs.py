@@ -17,6 +17,7 @@ from ossnet.inference.config import ExportConfig
 from ossnet.inference.export.outputs import entropy, export
 from ossnet.inference.predictor import Segmentation
 
+SCAN = Path("scan.nii.gz")
 AFFINE = np.array([[0, 0, 2.0, -10], [-1.5, 0, 0, 30], [0, 1.0, 0, 5], [0, 0, 0, 1]])
 
 
@@ -50,7 +51,9 @@ def segmentation() -> Segmentation:
 
 
 def test_writes_what_was_requested(segmentation: Segmentation, tmp_path: Path) -> None:
-    written = export(segmentation, "a", tmp_path, ExportConfig(probabilities=True, mesh="ply", volumes=True))
+    written = export(
+        segmentation, "a", tmp_path, ExportConfig(probabilities=True, mesh="ply", volumes=True), source=SCAN
+    )
     names = ["a_whole_prob.nii.gz", "a_core_prob.nii.gz", "a_none_prob.nii.gz", "a_whole.ply", "a_core.ply"]
     assert [path.name for path in written] == [*names, "a_volumes.json"]
     assert set(written) == set(tmp_path.iterdir())
@@ -71,7 +74,7 @@ def test_uncertainty_is_the_entropy_of_the_most_uncertain_region(
     certain = np.where(np.indices(segmentation.labels.shape)[0] < 10, 0.5, 1.0).astype(np.float32)
     probabilities = {"whole": certain, "core": certain * 0, "none": certain * 0 + 0.1}
     uncertain = replace(segmentation, probabilities=probabilities)
-    (path,) = export(uncertain, "a", tmp_path, ExportConfig(uncertainty=True))
+    (path,) = export(uncertain, "a", tmp_path, ExportConfig(uncertainty=True), source=SCAN)
     assert path.name == "a_uncertainty.nii.gz"
     values, tenth = nib.load(path).get_fdata(), -0.1 * np.log2(0.1) - 0.9 * np.log2(0.9)
     np.testing.assert_allclose(values[:10], 1.0, atol=1e-6)
@@ -87,7 +90,7 @@ def test_uncertainty_of_classes_that_exclude_one_another() -> None:
 
 
 def test_nothing_is_written_unrequested(segmentation: Segmentation, tmp_path: Path) -> None:
-    assert export(segmentation, "a", tmp_path, ExportConfig()) == []
+    assert export(segmentation, "a", tmp_path, ExportConfig(), source=SCAN) == []
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="smoothing"):
         ExportConfig(smoothing=-1)
