@@ -10,10 +10,10 @@ from ossnet import config_tree as tree
 from ossnet.data.store.cache import DataConfig
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig
-from ossnet.models import NetworkConfig, network_config
+from ossnet.models import NetworkConfig, OccupancyConfig, network_config
 from ossnet.sampling import AugmentationConfig, SamplingConfig
 from ossnet.sampling.grid import working_shape
-from ossnet.sizing import size_network
+from ossnet.sizing import coarsest_values, size_network
 from ossnet.training import LossConfig, OptimizerConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -121,7 +121,27 @@ class Config:
                 remedy="enlarge it, or leave it out",
             )
         image_dtype = "float32" if store.storage == "int16" else self.sampling.image_dtype
-        return replace(self, sampling=replace(self.sampling, working_shape=working, image_dtype=image_dtype))
+        sampling = replace(self.sampling, working_shape=working, image_dtype=image_dtype)
+        return replace(self, sampling=sampling)._checked_depth()
+
+    @property
+    def is_too_deep(self) -> bool:
+        """Whether a single value is left at the coarsest level, by which nothing can be normalized."""
+        shape = self.sampling.crop_shape or self.sampling.working_shape
+        return shape is not None and coarsest_values(self.model, shape, self.training.smallest_part) < 2
+
+    def _checked_depth(self) -> "Config":
+        if not self.is_too_deep:
+            return self
+        occupancy = isinstance(self.model, OccupancyConfig)
+        levels = "encoder_channels" if occupancy else "channels"
+        raise UserError(
+            f"model.{levels}",
+            expected="two voxels or more at the coarsest level"
+            + ", of all volumes that pass together" * occupancy,
+            found=f"one, of a volume of {self.sampling.crop_shape or self.sampling.working_shape}",
+            remedy="leave out a level" + ", or pass more volumes together" * occupancy,
+        )
 
     def dummy_dataset(self) -> "DatasetSizes":
         """A data set that this configuration fits, to plan without a store: one case of the working shape.

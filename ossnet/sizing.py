@@ -5,8 +5,9 @@ Letters: X Y Z voxel axes in nibabel's order.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
-from ossnet.models import NetworkConfig, OccupancyConfig
+from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig
 from ossnet.sampling.grid import encoder_grid, working_shape
 
 FINE = 32
@@ -18,6 +19,19 @@ LATENT_EDGE = 8
 
 COARSEST = 3
 """Cells of the encoder's output along an axis at least, where the volume allows."""
+
+
+def coarsest_values(config: NetworkConfig, shape: Sequence[int], volumes: int) -> int:
+    """Values behind each statistic that a network normalizes by at its coarsest level; it needs two.
+
+    Args:
+        shape: voxels that it is trained on, along X, Y and Z.
+        volumes: those that pass together: occupancy networks share their statistics, dense ones do not.
+    """
+    if isinstance(config, OccupancyConfig):
+        return prod(encoder_grid(config, shape)) * volumes
+    axes = shape[: config.spatial_dims] if isinstance(config, DenseConfig) else shape
+    return prod(-(-edge // config.grid_multiple) for edge in axes)
 
 
 def size_network(config: NetworkConfig, largest: Sequence[int]) -> NetworkConfig:

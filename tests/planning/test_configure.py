@@ -216,6 +216,43 @@ def test_savings_are_taken_one_after_another(name: str) -> None:
         assert estimator.queries < 16
 
 
+@pytest.mark.parametrize("name", ["oss-net-c", "feature-query", "unet-3d", "unet-2d"])
+@given(
+    levels=st.integers(2, 7), batch=st.integers(1, 9), parts=st.integers(1, 4), width=st.sampled_from([8, 16])
+)
+def test_no_saving_leaves_a_single_value_to_normalize_by(
+    name: str, levels: int, batch: int, parts: int, width: int
+) -> None:
+    field = "encoder_channels" if name in ("oss-net-c", "feature-query") else "channels"
+    changes = {
+        f"model.{field}": tuple(width for _ in range(levels)),
+        "training.batch_size": batch,
+        "training.accumulation_steps": min(parts, batch),
+    }
+    planner = Planner(HIPPOCAMPUS, budget_gib=0.0, given=changes, estimator=ByFormula())
+    try:
+        found = planner.resolve(name).config
+    except UserError as error:
+        message = str(error)
+        assert f"model.{field}: expected two voxels or more at the coarsest level" in message
+        found = planner.resolve(name, changes={f"model.{field}": (width, width)}).config
+    assert not found.is_too_deep
+
+
+def test_a_network_too_deep_for_its_volumes_is_one_line() -> None:
+    deep = {"model.encoder_channels": (8, 8, 8, 8, 8), "model.encoder_downscale": 4}
+    at_once = Planner(HIPPOCAMPUS, given=deep | {"training.batch_size": 2}).resolve("oss-net-c").config
+    assert at_once.sampling.working_shape == (128, 128, 128)
+    assert at_once.training.smallest_part == 2
+    one = at_once.replace({"training.accumulation_steps": 2})
+    assert one.is_too_deep
+    assert not one.replace({"model.encoder_downscale": 2}).is_too_deep
+    with pytest.raises(
+        UserError, match=r"one, of a volume of \(128, 128, 128\); leave out a level, or pass more"
+    ):
+        one.resolve_for(HIPPOCAMPUS)
+
+
 def test_a_saving_that_a_later_one_makes_needless_is_given_back() -> None:
     widths_only = planner(network="oss-net-c", given={"model.decoder_width": 4096}).resolve().config
     weights = ByFormula().gib(widths_only.replace({"sampling.points": 1, "training.batch_size": 1}))

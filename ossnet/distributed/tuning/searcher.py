@@ -32,6 +32,7 @@ from ossnet.distributed.tuning.storage import (
     latest_checkpoint,
 )
 from ossnet.distributed.tuning.trial import TrialEnd, TrialFacts, TrialOutcome, TrialSpec, decide_outcome
+from ossnet.errors import UserError
 from ossnet.metric_names import CASE_MEDIAN, INFERENCE_MEMORY, MEMORY, PREDICTED, STEP_TIME, VAL_DICE
 from ossnet.planning.configure.planner import NETWORK
 from ossnet.planning.estimator import PeakEstimator
@@ -249,17 +250,24 @@ class StudySearch(Searcher):
             return _FORBIDDEN
         if self._is_repeated(trial):
             return _REPEATED
-        return None if self._is_feasible(trial) else _TOO_LARGE
+        try:
+            return None if self._is_feasible(trial) else _TOO_LARGE
+        except UserError as error:  # a combination that is no network, which no random point before had
+            self._forbid(trial, str(error))
+            return _FORBIDDEN
 
     def _is_forbidden(self, trial: optuna.Trial) -> bool:
         """Whether the space does not allow a suggestion; then it ends as pruned, for the sampler to learn."""
         try:
             self._space(trial)
         except optuna.TrialPruned as error:
-            trial.set_user_attr(FORBIDDEN, str(error))
-            self.study.tell(trial, state=TrialState.PRUNED)
+            self._forbid(trial, str(error))
             return True
         return False
+
+    def _forbid(self, trial: optuna.Trial, why: str) -> None:
+        trial.set_user_attr(FORBIDDEN, why)
+        self.study.tell(trial, state=TrialState.PRUNED)
 
     def _is_repeated(self, trial: optuna.Trial) -> bool:
         """Whether a suggestion was tried before; then it ends, and samplers ignore it."""

@@ -31,8 +31,10 @@ def rungs(config: Config, facts: Facts) -> Iterator[Config]:
         if saving.path in facts.given:
             continue
         while (value := saving.lower(config, facts)) is not None:
-            config = config.replace({saving.path: value})
-            yield config
+            smaller = config.replace({saving.path: value})
+            if smaller.is_too_deep:
+                break
+            yield (config := smaller)
 
 
 def _parts(volumes: int) -> Callable[[Config, Facts], int | None]:

@@ -150,6 +150,20 @@ def test_what_would_not_fit_is_rejected_and_replaced(opening: Opening, budget: f
         assert trial.state == (TrialState.PRUNED if too_large else TrialState.COMPLETE)
 
 
+def test_a_suggestion_that_is_no_network_is_forbidden_and_replaced(opening: Opening, tmp_path: Path) -> None:
+    body = """
+def space(trial):
+    levels = trial.suggest_int("levels", 1, 6)
+    return {"model.encoder_channels": (4,) * levels, "training.batch_size": 1}
+"""
+    search = opening(body, trials=3, concurrent=3, budget_gib=8.0)
+    found = [suggestion(search, name) for name in "abc"]
+    assert not any(each.config.is_too_deep for each in found)
+    forbidden = [trial for trial in read_trials(tmp_path) if "forbidden" in trial.user_attrs]
+    assert all("at the coarsest level" in trial.user_attrs["forbidden"] for trial in forbidden)
+    assert {trial.params["levels"] for trial in forbidden} & {5, 6}
+
+
 def test_a_finished_trial_is_trained_with_further_seeds(opening: Opening, tmp_path: Path) -> None:
     search = opening(trials=2, concurrent=1, seeds=3)
     runs = set()
