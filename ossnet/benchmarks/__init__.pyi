@@ -6,6 +6,7 @@ from .config import (
     NetworksBenchmarkConfig as NetworksBenchmarkConfig,
     PaperBenchmarkConfig as PaperBenchmarkConfig,
     ResolutionBenchmarkConfig as ResolutionBenchmarkConfig,
+    ScalingBenchmarkConfig as ScalingBenchmarkConfig,
 )
 from .inference.measure import measure_inference as measure_inference
 from .inference.results import InferenceResult as InferenceResult, InferenceRow as InferenceRow

@@ -271,6 +271,39 @@ class PaperBenchmarkConfig:
             raise UserError("folds", expected="at least 2", found=str(self.folds))
 
 
+@dataclass(frozen=True)
+class ScalingBenchmarkConfig:
+    """Settings of the comparison of numbers of workers."""
+
+    data: Path | None = None
+    """Store that `prepare` wrote; by default a small phantom that this job makes."""
+    model: str = "oss-net-c"
+    """Preset of the network, with the recipe that `train` chooses on a CPU."""
+    workers: tuple[int, ...] = (1, 2)
+    """Numbers of workers; the first is what the others are compared with."""
+    batch_size: int = 8
+    """Volumes a step, over all workers."""
+    steps: int = 10
+    """Measured steps of each training, at least: whole epochs are measured."""
+    repeats: int = 3
+    """Trainings of each number of workers, which take turns."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be compared, naming the option.
+
+        Raises:
+            UserError: an unknown network (names the nearest), no two numbers of workers, or a number below 1.
+        """
+        _check_presets((self.model,), "model")
+        _check_counts(self, "batch_size", "steps", "repeats")
+        if min(self.workers, default=0) < 1 or len(set(self.workers)) < max(len(self.workers), 2):
+            raise UserError(
+                "workers",
+                expected="two or more numbers, each of them once",
+                found=" ".join(map(str, self.workers)) or "none",
+            )
+
+
 def parse_shape(text: str) -> Shape:
     """`256x256x160` as X, Y, Z in voxels.
 

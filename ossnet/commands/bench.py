@@ -1,4 +1,4 @@
-"""Benchmark networks, input, memory, inference, searches or trained networks; alone it is `bench models`."""
+"""Benchmark networks, input, memory, inference, workers, searches and trainings; alone: `bench models`."""
 
 import logging
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from ossnet.benchmarks import (
     NetworksBenchmarkConfig,
     PaperBenchmarkConfig,
     ResolutionBenchmarkConfig,
+    ScalingBenchmarkConfig,
 )
 from ossnet.benchmarks.config import PAPER_MODELS
 from ossnet.commands._help import format_rows
@@ -123,6 +124,23 @@ class InferenceOptions(BenchOptions, InferenceBenchmarkConfig):
 
 
 @dataclass(frozen=True)
+class ScalingOptions(BenchOptions, ScalingBenchmarkConfig):
+    """CPU seconds of a training step on several workers, compared with one."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Train, write and print."""
+        from ossnet.distributed.benchmark import scaling, scaling_results
+
+        found = scaling.measure_scaling(
+            self,
+            path.parent,
+            command=command,
+            progress=lambda row: logger.info(row.summary),
+        )
+        finish_benchmark(found, path, scaling_results.draw, scaling_results.show, json=self.json)
+
+
+@dataclass(frozen=True)
 class SearchOptions(BenchOptions):
     """Searches under a memory budget, at equal CPU time; with the same --output it goes on."""
 
@@ -227,6 +245,7 @@ _KINDS = {
     "classes": ClassesOptions,
     "resolution": ResolutionOptions,
     "inference": InferenceOptions,
+    "scaling": ScalingOptions,
     "search": SearchOptions,
     "paper": PaperOptions,
 }
