@@ -66,6 +66,17 @@ def loopback_only() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+def ended_processes() -> dict[str, int]:
+    """The exit status of each process that a local cluster cannot be without and that has ended, by name."""
+    from ray._private.worker import _global_node
+
+    processes = {} if _global_node is None else _global_node.all_processes
+    found = {
+        name: each.process.poll() for name in ("raylet", "gcs_server") for each in processes.get(name, [])
+    }
+    return {name: status for name, status in found.items() if status is not None}
+
+
 def placement_groups() -> Iterator[PlacementGroupRecord]:
     """All placement groups of the cluster with their creators, which Ray's public table does not name."""
     from ray import ActorID

@@ -125,6 +125,14 @@ def test_ray_lists_placement_groups_with_their_creators() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
+def test_ray_keeps_the_processes_of_a_local_cluster_where_they_are_looked_for() -> None:
+    from ray._private.worker import _global_node
+
+    assert {"raylet", "gcs_server"} <= _global_node.all_processes.keys()
+    assert _ray.ended_processes() == {}
+
+
+@pytest.mark.usefixtures("cluster")
 def test_ray_names_the_class_of_an_actor_and_ends_it_by_its_id() -> None:
     @ray.remote(num_cpus=0)
     class TrainController:

@@ -5,12 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from ossnet.distributed._ray import loopback_only
+from ossnet.distributed._ray import ended_processes, loopback_only
 from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import is_disk_full
@@ -39,6 +40,7 @@ _EMBEDDED = {
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
+_WATCH_S = 0.5  # between two looks at Ray's processes
 _TIMEOUT_S = 10
 _ANSWER_S = 40.0  # of a cluster; Ray itself would try for minutes
 _NOISY = ("ray", "ray.train", "ray.tune", "ray.data")
@@ -79,6 +81,8 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
         _protect_token()  # Ray makes one, readable for all, where there is none
         keep_raising()  # Ray has its own handler of SIGTERM
         stack.callback(ray.shutdown)
+        if not address:
+            stack.enter_context(_ends_with_ray())
         yield
 
 
@@ -133,6 +137,32 @@ def _start(cpus: int | None, folder: Path) -> None:
             raise
         else:
             return
+
+
+@contextmanager
+def _ends_with_ray() -> Iterator[None]:
+    """Have the job end in a line as soon as its local cluster has: Ray's own library would abort it later."""
+    left = threading.Event()
+    thread = threading.Thread(target=_watch_ray, args=(left,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+
+
+def _watch_ray(left: threading.Event) -> None:
+    while not left.wait(_WATCH_S):
+        for name, status in ended_processes().items():
+            error = UserError(
+                "Ray",
+                expected="its processes to run as long as the job",
+                found=f"{name} ended (exit status {status})",
+                remedy="see that memory and disk suffice, and go on by --resume",
+            )
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            os._exit(2)  # nothing can be written through Ray any more: what is open is closed at --resume
 
 
 def _too_busy(error: Exception) -> UserError:
