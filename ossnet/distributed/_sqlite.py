@@ -16,6 +16,8 @@ _SCHEME = "sqlite:///"
 _LOCK_S = 300.0  # making a store takes seconds, and a job array may queue for it
 _LOOK_S = 5.0  # until it may be said that the lock is waited for
 _BUSY_S = 30.0
+LOCKED_S = 120.0
+"""How long a running job waits for a database that another process keeps to itself."""
 
 
 def sqlite_url(path: Path) -> str:

@@ -197,10 +197,13 @@ def launch_study(spec: "StudySpec") -> "StudyResult":
             none or another one); a fault in the space file; a trial can never be placed or fit, or none came
             to a result.
     """
+    from ossnet.distributed.tuning.storage import storage_errors
+
     wait_s = spec.patience.for_output_s
     with claimed_output(spec.output, "tune", sources=spec.store.folders, wait_at_most_s=wait_s):
         check_replaceable(spec.output / CHECKPOINT)
-        return _search(spec)
+        with storage_errors(spec.database):
+            return _search(spec)
 
 
 def _search(spec: "StudySpec") -> "StudyResult":

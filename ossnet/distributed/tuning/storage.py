@@ -4,17 +4,19 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from ossnet.distributed._optuna import metric_names, reopen_trial, set_metric_names
-from ossnet.distributed._sqlite import check_database, creation_lock, sqlite_url
+from ossnet.distributed._sqlite import LOCKED_S, check_database, creation_lock, sqlite_url
 from ossnet.distributed.tracking.client import TRIAL
 from ossnet.distributed.tracking.names import legal_experiment
 from ossnet.distributed.tuning.config import OTHER_VIOLATIONS, VIOLATION, OptimizationConfig
@@ -22,6 +24,7 @@ from ossnet.distributed.tuning.space_file import same_code
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, PREDICTED
+from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.remote.copies import names_in
 from ossnet.planning.study_time import TrialTime
 from ossnet.training.checkpoint import is_complete, is_of, load_state
@@ -253,13 +256,35 @@ def _open_storage(database: Path) -> optuna.storages.RDBStorage:
     check_database(database, write=True)
     try:
         with creation_lock(database):
-            return optuna.storages.RDBStorage(sqlite_url(database))
+            return optuna.storages.RDBStorage(
+                sqlite_url(database), engine_kwargs={"connect_args": {"timeout": LOCKED_S}}
+            )
     except (SQLAlchemyError, RuntimeError) as error:  # a RuntimeError is a file of another version of Optuna
         raise UserError(
             database,
             expected="an Optuna study",
             found=str(error).strip().splitlines()[0],
             remedy="give another --output",
+        ) from error
+
+
+@contextmanager
+def storage_errors(database: Path) -> Iterator[None]:
+    """Make one line of what keeps a study's file from being read and written in the block.
+
+    Raises:
+        UserError: names the file and the reason; errors of a full disk stay as they are.
+    """
+    try:
+        yield
+    except StorageInternalError as error:
+        if is_disk_full(error):
+            raise
+        raise UserError(
+            database,
+            expected="a file that can be read and written",
+            found=str(error.__cause__ or error).splitlines()[0],
+            remedy="see which other program keeps it, then continue by --resume",
         ) from error
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ossnet.distributed.tuning.storage import (
     TuningStudy,
     complete_checkpoints,
     latest_checkpoint,
+    storage_errors,
 )
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
@@ -98,6 +100,7 @@ def test_of_a_study_that_another_machine_went_on_with_the_copy_counts(
 DAMAGES: list[Callable[[Path], None]] = [empty, truncate, zero_pages, make_anew, Path.unlink]
 
 
+@pytest.mark.chaos("study.db damaged or gone")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_copy_takes_the_place_of_a_damaged_file(
     damage: Callable[[Path], None], study: TuningStudy, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -155,6 +158,22 @@ def test_a_sound_file_stays_and_one_that_is_locked_too(
     assert not caplog.messages
 
 
+def test_a_file_that_another_program_keeps_is_one_line(
+    study: TuningStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ossnet.distributed.tuning.storage.LOCKED_S", 0.1)
+    database = tmp_path / "study.db"
+    again, began = open_study(tmp_path), time.monotonic()
+    lock = sqlite3.connect(database, isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    line = r"found .*database is locked; see which other program keeps it, then continue by --resume"
+    with pytest.raises(UserError, match=line) as error, storage_errors(database):
+        again.set_user_attr("any", 1)
+    lock.close()
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - began < 4  # SQLite's own patience is five seconds
+
+
 def save(folder: Path, *, step: int, run: str, dice: float | None = 0.5, age_s: float = 0.0) -> Path:
     network = nn.Linear(2, 2)
     nn.init.constant_(network.weight, step)
@@ -200,6 +219,7 @@ def test_a_cut_checkpoint_falls_back_to_the_one_before(
     assert "MLflow has no copy: the one before, checkpoint_000000, takes its place" in caplog.text
 
 
+@pytest.mark.chaos("a cut checkpoint, of which MLflow has a copy")
 @pytest.mark.parametrize(("name", "dice"), [("model.safetensors", 0.5), ("state.pt", 0.25)])
 def test_a_cut_checkpoint_is_replaced_by_the_copy_in_mlflow(
     name: str,
