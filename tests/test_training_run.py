@@ -167,6 +167,7 @@ def test_training_learns_to_find_the_tumour(phantom_store: Path, tmp_path: Path)
     assert metrics["dice/val"] > 0.3
 
 
+@pytest.mark.chaos("a training lost within an epoch")
 def test_a_run_that_is_lost_within_an_epoch_continues_within_it(phantom_store: Path, tmp_path: Path) -> None:
     """Two steps an epoch: the third one is in the middle of the second."""
     store = Store.open(phantom_store)

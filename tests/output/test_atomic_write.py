@@ -20,6 +20,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.chaos("the disk full while a file is written")
 def test_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("earlier")
     with pytest.raises(UserError, match="out: expected a file that can be written, found No space left on"):

@@ -125,6 +125,7 @@ def test_a_job_without_such_an_output_refuses_it() -> None:
     assert not Path("s3:").exists()
 
 
+@pytest.mark.chaos("a second driver of an output in S3, and a dead one")
 def test_a_second_driver_is_refused_and_a_dead_one_taken_over(
     s3: S3Server, url: Path, machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:

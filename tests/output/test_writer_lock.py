@@ -49,6 +49,7 @@ def test_another_machine_that_lives_is_refused_in_one_line(tmp_path: Path, elsew
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
+@pytest.mark.chaos("the writer's machine silent")
 def test_another_machine_that_is_silent_is_taken_over(
     tmp_path: Path, elsewhere: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:

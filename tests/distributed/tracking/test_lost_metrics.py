@@ -154,6 +154,7 @@ def own_folder(mlflow_store: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.chaos("the tracker killed while MLflow is away")
 def test_what_waits_outlives_the_tracker(own_folder: Path, tmp_path: Path) -> None:
     """As where its process is killed while the store is away: a file may be cut at any byte."""
     tracking, journal = TrackingConfig.at(own_folder, "e"), tmp_path / "journal"

@@ -92,6 +92,7 @@ def described(trial: FrozenTrial) -> tuple[object, ...]:
     return trial.params, trial.state, values, trial.intermediate_values, end_of(trial), constraints
 
 
+@pytest.mark.chaos("study.db and its copy gone")
 def test_it_has_what_the_study_had(study: TuningStudy, parts: StudyParts, tmp_path: Path) -> None:
     found = rebuild_study(parts, tmp_path / "study", tmp_path / "after.db")
     assert found == "6 trials, 4 of them ended"

@@ -26,6 +26,7 @@ def test_a_suggestion_is_a_whole_configuration(search: StudySearch, tiny: Config
     assert suggestion(search, "a") == found  # the same trial, requested again
 
 
+@pytest.mark.chaos("a node that lacks the store")
 def test_what_a_node_fails_starts_again_elsewhere_before_all_others(
     opening: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
