@@ -91,7 +91,7 @@ def reporting(tmp_path: Path, tiny: Config) -> Callable[..., Reporting]:
 
 
 def result(epoch: int, dice: float, share: float) -> dict[str, Any]:
-    return {"epoch": epoch, "dice/val": dice, "share": share, "time_total_s": 30.0}
+    return {"epoch": epoch, "dice/val": dice, "share": share, "time/elapsed_s": 30.0, "time_total_s": -7200.0}
 
 
 def test_last_and_best_dice_progress_and_time_left(reporting: Callable[..., Reporting]) -> None:

@@ -16,7 +16,7 @@ from ossnet.distributed.tuning.result import Refusal, TrialCounts
 from ossnet.distributed.tuning.search_space import short
 from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.distributed.tuning.trial import TrialEnd
-from ossnet.metric_names import EPOCH, MEMORY, SHARE, VAL_DICE
+from ossnet.metric_names import ELAPSED, EPOCH, MEMORY, SHARE, VAL_DICE
 from ossnet.output.duration import format_duration
 from ossnet.output.progress import Lines
 
@@ -88,7 +88,7 @@ class ProgressReporter(Callback):
         known = outcome.metrics
         dice = f"Dice {known[VAL_DICE]:.4f}" if VAL_DICE in known else "no Dice yet"
         memory = f"{known[MEMORY]:.3f} GiB" if MEMORY in known else "memory not measured"
-        took = f"{last_result(trial).get('time_total_s', 0.0):.0f} s"
+        took = f"{known.get(ELAPSED, 0.0):.0f} s"  # Ray's own time goes by a clock that may jump
         names = {TrialEnd.FINISHED: "finished", TrialEnd.TIME_LIMIT: "ended by the study's time"}
         end = names.get(outcome.end, "stopped early")
         end = end if outcome.end.cause is None else f"over budget ({outcome.end.cause})"
@@ -140,7 +140,7 @@ class ProgressReporter(Callback):
     def _row(self, trial: "Trial") -> TrialRow:
         spec, metrics = self._monitor.spec(trial), self._monitor.metrics(trial.trial_id)
         result = last_result(trial)
-        share, took = float(result.get(SHARE, 0.0)), float(result.get("time_total_s", 0.0))
+        share, took = float(result.get(SHARE, 0.0)), metrics.get(ELAPSED, 0.0)
         return TrialRow(
             number=spec.number,
             network=spec.config.model.name,
