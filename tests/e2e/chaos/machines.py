@@ -127,8 +127,8 @@ def _ray_folder(study: SmallStudy) -> Path:
     return Path(study.environment["RAY_TMPDIR"])
 
 
-def _free(study: SmallStudy, chance: Random) -> None:
-    (_output_folder(study) / "fill").unlink()
+def _free(folder: Callable[[SmallStudy], Path]) -> Step:
+    return lambda study, chance: (folder(study) / "fill").unlink()
 
 
 WORKER_KILLED = Fault("SIGKILL of a trial's process", during=_signal(signal.SIGKILL, _trials))
@@ -149,6 +149,14 @@ MACHINE_FAULTS = (
     Fault("SIGKILL of the raylet", during=_signal(signal.SIGKILL, _raylet), exits=2),
     Fault("SIGKILL of Ray's control store", during=_signal(signal.SIGKILL, _control_store), exits=2),
     CLOCK_JUMPS,
-    Fault("disk of the output full", _output_disk, during=_fill(_output_folder), between=_free, exits=2),
-    Fault("disk of Ray's files full", _ray_disk, during=_fill(_ray_folder)),
+    Fault(
+        "disk of the output full",
+        _output_disk,
+        during=_fill(_output_folder),
+        between=_free(_output_folder),
+        exits=2,
+    ),
+    Fault(
+        "disk of Ray's files full", _ray_disk, during=_fill(_ray_folder), between=_free(_ray_folder), exits=2
+    ),
 )
