@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -162,7 +162,17 @@ def _watch_ray(left: threading.Event) -> None:
                 remedy="see that memory and disk suffice, and go on by --resume",
             )
             print(f"error: {error}", file=sys.stderr, flush=True)
+            _kill_children()
             os._exit(2)  # nothing can be written through Ray any more: what is open is closed at --resume
+
+
+def _kill_children() -> None:
+    """End what Ray started at once: its agents would try for a minute to tell of it."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
 
 
 def _too_busy(error: Exception) -> UserError:
