@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
+import chaos_record
 import pytest
 
 from ossnet.config import Config
@@ -209,3 +210,10 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 def test_the_readme_can_be_read_in_five_minutes() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 1000
+
+
+def test_the_table_of_faults_is_what_was_recorded() -> None:
+    page = chaos_record.PAGE.read_text()
+    rows = chaos_record.read_rows()
+    assert chaos_record.with_table(page, rows) == page
+    assert rows[0]["fault"] in page

@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from random import Random
 
-from small_study import Account, SmallStudy, ends_within
+from small_study import Account, SmallStudy
 
 Step = Callable[[SmallStudy, Random], None]
 KILLED = -9
 LIMIT_S = 300.0
 """After which a job has hung: undisturbed it takes a tenth of that."""
+LEFT_S = 120.0
+"""After which a process of an ended job has hung: Ray's agents take a minute to see that a driver is dead."""
 
 
 def nothing(study: SmallStudy, chance: Random) -> None:
@@ -72,6 +74,8 @@ class Fault:
                 _check_end(study, 0, account)
             lines = [line for log in study.folder.glob("*.log") for line in log.read_text().splitlines()]
             assert any(self.says in line for line in lines), lines
+            for job in study.jobs:
+                account.add_left(job, LEFT_S)
             account.add_results(study)
 
     def _hurt_job(self, study: SmallStudy, chance: Random, account: Account) -> None:
@@ -86,7 +90,7 @@ class Fault:
 
 def _check_end(study: SmallStudy, expected: int, account: Account) -> None:
     """Whether the job ends in time with the status that it should have, and says so in a line."""
-    code, lines = ends_within(study.running, LIMIT_S, account), study.running.lines
+    code, lines = account.add_end(study.running, LIMIT_S), study.running.lines
     assert code in {None, expected}, (code, lines)
     assert not [line for line in lines if "Traceback" in line], lines
     if code == 2:

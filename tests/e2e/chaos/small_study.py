@@ -1,6 +1,7 @@
 """A study of seconds as a process: what faults hurt, and what it must have in the end."""
 
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -46,7 +47,7 @@ class SmallStudy:
 
     def __post_init__(self) -> None:
         """Write its space."""
-        self.job: JobProcess | None = None
+        self.jobs: list[JobProcess] = []
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{NAME}.py").write_text(SPACE)
 
@@ -59,13 +60,12 @@ class SmallStudy:
 
     def start(self, *more: object) -> None:
         """Start the job that is hurt, or that goes on."""
-        self.job = self.begin(*more)
+        self.jobs.append(self.begin(*more))
 
     @property
     def running(self) -> JobProcess:
-        """The job."""
-        assert self.job is not None
-        return self.job
+        """The last such job."""
+        return self.jobs[-1]
 
     @property
     def path(self) -> Path:
@@ -151,6 +151,23 @@ class Account:
         """Whether there is anything that should not be."""
         return bool(self.lost or self.doubled or self.hung)
 
+    def add_end(self, job: JobProcess, limit_s: float) -> int | None:
+        """The exit status of a job; None, which is counted, where it does not end: it is killed then."""
+        try:
+            return job.end(limit_s)[0]
+        except subprocess.TimeoutExpired:
+            self.hung.append(f"the job, for {limit_s:.0f} s")
+            job.kill()
+            return None
+
+    def add_left(self, job: JobProcess, limit_s: float) -> None:
+        """Count what a job that has ended left running, and has not ended by itself in time; it is killed."""
+        until = time.monotonic() + limit_s
+        while job.processes() and time.monotonic() < until:
+            time.sleep(0.1)
+        self.hung += [f"process {pid}: {title}" for pid, title in job.titles().items()]
+        job.kill()
+
     def count(self, what: str, found: Counter[int], expected: Iterable[int]) -> None:
         """Compare how often each number was found with once each."""
         wanted = set(expected)
@@ -184,23 +201,3 @@ class Account:
             self.count(f"{name}: {metric} of step", steps, expected)
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         self.lost += [f"{name}: {file}" for file in sorted({"checkpoint", "config.json"} - files)]
-
-
-def ends_within(job: JobProcess, limit_s: float, account: Account) -> int | None:
-    """The exit status of a job; None, which is counted, where it does not end: it is ended then.
-
-    What it started has half a minute more.
-    """
-    until = time.monotonic() + limit_s
-    while job.process.poll() is None and time.monotonic() < until:
-        time.sleep(0.1)
-    code = job.process.poll()
-    if code is None:
-        account.hung.append(f"the job, for {limit_s:.0f} s")
-    until = time.monotonic() + 30
-    while code is not None and job.processes() and time.monotonic() < until:
-        time.sleep(0.1)
-    if code is not None:
-        account.hung += [f"process {pid}: {title}" for pid, title in job.titles().items()]
-    job.kill()
-    return code

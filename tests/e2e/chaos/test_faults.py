@@ -75,8 +75,8 @@ def test_nothing_is_lost_doubled_or_hung(
     try:
         fault.hurt(study, Random(f"{request.config.getoption(SEED)}-{fault.name}"), account)
     finally:
-        if study.job is not None:
-            study.job.kill()
+        for job in study.jobs:
+            job.kill()
         for what, items in asdict(account).items():
             record_property(what, len(items))
     assert not account, account
