@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossnet.commands._parse import Command, parse_with_config
@@ -217,6 +217,7 @@ def test_savings_are_taken_one_after_another(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["oss-net-c", "feature-query", "unet-3d", "unet-2d"])
+@settings(max_examples=30)
 @given(
     levels=st.integers(2, 7), batch=st.integers(1, 9), parts=st.integers(1, 4), width=st.sampled_from([8, 16])
 )
