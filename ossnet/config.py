@@ -127,8 +127,9 @@ class Config:
     @property
     def is_too_deep(self) -> bool:
         """Whether a single value is left at the coarsest level, by which nothing can be normalized."""
-        shape = self.sampling.crop_shape or self.sampling.working_shape
-        return shape is not None and coarsest_values(self.model, shape, self.training.smallest_part) < 2
+        shape, volumes = self.sampling.crop_shape or self.sampling.working_shape, self.training.batch_size
+        part = -(-volumes // self.training.accumulation_steps)
+        return shape is not None and coarsest_values(self.model, shape, volumes % part or part) < 2
 
     def _checked_depth(self) -> "Config":
         if not self.is_too_deep:

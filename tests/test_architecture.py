@@ -60,7 +60,7 @@ ROOMS: dict[str, tuple[set[str], ...]] = {
         {"volume"},
         {"methods"},
         {"query"},
-        {"config", "give_up", "scans", "temperature"},
+        {"components", "config", "give_up", "scans", "temperature"},
     ),
     "models": ({OTHERS}, {"kernels"}),
 }

@@ -1,5 +1,6 @@
 """Score a trained network on a store's cases: overlap, surfaces, lesions, a page of overlays."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,10 +12,12 @@ from ossnet.commands._output import add_to_run, command_line, finish, finish_jso
 from ossnet.commands._parse import Command
 
 if TYPE_CHECKING:
+    from ossnet.data import Store
     from ossnet.evaluation import CaseScore
     from ossnet.evaluation.html_report import Subject
     from ossnet.evaluation.run import Evaluation
     from ossnet.inference import Predictor
+    from ossnet.inference.ensemble import AnyPredictor, Member
     from ossnet.output.progress import Progress
 
 
@@ -39,6 +42,9 @@ class EvaluateOptions:
     """Measure the calibration error of the probabilities too, at every voxel."""
     fit_temperature: bool = False
     """First fit a temperature and store it with the weights; includes --calibrate."""
+    fit_components: bool = False
+    """First fit the smallest connected component of each class on the validation cases, and store it with the
+    weights: smaller ones are removed from then on, here and in predict."""
     method: Literal["dense", "hierarchical", "paper", "paper-guided"] | None = None
     """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
     device: str | None = None
@@ -46,6 +52,8 @@ class EvaluateOptions:
     json: bool = False
     """Print the result as JSON, last and alone."""
 
+
+logger = logging.getLogger(__name__)
 
 COMMAND = Command("evaluate", str(__doc__), EvaluateOptions)
 
@@ -70,25 +78,18 @@ def main(arguments: Sequence[str]) -> None:
 
 def _evaluate(options: EvaluateOptions, output: Path) -> None:
     from ossnet.data import Store
-    from ossnet.evaluation.calibration import calibrate
     from ossnet.evaluation.run import evaluate
-    from ossnet.inference import Predictor
-    from ossnet.inference.ensemble import load_predictor, read_members, several
-    from ossnet.inference.temperature import FILE, read_calibration
+    from ossnet.inference.ensemble import load_predictor, read_members
+    from ossnet.inference.temperature import read_calibration
     from ossnet.output.progress import progress
-    from ossnet.output.remote.copies import keep
 
     store = Store.open(options.data, with_test=True) if options.data else _demo().open_store(None)
     given = options.checkpoint or (_demo().checkpoint(),)
     members, measured = read_members(given), options.calibrate or options.fit_temperature
-    checkpoint = members[0].checkpoint
     fold = _fold([each.checkpoint for each in members], options.split)
     predictor = load_predictor(members, method=options.method, device=options.device)
-    if measured and not isinstance(predictor, Predictor):
-        raise several("fit_temperature" if options.fit_temperature else "calibrate", members)
-    if options.fit_temperature and isinstance(predictor, Predictor):
-        predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
-        keep(checkpoint / FILE)
+    if measured or options.fit_components:
+        predictor = _fitted(predictor, store, members, options, fold)
     baseline, other = _baseline(options)
     with progress("evaluating") as shown:
         evaluation = evaluate(
@@ -100,13 +101,43 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
             baseline=baseline,
             tolerance_mm=options.tolerance_mm,
             calibrate=measured,
-            fitted=read_calibration(checkpoint) if measured else None,
+            fitted=read_calibration(members[0].checkpoint) if measured else None,
             subject=_subject([each.checkpoint for each in members]),
             other=other,
             progress=partial(_show_case, shown),
         )
     add_to_run([each.checkpoint for each in members], evaluation.metrics)
     _finish(evaluation, options, given)
+
+
+def _fitted(
+    predictor: "AnyPredictor",
+    store: "Store",
+    members: "Sequence[Member]",
+    options: EvaluateOptions,
+    fold: int | None,
+) -> "Predictor":
+    """Fit what is asked for, and store it with the weights; of a single network."""
+    from ossnet.evaluation.calibration import calibrate
+    from ossnet.evaluation.component_fit import fit_components
+    from ossnet.inference import Predictor, components, temperature
+    from ossnet.inference.ensemble import several
+    from ossnet.output.remote.copies import keep
+
+    checkpoint = members[0].checkpoint
+    if not isinstance(predictor, Predictor):
+        names = ("fit_temperature", "fit_components", "calibrate")
+        raise several(next(name for name in names if getattr(options, name)), members)
+    if options.fit_temperature:
+        predictor = calibrate(predictor, store, fold=fold, checkpoint=checkpoint)
+        keep(checkpoint / temperature.FILE)
+    if options.fit_components:
+        rule = fit_components(replace(predictor, components=None), store, fold=fold, checkpoint=checkpoint)
+        keep(checkpoint / components.FILE)
+        for line in rule.lines():
+            logger.info(line)
+        predictor = replace(predictor, components=rule)
+    return predictor
 
 
 def _fold(checkpoints: Sequence[Path], split: str) -> int | None:

@@ -125,6 +125,9 @@ def score_case(
     began = now()
     prediction = predictor.predict(image, with_probabilities=temperature is not None, temperature=temperature)
     prediction = replace(prediction, classes=prediction.classes.cpu())  # waits for the device
+    if predictor.components is not None:
+        codes = predictor.components.apply(prediction.classes.numpy(), task, stored.spacing)
+        prediction = replace(prediction, classes=torch.from_numpy(codes))
     took = now() - began
     score, prediction = _score(task, stored, prediction)
     if tolerance_mm is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
+from ossnet.config_tree import to_dict
 from ossnet.data import Store
 from ossnet.errors import UserError
 from ossnet.evaluation.calibration import ReliabilityBins, aggregate, reliabilities
@@ -132,6 +133,8 @@ def evaluate(
         summary |= {"temperature": predictor.temperature, "ece_protocol": _protocol(cases, fitted)}
         for name, bins in aggregate(scorer.reliabilities[: len(cases)]).items():
             summary["classes"][name]["ece"] = bins.error
+    if predictor.components is not None:
+        summary["components"] = to_dict(predictor.components)
     if others:
         summary["baseline"] = {**report(others), "difference": comparison(scores, others)}
         _write_cases(output / "cases_baseline.csv", others)

@@ -117,6 +117,8 @@ class EnsemblePredictor:
     """The task of all."""
     temperature: float = field(default=1.0, init=False)
     """That of the mean: nothing divides it."""
+    components: None = field(default=None, init=False)
+    """No rule on components was fitted on the mean."""
 
     @classmethod
     def of(cls, members: Sequence[Member], load: Callable[[Path], Predictor]) -> "EnsemblePredictor":

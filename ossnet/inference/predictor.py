@@ -18,6 +18,7 @@ from ossnet.data import Geometry, Scan, Task, restore, write_nifti
 from ossnet.data.imaging.geometry import Spacing, to_canonical
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.errors import UserError
+from ossnet.inference.components import ComponentFilter, read_components
 from ossnet.inference.config import Axis, InferenceConfig, Method, Precision
 from ossnet.inference.methods.hierarchical import Audit
 from ossnet.inference.query.grid import QueryGrid, with_spacing
@@ -156,6 +157,8 @@ class Predictor:
     """Voxel size of the results in mm along R, A and S; None is each scan's own."""
     temperature: float = 1.0
     """The divisor of the logits (`ossnet.inference.temperature`); it changes no decision."""
+    components: ComponentFilter | None = None
+    """Which components of the decisions are removed as too small; None: none."""
 
     @classmethod
     def from_checkpoint(
@@ -169,7 +172,7 @@ class Predictor:
         compiled: bool = False,
         device: str | None = None,
     ) -> "Predictor":
-        """Read what training wrote, and the temperature if one was fitted.
+        """Read what training wrote, and the temperature and the sizes of components if they were fitted.
 
         Args:
             path: folder of the checkpoint, or of the run or the study that keeps it.
@@ -204,7 +207,8 @@ class Predictor:
             precision=precision or settings.precision,
             flips=settings.flips if flips is None else tuple(flips),
         )
-        return cls(network, task, saved.sampling, settings, spacing, read_temperature(folder))
+        temperature, components = read_temperature(folder), read_components(folder, task)
+        return cls(network, task, saved.sampling, settings, spacing, temperature, components)
 
     def __repr__(self) -> str:
         device, task = next(self.network.parameters()).device, self.task
@@ -251,6 +255,9 @@ class Predictor:
             torch.from_numpy(scan.image), with_probabilities=with_probabilities, grid=grid
         )
         task, codes = self.task, restore(prediction.classes.cpu().numpy(), geometry)
+        if self.components is not None:
+            spacing = np.linalg.norm(np.array(geometry.affine)[:3, :3], axis=0)
+            codes = self.components.apply(codes, task, spacing.tolist())
         probabilities = None
         if prediction.probabilities is not None:
             native = (restore(each, geometry) for each in prediction.probabilities.cpu().numpy())

@@ -24,6 +24,7 @@ _FILES = {
     "model.safetensors",
     "state.pt",
     "temperature.json",
+    "components.json",
     ".metadata.json",  # Ray's
 }
 _LEAST_SHARE = 20.0  # of a save's time that passes until the next one: they take at most a twentieth

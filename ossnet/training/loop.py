@@ -87,12 +87,6 @@ class TrainingConfig:
     checkpoint_minutes: float | None = 1.0
     """Minutes without a checkpoint after which one is saved within an epoch; nothing: none."""
 
-    @property
-    def smallest_part(self) -> int:
-        """Volumes of the smallest part of a step's batch."""
-        part = -(-self.batch_size // self.accumulation_steps)
-        return self.batch_size % part or part
-
     def __post_init__(self) -> None:
         """Reject what would train nothing.
 

@@ -244,7 +244,7 @@ def test_a_network_too_deep_for_its_volumes_is_one_line() -> None:
     deep = {"model.encoder_channels": (8, 8, 8, 8, 8), "model.encoder_downscale": 4}
     at_once = Planner(HIPPOCAMPUS, given=deep | {"training.batch_size": 2}).resolve("oss-net-c").config
     assert at_once.sampling.working_shape == (128, 128, 128)
-    assert at_once.training.smallest_part == 2
+    assert not at_once.is_too_deep
     one = at_once.replace({"training.accumulation_steps": 2})
     assert one.is_too_deep
     assert not one.replace({"model.encoder_downscale": 2}).is_too_deep
