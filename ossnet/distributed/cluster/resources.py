@@ -94,7 +94,7 @@ class TrialPlacement:
         if self.sharing is not None:
             return f"sharing GPUs of {self.sharing.gpu_gib:.3g} GiB by what each is predicted to need"
         each = f"{self.workers} workers of {self.resources}" if self.workers > 1 else f"{self.resources}"
-        return f"{self.concurrent} at a time on {each}"
+        return f"{self.concurrent} at a time" + (", each" if self.concurrent > 1 else "") + f" on {each}"
 
 
 def plan_run(nodes: Sequence[Node], workers: int) -> WorkerResources:
