@@ -35,6 +35,8 @@ from ossnet.sampling.sampler import (
     batch_order,
     check_batch,
     first_step,
+    largest_part,
+    parts_of_share,
     repeat_steps,
     split_batches,
 )
@@ -67,6 +69,7 @@ def run_training(
     resume_from: Path | None = None,
     device: str | None = None,
     predicted_gib: float | None = None,
+    neediest_workers: int | None = None,
     chosen: Callable[[Mapping[str, Any]], None] = lambda _: None,
     deadline: float | None = None,
     run: str | None = None,
@@ -85,6 +88,8 @@ def run_training(
         resume_from: a checkpoint folder to continue from.
         device: where the network lives; by default the current CUDA device, or the CPU.
         predicted_gib: the predicted peak of a training step, where it is known; else it is predicted here.
+        neediest_workers: the number of workers that the run may have later with which each needs most memory;
+            that is checked as well.
         chosen: called on every rank with the values, by dotted path, that were chosen by measuring.
         deadline: unix time by which the run has to have ended, its checkpoint written and reported.
         run: the run's id, which its checkpoints carry.
@@ -110,6 +115,8 @@ def run_training(
     check_batch(len(cases), config.training.batch_size, world_size())
     place = resolve_device(device)
     predicted = check_memory(config, place, workers=world_size(), predicted_gib=predicted_gib)
+    if neediest_workers not in (None, world_size()):
+        check_memory(config, place, workers=neediest_workers)
     torch.manual_seed(config.training.seed)
     with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
         network = network_from_config(config.model).to(place)
@@ -179,7 +186,7 @@ def run_training(
     stream = stream_batches(
         split_batches(
             (step for step in references if step[0].step >= progress.step),
-            config.training.accumulation_steps,
+            parts_of_share(config.training.accumulation_steps, **_share(config.training)),
         ),
         readable.case,
         make,
@@ -199,6 +206,11 @@ def _unseen(config: Config, batch: Batch, device: torch.device) -> list[torch.Te
     """Room for what the measurement of a step on a CPU does not see, as it is made by another thread; a GPU's
     allocator sees all."""
     return [*next_batch(config, batch), device_cache(config, device)] if device.type == "cpu" else []
+
+
+def _share(training: TrainingConfig) -> dict[str, int]:
+    """What decides a worker's share of a batch."""
+    return {"batch_size": training.batch_size, "world_size": world_size()}
 
 
 def _may_wait(device: torch.device) -> bool:
@@ -238,7 +250,7 @@ def _choose_values(
     path = choose_data_path(
         InputRates(max_over_ranks(rates.host_s, device), max_over_ranks(rates.step_s, device)),
         training,
-        volumes=-(-training.batch_size // (world_size() * training.accumulation_steps)),
+        volumes=largest_part(training.accumulation_steps, **_share(training)),
         store_bytes=voxels * (2 * config.model.in_channels + 1),
         free_bytes=-max_over_ranks(-free, device),
     )
@@ -259,7 +271,7 @@ def _measure_rates(
         rates = measure_rates(
             split_batches(
                 run_order(store, each_once, rank=rank(), world_size=world_size()),
-                each_once.accumulation_steps,
+                parts_of_share(each_once.accumulation_steps, **_share(each_once)),
             ),
             read,
             run_batch_maker(config, store.task, device=device),

@@ -309,6 +309,7 @@ TWO_EPOCHS = {"training.epochs": 2, "training.validate_every": 2}
 RANKED = {
     "oss-net-d": TWO_EPOCHS | {"training.accumulation_steps": 1},
     "unet-3d": TWO_EPOCHS | {"training.accumulation_steps": 2},
+    "oss-net-c": TWO_EPOCHS | {"training.batch_size": 3},  # two volumes, and one
 }
 
 

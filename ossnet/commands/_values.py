@@ -92,6 +92,28 @@ def resumes(resume: Resume, output: Path, started: Callable[[], bool]) -> bool:
         return started()
 
 
+def parse_workers(workers: str) -> int | tuple[int, int]:
+    """`2` as a number, and `2-8` as the fewest and the most.
+
+    Examples:
+        >>> parse_workers("2-8")
+        (2, 8)
+
+    Raises:
+        UserError: anything else, or a range that begins at 0 or descends.
+    """
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", workers.strip())
+    low, high = (int(each) for each in (match[1], match[2] or match[1])) if match else (0, 0)
+    if not 1 <= low <= high:
+        raise UserError(
+            "--workers",
+            expected="a number from 1, or the fewest and the most, as in 2-8",
+            found=workers,
+            remedy=f"write {high}-{low}" if 0 < high < low else None,
+        )
+    return low if low == high else (low, high)
+
+
 def space_file(space: str) -> Path:
     """The file of a search space: a path, or the name of a space that comes with ossnet.
 

@@ -15,6 +15,7 @@ from ossnet.commands._values import (
     budget_gib,
     make_planner,
     parse_duration,
+    parse_workers,
     patience,
     preset_config,
     resumes,
@@ -39,8 +40,9 @@ class TrainOptions:
     """Defaults that suit the data, or the paper's."""
     memory_budget: str | None = None
     """Peak memory of a training step that the configuration is fitted to, as in 8GiB."""
-    workers: int = 1
-    """Training processes; each takes a GPU where there are any, else its share of the CPUs."""
+    workers: str = "1"
+    """Training processes; each takes a GPU where there are any, else its share of the CPUs. As 2-8: as many
+    as the cluster has room for, while nodes come and go; the batch and its steps stay the same."""
     max_time: str | None = None
     """Time for everything, as 90s, 20m or 1h30m: training ends in time to validate and to save."""
     epochs: int | None = None
@@ -69,6 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     """Train, and print where the checkpoint is and how to evaluate it."""
     began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config)
+    workers = parse_workers(options.workers)
     from ossnet.distributed import demo, launch
 
     store = demo.open_store(options.data)
@@ -83,7 +86,7 @@ def main(arguments: Sequence[str]) -> None:
             launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
             store,
             output=output,
-            workers=options.workers,
+            workers=workers,
             tracking=tracking,
             resume=resume,
             resolved=resolved,
@@ -128,6 +131,10 @@ def _resolve(
         begun = Config.from_json(before)
         if begun.model.name == options.model:
             return begun.replace({**dotted.given, **initialized}), None
+    from ossnet.distributed.cluster.resources import fewest, most
+    from ossnet.planning.estimator import PeakEstimator
+
+    workers = parse_workers(options.workers)
     planner = make_planner(
         store,
         options.data,
@@ -135,7 +142,9 @@ def _resolve(
         recipe=options.recipe,
         dotted=dotted,
         more={"training.epochs": options.epochs, **initialized},
-        workers=options.workers,
+        workers=fewest(workers),
+        most_workers=most(workers),
+        estimator=PeakEstimator(fewest(workers), most(workers)),
         budget_gib=budget_gib(options.memory_budget),
     )
     resolved = planner.resolve().require_fit()

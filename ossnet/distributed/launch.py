@@ -14,7 +14,14 @@ from ossnet.data import Store
 from ossnet.data.store.split_warnings import split_warnings
 from ossnet.distributed.cluster.connection import output_root
 from ossnet.distributed.cluster.nodes import min_gpu_memory_gib, nodes
-from ossnet.distributed.cluster.resources import plan_run, plan_trials
+from ossnet.distributed.cluster.resources import (
+    Workers,
+    describe_workers,
+    fewest,
+    most,
+    plan_run,
+    plan_trials,
+)
 from ossnet.distributed.doctor import connect_checked
 from ossnet.distributed.tracking.actor import mlflow_run, start_tracker, version_tags
 from ossnet.distributed.tracking.client import RunSpec, TrackingConfig
@@ -74,7 +81,7 @@ def launch_training(
     store: Store,
     *,
     output: Path,
-    workers: int,
+    workers: Workers,
     tracking: TrackingConfig,
     resume: bool,
     resolved: "Resolved | None" = None,
@@ -84,6 +91,7 @@ def launch_training(
     """Train one network.
 
     Args:
+        workers: their number, or the fewest and the most: then they come and go with the cluster's nodes.
         resolved: how the configuration came about, which is printed and kept with the run.
         deadline: unix time by which all has to have ended.
         patience: how long it waits.
@@ -116,7 +124,7 @@ def _train(
     config: Config,
     store: Store,
     output: Path,
-    workers: int,
+    workers: Workers,
     tracking: TrackingConfig,
     resolved: "Resolved | None",
     *,
@@ -126,7 +134,7 @@ def _train(
 ) -> "TrainResult":
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
-    check_batch(len(cases), config.training.batch_size, workers)
+    check_batch(len(cases), config.training.batch_size, most(workers))
     warn_of_splits(store, config.training.fold)
     run_id = _run_id(config, output, resume=resume)
     from ossnet.distributed.cluster.capacity import wait_for_capacity
@@ -136,13 +144,11 @@ def _train(
 
     with connect_checked(output):
         resources = plan_run(nodes(), workers)
-        logger.info(
-            f"{config.model.name} on {workers} worker{'s' * (workers > 1)} of {resources}; files in {output}"
-        )
-        wait_for_capacity(resources, workers, at_most_s=patience.wait_at_most_s)
+        logger.info(f"{config.model.name} on {describe_workers(workers)} of {resources}; files in {output}")
+        wait_for_capacity(resources, fewest(workers), at_most_s=patience.wait_at_most_s)
         tags = version_tags() | {
             "network": config.model.name,
-            "workers": str(workers),
+            "workers": "-".join(map(str, sorted({fewest(workers), most(workers)}))),
             STORE: str(store.root),
         }
         title = config.model.name
@@ -153,7 +159,7 @@ def _train(
         with (
             start_tracker(tracking, output) as tracker,
             mlflow_run(tracker, spec, documents) as run,
-            training_progress(tracker, run_id, config.training),
+            training_progress(tracker, run_id, config.training, workers),
         ):
             tracker.log_input.remote(run_id, dataset_of(store, fold=config.training.fold))
             job = TrainSpec(
@@ -165,7 +171,15 @@ def _train(
                 deadline=None if deadline is None else deadline - _CLOSING_S,
                 grace_s=patience.grace_s,
             )
-            result = fit(config, store, output=output, job=job, workers=workers, resources=resources)
+            result = fit(
+                config,
+                store,
+                output=output,
+                job=job,
+                workers=workers,
+                resources=resources,
+                wait_at_most_s=patience.wait_at_most_s,
+            )
             run.checkpoint = result.checkpoint
             note = describe(title, store, result.metrics)
             run.tags = {CHECKPOINT_FOLDER: str(result.checkpoint), NOTE: note}

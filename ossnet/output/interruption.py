@@ -79,11 +79,14 @@ def keep_raising() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def wait_for(call: Callable[[], Result], *, until: float | None = None) -> Result:
+def wait_for(
+    call: Callable[[], Result], *, until: float | None = None, meanwhile: Callable[[], None] = lambda: None
+) -> Result:
     """The result of a call in a thread of its own, so that signals reach the main thread at once.
 
     Args:
         until: unix time at which it is given up.
+        meanwhile: called again and again, here; it may raise to give up.
 
     Raises:
         Overdue: it was given up; it still runs.
@@ -101,6 +104,7 @@ def wait_for(call: Callable[[], Result], *, until: float | None = None) -> Resul
     thread.start()
     while thread.is_alive():
         thread.join(_POLL_S)
+        meanwhile()
         if until is not None and time.time() > until and thread.is_alive():
             raise Overdue
     if errors:

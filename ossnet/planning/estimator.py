@@ -6,7 +6,7 @@ from dataclasses import fields
 from ossnet.config import Config
 from ossnet.memory import PeakMemory
 from ossnet.planning.inference import predict_inference
-from ossnet.planning.peak import predict
+from ossnet.planning.peak import neediest, predict
 from ossnet.training import OptimizerConfig
 
 
@@ -15,10 +15,11 @@ class PeakEstimator:
 
     Args:
         workers: number of workers that share a batch; training peaks are those of one of them.
+        most_workers: how many they may become; peaks are then those with the neediest number of them.
     """
 
-    def __init__(self, workers: int = 1) -> None:
-        self._workers = workers
+    def __init__(self, workers: int = 1, most_workers: int | None = None) -> None:
+        self._workers, self._most_workers = workers, most_workers or workers
         self._training: dict[Hashable, PeakMemory] = {}
         self._inference: dict[Hashable, PeakMemory] = {}
 
@@ -30,7 +31,8 @@ class PeakEstimator:
         """
         key = _training_key(config)
         if key not in self._training:
-            self._training[key] = predict(config, workers=self._workers)
+            workers = neediest(config, self._workers, self._most_workers)
+            self._training[key] = predict(config, workers=workers)
         return self._training[key]
 
     def inference(self, config: Config) -> PeakMemory:

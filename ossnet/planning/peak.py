@@ -12,6 +12,7 @@ from ossnet.models.kernels._fake import FakeTensorMode, fake_mode_is_on
 from ossnet.planning.fake_optimizer import LargestSteps, make_state
 from ossnet.sampling.batch import Batch, empty_batch
 from ossnet.sampling.batches import drawing_bytes
+from ossnet.sampling.sampler import largest_part, parts_of_share
 from ossnet.training.data_parallel import put_gradients_in_bucket
 from ossnet.training.optimizer import Steps, build_optimizer, state_tensors
 from ossnet.training.step import accumulated_step
@@ -57,6 +58,22 @@ def predict(config: Config, *, workers: int = 1) -> PeakMemory:
         return _second_step(config, torch.device("cpu"), workers)
 
 
+def neediest(config: Config, fewest: int, most: int) -> int:
+    """The number of workers of a range with which one of them needs most memory: mostly the fewest.
+
+    Where a batch passes in parts, three workers may take larger ones than two, as its volumes divide.
+    """
+    training = config.training
+
+    def part(workers: int) -> tuple[int, int]:
+        volumes = largest_part(
+            training.accumulation_steps, batch_size=training.batch_size, world_size=workers
+        )
+        return volumes, workers  # of equals the more, as several keep their gradients from step to step
+
+    return max(range(fewest, most + 1), key=part)
+
+
 def dummy_batch(config: Config, *, volumes: int, device: torch.device) -> Batch:
     """Make a batch of zeros for `volumes` volumes.
 
@@ -92,9 +109,10 @@ def _second_step(config: Config, device: torch.device, workers: int) -> PeakMemo
         network.train()
     optimizer = build_optimizer(network, config.optimizer)
     stepped: Steps = LargestSteps(optimizer) if fake_mode_is_on() else optimizer
-    volumes = -(-config.training.batch_size // workers)
-    pieces = min(config.training.accumulation_steps, volumes)
-    batch = dummy_batch(config, volumes=-(-volumes // pieces), device=device)
+    training = config.training
+    share = {"batch_size": training.batch_size, "world_size": workers}
+    pieces = parts_of_share(training.accumulation_steps, **share)
+    batch = dummy_batch(config, volumes=largest_part(training.accumulation_steps, **share), device=device)
 
     def step() -> None:
         # a third part would do what the second does: gradients are there, and are added to

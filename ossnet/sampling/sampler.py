@@ -34,7 +34,7 @@ def check_batch(cases: int, batch_size: int, world_size: int) -> None:
     """Reject a batch size that would leave a worker or an epoch without data.
 
     Raises:
-        UserError: the batch is larger than the training split, or does not divide among the workers.
+        UserError: the batch is larger than the training split, or smaller than the number of workers.
     """
     if batch_size > cases:
         raise UserError(
@@ -43,13 +43,32 @@ def check_batch(cases: int, batch_size: int, world_size: int) -> None:
             found=str(batch_size),
             remedy="lower it",
         )
-    if batch_size % world_size:
+    if batch_size < world_size:
         raise UserError(
             "training.batch_size",
-            expected=f"a multiple of the {world_size} workers",
+            expected=f"a volume for each of the {world_size} workers",
             found=str(batch_size),
-            remedy="change it, or the number of workers",
+            remedy="raise it, or give fewer workers",
         )
+
+
+def volumes_of(rank: int, *, batch_size: int, world_size: int) -> int:
+    """Volumes of a worker's share of each batch: where they do not divide, the first have one more."""
+    return -(-(batch_size - rank) // world_size)
+
+
+def parts_of_share(accumulation_steps: int, *, batch_size: int, world_size: int) -> int:
+    """The parts in which each worker's share of a batch passes through the network.
+
+    They are as many on every worker, as all exchange batch statistics in each.
+    """
+    return min(accumulation_steps, max(batch_size // world_size, 1))
+
+
+def largest_part(accumulation_steps: int, *, batch_size: int, world_size: int) -> int:
+    """Volumes of the largest of these parts."""
+    parts = parts_of_share(accumulation_steps, batch_size=batch_size, world_size=world_size)
+    return -(-volumes_of(0, batch_size=batch_size, world_size=world_size) // parts)
 
 
 def batch_order(

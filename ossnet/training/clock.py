@@ -7,6 +7,7 @@ from math import floor
 from typing import Protocol
 
 from ossnet.errors import TimeTooShort
+from ossnet.metric_names import EXPECTED_EPOCH, EXPECTED_EPOCHS, EXPECTED_STEP, EXPECTED_VALIDATION
 from ossnet.output.duration import format_duration
 
 _CLOSING_S = 1.0
@@ -168,6 +169,24 @@ class Clock:
     def settled(self) -> bool:
         """Whether what is to be measured at the start has been."""
         return self._steps >= _MEASURED_STEPS and not self.must_measure()
+
+    def expected(self, step: int, *, all_steps: int) -> dict[str, float]:
+        """What steps, epochs and validations take, and how many epochs fit, once it has settled.
+
+        Args:
+            step: the steps so far.
+            all_steps: those of all epochs.
+        """
+        step_s, per_epoch = self.pace.step_s, all_steps / self.limits.epochs
+        assert step_s is not None
+        expected = {EXPECTED_STEP: step_s, EXPECTED_EPOCH: step_s * per_epoch}
+        if self.pace.case_s is not None:
+            expected[EXPECTED_VALIDATION] = self.validation_s
+        if self.timed:
+            validations = len(self.validation_shares(run_s=all_steps * step_s)) * self.validation_s
+            left = max(self.remaining_s - validations, 0.0) / (step_s * per_epoch)
+            expected[EXPECTED_EPOCHS] = step / per_epoch + left
+        return expected
 
     @property
     def measure_until(self) -> Until:

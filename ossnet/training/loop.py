@@ -18,18 +18,16 @@ from ossnet.metric_names import (
     CUT_SHORT,
     ELAPSED,
     EPOCH,
-    EXPECTED_EPOCH,
-    EXPECTED_EPOCHS,
-    EXPECTED_STEP,
-    EXPECTED_VALIDATION,
     FINAL,
     PREDICTED,
     SHARE,
     STEP_TIME,
     VAL_DICE,
+    WORKER_TIME,
 )
 from ossnet.output.duration import format_duration
 from ossnet.sampling.batch import Batch
+from ossnet.sampling.sampler import volumes_of
 from ossnet.training.checkpoint_files import Interim
 from ossnet.training.clock import Clock, Pace, Until
 from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
@@ -192,7 +190,7 @@ class Trainer:
 
     def _timed(self, progress: TrainState, clock: Clock) -> TrainState:
         elapsed, pace = broadcast((clock.elapsed, clock.pace))
-        return replace(progress, elapsed_s=elapsed, step_s=pace.step_s, case_s=pace.case_s)
+        return progress.at(elapsed, pace, workers=world_size())
 
     def _train(
         self, batches: Iterator[Batch], progress: TrainState, clock: Clock
@@ -231,7 +229,7 @@ class Trainer:
             STEP_TIME: took / steps,
             "time/data_wait_fraction": sum(parts.waits_s) / took,
             "time/first_batch_s": parts.waits_s[0],
-            "throughput/points_per_s": parts.points * world_size() / took,
+            "throughput/points_per_s": parts.points * self.config.batch_size / parts.volumes / took,
             PREDICTED: self.predicted_gib,
             **(self.peak or {}),
         }
@@ -296,22 +294,14 @@ class Trainer:
 
     def _expected(self, progress: TrainState, clock: Clock) -> dict[str, float]:
         """What steps, epochs and validations take, once that is known; once a session."""
-        step_s = clock.pace.step_s
-        if self._expectation_is_known or step_s is None or not clock.settled:
+        if self._expectation_is_known or not clock.settled:
             return {}
         self._expectation_is_known = True
-        per_epoch = self.first_step(self.config.epochs) / self.config.epochs
-        expected = {EXPECTED_STEP: step_s, EXPECTED_EPOCH: step_s * per_epoch}
-        if clock.pace.case_s is not None:
-            expected[EXPECTED_VALIDATION] = clock.validation_s
-        if clock.timed:
-            validations = len(clock.validation_shares(run_s=self._run_s(clock))) * clock.validation_s
-            left = max(clock.remaining_s - validations, 0.0) / (step_s * per_epoch)
-            expected[EXPECTED_EPOCHS] = progress.step / per_epoch + left
-        return expected
+        return clock.expected(progress.step, all_steps=self.first_step(self.config.epochs))
 
     def _parts(self, batches: Iterator[Batch]) -> BatchParts:
-        return BatchParts(batches, volumes=self.config.batch_size // world_size(), device=self.device)
+        volumes = volumes_of(rank(), batch_size=self.config.batch_size, world_size=world_size())
+        return BatchParts(batches, volumes=volumes, device=self.device)
 
     def _step(self, parts: BatchParts, step: int) -> float:
         """Take an optimizer step; the process's second one (after warm-up, or its only one) is measured as
@@ -350,6 +340,7 @@ class Trainer:
             parts.of_step(),
             self.loss,
             volumes=parts.volumes,
+            mean_volumes=self.config.batch_size / world_size(),
             precision=self.config.precision,
             keep_gradients=is_ddp(self.network),
         )
@@ -374,8 +365,7 @@ class Trainer:
     def _save_interim(self, progress: TrainState, clock: Clock) -> None:
         """Save a checkpoint where one is due; the other ranks wait for this one at the next step."""
         if self.interim is not None and rank() == 0 and self.interim.is_due():
-            pace = clock.pace
-            now = replace(progress, elapsed_s=clock.elapsed, step_s=pace.step_s, case_s=pace.case_s)
+            now = progress.at(clock.elapsed, clock.pace, workers=world_size())
             self.interim.write(lambda folder: self.save(folder, self._state(now, None)))
 
     def _state(self, progress: TrainState, dice: float | None) -> dict[str, Any]:
@@ -391,4 +381,5 @@ class Trainer:
             CUT_SHORT: float(final and progress.epoch < self.config.epochs and clock.cut_short),
             SHARE: 1.0 if final else self._share(progress, clock),
             ELAPSED: progress.elapsed_s,
+            WORKER_TIME: progress.worker_s,
         }

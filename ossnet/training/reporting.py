@@ -1,11 +1,12 @@
 """What a run reports, and to whom: its progress, and the protocol of its reporters."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from ossnet.training.checkpoint_files import TRACKING
+from ossnet.training.clock import Pace
 
 
 class Reporter(Protocol):
@@ -50,7 +51,20 @@ class TrainState:
     epoch: int = 0
     step: int = 0
     elapsed_s: float = 0.0
+    worker_s: float = 0.0
+    """Those seconds, each times the workers of its session."""
     step_s: float | None = None
     """What a step took lately."""
     case_s: float | None = None
     """What a case of the last validation took."""
+
+    def at(self, elapsed_s: float, pace: Pace, *, workers: int) -> "TrainState":
+        """The same place at a later time of a session."""
+        more_s = workers * (elapsed_s - self.elapsed_s)
+        return replace(
+            self,
+            elapsed_s=elapsed_s,
+            worker_s=self.worker_s + more_s,
+            step_s=pace.step_s,
+            case_s=pace.case_s,
+        )

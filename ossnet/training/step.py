@@ -58,6 +58,7 @@ def accumulated_step(
     *,
     volumes: int,
     precision: str,
+    mean_volumes: float | None = None,
     keep_gradients: bool = False,
 ) -> Tensor:
     """Forward and backward for each part of a batch, then one update; the detached loss of the whole batch.
@@ -68,6 +69,8 @@ def accumulated_step(
     Args:
         parts: the batch, in parts that hold `volumes` volumes together; each may be made when it is asked
             for, and goes after its backward pass.
+        mean_volumes: the mean over the workers of their `volumes`, where those differ: loss and gradients are
+            then weighted so that their means over the workers are those of all volumes.
         keep_gradients: whether gradients are set to zero before, not let go of: those of data parallelism.
     """
     optimizer.zero_grad(set_to_none=not keep_gradients)
@@ -77,8 +80,8 @@ def accumulated_step(
         seen += len(part.cases)
         with exchange_gradients(network, last=seen >= volumes):
             loss = _part_loss(network, part, config, precision)
-            if len(part.cases) != volumes:
-                loss = loss * (len(part.cases) / volumes)
+            if len(part.cases) != (mean_volumes or volumes):
+                loss = loss * (len(part.cases) / (mean_volumes or volumes))
             loss.backward()
         total = loss.detach() if total is None else total + loss.detach()
         del part, loss

@@ -108,7 +108,8 @@ def check_memory(logged: Mapping[str, float], config: Config) -> None:
     ("options", "expected"),
     [
         (["--resume"], "expected a run to resume, found no config.json"),
-        (["--workers", "3"], "training.batch_size: expected a multiple of the 3 workers, found 4"),
+        (["--workers", "2-5"], "training.batch_size: expected a volume for each of the 5 workers, found 4"),
+        (["--workers", "8-2"], "as in 2-8, found 8-2; write 2-8"),
         (["--training.batch-size", "40"], "expected at most the 8 training cases, found 40"),
         (["--optimizer.learning-rat", "1"], "did you mean '--optimizer.learning-rate'?"),
     ],

@@ -119,6 +119,13 @@ def test_the_batch_suits_cases_and_workers(cases: int, workers: int, batch: int)
     assert found.config.training.batch_size == batch
 
 
+@pytest.mark.parametrize(("fewest", "most", "batch"), [(1, 8, 8), (2, 3, 6), (1, 2, 8)])
+def test_the_batch_has_a_volume_for_each_of_the_most_workers(fewest: int, most: int, batch: int) -> None:
+    options = {"workers": fewest, "most_workers": most}
+    found = planner(replace(HIPPOCAMPUS, training_cases=160), network="oss-net-c", **options).resolve()
+    assert found.config.training.batch_size == batch
+
+
 @pytest.mark.parametrize(
     ("name", "volumes"), [("unet-3d", 2), ("feature-pyramid", 2), ("feature-query", 2), ("oss-net-c", 8)]
 )

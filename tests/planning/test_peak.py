@@ -15,7 +15,10 @@ from ossnet.data.labels.presets import choose_regions
 from ossnet.errors import UserError
 from ossnet.models import OccupancyConfig, network_config
 from ossnet.planning import measure, predict
+from ossnet.planning.estimator import PeakEstimator
+from ossnet.planning.peak import neediest
 from ossnet.sampling.batches import drawing_bytes
+from ossnet.sampling.sampler import largest_part
 from ossnet.training_run import run_training
 
 PAPER_GB = {"o-net": 2.35, "oss-net-a": 2.58, "oss-net-b": 2.76, "oss-net-c": 2.59, "oss-net-d": 2.76}
@@ -241,6 +244,7 @@ def test_workers_share_the_batch() -> None:
     assert 0 <= half.allocated - alone.allocated <= half.parts["gradients"]  # which stay between steps
     assert half.parts["batch"] < whole.parts["batch"]
     assert half.parts["parameters"] == whole.parts["parameters"]
+    assert PeakEstimator(2, 4).gib(config) == half.allocated_gib  # however many more they become
 
 
 @pytest.mark.parametrize(("name", "parts"), [("oss-net-d", 4), ("unet-3d", 2)])
@@ -255,6 +259,22 @@ def test_accumulation_takes_the_memory_of_a_part(name: str, parts: int, phantom_
     assert measure(split.resolve_for(store), device="cpu").allocated_gib == pytest.approx(logged, rel=0.01)
     part = whole.replace({"training.batch_size": 4 // parts}).resolve_for(store)
     assert predict(part).allocated_gib <= predicted < predict(whole.resolve_for(store)).allocated_gib
+
+
+@given(batch=st.integers(1, 12), parts=st.integers(1, 12), fewest=st.integers(1, 12), more=st.integers(0, 11))
+def test_the_neediest_number_of_workers_has_the_largest_parts(
+    batch: int, parts: int, fewest: int, more: int
+) -> None:
+    steps, fewest = min(parts, batch), min(fewest, batch)
+    most = min(fewest + more, batch)
+    config = configured("unet-3d", training__batch_size=batch, training__accumulation_steps=steps)
+    found = neediest(config, fewest, most)
+    largest = {
+        each: largest_part(steps, batch_size=batch, world_size=each) for each in range(fewest, most + 1)
+    }
+    assert largest[found] == max(largest.values())
+    if steps == 1:
+        assert largest[found] == -(-batch // fewest)  # the share of the fewest
 
 
 def test_measuring_leaves_the_random_state() -> None:

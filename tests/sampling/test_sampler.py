@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossnet.errors import UserError
-from ossnet.sampling.sampler import SampleKey, batch_order, check_batch, first_step
+from ossnet.sampling.sampler import (
+    SampleKey,
+    batch_order,
+    check_batch,
+    first_step,
+    largest_part,
+    parts_of_share,
+    split_batches,
+    volumes_of,
+)
 
 
 @given(
@@ -121,7 +130,30 @@ def test_an_epoch_sees_every_case_once_and_epochs_differ() -> None:
     assert [step[0].step for step in order] == list(range(6))
 
 
-@pytest.mark.parametrize(("cases", "batch", "world_size"), [(3, 4, 1), (8, 3, 2)])
+@given(
+    batch_size=st.integers(1, 12),
+    world_size=st.integers(1, 12),
+    accumulation_steps=st.integers(1, 12),
+)
+def test_shares_that_do_not_divide_differ_by_one_and_pass_in_as_many_parts(
+    batch_size: int, world_size: int, accumulation_steps: int
+) -> None:
+    world_size = min(world_size, batch_size)
+    share = {"batch_size": batch_size, "world_size": world_size}
+    parts = parts_of_share(accumulation_steps, **share)
+    sizes = list[list[int]]()
+    for rank in range(world_size):
+        order = batch_order([f"case{n}" for n in range(batch_size)], epochs=1, seed=0, rank=rank, **share)
+        sizes.append([len(part) for part in split_batches(order, parts)])
+        assert sum(sizes[-1]) == volumes_of(rank, **share)
+    assert {len(each) for each in sizes} == {parts}
+    totals = [sum(each) for each in sizes]
+    assert sum(totals) == batch_size
+    assert max(totals) - min(totals) <= 1
+    assert max(map(max, sizes)) == largest_part(accumulation_steps, **share)
+
+
+@pytest.mark.parametrize(("cases", "batch", "world_size"), [(3, 4, 1), (8, 2, 3)])
 def test_a_batch_that_does_not_fit_is_refused(cases: int, batch: int, world_size: int) -> None:
     with pytest.raises(UserError, match="batch_size"):
         check_batch(cases, batch, world_size)

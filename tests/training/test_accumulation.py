@@ -38,12 +38,23 @@ def in_parts(store: Store, config: Config, parts: int) -> list[Batch]:
     ]
 
 
-def gradients(config: Config, parts: list[Batch], *, evaluating: bool) -> tuple[float, torch.Tensor]:
+def gradients(
+    config: Config, parts: list[Batch], *, evaluating: bool, mean_volumes: float | None = None
+) -> tuple[float, torch.Tensor]:
     """Loss and gradients of a step; with `evaluating` every normalization uses its running statistics."""
     torch.manual_seed(0)
     network = network_from_config(config.model).train(not evaluating)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
-    loss = accumulated_step(network, optimizer, iter(parts), config.loss, volumes=BATCH, precision="float32")
+    volumes = sum(len(part.cases) for part in parts)
+    loss = accumulated_step(
+        network,
+        optimizer,
+        iter(parts),
+        config.loss,
+        volumes=volumes,
+        mean_volumes=mean_volumes,
+        precision="float32",
+    )
     return float(loss), flat_gradients(network)
 
 
@@ -63,6 +74,22 @@ def test_loss_and_gradients_are_those_of_the_whole_batch(
     split_loss, split_found = gradients(config, in_parts(store, config, parts), evaluating=evaluating)
     assert split_loss == pytest.approx(loss, rel=1e-5)
     assert (split_found - found).norm() < 1e-4 * found.norm()
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_shares_of_workers_that_do_not_divide_the_batch_count_by_their_volumes(
+    workers: int, phantom_store: Path
+) -> None:
+    store = Store.open(phantom_store)
+    config = configured(store, "unet-3d")
+    volumes = in_parts(store, config, BATCH)
+    loss, found = gradients(config, volumes, evaluating=False)
+    shares = [volumes[rank::workers] for rank in range(workers)]
+    mean = BATCH / workers
+    each = [gradients(config, share, evaluating=False, mean_volumes=mean) for share in shares]
+    assert sum(loss for loss, _ in each) / workers == pytest.approx(loss, rel=1e-5)
+    together = torch.stack([gradient for _, gradient in each]).mean(0)  # as DDP has it
+    assert (together - found).norm() < 1e-4 * found.norm()
 
 
 def test_batch_statistics_are_each_part_s_own(phantom_store: Path) -> None:

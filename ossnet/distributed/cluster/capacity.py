@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
-from ossnet.distributed.cluster.resources import WorkerResources
+from ossnet.distributed.cluster.resources import WorkerResources, capacity, describe_workers
 from ossnet.output.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def wait_for_capacity(resources: WorkerResources, workers: int, *, at_most_s: fl
     from ray.util.placement_group import placement_group, remove_placement_group
 
     group = placement_group([resources.as_ray()] * workers)
-    what = f"{workers} worker{'s' * (workers > 1)} of {resources}"
+    what = f"{describe_workers(workers)} of {resources}"
     waiting = Waiting(what, at_most_s=at_most_s)
     try:
         while not group.wait(timeout_seconds=_POLL_S):
@@ -58,6 +58,66 @@ def _any_group_pends() -> bool:
     return any(group["state"] in ("PENDING", "RESCHEDULING") for group in placement_group_table().values())
 
 
+class NodeChanges:
+    """Says which nodes are lost or come, from look to look."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, str] | None = None
+
+    def look(self) -> None:
+        """Compare the nodes with those of the last look."""
+        import ray
+
+        before = self._nodes
+        self._nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        if before is None or before.keys() == self._nodes.keys():
+            return
+        for node in before.keys() - self._nodes.keys():
+            logger.warning(f"warning: node {before[node]} was lost; there is {describe_cluster()}")
+        for node in self._nodes.keys() - before.keys():
+            logger.info(f"node {self._nodes[node]} has joined; there is {describe_cluster()}")
+
+
+class RunCapacity:
+    """Says which nodes a run loses or gets, and what it waits for while they have no room for its workers.
+
+    Args:
+        workers: how many it needs at least.
+        at_most_s: seconds of waiting after which it ends; None: never.
+        every_s: between two looks.
+    """
+
+    def __init__(
+        self, resources: WorkerResources, workers: int, *, at_most_s: float | None, every_s: float = 2.0
+    ) -> None:
+        self._resources, self._workers = resources, workers
+        self._at_most_s, self._every_s = at_most_s, every_s
+        self._looked = 0.0
+        self._waiting: Waiting | None = None
+        self._nodes = NodeChanges()
+
+    def check(self) -> None:
+        """Look, if it is time.
+
+        Raises:
+            UserError: the run has waited for too long.
+        """
+        import ray
+
+        if time.monotonic() - self._looked < self._every_s:
+            return
+        self._looked = time.monotonic()
+        self._nodes.look()
+        living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if capacity(living, self._resources) >= self._workers:
+            self._waiting = None
+            return
+        if self._waiting is None:
+            what = f"{describe_workers(self._workers)} of {self._resources}"
+            self._waiting = Waiting(what, at_most_s=self._at_most_s)
+        self._waiting.check(describe_cluster)
+
+
 class CapacityReport(Callback):
     """Says what the trials of a study wait for while none runs, and which nodes are lost or come.
 
@@ -70,7 +130,7 @@ class CapacityReport(Callback):
         self._at_most_s, self._every_s = at_most_s, every_s
         self._looked = 0.0
         self._waiting: Waiting | None = None
-        self._nodes: dict[str, str] | None = None
+        self._nodes = NodeChanges()
 
     def on_step_end(self, iteration: int, trials: "list[Trial]", **info: Any) -> None:
         """Look for trials that wait, and for nodes.
@@ -81,7 +141,7 @@ class CapacityReport(Callback):
         if time.monotonic() - self._looked < self._every_s:
             return
         self._looked = time.monotonic()
-        self._compare_nodes()
+        self._nodes.look()
         waiting = [trial for trial in trials if trial.status == trial.PENDING]
         runs = any(trial.status == trial.RUNNING for trial in trials)
         if not waiting or runs or not _any_group_pends():  # one that has its place is starting
@@ -92,15 +152,3 @@ class CapacityReport(Callback):
             parts = (f"{count:g} {name}" for name, count in needed.items() if count)
             self._waiting = Waiting(f"a trial's {' and '.join(parts)}", at_most_s=self._at_most_s)
         self._waiting.check(describe_cluster)
-
-    def _compare_nodes(self) -> None:
-        import ray
-
-        before = self._nodes
-        self._nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-        if before is None or before.keys() == self._nodes.keys():
-            return
-        for node in before.keys() - self._nodes.keys():
-            logger.warning(f"warning: node {before[node]} was lost; there is {describe_cluster()}")
-        for node in self._nodes.keys() - before.keys():
-            logger.info(f"node {self._nodes[node]} has joined; there is {describe_cluster()}")

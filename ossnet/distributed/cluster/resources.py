@@ -9,6 +9,8 @@ from ossnet.memory.peak import GIB
 from ossnet.planning.margin import MARGIN
 
 Node = Mapping[str, float]
+Workers = int | tuple[int, int]
+"""How many workers a run has: a number, or the fewest and the most, as Ray's `ScalingConfig` takes them."""
 _LOADING_CPUS = 4  # of a worker on a GPU: its own loop, the loading thread and some for reading
 _PARTS = 20  # of a GPU: few kinds of request, so that processes are reused
 
@@ -97,19 +99,39 @@ class TrialPlacement:
         return f"{self.concurrent} at a time" + (", each" if self.concurrent > 1 else "") + f" on {each}"
 
 
-def plan_run(nodes: Sequence[Node], workers: int) -> WorkerResources:
+def fewest(workers: Workers) -> int:
+    """The workers that a run has at least."""
+    return workers if isinstance(workers, int) else workers[0]
+
+
+def most(workers: Workers) -> int:
+    """The workers that a run has at most."""
+    return workers if isinstance(workers, int) else workers[1]
+
+
+def describe_workers(workers: Workers) -> str:
+    """`1 worker`, `2 workers` or `2 to 8 workers`."""
+    if isinstance(workers, tuple):
+        return f"{workers[0]} to {workers[1]} workers"
+    return f"{workers} worker{'s' * (workers != 1)}"
+
+
+def plan_run(nodes: Sequence[Node], workers: Workers) -> WorkerResources:
     """The resources of each worker of a run that has the cluster to itself: a GPU each, or all the CPUs.
 
+    Where their number may change, there are to be as many as possible now.
+
     Raises:
-        UserError: the workers can never all be placed; says the arithmetic.
+        UserError: not even the fewest workers can ever be placed; says the arithmetic.
     """
     gpus = 1 if total(nodes, "GPU") else 0
-    most = int(max((node.get("CPU", 0) for node in nodes), default=0))
-    for cpus in range(min(most, _LOADING_CPUS) if gpus else most, 0, -1):
-        resources = WorkerResources(cpus, gpus)
-        if capacity(nodes, resources) >= workers:
-            return resources
-    raise _cannot_place(nodes, workers, WorkerResources(1, gpus))
+    largest = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    for count in range(most(workers), fewest(workers) - 1, -1):
+        for cpus in range(min(largest, _LOADING_CPUS) if gpus else largest, 0, -1):
+            resources = WorkerResources(cpus, gpus)
+            if capacity(nodes, resources) >= count:
+                return resources
+    raise _cannot_place(nodes, fewest(workers), WorkerResources(1, gpus))
 
 
 def plan_trials(nodes: Sequence[Node], workers: int, *, gpu_gib: float | None = None) -> TrialPlacement:

@@ -18,7 +18,7 @@ from ossnet.distributed.tracking.machine_use import MachineUse
 from ossnet.distributed.tracking.outbox import NO_ANSWER, one_line
 from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
-from ossnet.metric_names import CUT_SHORT, FINAL, SHARE, STOP_REASON
+from ossnet.metric_names import CUT_SHORT, FINAL, SHARE, STOP_REASON, WORKER_TIME
 from ossnet.output.versions import git_commit, versions
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _EVERY_S, _ANSWER_S = 1.0, 10  # between two looks for cases that were left out,
 _FILES, _SAVES = "files", "saves"  # methods of these groups run beside the others
 _DELIVERY_S = 5.0
 _ASK_EVERY_S = 0.5  # whether a checkpoint is asked for
-_INTERNAL = {"step", FINAL, CUT_SHORT, SHARE}  # in an epoch's metrics for the scheduler; not logged
+_INTERNAL = {"step", FINAL, CUT_SHORT, SHARE, WORKER_TIME}  # of an epoch's metrics; not logged
 
 
 @dataclass

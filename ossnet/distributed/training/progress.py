@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ossnet.distributed.cluster.resources import Workers, describe_workers
 from ossnet.metric_names import (
     ELAPSED,
     EPOCH,
@@ -18,6 +19,7 @@ from ossnet.metric_names import (
     STEP_TIME,
     VAL_DICE,
     VALIDATED_CASES,
+    WORKERS,
 )
 from ossnet.output.duration import format_duration
 from ossnet.output.progress import Progress, progress
@@ -34,11 +36,13 @@ _LOSS = "loss/train"
 
 
 @contextmanager
-def training_progress(tracker: "ActorHandle[Tracker]", run: str, training: TrainingConfig) -> Iterator[None]:
-    """Show how far a run is while the block runs, with lines on its pace and on each epoch."""
+def training_progress(
+    tracker: "ActorHandle[Tracker]", run: str, training: TrainingConfig, workers: Workers = 1
+) -> Iterator[None]:
+    """Show how far a run is while the block runs, with lines on its pace, its workers and on each epoch."""
     ended = threading.Event()
     with progress("training") as shown:
-        view = TrainingView(training, shown)
+        view = TrainingView(training, shown, workers=workers)
         thread = threading.Thread(target=_follow, args=(tracker, run, view, ended), daemon=True)
         thread.start()
         try:
@@ -62,20 +66,34 @@ def _follow(tracker: "ActorHandle[Tracker]", run: str, view: "TrainingView", end
 
 
 class TrainingView:
-    """Says what is new in a run's latest metrics."""
+    """Says what is new in a run's latest metrics.
+
+    Args:
+        workers: how many it is to have.
+    """
 
     def __init__(
-        self, training: TrainingConfig, shown: Progress, *, now: Callable[[], float] = time.monotonic
+        self,
+        training: TrainingConfig,
+        shown: Progress,
+        *,
+        workers: Workers = 1,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._training, self._shown, self._now = training, shown, now
         self._began = now()
         self._reported, self._paced = 0.0, False
+        self._workers = workers
         self._best: float | None = None
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Take the latest metrics."""
         if not metrics:
             return
+        if metrics.get(WORKERS, self._workers) != self._workers:
+            verb = "begins" if isinstance(self._workers, tuple) else "goes on"
+            self._workers = int(metrics[WORKERS])
+            self._shown.say(f"training {verb} with {describe_workers(self._workers)}")
         if EXPECTED_STEP in metrics and not self._paced:
             self._paced = True
             self._shown.say(pace_line(metrics, self._training))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ossnet.distributed.tracking.actor import MetricBuffer
-from ossnet.metric_names import COST, ELAPSED, GPU_HOURS, SCORE, VAL_DICE
+from ossnet.metric_names import COST, GPU_HOURS, SCORE, VAL_DICE, WORKER_TIME, WORKERS
 
 _HOUR_S = 3600
 
@@ -15,16 +15,19 @@ class TrainReporter:
 
     Args:
         log: the run's metrics on rank 0, None on other ranks.
-        gpus: GPUs of the whole run.
+        workers: workers of the run, until the next try.
+        gpus: GPUs of each worker.
     """
 
-    def __init__(self, log: MetricBuffer | None, *, gpus: float) -> None:
+    def __init__(self, log: MetricBuffer | None, *, workers: int, gpus: float) -> None:
         self._log, self._gpus = log, gpus
+        self._first = {WORKERS: float(workers)}
 
     def step(self, metrics: dict[str, float], step: int) -> None:
         """Report the metrics of one optimizer step."""
         if self._log is not None:
-            self._log.add(metrics, step)
+            self._log.add(metrics | self._first, step)
+            self._first = {}
 
     def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         """Report the metrics of one epoch; this is a barrier for all ranks."""
@@ -64,5 +67,9 @@ class TuneReporter:
 
 
 def with_gpu_hours(metrics: Mapping[str, float], gpus: float) -> dict[str, float]:
-    """An epoch's metrics with the GPU-hours that the run has cost so far; without a GPU as they are."""
-    return {**metrics, **({GPU_HOURS: gpus * metrics[ELAPSED] / _HOUR_S} if gpus else {})}
+    """An epoch's metrics with the GPU-hours that the run has cost so far; without a GPU as they are.
+
+    Args:
+        gpus: GPUs of each worker.
+    """
+    return {**metrics, **({GPU_HOURS: gpus * metrics[WORKER_TIME] / _HOUR_S} if gpus else {})}

@@ -13,7 +13,7 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.nodes import avoiding
 from ossnet.distributed.cluster.release import released_on_error
-from ossnet.distributed.cluster.resources import WorkerResources
+from ossnet.distributed.cluster.resources import WorkerResources, Workers, fewest, most
 from ossnet.distributed.data.sharding import DeterministicSharding, reference_dataset, shard_references
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import MetricBuffer, device_tag
@@ -37,6 +37,7 @@ from ossnet.output.atomic_write import atomic_write, disk_full, is_disk_full
 from ossnet.output.interruption import Overdue, wait_for
 from ossnet.output.remote.copies import fetch_folder, folder_here, keep, location_of, remove_folder
 from ossnet.output.waiting import PATIENCE
+from ossnet.planning.peak import neediest
 from ossnet.sampling.sampler import check_batch
 from ossnet.training.checkpoint import is_complete, is_of, load_state
 from ossnet.training.checkpoint_files import (
@@ -60,6 +61,11 @@ _RUN = "train"
 _OVERDUE_S = 20.0  # after which a run that should have ended by itself is given up
 _MAX_FAILURES = 3  # how often a run starts again from its checkpoint when it has lost a worker
 _MAX_FAILED_STARTS = 2  # Ray's own default tries to place workers forever
+_MAX_LOST_NODES = 20  # where nodes come and go; those that are drained first, as spot ones, do not count
+_MAX_STALE_STARTS = 100  # on nodes that have just gone
+_RESIZE_EVERY_S = 30.0  # between two looks whether there is room for more workers, which start all anew
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+_ELASTIC_START_TIMEOUT_S = 10.0  # Ray may know of a lost node up to 20 s later, and waits for it until then
 
 
 @dataclass(frozen=True)
@@ -103,19 +109,26 @@ def fit(
     *,
     output: Path,
     job: TrainSpec,
-    workers: int,
+    workers: Workers,
     resources: WorkerResources,
+    wait_at_most_s: float | None = None,
 ) -> TrainResult:
     """Train with Ray Train; a run that is already in `output` continues from its last checkpoint.
 
     `output` gets `config.json`, Ray's own run folder and, at the end, `checkpoint`: the best by validation
     Dice of those kept.
 
+    Args:
+        wait_at_most_s: seconds to wait for nodes with room for the workers; None: without end.
+
     Raises:
-        UserError: the store and the configuration do not go together, or the loss is not finite.
+        UserError: the store and the configuration do not go together, the loss is not finite, or nodes were
+            waited for in vain.
     """
+    from ossnet.distributed.cluster.capacity import RunCapacity  # with Ray Tune, which workers do without
+
     cases = store.split("training", fold=config.training.fold)
-    check_batch(len(cases), config.training.batch_size, workers)
+    check_batch(len(cases), config.training.batch_size, most(workers))
     output.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("run.json", json.dumps({"schema": RUN_SCHEMA, "id": job.run})),
@@ -125,11 +138,13 @@ def fit(
         keep(output / name)
     run = trainer(config, store, job=job, workers=workers, resources=resources, name=_RUN, storage=output)
     until = None if job.deadline is None else job.deadline + _OVERDUE_S
+    room = RunCapacity(resources, fewest(workers), at_most_s=wait_at_most_s)
     try:
         with released_on_error():
             folders = {job.run: lambda: checkpoints_in(output / _RUN)}
             with saved_on_interrupt(job.tracker, job.grace_s, folders):
-                result = wait_for(run.fit, until=until)  # in a thread: or Ray would handle Ctrl-C itself
+                # in a thread: or Ray would handle Ctrl-C itself
+                result = wait_for(run.fit, until=until, meanwhile=room.check)
     except Overdue:
         return _keep_last(output / _RUN, output / CHECKPOINT)
     best = _keep_best(result, output / CHECKPOINT)
@@ -142,7 +157,7 @@ def trainer(
     store: Store,
     *,
     job: TrainSpec,
-    workers: int,
+    workers: Workers,
     resources: WorkerResources,
     name: str,
     storage: Path,
@@ -151,33 +166,39 @@ def trainer(
 ) -> "TorchTrainer":
     """Make a trainer for one run; with the same `name` and `storage` it continues where it was left.
 
+    Where the number of workers may change, all start anew from the last checkpoint when it does.
+
     Args:
         avoid: Ray's ids of nodes on which no worker is to run.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    failures, failed_starts = _MAX_FAILURES, _MAX_FAILED_STARTS
+    if isinstance(workers, tuple):
+        failures, failed_starts = _MAX_LOST_NODES, _MAX_STALE_STARTS
+        os.environ.setdefault(_START_TIMEOUT, str(_ELASTIC_START_TIMEOUT_S))
     return TorchTrainer(
         _worker,
         train_loop_config={
             "job": job,
             "folder": location_of(storage / name),
             "cpus": resources.cpus,
-            "gpus": workers * resources.gpus,
+            "gpus": resources.gpus,
+            "neediest": neediest(config.resolve_for(store), fewest(workers), most(workers)),
         },
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=resources.gpus > 0,
             resources_per_worker=resources.as_ray(),
             label_selector=avoiding(avoid),
+            elastic_resize_monitor_interval_s=_RESIZE_EVERY_S,
         ),
         run_config=RunConfig(
             name=name,
             storage_path=location_of(storage),
             callbacks=list(callbacks),
-            failure_config=FailureConfig(
-                max_failures=_MAX_FAILURES, controller_failure_limit=_MAX_FAILED_STARTS
-            ),
+            failure_config=FailureConfig(max_failures=failures, controller_failure_limit=failed_starts),
             checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=VAL_DICE),
         ),
         datasets={"references": reference_dataset(store, config.training)},
@@ -195,7 +216,8 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     job: TrainSpec = settings["job"]
     torch.set_num_threads(settings["cpus"])
-    log = MetricBuffer(job.tracker, job.run) if get_context().get_world_rank() == 0 else None
+    context = get_context()
+    log = MetricBuffer(job.tracker, job.run) if context.get_world_rank() == 0 else None
     interim_folder = folder_here(settings["folder"]) / INTERIM
     try:
         with _resumed(interim_folder, job.run) as folder:
@@ -209,11 +231,12 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
             return run_training(
                 config,
                 job.store.open(config.data),
-                reporter=TrainReporter(log, gpus=settings["gpus"]),
+                reporter=TrainReporter(log, workers=context.get_world_size(), gpus=settings["gpus"]),
                 references=shard_references(get_dataset_shard("references")),
                 resume_from=folder,
                 device=str(get_device()),
                 predicted_gib=job.predicted_gib,
+                neediest_workers=settings["neediest"],
                 chosen=lambda values: None if log is None else log.chosen(values),
                 deadline=job.deadline,
                 run=job.run,

@@ -134,6 +134,9 @@ class Planner:
     budget_gib: float | None = None
     """Peak memory of one worker's training step that a configuration is fitted to."""
     workers: int = 1
+    """The fewest workers that share a batch: the peak is that of the largest share."""
+    most_workers: int | None = None
+    """The most, where their number may change: a batch has a volume for each."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """Values by dotted path. Those of a network that has no such field are left out."""
     device: Device = field(default_factory=Device)
@@ -195,7 +198,8 @@ class Planner:
         )
 
     def _facts(self, given: Mapping[str, Any] | Sequence[str]) -> Facts:
-        return Facts(self.dataset, self.device, self.workers, frozenset(given))
+        most = self.most_workers or self.workers
+        return Facts(self.dataset, self.device, self.workers, most, frozenset(given))
 
     def _fitted(self, resolved: Resolved, facts: Facts) -> Resolved:
         """The first configuration of the savings that fits the budget."""

@@ -55,7 +55,9 @@ class Facts:
     dataset: Fingerprint
     device: Device
     workers: int
-    """Training processes that share a batch."""
+    """Training processes that share a batch, at least."""
+    most_workers: int
+    """And at most."""
     given: frozenset[str]
     """The fields that are given."""
 
@@ -165,7 +167,7 @@ def _batch(config: Config, facts: Facts) -> int:
     cases = facts.dataset.training_cases
     most = CPU_VOLUMES if facts.device.kind == "cpu" and _few_volumes(config) else MOST_VOLUMES
     most = most if cases is None else min(most, max(cases, 1))
-    return max(most // facts.workers, 1) * facts.workers
+    return max(most // facts.most_workers, 1) * facts.most_workers
 
 
 def _epochs(config: Config, facts: Facts) -> int:

@@ -42,7 +42,7 @@ def _parts(volumes: int) -> Callable[[Config, Facts], int | None]:
 
     def lower(config: Config, facts: Facts) -> int | None:
         training = config.training
-        share = training.batch_size // facts.workers
+        share = -(-training.batch_size // facts.workers)
         now = -(-share // training.accumulation_steps)
         if now <= volumes:
             return None
@@ -67,7 +67,8 @@ def _batch(config: Config, facts: Facts) -> int | None:
     share = training.batch_size // facts.workers
     if share <= training.accumulation_steps or "training.accumulation_steps" not in facts.given:
         return None
-    return max(share // 2, training.accumulation_steps) * facts.workers
+    lower = max(share // 2, training.accumulation_steps) * facts.workers
+    return lower if lower >= facts.most_workers else None
 
 
 def _checkpointing(config: Config, _: Facts) -> bool | None:

@@ -76,5 +76,5 @@ def test_workers_are_measured(phantom_store: Path, tmp_path: Path) -> None:
     assert 0.4 < together.efficiency.median < 1.6  # as few steps on a busy machine tell
     assert min(row.cpu_s for row in rows) > 0
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UserError, match=r"batch_size: expected a multiple of the 2 workers, found 3"):
-        measure_scaling(replace(settings, batch_size=3), tmp_path, command="", progress=rows.append)
+    with pytest.raises(UserError, match=r"expected a volume for each of the 2 workers, found 1"):
+        measure_scaling(replace(settings, batch_size=1), tmp_path, command="", progress=rows.append)

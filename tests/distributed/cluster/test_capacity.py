@@ -11,7 +11,12 @@ import pytest
 from ray.tune import PlacementGroupFactory
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from ossnet.distributed.cluster.capacity import CapacityReport, describe_cluster, wait_for_capacity
+from ossnet.distributed.cluster.capacity import (
+    CapacityReport,
+    RunCapacity,
+    describe_cluster,
+    wait_for_capacity,
+)
 from ossnet.distributed.cluster.resources import WorkerResources
 from ossnet.errors import UserError
 
@@ -46,6 +51,15 @@ def test_what_never_comes_ends_with_one_line() -> None:
     )
     with pytest.raises(UserError, match=line):
         wait_for_capacity(WorkerResources(4000), 2, at_most_s=2)
+
+
+def test_a_run_waits_for_nodes_that_have_room_for_its_workers() -> None:
+    RunCapacity(WorkerResources(1), 1, at_most_s=0.0, every_s=0.0).check()
+    lacking = RunCapacity(WorkerResources(4000), 2, at_most_s=0.2, every_s=0.0)
+    lacking.check()
+    time.sleep(0.2)
+    with pytest.raises(UserError, match="expected 2 workers of 4000 CPUs, found 1 node with"):
+        lacking.check()
 
 
 @contextmanager
@@ -86,7 +100,7 @@ def test_a_node_that_goes_or_comes_is_said(
     caplog.set_level(logging.INFO)
     report = CapacityReport(every_s=0.0)
     report.on_step_end(1, [])
-    monkeypatch.setattr(report, "_nodes", {"a": "10.0.0.7"})
+    monkeypatch.setattr(report._nodes, "_nodes", {"a": "10.0.0.7"})
     report.on_step_end(2, [])
     lost, joined = caplog.messages
     assert lost == f"warning: node 10.0.0.7 was lost; there is {describe_cluster()}"

@@ -34,6 +34,19 @@ def test_a_run_gets_what_fits_or_is_rejected(nodes: list[dict[str, float]], work
     assert resources.gpus == gpus
 
 
+@given(nodes=CLUSTERS, fewest=st.integers(1, 10), more=st.integers(1, 10))
+def test_a_run_whose_workers_come_and_go_has_as_many_as_possible(
+    nodes: list[dict[str, float]], fewest: int, more: int
+) -> None:
+    possible = capacity(nodes, WorkerResources(1, int(any(node["GPU"] for node in nodes))))
+    if possible < fewest:
+        with pytest.raises(UserError, match=f"{fewest} workers of"):
+            plan_run(nodes, (fewest, fewest + more))
+        return
+    resources = plan_run(nodes, (fewest, fewest + more))
+    assert resources == plan_run(nodes, min(possible, fewest + more))
+
+
 @given(nodes=CLUSTERS, workers=st.integers(1, 6))
 def test_trials_side_by_side_fit(nodes: list[dict[str, float]], workers: int) -> None:
     try:

@@ -10,6 +10,8 @@ from ossnet.distributed.reports.compute_cost import ComputeCost
 from ossnet.distributed.reports.runs import RunRow
 from ossnet.distributed.training.reporters import with_gpu_hours
 from ossnet.output.figure import pareto
+from ossnet.training.clock import Pace
+from ossnet.training.reporting import TrainState
 
 
 def row(**fields: Any) -> RunRow:
@@ -41,10 +43,19 @@ def test_the_remaining_time_of_a_stopped_run_is_bounded_by_its_time_limit() -> N
     assert row(status="time limit", elapsed_s=200.0, epoch=4.0).remaining_s is None
 
 
-@given(elapsed_s=st.floats(0, 1e6), gpus=st.floats(0, 8))
-def test_gpu_hours_are_hours_times_gpus(elapsed_s: float, gpus: float) -> None:
-    metrics = with_gpu_hours({"time/elapsed_s": elapsed_s}, gpus)
-    assert metrics.get("cost/gpu_hours", 0.0) * 3600 == pytest.approx(elapsed_s * gpus)
+@given(
+    gpus=st.floats(0, 8),
+    sessions=st.lists(st.tuples(st.floats(0, 1e5), st.integers(1, 8)), min_size=1, max_size=4),
+)
+def test_gpu_hours_are_hours_times_the_workers_of_then_times_their_gpus(
+    gpus: float, sessions: list[tuple[float, int]]
+) -> None:
+    state = TrainState()
+    for took_s, workers in sessions:
+        state = state.at(state.elapsed_s + took_s, Pace(), workers=workers)
+    metrics = with_gpu_hours({"time/worker_s": state.worker_s}, gpus)
+    seconds = sum(took_s * workers * gpus for took_s, workers in sessions)
+    assert metrics.get("cost/gpu_hours", 0.0) * 3600 == pytest.approx(seconds, rel=1e-6, abs=1e-6)
 
 
 @given(points=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))

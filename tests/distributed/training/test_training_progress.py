@@ -1,5 +1,6 @@
 """What a training shows, from its metrics, by a clock that is moved by hand."""
 
+from ossnet.distributed.cluster.resources import Workers
 from ossnet.distributed.training.progress import TrainingView
 from ossnet.metric_names import (
     ELAPSED,
@@ -10,6 +11,7 @@ from ossnet.metric_names import (
     STEP_TIME,
     VAL_DICE,
     VALIDATED_CASES,
+    WORKERS,
 )
 from ossnet.output.progress import Progress, Work
 from ossnet.training import TrainingConfig
@@ -24,10 +26,11 @@ class Clock:
         return self.at
 
 
-def view(training: TrainingConfig) -> tuple[TrainingView, Work, list[str], Clock]:
+def view(training: TrainingConfig, workers: Workers = 1) -> tuple[TrainingView, Work, list[str], Clock]:
     clock, lines = Clock(), list[str]()
     work = Work("training", now=clock)
-    return TrainingView(training, Progress(work, lines.append), now=clock), work, lines, clock
+    shown = Progress(work, lines.append)
+    return TrainingView(training, shown, workers=workers, now=clock), work, lines, clock
 
 
 def test_steps_within_an_epoch_move_it() -> None:
@@ -41,6 +44,20 @@ def test_steps_within_an_epoch_move_it() -> None:
     assert work.state() == "epoch 2 of 5, step 15, 2 s a step, 70 s left, loss 0.7"
     assert len(lines) == 1  # what the parts take, once
     assert lines[0].startswith("a step 2 s")
+
+
+def test_a_line_says_with_how_many_workers_it_goes_on() -> None:
+    shown, _, lines, _ = view(TrainingConfig(epochs=5), workers=(1, 2))
+    for workers in (2.0, 2.0, 1.0, 2.0):
+        shown.show({STEP: 1.0, WORKERS: workers})
+    assert lines == [
+        "training begins with 2 workers",
+        "training goes on with 1 worker",
+        "training goes on with 2 workers",
+    ]
+    shown, _, lines, _ = view(TrainingConfig(epochs=5), workers=2)
+    shown.show({STEP: 1.0, WORKERS: 2.0})
+    assert not lines
 
 
 def test_an_epoch_is_a_line_and_the_best_dice_stays() -> None:
