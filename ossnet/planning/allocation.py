@@ -8,7 +8,7 @@ from ossnet.output.duration import format_duration
 TRIAL_START_S = 5.0
 """What a trial takes until its first step."""
 _CLOSING = (0.12, 8.0, 25.0)  # of the time, for the report and the end: a share, at least and at most so much
-_REFIT = 0.4  # of what is left then, for the last training
+_REFIT = 1 / 3  # of what is left then, for the last training
 _ENSEMBLE = 0.1  # and for the choice of an ensemble
 _LEAST_STEPS = 250  # in which a network learns something
 _LEAST_TRIAL_S = 20.0
@@ -32,7 +32,7 @@ class Allocation:
     search_s: float
     """Time for all trials."""
     refit_s: float
-    """Time to train the best configuration once more."""
+    """Time to train the best network on."""
     closing_s: float
     """Time for the report and the end."""
     ensemble_s: float = 0.0
@@ -46,7 +46,7 @@ class Allocation:
     def __str__(self) -> str:
         rungs = ", ".join(f"{100 * share:.3g} %" for share in self.rungs)
         compared = f", compared at {rungs} of it" if rungs else ""
-        refit = f"; {format_duration(self.refit_s)} for the best one again" if self.refit_s else ""
+        refit = f"; {format_duration(self.refit_s)} to train the best one on" if self.refit_s else ""
         ensemble = f"; {format_duration(self.ensemble_s)} for an ensemble" if self.ensemble_s else ""
         return (
             f"about {self.trials} trials of up to {format_duration(self.trial_s)} each{compared}; "
@@ -81,7 +81,7 @@ def allocate(
         trials: the largest number of them, where one was given.
         reduction_factor: the ratio of the times of adjacent rungs; None: no trial is stopped early.
         brackets: of Hyperband; each begins a rung later than the one before, with fewer trials.
-        refit: train the best configuration once more in the end.
+        refit: train the best network on in the end; trials are as long as without.
         ensemble: choose an ensemble then.
         closing_s: what the report and the end take; by default a share of the time.
     """
@@ -92,7 +92,7 @@ def allocate(
     ensemble_s = _ENSEMBLE * (time_s - closing_s) if ensemble else 0.0
     search_s = time_s - closing_s - refit_s - ensemble_s
     shortest = max(_LEAST_STEPS * step_s, validation_s / _VALIDATIONS, _LEAST_TRIAL_S) + start_s
-    trial_s = min(sqrt(shortest * search_s), search_s)
+    trial_s = min(sqrt(shortest * (search_s + refit_s)), search_s)
     rungs = _rungs(trial_s, validation_s, start_s, reduction_factor)
     cost = _mean_share(rungs, reduction_factor, brackets)
     count = max(floor(slots * search_s / (cost * trial_s)), slots, 1)

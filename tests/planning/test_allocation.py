@@ -24,7 +24,7 @@ def test_a_plan_fits_its_time(
     assert all(0 < share < 1 for share in plan.rungs)
     validations = (len(plan.rungs) + 1) * validation_s
     assert not plan.rungs or validations <= 0.15 * plan.trial_s + 1e-6
-    assert plan.refit_s == (pytest.approx(0.4 * (time_s - plan.closing_s)) if refit else 0)
+    assert plan.refit_s == (pytest.approx((time_s - plan.closing_s) / 3) if refit else 0)
 
 
 @given(times, slots, st.booleans())

@@ -283,7 +283,7 @@ class StudyResult:
             mean, half_width = f"{fmean(self.dice):.4f}", f"{interval.half_width:.4f}"
             best["Dice"] = f"{mean} ± {half_width} ({len(self.dice)} seeds)"
         registered = {} if self.model is None else {"registered as": self.model}
-        best |= {} if self.refit is None else {"trained once more": self.refit}
+        best |= {} if self.refit is None else {"trained on": self.refit}
         best |= {} if self.ensemble is None else {"ensemble": str(self.ensemble)}
         front = {"Pareto front": shown_front(self.front)} if self.front else {}
         refused = {"too large": _listed(self.refusals), "too slow": _listed(self.refusals, slow=True)}

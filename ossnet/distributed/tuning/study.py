@@ -109,7 +109,7 @@ class StudySpec:
     resume: bool = False
     """Continue the study in `output`."""
     refit: bool = False
-    """Train the best configuration once more, in a part of `max_time_s`."""
+    """Train the best network on in the end, in a part of `max_time_s`."""
     ensemble: int | None = None
     """Choose an ensemble of at most so many of the best checkpoints."""
     patience: Patience = PATIENCE

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from driven_search import Opening, result, suggestion
 from torch import nn
 from tuning_study import make_spec, read_runs, read_trials
 
@@ -14,11 +15,12 @@ from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.launch import launch_study
 from ossnet.distributed.tuning.config import OptimizationConfig
-from ossnet.distributed.tuning.final.refit import REFIT, Refit, refit_best, refit_checkpoint
+from ossnet.distributed.tuning.final.refit import REFIT, Refit, _plan, refit_best, refit_checkpoint
 from ossnet.distributed.tuning.result import StudyResult, TrialCounts
 from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.distributed.tuning.study import StudySpec
 from ossnet.errors import UserError
+from ossnet.output.remote.folder import RemoteFolder
 from ossnet.planning.allocation import allocate
 from ossnet.planning.study_time import StudyTime
 from ossnet.training.checkpoint import load_state, save_checkpoint
@@ -74,7 +76,7 @@ def test_the_better_checkpoint_is_kept(
     )
     study.set_user_attr(REFIT, asdict(refit))
     save(refit.folder(spec.output) / "checkpoint", after)
-    result = StudyResult(
+    found_before = StudyResult(
         title="003 oss-net-c",
         params={},
         metrics={"dice/val": before or 0.0},
@@ -84,13 +86,30 @@ def test_the_better_checkpoint_is_kept(
         counts=TrialCounts.of(study),
     )
     limit = StudyTime(time.time() + 60, allocate(60.0, slots=1, refit=True), timed=True)
-    found = refit_best(spec, study, cast(Any, None), result, limit)  # it has ended: nothing is logged
+    found = refit_best(spec, study, cast(Any, None), found_before, limit)  # it has ended: nothing is logged
     assert found.checkpoint is not None
     assert load_state(found.checkpoint)["dice"] == kept
     assert found.metrics["dice/val"] == kept
     assert found.run == ("again" if kept == after != before else "first")
     assert found.refit
     assert (refit_checkpoint(spec, study) is None) == (peak_gib > 1.0)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_it_begins_with_the_best_weights_where_all_nodes_can_read_them(
+    opening: Opening, tiny: Config, store: Store, tmp_path: Path, remote: bool
+) -> None:
+    search = opening(trials=1)
+    suggestion(search, "a")
+    search.on_trial_complete("a", result(4, 0.5, final=1.0))
+    copied = RemoteFolder.at("s3://bucket/study").path if remote else tmp_path / "study"
+    spec = replace(refit_spec(tmp_path, tiny, store, max_time_s=60.0), output=copied)
+    planned = _plan(spec, search.study, 20.0, copied / "checkpoint")
+    config, (trial,) = Config.from_json(planned.config), read_trials(tmp_path)
+    assert planned.trial == trial.number
+    assert config.optimizer == Config.from_json(trial.user_attrs["configuration"]).optimizer
+    assert config.training.max_time_s == 20
+    assert config.training.initialize_from == (None if remote else str(copied / "checkpoint"))
 
 
 @pytest.mark.slow
@@ -114,12 +133,12 @@ def test_an_interrupted_last_training_continues_without_a_further_search(
 
     began = time.time()
     resumed = replace(spec, resume=True, trials=5, max_time_s=60.0, began=began)
-    result = launch_study(resumed)
+    ended = launch_study(resumed)
     assert time.time() - began < 90
-    assert result.refit
-    assert result.checkpoint is not None
+    assert ended.refit
+    assert ended.checkpoint is not None
     assert len(read_trials(spec.output)) == 1
-    last_state, kept = load_state(last / "checkpoint"), load_state(result.checkpoint)
+    last_state, kept = load_state(last / "checkpoint"), load_state(ended.checkpoint)
     assert kept["dice"] >= last_state["dice"]
     assert max(load_state(each)["progress"]["step"] for each in last.glob("train/checkpoint_*/")) > steps
 
@@ -127,8 +146,9 @@ def test_an_interrupted_last_training_continues_without_a_further_search(
     (again,) = (run for run in children if REFIT in run.data.tags)
     assert (again.info.status, parent.info.status) == ("FINISHED", "FINISHED")
     assert again.data.tags[REFIT] == "0"
+    assert again.data.params["training.initialize_from"] == str(spec.output / "checkpoint")
     assert (
-        again.data.metrics["dice/val"] == pytest.approx(result.metrics["dice/val"])
-        or "not better" in result.refit
+        again.data.metrics["dice/val"] == pytest.approx(ended.metrics["dice/val"])
+        or "not better" in ended.refit
     )
     assert len(children) == 2

@@ -1,1 +1,1 @@
-"""What follows a search: its best configuration is trained once more, and an ensemble is chosen."""
+"""What follows a search: its best network is trained on, and an ensemble is chosen."""

@@ -1,4 +1,4 @@
-"""The last training of a study: its best configuration once more, for the time that is set aside for it."""
+"""The last training of a study: its best network is trained on, for the time that is set aside for it."""
 
 import logging
 import shutil
@@ -21,6 +21,7 @@ from ossnet.distributed.tuning.storage import CONFIGURATION, TuningStudy
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, PREDICTED, STORE, VAL_DICE
 from ossnet.output.duration import format_duration
+from ossnet.output.remote.folder import RemoteFolder
 from ossnet.planning.study_time import StudyTime, most_epochs
 from ossnet.training.checkpoint import load_state
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
@@ -84,7 +85,10 @@ def refit_best(
     result: StudyResult,
     limit: StudyTime,
 ) -> StudyResult:
-    """Train the best configuration once more, or continue that, and keep the better checkpoint.
+    """Train the best network on, or continue that, and keep the better checkpoint.
+
+    It begins with the weights of the best trial, where all nodes can read them, and its learning rate once
+    more at its highest.
 
     The training has a folder of its own in the study's and is a child of the study's run, with the tag
     `refit`. Where it comes to no result a line says why, and the result stays as it is.
@@ -96,12 +100,12 @@ def refit_best(
         return _better_of(spec, result, refit)
     remaining = limit.refit_until - time.time()
     if remaining < _LEAST_S:
-        logger.info(f"no time is left to train {result.title} once more")
+        logger.info(f"no time is left to train {result.title} on")
         return result
     if refit is None:
-        refit = _plan(spec, study, remaining)
+        refit = _plan(spec, study, remaining, result.checkpoint)
         study.set_user_attr(REFIT, asdict(refit))
-    logger.info(f"{result.title} is trained once more, for {format_duration(remaining)}")
+    logger.info(f"{result.title} is trained on, for {format_duration(remaining)}")
     refit = replace(refit, metrics=_train(spec, tracker, refit, limit), ended=True)
     study.set_user_attr(REFIT, asdict(refit))
     return _better_of(spec, result, refit)
@@ -112,14 +116,23 @@ def _stored(study: TuningStudy) -> Refit | None:
     return None if stored is None else Refit(**stored)
 
 
-def _plan(spec: "StudySpec", study: TuningStudy, time_s: float) -> Refit:
-    """The best trial's configuration, with another limit of time."""
+def _plan(spec: "StudySpec", study: TuningStudy, time_s: float, trained: Path | None) -> Refit:
+    """The best trial's configuration, with another limit of time.
+
+    Args:
+        trained: its checkpoint.
+    """
     started = study.started_trials()
     best = best_of(started)
     assert best is not None  # as the study has a result
     config = Config.from_json(best.user_attrs[CONFIGURATION])
+    shared = trained is not None and RemoteFolder.holding(spec.output) is None  # else this machine's alone
     longer = config.replace(
-        {"training.max_time_s": time_s, "training.epochs": most_epochs(config, spec.store, time_s)}
+        {
+            "training.max_time_s": time_s,
+            "training.epochs": most_epochs(config, spec.store, time_s),
+            "training.initialize_from": str(trained) if shared else config.training.initialize_from,
+        }
     )
     run = f"{study.parent_run_key}-refit-{len(started)}"
     return Refit(run, len(started), best.number, longer.to_json(), best.user_attrs.get(PREDICTED))
@@ -132,7 +145,7 @@ def _train(
     config = Config.from_json(refit.config)
     run = RunSpec(
         id=refit.run,
-        name=f"{refit.trial:03d} {config.model.name} once more",
+        name=f"{refit.trial:03d} {config.model.name} trained on",
         params=config.flatten(),
         tags=version_tags()
         | {"network": config.model.name, REFIT: str(refit.trial), STORE: str(spec.store.root)},
