@@ -97,8 +97,14 @@ def test_the_better_checkpoint_is_kept(
 
 @pytest.mark.parametrize("remote", [False, True])
 def test_it_begins_with_the_best_weights_where_all_nodes_can_read_them(
-    opening: Opening, tiny: Config, store: Store, tmp_path: Path, remote: bool
+    opening: Opening,
+    tiny: Config,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    remote: bool,
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     search = opening(trials=1)
     suggestion(search, "a")
     search.on_trial_complete("a", result(4, 0.5, final=1.0))
