@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+from chaos_study import NAME, SmallStudy
 from fault import Fault
-from small_study import NAME, SmallStudy
 
 _PAGE = 4096
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from random import Random
 
-from small_study import Account, SmallStudy
+from chaos_study import Account, SmallStudy
 
 Step = Callable[[SmallStudy, Random], None]
 KILLED = -9

@@ -13,8 +13,8 @@ from random import Random
 from tempfile import mkdtemp
 
 import pytest
+from chaos_study import SmallStudy
 from fault import KILLED, Fault, Step
-from small_study import SmallStudy
 
 _CLOCK = Path(__file__).with_name("clock")
 _PIECE = bytes(65536)

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from random import Random
 
 import psutil
+from chaos_study import SmallStudy
 from fault import Fault
 from node_cluster import cluster
-from small_study import SmallStudy
 
 
 @contextmanager

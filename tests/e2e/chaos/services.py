@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from chaos_study import SmallStudy
 from fault import KILLED, Fault, Step
 from node_cluster import free_port
 from s3_server import s3_server
-from small_study import SmallStudy
 from tcp_proxy import tcp_proxy
 
 

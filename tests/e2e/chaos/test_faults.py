@@ -12,9 +12,9 @@ from random import Random
 
 import pytest
 from chaos_record import SEED
+from chaos_study import Account, SmallStudy
 from fault import Fault
 from faults import FAULTS, IN_EVERY_RUN
-from small_study import Account, SmallStudy
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import optuna
 import pytest
+from chaos_study import NAME, SPACE, count_ended
 from job_process import JobProcess
 from mlflow import MlflowClient
 from services import mlflow_server
-from small_study import NAME, SPACE, count_ended
 
 TRIALS = 12
 

@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
+from chaos_study import steps_of_running
 from job_process import JobProcess
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from small_study import steps_of_running
 
 
 def only_run(folder: Path) -> tuple[Run, list[int]]:
