@@ -241,11 +241,9 @@ def test_time_ends_a_run_after_any_step_in_time_to_validate_and_save(
     assert metrics["final"] == 1
     assert metrics["share"] == 1
     assert metrics["cut_short"] == 0
+    assert metrics["validation/cases"] == len(store.split("validation"))
     validated = [each for each in recorder.epochs if "dice/val" in each]
     assert len(validated) <= 11
-    # the last may be cut short where the machine is suddenly slower, but not all of them
-    assert max(each["validation/cases"] for each in validated) == len(store.split("validation"))
-    assert metrics["validation/cases"] >= 1
     assert [each["share"] for each in validated] == sorted(each["share"] for each in validated)
     assert metrics["step"] <= 4 or recorder.expected["expected/epochs"] > 0  # known after three steps
     progress = load_state(tmp_path / "checkpoint")["progress"]

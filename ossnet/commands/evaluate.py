@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ossnet.inference.ensemble import AnyPredictor, Member
     from ossnet.output.progress import Progress
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -52,8 +54,6 @@ class EvaluateOptions:
     json: bool = False
     """Print the result as JSON, last and alone."""
 
-
-logger = logging.getLogger(__name__)
 
 COMMAND = Command("evaluate", str(__doc__), EvaluateOptions)
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ossnet.evaluation.surfaces import SurfaceMetrics, surface_measures
+from ossnet.inference.components import label_components
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,8 @@ def detect(prediction: Bool[np.ndarray, "X Y Z"], label: Bool[np.ndarray, "X Y Z
 
 def _count_touched(mask: Bool[np.ndarray, "X Y Z"], by: Bool[np.ndarray, "X Y Z"]) -> tuple[int, int]:
     """The number of a mask's connected components, and of those that another mask touches."""
-    from scipy.ndimage import label as label_components
-
-    components, count = label_components(mask, np.ones((3, 3, 3)))
-    return int(count), len(np.unique(components[mask & by]))
+    components, voxels = label_components(mask)
+    return len(voxels) - 1, len(np.unique(components[mask & by]))
 
 
 @dataclass(frozen=True)

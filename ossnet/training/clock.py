@@ -125,9 +125,12 @@ class Clock:
 
     @property
     def closing_s(self) -> float:
-        """What is set aside for the end: a validation, of one case at least, and a checkpoint."""
+        """What is set aside for the end: a validation, of one case at least, and a checkpoint.
+
+        A validation begins no case for which there is no room by its slowest one: so it has one more.
+        """
         case_s = self.pace.case_s or 0.0
-        planned = min(self.validation_s * _VALIDATION_MARGIN, _MOST_FOR_LAST * self.total_s)
+        planned = min(self.validation_s * _VALIDATION_MARGIN + case_s, _MOST_FOR_LAST * self.total_s)
         return (max(planned, case_s * _CASE_MARGIN) if self.cases else 0.0) + self._save_s
 
     def step(self, took_s: float) -> None:

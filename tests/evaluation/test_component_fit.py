@@ -69,4 +69,5 @@ def test_evaluate_fits_it_stores_it_and_says_what_it_brings(
             for each in (plain, fitted)
         ]
         assert dice[0] == pytest.approx(fitted.components.dice_before[name], abs=1e-6)
-        assert size >= 0
+        assert dice[1] == pytest.approx(fitted.components.dice_after[name], abs=1e-6)
+        assert (size == 0) == (fitted.components.dice_held_out[name] == fitted.components.dice_before[name])

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,19 +23,16 @@ def decoded(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)), int)
 
 
+def validation_of(predictor: Predictor, store: Store, ids: tuple[str, ...], **options: Any) -> Validation:
+    cases = ReadableCases(store, ids, split="training", strict=True, max_lost=0.0, seed=0)
+    network, device = predictor.network, torch.device("cpu")
+    return Validation(network, store.task, cases, predictor.sampling, predictor.settings, device, **options)
+
+
 def test_a_validation_scores_its_cases_and_draws_them(store: Store, checkpoint: Path) -> None:
     predictor, drawn = Predictor.from_checkpoint(checkpoint, device="cpu"), list[Mapping[str, bytes]]()
     ids = store.split("training")[:4]
-    cases = ReadableCases(store, ids, split="training", strict=True, max_lost=0.0, seed=0)
-    validate = Validation(
-        predictor.network,
-        store.task,
-        cases,
-        predictor.sampling,
-        predictor.settings,
-        torch.device("cpu"),
-        pictures=BestPictures(store.task, drawn.append),
-    )
+    validate = validation_of(predictor, store, ids, pictures=BestPictures(store.task, drawn.append))
     assert validate.shared == ids
     first = validate(None, 1)
     assert first["validation/cases"] == 1
@@ -54,21 +52,12 @@ def test_a_validation_scores_its_cases_and_draws_them(store: Store, checkpoint: 
 def test_cases_that_time_did_not_allow_count_as_they_were_scored_last(store: Store, checkpoint: Path) -> None:
     predictor, time = Predictor.from_checkpoint(checkpoint, device="cpu"), [0.0]
     ids = store.split("training")[:4]
-    cases = ReadableCases(store, ids, split="training", strict=True, max_lost=0.0, seed=0)
 
     def now() -> float:
         time[0] += 1  # a look at the clock takes a second
         return time[0]
 
-    validate = Validation(
-        predictor.network,
-        store.task,
-        cases,
-        predictor.sampling,
-        predictor.settings,
-        torch.device("cpu"),
-        now=now,
-    )
+    validate = validation_of(predictor, store, ids, now=now)
     before = [score_case(predictor, store, case)[0].dice for case in ids]
     only_first = Until(last=time[0], first=float("inf"))
     assert validate(only_first, None)["dice/val"] == pytest.approx(before[0])  # there is no earlier one

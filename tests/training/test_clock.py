@@ -96,7 +96,7 @@ def test_a_resumed_run_has_what_is_left() -> None:
     time = Time()
     clock = Clock(Limits(), elapsed_s=90.0, cases=4, pace=Pace(1.0, 2.0), now=time)
     assert clock.remaining_s == 30
-    assert clock.closing_s == pytest.approx(4 * 2 * 1.3 + 1)
+    assert clock.closing_s == pytest.approx(4 * 2 * 1.3 + 2 + 1)
     assert clock.share == pytest.approx(90 / (120 - clock.closing_s))
     assert not clock.must_end()
     time.seconds += 25

@@ -8,6 +8,7 @@ Legend: X Y Z voxel axes: a slice's columns, its rows, the slices.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +86,9 @@ def find_series(path: Path) -> list[DicomSeries]:
     files = _files_below(path) if path.is_dir() else sorted(path.parent.iterdir())
     found: dict[tuple[Path, str], list[tuple[Path, Dataset]]] = {}
     for file in files:
-        if is_dicom(file):
-            head = _read(file, specific_tags=list(_TAGS), stop_before_pixels=True)
-            if _is_volume(head):
-                found.setdefault((file.parent, head.SeriesInstanceUID), []).append((file, head))
+        head = _head(file)
+        if head is not None:
+            found.setdefault((file.parent, head.SeriesInstanceUID), []).append((file, head))
     if not path.is_dir():
         found = {key: parts for key, parts in found.items() if path in [file for file, _ in parts]}
     whole = {key: parts for key, parts in found.items() if len(parts) > 1 or _frames(parts[0][1]) > 1}
@@ -177,6 +177,23 @@ def _read(file: Path, **options: Any) -> "Dataset":
     except _BROKEN as error:
         found, remedy = reason_of(error), "export it again"
         raise UserError(file, expected="a whole DICOM file", found=found, remedy=remedy) from error
+
+
+def _head(file: Path) -> "Dataset | None":
+    """What tells a file's series; None where it is no slice of a scan."""
+    if not file.is_file():
+        return None
+    state = file.stat()
+    return _head_of(file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 14)
+def _head_of(file: Path, _size: int, _time_ns: int) -> "Dataset | None":
+    """Read once while the file stays as it is: a scan is looked up by each step of its prediction."""
+    if not is_dicom(file):
+        return None
+    head = _read(file, specific_tags=list(_TAGS), stop_before_pixels=True)
+    return head if _is_volume(head) else None
 
 
 def _is_volume(head: "Dataset") -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ossnet.data import Store
 
 _WARM_UP_STEPS = 3  # the second measures memory
-_PHANTOM: dict[str, Any] = {"cases": 12, "shape": (48, 48, 32)}
+_PHANTOM: dict[str, Any] = {"cases": 12, "shape": (48, 48, 32)}  # or fixed costs would be compared
 
 
 def measure_scaling(
@@ -47,13 +47,14 @@ def measure_scaling(
         UserError: the batch does not suit the workers or the store, or the workers can never be placed.
     """
     from ossnet.data import Store
+    from ossnet.distributed.benchmark.phantom import phantom_store
     from ossnet.distributed.cluster.capacity import wait_for_capacity
     from ossnet.distributed.cluster.connection import connect
     from ossnet.distributed.cluster.nodes import nodes
     from ossnet.distributed.cluster.resources import WorkerResources, plan_run
     from ossnet.output.remote.copies import remove_folder
 
-    store = _phantom(folder) if settings.data is None else Store.open(settings.data)
+    store = phantom_store(folder, **_PHANTOM) if settings.data is None else Store.open(settings.data)
     most, folder = max(settings.workers), folder.absolute() / "trainings"
     for workers in settings.workers:
         check_batch(len(store.split("training")), settings.batch_size, workers)
@@ -71,18 +72,6 @@ def measure_scaling(
         finally:
             remove_folder(folder)
     return run.result(settings, command, rows)
-
-
-def _phantom(folder: Path) -> "Store":
-    """A store of scans large enough that not the fixed costs of a step are compared."""
-    from ossnet.data import PrepareConfig, Store, write_phantom
-    from ossnet.distributed.data.prepare import prepare
-
-    source = write_phantom(folder / "phantom", **_PHANTOM)
-    prepare(
-        PrepareConfig(source=source, output=folder / "store", target="foreground", validation_fraction=0.25)
-    )
-    return Store.open(folder / "store")
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,15 @@ def compare(
     from ossnet.benchmarks.resumed import add_rows, check_same, emptied
     from ossnet.data import Store
     from ossnet.distributed.benchmark.method import StudyTask
+    from ossnet.distributed.benchmark.phantom import phantom_store
     from ossnet.distributed.benchmark.results import SearchBenchmarkResult, StudyRow
     from ossnet.distributed.benchmark.study import run_study
     from ossnet.distributed.tuning.search_space import Space
 
     constructors = {method: _constructor(method) for method in settings.methods}
     folder = path.parent.absolute()
-    store, space = _phantom(folder) if data is None else Store.open(data), Space(settings.space)
+    store = phantom_store(folder, **_PHANTOM) if data is None else Store.open(data)
+    space = Space(settings.space)
     allocation, planner = _allocate(settings.time_s), _planner(store)
     kept = SearchBenchmarkResult.read(path) if path.exists() else None
     result = kept or _new_result(settings, store, space, planner, allocation, command)
@@ -217,14 +219,3 @@ def _settings(
         ("memory-budget", result.budget_gib, settings.budget_gib or result.budget_gib),
         ("data", result.fingerprint, store.manifest.fingerprint),
     ]
-
-
-def _phantom(output: Path) -> "Store":
-    from ossnet.data import PrepareConfig, Store, write_phantom
-    from ossnet.distributed.data.prepare import prepare
-
-    source = write_phantom(output / "phantom", **_PHANTOM)
-    prepare(
-        PrepareConfig(source=source, output=output / "store", target="foreground", validation_fraction=0.25)
-    )
-    return Store.open(output / "store")
