@@ -22,6 +22,7 @@ from ossnet.memory.device import resolve_device
 from ossnet.memory.peak import GIB
 from ossnet.metric_names import LOST_CASES
 from ossnet.models import network_from_config
+from ossnet.output.remote.copies import fetch_input
 from ossnet.planning.data_path import DataPath, InputRates, choose_data_path, measure_rates
 from ossnet.planning.inference import predict_inference
 from ossnet.planning.margin import MARGIN
@@ -121,7 +122,7 @@ def run_training(
     with reraise_oom(config, workers=world_size(), measured_gib=lambda: None):
         network = network_from_config(config.model).to(place)
     if resume_from is None and config.training.initialize_from is not None:
-        trained = TrainedNetwork.read(Path(config.training.initialize_from))
+        trained = TrainedNetwork.read(fetch_input(Path(config.training.initialize_from)))
         initialization = Initialization.plan(trained, config.model, store.task)
         initialization.apply(network)
         if rank() == 0:

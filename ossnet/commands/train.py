@@ -110,14 +110,14 @@ def _initialized(options: TrainOptions, dotted: "Dotted") -> dict[str, Any]:
         return {}
     from ossnet.models import network_config
     from ossnet.output.claim import is_by_ray
-    from ossnet.output.remote.copies import fetch_input
+    from ossnet.output.remote.copies import fetch_input, location_of
     from ossnet.training.initialize import TrainedNetwork
 
     trained = TrainedNetwork.read(fetch_input(options.initialize_from, is_by_ray))
     trained.check_preset(network_config(options.model))
     free = {*dotted.given, "model.checkpoint_activations"}  # the latter changes no weight
     sizes = {path: value for path, value in trained.sizes().items() if path not in free}
-    return {**sizes, "training.initialize_from": str(trained.folder.absolute())}
+    return {**sizes, "training.initialize_from": location_of(trained.folder.absolute())}
 
 
 def _resolve(

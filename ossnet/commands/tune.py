@@ -50,8 +50,8 @@ class TuneOptions:
     """Configurations to try, at most; by default 10, or as planned."""
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
-    refit: bool = False
-    """Train the best network on from its weights, in a third of --max-time."""
+    refit: bool = True
+    """Train the best network on from its weights, in a third of --max-time, where that suffices."""
     ensemble: int | None = None
     """Choose so many of the best networks, or fewer, to predict together."""
     memory_budget: str | None = None

@@ -31,6 +31,7 @@ from ossnet.metric_names import CHECKPOINT_FOLDER, STORE, TITLE
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output, job_folder
 from ossnet.output.progress import progress
+from ossnet.output.remote.copies import fetch_input
 from ossnet.output.waiting import PATIENCE, Patience
 from ossnet.planning.study_time import TrialTime, most_epochs
 from ossnet.sampling.sampler import check_batch
@@ -102,7 +103,7 @@ def launch_training(
             the time does not suffice for one step and one validated case.
     """
     if config.training.initialize_from is not None and not resume:
-        trained = TrainedNetwork.read(Path(config.training.initialize_from))
+        trained = TrainedNetwork.read(fetch_input(Path(config.training.initialize_from)))
         logger.info(str(Initialization.plan(trained, config.model, store.task)))
     wait_s = patience.for_output_s
     with claimed_output(output, "train", sources=store.folders, wait_at_most_s=wait_s):

@@ -107,7 +107,7 @@ def plan_time(spec: "StudySpec", *, slots: int, pace: MeasuredPace | None) -> St
         trials=spec.trials,
         reduction_factor=None if early_stopping.algorithm == "none" else early_stopping.reduction_factor,
         brackets=early_stopping.most_brackets,
-        refit=spec.refit,
+        refit=spec.refit and spec.timed,
         ensemble=spec.ensemble is not None,
     )
     limit = StudyTime(deadline, plan, timed=spec.timed)

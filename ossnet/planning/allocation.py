@@ -9,6 +9,7 @@ TRIAL_START_S = 5.0
 """What a trial takes until its first step."""
 _CLOSING = (0.12, 8.0, 25.0)  # of the time, for the report and the end: a share, at least and at most so much
 _REFIT = 1 / 3  # of what is left then, for the last training
+_LEAST_REFIT = 2.0  # of the shortest trials, that a last training is worth
 _ENSEMBLE = 0.1  # and for the choice of an ensemble
 _LEAST_STEPS = 250  # in which a network learns something
 _LEAST_TRIAL_S = 20.0
@@ -81,17 +82,19 @@ def allocate(
         trials: the largest number of them, where one was given.
         reduction_factor: the ratio of the times of adjacent rungs; None: no trial is stopped early.
         brackets: of Hyperband; each begins a rung later than the one before, with fewer trials.
-        refit: train the best network on in the end; trials are as long as without.
+        refit: train the best network on in the end, if the time suffices; trials are as long as without.
         ensemble: choose an ensemble then.
         closing_s: what the report and the end take; by default a share of the time.
     """
     if closing_s is None:
         share, least, most = _CLOSING
         closing_s = min(max(share * time_s, least), most, 0.5 * time_s)
-    refit_s = _REFIT * (time_s - closing_s) if refit else 0.0
+    shortest = max(_LEAST_STEPS * step_s, validation_s / _VALIDATIONS, _LEAST_TRIAL_S) + start_s
+    refit_s = _REFIT * (time_s - closing_s)
+    if not refit or refit_s < _LEAST_REFIT * shortest:
+        refit_s = 0.0
     ensemble_s = _ENSEMBLE * (time_s - closing_s) if ensemble else 0.0
     search_s = time_s - closing_s - refit_s - ensemble_s
-    shortest = max(_LEAST_STEPS * step_s, validation_s / _VALIDATIONS, _LEAST_TRIAL_S) + start_s
     trial_s = min(sqrt(shortest * (search_s + refit_s)), search_s)
     rungs = _rungs(trial_s, validation_s, start_s, reduction_factor)
     cost = _mean_share(rungs, reduction_factor, brackets)

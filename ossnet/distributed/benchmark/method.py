@@ -85,8 +85,12 @@ class Method(Protocol):
     def suggest(self) -> Config | None:
         """The configuration of the next trial; None where nothing is left to try."""
 
-    def report(self, result: Mapping[str, float]) -> bool:
-        """Take a report of the running trial, which may have been validated; whether it continues."""
+    def report(self, result: Mapping[str, float], checkpoint: Path | None) -> bool:
+        """Take a report of the running trial, which may have been validated; whether it continues.
+
+        Args:
+            checkpoint: a folder to copy from, where there is a new one; it goes after the call.
+        """
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Take the trial's end.

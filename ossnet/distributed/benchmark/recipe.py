@@ -6,6 +6,7 @@ https://optuna.readthedocs.io/en/stable/faq.html on constraints.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -79,7 +80,7 @@ class RaySearch:
         changes = {name: value for name, value in suggested.items() if "." in name or name == NETWORK}
         return self._task.configuration(self._planner, changes)
 
-    def report(self, result: Mapping[str, float]) -> bool:
+    def report(self, result: Mapping[str, float], checkpoint: Path | None = None) -> bool:
         """Take a report of the running trial; whether it continues."""
         if VAL_DICE not in result:
             return True

@@ -114,6 +114,6 @@ class _Reporter:
             cases = int(metrics[VALIDATED_CASES])
             self.validations.append(Validation(self._meter.spent_s, metrics[VAL_DICE], cases))
         with self._meter.searching():
-            continues = self._method.report(metrics)
+            continues = self._method.report(metrics, checkpoint)
         if not continues:
             raise _TrialEnded

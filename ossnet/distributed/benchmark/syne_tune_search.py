@@ -7,6 +7,7 @@ chooses a value for each parameter that the space may ask for.
 import logging
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ class SyneTuneSearch:
             return self._task.configuration(self._task.planner, changes)
         return None
 
-    def report(self, result: Mapping[str, float]) -> bool:
+    def report(self, result: Mapping[str, float], checkpoint: Path | None = None) -> bool:
         """Take a report of the running trial; whether it continues."""
         if VAL_DICE not in result:
             return True

@@ -108,25 +108,18 @@ class StudySpec:
     """MLflow experiment whose last study the sampler learns from."""
     resume: bool = False
     """Continue the study in `output`."""
-    refit: bool = False
-    """Train the best network on in the end, in a part of `max_time_s`."""
+    refit: bool = True
+    """Train the best network on in the end, in a part of `max_time_s`, where that is limited."""
     ensemble: int | None = None
     """Choose an ensemble of at most so many of the best checkpoints."""
     patience: Patience = PATIENCE
 
     def __post_init__(self) -> None:
-        """Reject a last training without a time for it, and an ensemble of less than two.
+        """Reject an ensemble of less than two.
 
         Raises:
-            UserError: names the options.
+            UserError: names the option.
         """
-        if self.refit and self.max_time_s is None:
-            raise UserError(
-                "refit",
-                expected="a time for the whole study, of which the last training takes a part",
-                found="no --max-time",
-                remedy="give --max-time",
-            )
         if self.ensemble is not None and self.ensemble < 2:
             raise UserError("ensemble", expected="at least 2 networks", found=str(self.ensemble))
 
@@ -259,7 +252,7 @@ def run_study(
             keep_copy(spec.output)
             reconcile_runs(study, tracker, spec.output, seeds=spec.optimization.seeds)
         result = StudyResult.of(study, spec.output, mlflow_callback.failures, partial(fetch_logged, tracker))
-        if spec.refit and time_limit is not None:
+        if spec.refit:
             result = refit_best(spec, study, tracker, result, time_limit)
         if spec.ensemble is not None:
             result = choose_ensemble(spec, study, tracker, result, time_limit)

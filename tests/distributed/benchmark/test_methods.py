@@ -5,15 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.benchmark.method import CpuMeter, Method, StudyTask
+from ossnet.distributed.benchmark.ours import OurSearch
 from ossnet.distributed.benchmark.search import METHODS, _constructor
 from ossnet.distributed.tuning.search_space import Space
 from ossnet.metric_names import EPOCH, FINAL, MEMORY, SHARE, VAL_DICE
 from ossnet.planning.allocation import Allocation
 from ossnet.planning.configure.planner import Planner
+from ossnet.training.checkpoint import load_state, save_checkpoint
 
 SPACE = """
 POINTS_TO_EVALUATE = [{"blocks": 1, "width": 9, "rate": 1e-3}]
@@ -83,3 +86,30 @@ def test_a_method_suggests_from_the_space_and_stops_what_falls_behind(
     assert len(different) > 8
     again = _constructor(name)(replace(task, folder=tmp_path / "again"), CpuMeter()).suggest()
     assert again == first
+
+
+@pytest.mark.slow
+def test_ours_trains_its_best_network_on_in_the_end(planner: Planner, store: Store, tmp_path: Path) -> None:
+    """From the weights of its best validation, for what is left of the time, once."""
+    (tmp_path / "mine.py").write_text(SPACE)
+    task = StudyTask(Space(tmp_path / "mine.py"), store, planner, 0.5, PLAN, 3, tmp_path / "study")
+    meter = CpuMeter()
+    method = OurSearch(task, meter)
+    configs = list[Config]()
+    for number, dice in enumerate((0.5, 0.7, 0.6)):
+        config = method.suggest()
+        assert config is not None
+        configs.append(config)
+        save_checkpoint(tmp_path / str(number), network=nn.Linear(1, 1), documents={}, state={"dice": dice})
+        method.report(report(1.0, dice), tmp_path / str(number))
+        method.end(report(1.0, dice))
+    meter._began -= 610.0  # two thirds of the time are over
+    last = method.suggest()
+    assert last is not None
+    assert last.model == configs[1].model
+    assert last.training.max_time_s == pytest.approx(290, abs=30)
+    assert last.training.initialize_from is not None
+    assert load_state(Path(last.training.initialize_from))["dice"] == 0.7
+    assert method.report(report(0.5, 0.1), None)  # it is compared with nothing
+    method.end(report(1.0, 0.8))
+    assert method.suggest() is None

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from driven_search import Opening, result, suggestion
+from s3_server import s3_server
 from torch import nn
 from tuning_study import make_spec, read_runs, read_trials
 
@@ -19,7 +20,7 @@ from ossnet.distributed.tuning.final.refit import REFIT, Refit, _plan, refit_bes
 from ossnet.distributed.tuning.result import StudyResult, TrialCounts
 from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.distributed.tuning.study import StudySpec
-from ossnet.errors import UserError
+from ossnet.output.remote.copies import fetch_input
 from ossnet.output.remote.folder import RemoteFolder
 from ossnet.planning.allocation import allocate
 from ossnet.planning.study_time import StudyTime
@@ -40,11 +41,6 @@ def refit_spec(folder: Path, base: Config, store: Store, **options: Any) -> Stud
 def save(folder: Path, dice: float | None) -> Path:
     save_checkpoint(folder, network=nn.Linear(1, 1), documents={}, state={"dice": dice})
     return folder
-
-
-def test_a_last_training_needs_a_time(tiny: Config, store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"refit: expected a time .*, found no --max-time; give --max-time"):
-        refit_spec(tmp_path, tiny, store)
 
 
 @pytest.mark.parametrize(
@@ -95,27 +91,43 @@ def test_the_better_checkpoint_is_kept(
     assert (refit_checkpoint(spec, study) is None) == (peak_gib > 1.0)
 
 
-@pytest.mark.parametrize("remote", [False, True])
-def test_it_begins_with_the_best_weights_where_all_nodes_can_read_them(
-    opening: Opening,
-    tiny: Config,
-    store: Store,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    remote: bool,
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def planned_weights(opening: Opening, spec: StudySpec, folder: Path) -> Path:
+    """Where the last training starts, after a search of one trial in this folder."""
     search = opening(trials=1)
     suggestion(search, "a")
     search.on_trial_complete("a", result(4, 0.5, final=1.0))
-    copied = RemoteFolder.at("s3://bucket/study").path if remote else tmp_path / "study"
-    spec = replace(refit_spec(tmp_path, tiny, store, max_time_s=60.0), output=copied)
-    planned = _plan(spec, search.study, 20.0, copied / "checkpoint")
-    config, (trial,) = Config.from_json(planned.config), read_trials(tmp_path)
+    planned = _plan(spec, search.study, 20.0, spec.output / "checkpoint")
+    config, (trial,) = Config.from_json(planned.config), read_trials(folder)
     assert planned.trial == trial.number
     assert config.optimizer == Config.from_json(trial.user_attrs["configuration"]).optimizer
     assert config.training.max_time_s == 20
-    assert config.training.initialize_from == (None if remote else str(copied / "checkpoint"))
+    assert config.training.initialize_from is not None
+    return Path(config.training.initialize_from)
+
+
+def test_it_begins_with_the_best_weights(
+    opening: Opening, tiny: Config, store: Store, tmp_path: Path
+) -> None:
+    spec = refit_spec(tmp_path, tiny, store, max_time_s=60.0)
+    checkpoint = save(spec.output / "checkpoint", 0.5)
+    assert planned_weights(opening, spec, tmp_path) == checkpoint
+
+
+def test_weights_in_s3_are_found_from_another_machine(
+    opening: Opening, tiny: Config, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_server(tmp_path) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+        output = RemoteFolder.at(f"s3://{server.bucket}/study").path
+        save(output / "checkpoint", 0.5)
+        spec = replace(refit_spec(tmp_path, tiny, store, max_time_s=60.0), output=output)
+        weights = planned_weights(opening, spec, tmp_path)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+        found = fetch_input(weights)
+        assert found.is_relative_to(tmp_path / "elsewhere")
+        assert load_state(found)["dice"] == 0.5
 
 
 @pytest.mark.slow

@@ -4,12 +4,14 @@ import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.train import TrainingFailedError
 
 from ossnet.config import Config
+from ossnet.data import Store
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import plan_run
 from ossnet.distributed.data.store_handle import StoreHandle
@@ -21,7 +23,7 @@ from ossnet.distributed.tuning.storage import CONFIGURATION, TuningStudy
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, PREDICTED, STORE, VAL_DICE
 from ossnet.output.duration import format_duration
-from ossnet.output.remote.folder import RemoteFolder
+from ossnet.output.remote.copies import keep_changed, location_of
 from ossnet.planning.study_time import StudyTime, most_epochs
 from ossnet.training.checkpoint import load_state
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
@@ -83,32 +85,37 @@ def refit_best(
     study: TuningStudy,
     tracker: "ActorHandle[Tracker]",
     result: StudyResult,
-    limit: StudyTime,
+    limit: StudyTime | None,
 ) -> StudyResult:
-    """Train the best network on, or continue that, and keep the better checkpoint.
+    """Train the best network on, if time is set aside for it, or continue that; keep the better checkpoint.
 
-    It begins with the weights of the best trial, where all nodes can read them, and its learning rate once
-    more at its highest.
+    It begins with the weights of the best trial, and its learning rate once more at its highest.
 
     The training has a folder of its own in the study's and is a child of the study's run, with the tag
     `refit`. Where it comes to no result a line says why, and the result stays as it is.
     """
-    refit = _stored(study)
-    if refit is None or (refit.ended and refit.started != len(study.started_trials())):
-        refit = None
-    if refit is not None and refit.ended:
-        return _better_of(spec, result, refit)
-    remaining = limit.refit_until - time.time()
-    if remaining < _LEAST_S:
-        logger.info(f"no time is left to train {result.title} on")
-        return result
-    if refit is None:
-        refit = _plan(spec, study, remaining, result.checkpoint)
+    before, refit = _stored(study), unfinished_refit(study)
+    if refit is None and limit is not None and _is_due(study, limit):
+        refit = _plan(spec, study, limit.refit_until - time.time(), result.checkpoint)
         study.set_user_attr(REFIT, asdict(refit))
-    logger.info(f"{result.title} is trained on, for {format_duration(remaining)}")
-    refit = replace(refit, metrics=_train(spec, tracker, refit, limit), ended=True)
-    study.set_user_attr(REFIT, asdict(refit))
-    return _better_of(spec, result, refit)
+    if refit is not None and (limit is None or limit.refit_until - time.time() > _LEAST_S):
+        logger.info(f"{result.title} is trained on{_for_how_long(limit)}")
+        refit = replace(refit, metrics=_train(spec, tracker, refit, limit), ended=True)
+        study.set_user_attr(REFIT, asdict(refit))
+    ended = [each for each in (before, refit) if each is not None and each.ended]
+    return _better_of(spec, result, max(ended, key=partial(_kept_dice, spec))) if ended else result
+
+
+def _is_due(study: TuningStudy, limit: StudyTime) -> bool:
+    """Whether time is set aside, and something was tried since the last such training."""
+    before = _stored(study)
+    if not limit.allocation.refit_s or limit.refit_until - time.time() < _LEAST_S:
+        return False
+    return before is None or before.started != len(study.started_trials())
+
+
+def _for_how_long(limit: StudyTime | None) -> str:
+    return "" if limit is None else f", for {format_duration(limit.refit_until - time.time())}"
 
 
 def _stored(study: TuningStudy) -> Refit | None:
@@ -126,20 +133,31 @@ def _plan(spec: "StudySpec", study: TuningStudy, time_s: float, trained: Path | 
     best = best_of(started)
     assert best is not None  # as the study has a result
     config = Config.from_json(best.user_attrs[CONFIGURATION])
-    shared = trained is not None and RemoteFolder.holding(spec.output) is None  # else this machine's alone
-    longer = config.replace(
-        {
-            "training.max_time_s": time_s,
-            "training.epochs": most_epochs(config, spec.store, time_s),
-            "training.initialize_from": str(trained) if shared else config.training.initialize_from,
-        }
-    )
+    weights = config.training.initialize_from
+    if trained is not None:
+        keep_changed(trained)  # to where all nodes find it
+        weights = location_of(trained)
+    longer = trained_on(config, spec.store, time_s, weights)
     run = f"{study.parent_run_key}-refit-{len(started)}"
     return Refit(run, len(started), best.number, longer.to_json(), best.user_attrs.get(PREDICTED))
 
 
+def trained_on(config: Config, store: Store, time_s: float, weights: str | None) -> Config:
+    """A trial's configuration for a further training of this time.
+
+    Args:
+        weights: where it starts: a checkpoint's folder, or its URL.
+    """
+    changes = {
+        "training.max_time_s": time_s,
+        "training.epochs": most_epochs(config, store, time_s),
+        "training.initialize_from": weights,
+    }
+    return config.replace(changes)
+
+
 def _train(
-    spec: "StudySpec", tracker: "ActorHandle[Tracker]", refit: Refit, limit: StudyTime
+    spec: "StudySpec", tracker: "ActorHandle[Tracker]", refit: Refit, limit: StudyTime | None
 ) -> dict[str, float] | None:
     """The metrics of the training; None where it came to no result."""
     config = Config.from_json(refit.config)
@@ -157,7 +175,7 @@ def _train(
         tracker=tracker,
         tracking=spec.tracking,
         predicted_gib=refit.predicted_gib,
-        deadline=limit.refit_until,
+        deadline=None if limit is None else limit.refit_until,
         grace_s=spec.patience.grace_s,
     )
     try:
@@ -205,6 +223,14 @@ def _excess_gib(spec: "StudySpec", refit: Refit) -> float:
     """By how much a training passed the memory budget; 0 where it kept to it."""
     peak_gib, budget_gib = (refit.metrics or {}).get(MEMORY), spec.optimization.budget_gib
     return 0.0 if peak_gib is None or budget_gib is None else max(peak_gib - budget_gib, 0.0)
+
+
+def _kept_dice(spec: "StudySpec", refit: Refit) -> float:
+    """The Dice that a training came to within the budget; -1 without one."""
+    if refit.metrics is None or _excess_gib(spec, refit) > 0:
+        return -1.0
+    dice = _dice_of(refit.folder(spec.output) / CHECKPOINT)
+    return -1.0 if dice is None else dice
 
 
 def _dice_of(checkpoint: Path | None) -> float | None:
