@@ -59,6 +59,8 @@ def options_of(kind: type[Any], prefix: str = "") -> Iterator[str]:
         name = prefix + field.name.replace("_", "-")
         if dataclasses.is_dataclass(hints[field.name]):
             yield from options_of(hints[field.name], f"{name}.")
+        if field.default is True:
+            yield f"{prefix}no-{name.removeprefix(prefix)}"
         yield name
 
 

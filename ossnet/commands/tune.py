@@ -51,7 +51,7 @@ class TuneOptions:
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     refit: bool = True
-    """Train the best network on from its weights, in a third of --max-time, where that suffices."""
+    """Train the best network on from its weights, in the last third of --max-time."""
     ensemble: int | None = None
     """Choose so many of the best networks, or fewer, to predict together."""
     memory_budget: str | None = None
