@@ -19,6 +19,7 @@ from ossnet.distributed.tracking.outbox import Outbox, is_passing
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
 from ossnet.metric_names import ERROR, STEP, STOP_REASON
 from ossnet.output.atomic_write import is_disk_full
+from ossnet.training.checkpoint_files import CHECKPOINT
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
@@ -35,6 +36,7 @@ _NAME_LIMIT = 250
 _PAGE = 1000  # runs in an answer
 _OF_AN_END = (STOP_REASON, ERROR)  # tags of a run that has ended, which go when it goes on
 _NOT_LOGGED = {"state.pt"}  # only needed to resume the training
+_LAST_FILE = "version.json"  # of a checkpoint that is stored, as they are in the order of their names
 
 
 class MetricPoint(NamedTuple):
@@ -161,9 +163,15 @@ class Tracker:
             if not token:
                 return found
 
+    def without_checkpoint(self, runs: Sequence[str]) -> list[str]:
+        """Those of these runs that `log_checkpoint` stored nothing for, or not all files."""
+        stored = f"{CHECKPOINT}/{_LAST_FILE}"
+        files = {run: self._client.list_artifacts(self._run_id(run), CHECKPOINT) for run in runs}
+        return [run for run in runs if stored not in {file.path for file in files[run]}]
+
     def fetch_checkpoint(self, run: str, folder: Path) -> bool:
         """Copy the files that `log_checkpoint` stored into an existing folder; False where there are none."""
-        files = self._client.list_artifacts(self._run_id(run), "checkpoint")
+        files = self._client.list_artifacts(self._run_id(run), CHECKPOINT)
         with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
             for file in files:
                 found = self._client.download_artifacts(self._run_id(run), file.path, aside)
@@ -206,7 +214,7 @@ class Tracker:
         files = [file for file in sorted(checkpoint.iterdir()) if file.name not in _NOT_LOGGED]
         with self._kept("log_checkpoint", run, str(checkpoint)):
             for file in files:
-                self._files.send(f"checkpoint/{file.name}", partial(self._log_file, run, file))
+                self._files.send(f"{CHECKPOINT}/{file.name}", partial(self._log_file, run, file))
 
     def register(self, run: str, checkpoint: Path, name: str) -> str:
         """Put a run's network into the Model Registry after all writes; returns its URI there."""

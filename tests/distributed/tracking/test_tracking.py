@@ -226,3 +226,20 @@ def test_a_job_that_is_killed_leaves_what_waits_to_the_next_one(
         ray.get(tracker.flush.remote())
     assert runs()["first"].data.metrics == {"loss/train": 1.0}
     assert list(output.iterdir()) == []
+
+
+def test_runs_whose_checkpoint_is_not_whole_are_known(tracking: TrackingConfig, tmp_path: Path) -> None:
+    """Files come in the order of their names: without the last one some may be missing."""
+    tracker = Tracker(tracking)
+    for name, files in {"a": ["config.json", "version.json"], "b": ["config.json"], "c": []}.items():
+        tracker.open_run(RunSpec(name, name))
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+        tracker.log_checkpoint(name, tmp_path / name)
+    tracker.flush()
+    assert tracker.without_checkpoint(["a", "b", "c"]) == ["b", "c"]
+    (tmp_path / "b" / "version.json").write_text("{}")
+    tracker.log_checkpoint("b", tmp_path / "b")
+    tracker.flush()
+    assert tracker.without_checkpoint(["a", "b", "c"]) == ["c"]

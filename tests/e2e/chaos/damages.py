@@ -54,6 +54,18 @@ def _open_runs(study: SmallStudy, chance: Random) -> None:
         client.update_run(run.info.run_id, status="RUNNING")
 
 
+def _lose_stored_checkpoints(study: SmallStudy, chance: Random) -> None:
+    """As a driver leaves them that ends while MLflow stores no files."""
+    stored = [
+        Path(run.info.artifact_uri.removeprefix("file://")) / "checkpoint"
+        for run in study.runs()[1]
+        if run.info.status == "FINISHED"
+    ]
+    assert stored
+    for folder in stored:
+        shutil.rmtree(folder)
+
+
 def _change_space(study: SmallStudy, chance: Random) -> None:
     """Try to go on with another space, which is refused."""
     space = study.folder / f"{NAME}.py"
@@ -109,6 +121,7 @@ def _mend_store(study: SmallStudy, chance: Random) -> None:
 
 
 COPY_TAKEN = "its copy of"
+KNOWN = "brought to what the study knows"
 STUDY_CUT = Fault("study.db cut", between=_cut_study, says=COPY_TAKEN)
 STUDY_EMPTIED = Fault("study.db emptied", between=_empty_study, says=COPY_TAKEN)
 CHECKPOINTS_CUT = Fault("checkpoints of ended trials cut", between=_cut_checkpoints)
@@ -117,7 +130,8 @@ DAMAGES = (
     Fault("bytes of a case flipped", _own_store, _flip_bytes, between=_mend_store, exits=2, says=", node "),
     Fault("a case cut", _own_store, _cut_case, between=_mend_store, exits=2, says=", node "),
     Fault("all cases cut while they are mapped", _own_store, during=_cut_cases, between=_mend_store, exits=2),
-    Fault("runs of ended trials left RUNNING", between=_open_runs, says="brought to what the study knows"),
+    Fault("runs of ended trials left RUNNING", between=_open_runs, says=KNOWN),
+    Fault("checkpoints of ended runs not in MLflow", between=_lose_stored_checkpoints, says=KNOWN),
     STUDY_CUT,
     STUDY_EMPTIED,
     Fault("pages of study.db zeroed", between=_zero_pages, says="study.db cannot be read ("),

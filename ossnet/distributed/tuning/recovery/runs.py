@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 60.0  # of MLflow's answer
+_CONFIG = "config.json"
+_WHOLE = {TrialEnd.FINISHED, TrialEnd.TIME_LIMIT}
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class Training:
 
 
 def reconcile_runs(study: TuningStudy, tracker: "ActorHandle[Tracker]", output: Path, *, seeds: int) -> int:
-    """Close the runs whose status is another than the study's; the number of them.
+    """Close the runs whose status is another than the study's; the number of those that were changed.
 
-    A run that had not heard of its good end gets its checkpoint, too. Where MLflow does not answer, a line
-    says so.
+    Those of trainings that came to a result get their checkpoints, too, where they lack them. Where MLflow
+    does not answer, a line says so.
 
     Args:
         output: the study's folder.
@@ -46,26 +48,37 @@ def reconcile_runs(study: TuningStudy, tracker: "ActorHandle[Tracker]", output: 
     """
     import ray
 
+    all_trainings = trainings(study, seeds=seeds)
     try:
         statuses: dict[str, str] = ray.get(tracker.statuses.remote(), timeout=_TIMEOUT_S)
+        whole = [each.run for each in all_trainings if each.run in statuses and each.outcome.end in _WHOLE]
+        lacking: list[str] = ray.get(tracker.without_checkpoint.remote(whole), timeout=_TIMEOUT_S)
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
         reason = str(error).strip().splitlines()[-1]
         logger.warning(f"warning: the runs in MLflow were not compared with the study: {reason}")
         return 0
-    wrong = [
-        each
-        for each in trainings(study, seeds=seeds)
-        if each.run in statuses and statuses[each.run] != each.outcome.status
-    ]
-    for each in wrong:
-        tracker.correct_status.remote(each.run, each.outcome.status, each.outcome.tags())
-        if each.outcome.end in {TrialEnd.FINISHED, TrialEnd.TIME_LIMIT}:
-            checkpoint = trained_checkpoint(output, each.number, each.seed, each.run, each.outcome.end)
-            if checkpoint is not None:
-                tracker.log_checkpoint.remote(each.run, checkpoint)
-    if wrong:
-        logger.info(f"{len(wrong)} run{'s' * (len(wrong) > 1)} in MLflow brought to what the study knows")
-    return len(wrong)
+    corrected = set[str]()
+    for each in all_trainings:
+        if each.run in statuses and statuses[each.run] != each.outcome.status:
+            tracker.correct_status.remote(each.run, each.outcome.status, each.outcome.tags())
+            corrected.add(each.run)
+        if each.run in lacking and _store_checkpoint(each, tracker, output):
+            corrected.add(each.run)
+    if corrected:
+        plural = "s" * (len(corrected) > 1)
+        logger.info(f"{len(corrected)} run{plural} in MLflow brought to what the study knows")
+    return len(corrected)
+
+
+def _store_checkpoint(training: Training, tracker: "ActorHandle[Tracker]", output: Path) -> bool:
+    """Store the checkpoint of a training that came to a result; False where it left none."""
+    end = training.outcome.end
+    checkpoint = trained_checkpoint(output, training.number, training.seed, training.run, end)
+    if checkpoint is None:
+        return False
+    tracker.log_text.remote(training.run, (checkpoint / _CONFIG).read_text(), _CONFIG)
+    tracker.log_checkpoint.remote(training.run, checkpoint)
+    return True
 
 
 def trainings(study: TuningStudy, *, seeds: int) -> list[Training]:
