@@ -67,3 +67,9 @@ class TimeTooShort(UserError):  # noqa: N818 - as it is no fault
 
 class OutOfMemory(UserError):  # noqa: N818 - as torch's own is called
     """A configuration needs more memory than there is here."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -19,9 +19,9 @@ from ossnet.distributed.cluster.shared_output import (
     unshared,
 )
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
-from ossnet.errors import UserError
+from ossnet.errors import UserError, first_line
 from ossnet.output.remote.copies import location_of
-from ossnet.output.remote.folder import RemoteFolder, first_line
+from ossnet.output.remote.folder import RemoteFolder
 from ossnet.output.remote.url import parse_location
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ossnet.distributed._ray import ended_processes, loopback_only
 from ossnet.distributed.cluster.sockets import short_folder
-from ossnet.errors import UserError
+from ossnet.errors import UserError, first_line
 from ossnet.output.atomic_write import is_disk_full
 from ossnet.output.interruption import keep_raising
 from ossnet.output.progress import progress
@@ -44,7 +44,6 @@ _WATCH_S = 0.5  # between two looks at Ray's processes
 _TIMEOUT_S = 10
 _ANSWER_S = 40.0  # of a cluster; Ray itself would try for minutes
 _NOISY = ("ray", "ray.train", "ray.tune", "ray.data")
-_TUNE_CONTROLLER = "ray.tune.execution.tune_controller"
 
 
 @contextmanager
@@ -71,7 +70,8 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
         return
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger(_TUNE_CONTROLLER).addFilter(_is_no_full_disk)
+    for handler in logging.getLogger("ray").handlers:
+        handler.addFilter(_without_traceback)
     with ExitStack() as stack:
         _protect_token()
         if address:
@@ -86,10 +86,18 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
         yield
 
 
-def _is_no_full_disk(record: logging.LogRecord) -> bool:
-    """Whether a record is no traceback of a full disk: the job ends with a line that says it."""
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Have Ray say in a line what it goes on after, as that storage was away; whether it says it at all.
+
+    It does not of a full disk: the job ends with a line of its own.
+    """
     error = record.exc_info[1] if record.exc_info else None
-    return error is None or not is_disk_full(error)
+    if error is None:
+        return True
+    what = record.getMessage().strip().splitlines()[0].rstrip(":")
+    record.msg, record.args = f"{what}: {first_line(error)}", None
+    record.exc_info = record.exc_text = None
+    return not is_disk_full(error)
 
 
 def submitted() -> bool:

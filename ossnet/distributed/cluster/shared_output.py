@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ossnet.errors import UserError
+from ossnet.errors import UserError, first_line
 from ossnet.output.remote.copies import location_of
-from ossnet.output.remote.folder import RemoteFolder, first_line
+from ossnet.output.remote.folder import RemoteFolder
 from ossnet.output.remote.url import parse_location
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import shutil
 import tempfile
 import threading
 from base64 import b64decode
@@ -13,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ossnet.distributed.tracking import stored_checkpoint
 from ossnet.distributed.tracking.journal import Journal
 from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text, original_keys, original_tags
 from ossnet.distributed.tracking.outbox import Outbox, is_passing
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
 from ossnet.metric_names import ERROR, STEP, STOP_REASON
 from ossnet.output.atomic_write import is_disk_full
-from ossnet.training.checkpoint_files import CHECKPOINT
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
@@ -35,8 +34,6 @@ _FILES_TIMEOUT_S = 20.0  # and for that of the files
 _NAME_LIMIT = 250
 _PAGE = 1000  # runs in an answer
 _OF_AN_END = (STOP_REASON, ERROR)  # tags of a run that has ended, which go when it goes on
-_NOT_LOGGED = {"state.pt"}  # only needed to resume the training
-_LAST_FILE = "version.json"  # of a checkpoint that is stored, as they are in the order of their names
 
 
 class MetricPoint(NamedTuple):
@@ -165,18 +162,11 @@ class Tracker:
 
     def without_checkpoint(self, runs: Sequence[str]) -> list[str]:
         """Those of these runs that `log_checkpoint` stored nothing for, or not all files."""
-        stored = f"{CHECKPOINT}/{_LAST_FILE}"
-        files = {run: self._client.list_artifacts(self._run_id(run), CHECKPOINT) for run in runs}
-        return [run for run in runs if stored not in {file.path for file in files[run]}]
+        return [run for run in runs if not stored_checkpoint.is_stored(self._client, self._run_id(run))]
 
     def fetch_checkpoint(self, run: str, folder: Path) -> bool:
         """Copy the files that `log_checkpoint` stored into an existing folder; False where there are none."""
-        files = self._client.list_artifacts(self._run_id(run), CHECKPOINT)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
-            for file in files:
-                found = self._client.download_artifacts(self._run_id(run), file.path, aside)
-                shutil.move(found, folder / Path(file.path).name)
-        return bool(files)
+        return stored_checkpoint.fetch(self._client, self._run_id(run), folder)
 
     def close(self, run: str, status: str, tags: Mapping[str, str] | None = None) -> None:
         """End a run as FINISHED, KILLED or FAILED; tags are added before."""
@@ -211,10 +201,10 @@ class Tracker:
 
     def log_checkpoint(self, run: str, checkpoint: Path) -> None:
         """Store the files of a checkpoint as artifacts of a run, but for what only resuming needs."""
-        files = [file for file in sorted(checkpoint.iterdir()) if file.name not in _NOT_LOGGED]
+        files = stored_checkpoint.files_to_store(checkpoint)
         with self._kept("log_checkpoint", run, str(checkpoint)):
             for file in files:
-                self._files.send(f"{CHECKPOINT}/{file.name}", partial(self._log_file, run, file))
+                self._files.send(f"checkpoint/{file.name}", partial(self._log_file, run, file))
 
     def register(self, run: str, checkpoint: Path, name: str) -> str:
         """Put a run's network into the Model Registry after all writes; returns its URI there."""
@@ -305,7 +295,7 @@ class Tracker:
         self._ended.add(run)
 
     def _log_file(self, run: str, file: Path) -> None:
-        self._client.log_artifact(self._run_id(run), str(file), "checkpoint")
+        stored_checkpoint.store_file(self._client, self._run_id(run), file)
 
     def _log_picture(self, run: str, png: str, name: str) -> None:
         with tempfile.TemporaryDirectory() as aside:

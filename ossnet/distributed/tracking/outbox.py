@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from errno import ENOSPC
 
+from ossnet.errors import first_line
 from ossnet.output.atomic_write import is_disk_full
 
 NO_ANSWER = "the store does not answer"
@@ -98,8 +99,7 @@ def one_line(error: BaseException) -> str:
     """The first line of an error's message, or its type; that of a full disk is always the same."""
     if is_disk_full(error):
         return os.strerror(ENOSPC)
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return first_line(error)
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ossnet.errors import UserError
-from ossnet.output.remote.folder import PACKED, RemoteFolder, Use, first_line, unreachable
+from ossnet.errors import UserError, first_line
+from ossnet.output.remote.folder import PACKED, RemoteFolder, Use, unreachable
 from ossnet.output.remote.url import parse_location
 
 logger = logging.getLogger(__name__)

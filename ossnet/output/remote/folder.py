@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
-from ossnet.errors import UserError
+from ossnet.errors import UserError, first_line
 from ossnet.output.atomic_write import atomic_folder, atomic_path, atomic_write
 from ossnet.output.remote.url import open_filesystem
 
@@ -292,11 +292,6 @@ def unreachable(url: str, error: OSError) -> UserError:
         found=first_line(error),
         remedy="check the URL, the credentials and the network",
     )
-
-
-def first_line(error: OSError) -> str:
-    """What an error says, in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _check(url: str) -> None:

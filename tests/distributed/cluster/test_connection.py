@@ -173,12 +173,15 @@ def test_a_cluster_that_does_not_answer_is_one_line(
         (None, True),
     ],
 )
-def test_the_tracebacks_of_a_full_disk_are_left_to_the_jobs_last_line(
+def test_ray_says_faults_in_a_line_and_leaves_a_full_disk_to_the_jobs_last_one(
     error: Exception | None, shown: bool
 ) -> None:
     facts = None if error is None else (type(error), error, None)
-    record = logging.LogRecord("ray", logging.ERROR, "", 1, "Error stopping trial.", None, facts)
-    assert clusters._is_no_full_disk(record) is shown
+    record = logging.LogRecord("ray", logging.ERROR, "", 1, "Error stopping %s:\n", ("a",), facts)
+    assert clusters._without_traceback(record) is shown
+    if shown:
+        said = "Error stopping a:\n" if error is None else "Error stopping a: something else"
+        assert logging.Formatter().format(record) == said
 
 
 @pytest.mark.parametrize(
