@@ -43,6 +43,7 @@ OTHERS = "all others"
 ROOMS: dict[str, tuple[set[str], ...]] = {
     "distributed": (
         {"demo"},
+        {"folds"},
         {"launch", "doctor"},
         {"pace"},
         {"reports", "benchmark"},

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ossnet.commands._interrupt import resumable
 from ossnet.commands._output import command_line, finish, finish_json, new_folder
@@ -20,11 +20,14 @@ from ossnet.commands._values import (
     preset_config,
     resumes,
 )
+from ossnet.errors import UserError
 
 if TYPE_CHECKING:
     from ossnet.commands._parse import Dotted
     from ossnet.config import Config
     from ossnet.data import Store
+    from ossnet.distributed.folds import FoldsResult
+    from ossnet.distributed.training.trainer import TrainResult
     from ossnet.planning.configure.planner import Resolved
 
 
@@ -50,6 +53,8 @@ class TrainOptions:
     initialize_from: Path | None = None
     """Start from the weights, and with the sizes, of this checkpoint or run of the same --model; other
     modalities and classes are mapped by name."""
+    folds: Literal["all"] | None = None
+    """all: train on every fold of the store in turn, as one study of runs."""
     resume: Resume = None
     """Continue the run in --output; auto: start it where there is none."""
     output: Path | None = None
@@ -72,17 +77,19 @@ def main(arguments: Sequence[str]) -> None:
     began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config)
     workers = parse_workers(options.workers)
-    from ossnet.distributed import demo, launch
+    from ossnet.distributed import demo, folds, launch
 
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(
         options.output or new_folder("train"), "train", options.experiment
     )
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
-    resume = resumes(options.resume, output, (output / "config.json").exists)
+    state = "config.json" if options.folds is None else folds.FILE
+    resume = resumes(options.resume, output, (output / state).exists)
     config, resolved = _resolve(options, dotted, store, output, resume=resume)
-    with resumable("train", arguments, output, state="config.json"):
-        outcome = launch.launch_training(
+    train = launch.launch_training if options.folds is None else folds.launch_folds
+    with resumable("train", arguments, output, state=state):
+        outcome = train(
             launch.with_limits(config, store, epochs=options.epochs, max_time_s=max_time_s),
             store,
             output=output,
@@ -96,12 +103,20 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})
         return
+    rows = outcome.summary() | {"MLflow": tracking.uri, "open it with": tracking.open_command}
+    finish(rows, follow_up=_follow_up(outcome, store, config, output))
+
+
+def _follow_up(outcome: "TrainResult | FoldsResult", store: "Store", config: "Config", output: Path) -> str:
+    """The command that evaluates a network, or that predicts with those of all folds."""
+    from ossnet.distributed.folds import FoldsResult
+
+    if isinstance(outcome, FoldsResult):
+        checkpoints = ["--checkpoint", *outcome.checkpoints]
+        return command_line("predict", *checkpoints, "--input", "SCANS", "--output", output / "predictions")
     split = [] if store.split("validation", fold=config.training.fold) else ["--split", "training"]
-    follow_up = ["--checkpoint", outcome.checkpoint, "--data", store.root, *split]
-    finish(
-        outcome.summary() | {"MLflow": tracking.uri, "open it with": tracking.open_command},
-        follow_up=command_line("evaluate", *follow_up, "--output", output / "evaluation"),
-    )
+    options = ["--checkpoint", outcome.checkpoint, "--data", store.root, *split]
+    return command_line("evaluate", *options, "--output", output / "evaluation")
 
 
 def _initialized(options: TrainOptions, dotted: "Dotted") -> dict[str, Any]:
@@ -125,8 +140,14 @@ def _resolve(
 ) -> tuple["Config", "Resolved | None"]:
     """The configuration, and how it came about; a resumed run keeps what it began with."""
     from ossnet.config import Config
+    from ossnet.distributed.folds import fold_folder
 
     before, initialized = output / "config.json", _initialized(options, dotted)
+    if options.folds is not None:
+        if "training.fold" in dotted.given:
+            raise UserError("--folds all", expected="no --training.fold beside it", found="both")
+        before = fold_folder(output, 0) / "config.json"
+        initialized |= {"training.fold": 0}
     if resume and before.is_file():
         begun = Config.from_json(before)
         if begun.model.name == options.model:

@@ -108,7 +108,7 @@ def launch_training(
     wait_s = patience.for_output_s
     with claimed_output(output, "train", sources=store.folders, wait_at_most_s=wait_s):
         check_replaceable(output / CHECKPOINT)
-        return _train(
+        return train_in(
             config,
             store,
             output,
@@ -121,7 +121,7 @@ def launch_training(
         )
 
 
-def _train(
+def train_in(
     config: Config,
     store: Store,
     output: Path,
@@ -132,7 +132,13 @@ def _train(
     resume: bool,
     deadline: float | None,
     patience: Patience,
+    study: str | None = None,
 ) -> "TrainResult":
+    """Train one network in a folder that this job has claimed.
+
+    Args:
+        study: id of the run in the tracker that this one's is a child of, as that of one fold.
+    """
     config = config.resolve_for(store)
     cases = store.split("training", fold=config.training.fold)
     check_batch(len(cases), config.training.batch_size, most(workers))
@@ -152,13 +158,13 @@ def _train(
             "workers": "-".join(map(str, sorted({fewest(workers), most(workers)}))),
             STORE: str(store.root),
         }
-        title = config.model.name
+        title = config.model.name if study is None else f"{config.model.name}, fold {config.training.fold}"
         tags |= {TITLE: title, NOTE: describe(title, store)}
         name = f"{title}, {store_name(store)}"
         spec = RunSpec(id=run_id, name=name, params=config.flatten(), tags=tags)
         documents = {"config.json": config.to_json(), **_recipe(resolved, output)}
         with (
-            start_tracker(tracking, output) as tracker,
+            start_tracker(tracking, output, study) as tracker,
             mlflow_run(tracker, spec, documents) as run,
             training_progress(tracker, run_id, config.training, workers),
         ):
