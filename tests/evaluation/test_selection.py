@@ -37,6 +37,7 @@ def test_a_choice_is_what_its_mean_scores_on_whole_volumes(
     case = CandidateProbabilities.of(list(volumes), label.clone(), scheme)
     assert case.label.numel() <= label.numel()
     chosen = select([case], scheme, size=size)
+    assert chosen is not None
 
     def dice(mean: torch.Tensor) -> float:
         scores = dice_iou(scheme.decide_probabilities(mean), label, scheme)
@@ -63,11 +64,32 @@ def test_networks_that_complement_one_another_are_better_together() -> None:
     useless = torch.full((1, 9, 2, 2), 0.9).half()
     case = CandidateProbabilities.of([*volumes, useless], label.clone(), scheme)
     chosen = select([case], scheme, size=5)
+    assert chosen is not None
     assert chosen.best_dice == pytest.approx(0.8)
     assert chosen.dice == 1
     assert chosen.weights == {0: 0.5, 1: 0.5}
     alone = select([case], scheme, size=1)
+    assert alone is not None
     assert (len(alone.weights), alone.dice) == (1, alone.best_dice)
+
+
+def test_an_ensemble_keeps_to_the_seconds_a_case() -> None:
+    """Two quick networks see all together; one that is better alone leaves no time for another."""
+    scheme, label = ClassScheme(1), torch.zeros(8, 2, 2, dtype=torch.uint8)
+    label[:6] = 1
+    volumes = []
+    for missed in (slice(0, 3), slice(3, 6), slice(0, 1)):
+        probability = 0.8 * (label[None] > 0)
+        probability[:, missed] = 0.3
+        volumes.append(probability.half())
+    case, seconds = CandidateProbabilities.of(volumes, label.clone(), scheme), [1.0, 1.0, 3.0]
+    weights = {}
+    for at_most_s in (0.5, 1.0, 2.0, 3.0, 4.0):
+        chosen = select([case], scheme, size=4, seconds=seconds, at_most_s=at_most_s)
+        weights[at_most_s] = None if chosen is None else set(chosen.weights)
+        if chosen is not None:
+            assert sum(seconds[index] for index in chosen.weights) <= at_most_s
+    assert weights == {0.5: None, 1.0: {0}, 2.0: {0, 1}, 3.0: {2}, 4.0: {2, 1}}
 
 
 def test_the_dice_of_an_ensemble_is_what_evaluate_finds(store: Store, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The ensemble of a study: the best of its checkpoints together, chosen on the validation cases."""
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -112,6 +113,7 @@ def _select(spec: "StudySpec", checkpoints: Sequence[Path], until: float | None)
         _cases(spec),
         size=spec.ensemble,
         until=until,
+        at_most_s=spec.optimization.seconds_per_case,
         threads=resources.cpus,
     )
     try:
@@ -143,6 +145,7 @@ def _select_there(
     *,
     size: int,
     until: float | None,
+    at_most_s: float | None,
     threads: int,
 ) -> Ensemble | None:
     import torch
@@ -150,9 +153,15 @@ def _select_there(
     from ossnet.evaluation.selection import select_ensemble
 
     torch.set_num_threads(threads)
-    end = float("inf") if until is None else until
     here = {fetch_input(each): each for each in locations}
-    chosen = select_ensemble(list(here), handle.open(data), cases, size=size, until=end)
+    chosen = select_ensemble(
+        list(here),
+        handle.open(data),
+        cases,
+        size=size,
+        until=math.inf if until is None else until,
+        at_most_s=math.inf if at_most_s is None else at_most_s,
+    )
     return None if chosen is None else _renamed(chosen, here)
 
 

@@ -21,7 +21,7 @@ from ossnet.distributed.training.trainer import TrainSpec, fit
 from ossnet.distributed.tuning.result import StudyResult, best_of
 from ossnet.distributed.tuning.storage import CONFIGURATION, TuningStudy
 from ossnet.errors import UserError
-from ossnet.metric_names import MEMORY, PREDICTED, STORE, VAL_DICE
+from ossnet.metric_names import CASE_MEDIAN, MEMORY, PREDICTED, STORE, VAL_DICE
 from ossnet.output.duration import format_duration
 from ossnet.output.remote.copies import keep_changed, location_of
 from ossnet.planning.study_time import StudyTime, most_epochs
@@ -73,9 +73,9 @@ def unfinished_refit(study: TuningStudy) -> Refit | None:
 
 
 def refit_checkpoint(spec: "StudySpec", study: TuningStudy) -> Path | None:
-    """The checkpoint of the last training, where it came to one within the memory budget."""
+    """The checkpoint of the last training, where it came to one within the study's limits."""
     refit = _stored(study)
-    if refit is None or refit.metrics is None or _excess_gib(spec, refit) > 0:
+    if refit is None or refit.metrics is None or _fault(spec, refit) is not None:
         return None
     return refit.folder(spec.output) / CHECKPOINT
 
@@ -202,9 +202,9 @@ def _better_of(spec: "StudySpec", result: StudyResult, refit: Refit) -> StudyRes
         return result
     checkpoint = refit.folder(spec.output) / CHECKPOINT
     dice, before = _dice_of(checkpoint), _dice_of(result.checkpoint)
-    excess_gib = _excess_gib(spec, refit)
-    if excess_gib > 0:
-        return replace(result, refit=f"{excess_gib:.3f} GiB over the memory budget: not kept")
+    fault = _fault(spec, refit)
+    if fault is not None:
+        return replace(result, refit=f"{fault}: not kept")
     if dice is None or (before is not None and dice <= before):
         return replace(result, refit=f"Dice {_shown(dice)}, not better: the trial's checkpoint is kept")
     with replace_checkpoint(spec.output / CHECKPOINT) as folder:
@@ -219,15 +219,20 @@ def _better_of(spec: "StudySpec", result: StudyResult, refit: Refit) -> StudyRes
     )
 
 
-def _excess_gib(spec: "StudySpec", refit: Refit) -> float:
-    """By how much a training passed the memory budget; 0 where it kept to it."""
-    peak_gib, budget_gib = (refit.metrics or {}).get(MEMORY), spec.optimization.budget_gib
-    return 0.0 if peak_gib is None or budget_gib is None else max(peak_gib - budget_gib, 0.0)
+def _fault(spec: "StudySpec", refit: Refit) -> str | None:
+    """What limit a training passed; None where it kept to all. That of predicting it has with its trial."""
+    metrics, limits = refit.metrics or {}, spec.optimization
+    peak_gib, seconds = metrics.get(MEMORY, 0.0), metrics.get(CASE_MEDIAN, 0.0)
+    if limits.budget_gib is not None and peak_gib > limits.budget_gib:
+        return f"{peak_gib - limits.budget_gib:.3f} GiB over the memory budget"
+    if limits.seconds_per_case is not None and seconds > limits.seconds_per_case:
+        return f"{seconds:.3g} s a case, more than {limits.seconds_per_case:.3g} s"
+    return None
 
 
 def _kept_dice(spec: "StudySpec", refit: Refit) -> float:
-    """The Dice that a training came to within the budget; -1 without one."""
-    if refit.metrics is None or _excess_gib(spec, refit) > 0:
+    """The Dice that a training came to within the limits; -1 without one."""
+    if refit.metrics is None or _fault(spec, refit) is not None:
         return -1.0
     dice = _dice_of(refit.folder(spec.output) / CHECKPOINT)
     return -1.0 if dice is None else dice
