@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "cluster" / "kuberay"
+GPU_GIB = 14  # of a T4, as the comment beside it says
 IN_IMAGE = "/home/ray/project"
 SHARED = "/home/ray/ossnet"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the schemas are megabytes
@@ -157,12 +158,14 @@ def test_jobs_see_what_the_autoscaler_may_add() -> None:
 
     def resources(group: Tree) -> dict[str, int]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        gpus = {"GPU": int(limits["nvidia.com/gpu"])} if "nvidia.com/gpu" in limits else {}
-        return {"CPU": int(limits["cpu"]), **gpus, "memory": int(number(limits["memory"]))}
+        amount = {"GPU": gpus(group)} if gpus(group) else {}
+        return {"CPU": int(limits["cpu"]), **amount, "memory": int(number(limits["memory"]))}
 
     (variable,) = spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
     assert json.loads(variable["value"]) == [
-        {"count": group["maxReplicas"], "resources": resources(group)} for group in spec["workerGroupSpecs"]
+        {"count": group["maxReplicas"], "resources": resources(group)}
+        | ({"gpu_gib": GPU_GIB} if gpus(group) else {})
+        for group in spec["workerGroupSpecs"]
     ]
 
 
