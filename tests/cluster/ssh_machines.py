@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ SHARED = HOME / "ossnet"
 COMMANDS = ("unshare", "nsenter", "ip", "ss", "sshd", "ssh", "ssh-keygen", "rsync", "make")
 NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid")
 
-# A line says that the network, which comes later, is there. /tmp is last, as the folders of tests lie in it.
+# A line says that the network, which comes later, is there. What is installed on this machine serves theirs,
+# which cannot change it. /tmp is last, as the folders of tests lie in it.
 _BOOT = """
 mount -t tmpfs tmpfs /run && mkdir /run/sshd
 mount -t tmpfs tmpfs /dev/shm
@@ -27,6 +29,7 @@ mount --bind passwd /etc/passwd
 mount --bind hosts /etc/hosts
 mount --bind home /srv
 mount --bind "$2" /srv/ossnet
+mount --bind "$3" "$3" && mount -o remount,bind,ro "$3"
 mount --bind tmp /tmp
 hostname "$1"
 ip link set lo up
@@ -52,7 +55,7 @@ class Machine:
         command = ["unshare", *NAMESPACES, "--fork", "--mount-proc", "sh", "-ec", _BOOT]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, found("sshd"), name, shared],
+                [*command, found("sshd"), name, shared, sys.prefix],
                 cwd=self.folder,
                 stdin=subprocess.PIPE,
                 stdout=log,

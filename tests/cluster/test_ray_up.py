@@ -205,8 +205,10 @@ def test_disks_are_encrypted_and_metadata_wants_a_session() -> None:
 
 def test_machines_that_are_there_are_joined_with_a_token() -> None:
     cluster = yaml.safe_load((ROOT / "cluster" / "on-prem.yaml").read_text())
-    assert prepared(cluster)["provider"]["type"] == "local"
-    assert len(cluster["provider"]["worker_ips"]) == cluster["max_workers"]
+    config = prepared(cluster)
+    assert config["provider"]["type"] == "local"
+    (machines,) = config["available_node_types"].values()
+    assert len(cluster["provider"]["worker_ips"]) == machines["min_workers"] == config["max_workers"]
     starts = cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"]
     commands = [command for command in starts if "ray start" in command]
     assert len(commands) == 2
