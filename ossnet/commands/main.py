@@ -104,7 +104,7 @@ def _reader_has_left(descriptor: int) -> bool:
 
 
 def _overview() -> str:
-    from ossnet.commands._help import format_rows
+    from ossnet.commands._parse.help import format_rows
 
     texts = {name: str(import_module(f"ossnet.commands.{name}").__doc__) for name in JOBS}
     rows = format_rows((name, " ".join(text.split("\n\n")[0].split())) for name, text in texts.items())

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ossnet.commands._help import Option, list_options
+from ossnet.commands._parse.help import Option, list_options
 from ossnet.commands._parse.completion import all_commands
 from ossnet.config import Config
 

@@ -4,7 +4,7 @@ from importlib import import_module
 
 import pytest
 
-from ossnet.commands._help import list_options
+from ossnet.commands._parse.help import list_options
 from ossnet.commands._parse import Command
 from ossnet.commands._parse.suggestions import _MEANINGS, unknown_argument
 from ossnet.config import Config

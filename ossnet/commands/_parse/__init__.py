@@ -11,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
-from ossnet.commands._help import WIDTH, Option, format_help, format_rows, list_options
+from ossnet.commands._parse.help import WIDTH, Option, format_help, format_rows, list_options
 from ossnet.commands._parse.suggestions import unknown_argument
 from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError

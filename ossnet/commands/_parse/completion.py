@@ -6,7 +6,7 @@ from importlib import import_module
 from shlex import quote
 from typing import Any
 
-from ossnet.commands._help import Option, list_options
+from ossnet.commands._parse.help import Option, list_options
 from ossnet.commands._parse import Command
 
 _SCRIPT = """\

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from ossnet.commands._help import Option
+from ossnet.commands._parse.help import Option
 from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 
