@@ -46,7 +46,7 @@ ROOMS: dict[str, tuple[set[str], ...]] = {
         {"folds"},
         {"launch", "doctor"},
         {"pace"},
-        {"reports", "benchmark"},
+        {"reports", "benchmark", "serving"},
         {"tuning"},
         {"training"},
         {"data"},

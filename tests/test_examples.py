@@ -29,6 +29,7 @@ from ossnet.commands.main import JOBS
 from ossnet.config import Config
 from ossnet.data.layouts import check_layout
 from ossnet.distributed.tuning.config import parse_objectives
+from ossnet.memory.parse import parse_memory
 
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`((?:ossnet|python jobs/)[^`]* --[^`]+)`")
@@ -47,12 +48,14 @@ OTHER_PROGRAMS = {
     "export",
     "head",
     "base64",
+    "curl",
 }
 VALUES = {
     "grace": parse_duration,
     "inference_budget": budget_gib,
     "layout": check_layout,
     "max_time": parse_duration,
+    "max_upload": parse_memory,
     "memory_budget": budget_gib,
     "objectives": parse_objectives,
     "seconds_per_case": parse_duration,

@@ -17,9 +17,9 @@ from ossnet.benchmarks import (
     ScalingBenchmarkConfig,
 )
 from ossnet.benchmarks.config import PAPER_MODELS
-from ossnet.commands._parse.help import format_rows
 from ossnet.commands._output import command_line, finish_benchmark, new_folder
 from ossnet.commands._parse import Command, choose_command
+from ossnet.commands._parse.help import format_rows
 from ossnet.commands._values import budget_gib, parse_duration, space_file
 from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
 from ossnet.errors import UserError

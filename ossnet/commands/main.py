@@ -13,7 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 # What is ours is imported inside the functions: a fault at its import is a fault of a job like any other.
 
-JOBS = ("prepare", "verify", "plan", "train", "tune", "evaluate", "predict", "report", "bench", "doctor")
+JOBS = (
+    *("prepare", "verify", "plan", "train", "tune", "evaluate", "predict", "serve"),
+    *("report", "bench", "doctor"),
+)
 """The jobs, in the order of a project; each is the module of its name in this package."""
 
 

@@ -66,6 +66,17 @@ def loopback_only() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+def replica_on_loopback() -> None:
+    """Have the replica of Ray Serve in this process, which is not ready yet, listen on loopback only.
+
+    Each opens a port for other replicas, on every interface, and unpickles what comes there.
+    """
+    from ray.serve._private import replica
+
+    add_port = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, _address: add_port(server, "127.0.0.1:0")
+
+
 def ended_processes() -> dict[str, int]:
     """The exit status of each process that a local cluster cannot be without and that has ended, by name."""
     from ray._private.worker import _global_node

@@ -140,6 +140,11 @@ class EnsemblePredictor:
                 )
         return cls(tuple(members), load, task)
 
+    @property
+    def name(self) -> str:
+        """How many networks there are."""
+        return f"{len(self.members)} networks"
+
     def __call__(
         self,
         images: Images,

@@ -212,12 +212,16 @@ class Predictor:
 
     def __repr__(self) -> str:
         device, task = next(self.network.parameters()).device, self.task
-        network = type(self.network).__name__
-        if isinstance(self.network, DenseNetwork | OccupancyNetwork):
-            network = self.network.config.name
         return one_line(
-            "Predictor", f"{network} on {device}: {listed(task.modalities)} to {listed(task.class_names)}"
+            "Predictor", f"{self.name} on {device}: {listed(task.modalities)} to {listed(task.class_names)}"
         )
+
+    @property
+    def name(self) -> str:
+        """What the network is called."""
+        if isinstance(self.network, DenseNetwork | OccupancyNetwork):
+            return self.network.config.name
+        return type(self.network).__name__
 
     def __call__(
         self,

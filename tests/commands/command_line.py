@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ossnet.commands._parse.help import Option, list_options
 from ossnet.commands._parse.completion import all_commands
+from ossnet.commands._parse.help import Option, list_options
 from ossnet.config import Config
 
 RECORD = Path(__file__).with_name("command_line.txt")

@@ -14,9 +14,9 @@ import pytest
 import tyro
 from command_line import RECORD, describe
 
-from ossnet.commands._parse.help import WIDTH, list_options
 from ossnet.commands._parse import COMMON_SETTINGS
 from ossnet.commands._parse.completion import all_commands
+from ossnet.commands._parse.help import WIDTH, list_options
 from ossnet.commands.main import JOBS
 from ossnet.config import Config
 

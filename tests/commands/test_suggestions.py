@@ -4,8 +4,8 @@ from importlib import import_module
 
 import pytest
 
-from ossnet.commands._parse.help import list_options
 from ossnet.commands._parse import Command
+from ossnet.commands._parse.help import list_options
 from ossnet.commands._parse.suggestions import _MEANINGS, unknown_argument
 from ossnet.config import Config
 from ossnet.errors import UserError

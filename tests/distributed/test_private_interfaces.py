@@ -155,3 +155,15 @@ def test_ray_names_the_class_of_an_actor_and_ends_it_by_its_id() -> None:
 
     with pytest.raises(ray.exceptions.RayActorError):
         ask()
+
+
+def test_ray_serves_replicas_open_their_port_after_our_code_by_a_function_that_can_be_replaced() -> None:
+    from ray.serve._private import replica
+
+    opens = inspect.getsource(replica.Replica._on_initialized)
+    assert 'add_port_to_grpc_server(self._server, "[::]:0")' in opens
+    initialize = inspect.getsource(replica.Replica.initialize)
+    assert initialize.index("initialize_callable()") < initialize.index("_on_initialized()")
+    others = inspect.getsource(replica).replace(opens, "")
+    assert "[::]" not in others
+    assert "0.0.0.0" not in others

@@ -6,8 +6,8 @@ from importlib import import_module
 from shlex import quote
 from typing import Any
 
-from ossnet.commands._parse.help import Option, list_options
 from ossnet.commands._parse import Command
+from ossnet.commands._parse.help import Option, list_options
 
 _SCRIPT = """\
 # Completion of ossnet in bash; in zsh after: autoload -U bashcompinit && bashcompinit

@@ -161,6 +161,19 @@ def read_headers(series: DicomSeries) -> "list[Dataset]":
     return [_read(file, stop_before_pixels=True) for file in series.files]
 
 
+def stated_series_bytes(series: DicomSeries) -> int:
+    """Bytes of a series' voxels as `read_series` returns them, of which nothing is read yet.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    sizes = [
+        _frames(head) * int(head.get("Rows") or 0) * int(head.get("Columns") or 0)
+        for head in read_headers(series)
+    ]
+    return sum(sizes) * np.dtype(np.float32).itemsize
+
+
 def _read(file: Path, **options: Any) -> "Dataset":
     try:
         import highdicom  # noqa: F401  # and with it the codecs

@@ -3,6 +3,7 @@
 Of a header's two forms only the one in use is checked: the sform where its code is above 0, else the qform.
 """
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,19 @@ def load_header(path: Path) -> Any:
         return header
     except (*BROKEN, HeaderDataError, KeyError) as error:
         raise _bad_header(path, reason_of(error)) from error
+
+
+def stated_bytes(path: Path) -> int:
+    """Bytes of an image's voxels as its header states them, of which nothing is read yet.
+
+    Raises:
+        UserError: another format, or a header that cannot be.
+    """
+    if itk_format(path):
+        header = read_itk_header(path)
+        return prod(header.shape) * header.channels * header.dtype.itemsize
+    head = load_header(files_of(path)[0])
+    return prod(int(size) for size in head.get_data_shape()) * int(head.get_data_dtype().itemsize)
 
 
 def scaling_and_offset(path: Path, header: Any, *, single: bool) -> tuple[float, float, int]:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +67,27 @@ def scan_of(images: Sequence[Path], task: Task) -> ScanInput:
     """The scan of a file for each of the task's channels, in its order, whatever the files are called."""
     prefixes = {_recognize(path, task)[0] for path in images}
     return ScanInput(prefixes.pop() if len(prefixes) == 1 else stem(images[0]), tuple(images))
+
+
+def scan_of_fields(files: Mapping[str, Path], task: Task) -> ScanInput:
+    """The scan of a file for each modality by its name, or of one with all of them as `image`.
+
+    Raises:
+        UserError: there is no file, or a name is no modality's.
+    """
+    if set(files) == {IMAGE}:
+        return ScanInput(stem(files[IMAGE]), (files[IMAGE],))
+    names = ", ".join(channel_names(task.modalities))
+    if not files:
+        raise UserError("scan", expected=f"a file for {names}, or one for all as {IMAGE}", found="none")
+    parts = list[tuple[int, Path]]()
+    for name, path in files.items():
+        index = _index(name, task)
+        if index is None:
+            raise UserError(f"field {name}", expected=f"{names}, or {IMAGE} alone", found="another name")
+        parts.append((index, path))
+    prefixes = {_recognize(path, task)[0] for path in files.values()}
+    return _together(prefixes.pop() if len(prefixes) == 1 else stem(parts[0][1]), parts, task)
 
 
 def name_apart(scans: Sequence[ScanInput]) -> list[ScanInput]:
