@@ -66,15 +66,14 @@ def loopback_only() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-def replica_on_loopback() -> None:
-    """Have the replica of Ray Serve in this process, which is not ready yet, listen on loopback only.
+def open_no_replica_port() -> None:
+    """Have the replica of Ray Serve in this process, which is not ready yet, open no port for other replicas.
 
-    Each opens a port for other replicas, on every interface, and unpickles what comes there.
+    Each would, on every interface, and unpickle what comes there; the proxy reaches it without.
     """
     from ray.serve._private import replica
 
-    add_port = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, _address: add_port(server, "127.0.0.1:0")
+    replica.add_port_to_grpc_server = lambda _server, _address: 0
 
 
 def ended_processes() -> dict[str, int]:

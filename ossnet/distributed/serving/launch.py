@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ossnet.data.layouts.modalities import channel_names
-from ossnet.distributed._ray import replica_on_loopback
+from ossnet.distributed._ray import open_no_replica_port
 from ossnet.distributed.cluster.connection import connect
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import plan_run
@@ -122,7 +122,7 @@ class _Replica:
         from ossnet.distributed.serving.app import make_app
         from ossnet.distributed.serving.segmenter import Segmenter
 
-        replica_on_loopback()
+        open_no_replica_port()
         segmenter = Segmenter(spec.job, spec.job.output, limit=spec.max_upload)
         self._made = make_app(segmenter, token_digest=token_digest, max_upload=spec.max_upload)
 
