@@ -171,13 +171,15 @@ def flush(calls: "list[ObjectRef[Any]]", tracker: "ActorHandle[Tracker]") -> Non
 
 
 class MetricBuffer:
-    """Collects the metrics of one run in its training process and sends them in batches, without waiting."""
+    """Collects the metrics of one run in its training process and sends them in batches."""
 
     def __init__(self, tracker: "ActorHandle[Tracker]", run: str, *, every_s: float = 2.0) -> None:
         self._tracker, self._run, self._every_s = tracker, run, every_s
         self._points: list[MetricPoint] = []
         self._sent = self._asked = time.monotonic()
         self._answer: ObjectRef[int] | None = None
+        self._call: ObjectRef[Any] | None = None  # of the last metrics
+        self._late: ObjectRef[Any] | None = None  # of those that were waited for in vain
         self._saves, self._use = 0, MachineUse()
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
@@ -188,11 +190,18 @@ class MetricBuffer:
         if time.monotonic() - self._sent > self._every_s:
             self.send()
 
-    def epoch(self, metrics: Mapping[str, float]) -> None:
-        """Add an epoch's metrics at the step it ended with, and send everything."""
+    def epoch(self, metrics: Mapping[str, float], *, delivered: bool = False) -> None:
+        """Add an epoch's metrics at the step it ended with, and send everything.
+
+        Args:
+            delivered: wait as `deliver` does, so that no checkpoint is ahead of what the tracker has.
+        """
         logged = {name: value for name, value in metrics.items() if name not in _INTERNAL}
         self.add(logged, int(metrics["step"]))
-        self.send()
+        if delivered:
+            self.deliver()
+        else:
+            self.send()
 
     def pictures(self, pictures: Mapping[str, bytes]) -> None:
         """Have PNG by case stored as artifacts of the run; later ones take the place of earlier ones."""
@@ -230,19 +239,40 @@ class MetricBuffer:
         """Have the job report that a case was left out."""
         self._tracker.add_lost.remote(case, why)
 
-    def send(self) -> "ObjectRef[Any] | None":
-        """Send the metrics that were collected since the last time; the call, where there are any."""
-        call = self._tracker.log.remote(self._run, self._points) if self._points else None
+    def send(self) -> None:
+        """Send the metrics that were collected since the last time."""
+        if self._points:
+            self._call = self._tracker.log.remote(self._run, self._points)
         self._points, self._sent = [], time.monotonic()
-        return call
 
     def deliver(self) -> None:
-        """Send them, and wait until the tracker has them: 5 s at most, as its store may be away."""
-        import ray
+        """Send them, and wait until the tracker has written them, so that no checkpoint is ahead of MLflow.
 
-        call = self.send()
-        if call is not None:
-            ray.wait([call], timeout=_DELIVERY_S)
+        A store that is late is waited for once, 5 s: the tracker has them. Where the tracker does not answer,
+        as on a node that outlives the head, this waits on.
+
+        Raises:
+            RayActorError: the job has ended.
+        """
+        self.send()
+        late = self._late is not None and not _has_answered(self._late, 0.0)
+        while self._call is not None and not _has_answered(self._call, 0.0 if late else _DELIVERY_S):
+            if _has_answered(self._tracker.saves_requested.remote(self._run), _DELIVERY_S):
+                self._late = self._call
+                return
+
+
+def _has_answered(call: "ObjectRef[Any]", timeout_s: float) -> bool:
+    """Whether the tracker has done what a call asked for, or failed to, within a time."""
+    import ray
+
+    try:
+        ray.get(call, timeout=timeout_s)
+    except ray.exceptions.GetTimeoutError:
+        return False
+    except ray.exceptions.RayTaskError as error:
+        logger.debug(f"MLflow: {one_line(error.cause)}")
+    return True
 
 
 def version_tags() -> dict[str, str]:

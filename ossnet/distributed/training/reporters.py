@@ -35,7 +35,7 @@ class TrainReporter:
 
         metrics = with_gpu_hours(metrics, self._gpus)
         if self._log is not None:
-            self._log.epoch(metrics)
+            self._log.epoch(metrics, delivered=checkpoint is not None)
         folder = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
         ray.train.report(dict(metrics), checkpoint=folder)
 
@@ -61,7 +61,8 @@ class TuneReporter:
         from ray import tune
 
         metrics = with_gpu_hours(metrics, self._gpus) | {COST: time.process_time() - self._start_s}
-        self._log.epoch(metrics)  # before Ray Tune, which may stop the trial at once
+        # before Ray Tune, which may stop the trial at once
+        self._log.epoch(metrics, delivered=checkpoint is not None)
         folder = None if checkpoint is None else tune.Checkpoint.from_directory(checkpoint)
         tune.report(metrics | {SCORE: metrics.get(VAL_DICE, -1.0)}, checkpoint=folder)
 

@@ -1,12 +1,16 @@
 """No name, no file and no artifact store keeps a metric from MLflow, or a run from its end."""
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from ossnet.distributed.tracking import actor
+from ossnet.distributed.tracking.actor import MetricBuffer, start_tracker
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
 from ossnet.distributed.tracking.names import legal_experiment, legal_key, original_keys
 from ossnet.distributed.tracking.store import open_client
@@ -303,3 +307,30 @@ def test_a_store_on_a_full_disk_is_a_line_for_each_kind(
     tracker.flush()
     full = "No space left on device"
     assert tracker.take_failures() == {f"params ({full})": 3, f"tags ({full})": 2, f"metrics ({full})": 6}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_no_checkpoint_is_ahead_of_mlflow_unless_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = TrackingConfig.at(tmp_path, "e")
+    with start_tracker(tracking, tmp_path) as tracker:
+        buffer = MetricBuffer(tracker, "r")
+        for step in range(1, 6):
+            buffer.epoch({"step": float(step), "loss": 0.5}, delivered=True)
+            history = open_client(tracking.uri).get_metric_history(run_of(tracking).info.run_id, "loss")
+            assert [point.step for point in history] == list(range(1, step + 1))
+        monkeypatch.setattr(actor, "_DELIVERY_S", 1.0)
+        with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            took = []
+            for step in range(6, 9):
+                began = time.monotonic()
+                buffer.epoch({"step": float(step), "loss": 0.5}, delivered=True)
+                took.append(time.monotonic() - began)
+            other.execute("ROLLBACK")
+        assert took[0] >= 1.0 > sum(took[1:])
+        buffer.epoch({"step": 9.0, "loss": 0.5})
+        actor.flush([], tracker)
+    history = open_client(tracking.uri).get_metric_history(run_of(tracking).info.run_id, "loss")
+    assert [point.step for point in history] == list(range(1, 10))
