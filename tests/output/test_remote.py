@@ -214,6 +214,17 @@ def _until(last: str, push: Callable[[RemoteFolder, Path], None]) -> Callable[[R
     return pushed
 
 
+def test_a_single_file_is_an_input_as_well(s3: S3Server, url: Path, machine: Machine) -> None:
+    s3.client().put_object(Bucket=s3.bucket, Key="/".join(url.parts[2:]) + "/scan.nii", Body=b"scan")
+    path = fetch_input(url / "scan.nii")
+    assert (path.name, path.read_bytes()) == ("scan.nii", b"scan")
+    assert [each.name for each in fetch_input(url).iterdir()] == ["scan.nii"]
+    machine("b")
+    assert fetch_input(url / "scan.nii").read_bytes() == b"scan"
+    with pytest.raises(UserError, match="expected a folder with files, found none"):
+        fetch_input(url / "none.nii")
+
+
 def test_a_node_that_is_not_the_jobs_uploads_what_it_wrote(s3: S3Server, url: Path, machine: Machine) -> None:
     path = RemoteFolder.at(f"s3://{s3.bucket}/{url.parts[2]}").path / "cases" / "x.arrow"
     location = location_of(path)

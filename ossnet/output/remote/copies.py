@@ -73,7 +73,7 @@ def keep_all(output: Path, only: Path) -> None:
 
 
 def fetch_input(path: Path, skip: Callable[[str], bool] = lambda name: False) -> Path:
-    """A folder that a job reads: itself, or the copy of what is under its URL.
+    """A file or folder that a job reads: itself, or the copy of what is under its URL.
 
     Raises:
         UserError: there is nothing, or it cannot be read.
@@ -83,12 +83,44 @@ def fetch_input(path: Path, skip: Callable[[str], bool] = lambda name: False) ->
         return path
     folder = RemoteFolder.at(place, "inputs")
     try:
+        if folder.is_file():
+            return _fetch_single(place)
         if not folder.files():
             raise UserError(place, expected="a folder with files", found="none", remedy="check the URL")
         folder.pull(skip)
     except OSError as error:
         raise unreachable(place, error) from error
     return folder.path
+
+
+def _fetch_single(url: str) -> Path:
+    parent, _, name = url.rpartition("/")
+    folder = RemoteFolder.at(parent, "inputs")
+    folder.pull_file(name)
+    return folder.path / name
+
+
+def update_file(path: Path) -> None:
+    """Bring a file to what is there, if it is part of a copy.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    folder = RemoteFolder.holding(path)
+    if folder is not None:
+        folder.pull_file(folder.name_of(path))
+
+
+def move_up(path: Path) -> None:
+    """Upload a file and remove it here, if it is part of a copy.
+
+    Raises:
+        OSError: it cannot be uploaded.
+    """
+    folder = RemoteFolder.holding(path)
+    if folder is not None:
+        folder.push(path)
+        path.unlink()
 
 
 def keep(path: Path) -> None:

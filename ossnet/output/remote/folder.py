@@ -120,6 +120,14 @@ class RemoteFolder:
         found = _patiently(lambda: filesystem.get_file_info(selector))
         return [info.base_name for info in found if info.type == FileType.Directory]
 
+    def is_file(self) -> bool:
+        """Whether the URL is that of an object, so that this is no folder."""
+        from pyarrow.fs import FileType
+
+        filesystem, root = self._filesystem
+        (info,) = _patiently(lambda: filesystem.get_file_info([root]))
+        return bool(info.type == FileType.File)
+
     def file(self, name: str) -> RemoteFile | None:
         """One object; None where there is none."""
         from pyarrow.fs import FileType
