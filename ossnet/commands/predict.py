@@ -26,7 +26,8 @@ class PredictOptions(ExportConfig, PredictConfig):
     a study's folder with an ensemble: the mean of their probabilities decides."""
     input: tuple[Path, ...] = ()
     """NIfTI files, one with all modalities or one a modality; or folders of a case or of cases; or DICOM
-    series, by folder or file (needs ossnet[dicom]). By default the phantom's."""
+    series, by folder or file (needs ossnet[dicom]); also on object storage (s3://...). By default the
+    phantom's."""
     output: Path | None = None
     """Folder for `<case>_seg.nii.gz`; by default runs/predict-DATE-TIME. What is there already, by the same
     checkpoint and settings from the same files, is not predicted again."""
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     from ossnet.output.remote.copies import fetch_input
 
     checkpoint = tuple(fetch_input(path, is_by_ray) for path in options.checkpoint)
-    options = replace(options, checkpoint=checkpoint)
+    options = replace(options, checkpoint=checkpoint, input=tuple(map(fetch_input, options.input)))
     output = job_folder(options.output or new_folder("predict"), "predict")
     with claimed_output(output, "predict", sources=[*options.input, *options.checkpoint]):
         _predict(options, output)
@@ -108,7 +109,8 @@ def _finish(outcomes: "list[PredictionResult]", output: Path, *, as_json: bool) 
 
     failed = sum(outcome.error is not None for outcome in outcomes)
     if as_json:
-        finish_json({"failed": failed, "cases": to_dict(outcomes)})
+        cases = [{**to_dict(outcome), "output": outcome.output} for outcome in outcomes]
+        finish_json({"failed": failed, "cases": cases})
     else:
         unlike = sum(bool(outcome.unlike) for outcome in outcomes)
         warned = {"unlike the training data": f"{unlike}, as above: look at these"} if unlike else {}

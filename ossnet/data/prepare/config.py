@@ -24,7 +24,8 @@ class PrepareConfig:
     """Options to prepare a store from a folder of scans; the docstrings are the help of the command line."""
 
     source: Path | None = None
-    """Folder of scans, or a CSV table of them; by default a phantom study."""
+    """Folder of scans, or a CSV table of them; a folder also on object storage (s3://...). By default a
+    phantom study."""
     output: Path | None = None
     """Folder of the store: made, completed or, where its inputs changed, renewed."""
     layout: str = "auto"

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -43,6 +44,25 @@ class CaseInfo:
     def id(self) -> str:
         """The case's id."""
         return self.case.id
+
+    @property
+    def files(self) -> list[Path]:
+        """All files of the images and the label, as far as their headers were read."""
+        headers = [*self.images, *([self.label] if self.label else [])]
+        return list(dict.fromkeys(path for header in headers for path in (header.path, header.voxels)))
+
+    def moved(self, place: Callable[[Path], Path]) -> "CaseInfo":
+        """The same where its files lie elsewhere.
+
+        Args:
+            place: gives the place of a file.
+        """
+
+        def move(file: NiftiFile) -> NiftiFile:
+            return replace(file, path=place(file.path), voxels=place(file.voxels))
+
+        label = None if self.label is None else move(self.label)
+        return replace(self, images=tuple(map(move, self.images)), label=label)
 
     @property
     def voxel_bytes(self) -> int:

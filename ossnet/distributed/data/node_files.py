@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ossnet.data.store.cache import CachedCases, DataConfig
+from ossnet.data.store.cache import DOWNLOADS, CachedCases, DataConfig
 from ossnet.data.store.location import ObjectStorage
 from ossnet.data.store.store import Manifest
 from ossnet.errors import CaseError, UserError
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 AHEAD = 2
 """Chunks of a case that are on their way at a time."""
+_MIN_CHUNK = 1 << 18
+_MAX_CHUNK = 16 << 20  # larger ones are not faster
 _TRIES = 3  # to open a file of a cache that others empty
 
 
@@ -155,6 +157,16 @@ def reading_nodes(cluster: Sequence[Mapping[str, Any]], file: str) -> list[str]:
         if node["Alive"] and node["Resources"].get("CPU", 0) >= 1 and not node["Resources"].get("GPU", 0)
     ]
     return sorted(able, key=lambda node: hashlib.sha256(f"{node}/{file}".encode()).digest())
+
+
+def chunk_bytes(cluster: Sequence[Mapping[str, float]], share: float) -> int:
+    """The chunk with which all nodes together keep to their share of the object store of the node they read.
+
+    Each node but that one fetches `DOWNLOADS` cases at a time, and of each `AHEAD` chunks are on their way.
+    """
+    smallest = min(node.get("object_store_memory", 0) or 1 << 31 for node in cluster)
+    chunks = max(len(cluster) - 1, 1) * DOWNLOADS * AHEAD
+    return int(min(max(share * smallest / chunks, _MIN_CHUNK), _MAX_CHUNK))
 
 
 def has_gpu(cluster: Sequence[Mapping[str, Any]], node: str) -> bool:

@@ -5,7 +5,7 @@ import os
 import pickle
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from ossnet.data.prepare.build import PrepareReport, finalize, make_case, open_s
 from ossnet.data.prepare.config import PrepareConfig
 from ossnet.data.prepare.plan import CaseRecipe, PreparePlan, check_excluded, load_if_current, make_plan
 from ossnet.data.prepare.survey import CaseInfo
-from ossnet.data.store.case_file import write_case
+from ossnet.data.store.case_file import StoredCase, write_case
 from ossnet.data.store.store import CASES, Manifest
 from ossnet.distributed.cluster.connection import connect, output_root
 from ossnet.distributed.cluster.nodes import nodes
+from ossnet.distributed.data.job_files import JobFiles, copied, of_the_job
 from ossnet.errors import UserError
 from ossnet.output.claim import claimed_output, job_folder
+from ossnet.output.file_stamp import FileStamp, stamps_of
 from ossnet.output.progress import Progress, progress
-from ossnet.output.remote.copies import fetch_file, keep_all, location_of, written
+from ossnet.output.remote.copies import fetch_file, fetch_input, keep_all, location_of, written
 
 _MAX_RETRIES = 3  # how often a task starts again when its process is gone; Ray Data would do so for ever
 _MIN_TASK_BYTES = 8 << 20  # bytes of voxels that are worth a task's start of about 50 ms
@@ -38,7 +40,9 @@ def prepare(config: PrepareConfig) -> PrepareReport:
         UserError: the source, the output, every case or (strict) one case cannot be used.
     """
     if config.source is not None:  # workers have other working directories
-        config = replace(config, source=config.source.absolute())
+        config = replace(config, source=fetch_input(config.source).absolute())
+    if config.splits is not None:
+        config = replace(config, splits=fetch_input(config.splits))
     if config.output is None:
         raise UserError("--output", expected="the folder of the store", found="none", remedy="name it")
     config = replace(config, output=job_folder(config.output, "prepare"))
@@ -114,10 +118,12 @@ def _make_all(
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     memory = max(info.memory for info in cases)
     _check_memory(plan, memory)
+    files = JobFiles.here()
     # As bytes, so that one case's fields do not shape another's; with its headers, which are not read again.
     items = [
         {
             "case": pickle.dumps(info),
+            "files": pickle.dumps(stamps_of(info.files)),
             "path": os.fsencode(plan.path(info).absolute()),
             "location": os.fsencode(location_of(plan.path(info).absolute())),
         }
@@ -127,7 +133,7 @@ def _make_all(
     rows.context.enable_progress_bars = False
     with warnings.catch_warnings(action="ignore"):  # there is no other way yet to limit how often it tries
         made = rows.map(
-            _make_row, fn_args=(plan.recipe,), num_cpus=1, memory=memory, max_retries=_MAX_RETRIES
+            _make_row, fn_args=(plan.recipe, files), num_cpus=1, memory=memory, max_retries=_MAX_RETRIES
         )
     left = {info.id: info for info in cases}
     try:
@@ -149,12 +155,12 @@ def _tasks(cases: int, size: int) -> int:
     return min(cases, max(size // _MIN_TASK_BYTES, 2 * cpus, 1))
 
 
-def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
+def _make_row(row: dict[str, Any], recipe: CaseRecipe, files: JobFiles) -> dict[str, Any]:
     """Make one case on whichever node; what cannot be written ends the run, what cannot be read the case."""
     info, path = pickle.loads(row["case"]), Path(os.fsdecode(row["path"]))
     done: dict[str, Any] = {"case": info.id, "error": None, "fatal": None}
     try:
-        stored = make_case(info, recipe)
+        stored = _read_case(info, recipe, files, pickle.loads(row["files"]))
     except UserError as error:
         return done | {"error": str(error)}
     except Exception as error:
@@ -179,6 +185,17 @@ def _make_row(row: dict[str, Any], recipe: CaseRecipe) -> dict[str, Any]:
         )
         return done | {"fatal": pickle.dumps(fatal)}
     return done
+
+
+def _read_case(
+    info: CaseInfo, recipe: CaseRecipe, files: JobFiles, stamps: Sequence[FileStamp]
+) -> StoredCase:
+    """Make one case from files that this node may have to copy first."""
+    with files.at_hand(stamps) as folder:
+        try:
+            return make_case(info.moved(lambda path: copied(path, folder)), recipe)
+        except UserError as error:
+            raise UserError(of_the_job(str(error), folder)) from error
 
 
 def _lost(left: list[CaseInfo], error: Exception) -> UserError:

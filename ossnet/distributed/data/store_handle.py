@@ -2,7 +2,7 @@
 
 A node maps the files where it finds them. Where it does not, it fetches a case into its cache when it is
 first read: from object storage itself, or from another node through Ray's object store (`node_files.py`);
-`_chunk_bytes` has the arithmetic of the bound.
+`chunk_bytes` there has the arithmetic of the bound.
 
 Ray Data carries the order only (`sharding.py`). As rows of a map without CPUs, 27 cases of 512^3 (402 MB
 each) through an object store of 1.5 GB started 22 readers at once, lay there 50 to 97 s before they were
@@ -11,22 +11,18 @@ used, and spilled 10.4 GB; in chunks nothing is spilled, and a worker keeps to 6
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ossnet.config_tree import from_dict, to_dict
 from ossnet.data import Store
-from ossnet.data.store.cache import DOWNLOADS, CachedCases, DataConfig
+from ossnet.data.store.cache import CachedCases, DataConfig
 from ossnet.data.store.case_file import StoredCase
 from ossnet.data.store.location import CaseSource
 from ossnet.data.store.store import CaseReader, Manifest, MappedCases, case_reader
 from ossnet.distributed.cluster.nodes import nodes
-from ossnet.distributed.data.node_files import AHEAD, FilesOfNode, ReadingNodes, has_gpu
+from ossnet.distributed.data.node_files import FilesOfNode, ReadingNodes, chunk_bytes, has_gpu
 from ossnet.output.remote.url import parse_location
-
-_MIN_CHUNK = 1 << 18
-_MAX_CHUNK = 16 << 20  # larger ones are not faster
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class StoreHandle:
 
         manifest = zlib.compress(json.dumps(to_dict(store.manifest)).encode())
         home = ray.get_runtime_context().get_node_id()
-        return cls(store.location, manifest, home, _chunk_bytes(nodes(), config.object_store_share))
+        return cls(store.location, manifest, home, chunk_bytes(nodes(), config.object_store_share))
 
     def open(self, config: DataConfig) -> Store:
         """The store, whose cases this node maps, or fetches when they are read."""
@@ -85,13 +81,3 @@ class _NearestCases:
     def read(self, case: str, file: str, digest: str | None) -> StoredCase:
         reader = self.mapped if (self.mapped.root / file).is_file() else self.fetched
         return reader.read(case, file, digest)
-
-
-def _chunk_bytes(cluster: Sequence[Mapping[str, float]], share: float) -> int:
-    """The chunk with which all nodes together keep to their share of the object store of the node they read.
-
-    Each node but that one fetches `DOWNLOADS` cases at a time, and of each `AHEAD` chunks are on their way.
-    """
-    smallest = min(node.get("object_store_memory", 0) or 1 << 31 for node in cluster)
-    chunks = max(len(cluster) - 1, 1) * DOWNLOADS * AHEAD
-    return int(min(max(share * smallest / chunks, _MIN_CHUNK), _MAX_CHUNK))

@@ -19,6 +19,8 @@ from ossnet.inference.batch.scan_input import ScanInput
 from ossnet.inference.config import ExportConfig, PredictConfig
 from ossnet.inference.ensemble import Member
 from ossnet.output.atomic_write import atomic_write, writing
+from ossnet.output.file_stamp import FileStamp
+from ossnet.output.remote.copies import update_file
 
 FOLDER = "records"
 
@@ -121,9 +123,11 @@ class PredictionCache:
             self._check_own(record, [*record.files, label_map(scan.file)])
         except UserError as error:
             return PredictionResult(scan.case, error=str(error))
-        unchanged = record.settings == self.settings and record.images == _image_states(scan)
+        unchanged = record.settings == self.settings and record.images == _as_json(image_files(scan))
         written = all(_is_as_written(self.output / name, state) for name, state in record.files.items())
-        return replace(record.result, cached=True) if record.result and unchanged and written else None
+        if record.result is None or not (unchanged and written):
+            return None
+        return replace(record.result, cached=True, output=self.output / label_map(scan.file))
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -136,8 +140,17 @@ class PredictionCache:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def publish(self, scan: ScanInput, result: PredictionResult, files: Sequence[Path]) -> None:
+    def publish(
+        self,
+        scan: ScanInput,
+        result: PredictionResult,
+        files: Sequence[Path],
+        images: Sequence[FileStamp] | None = None,
+    ) -> None:
         """Move the files of a result from their folder to the output, and store the result.
+
+        Args:
+            images: the files of the scan, where it was read from copies.
 
         Raises:
             UserError: a file of that name is there that was not written here, or was changed since; then
@@ -147,7 +160,7 @@ class PredictionCache:
         self._check_own(before, [path.name for path in files])
         record = _Record(
             settings=dict(self.settings),
-            images=_image_states(scan),
+            images=_as_json(image_files(scan) if images is None else images),
             files={path.name: _state(path) for path in files},
             earlier=before.files | before.earlier,
             result=result,
@@ -156,6 +169,20 @@ class PredictionCache:
         for path in files:
             with writing(self.output / path.name):
                 path.replace(self.output / path.name)
+
+    def written(self, scan: ScanInput) -> list[Path]:
+        """The files of a result that is published; its record comes first, as it proves what is ours."""
+        return [self._path(scan), *(self.output / name for name in self._read(scan).files)]
+
+    def update(self, scan: ScanInput) -> None:
+        """Bring what another node published of a scan to the copy of an output on object storage.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        update_file(self._path(scan))
+        for path in self.written(scan)[1:]:
+            update_file(path)
 
     def _check_own(self, record: "_Record", names: Iterable[str]) -> None:
         """Reject files in the output that this record does not prove to be as they were written."""
@@ -221,10 +248,13 @@ def _digest(checkpoint: Path) -> str:
     return digest.hexdigest()
 
 
-def _image_states(scan: ScanInput) -> list[list[Any]]:
-    """Names, sizes and times of the images: enough to see that one was exchanged."""
-    states = ((path, path.stat()) for image in scan.images for path in _files_of(image))
-    return [[str(path.absolute()), state.st_size, state.st_mtime_ns] for path, state in states]
+def image_files(scan: ScanInput) -> list[FileStamp]:
+    """The files of a scan's images."""
+    return [FileStamp.of(path) for image in scan.images for path in _files_of(image)]
+
+
+def _as_json(files: Sequence[FileStamp]) -> list[list[Any]]:
+    return [list(file) for file in files]
 
 
 def _files_of(image: Path) -> tuple[Path, ...]:

@@ -14,6 +14,8 @@ from ossnet.inference.config import ExportConfig, PredictConfig
 from ossnet.inference.ensemble import AnyPredictor, Member, load_predictor, read_members
 from ossnet.inference.export.outputs import export
 from ossnet.inference.scans import read_scan
+from ossnet.output.file_stamp import FileStamp
+from ossnet.output.remote.copies import keep
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,17 @@ class PredictionJob:
         """The records of the output; the checkpoints are read for them once a job."""
         return PredictionCache.of(self.members, self.config, self.export, self.output)
 
-    def absolute(self) -> "PredictionJob":
-        """A copy of this job with absolute paths, and the cache that it has already."""
-        checkpoints, output = tuple(each.absolute() for each in self.checkpoints), self.output.absolute()
-        job = replace(self, checkpoints=checkpoints, output=output)
-        vars(job)["cache"] = replace(self.cache, output=output)  # where cached_property stores it
+    def moved(self, checkpoints: Sequence[Path], output: Path) -> "PredictionJob":
+        """This job with the checkpoints of its members, and its output, in other places.
+
+        The cache goes with it: the checkpoints are not read again for it.
+        """
+        job = replace(self, output=output)
+        vars(job)["members"] = tuple(  # where cached_property stores it
+            replace(member, checkpoint=folder)
+            for member, folder in zip(self.members, checkpoints, strict=True)
+        )
+        vars(job)["cache"] = replace(self.cache, output=output)
         return job
 
     def predictor(self) -> AnyPredictor:
@@ -94,15 +102,26 @@ def predict_scans(
 def predict_sequential(
     predictor: AnyPredictor, job: PredictionJob, scans: Sequence[ScanInput]
 ) -> Iterator[PredictionResult]:
-    """Predict scans one after the other, as `predict_scan` does."""
+    """Predict scans one after the other, as `predict_scan` does; each is uploaded, where the output is."""
     for scan in scans:
-        yield predict_scan(predictor, job, scan)
+        result = predict_scan(predictor, job, scan)
+        for path in job.cache.written(scan) if result.error is None else ():
+            keep(path)
+        yield result
 
 
-def predict_scan(predictor: AnyPredictor, job: PredictionJob, scan: ScanInput) -> PredictionResult:
+def predict_scan(
+    predictor: AnyPredictor,
+    job: PredictionJob,
+    scan: ScanInput,
+    images: Sequence[FileStamp] | None = None,
+) -> PredictionResult:
     """Write `<case>_seg.nii.gz`, what is to be exported and a record of one scan.
 
     A bad scan raises nothing: its result says why it is bad.
+
+    Args:
+        images: the files of the scan, where it is read from copies.
     """
     began = time.monotonic()
     try:
@@ -124,7 +143,7 @@ def predict_scan(predictor: AnyPredictor, job: PredictionJob, scan: ScanInput) -
                 error_bound=None if audit is None else audit.error_bound,
                 unlike=unlike,
             )
-            job.cache.publish(scan, result, sorted(aside.iterdir()))
+            job.cache.publish(scan, result, sorted(aside.iterdir()), images)
     except UserError as error:
         return PredictionResult(scan.case, error=str(error))
     return result

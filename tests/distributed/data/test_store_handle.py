@@ -11,7 +11,8 @@ from s3_server import s3_server
 
 from ossnet.data import Store
 from ossnet.data.store.cache import DataConfig
-from ossnet.distributed.data.store_handle import StoreHandle, _chunk_bytes
+from ossnet.distributed.data.node_files import chunk_bytes
+from ossnet.distributed.data.store_handle import StoreHandle
 
 
 @pytest.mark.slow
@@ -77,9 +78,9 @@ def test_a_handle_opens_the_store_wherever_it_lies(phantom_store, tmp_path, read
 def test_all_nodes_together_keep_to_their_share_of_the_object_store():
     for count, memory in ((1, 2e9), (2, 1.5e9), (17, 4e10)):
         cluster = [{"CPU": 4, "object_store_memory": memory}] * count
-        chunk = _chunk_bytes(cluster, 0.1)
+        chunk = chunk_bytes(cluster, 0.1)
         assert max(count - 1, 1) * 4 * 2 * chunk <= 0.1 * memory
-    assert _chunk_bytes([{"CPU": 4}], 1.0) == 16 << 20
+    assert chunk_bytes([{"CPU": 4}], 1.0) == 16 << 20
 
 
 SPACE = """
