@@ -6,11 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import psutil
 from ray.util import get_node_ip_address
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +43,34 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def job_command(job: str, *options: object) -> list[str]:
+    """A job of a name, which prints JSON."""
+    return [str(ROOT / "jobs" / f"{job}.py"), *map(str, options), "--json"]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A job that runs on the head."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def until(self, condition: Callable[[], object], limit_s: float = 300.0) -> None:
+        """Wait for something that happens while it runs."""
+        until = time.monotonic() + limit_s
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            assert time.monotonic() < until, self.log.read_text()[-3000:]
+            time.sleep(0.2)
+
+    def says(self, text: str) -> bool:
+        return text in self.log.read_text()
+
+    def end(self, limit_s: float = 600.0) -> None:
+        """Wait for its good end."""
+        assert self.process.wait(limit_s) == 0, self.log.read_text()[-3000:]
+
+
 class Nodes:
     """A head without CPUs, where drivers run, and nodes with one CPU each."""
 
@@ -59,9 +90,11 @@ class Nodes:
     def address(self) -> str:
         return f"{self.ip}:{self.port}"
 
-    def add(self, name: str, *, hidden: Path | None = None, gpus: int = 0) -> None:
-        """Start a node with one CPU (and GPUs that only Ray knows of), and wait for it."""
-        self._ray(name, f"--address={self.address}", "--num-cpus=1", f"--num-gpus={gpus}", hidden=hidden)
+    def add(self, *names: str, hidden: Path | None = None, gpus: int = 0) -> None:
+        """Start nodes with one CPU each (and GPUs that only Ray knows of), and wait for them."""
+        options = f"--address={self.address}", "--num-cpus=1", f"--num-gpus={gpus}"
+        for name in names:
+            self._ray(name, *options, hidden=hidden)
         self._wait_for(len(self.processes))
 
     def stop(self, name: str) -> None:
@@ -69,6 +102,13 @@ class Nodes:
         process = self.processes.pop(name)
         process.terminate()
         process.wait()
+
+    def kill(self, name: str) -> None:
+        """Kill all that runs on a node at once, as where the machine is lost."""
+        node = psutil.Process(self.processes.pop(name).pid)
+        for each in [node, *node.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
 
     def train(self, store: Path | str, name: str, *more: str) -> dict[str, float]:
         """Train as a user would on the head; the last metrics."""
@@ -82,6 +122,28 @@ class Nodes:
         options = [word for option, values in SMALL.items() for word in (option, *values.split())]
         command = [ROOT / f"jobs/{job}.py", "--data", store, "--output", name, "--json", *options, *more]
         return self.python(*map(str, command))
+
+    def result(self, job: str, *options: object) -> dict[str, Any]:
+        """What a job on the head prints as JSON."""
+        done = self.python(*job_command(job, *options))
+        assert done.returncode == 0, done.stderr[-3000:]
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    def start(self, job: str, *options: object) -> "Driver":
+        """Start a job on the head."""
+        log = self.folder / f"{job}.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [sys.executable, *job_command(job, *options)],
+                env=self.environment | {"RAY_ADDRESS": self.address},
+                cwd=self.folder,
+                stdout=sink,
+                stderr=sink,
+            )
+        self.stack.callback(process.wait)
+        self.stack.callback(process.kill)
+        return Driver(process, log)
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python on the head."""
@@ -113,7 +175,8 @@ class Nodes:
         if hidden is not None:
             script = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
             command = ["unshare", "--mount", "sh", "-c", script, str(hidden), *command]
-        environment = self.environment | {"NODE_FOLDER": str(self.folder / name)}
+        own = str(self.folder / name)
+        environment = self.environment | {"NODE_FOLDER": own, "XDG_CACHE_HOME": own}
         log = self.stack.enter_context((self.folder / f"{name}.ray.log").open("w"))
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
         self.stack.callback(process.wait)

@@ -49,6 +49,12 @@ class S3Server:
                 key = f"{prefix}/{path.relative_to(folder).as_posix()}"
                 self.client().put_object(Bucket=self.bucket, Key=key, Body=path.read_bytes())
 
+    def names(self, prefix: str) -> set[str]:
+        """The names of the objects below a prefix that ends in a slash."""
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        keys = {each["Key"] for page in pages for each in page.get("Contents", [])}
+        return {key.removeprefix(prefix) for key in keys if not key.endswith("/")}
+
     def delete(self, key: str) -> None:
         """Remove an object."""
         self.client().delete_object(Bucket=self.bucket, Key=key)
