@@ -95,6 +95,7 @@ class Nodes:
         options = f"--address={self.address}", "--num-cpus=1", f"--num-gpus={gpus}"
         for name in names:
             self._ray(name, *options, hidden=hidden)
+            self._wait_for_start(name)  # at once they may take longer than Ray waits for each
         self._wait_for(len(self.processes))
 
     def stop(self, name: str) -> None:
@@ -182,6 +183,12 @@ class Nodes:
         self.stack.callback(process.wait)
         self.stack.callback(process.terminate)
         self.processes[name] = process
+
+    def _wait_for_start(self, name: str) -> None:
+        log = self.folder / f"{name}.ray.log"
+        while "Ray runtime started" not in log.read_text():
+            assert self.processes[name].poll() is None, log.read_text()[-3000:]
+            time.sleep(0.2)
 
     def _wait_for(self, count: int) -> None:
         until = time.monotonic() + 600
