@@ -119,7 +119,7 @@ def labels(place: Place, name: str) -> dict[str, np.ndarray]:
     for key in place.s3.names(f"runs/{name}/"):
         if key.endswith("_seg.nii.gz"):
             place.s3.client().download_file(place.s3.bucket, f"runs/{name}/{key}", str(aside))
-            found[key.removesuffix("_seg.nii.gz")] = np.array(nibabel.load(aside).dataobj)
+            found[key.removesuffix("_seg.nii.gz")] = np.asarray(nibabel.load(aside).dataobj)
     return found
 
 
