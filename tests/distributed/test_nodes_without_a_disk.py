@@ -1,5 +1,5 @@
 """Two and three nodes that have S3 in common and no disk: scans of the head alone, S3 that hangs, a node and
-then the head lost, a study of limited time."""
+then the head lost."""
 
 import shutil
 import sqlite3
@@ -31,10 +31,6 @@ EPOCHS, STEPS_PER_EPOCH = 12, 40
 STEPS = EPOCHS * STEPS_PER_EPOCH
 PAUSE_S = 20.0
 OUTLIVED_S = 15.0  # by which nodes outlive their head, and may save checkpoints
-SPACE = """
-def space(trial):
-    return {"optimizer.learning_rate": trial.suggest_float("rate", 1e-4, 0.02, log=True)}
-"""
 
 
 @dataclass(frozen=True)
@@ -206,23 +202,3 @@ def test_s3_hangs_then_a_node_is_lost_then_the_head(place: Place, phantom_store:
     assert (workers[0], workers[-1]) == (3, 2)
     assert "checkpoint" in {file.path for file in client.list_artifacts(run.info.run_id)}
     assert not [key for key in place.s3.names("runs/train/") if ".ossnet-lock" in key]
-
-
-def test_the_last_training_of_a_study_begins_with_weights_in_s3(place: Place, phantom_store: Path) -> None:
-    place.s3.upload(phantom_store, "store")
-    (place.folder / "mine.py").write_text(SPACE)
-    options = ["--data", f"s3://{place.s3.bucket}/store", "--space", "mine.py", *small_options()]
-    with place.nodes("a", "b") as nodes:
-        found = nodes.result("tune", *options, "--output", f"{place.runs}/study", "--max-time", "150s")
-    assert found["refit"].startswith("Dice ")
-    client, runs = place.runs_of("mine")
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    (last,) = (run for run in runs if "refit" in run.data.tags)
-    assert last.data.params["training.initialize_from"] == f"{place.runs}/study/checkpoint"
-    for run in runs:
-        steps = [each.step for each in client.get_metric_history(run.info.run_id, "loss/train")]
-        assert steps == list(range(1, len(steps) + 1))
-        assert bool(steps) == bool(run.data.tags.keys() & {"trial", "refit"})
-    left = place.s3.names("runs/study/")
-    assert {"checkpoint/model.safetensors", "report/report.html", "study-copy.db"} <= left
-    assert any(key.startswith("refit/") and key.endswith("checkpoint/model.safetensors") for key in left)
