@@ -8,8 +8,8 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
+from ossnet.distributed.serving.bearer import is_right
 from ossnet.distributed.serving.segmenter import Kind, Segmenter, SegmentRequest
-from ossnet.distributed.serving.token import is_right
 from ossnet.distributed.serving.uploads import TooLarge, receive_uploads
 from ossnet.errors import UserError
 from ossnet.inference.config import MeshFormat

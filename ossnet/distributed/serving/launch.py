@@ -18,7 +18,7 @@ from ossnet.distributed._ray import open_no_replica_port
 from ossnet.distributed.cluster.connection import connect
 from ossnet.distributed.cluster.nodes import nodes
 from ossnet.distributed.cluster.resources import plan_run
-from ossnet.distributed.serving.token import VARIABLE, digest, given_token, new_token
+from ossnet.distributed.serving.bearer import VARIABLE, digest, given_token, new_token
 from ossnet.errors import UserError
 from ossnet.inference.batch.runner import PredictionJob
 from ossnet.output.progress import progress

@@ -20,8 +20,8 @@ from dicom_files import write_series
 
 from ossnet.data import write_phantom
 from ossnet.distributed.serving.app import RESULT, make_app
+from ossnet.distributed.serving.bearer import digest
 from ossnet.distributed.serving.segmenter import Segmenter
-from ossnet.distributed.serving.token import digest
 from ossnet.errors import UserError
 from ossnet.inference import Predictor, Segmentation
 from ossnet.inference.batch.inputs import find_scans

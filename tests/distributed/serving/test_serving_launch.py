@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ossnet.distributed.serving import launch
+from ossnet.distributed.serving.bearer import VARIABLE
 from ossnet.distributed.serving.launch import Server, ServerSpec, check_installed, serving
-from ossnet.distributed.serving.token import VARIABLE
 from ossnet.errors import UserError
 from ossnet.inference.batch.runner import PredictionJob
 from ossnet.inference.config import PredictConfig

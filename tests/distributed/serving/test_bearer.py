@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ossnet.distributed.serving.token import VARIABLE, digest, given_token, is_right, new_token
+from ossnet.distributed.serving.bearer import VARIABLE, digest, given_token, is_right, new_token
 from ossnet.errors import UserError
 
 TOKEN = "a-token-of-the-user"
