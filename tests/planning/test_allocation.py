@@ -24,9 +24,8 @@ def test_a_plan_fits_its_time(
     assert all(0 < share < 1 for share in plan.rungs)
     validations = (len(plan.rungs) + 1) * validation_s
     assert not plan.rungs or validations <= 0.15 * plan.trial_s + 1e-6
-    third = (time_s - plan.closing_s) / 3
-    assert plan.refit_s == (0 if not refit or third < 40 else pytest.approx(third)) or step_s or validation_s
-    assert not plan.refit_s or third >= 2 * max(250 * step_s, 20)
+    third, shortest = (time_s - plan.closing_s) / 3, max(250 * step_s, validation_s / 0.15, 20)
+    assert plan.refit_s == (pytest.approx(third) if refit and third >= 2 * shortest else 0)
 
 
 @given(times, slots, st.booleans())
