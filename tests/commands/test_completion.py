@@ -1,7 +1,13 @@
-"""The completion as bash does it, with the script that ossnet prints."""
+"""The completion as bash and zsh do it, with the script that ossnet prints."""
 
+import os
+import pty
+import re
+import select
 import shlex
+import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +54,40 @@ def complete(script: Path, line: str) -> list[str]:
 )
 def test_jobs_options_and_values_are_offered(script: Path, line: str, offered: list[str]) -> None:
     assert complete(script, line) == offered
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("ossnet pre", r"predict +prepare"),
+        ("ossnet train --model unet-", r"unet-2d +unet-3d"),
+        ("ossnet bench sea", "ossnet bench search"),
+    ],
+)
+def test_zsh_completes_after_the_lines_of_the_page(script: Path, line: str, shown: str) -> None:
+    """On a terminal: zsh completes nowhere else."""
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    setup = page[page.index("autoload") :].splitlines()[0].replace("&& compinit", "&& compinit -D")
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvpe("zsh", ["zsh", "-f", "-i"], {**os.environ, "TERM": "dumb"})
+    try:
+        _type(terminal, f"{setup}; source {shlex.quote(str(script))}; echo rea''dy\n", "ready\r")
+        assert _type(terminal, f"{line}\t", shown)
+    finally:
+        os.close(terminal)  # which ends the shell
+        os.waitpid(child, 0)
+
+
+def _type(terminal: int, keys: str, until: str) -> bool:
+    """Type keys, and wait for what they bring; whether it came."""
+    os.write(terminal, keys.encode())
+    printed, deadline = "", time.monotonic() + 30
+    while time.monotonic() < deadline and not re.search(until, printed):
+        if select.select([terminal], [], [], 1.0)[0]:
+            printed += os.read(terminal, 1 << 16).decode(errors="replace")
+    return re.search(until, printed) is not None
 
 
 def test_every_option_is_offered(script: Path) -> None:

@@ -10,7 +10,7 @@ from ossnet.commands._parse import Command
 from ossnet.commands._parse.help import Option, list_options
 
 _SCRIPT = """\
-# Completion of ossnet in bash; in zsh after: autoload -U bashcompinit && bashcompinit
+# Completion of ossnet in bash; in zsh after: autoload -U compinit bashcompinit && compinit && bashcompinit
 _ossnet() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} job=${{COMP_WORDS[1]}} words=
   if (( COMP_CWORD == 1 )); then
