@@ -20,7 +20,7 @@ DRAWING = Path(__file__).with_suffix(".svg")
 
 OPEN = ("distributed", "inference", "data", "models")
 """Folders whose rooms are drawn."""
-BOTTOM = ("plugins", "config_tree", "metric_names", "output", "errors")
+BOTTOM = ("plugins", "config_tree", "metric_names", "schemas", "output", "errors")
 """Rooms that everything may import."""
 FRONT, BASE = "(front)", "(base)"
 """The files directly in an open folder: those that import its rooms, and those that do not."""
@@ -69,6 +69,7 @@ PHRASES = {
     "models.kernels": "fused, eager and compiled arithmetic",
     "config_tree": "dataclasses and JSON",
     "metric_names": "names in MLflow",
+    "schemas": "versions of what is on disk",
     "output": "atomic files, pages, tables, logs",
     "errors": "where, expected, found, remedy",
     "plugins": "entry points of other packages",

@@ -33,7 +33,7 @@ LAYERS = (
     {"data"},
     {"models"},
     {"config_tree"},
-    {"errors", "metric_names", "output"},
+    {"errors", "metric_names", "output", "schemas"},
     {"plugins"},
 )
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}

@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 import chaos_record
 import pytest
 
+from ossnet import schemas
 from ossnet.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -208,6 +209,14 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert not loaded
     assert "from_checkpoint" in (tmp_path / "site" / "python.html").read_text()
+
+
+def test_the_page_of_files_has_the_versions_of_today() -> None:
+    rows = re.findall(
+        r"^\| a (\w+).*\| (\d+) \|[^|]*\|$", (ROOT / "docs" / "files.md").read_text(), re.MULTILINE
+    )
+    versions = {name.lower(): value for name, value in vars(schemas).items() if isinstance(value, int)}
+    assert {name: int(number) for name, number in rows} == versions
 
 
 def test_the_readme_can_be_read_in_five_minutes() -> None:

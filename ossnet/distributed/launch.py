@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ossnet import schemas
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.data.store.split_warnings import split_warnings
@@ -325,13 +326,11 @@ def _run_id(config: Config, output: Path, *, resume: bool) -> str:
         raise UserError(
             output, expected="a run to resume", found="no config.json", remedy="leave out --resume"
         )
-    from ossnet.distributed.training.trainer import RUN_SCHEMA
-
     run = json.loads((output / "run.json").read_text())
-    if run.get("schema") != RUN_SCHEMA:
+    if run.get("schema") != schemas.RUN:
         raise UserError(
             output / "run.json",
-            expected=f"a run of schema {RUN_SCHEMA}",
+            expected=f"a run of schema {schemas.RUN}",
             found=f"schema {run['schema']}" if "schema" in run else "one without a schema",
             remedy="train anew with another --output",
         )

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ossnet import schemas
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import atomic_folder
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
 RUN = "run"
 """In the state of a checkpoint: the id of the run that it is of; None where nobody gave it one."""
 
@@ -43,7 +43,7 @@ def save_checkpoint(
         save_state(aside / "state.pt", state)
         for name, text in documents.items():
             (aside / name).write_text(text)
-        (aside / "version.json").write_text(json.dumps({"format": FORMAT}))
+        (aside / "version.json").write_text(json.dumps({"format": schemas.CHECKPOINT}))
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -76,12 +76,12 @@ def check_checkpoint(folder: Path) -> None:
             remedy="give the folder that training wrote",
         )
     found = json.loads(version.read_text()).get("format")
-    if found != FORMAT:
-        older = isinstance(found, int) and found < FORMAT
+    if found != schemas.CHECKPOINT:
+        older = isinstance(found, int) and found < schemas.CHECKPOINT
         remedy = "train the network again to write a new one" if older else "use the ossnet that wrote it"
         raise UserError(
             folder,
-            expected=f"a checkpoint of format {FORMAT}",
+            expected=f"a checkpoint of format {schemas.CHECKPOINT}",
             found=f"one of the {'old ' if older else ''}format {found}",
             remedy=remedy,
         )

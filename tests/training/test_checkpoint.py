@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from ossnet import schemas
 from ossnet.errors import UserError
-from ossnet.training.checkpoint import FORMAT, check_checkpoint, save_checkpoint
+from ossnet.training.checkpoint import check_checkpoint, save_checkpoint
+
+NEXT = schemas.CHECKPOINT + 1
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def test_a_checkpoint_of_this_format_is_accepted(checkpoint: Path) -> None:
     ("version", "found", "remedy"),
     [
         (1, "one of the old format 1", "train the network again to write a new one"),
-        (FORMAT + 1, f"one of the format {FORMAT + 1}", "use the ossnet that wrote it"),
+        (NEXT, f"one of the format {NEXT}", "use the ossnet that wrote it"),
         (None, "one of the format None", "use the ossnet that wrote it"),
     ],
 )
@@ -35,7 +38,7 @@ def test_a_checkpoint_of_another_format_is_rejected(
     (checkpoint / "version.json").write_text(json.dumps({"format": version}))
     with pytest.raises(UserError) as caught:
         check_checkpoint(checkpoint)
-    line = f"{checkpoint}: expected a checkpoint of format {FORMAT}, found {found}; {remedy}"
+    line = f"{checkpoint}: expected a checkpoint of format {schemas.CHECKPOINT}, found {found}; {remedy}"
     assert str(caught.value) == line
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from ossnet import schemas
 from ossnet.config_tree import to_dict
 from ossnet.data.imaging.geometry import Geometry
 from ossnet.data.imaging.nifti import NiftiFile
@@ -30,7 +31,7 @@ from ossnet.data.store.case_file import CaseHeader, StoredCase, is_case_file, re
 from ossnet.data.store.quantization import MAX_ERROR, Quantization, Storage, encode
 from ossnet.data.store.splits import by_split, find_strata, make_folds, make_splits
 from ossnet.data.store.statistics import CaseStatistics, count_labels, summarize
-from ossnet.data.store.store import CASES, MANIFEST, SCHEMA_VERSION, CaseEntry, Manifest, write_manifest
+from ossnet.data.store.store import CASES, MANIFEST, CaseEntry, Manifest, write_manifest
 from ossnet.errors import UserError
 from ossnet.output.atomic_write import writing
 
@@ -163,7 +164,7 @@ def finalize(plan: PreparePlan, excluded: dict[str, str]) -> Manifest:
     splits, folds = _split_cases(plan, cases)
     hidden = {"output", "strict"}
     manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
+        schema_version=schemas.STORE,
         fingerprint=plan.fingerprint,
         configuration={name: value for name, value in to_dict(plan.config).items() if name not in hidden},
         task=plan.task,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ossnet import schemas
 from ossnet.data.imaging.geometry import NO_PLACEMENT
 from ossnet.data.labels.presets import map_labels
 from ossnet.data.labels.task import Task
@@ -20,7 +21,6 @@ from ossnet.data.store.splits import Split, make_folds, read_splits
 from ossnet.data.store.store import (
     CASES,
     MANIFEST,
-    SCHEMA_VERSION,
     Manifest,
     check_version,
     read_manifest,
@@ -91,7 +91,7 @@ class PreparePlan:
         """Digest of all that shapes a case's file."""
         recipe = self.recipe
         return digest_of(
-            SCHEMA_VERSION,
+            schemas.STORE,
             info.id,
             info.case.group,
             recipe.task.to_dict(),
@@ -179,13 +179,13 @@ def check_output(output: Path) -> None:
             found=f"{min(found - {MANIFEST, CASES})} in it",
             remedy="name another --output",
         )
-    if MANIFEST in found and read_version(output) > SCHEMA_VERSION:
+    if MANIFEST in found and read_version(output) > schemas.STORE:
         check_version(output, read_version(output))
 
 
 def load_if_current(plan: PreparePlan) -> Manifest | None:
     """The store's manifest if it is what the plan would make; None otherwise."""
-    if not (plan.output / MANIFEST).is_file() or read_version(plan.output) != SCHEMA_VERSION:
+    if not (plan.output / MANIFEST).is_file() or read_version(plan.output) != schemas.STORE:
         return None
     manifest = read_manifest(plan.output)
     complete = all((plan.output / entry.file).is_file() for entry in manifest.cases.values())

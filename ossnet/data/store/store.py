@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ossnet import schemas
 from ossnet.config_tree import from_dict, to_dict, unknown_name
 from ossnet.data.imaging.geometry import Shape
 from ossnet.data.labels.task import Task
@@ -29,7 +30,6 @@ from ossnet.output.views import one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 CASES = "cases"
 
@@ -310,13 +310,13 @@ def check_version(root: Path | str, version: int) -> None:
     Raises:
         UserError: says how to get one of this version.
     """
-    if version != SCHEMA_VERSION:
+    if version != schemas.STORE:
         older = f"make it anew with ossnet prepare --output {shlex.quote(str(root))}"
         raise UserError(
             _where(root),
-            expected=f"store schema version {SCHEMA_VERSION}",
+            expected=f"store schema version {schemas.STORE}",
             found=f"version {version}",
-            remedy="update ossnet" if version > SCHEMA_VERSION else older,
+            remedy="update ossnet" if version > schemas.STORE else older,
         )
 
 

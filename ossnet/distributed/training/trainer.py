@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ossnet import schemas
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.cluster.nodes import avoiding
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 
     from ossnet.distributed.tracking.client import Tracker
 
-RUN_SCHEMA = 2
-"""Version of what a run's folder holds, in its `run.json`."""
 _RUN = "train"
 _OVERDUE_S = 20.0  # after which a run that should have ended by itself is given up
 _MAX_FAILURES = 3  # how often a run starts again from its checkpoint when it has lost a worker
@@ -131,7 +130,7 @@ def fit(
     check_batch(len(cases), config.training.batch_size, most(workers))
     output.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("run.json", json.dumps({"schema": RUN_SCHEMA, "id": job.run})),
+        ("run.json", json.dumps({"schema": schemas.RUN, "id": job.run})),
         ("config.json", config.to_json()),
     ):
         atomic_write(output / name, text)

@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from ossnet import schemas
 from ossnet.distributed._optuna import metric_names, reopen_trial, set_metric_names
 from ossnet.distributed._sqlite import LOCKED_S, check_database, creation_lock, sqlite_url
 from ossnet.distributed.tracking.client import TRIAL
@@ -35,10 +36,8 @@ TRIALS_FOLDER = "trials"
 """Ray Tune's folder in that of a study."""
 WORKERS_FOLDER = "workers"
 """The folder of Ray Train's runs in that of a study whose trials have several workers."""
-STUDY_SCHEMA = 2
-"""Version of all names and values that are stored in a study."""
 SCHEMA = "schema"
-"""Attribute of a study: its `STUDY_SCHEMA`."""
+"""Attribute of a study: `schemas.STUDY`, the version of all names and values in it."""
 SETTINGS = "settings"
 """Attribute of a study: what may not change when it is resumed."""
 SPACE = "space"
@@ -101,7 +100,7 @@ class TuningStudy(optuna.Study):
         )
         study = cls(study_name=name, storage=storage, pruner=optuna.pruners.NopPruner())
         if SCHEMA not in study.user_attrs and not study.get_trials(deepcopy=False):
-            study.set_user_attr(SCHEMA, STUDY_SCHEMA)
+            study.set_user_attr(SCHEMA, schemas.STUDY)
             set_metric_names(study, optimization.objectives)
         study.check_schema(database)
         return study
@@ -126,10 +125,10 @@ class TuningStudy(optuna.Study):
             UserError: names the file and both versions.
         """
         found = self.user_attrs.get(SCHEMA)
-        if found != STUDY_SCHEMA:
+        if found != schemas.STUDY:
             raise UserError(
                 database,
-                expected=f"a study of schema {STUDY_SCHEMA}",
+                expected=f"a study of schema {schemas.STUDY}",
                 found="one without a schema" if found is None else f"schema {found}",
                 remedy="start the study anew with another --output and --experiment",
             )
