@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import tempfile
 import threading
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ossnet.distributed.tracking import stored_checkpoint
+from ossnet.distributed.tracking.description import OVERLAYS, keep_pictures, show_picture, store_picture
 from ossnet.distributed.tracking.journal import Journal
 from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text, original_keys, original_tags
 from ossnet.distributed.tracking.outbox import Outbox, is_passing
@@ -197,7 +197,7 @@ class Tracker:
     def log_picture(self, run: str, png: str, name: str) -> None:
         """Store a PNG, as base64, among a run's overlays; it takes the place of an earlier one."""
         with self._kept("log_picture", run, png, name):
-            self._files.send(f"overlays/{name}", partial(self._log_picture, run, png, legal_file(name)))
+            self._files.send(f"{OVERLAYS}/{name}", partial(self._log_picture, run, png, legal_file(name)))
 
     def log_checkpoint(self, run: str, checkpoint: Path) -> None:
         """Store the files of a checkpoint as artifacts of a run, but for what only resuming needs."""
@@ -298,9 +298,8 @@ class Tracker:
         stored_checkpoint.store_file(self._client, self._run_id(run), file)
 
     def _log_picture(self, run: str, png: str, name: str) -> None:
-        with tempfile.TemporaryDirectory() as aside:
-            (Path(aside) / name).write_bytes(b64decode(png))
-            self._client.log_artifacts(self._run_id(run), aside, "overlays")
+        store_picture(self._client, self._run_id(run), b64decode(png), name)
+        self._requests.send("description", partial(show_picture, self._client, self._run_id(run), name))
 
     def _log_input(self, run: str, dataset: Mapping[str, str]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -324,6 +323,7 @@ class Tracker:
         from mlflow.entities import RunTag
 
         self._keep_names(run, tags)
+        tags = keep_pictures(self._client, self._run_id(run), tags)
         self._send(run, "tags", [RunTag(legal_key(name), legal_text(text)) for name, text in tags.items()])
 
     def _keep_names(self, run: str, names: Iterable[str]) -> None:

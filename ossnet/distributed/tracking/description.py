@@ -3,17 +3,25 @@
 import json
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from ossnet.data import Store
 from ossnet.errors import printable
 from ossnet.metric_names import MEMORY, VAL_DICE
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 NOTE = "mlflow.note.content"
 """Tag of a run that MLflow shows as its description."""
+OVERLAYS = "overlays"
+"""Folder of a run's pictures among its artifacts."""
 _DIGEST = 36  # characters that MLflow keeps
+_PICTURE = "!["  # how a line with one begins
 
 
 def dataset_of(store: Store, *, fold: int | None = None) -> dict[str, str]:
@@ -64,3 +72,32 @@ def command_line() -> str:
     program, *arguments = sys.argv
     words = ["python", program] if program.endswith(".py") else [Path(program).name]
     return printable(shlex.join([*words, *arguments]))
+
+
+def store_picture(client: "MlflowClient", run_id: str, png: bytes, name: str) -> None:
+    """Store a picture among a run's overlays."""
+    with tempfile.TemporaryDirectory() as aside:
+        (Path(aside) / name).write_bytes(png)
+        client.log_artifacts(run_id, aside, OVERLAYS)
+
+
+def show_picture(client: "MlflowClient", run_id: str, name: str) -> None:
+    """Show a picture of a run's overlays at the end of its description, once.
+
+    MLflow's page resolves the link: its server hands out what is stored with the run.
+    """
+    note = client.get_run(run_id).data.tags.get(NOTE, "")
+    line = (
+        f"{_PICTURE}{Path(name).stem}](get-artifact?path={quote(f'{OVERLAYS}/{name}', '')}&run_uuid={run_id})"
+    )
+    if line not in note:
+        client.set_tag(run_id, NOTE, f"{note}\n\n{line}".strip())
+
+
+def keep_pictures(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> Mapping[str, str]:
+    """Tags to write, where a new description has the pictures of the earlier one, too."""
+    if NOTE not in tags:
+        return tags
+    earlier = client.get_run(run_id).data.tags.get(NOTE, "").splitlines()
+    pictures = [line for line in earlier if line.startswith(_PICTURE)]
+    return {**tags, NOTE: "\n\n".join([tags[NOTE], *pictures])}

@@ -20,6 +20,7 @@ from ossnet.metric_names import MEMORY, STORE, VAL_DICE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Dataset, Run
     from mlflow.models import ModelSignature
 
 OUTPUT = "segmentations"
@@ -43,6 +44,7 @@ _MODEL = (
     "Segments NIfTI files: paths in, paths of label maps and volumes out. Each version is the best network "
     "of a study; `champion` is the one with the highest Dice on validation cases."
 )
+_MACHINE = "system/"  # how the names of metrics begin that say nothing of the network
 _EXCLUDED = {"state.pt"}  # only needed to resume the training
 
 
@@ -69,6 +71,7 @@ def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -
         saved = Path(folder) / "model"
         save(checkpoint, saved, model_id=model.model_id, run_id=run_id)
         client.log_model_artifacts(model.model_id, str(saved))
+    _log_metrics(client, run, model.model_id)
     client.finalize_logged_model(model.model_id, "READY")
     if not client.search_registered_models(f"name = '{name}'"):
         _create_registered_model(client, name, original)
@@ -83,6 +86,22 @@ def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -
     )
     _move_champion(client, name, str(created.version), tags)
     return f"models:/{name}/{created.version}"
+
+
+def _log_metrics(client: "MlflowClient", run: "Run", model_id: str) -> None:
+    """Give a logged model the last value of each metric of its run, as of the run's data set."""
+    inputs = run.inputs.dataset_inputs
+    dataset = {} if not inputs else _identity(inputs[-1].dataset)
+    run_id = run.info.run_id
+    for name in run.data.metrics:
+        if name.startswith(_MACHINE):
+            continue
+        last = max(client.get_metric_history(run_id, name), key=lambda metric: metric.step)
+        client.log_metric(run_id, name, last.value, last.timestamp, last.step, model_id=model_id, **dataset)
+
+
+def _identity(dataset: "Dataset") -> dict[str, str]:
+    return {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
 
 
 def _describe(checkpoint: Path, run_tags: Mapping[str, str], tags: Mapping[str, str]) -> str:

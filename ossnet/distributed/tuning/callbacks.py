@@ -170,14 +170,17 @@ class MLflowCallback(Callback):
         return ", ".join(part for part in (spec.title, varied, store_name(self._store)) if part)
 
     def _close(self, trial: "Trial", outcome: TrialOutcome, tags: Mapping[str, str] | None = None) -> None:
-        run = self._monitor.spec(trial).run
+        spec = self._monitor.spec(trial)
+        run, metrics = spec.run, self._monitor.metrics(trial.trial_id)
         if run in self._closed:
             return
         self._open.pop(run, None)
         self._closed.add(run)
         whole = {TrialEnd.FINISHED, TrialEnd.TIME_LIMIT}
         checkpoint = _last_checkpoint(trial, self._output) if outcome.end in whole else None
-        self._calls.append(self.tracker.close.remote(run, outcome.status, outcome.tags() | dict(tags or {})))
+        note = {NOTE: describe(spec.title, self._store, metrics, spec.params)}
+        ended = self.tracker.close.remote(run, outcome.status, note | outcome.tags() | dict(tags or {}))
+        self._calls.append(ended)
         if checkpoint is not None:
             self._calls.append(self.tracker.log_checkpoint.remote(run, checkpoint))
 

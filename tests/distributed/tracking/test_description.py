@@ -2,6 +2,7 @@
 
 import json
 import sys
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,26 @@ def test_a_description_says_what_it_came_to_and_how_it_was_made(
     assert "- rate: `0.125`" in text
     assert "ossnet train --data 's3://key:***@bucket/a b' --epochs 5" in text
     assert "Dice" not in describe("o-net", store)
+
+
+def test_a_description_shows_the_pictures_of_its_run(
+    store: Store, mlflow_store: Path, tmp_path: Path
+) -> None:
+    tracking = TrackingConfig(f"sqlite:///{mlflow_store}", "mine", (tmp_path / "artifacts").as_uri())
+    tracker = Tracker(tracking)
+    run = tracker.open_run(RunSpec("a", "a", tags={NOTE: "begins"}))
+    for case in ("case 1", "case_2", "case 1"):
+        tracker.log_picture("a", b64encode(b"png").decode(), f"{case}.png")
+    tracker.flush()
+    tracker.close("a", "FINISHED", {NOTE: "ended"})
+    tracker.flush()
+    assert not tracker.take_failures()
+    title, *pictures = MlflowClient(tracking.uri).get_run(run).data.tags[NOTE].split("\n\n")
+    assert title == "ended"
+    assert pictures == [
+        f"![{name}](get-artifact?path=overlays%2F{quoted}.png&run_uuid={run})"
+        for name, quoted in (("case 1", "case%201"), ("case_2", "case_2"))
+    ]
 
 
 def test_a_store_called_store_is_named_after_its_folder(store: Store) -> None:

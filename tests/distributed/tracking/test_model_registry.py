@@ -138,10 +138,20 @@ def test_the_champion_is_the_best_whichever_came_last(checkpoint: Path, tracking
     tracker, client, champions = Tracker(tracking), MlflowClient(tracking.uri), list[str]()
     for name, dice in (("a", 0.5), ("b", 0.75), ("c", 0.625)):
         run = tracker.open_run(RunSpec(name, name, tags={"network": "o-net", "store": "runs/store"}))
-        tracker.log(name, [MetricPoint("dice/val", dice, 1, 1_700_000_000_000)])
+        now = 1_700_000_000_000
+        tracker.log_input(name, {"name": "brains", "digest": "abc", "source": "s", "profile": "{}"})
+        tracker.log(
+            name, [MetricPoint("dice/val", value, step, now) for step, value in ((1, 0.25), (2, dice))]
+        )
+        tracker.log(name, [MetricPoint("system/cpu", 1.0, 1, now)])
         register(client, run, checkpoint, "mine")
+        assert len(client.get_metric_history(run, "dice/val")) == 2
         champions.append(client.get_model_version_by_alias("mine", "champion").version)
     assert list(map(int, champions)) == [1, 2, 2]
-    best = client.get_model_version_by_alias("mine", "champion").description
+    champion = client.get_model_version_by_alias("mine", "champion")
+    (metric,) = client.get_logged_model(champion.model_id).metrics
+    of = ("dice/val", 0.75, "brains", "abc")
+    assert (metric.key, metric.value, metric.dataset_name, metric.dataset_digest) == of
+    best = champion.description
     assert all(text in best for text in ("**o-net**: lesion", "FLAIR, T1w", "`runs/store`", "Dice 0.7500"))
     assert "`champion` is the one" in client.get_registered_model("mine").description
