@@ -4,23 +4,45 @@
 
 `SCANS` holds `msd_hippocampus`, `brats2021` and `ct_liver`. Every step has to end as it should, print its
 first line within 5 s and never be silent for longer than 30 s. `transcript.md` in the output has all that
-was printed, and how long each step took. Nothing is installed: this interpreter has what the jobs need. How
-to submit to a cluster, which would begin with one, is walked by `test_submit.py`.
+was printed, and how long each step took: the demo has five minutes, a BraTS case fifteen to its prediction.
+Nothing is installed: this interpreter has what the jobs need. The cluster that a search is submitted to is
+started for it, on this machine.
 """
 
 import argparse
+import math
 import os
 import selectors
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from token_cluster import token_cluster
 
 ROOT = Path(__file__).parents[2]
 STEP_LIMIT_S = 1800.0
+PART_LIMITS_S = {"demo": 300.0, "brats": 900.0}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where somebody walks."""
+
+    scans: Path
+    """Folder of real scans."""
+    clone: Path
+    """The clone, in which all commands run."""
+    max_time: str
+    """Of every training and of every search."""
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Options of every training and of every search."""
+        return "--max-time", self.max_time, "--experiment", "walk"
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,8 @@ class Step:
     """Whether its times count: other programs are as slow as they are."""
     shows: str = ""
     """What its output has to contain."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables in addition to, or instead of, those of all steps."""
 
 
 @dataclass(frozen=True)
@@ -72,67 +96,83 @@ def job(name: str, *options: object, **more: object) -> Step:
     return Step(title, (sys.executable, f"jobs/{name}.py", *map(str, options)), **more)  # type: ignore[arg-type]
 
 
-def demo() -> Iterator[Step]:
+def demo(place: Place) -> Iterator[Step]:
     """What README begins with."""
     yield job("tune", of="(demo)", shows="Next: ossnet report")
 
 
-def hippocampus(scans: Path, time_limit: str) -> Iterator[Step]:
+def hippocampus(place: Place) -> Iterator[Step]:
     """Own scans in README's lines: from a folder to a prediction, a search and its report."""
-    folder = scans / "msd_hippocampus"
+    folder = place.scans / "msd_hippocampus"
     case = min((folder / "imagesTr").glob("*.nii.gz"))
     yield job("verify", "--source", folder, "--output", "runs/verified", codes=frozenset({0, 1}))
     yield job("prepare", "--source", folder, "--output", "runs/store", shows="Next: ossnet train")
     yield job("plan", "--data", "runs/store", "--model", "feature-query-patch")
-    limits = ("--max-time", time_limit, "--experiment", "walk")
-    given = ("--data", "runs/store", "--model", "feature-query-patch", *limits)
+    given = ("--data", "runs/store", "--model", "feature-query-patch", *place.limits)
     yield job("train", *given, "--output", "runs/train", shows="Dice")
     yield job("evaluate", "--checkpoint", "runs/train", "--data", "runs/store", "--output", "runs/evaluation")
     yield job("predict", "--checkpoint", "runs/train", "--input", case, "--output", "runs/predictions")
-    budget = ("--memory-budget", "1GiB", *limits)
+    budget = ("--memory-budget", "1GiB", *place.limits)
     yield job("tune", "--data", "runs/store", *budget, "--output", "runs/study", shows="Next: ossnet report")
     yield job("report", "--experiment", "walk", "--output", "runs/report")
 
 
-def brats(scans: Path, time_limit: str) -> Iterator[Step]:
+def brats(place: Place) -> Iterator[Step]:
     """One case of four modalities at full size, to a prediction."""
-    folder = scans / "brats2021"
+    folder = place.scans / "brats2021"
     case = next(each for each in sorted(folder.iterdir()) if each.is_dir())
+    found = ("--source", folder, "--output", "runs/brats-verified")
+    yield job("verify", *found, codes=frozenset({0, 1}), of="(BraTS)")
     yield job("prepare", "--source", folder, "--output", "runs/brats", of="(BraTS)")
-    limits = ("--max-time", time_limit, "--experiment", "walk")
-    given = ("--data", "runs/brats", "--model", "feature-query-patch", *limits)
+    given = ("--data", "runs/brats", "--model", "feature-query-patch", *place.limits)
     yield job("train", *given, "--output", "runs/brats-train", of="(BraTS)")
     of = ("--checkpoint", "runs/brats-train", "--input", case)
     yield job("predict", *of, "--output", "runs/brats-predictions", of="(BraTS)")
+    of = ("--checkpoint", "runs/brats-train", "--data", "runs/brats", "--split", "training")
+    yield job("evaluate", *of, "--output", "runs/brats-evaluation", of="(BraTS)")
 
 
-def liver(scans: Path, time_limit: str) -> Iterator[Step]:
+def liver(place: Place) -> Iterator[Step]:
     """A CT and the labels of its organs, by a table."""
     table = ("--source", "ct.csv", "--target", "foreground")
-    folder = scans / "ct_liver"
+    folder = place.scans / "ct_liver"
     text = f"case,CT,label\\nct,{folder / 'ct.nii.gz'},{folder / 'organs.nii.gz'}\\n"
     write = f"import pathlib; pathlib.Path('ct.csv').write_text('{text}')"
     yield Step("a table of the CT", (sys.executable, "-c", write), ours=False)
+    found = ("--source", "ct.csv", "--output", "runs/ct-verified")
+    yield job("verify", *found, codes=frozenset({0, 1}), of="(CT)")
     yield job("prepare", *table, "--output", "runs/ct", of="(CT)")
-    limits = ("--max-time", time_limit, "--experiment", "walk")
-    given = ("--data", "runs/ct", "--model", "feature-query-patch", *limits)
+    given = ("--data", "runs/ct", "--model", "feature-query-patch", *place.limits)
     yield job("train", *given, "--output", "runs/ct-train", of="(CT)")
     of = ("--checkpoint", "runs/ct-train", "--input", folder / "ct.nii.gz")
     yield job("predict", *of, "--output", "runs/ct-predictions", of="(CT)")
+    of = ("--checkpoint", "runs/ct-train", "--data", "runs/ct", "--split", "training")
+    yield job("evaluate", *of, "--output", "runs/ct-evaluation", of="(CT)")
 
 
-def mlflow(scans: Path, time_limit: str) -> Iterator[Step]:
+def mlflow(place: Place) -> Iterator[Step]:
     """MLflow's own command reads the store."""
     command = (str(Path(sys.executable).with_name("mlflow")), "experiments", "search")
     yield Step("mlflow", command, ours=False, shows="walk")
 
 
-PARTS: dict[str, Callable[[Path, str], Iterator[Step]]] = {
-    "demo": lambda scans, time_limit: demo(),
+def submit(place: Place) -> Iterator[Step]:
+    """A search on a cluster with a token, of the own scans where they were prepared before."""
+    store = place.clone / "runs" / "store"
+    data = ("--data", str(store)) if store.is_dir() else ()
+    with token_cluster() as cluster:
+        ray = ("ray", "job", "submit", "--address", cluster.address, "--working-dir", ".", "--")
+        search = ("python", "jobs/tune.py", *data, *place.limits, "--output", "runs/submitted")
+        yield Step("submit", (*ray, *search), shows="succeeded", environment=cluster.environment)
+
+
+PARTS: dict[str, Callable[[Place], Iterator[Step]]] = {
+    "demo": demo,
     "hippocampus": hippocampus,
     "brats": brats,
     "ct": liver,
     "mlflow": mlflow,
+    "submit": submit,
 }
 
 
@@ -142,6 +182,7 @@ def walk(step: Step, folder: Path) -> Walked:
     environment = kept | {
         "PYTHONPATH": str(folder),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        **step.environment,
     }
     began = last = time.monotonic()
     first, silence, chunks = None, 0.0, list[bytes]()
@@ -206,10 +247,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first-line", type=float, default=5.0, help="s, at most")
     parser.add_argument("--silence", type=float, default=30.0, help="s, at most")
     options = parser.parse_args(arguments)
-    folder, walked, faults = clone(options.output / "clone"), list[Walked](), list[str]()
+    place = Place(options.data.absolute(), clone(options.output / "clone").absolute(), options.max_time)
+    walked, faults = list[Walked](), list[str]()
     for part in options.parts:
-        for step in PARTS[part](options.data.absolute(), options.max_time):
-            walked.append(walk(step, folder))
+        before = len(walked)
+        for step in PARTS[part](place):
+            walked.append(walk(step, place.clone))
             new = walked[-1].faults(first_s=options.first_line, silence_s=options.silence)
             print(
                 f"{step.name}: exit {walked[-1].code} after {walked[-1].seconds:.0f} s",
@@ -219,6 +262,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             faults += new
             (options.output / "transcript.md").write_text(transcript(walked, faults))
+        taken_s = sum(each.seconds for each in walked[before:])
+        if taken_s > PART_LIMITS_S.get(part, math.inf):
+            faults.append(f"{part}: {taken_s:.0f} s, of {PART_LIMITS_S[part]:.0f}")
+    (options.output / "transcript.md").write_text(transcript(walked, faults))
     return 1 if faults else 0
 
 
