@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ossnet.data.store.dataset_info import DatasetSpec
     from ossnet.planning.configure.planner import Planner, Resolved
     from ossnet.planning.estimator import PeakEstimator
+    from ossnet.planning.refusals import Refusal
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _plan(options: PlanOptions, dotted: Dotted, output: Path) -> None:
+    from ossnet.config_tree import to_dict
     from ossnet.memory.parse import parse_memory
     from ossnet.output.progress import progress
     from ossnet.planning.estimate import estimate_memory, should_measure
@@ -73,7 +75,7 @@ def _plan(options: PlanOptions, dotted: Dotted, output: Path) -> None:
             shown(note=f"last {name}")
             shown.say(f"{len(estimates)}/{len(configs)} {name}")
     report = Report(budget=budget, estimates=tuple(estimates))
-    fitting = sum(each.fits for _, each in configs)
+    fitting, refusals = sum(each.fits for _, each in configs), _refusals(configs)
     if not options.json:
         show(estimates)
         if options.space is None:
@@ -81,11 +83,14 @@ def _plan(options: PlanOptions, dotted: Dotted, output: Path) -> None:
         print(report.fit_line(), flush=True)  # what follows takes a while
         if options.space is not None and options.memory_budget is not None:
             print(f"{fitting} of {len(configs)} are resolved to a step within {options.memory_budget}")
+            print("".join(f"  refused: {each}\n" for each in refusals), end="")
     if options.space is None:
         with progress("searching the largest sizes"):
             report = report.with_scaling(configs[0][1].config, estimator, output)
     if options.json:
-        finish_json(report.to_dict() | {"resolved": [each.to_dict() for _, each in configs]})
+        resolved = [each.to_dict() for _, each in configs]
+        refused = [to_dict(each) | {"option": each.option} for each in refusals]
+        finish_json(report.to_dict() | {"resolved": resolved, "refused": refused})
     else:
         finish(report.summary(), follow_up=_follow_up(options))
 
@@ -101,6 +106,17 @@ def _resolved(options: PlanOptions, planner: "Planner") -> list[tuple[str, "Reso
     )
 
     return sample_configs(space_file(options.space), planner, count=options.samples)
+
+
+def _refusals(configs: Sequence[tuple[str, "Resolved"]]) -> tuple["Refusal", ...]:
+    """What no saving brings within the budget."""
+    from ossnet.planning.refusals import Refusal
+
+    return Refusal.collect(
+        (each.config.model.name, "memory", each.peak_gib)
+        for _, each in configs
+        if not each.fits and each.peak_gib is not None
+    )
 
 
 def _planner(options: PlanOptions, dotted: Dotted, estimator: "PeakEstimator") -> "Planner":

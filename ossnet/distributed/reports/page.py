@@ -16,10 +16,10 @@ from ossnet.metric_names import CASE_MEDIAN, CASE_TIME, INFERENCE_MEMORY, MEMORY
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.figure import plain_text, png_bytes
 from ossnet.output.html import render_page
+from ossnet.planning.refusals import Refusal
 from ossnet.training.checkpoint_files import CHECKPOINT
 
 if TYPE_CHECKING:
-    from ossnet.distributed.tuning.result import Refusal
     from ossnet.distributed.tuning.storage import TuningStudy
 
 
@@ -72,7 +72,7 @@ class StudySummary:
     """PNG by file name without its suffix."""
     charts: Charts = field(default_factory=Charts)
     winner: Winner | None = None
-    refusals: Sequence["Refusal"] = ()
+    refusals: Sequence[Refusal] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
     """What the page's heading says of it."""
 
@@ -99,9 +99,9 @@ def summarize_study(study: "TuningStudy", rows: Sequence[RunRow], folder: Path) 
     from ossnet.distributed.tuning.config import OBJECTIVES
     from ossnet.distributed.tuning.result import (
         FrontMember,
-        Refusal,
         TrialCounts,
         feasible_fraction,
+        refusals_of,
         shown_front,
     )
 
@@ -114,7 +114,7 @@ def summarize_study(study: "TuningStudy", rows: Sequence[RunRow], folder: Path) 
         figures=study_figures(study),
         charts=study_charts(study),
         winner=Winner.of_study(study, folder),
-        refusals=Refusal.of_study(study),
+        refusals=refusals_of(study),
         facts={"study": str(folder), **budget, **{f"limit of {name}": text for name, text in limits.items()}},
     )
 
@@ -170,7 +170,7 @@ def _page(
         winner=study.winner,
         charts=study.charts.charts,
         legend=study.charts.legend,
-        refused=[[each.network, each.trials, each.least_text] for each in study.refusals],
+        refused=[[each.network, each.trials, each.least_text, each.option] for each in study.refusals],
         header=header,
         lines=lines,
         trials=[position if alone else row.trial for position, row in enumerate(rows)],

@@ -35,13 +35,14 @@ from ossnet.metric_names import (
     VAL_DICE,
     metrics_summary,
 )
+from ossnet.planning.refusals import Constraint, Refusal
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
 _SHOWN = 8  # members of a front that are listed
-_REFUSED_BY = {  # constraint: the metric, what the least that was found is called, and its unit
-    "memory": (PREDICTED, "smallest", " GiB"),
-    "inference": (INFERENCE_MEMORY, "smallest", " GiB in inference"),
-    "seconds": (CASE_MEDIAN, "fastest", " s a case"),
+_MEASURED: dict[Constraint, str] = {
+    "memory": PREDICTED,
+    "inference": INFERENCE_MEMORY,
+    "seconds": CASE_MEDIAN,
 }
 _STOPPED = {TrialEnd.STOPPED_EARLY, TrialEnd.TIME_LIMIT, TrialEnd.INTERRUPTED}
 
@@ -111,39 +112,17 @@ class TrialCounts:
         return ", ".join([*parts, *(f"{number} {name}" for name, number in counts.items() if number)])
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """What a limit kept from starting, or from continuing, of one network."""
-
-    network: str
-    trials: int
-    least: float
-    """The smallest predicted peak among them, or the shortest time: the limit that would let one be."""
-    constraint: str = "memory"
-    """The limit: memory, inference or seconds."""
-
-    @classmethod
-    def of_study(cls, study: TuningStudy) -> tuple[Self, ...]:
-        """One for each network and limit that suggestions of it passed by prediction, or by the measured time
-        of a case, most of them first."""
-        found = dict[tuple[str, str], list[float]]()
-        for trial in study.suggested_trials():
-            end = end_of(trial)
-            if end is not None and (end.is_refusal or end is TrialEnd.TOO_SLOW):
-                metric, _, _ = _REFUSED_BY[end.constraint]
-                value = {**trial.user_attrs, **trial.user_attrs.get(METRICS, {})}[metric]
-                found.setdefault((trial.user_attrs[NETWORK_NAME], end.constraint), []).append(value)
-        refusals = [cls(network, len(each), min(each), name) for (network, name), each in found.items()]
-        return tuple(sorted(refusals, key=lambda each: -each.trials))
-
-    @property
-    def least_text(self) -> str:
-        """The least with its unit."""
-        return f"{self.least:.3g}{_REFUSED_BY[self.constraint][2]}"
-
-    def __str__(self) -> str:
-        which, verb = _REFUSED_BY[self.constraint][1], "took" if self.constraint == "seconds" else "takes"
-        return f"{self.trials} of {self.network} (the {which} {verb} {self.least_text})"
+def refusals_of(study: TuningStudy) -> tuple[Refusal, ...]:
+    """One for each network and limit that suggestions of it passed by prediction, or by the measured time of
+    a case, most of them first."""
+    found = list[tuple[str, Constraint, float]]()
+    for trial in study.suggested_trials():
+        end = end_of(trial)
+        if end is not None and (end.is_refusal or end is TrialEnd.TOO_SLOW):
+            known = {**trial.user_attrs, **trial.user_attrs.get(METRICS, {})}
+            value = known[_PASSED[end.constraint]]
+            found.append((trial.user_attrs[NETWORK_NAME], end.constraint, value))
+    return Refusal.collect(found)
 
 
 @dataclass(frozen=True)
@@ -266,7 +245,7 @@ class StudyResult:
             checkpoint=_keep_checkpoint(trained, output / CHECKPOINT),
             run=run,
             counts=TrialCounts.of(study),
-            refusals=Refusal.of_study(study),
+            refusals=refusals_of(study),
             front=FrontMember.of_study(study),
         )
 
@@ -308,7 +287,7 @@ class StudyResult:
         dice = {"mean": fmean(self.dice), "half_width": half_width, "count": len(self.dice)}
         found: dict[str, Any] = {"checkpoint": self.checkpoint, "model": self.model, "refit": self.refit}
         found["refused"] = {
-            each.network: {"suggestions": each.trials, "smallest_gib": each.least}
+            each.network: {"suggestions": each.trials, "smallest_gib": each.least, "option": each.option}
             for each in self.refusals
             if each.constraint == "memory"
         }
@@ -358,7 +337,7 @@ def feasible_fraction(study: TuningStudy) -> str:
     feasible = sum(is_feasible(trial) for trial in started)
     redrawn = ", ".join(f"{number} {why}" for why, number in TrialCounts.of(study).redrawn.items())
     others = f" ({redrawn})" if redrawn else ""
-    refusals = Refusal.of_study(study)
+    refusals = refusals_of(study)
     large, slow = _listed(refusals), _listed(refusals, slow=True)
     text = (
         f"{len(suggested)} configurations were suggested, {len(started)} of them started{others}; "

@@ -24,6 +24,7 @@ from ossnet.metric_names import (
     OUT_OF_MEMORY,
     STOP_REASON,
 )
+from ossnet.planning.refusals import Constraint
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -127,9 +128,11 @@ class TrialEnd(StrEnum):
         return self in {TrialEnd.INFEASIBLE_PREDICTED, TrialEnd.INFERENCE_PREDICTED}
 
     @property
-    def constraint(self) -> str:
+    def constraint(self) -> Constraint:
         """The constraint that an infeasible trial passed."""
-        return {TrialEnd.INFERENCE_PREDICTED: "inference", TrialEnd.TOO_SLOW: "seconds"}.get(self, "memory")
+        if self is TrialEnd.INFERENCE_PREDICTED:
+            return "inference"
+        return "seconds" if self is TrialEnd.TOO_SLOW else "memory"
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from driven_search import Opening, result, suggestion
 from optuna.trial import TrialState
 from tuning_study import NAME, make_spec, read_trials
 
+from ossnet.commands._values import budget_gib
 from ossnet.config import Config
 from ossnet.data import Store
 from ossnet.distributed.reports.figures import study_figures
 from ossnet.distributed.tuning.config import OBJECTIVES, OptimizationConfig, parse_objectives
 from ossnet.distributed.tuning.feasibility import log_feasibility
-from ossnet.distributed.tuning.result import FrontMember, Refusal, StudyResult, best_of, feasible_fraction
+from ossnet.distributed.tuning.result import FrontMember, StudyResult, best_of, feasible_fraction, refusals_of
 from ossnet.distributed.tuning.searcher import StudySearch
 from ossnet.distributed.tuning.storage import END, METRICS, NETWORK_NAME, SETTINGS, TuningStudy
 from ossnet.distributed.tuning.trial import TrialEnd
@@ -159,15 +160,18 @@ def test_what_each_limit_refuses_is_named_by_network(
         suggestion(search, str(number))
         final = 1.0 if seconds < 2 else 0.0
         search.on_trial_complete(str(number), result(4, 0.5, final=final) | {CASE_MEDIAN: seconds})
-    large, slow = sorted(Refusal.of_study(search.study), key=lambda each: each.constraint)
+    large, slow = sorted(refusals_of(search.study), key=lambda each: each.constraint)
     assert (slow.network, slow.trials, slow.least) == ("oss-net-c", 2, 2.5)
     assert (large.constraint, large.least > inference_budget) == ("inference", True)
     found = StudyResult.of(search.study, tmp_path)
-    assert found.summary()["too slow"] == "2 of oss-net-c (the fastest took 2.5 s a case)"
-    text = f"{large.trials} of oss-net-c (the smallest takes {large.least:.3g} GiB in inference)"
+    slow_text = "2 of oss-net-c (the fastest took 2.5 s a case: it needs --seconds-per-case 2.5s)"
+    assert found.summary()["too slow"] == slow_text
+    text = f"{large.trials} of oss-net-c (the smallest takes {large.least:.3g} GiB in inference: it needs "
+    text += f"{large.option})"
+    assert budget_gib(large.option.split()[1]) >= large.least
     assert found.summary()["too large"] == text
     sentence = feasible_fraction(search.study)
-    assert f"Too large by prediction were {text}. Too slow were 2 of oss-net-c" in sentence
+    assert f"Too large by prediction were {text}. Too slow were {slow_text}." in sentence
     assert "3 of them started" in sentence
     assert "1 of those kept to the limits" in sentence
 

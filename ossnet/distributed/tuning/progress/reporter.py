@@ -12,7 +12,7 @@ from ossnet.distributed._ray import last_result
 from ossnet.distributed.tuning.callbacks import failure
 from ossnet.distributed.tuning.monitor import TrialMonitor
 from ossnet.distributed.tuning.progress.table import TrialRow, trial_table
-from ossnet.distributed.tuning.result import Refusal, TrialCounts
+from ossnet.distributed.tuning.result import TrialCounts, refusals_of
 from ossnet.distributed.tuning.search_space import short
 from ossnet.distributed.tuning.storage import TuningStudy
 from ossnet.distributed.tuning.trial import TrialEnd
@@ -134,7 +134,7 @@ class ProgressReporter(Callback):
 
     def _refused(self) -> tuple[str, ...]:
         counts = TrialCounts.of(self._study)
-        refusals = ", ".join(map(str, Refusal.of_study(self._study)))
+        refusals = ", ".join(map(str, refusals_of(self._study)))
         return str(counts), f"refused: {refusals}" if refusals else ""
 
     def _row(self, trial: "Trial") -> TrialRow:
