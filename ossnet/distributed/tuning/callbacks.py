@@ -165,8 +165,7 @@ class MLflowCallback(Callback):
 
     def _name(self, spec: TrialSpec) -> str:
         """Number, network, what varied and the store."""
-        params = {name: value for name, value in spec.params.items() if value != spec.config.model.name}
-        varied = " ".join(f"{name}={short(value)}" for name, value in params.items())
+        varied = " ".join(f"{name}={short(value)}" for name, value in spec.varied.items())
         return ", ".join(part for part in (spec.title, varied, store_name(self._store)) if part)
 
     def _close(self, trial: "Trial", outcome: TrialOutcome, tags: Mapping[str, str] | None = None) -> None:

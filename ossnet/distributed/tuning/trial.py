@@ -85,6 +85,11 @@ class TrialSpec:
         return Config.from_json(self.config_json)
 
     @property
+    def varied(self) -> dict[str, Any]:
+        """What the space decided, but for the network, which the title names."""
+        return {name: value for name, value in self.params.items() if value != self.config.model.name}
+
+    @property
     def title(self) -> str:
         """The number, the network and, where there are several, the seed, human-readable."""
         seed = f" seed {self.seed}" if self.seeds > 1 else ""

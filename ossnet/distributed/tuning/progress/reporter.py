@@ -144,7 +144,7 @@ class ProgressReporter(Callback):
         return TrialRow(
             number=spec.number,
             network=spec.config.model.name,
-            params=_params(spec.params),
+            params=_params(spec.varied),
             progress=self._doing(trial),
             dice=metrics.get(VAL_DICE),
             best=self._best.get(trial.trial_id),
@@ -158,8 +158,8 @@ class ProgressReporter(Callback):
         spec = self._monitor.spec(trial)
         counts = TrialCounts.of(self._study)
         progress = f"{counts.ended}/{self._trials}"
-        params = _params(spec.params)
-        logger.info(f"{progress}  {spec.title} ({params})  {text}  | {counts}{self._remaining(counts)}")
+        title = f"{spec.title} ({_params(spec.varied)})" if spec.varied else spec.title
+        logger.info(f"{progress}  {title}  {text}  | {counts}{self._remaining(counts)}")
 
     def _remaining(self, counts: TrialCounts) -> str:
         """Estimate the remaining time from the ended trials."""
