@@ -51,7 +51,7 @@ class TuneOptions:
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     refit: bool = True
-    """Train the best network on from its weights, in the last third of --max-time."""
+    """Spend the last third of --max-time on trials, too, not on training the best network on."""
     ensemble: int | None = None
     """Choose so many of the best networks, or fewer, to predict together."""
     memory_budget: str | None = None
@@ -93,6 +93,8 @@ def main(arguments: Sequence[str]) -> None:
     """Search, and print the best trial and how to report the study."""
     began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config)
+    optimization, waits = _optimization(options), patience(options.grace, options.wait_at_most)
+    max_time_s = None if options.max_time is None else parse_duration(options.max_time)
     from ossnet.distributed import demo, launch
     from ossnet.distributed.tuning.recovery.database import holds_study
     from ossnet.distributed.tuning.search_space import Space
@@ -114,15 +116,15 @@ def main(arguments: Sequence[str]) -> None:
         trials=options.trials,
         workers=options.workers_per_trial,
         early_stopping=options.early_stopping,
-        max_time_s=None if options.max_time is None else parse_duration(options.max_time),
+        max_time_s=max_time_s,
         began=began,
         refit=options.refit,
         ensemble=options.ensemble,
         timed=not any(each.startswith(("--training.epochs", "--training.max-time")) for each in arguments),
-        optimization=_optimization(options),
+        optimization=optimization,
         warm_start=options.warm_start,
         resume=resumes(options.resume, output, lambda: holds_study(output)),
-        patience=patience(options.grace, options.wait_at_most),
+        patience=waits,
     )
     with resumable("tune", arguments, output, state="study.db"):
         result = launch.launch_study(spec)

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ossnet.commands import train, tune
 from ossnet.commands._parse import Command, Dotted, parse_with_config
 from ossnet.commands._values import parse_duration, space_file
 from ossnet.config import Config
@@ -95,6 +97,22 @@ def test_a_mistake_is_one_line(arguments: tuple[str, ...], words: list[str]) -> 
     message = str(rejected.value)
     assert len(message.splitlines()) == 1
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("main", "option"),
+    [
+        *((train.main, option) for option in ("--max-time", "--memory-budget", "--grace", "--wait-at-most")),
+        *((tune.main, option) for option in ("--max-time", "--inference-budget", "--objectives")),
+    ],
+)
+def test_a_value_that_is_none_is_refused_before_anything_is_made(
+    main: Callable[[Sequence[str]], None], option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="expected"):
+        main([option, "2"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_space_is_a_file_or_the_name_of_a_shipped_one(tmp_path: Path) -> None:

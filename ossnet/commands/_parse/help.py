@@ -33,7 +33,7 @@ class Option:
 
 
 def list_options(kind: type, defaults: object = None, prefix: str = "") -> Iterator[Option]:
-    """The options that tyro makes of a dataclass.
+    """The options that tyro makes of a dataclass, its own before those of classes that it derives from.
 
     Args:
         kind: the dataclass.
@@ -41,7 +41,8 @@ def list_options(kind: type, defaults: object = None, prefix: str = "") -> Itera
         prefix: of the options' names, with its dot.
     """
     hints, texts = get_type_hints(kind), _field_texts(kind)
-    for field in dataclasses.fields(kind):
+    own = inspect.get_annotations(kind)
+    for field in sorted(dataclasses.fields(kind), key=lambda field: field.name not in own):
         if not field.init:
             continue
         value = _default(field) if defaults is None else getattr(defaults, field.name)
