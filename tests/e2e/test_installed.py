@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -56,16 +58,21 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return binaries / "ossnet"
 
 
+def outside() -> dict[str, str]:
+    """The environment of a process that must not find the repository."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return kept | {"OMP_NUM_THREADS": "1"}
+
+
 @pytest.fixture
 def ossnet(installed: Path, tmp_path: Path) -> Run:
     """Run a job of the installed command in an empty folder."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(installed), *map(str, arguments)],
             cwd=tmp_path,
-            env=environment | {"OMP_NUM_THREADS": "1"},
+            env=outside(),
             capture_output=True,
             text=True,
             check=False,
@@ -103,6 +110,32 @@ def test_it_searches_a_space_that_it_brings(ossnet: Run, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert "Next: ossnet report --experiment optimizer" in done.stdout
     assert (tmp_path / "study" / "study.db").is_file()
+
+
+def test_it_walks_the_way_of_the_readme_with_own_scans(
+    installed: Path, ossnet: Run, phantom_store: Path, tmp_path: Path
+) -> None:
+    """Its commands with the times of a test, and its snippet."""
+    page = (ROOT / "README.md").read_text()
+    section = page[page.index("## Your own scans") :]
+    commands, snippet = (
+        re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]  # type: ignore[index]
+        for language in ("bash", "python")
+    )
+    shutil.copytree(phantom_store.parent / "source", tmp_path / "scans")
+    shutil.copy(min((tmp_path / "scans" / "imagesTr").iterdir()), tmp_path / "new_scan.nii.gz")
+    walked = list[str]()
+    for line in commands.splitlines():
+        python, script, *options = shlex.split(re.sub(r"--max-time \w+", "--max-time 2m", line))
+        assert python == "python"
+        walked.append(Path(script).stem)
+        done = ossnet(walked[-1], *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert walked == ["verify", "prepare", "tune", "evaluate", "predict", "train"]
+    assert list((tmp_path / "runs" / "predictions").glob("new_scan*_seg.nii.gz"))
+    assert (tmp_path / "runs" / "study" / "report" / "report.html").is_file()
+    subprocess.run([installed.with_name("python"), "-c", snippet], cwd=tmp_path, env=outside(), check=True)
+    assert (tmp_path / "labels.nii.gz").is_file()
 
 
 def test_it_plans_the_network_of_another_package(

@@ -3,9 +3,11 @@
 import gzip
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,7 +17,7 @@ import nibabel
 import numpy as np
 import pytest
 import requests
-from job_process import JobProcess
+from job_process import ROOT, JobProcess
 
 Job = Callable[..., subprocess.CompletedProcess[str]]
 TOKEN = "a-token-of-the-user"
@@ -46,6 +48,16 @@ class ServerProcess(JobProcess):
         with scan.open("rb") as file:
             headers = {"Authorization": f"Bearer {token}"}
             return requests.post(f"{self.url}/segment", files={"image": file}, headers=headers, timeout=120)
+
+    def answer_to_the_page(self, scan: Path, folder: Path) -> bytes:
+        """Its answer to the lines for Python of docs/clinic.md, run in a folder with a scan."""
+        shutil.copy(scan, folder / "scan.nii.gz")
+        page = (ROOT / "docs" / "clinic.md").read_text()
+        (lines,) = re.findall(r"```python\n(from pathlib.*?)```", page, re.DOTALL)
+        lines = lines.replace("http://127.0.0.1:8000", self.url)
+        lines = lines.replace("~/.local/state/ossnet/serve-8000.token", str(self.token_file))
+        subprocess.run([sys.executable, "-c", lines], cwd=folder, check=True)
+        return (folder / "labels.nii.gz").read_bytes()
 
     def hosts(self) -> set[str]:
         """The addresses that its processes listen at."""
@@ -97,6 +109,7 @@ def test_a_server_gives_what_predict_writes_and_ends(
     assert server.segment(scan, "another-token-of-a-user").status_code == 401
     answer = server.segment(scan, token)
     assert answer.status_code == 200, answer.text
+    assert server.answer_to_the_page(scan, tmp_path) == answer.content
     job = (
         "--checkpoint",
         phantom_checkpoint,
