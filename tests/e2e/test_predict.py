@@ -18,6 +18,7 @@ from ray_workers import busy, kill
 
 from ossnet.config import Config
 from ossnet.data import Store, Task, write_phantom
+from ossnet.data.store.training_range import TRAINING_RANGE, TrainingRange
 from ossnet.inference import Predictor
 from ossnet.models import UNetConfig, network_config, network_from_config
 from ossnet.sampling import SamplingConfig
@@ -145,6 +146,27 @@ def test_the_same_again_does_what_is_missing(
     done = run_job("predict", *options)
     assert done.returncode == 2
     assert "remove it" in done.stderr
+
+
+def test_a_scan_unlike_the_training_data_is_named_each_time(
+    run_job: Job, checkpoint: Path, phantom_store: Path, scans: list[Path], tmp_path: Path
+) -> None:
+    trained = Path(shutil.copytree(checkpoint, tmp_path / "run" / "checkpoint"))
+    (trained / TRAINING_RANGE).write_text(TrainingRange.of(Store.open(phantom_store)).to_json())
+    image = nibabel.load(scans[0])
+    bright = nibabel.Nifti1Image(image.get_fdata(dtype=np.float32) * 100, image.affine)
+    nibabel.save(bright, tmp_path / "bright.nii.gz")
+    inputs = ("--input", scans[1], tmp_path / "bright.nii.gz")
+    options = ("--checkpoint", trained, "--output", tmp_path / "out", *inputs)
+    usual, unlike = cases_of(run_job("predict", *options, "--json")).values()
+    assert usual["unlike"] == []
+    assert [str(each).split()[:2] for each in unlike["unlike"]] == [  # type: ignore[attr-defined]
+        ["mean", name] for name in BRATS.modalities
+    ]
+    done = run_job("predict", *options)  # which finds them in its records
+    (line,) = [line for line in done.stdout.splitlines() if "unlike the training data: mean FLAIR" in line]
+    assert "bright" in line
+    assert "unlike the training data  1, as above" in done.stdout
 
 
 def test_all_that_can_be_written(run_job: Job, checkpoint: Path, scans: list[Path], tmp_path: Path) -> None:
