@@ -149,7 +149,9 @@ def test_the_champion_is_the_best_whichever_came_last(checkpoint: Path, tracking
         champions.append(client.get_model_version_by_alias("mine", "champion").version)
     assert list(map(int, champions)) == [1, 2, 2]
     champion = client.get_model_version_by_alias("mine", "champion")
-    (metric,) = client.get_logged_model(champion.model_id).metrics
+    logged = client.search_logged_models([client.get_run(champion.run_id).info.experiment_id])
+    (model,) = [each for each in logged if each.source_run_id == champion.run_id]
+    (metric,) = model.metrics
     of = ("dice/val", 0.75, "brains", "abc")
     assert (metric.key, metric.value, metric.dataset_name, metric.dataset_digest) == of
     best = champion.description
