@@ -76,7 +76,8 @@ def main(arguments: Sequence[str]) -> None:
     """Train, and print where the checkpoint is and how to evaluate it."""
     began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config)
-    workers, budget = parse_workers(options.workers), budget_gib(options.memory_budget)
+    workers = parse_workers(options.workers)
+    budget_gib(options.memory_budget)  # a mistake is said before anything is made
     max_time_s = None if options.max_time is None else parse_duration(options.max_time)
     waits = patience(options.grace, options.wait_at_most)
     from ossnet.distributed import demo, folds, launch
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     state = "config.json" if options.folds is None else folds.FILE
     resume = resumes(options.resume, output, (output / state).exists)
-    config, resolved = _resolve(options, dotted, store, output, budget, resume=resume)
+    config, resolved = _resolve(options, dotted, store, output, resume=resume)
     train = launch.launch_training if options.folds is None else folds.launch_folds
     with resumable("train", arguments, output, state=state):
         outcome = train(
@@ -137,13 +138,7 @@ def _initialized(options: TrainOptions, dotted: "Dotted") -> dict[str, Any]:
 
 
 def _resolve(
-    options: TrainOptions,
-    dotted: "Dotted",
-    store: "Store",
-    output: Path,
-    budget: float | None,
-    *,
-    resume: bool,
+    options: TrainOptions, dotted: "Dotted", store: "Store", output: Path, *, resume: bool
 ) -> tuple["Config", "Resolved | None"]:
     """The configuration, and how it came about; a resumed run keeps what it began with."""
     from ossnet.config import Config
@@ -173,7 +168,7 @@ def _resolve(
         workers=fewest(workers),
         most_workers=most(workers),
         estimator=PeakEstimator(fewest(workers), most(workers)),
-        budget_gib=budget,
+        budget_gib=budget_gib(options.memory_budget),
     )
     resolved = planner.resolve().require_fit()
     return resolved.config, resolved

@@ -167,7 +167,7 @@ def train_in(
         with (
             start_tracker(tracking, output, study) as tracker,
             mlflow_run(tracker, spec, documents) as run,
-            training_progress(tracker, run_id, config.training, workers),
+            training_progress(tracker, run_id, config.training, workers, deadline=deadline),
         ):
             tracker.log_input.remote(run_id, dataset_of(store, fold=config.training.fold))
             job = TrainSpec(

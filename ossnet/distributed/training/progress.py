@@ -37,12 +37,21 @@ _LOSS = "loss/train"
 
 @contextmanager
 def training_progress(
-    tracker: "ActorHandle[Tracker]", run: str, training: TrainingConfig, workers: Workers = 1
+    tracker: "ActorHandle[Tracker]",
+    run: str,
+    training: TrainingConfig,
+    workers: Workers = 1,
+    *,
+    deadline: float | None = None,
 ) -> Iterator[None]:
-    """Show how far a run is while the block runs, with lines on its pace, its workers and on each epoch."""
-    ended = threading.Event()
+    """Show how far a run is while the block runs, with lines on its pace, its workers and on each epoch.
+
+    Args:
+        deadline: the Unix time at which the job has to end.
+    """
+    ended, limit_s = threading.Event(), None if deadline is None else deadline - time.time()
     with progress("training") as shown:
-        view = TrainingView(training, shown, workers=workers)
+        view = TrainingView(training, shown, workers=workers, limit_s=limit_s)
         thread = threading.Thread(target=_follow, args=(tracker, run, view, ended), daemon=True)
         thread.start()
         try:
@@ -70,6 +79,7 @@ class TrainingView:
 
     Args:
         workers: how many it is to have.
+        limit_s: seconds until the job has to end.
     """
 
     def __init__(
@@ -78,10 +88,12 @@ class TrainingView:
         shown: Progress,
         *,
         workers: Workers = 1,
+        limit_s: float | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._training, self._shown, self._now = training, shown, now
-        self._began = now()
+        self._made = self._began = now()
+        self._limit_s = limit_s
         self._reported, self._paced = 0.0, False
         self._workers = workers
         self._best: float | None = None
@@ -106,6 +118,8 @@ class TrainingView:
         self._shown.set(self._share(metrics), self._place(metrics), self._note(metrics))
 
     def _share(self, metrics: Mapping[str, float]) -> float:
+        if self._limit_s is not None:
+            return (self._now() - self._made) / self._limit_s
         if self._training.max_time_s is not None:
             return (self._now() - self._began) / self._training.max_time_s
         return max(self._epochs(metrics), metrics.get(EPOCH, 0.0)) / self._training.epochs

@@ -39,7 +39,7 @@ from ossnet.planning.refusals import Constraint, Refusal
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
 _SHOWN = 8  # members of a front that are listed
-_MEASURED: dict[Constraint, str] = {
+_PASSED: dict[Constraint, str] = {
     "memory": PREDICTED,
     "inference": INFERENCE_MEMORY,
     "seconds": CASE_MEDIAN,

@@ -26,11 +26,14 @@ class Clock:
         return self.at
 
 
-def view(training: TrainingConfig, workers: Workers = 1) -> tuple[TrainingView, Work, list[str], Clock]:
+def view(
+    training: TrainingConfig, workers: Workers = 1, limit_s: float | None = None
+) -> tuple[TrainingView, Work, list[str], Clock]:
     clock, lines = Clock(), list[str]()
     work = Work("training", now=clock)
     shown = Progress(work, lines.append)
-    return TrainingView(training, shown, workers=workers, now=clock), work, lines, clock
+    viewed = TrainingView(training, shown, workers=workers, limit_s=limit_s, now=clock)
+    return viewed, work, lines, clock
 
 
 def test_steps_within_an_epoch_move_it() -> None:
@@ -82,3 +85,20 @@ def test_a_timed_run_goes_by_its_time() -> None:
     assert work.state() == "epoch 3, step 20, 2 s a step, 2 min left, loss 0.7".replace("2 min", "150 s")
     shown.show(PACE | {STEP: 25.0, EPOCH: 2.0, ELAPSED: 100.0})  # a run that was resumed has taken more
     assert work.share == 0.5
+
+
+def test_a_job_of_limited_time_says_what_is_left_of_it() -> None:
+    """Whatever the start took: here 40 s of 180, of which a training knows nothing."""
+    shown, work, _, clock = view(TrainingConfig(epochs=1000, max_time_s=180.0), limit_s=180.0)
+    for at, known in (
+        (40.0, {STEP: 1.0}),
+        (60.0, {STEP: 20.0}),
+        (90.0, {STEP: 40.0, EPOCH: 2.0, ELAPSED: 48.0}),
+    ):
+        clock.at = at
+        shown.show(PACE | known)
+        assert work.share == at / 180
+    assert work.left_s == 90.0
+    clock.at = 200.0
+    shown.show(PACE | ended)
+    assert work.left_s == 0.0
