@@ -185,6 +185,30 @@ def budget_gib(memory: str | None) -> float | None:
     return None if memory is None else parse_memory(memory) / GIB
 
 
+def check_values(options: object) -> None:
+    """Reject what cannot be read of the options that are times, sizes, workers or a space.
+
+    Raises:
+        UserError: names the value, and how it is written.
+    """
+    for name, read in _READERS.items():
+        value = getattr(options, name, None)
+        if value is not None:
+            read(value)
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "grace": parse_duration,
+    "inference_budget": budget_gib,
+    "max_time": parse_duration,
+    "memory_budget": budget_gib,
+    "seconds_per_case": parse_duration,
+    "space": space_file,
+    "wait_at_most": parse_duration,
+    "workers": parse_workers,
+}
+
+
 def preset_config(model: str, data: Path | None) -> "Config":
     """A network's configuration for the store of `--data`, or for the phantom, which is made for it."""
     from ossnet.config import Config

@@ -13,6 +13,7 @@ from ossnet.commands._values import (
     Recipe,
     Resume,
     budget_gib,
+    check_values,
     make_planner,
     parse_duration,
     parse_workers,
@@ -75,17 +76,15 @@ COMMAND = Command("train", str(__doc__), TrainOptions, configurable=True)
 def main(arguments: Sequence[str]) -> None:
     """Train, and print where the checkpoint is and how to evaluate it."""
     began = time.time()
-    options, dotted = parse_with_config(COMMAND, arguments, preset_config)
+    options, dotted = parse_with_config(COMMAND, arguments, preset_config, check=check_values)
     workers = parse_workers(options.workers)
-    budget_gib(options.memory_budget)  # a mistake is said before anything is made
-    max_time_s = None if options.max_time is None else parse_duration(options.max_time)
-    waits = patience(options.grace, options.wait_at_most)
     from ossnet.distributed import demo, folds, launch
 
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(
         options.output or new_folder("train"), "train", options.experiment
     )
+    max_time_s = None if options.max_time is None else parse_duration(options.max_time)
     state = "config.json" if options.folds is None else folds.FILE
     resume = resumes(options.resume, output, (output / state).exists)
     config, resolved = _resolve(options, dotted, store, output, resume=resume)
@@ -100,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
             resume=resume,
             resolved=resolved,
             deadline=None if max_time_s is None else began + max_time_s,
-            patience=waits,
+            patience=patience(options.grace, options.wait_at_most),
         )
     if options.json:
         finish_json(outcome.to_dict() | {"output": output, "mlflow": tracking.uri})

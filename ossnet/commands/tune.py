@@ -13,6 +13,7 @@ from ossnet.commands._values import (
     Recipe,
     Resume,
     budget_gib,
+    check_values,
     make_planner,
     parse_duration,
     patience,
@@ -51,7 +52,7 @@ class TuneOptions:
     max_time: str | None = None
     """Time for everything, as 20m or 1h30m; trials are planned to fit."""
     refit: bool = True
-    """Spend the last third of --max-time on trials, too, not on training the best network on."""
+    """Use all of --max-time for trials, not its last third to train the best one on."""
     ensemble: int | None = None
     """Choose so many of the best networks, or fewer, to predict together."""
     memory_budget: str | None = None
@@ -92,9 +93,7 @@ COMMAND = Command("tune", str(__doc__), TuneOptions, configurable=True)
 def main(arguments: Sequence[str]) -> None:
     """Search, and print the best trial and how to report the study."""
     began = time.time()
-    options, dotted = parse_with_config(COMMAND, arguments, preset_config)
-    optimization, waits = _optimization(options), patience(options.grace, options.wait_at_most)
-    max_time_s = None if options.max_time is None else parse_duration(options.max_time)
+    options, dotted = parse_with_config(COMMAND, arguments, preset_config, check=_check)
     from ossnet.distributed import demo, launch
     from ossnet.distributed.tuning.recovery.database import holds_study
     from ossnet.distributed.tuning.search_space import Space
@@ -116,19 +115,24 @@ def main(arguments: Sequence[str]) -> None:
         trials=options.trials,
         workers=options.workers_per_trial,
         early_stopping=options.early_stopping,
-        max_time_s=max_time_s,
+        max_time_s=None if options.max_time is None else parse_duration(options.max_time),
         began=began,
         refit=options.refit,
         ensemble=options.ensemble,
         timed=not any(each.startswith(("--training.epochs", "--training.max-time")) for each in arguments),
-        optimization=optimization,
+        optimization=_optimization(options),
         warm_start=options.warm_start,
         resume=resumes(options.resume, output, lambda: holds_study(output)),
-        patience=waits,
+        patience=patience(options.grace, options.wait_at_most),
     )
     with resumable("tune", arguments, output, state="study.db"):
         result = launch.launch_study(spec)
     _finish(options, result, output, name, tracking)
+
+
+def _check(options: TuneOptions) -> None:
+    check_values(options)
+    _optimization(options)
 
 
 def _finish(

@@ -96,6 +96,8 @@ def parse_with_config(
     command: Command[OptionsOfNetwork],
     arguments: Sequence[str],
     default: Callable[[str, Path | None], "Config"],
+    *,
+    check: Callable[[OptionsOfNetwork], None] = lambda options: None,
 ) -> tuple[OptionsOfNetwork, Dotted]:
     """A job's own options, and the dotted ones.
 
@@ -104,6 +106,7 @@ def parse_with_config(
         arguments: what follows the job's name.
         default: gives the configuration of a network and a store (None: the job makes a phantom), against
             which dotted options are checked. It is called only when there is no mistake in the options.
+        check: rejects values that the job reads itself.
 
     Raises:
         UserError: an unknown option (names the nearest), or a value that does not fit.
@@ -124,6 +127,7 @@ def parse_with_config(
         preset = _preset(options.model, options.data)
         rows = [*command.options(), every, *list_options(type(preset), preset)]
         _print_and_exit(format_help(usage, command.text, rows))
+    check(options)
     preset = _preset(options.model)
     settings = list(list_options(type(preset), preset))
     known = [*command.options(), *settings]
