@@ -144,7 +144,7 @@ def test_configuration_fields_that_a_page_names_exist(page: Path) -> None:
     pattern = re.compile(rf"(?<![\w./-])(?:{'|'.join(sorted(sections))})\.[a-z]\w*(?!\.py)\b")
     spans = [span for span in CODE.findall(page.read_text()) if not span.startswith("```")]
     named = {name for span in spans for name in pattern.findall(span)}
-    files = (".py", ".json")
+    files = (".py", ".json", ".safetensors")
     assert not sorted(name for name in named if name not in config_fields() and not name.endswith(files))
 
 
