@@ -31,6 +31,7 @@ from ossnet.errors import UserError
 from ossnet.metric_names import CHECKPOINT_FOLDER, STORE, TITLE
 from ossnet.output.atomic_write import atomic_write
 from ossnet.output.claim import claim_output, claimed_output, job_folder
+from ossnet.output.duration import counted
 from ossnet.output.progress import progress
 from ossnet.output.remote.copies import fetch_input
 from ossnet.output.waiting import PATIENCE, Patience
@@ -267,7 +268,7 @@ def _search(spec: "StudySpec") -> "StudyResult":
         study.check_settings(spec.settings(), spec.default_settings())
         if limit is not None and limit.timed:
             study.plan_trial_time(TrialTime.of(limit.allocation))
-        plan = f"{spec.trials or DEFAULT_TRIALS} trials"
+        plan = counted(spec.trials or DEFAULT_TRIALS, "trial")
         if limit is not None:
             limit = replace(limit, timed=study.trial_time() is not None)
         if limit is not None and limit.timed:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.data.labels.lesions import components_noun
 from ossnet.evaluation.cases import CaseScore
 from ossnet.output.charts import CaseMarks, case_chart
+from ossnet.output.duration import counted
 from ossnet.output.html import render_page
 from ossnet.output.palette import color
 
@@ -82,7 +83,7 @@ def render(summary: Mapping[str, Any], overlays: Mapping[str, Path], evaluated: 
     count = summary["cases"]
     columns, rows = _classes(summary["classes"], alone=count == 1)
     network, other = evaluated.named()
-    cases = "1 case" if count == 1 else f"{count} cases"
+    cases = counted(count, "case")
     return render_page(
         "evaluation.html",
         title=f"{network} on {cases} ({summary['split']})",

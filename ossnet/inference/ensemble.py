@@ -24,6 +24,7 @@ from ossnet.inference.predictor import Predictor, Segmentation
 from ossnet.inference.scans import Images, read_scan
 from ossnet.inference.volume import VolumePrediction
 from ossnet.output.atomic_write import atomic_write
+from ossnet.output.duration import counted
 from ossnet.training.checkpoint_files import checkpoint_folder
 
 FILE = "ensemble.json"
@@ -63,8 +64,8 @@ class Ensemble:
         return {"members": members, "dice": self.dice, "best_dice": self.best_dice, "cases": self.cases}
 
     def __str__(self) -> str:
-        networks = f"{len(self.members)} network{'s' * (len(self.members) > 1)}"
-        cases = f"{self.cases} case{'s' * (self.cases > 1)}"
+        networks = counted(len(self.members), "network")
+        cases = counted(self.cases, "case")
         return f"Dice {self.dice:.4f} of {networks} (the best alone {self.best_dice:.4f}) on {cases}"
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Durations as people say them."""
+"""Durations and counts as people say them."""
 
 
 def format_duration(seconds: float) -> str:
@@ -11,3 +11,14 @@ def format_duration(seconds: float) -> str:
     if minutes < 180:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+
+
+def counted(number: float, noun: str) -> str:
+    """A number and its noun, whose plural ends in `s`.
+
+    Examples:
+        >>> counted(0, "node"), counted(1, "node"), counted(3, "node"), counted(0.5, "GPU")
+        ('0 nodes', '1 node', '3 nodes', '0.5 GPU')
+    """
+    plural = number == 0 or number > 1
+    return f"{number:.15g} {noun}{'s' * plural}"

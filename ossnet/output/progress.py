@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ossnet.output.duration import format_duration
+from ossnet.output.duration import counted, format_duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -95,9 +95,7 @@ class Work:
         return ", ".join(part for part in [*parts, self.note] if part)
 
     def _count(self) -> str:
-        return (
-            "" if self.total is None else f"{self.done} of {self.total} {self.unit}{'s' * (self.total != 1)}"
-        )
+        return "" if self.total is None else f"{self.done} of {counted(self.total, self.unit)}"
 
     def _rate(self) -> str:
         if not self.done or self.elapsed_s <= 0:

@@ -72,4 +72,4 @@ class Waiting:
             )
         if waited_s >= self._next_s:
             self._next_s = min(2 * max(waited_s, _FIRST_S), waited_s + _LONGEST_S)
-            logger.info(f"waiting for {self._what}, for {waited_s:.0f} s now; there is {there()}")
+            logger.info(f"waiting for {self._what}, for {waited_s:.0f} s now; found {there()}")

@@ -95,7 +95,7 @@ def test_a_node_goes_and_another_comes(nodes: Cluster, phantom_store: Path, tmp_
     finally:
         job.kill()
     assert "training begins with 2 workers" in job.log
-    assert "was lost; there is 1 node with 1 CPUs" in job.log
+    assert "was lost; the cluster has 1 node with 1 CPU (" in job.log
     assert [workers for _, workers in job.history("workers")] == [2, 1, 2]
     losses = job.history("loss/train")
     assert [step for step, _ in losses] == list(range(1, STEPS + 1))  # none missing, none twice

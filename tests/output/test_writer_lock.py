@@ -158,7 +158,7 @@ def test_a_wait_is_said_less_and_less_often_and_ends(caplog: pytest.LogCaptureFi
             said.append(second)
     assert said[:6] == [15, 30, 60, 120, 240, 480]
     assert max(later - earlier for earlier, later in pairwise(said)) == 600
-    assert caplog.messages[1] == "waiting for 2 workers of 1 GPU, for 30 s now; there is 1 GPU"
+    assert caplog.messages[1] == "waiting for 2 workers of 1 GPU, for 30 s now; found 1 GPU"
     clock[0] = 7200.0
     line = "waited 7200 s, as --wait-at-most says: expected 2 workers of 1 GPU, found 1 GPU; give a longer"
     with pytest.raises(UserError, match=line):

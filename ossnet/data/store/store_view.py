@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ossnet.output.duration import counted
 from ossnet.output.views import listed, notebook_view
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def describe(manifest: "Manifest") -> str:
     excluded = f", {len(manifest.excluded)} excluded" if manifest.excluded else ""
     task, names = manifest.task, listed(manifest.task.modalities)
     classes = f"{task.classes} class{'es' * (task.classes > 1)}"
-    return f"{len(manifest.cases)} cases ({splits}{excluded}), {names} to {classes}"
+    return f"{counted(len(manifest.cases), 'case')} ({splits}{excluded}), {names} to {classes}"
 
 
 def cases_frame(manifest: "Manifest") -> "pd.DataFrame":

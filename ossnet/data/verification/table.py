@@ -3,6 +3,7 @@
 from ossnet.data.verification import formatting
 from ossnet.data.verification.issues import Verification
 from ossnet.data.verification.remap import option
+from ossnet.output.duration import counted
 from ossnet.output.tables import print_table
 
 
@@ -24,7 +25,7 @@ def show(verification: Verification) -> None:
         line = Text.assemble((finding.severity, style), f" {finding.where}: {finding.what}; {finding.remedy}")
         console.print(line, soft_wrap=True)
     for each in verification.remap:
-        found = f"label value {each.value} in {len(each.cases)} cases"
+        found = f"label value {each.value} in {counted(len(each.cases), 'case')}"
         console.print(Text(f"{found}: probably {each.name} ({each.to}); {each.why}"), soft_wrap=True)
     if (change := option(verification.remap, verification.labels)) is not None:
         console.print(Text(f"to read them so: ossnet prepare {change}"), soft_wrap=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from ossnet.benchmarks.result import BenchmarkResult, by_name
+from ossnet.output.duration import counted
 from ossnet.output.figure import png_bytes
 from ossnet.output.tables import print_table
 
@@ -32,7 +33,7 @@ class ScalingRow:
     @property
     def summary(self) -> str:
         """A line of progress."""
-        workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
+        workers = counted(self.workers, "worker")
         return f"{workers}, repeat {self.repeat + 1}: {self.cpu_s:.3g} CPU s a step, {self.wall_s:.3g} s"
 
 
@@ -87,7 +88,7 @@ class ScalingResult(BenchmarkResult):
     def summary(self) -> dict[str, object]:
         """Human-readable rows."""
         first, *others = self.numbers()
-        found = ", ".join(f"{each.efficiency} with {each.workers} workers" for each in others)
+        found = ", ".join(f"{each.efficiency} with {counted(each.workers, 'worker')}" for each in others)
         return {"data": self.data, "efficiency": f"{found}, against {first.workers}"}
 
     def numbers(self) -> list[WorkersSummary]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from ossnet.distributed.cluster.resources import WorkerResources, capacity, describe_workers
+from ossnet.output.duration import counted
 from ossnet.output.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def describe_cluster() -> str:
     living = sum(1 for node in ray.nodes() if node["Alive"])
     there, free = ray.cluster_resources(), ray.available_resources()
     parts = [
-        f"{there.get(name, 0):g} {name}s ({free.get(name, 0):g} free)"
+        f"{counted(there.get(name, 0), name)} ({free.get(name, 0):g} free)"
         for name in ("CPU", "GPU")
         if name == "CPU" or there.get(name)
     ]
-    return f"{living} node{'s' * (living != 1)} with {' and '.join(parts)}"
+    return f"{counted(living, 'node')} with {' and '.join(parts)}"
 
 
 def _any_group_pends() -> bool:
@@ -73,9 +74,9 @@ class NodeChanges:
         if before is None or before.keys() == self._nodes.keys():
             return
         for node in before.keys() - self._nodes.keys():
-            logger.warning(f"warning: node {before[node]} was lost; there is {describe_cluster()}")
+            logger.warning(f"warning: node {before[node]} was lost; the cluster has {describe_cluster()}")
         for node in self._nodes.keys() - before.keys():
-            logger.info(f"node {self._nodes[node]} has joined; there is {describe_cluster()}")
+            logger.info(f"node {self._nodes[node]} has joined; the cluster has {describe_cluster()}")
 
 
 class RunCapacity:
@@ -149,6 +150,6 @@ class CapacityReport(Callback):
             return
         if self._waiting is None:
             needed = waiting[0].placement_group_factory.required_resources
-            parts = (f"{count:g} {name}" for name, count in needed.items() if count)
+            parts = (counted(count, name) for name, count in needed.items() if count)
             self._waiting = Waiting(f"a trial's {' and '.join(parts)}", at_most_s=self._at_most_s)
         self._waiting.check(describe_cluster)

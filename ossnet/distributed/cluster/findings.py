@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ossnet.distributed.cluster.node_facts import NodeFacts
+from ossnet.output.duration import counted
 
 Level = Literal["ok", "warning", "error"]
 _DISK_GIB, _FULL_GIB = 10.0, 1.0
@@ -185,7 +186,7 @@ def check_bandwidth(rates: Mapping[str, float]) -> Finding:
 
 
 def _count(nodes: Sequence[NodeFacts]) -> str:
-    return f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
+    return counted(len(nodes), "node")
 
 
 def _some(hosts: Sequence[str]) -> str:

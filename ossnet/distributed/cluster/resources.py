@@ -6,6 +6,7 @@ from math import ceil
 
 from ossnet.errors import UserError
 from ossnet.memory.peak import GIB
+from ossnet.output.duration import counted
 from ossnet.planning.margin import MARGIN
 
 Node = Mapping[str, float]
@@ -36,8 +37,8 @@ class WorkerResources:
         return min(slots, int(gpus // self.gpus)) if self.gpus else slots
 
     def __str__(self) -> str:
-        parts = [f"{self.cpus} CPU{'s' * (self.cpus > 1)}"]
-        parts += [f"{self.gpus:g} GPU{'s' * (self.gpus > 1)}"] if self.gpus else []
+        parts = [counted(self.cpus, "CPU")]
+        parts += [counted(self.gpus, "GPU")] if self.gpus else []
         return " and ".join(parts)
 
 
@@ -113,7 +114,7 @@ def describe_workers(workers: Workers) -> str:
     """`1 worker`, `2 workers` or `2 to 8 workers`."""
     if isinstance(workers, tuple):
         return f"{workers[0]} to {workers[1]} workers"
-    return f"{workers} worker{'s' * (workers != 1)}"
+    return counted(workers, "worker")
 
 
 def plan_run(nodes: Sequence[Node], workers: Workers) -> WorkerResources:
@@ -184,10 +185,12 @@ def total(nodes: Sequence[Node], resource: str) -> float:
 
 
 def _cannot_place(nodes: Sequence[Node], workers: int, resources: WorkerResources) -> UserError:
-    have = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+    have = ", ".join(
+        f"{counted(node.get('CPU', 0), 'CPU')} and {counted(node.get('GPU', 0), 'GPU')}" for node in nodes
+    )
     return UserError(
         "workers",
-        expected=f"room for {workers} workers of {resources} each",
-        found=f"room for {capacity(nodes, resources)}, as the {len(nodes)} nodes have {have}",
+        expected=f"room for {counted(workers, 'worker')} of {resources}{' each' * (workers > 1)}",
+        found=f"room for {capacity(nodes, resources)} on {counted(len(nodes), 'node')} with {have}",
         remedy="request fewer workers or a larger cluster",
     )

@@ -15,6 +15,7 @@ from ossnet.distributed.tuning.trial import trial_title
 from ossnet.errors import UserError
 from ossnet.inference.ensemble import AnyPredictor, load_predictor, read_members
 from ossnet.output.claim import is_by_ray
+from ossnet.output.duration import counted
 from ossnet.output.remote.copies import fetch_input
 from ossnet.output.views import notebook_view, one_line
 from ossnet.training.checkpoint_files import CHECKPOINT
@@ -113,10 +114,10 @@ class StudyView:
         return load_predictor(read_members([self.folder]), **options)
 
     def __repr__(self) -> str:
-        return one_line("StudyView", f"{self.name}: {len(self.trials)} trials, {self._result}")
+        return one_line("StudyView", f"{self.name}: {counted(len(self.trials), 'trial')}, {self._result}")
 
     def _repr_html_(self) -> str:
-        facts = [str(self.folder), f"{len(self.trials)} trials: {self._result}"]
+        facts = [str(self.folder), f"{counted(len(self.trials), 'trial')}: {self._result}"]
         facts += [f"{name} at most {limit:.3g}" for name, limit in self.limits.items()]
         best_first = self.trials.sort_values("dice", ascending=False).head(_SHOWN)
         table = str(best_first.dropna(axis=1, how="all").to_html(float_format="{:.4g}".format))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ossnet.output.duration import format_duration
+from ossnet.output.duration import counted, format_duration
 from ossnet.training.checkpoint import fault_of
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class LastSave:
         self._count = count = len(self._waiting)
         if count:
             logger.info(
-                f"interrupted: {count} training{'s' * (count > 1)} may save a checkpoint first, "
+                f"interrupted: {counted(count, 'training')} may save a checkpoint first, "
                 f"{format_duration(grace_s)} at most"
             )
 

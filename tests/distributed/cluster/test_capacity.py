@@ -81,7 +81,7 @@ def test_a_study_says_what_its_trials_wait_for() -> None:
         time.sleep(0.4)
         report.on_step_end(2, [trial("PENDING"), trial("TERMINATED")])
         time.sleep(0.4)
-        line = r"expected a trial's 4000 CPU, found 1 node with \d+ CPUs \(\d+ free\)"
+        line = r"expected a trial's 4000 CPUs, found 1 node with \d+ CPUs \(\d+ free\)"
         with pytest.raises(UserError, match=line):
             report.on_step_end(3, [trial("PENDING")])
 
@@ -103,7 +103,7 @@ def test_a_node_that_goes_or_comes_is_said(
     monkeypatch.setattr(report._nodes, "_nodes", {"a": "10.0.0.7"})
     report.on_step_end(2, [])
     lost, joined = caplog.messages
-    assert lost == f"warning: node 10.0.0.7 was lost; there is {describe_cluster()}"
-    assert joined.startswith("node 127.0.0.1 has joined; there is 1 node with ")
+    assert lost == f"warning: node 10.0.0.7 was lost; the cluster has {describe_cluster()}"
+    assert joined.startswith("node 127.0.0.1 has joined; the cluster has 1 node with ")
     report.on_step_end(3, [])
     assert len(caplog.messages) == 2

@@ -8,6 +8,7 @@ from ossnet.distributed.cluster.resources import (
     TrialPlacement,
     WorkerResources,
     capacity,
+    describe_workers,
     plan_run,
     plan_trials,
 )
@@ -26,7 +27,7 @@ def test_a_run_gets_what_fits_or_is_rejected(nodes: list[dict[str, float]], work
     gpus = any(node["GPU"] for node in nodes)
     smallest = WorkerResources(1, int(gpus))
     if capacity(nodes, smallest) < workers:
-        with pytest.raises(UserError, match=f"{workers} workers of {smallest}"):
+        with pytest.raises(UserError, match=f"{describe_workers(workers)} of {smallest}"):
             plan_run(nodes, workers)
         return
     resources = plan_run(nodes, workers)
@@ -40,7 +41,7 @@ def test_a_run_whose_workers_come_and_go_has_as_many_as_possible(
 ) -> None:
     possible = capacity(nodes, WorkerResources(1, int(any(node["GPU"] for node in nodes))))
     if possible < fewest:
-        with pytest.raises(UserError, match=f"{fewest} workers of"):
+        with pytest.raises(UserError, match=f"{describe_workers(fewest)} of"):
             plan_run(nodes, (fewest, fewest + more))
         return
     resources = plan_run(nodes, (fewest, fewest + more))
@@ -140,6 +141,6 @@ def test_the_error_says_the_arithmetic() -> None:
     with pytest.raises(UserError) as rejected:
         plan_trials([{"CPU": 2.0}, {"CPU": 16.0, "GPU": 1.0}], 2)
     assert str(rejected.value) == (
-        "workers: expected room for 2 workers of 4 CPUs and 1 GPU each, found room for 1, as the 2 nodes "
-        "have 2 CPUs and 0 GPUs, 16 CPUs and 1 GPUs; request fewer workers or a larger cluster"
+        "workers: expected room for 2 workers of 4 CPUs and 1 GPU each, found room for 1 on 2 nodes "
+        "with 2 CPUs and 0 GPUs, 16 CPUs and 1 GPU; request fewer workers or a larger cluster"
     )

@@ -39,6 +39,7 @@ from ossnet.metric_names import (
     STOP_REASON,
     VAL_DICE,
 )
+from ossnet.output.duration import counted
 from ossnet.output.remote.copies import fetch_files
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def rebuild_study(parts: StudyParts, output: Path, database: Path) -> str | None
             study.tell(lost, state=TrialState.PRUNED)
     trials = study.started_trials()
     ended = sum(trial.state.is_finished() for trial in trials)
-    return f"{len(trials)} trials, {ended} of them ended"
+    return f"{counted(len(trials), 'trial')}, {ended} of them ended"
 
 
 def read_suggestions(output: Path) -> dict[tuple[int, int], TrialSpec]:

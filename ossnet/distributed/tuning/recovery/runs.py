@@ -11,6 +11,7 @@ from ossnet.distributed.tuning.recovery.checkpoint import trained_checkpoint
 from ossnet.distributed.tuning.storage import SEEDS, TuningStudy, end_of
 from ossnet.distributed.tuning.trial import TrialEnd, TrialOutcome
 from ossnet.metric_names import ERROR
+from ossnet.output.duration import counted
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -65,8 +66,7 @@ def reconcile_runs(study: TuningStudy, tracker: "ActorHandle[Tracker]", output: 
         if each.run in lacking and _store_checkpoint(each, tracker, output):
             corrected.add(each.run)
     if corrected:
-        plural = "s" * (len(corrected) > 1)
-        logger.info(f"{len(corrected)} run{plural} in MLflow brought to what the study knows")
+        logger.info(f"{counted(len(corrected), 'run')} in MLflow brought to what the study knows")
     return len(corrected)
 
 
