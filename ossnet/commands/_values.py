@@ -92,6 +92,17 @@ def resumes(resume: Resume, output: Path, started: Callable[[], bool]) -> bool:
         return started()
 
 
+def check_counts(**counts: int | None) -> None:
+    """Reject numbers below 1 of options, by their names with underscores; None is one that was not given.
+
+    Raises:
+        UserError: names the option.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UserError(f"--{name.replace('_', '-')}", expected="at least 1", found=str(count))
+
+
 def parse_workers(workers: str) -> int | tuple[int, int]:
     """`2` as a number, and `2-8` as the fewest and the most.
 

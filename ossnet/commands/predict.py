@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ossnet.commands._output import add_to_run, finish, finish_json, new_folder
 from ossnet.commands._parse import Command, extract
+from ossnet.commands._values import check_counts
 from ossnet.inference.config import ExportConfig, PredictConfig
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class PredictOptions(ExportConfig, PredictConfig):
     """Processes that share the scans, through Ray: on its cluster, or on this machine."""
     json: bool = False
     """Print the result as JSON, last and alone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(workers=self.workers)
 
 
 COMMAND = Command("predict", str(__doc__), PredictOptions)

@@ -13,6 +13,7 @@ from ossnet.commands._values import (
     Recipe,
     Resume,
     budget_gib,
+    check_counts,
     check_values,
     make_planner,
     parse_duration,
@@ -85,6 +86,9 @@ class TuneOptions:
     """Time to wait for nodes, or for another job to leave --output."""
     json: bool = False
     """Print the result as JSON, last and alone."""
+
+    def __post_init__(self) -> None:
+        check_counts(trials=self.trials, workers_per_trial=self.workers_per_trial)
 
 
 COMMAND = Command("tune", str(__doc__), TuneOptions, configurable=True)

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossnet.commands import train, tune
+from ossnet.commands import predict, train, tune
 from ossnet.commands._parse import Command, Dotted, parse_with_config
 from ossnet.commands._values import parse_duration, space_file
 from ossnet.config import Config
@@ -113,6 +114,34 @@ def test_a_value_that_is_none_is_refused_before_anything_is_made(
     with pytest.raises(UserError, match="expected"):
         main([option, "2"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--training.seed", "4-8"), "--training.seed: expected a whole number, found 4-8"),
+        (
+            ("--training.steps-per-batch", "2.5"),
+            "--training.steps-per-batch: expected a whole number, found 2.5",
+        ),
+        (("--optimizer.learning-rate", "fast"), "--optimizer.learning-rate: expected a number, found fast"),
+        (("--training.max-time-s", "5m"), "--training.max-time-s: expected a number, found 5m"),
+    ],
+)
+def test_what_is_no_number_is_said_in_our_words(arguments: tuple[str, ...], line: str) -> None:
+    with pytest.raises(UserError) as rejected:
+        parse("--data", "x", *arguments)
+    assert str(rejected.value) == line
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(tune.COMMAND, "--workers-per-trial"), (tune.COMMAND, "--trials"), (predict.COMMAND, "--workers")],
+)
+def test_of_workers_and_trials_there_is_one_at_least(command: Command[Any], option: str) -> None:
+    command.parse([option, "1"])
+    with pytest.raises(UserError, match=f"{option}: expected at least 1, found 0"):
+        command.parse([option, "0"])
 
 
 def test_a_space_is_a_file_or_the_name_of_a_shipped_one(tmp_path: Path) -> None:

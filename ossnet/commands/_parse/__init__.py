@@ -32,6 +32,12 @@ class _OfNetwork(Protocol):
 
 _PREFIX = re.compile(r"^Error parsing ([A-Z]\w*: )?")  # tyro's, and the name of a class that nobody typed
 _TWICE = re.compile(r"^(\S+): (?=\1: )")
+_NO_NUMBER = {  # in the words of Python, and of tyro where the option may be left out
+    r"invalid literal for int\(\) with base 10: '(.*)'": "a whole number",
+    r"could not convert string to float: '(.*)'": "a number",
+    r"no type matching \{None\}\|INT could be instantiated from \['(.*?)'\].*": "a whole number",
+    r"no type matching \{None\}\|FLOAT could be instantiated from \['(.*?)'\].*": "a number",
+}
 
 Options = TypeVar("Options")
 Part = TypeVar("Part")
@@ -213,7 +219,10 @@ def _one_line_errors() -> Iterator[None]:
         lines = [line.strip(" │") for line in text.splitlines() if line.startswith("│")]
         message = takewhile(lambda line: not line.startswith("─"), lines)
         line = " ".join(filter(None, message)) or " ".join(text.split())
-        raise UserError(_TWICE.sub("", _PREFIX.sub("", line))) from None
+        line = _TWICE.sub("", _PREFIX.sub("", line))
+        for words, expected in _NO_NUMBER.items():
+            line = re.sub(words, rf"expected {expected}, found \1", line)
+        raise UserError(line) from None
 
 
 def _split_auto(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
