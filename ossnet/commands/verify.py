@@ -25,6 +25,8 @@ class VerifyOptions:
     layout: str = "auto"
     """How the source is laid out: auto, msd, brats, lits, nnunet, csv, bids, folders, or the name of an
     installed layout."""
+    allow_outside: bool = False
+    """Read files outside the source, too, that a table or links name."""
     output: Path | None = None
     """Folder for verification.html; by default runs/verify-DATE-TIME."""
     json: bool = False
@@ -54,8 +56,9 @@ def main(arguments: Sequence[str]) -> None:
             found, follow_up = verify_store(options.data), command_line("train", "--data", options.data)
         else:
             source = options.source or _phantom()
-            found = verify(source, options.layout)
-            follow_up = command_line("prepare", "--source", source, "--output", "runs/store")
+            found = verify(source, options.layout, allow_outside=options.allow_outside)
+            outside = ["--allow-outside"] * options.allow_outside
+            follow_up = command_line("prepare", "--source", source, *outside, "--output", "runs/store")
         if not options.json:
             show(found)  # before anything can go wrong with the page
         page = write_page(found, output / "verification.html")

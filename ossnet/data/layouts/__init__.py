@@ -14,6 +14,7 @@ from ossnet.data.layouts.folders import is_folders, read_folders
 from ossnet.data.layouts.lits import is_lits, read_lits
 from ossnet.data.layouts.msd import is_msd, read_msd
 from ossnet.data.layouts.nnunet import is_nnunet, read_nnunet
+from ossnet.data.layouts.outside import without_outside
 from ossnet.data.layouts.source import Case, Layout, Source, list_visible
 from ossnet.errors import UserError
 from ossnet.plugins import Group
@@ -52,7 +53,7 @@ def layouts() -> dict[str, Layout]:
     return {layout.name: layout for layout in (*_LAYOUTS, *_PLUGINS.plugins().values())}
 
 
-def read_source(path: Path, layout: str = "auto") -> Source:
+def read_source(path: Path, layout: str = "auto", *, allow_outside: bool = False) -> Source:
     """Understand a folder of scans; opens no image, and labels only where nothing else gives their values.
 
     Args:
@@ -62,6 +63,7 @@ def read_source(path: Path, layout: str = "auto") -> Source:
             `nnunet` (`imagesTr/case_0000`, `labelsTr/case`, `dataset.json` of either version), `csv` (a table
             of cases), `bids` (`sub-01/anat`, labels there or in `derivatives`), `folders` (one a patient, a
             file a modality), the name of an installed layout, or `auto`.
+        allow_outside: whether cases may have files that lie outside the folder, or that of the table.
 
     Raises:
         UserError: no such folder, a layout that cannot be recognized, a broken description, no cases.
@@ -83,6 +85,7 @@ def read_source(path: Path, layout: str = "auto") -> Source:
             path, expected=f"a folder for the layout {layout}", found="a table", remedy="leave --layout out"
         )
     source = complete(_read(known[layout], path))
+    source = source if allow_outside else without_outside(source)
     if not source.cases:
         reasons = [str(error) for error in source.unmatched.values()]
         raise UserError(

@@ -59,6 +59,8 @@ class PrepareConfig:
     """JSON object or CSV table (case, split) that names each case's split, instead of fractions or folds."""
     seed: int = 0
     """Seed of the splits."""
+    allow_outside: bool = False
+    """Read files outside the source, too, that a table or links name."""
     strict: bool = False
     """Fail where a case cannot be used, instead of excluding it."""
 

@@ -111,7 +111,7 @@ def make_plan(config: PrepareConfig) -> PreparePlan:
     output = _given(config.output, "--output", "the folder of the store")
     check_output(output)
     check_fractions(config)
-    source = read_source(root, config.layout)
+    source = read_source(root, config.layout, allow_outside=config.allow_outside)
     for warning in source.warnings:
         logger.warning("warning: %s", warning)
     mapping = map_labels(config.labels, source.labels)

@@ -34,20 +34,20 @@ class _Size:
     """Bytes of all uncompressed images."""
 
 
-def verify(source: Path | str, layout: str = "auto") -> Verification:
+def verify(source: Path | str, layout: str = "auto", *, allow_outside: bool = False) -> Verification:
     """Read every file of a folder of scans and report all that is wrong with it.
 
     Files are read in slabs, so that RAM does not grow with the number of modalities.
 
     Args:
         source: folder of scans, or a CSV table of them.
-        layout: as for `read_source`.
+        layout, allow_outside: as for `read_source`.
 
     Raises:
         UserError: the folder cannot be understood at all.
     """
     start = time.monotonic()
-    found = read_source(Path(source), layout)
+    found = read_source(Path(source), layout, allow_outside=allow_outside)
     first = {case.id: first_header(case) for case in found.cases}
     sizes = {case.id: _size(case, first[case.id]) for case in found.cases}
     inspections: dict[str, Inspection] = {}

@@ -112,7 +112,7 @@ def _place(scan: ScanInput, name: str) -> Path:
 
 def _from_folder(folder: Path, task: Task) -> list[ScanInput]:
     try:
-        source = read_source(folder)
+        source = read_source(folder, allow_outside=True)  # what is predicted stays beside what it is of
     except UserError as error:
         if (folder / "dataset.json").exists():
             raise
