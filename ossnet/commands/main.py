@@ -60,7 +60,7 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
 
 def _run(name: str, arguments: Sequence[str]) -> None:
     from ossnet.errors import UserError
-    from ossnet.output.atomic_write import disk_full, is_disk_full
+    from ossnet.output.atomic_write import disk_error, disk_fault
     from ossnet.output.interruption import exit_code, raise_on_signals
     from ossnet.output.logging import configure_logging
 
@@ -76,9 +76,9 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(exit_code(interruption))
     except Exception as error:
-        if not is_disk_full(error):
+        if not disk_fault(error):
             raise
-        print(f"error: {disk_full(error)}", file=sys.stderr)
+        print(f"error: {disk_error(error)}", file=sys.stderr)
         sys.exit(2)
 
 

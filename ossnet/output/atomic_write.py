@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EDQUOT, EFBIG, ENOSPC
+from errno import EDQUOT, EFBIG, ENOSPC, EROFS
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,7 +12,11 @@ from ossnet.errors import UserError, printable
 
 NO_SPACE = frozenset({ENOSPC, EDQUOT, EFBIG})
 """Error numbers that say that a file system, a quota or a file is full."""
-_NO_SPACE_TEXTS = (*map(os.strerror, sorted(NO_SPACE)), "database or disk is full")
+_DISK_FAULTS = NO_SPACE | {EROFS}
+_DISK_FAULT_TEXTS = {os.strerror(number): os.strerror(number) for number in sorted(_DISK_FAULTS)} | {
+    "database or disk is full": os.strerror(ENOSPC),  # SQLite's
+    "attempt to write a readonly database": os.strerror(EROFS),
+}
 
 
 @contextmanager
@@ -44,29 +48,32 @@ def unwritable(path: Path, error: OSError, what: str = "file") -> UserError:
     )
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says that there is no space left.
+def disk_fault(error: BaseException) -> str | None:
+    """Why a disk takes nothing more, in the system's words, where an error or one that it came from says so.
 
-    Libraries pass it on as errors of their own, of which only the text is left.
+    No space is left, or the file system has become read-only. Libraries pass it on as errors of their own, of
+    which only the text is left.
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
-            return True
-        if any(text in str(cause) for text in _NO_SPACE_TEXTS):
-            return True
+        if isinstance(cause, OSError) and cause.errno in _DISK_FAULTS:
+            return os.strerror(cause.errno)
+        for text, fault in _DISK_FAULT_TEXTS.items():
+            if text in str(cause):
+                return fault
         cause = cause.__cause__ or cause.__context__
-    return False
+    return None
 
 
-def disk_full(error: BaseException) -> UserError:
+def disk_error(error: BaseException) -> UserError:
     """The line for such an error."""
-    name = error.filename if isinstance(error, OSError) else None
+    name, fault = error.filename if isinstance(error, OSError) else None, disk_fault(error)
+    remedy = "make it writable" if fault == os.strerror(EROFS) else "free some space"
     return UserError(
         str(name) if name else "the disk of --output, or of TMPDIR",
-        expected="space for what the job writes",
-        found="none left",
-        remedy="free some, or name another --output; what was finished is kept",
+        expected="one that takes what the job writes",
+        found=fault,
+        remedy=f"{remedy}, or name another --output; what was finished is kept",
     )
 
 

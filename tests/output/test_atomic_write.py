@@ -1,13 +1,13 @@
 """Files and folders that are whole or not there; what cannot be written is one line."""
 
 import os
-from errno import EACCES, ENOSPC
+from errno import EACCES, ENOSPC, EROFS
 from pathlib import Path
 
 import pytest
 
 from ossnet.errors import UserError
-from ossnet.output.atomic_write import atomic_folder, atomic_path, atomic_write
+from ossnet.output.atomic_write import atomic_folder, atomic_path, atomic_write, disk_error, disk_fault
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -33,6 +33,25 @@ def _write_half(path: Path) -> None:
     with atomic_path(path) as aside:
         aside.write_text("half")
         raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("cause", "fault", "remedy"),
+    [
+        (OSError(ENOSPC, "x", "/a/file"), "No space left on device", "free some space"),
+        (OSError(EROFS, "x", "/a/file"), "Read-only file system", "make it writable"),
+        (RuntimeError("(sqlite3) database or disk is full"), "No space left on device", "free some space"),
+        (RuntimeError("attempt to write a readonly database"), "Read-only file system", "make it writable"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_known_from_what_came_of_it(
+    cause: Exception, fault: str, remedy: str
+) -> None:
+    error = ValueError("a trial failed")
+    error.__cause__ = cause
+    assert disk_fault(error) == disk_fault(cause) == fault
+    assert f"found {fault}; {remedy}, or name another --output" in str(disk_error(cause))
+    assert disk_fault(OSError(EACCES, "x")) is None
 
 
 def test_a_folder_comes_back_where_the_new_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ossnet.distributed._ray import ended_processes, loopback_only
 from ossnet.distributed.cluster.sockets import short_folder
 from ossnet.errors import UserError, first_line
-from ossnet.output.atomic_write import is_disk_full
+from ossnet.output.atomic_write import disk_fault
 from ossnet.output.interruption import keep_raising
 from ossnet.output.progress import progress
 
@@ -89,7 +89,7 @@ def connect(*, cpus: int | None = None) -> Iterator[None]:
 def _without_traceback(record: logging.LogRecord) -> bool:
     """Have Ray say in a line what it goes on after, as that storage was away; whether it says it at all.
 
-    It does not of a full disk: the job ends with a line of its own.
+    It does not of a disk that takes nothing more: the job ends with a line of its own.
     """
     error = record.exc_info[1] if record.exc_info else None
     if error is None:
@@ -97,7 +97,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     what = record.getMessage().strip().splitlines()[0].rstrip(":")
     record.msg, record.args = f"{what}: {first_line(error)}", None
     record.exc_info = record.exc_text = None
-    return not is_disk_full(error)
+    return disk_fault(error) is None
 
 
 def submitted() -> bool:

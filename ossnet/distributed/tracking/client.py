@@ -18,7 +18,7 @@ from ossnet.distributed.tracking.names import legal_file, legal_key, legal_text,
 from ossnet.distributed.tracking.outbox import Outbox, is_passing
 from ossnet.distributed.tracking.store import TrackingConfig, open_client
 from ossnet.metric_names import ERROR, STEP, STOP_REASON
-from ossnet.output.atomic_write import is_disk_full
+from ossnet.output.atomic_write import disk_fault
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
@@ -349,7 +349,7 @@ class Tracker:
             except Exception as error:
                 if is_passing(error):
                     raise
-                if is_disk_full(error):  # for each of them
+                if disk_fault(error):  # for each of them
                     self._requests.count(kind, error, len(batch))
                     continue
                 if len(batch) == 1:

@@ -1,15 +1,13 @@
 """Requests to a store that may be away for a while: sent in order, tried again, or counted as failed."""
 
-import os
 import re
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from errno import ENOSPC
 
 from ossnet.errors import first_line
-from ossnet.output.atomic_write import is_disk_full
+from ossnet.output.atomic_write import disk_fault
 
 NO_ANSWER = "the store does not answer"
 """Why a request waits."""
@@ -96,10 +94,8 @@ def is_passing(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type; that of a full disk is always the same."""
-    if is_disk_full(error):
-        return os.strerror(ENOSPC)
-    return first_line(error)
+    """The first line of an error's message, or its type; of a disk that takes no more always the same."""
+    return disk_fault(error) or first_line(error)
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -34,7 +34,7 @@ from ossnet.metric_names import (
     VAL_DICE,
     metrics_summary,
 )
-from ossnet.output.atomic_write import atomic_write, disk_full, is_disk_full
+from ossnet.output.atomic_write import atomic_write, disk_error, disk_fault
 from ossnet.output.interruption import Overdue, wait_for
 from ossnet.output.remote.copies import fetch_folder, folder_here, keep, location_of, remove_folder
 from ossnet.output.waiting import PATIENCE
@@ -259,8 +259,8 @@ def permanent_failure(error: Exception) -> dict[str, str | float] | None:
         return {ERROR: str(error), OUT_OF_MEMORY: _capacity_gib()}
     if isinstance(error, StoreError):
         return {ERROR: str(error), FAULTY_NODE: _node()}
-    if is_disk_full(error):
-        return {ERROR: str(disk_full(error)), FAULTY_NODE: _node()}
+    if disk_fault(error):
+        return {ERROR: str(disk_error(error)), FAULTY_NODE: _node()}
     return {ERROR: str(error)} if isinstance(error, UserError | FloatingPointError) else None
 
 

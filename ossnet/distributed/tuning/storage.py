@@ -25,7 +25,7 @@ from ossnet.distributed.tuning.space_file import same_code
 from ossnet.distributed.tuning.trial import TrialEnd
 from ossnet.errors import UserError
 from ossnet.metric_names import MEMORY, PREDICTED
-from ossnet.output.atomic_write import is_disk_full
+from ossnet.output.atomic_write import disk_fault
 from ossnet.output.remote.copies import names_in
 from ossnet.planning.study_time import TrialTime
 from ossnet.training.checkpoint import is_complete, is_of, load_state
@@ -272,12 +272,12 @@ def storage_errors(database: Path) -> Iterator[None]:
     """Make one line of what keeps a study's file from being read and written in the block.
 
     Raises:
-        UserError: names the file and the reason; errors of a full disk stay as they are.
+        UserError: names the file and the reason; those of a disk that takes nothing more stay.
     """
     try:
         yield
     except StorageInternalError as error:
-        if is_disk_full(error):
+        if disk_fault(error):
             raise
         raise UserError(
             database,

@@ -53,7 +53,7 @@ from ossnet.distributed.tuning.trial import TrialSpec
 from ossnet.distributed.tuning.warm_start import STUDY_FILE
 from ossnet.errors import UserError
 from ossnet.metric_names import CHECKPOINT_FOLDER, SCORE, STORE, TITLE, VAL_DICE
-from ossnet.output.atomic_write import is_disk_full
+from ossnet.output.atomic_write import disk_fault
 from ossnet.output.interruption import Interruption, postponed
 from ossnet.output.progress import progress
 from ossnet.output.remote.copies import location_of
@@ -288,7 +288,7 @@ def _run_trials(
         check()
     except BaseException as error:  # trials stay as they are, to be resumed
         mlflow_callback.on_experiment_end([])
-        if is_disk_full(error) or isinstance(error, UserError):
+        if disk_fault(error) or isinstance(error, UserError):
             remove_unfinished(spec.output)
         raise
     finally:
