@@ -23,7 +23,7 @@ from ossnet.data.store.case_file import write_case
 from ossnet.output import progress
 
 ROOT = Path(__file__).parents[1]
-pytest_plugins = ["chaos_record"]
+pytest_plugins = ["autoscaling_record", "chaos_record"]
 
 # Set before anything imports ray, mlflow or matplotlib, and inherited by the processes that tests start.
 os.environ.update(

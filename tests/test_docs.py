@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
+import autoscaling_record
 import chaos_record
 import pytest
 
@@ -229,3 +230,9 @@ def test_the_table_of_faults_is_what_was_recorded() -> None:
     rows = chaos_record.read_rows()
     assert chaos_record.with_table(page, rows) == page
     assert rows[0]["fault"] in page
+
+
+def test_the_timeline_of_autoscaling_is_drawn_from_its_log() -> None:
+    figure, rows = autoscaling_record.FIGURE.read_text(), autoscaling_record.read_rows()
+    assert autoscaling_record.draw(rows) == figure
+    assert (rows[0]["nodes"], rows[-1]["nodes"]) == (0, 0)

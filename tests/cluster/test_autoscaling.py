@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import autoscaling_record
 import pytest
 import yaml
+from autoscaling_record import watched
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 FAKE_HEAD = "ray.head.default"  # the provider has no other name
 HEAD_ID = "f" * 51 + "00000"
-START_S, RUN_S, STOP_S = 60, 300, 5
+START_S, RUN_S, IDLE_S, STOP_S = 60, 540, 60, 5
 
 TASKS = """
 import sys, time, ray
@@ -79,8 +81,8 @@ def fake_cloud(cluster: dict[str, Any], port: int) -> dict[str, Any]:
 
 def config_kinds(cluster: dict[str, Any]) -> list[dict[str, Any]]:
     """What the head says, cut to what two cores can bear."""
-    types = [cluster["available_node_types"][name] for name in ("gpu_worker", "cpu_worker")]
-    return [{"count": 1, "resources": each["resources"]} for each in types]
+    counts, types = {"gpu_worker": 2, "cpu_worker": 1}, cluster["available_node_types"]
+    return [{"count": count, "resources": types[name]["resources"]} for name, count in counts.items()]
 
 
 @pytest.fixture
@@ -150,18 +152,30 @@ def test_nodes_come_when_requested_and_go_when_idle(head: tuple[str, dict[str, s
 
 
 @pytest.mark.slow
-def test_a_study_runs_on_nodes_that_come_for_it(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+def test_a_study_runs_on_nodes_that_come_for_it(
+    head: tuple[str, dict[str, str]], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """From none to two nodes, and back to none when it has ended."""
     address, environment = head
-    command = [sys.executable, str(ROOT / "jobs" / "tune.py"), "--trials", "2", "--training.epochs", "2"]
-    command += ["--output", str(tmp_path / "study")]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=environment | {"RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=RUN_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "2 finished" in done.stdout
+    command = [sys.executable, str(ROOT / "jobs" / "tune.py"), "--trials", "4", "--training.epochs", "2"]
+    command += ["--early-stopping.algorithm", "none", "--output", str(tmp_path / "study")]
+    with watched(address, environment, tmp_path / "timeline.log") as timeline:
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment | {"RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=RUN_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        timeline.until_empty(IDLE_S)
+        rows = timeline.rows
+    assert "4 finished" in done.stdout
+    nodes = [row["nodes"] for row in rows]
+    assert (nodes[0], max(nodes), nodes[-1]) == (0, 2, 0)
+    assert max(row["trials"] for row in rows) == 2
+    assert any(row["waiting"] and not row["nodes"] for row in rows)  # they come for what waits
+    if request.config.getoption(autoscaling_record.KEEP):
+        autoscaling_record.keep(rows)
