@@ -169,8 +169,8 @@ class ProgressReporter(Callback):
         return f", about {left / 60:.0f} min left" if left >= 60 else f", about {max(left, 0):.0f} s left"
 
     def _doing(self, trial: "Trial") -> str:
-        """Its epoch; before its first report it is starting."""
-        return self._epoch(trial) if last_result(trial).get(EPOCH) is not None else "starting"
+        """Its epoch, as of its last report."""
+        return self._epoch(trial) if last_result(trial).get(EPOCH) is not None else "no result yet"
 
     def _epoch(self, trial: "Trial") -> str:
         training, result = self._monitor.spec(trial).config.training, last_result(trial)
