@@ -37,7 +37,8 @@ class Winner:
 
     @classmethod
     def of_study(cls, study: "TuningStudy", folder: Path) -> "Winner | None":
-        """The best trial, whose checkpoint the study keeps in its folder; None where none has a result."""
+        """The best trial, or its last training, whose checkpoint the study keeps; None without a result."""
+        from ossnet.distributed.tuning.final.refit import kept_metrics
         from ossnet.distributed.tuning.result import best_of, dice_of
         from ossnet.distributed.tuning.storage import METRICS, NETWORK_NAME
         from ossnet.distributed.tuning.trial import trial_title
@@ -46,7 +47,9 @@ class Winner:
         if best is None:
             return None
         metrics = {**best.user_attrs.get(METRICS, {}), VAL_DICE: dice_of(best)}
-        title = trial_title(best.number, best.user_attrs[NETWORK_NAME])
+        title, longer = trial_title(best.number, best.user_attrs[NETWORK_NAME]), kept_metrics(study, folder)
+        if longer is not None:
+            title, metrics = f"{title}, trained on", metrics | longer
         checkpoint = folder / CHECKPOINT
         return cls(title, _tiles(metrics), best.params, _predict(checkpoint), best.number)
 

@@ -25,7 +25,7 @@ from ossnet.metric_names import CASE_MEDIAN, MEMORY, PREDICTED, STORE, VAL_DICE
 from ossnet.output.duration import format_duration
 from ossnet.output.remote.copies import keep_changed, location_of
 from ossnet.planning.study_time import StudyTime, most_epochs
-from ossnet.training.checkpoint import load_state
+from ossnet.training.checkpoint import is_complete, load_state
 from ossnet.training.checkpoint_files import CHECKPOINT, replace_checkpoint
 
 if TYPE_CHECKING:
@@ -78,6 +78,22 @@ def refit_checkpoint(spec: "StudySpec", study: TuningStudy) -> Path | None:
     if refit is None or refit.metrics is None or _fault(spec, refit) is not None:
         return None
     return refit.folder(spec.output) / CHECKPOINT
+
+
+def kept_metrics(study: TuningStudy, folder: Path) -> dict[str, float] | None:
+    """The metrics of the last training, where the checkpoint that the study keeps is its own; else None.
+
+    Args:
+        folder: the study's.
+    """
+    refit, kept = _stored(study), folder / CHECKPOINT
+    if refit is None or refit.metrics is None:
+        return None
+    own = refit.folder(folder) / CHECKPOINT
+    if not (is_complete(kept) and is_complete(own)) or _dice_of(kept) != _dice_of(own):
+        return None
+    dice = _dice_of(own)
+    return refit.metrics | ({} if dice is None else {VAL_DICE: dice})
 
 
 def refit_best(
