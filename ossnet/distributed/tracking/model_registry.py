@@ -71,7 +71,7 @@ def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -
         saved = Path(folder) / "model"
         save(checkpoint, saved, model_id=model.model_id, run_id=run_id)
         client.log_model_artifacts(model.model_id, str(saved))
-    _log_metrics(client, run, model.model_id)
+    _connect(client, run, model.model_id)
     client.finalize_logged_model(model.model_id, "READY")
     if not client.search_registered_models(f"name = '{name}'"):
         _create_registered_model(client, name, original)
@@ -88,11 +88,15 @@ def register(client: "MlflowClient", run_id: str, checkpoint: Path, name: str) -
     return f"models:/{name}/{created.version}"
 
 
-def _log_metrics(client: "MlflowClient", run: "Run", model_id: str) -> None:
-    """Give a logged model the last value of each metric of its run, as of the run's data set."""
+def _connect(client: "MlflowClient", run: "Run", model_id: str) -> None:
+    """Show a logged model with its run, and give it the last value of each of the run's metrics, as of the
+    run's data set."""
+    from mlflow.entities import LoggedModelOutput
+
     inputs = run.inputs.dataset_inputs
     dataset = {} if not inputs else _identity(inputs[-1].dataset)
     run_id = run.info.run_id
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     for name in run.data.metrics:
         if name.startswith(_MACHINE):
             continue

@@ -152,6 +152,8 @@ def test_the_champion_is_the_best_whichever_came_last(checkpoint: Path, tracking
     logged = client.search_logged_models([client.get_run(champion.run_id).info.experiment_id])
     (model,) = [each for each in logged if each.source_run_id == champion.run_id]
     (metric,) = model.metrics
+    (output,) = client.get_run(champion.run_id).outputs.model_outputs
+    assert output.model_id == model.model_id
     of = ("dice/val", 0.75, "brains", "abc")
     assert (metric.key, metric.value, metric.dataset_name, metric.dataset_digest) == of
     best = champion.description

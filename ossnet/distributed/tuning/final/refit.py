@@ -17,11 +17,13 @@ from ossnet.distributed.cluster.resources import plan_run
 from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec
+from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
 from ossnet.distributed.training.trainer import TrainSpec, fit
 from ossnet.distributed.tuning.result import StudyResult, best_of
 from ossnet.distributed.tuning.storage import CONFIGURATION, TuningStudy
+from ossnet.distributed.tuning.trial import trial_title
 from ossnet.errors import UserError
-from ossnet.metric_names import CASE_MEDIAN, MEMORY, PREDICTED, STORE, VAL_DICE
+from ossnet.metric_names import CASE_MEDIAN, MEMORY, PREDICTED, STORE, TITLE, VAL_DICE
 from ossnet.output.duration import format_duration
 from ossnet.output.remote.copies import keep_changed, location_of
 from ossnet.planning.study_time import StudyTime, most_epochs
@@ -177,12 +179,14 @@ def _train(
 ) -> dict[str, float] | None:
     """The metrics of the training; None where it came to no result."""
     config = Config.from_json(refit.config)
+    title = f"{trial_title(refit.trial, config.model.name)}, trained on"
     run = RunSpec(
         id=refit.run,
-        name=f"{refit.trial:03d} {config.model.name} trained on",
+        name=f"{title}, {store_name(spec.store)}",
         params=config.flatten(),
         tags=version_tags()
-        | {"network": config.model.name, REFIT: str(refit.trial), STORE: str(spec.store.root)},
+        | {"network": config.model.name, REFIT: str(refit.trial), STORE: str(spec.store.root)}
+        | {TITLE: title, NOTE: describe(title, spec.store)},
     )
     job = TrainSpec(
         config=refit.config,
@@ -196,6 +200,7 @@ def _train(
     )
     try:
         with mlflow_run(tracker, run, {"config.json": refit.config}) as closing:
+            tracker.log_input.remote(run.id, dataset_of(spec.store, fold=config.training.fold))
             trained = fit(
                 config,
                 spec.store,
@@ -205,6 +210,7 @@ def _train(
                 resources=plan_run(nodes(), spec.workers),
             )
             closing.checkpoint = trained.checkpoint
+            closing.tags = {NOTE: describe(title, spec.store, trained.metrics)}
     except (UserError, TrainingFailedError) as error:  # what the search found does not depend on it
         reason = str(error).strip().splitlines()[-1]
         logger.warning(f"warning: the last training came to no result: {reason}")
