@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ossnet.distributed.tuning.config import OBJECTIVES
 from ossnet.distributed.tuning.early_stopping.ranking import nondominated_ranks
 from ossnet.distributed.tuning.recovery.checkpoint import Fetch, restore_checkpoint
+from ossnet.distributed.tuning.search_space import short
 from ossnet.distributed.tuning.storage import (
     FORBIDDEN,
     METRICS,
@@ -251,7 +252,7 @@ class StudyResult:
 
     def summary(self) -> dict[str, object]:
         """Human-readable rows by their names."""
-        params = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        params = ", ".join(f"{name}={short(value)}" for name, value in self.params.items())
         counts = self.counts
         trials = f"{counts.finished} finished, {counts.stopped} stopped early, {counts.failed} failed"
         others = {"over budget": counts.infeasible, **counts.redrawn}
