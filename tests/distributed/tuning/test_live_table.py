@@ -54,9 +54,9 @@ def test_long_parameters_leave_the_numbers_in_place() -> None:
     assert any("0.5000" in line for line in lines)
 
 
-def test_a_trial_without_a_result_is_starting() -> None:
-    _, _, line = shown(110, TrialRow(0, "o-net", "", "starting"))
-    assert line.split() == ["000", "o-net", "starting"]
+def test_a_trial_without_a_result_says_so() -> None:
+    _, _, line = shown(110, TrialRow(0, "o-net", "", "no result yet"))
+    assert line.split() == ["000", "o-net", "no", "result", "yet"]
 
 
 class Clock:
@@ -139,4 +139,4 @@ def test_a_log_has_a_line_before_the_first_result_and_twice_a_minute(
     assert times[0] == 10
     assert max(later - earlier for earlier, later in pairwise(times)) <= 20.1
     assert caplog.messages[0].startswith("no trial runs yet")
-    assert "003 oss-net-c starting" in caplog.messages[1]
+    assert "003 oss-net-c no result yet" in caplog.messages[1]
