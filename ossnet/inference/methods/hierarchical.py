@@ -15,7 +15,6 @@ from torch import Tensor
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.config import InferenceConfig
 from ossnet.inference.methods.lattice import (
-    VoxelState,
     cell_reduce,
     corner_mask,
     is_ambiguous,
@@ -24,6 +23,7 @@ from ossnet.inference.methods.lattice import (
     upsample_nearest,
 )
 from ossnet.inference.methods.similarity import query_similar
+from ossnet.inference.methods.voxel_state import VoxelState, lattice_places
 from ossnet.inference.query.encoded_volume import EncodedVolume
 
 MAX_STRIDE_WITH_PATCHES = 16
@@ -58,7 +58,7 @@ def hierarchical_classes(
     """
     state = VoxelState(volume, scheme, device=image.device)
     if state.evaluated.numel() < settings.dense_max_voxels:
-        state.query(~state.evaluated)
+        state.query_rest()
         return state.codes, Audit(skipped=0, drawn=0, wrong=0)
     lattices = [_first_lattice(state, settings.refine_threshold)]
     while lattices[-1].stride > MIN_STRIDE:
@@ -70,7 +70,7 @@ def hierarchical_classes(
         query_similar(state, image, finest, budget=settings.similarity_budget)
     result = audit(state, settings.audit_points)
     if result.wrong:
-        state.query(~state.evaluated)
+        state.query_rest()
     return state.codes, result
 
 
@@ -94,23 +94,22 @@ def _first_stride(volume: EncodedVolume) -> int:
 def _first_lattice(state: VoxelState, refine_threshold: float) -> _Level:
     """Query a whole lattice."""
     stride = _first_stride(state.volume)
-    todo = torch.zeros_like(state.evaluated)
-    points = subgrid(todo, stride)
-    points[...] = True
-    logits = state.query_logits(todo).T.reshape(-1, *points.shape)
+    points = torch.ones_like(subgrid(state.evaluated, stride))
+    places = lattice_places(points, stride, state.codes.shape)
+    logits = state.query_logits(places).T.reshape(-1, *points.shape)
     return _Level(stride, logits, _refine_mask(state, logits, stride, refine_threshold))
 
 
 def _finer_lattice(state: VoxelState, coarse: _Level, refine_threshold: float) -> _Level:
     """Query the points in between that are ambiguous by those around them, or lie in cells to refine."""
     stride = coarse.stride // 2
-    todo = torch.zeros_like(state.evaluated)
-    points = subgrid(todo, stride)
-    logits = upsample_linear(coarse.logits, 2, points.shape)
-    points[...] = is_ambiguous(logits, refine_threshold, coarse.stride, state.scheme)
-    points |= corner_mask(upsample_nearest(coarse.refine_mask, 2, points.shape))
+    shape = subgrid(state.evaluated, stride).shape
+    logits = upsample_linear(coarse.logits, 2, shape)
+    points = is_ambiguous(logits, refine_threshold, coarse.stride, state.scheme)
+    if coarse.refine_mask.any():
+        points |= corner_mask(upsample_nearest(coarse.refine_mask, 2, shape))
     points &= ~subgrid(state.evaluated, stride)
-    logits[:, points] = state.query_logits(todo).T
+    logits[:, points] = state.query_logits(lattice_places(points, stride, state.codes.shape)).T
     return _Level(stride, logits, _refine_mask(state, logits, stride, refine_threshold))
 
 
@@ -166,10 +165,8 @@ def audit(state: VoxelState, points: int, seed: int = 0) -> Audit:
     """Query so many of the voxels that are not evaluated, drawn without replacement."""
     skipped = state.evaluated.numel() - int(state.evaluated.count_nonzero())
     drawn = _draw(state.evaluated.flatten(), skipped, min(points, skipped), np.random.default_rng(seed))
-    todo = torch.zeros_like(state.evaluated)
-    todo.view(-1)[drawn] = True
-    interpolated = state.codes.view(-1)[drawn].clone()
-    state.query(todo)
+    interpolated = state.codes.view(-1)[drawn]
+    state.query(drawn)
     wrong = int((state.codes.view(-1)[drawn] != interpolated).count_nonzero())
     return Audit(skipped, len(drawn), wrong)
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.errors import UserError
-from ossnet.inference.methods.lattice import VoxelState
+from ossnet.inference.methods.places import true_places
+from ossnet.inference.methods.voxel_state import VoxelState
 from ossnet.inference.query.encoded_volume import EncodedVolume
 
 STRIDES = (4, 2, 1)
@@ -34,11 +35,12 @@ def paper_classes(
         UserError: `guided` for a network without the auxiliary head.
     """
     state = VoxelState(volume, scheme, device=device)
-    state.query(_guided_lattice(volume, device) if guided else _lattice(state.evaluated, STRIDES[0]))
+    first = _guided_lattice(volume, device) if guided else _lattice(state.evaluated, STRIDES[0])
+    state.query(true_places(first))
     for stride in STRIDES[1:]:
         foreground = (state.codes > 0).float()[None, None]
         near = functional.max_pool3d(foreground, 3**stride, stride=1, padding=3**stride // 2)[0, 0] > 0
-        state.query(near & _lattice(state.evaluated, stride) & ~state.evaluated)
+        state.query(true_places(near & _lattice(state.evaluated, stride) & ~state.evaluated))
     return state.codes
 
 

@@ -1,18 +1,20 @@
 """Voxels that resemble foreground already found: a cheap classifier of every voxel, where few were queried.
 
-Letters: C channels, F features, K classes, L logits, N points, X Y Z voxel axes in nibabel's order; x y z
+Letters: C channels, F features, K classes, L logits, M N points, X Y Z voxel axes in nibabel's order; x y z
 points of a lattice.
 """
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from ossnet.data.labels.scheme import ClassScheme
-from ossnet.inference.methods.lattice import VoxelState, subgrid, unravel, upsample_linear
+from ossnet.inference.methods.lattice import interpolate_at, subgrid, upsample_linear
+from ossnet.inference.methods.places import true_places, unravel
+from ossnet.inference.methods.voxel_state import VoxelState
 
 CUBE_EDGE = 3
 """Edge in voxels of the cube around a voxel that it is compared by."""
@@ -22,8 +24,10 @@ MAX_LOG_ODDS = 10.0
 """Beyond these the log odds of a class say no more."""
 RIDGE_FRACTION = 1e-2
 """The addition that keeps the covariance invertible, as a fraction of its mean variance."""
-PLANES_AT_ONCE = 4
-"""Planes that are scored together."""
+PLANES_AT_ONCE = 2
+"""Planes that are convolved together; of more, oneDNN may choose a way that takes three times as long."""
+SLAB = 16
+"""Planes whose surrounding lattice points are interpolated together."""
 SCORE_MARGIN = 0.2
 """Margin below the lowest score in the class down to which voxels are queried, in distances between the means
 of both sides."""
@@ -55,8 +59,8 @@ def query_similar(
     """
     odds = [_log_odds(logits, state.scheme) for logits in lattices]
     before = None
-    while before is None or not torch.equal(state.codes, before):
-        before, extra = state.codes.clone(), max(MIN_EXTRA_QUERIES, int(budget * state.volume.n_queried))
+    while before != state.n_changed:
+        before, extra = state.n_changed, max(MIN_EXTRA_QUERIES, int(budget * state.volume.n_queried))
         for index, of_class in enumerate(zip(*odds, strict=True)):
             _query_class(state, image, index, of_class, extra)
         state.trace_boundary()
@@ -69,19 +73,24 @@ def _query_class(
     lattices: Sequence[Float[Tensor, "_ _ _"]],
     extra: int,
 ) -> None:
-    in_class = state.scheme.in_class(state.codes, index)
-    inside, outside = state.evaluated & in_class, state.evaluated & ~in_class
-    for side in (inside, outside):
-        subgrid(side, 2 ** len(lattices))[...] = False  # of these points no coarser lattice says anything
-    if not inside.any() or not outside.any():
+    codes, evaluated = state.codes.view(-1), state.evaluated.view(-1)
+    known = _between_points(true_places(state.evaluated), state.codes.shape, 2 ** len(lattices))
+    in_class = state.scheme.in_class(codes[known], index)
+    inside, outside = known[in_class], known[~in_class]
+    if not len(inside) or not len(outside):
         return
-    score = _score(image, _around(lattices, state.codes.shape), inside, outside)
-    gap = score[inside].mean() - score[outside].mean()
-    candidates = score >= score[inside].min() - SCORE_MARGIN * gap
+    del known, in_class
+    score = _score(image, lattices, _sample(inside), _sample(outside)).view(-1)
+    lowest, gap = score[inside].min(), score[inside].mean() - score[outside].mean()
     del inside, outside
-    candidates &= ~in_class
-    candidates &= ~state.evaluated
-    _query_by_score(state, candidates, score, index, extra)
+    likely = true_places(score >= lowest - SCORE_MARGIN * gap)
+    likely = likely[~(evaluated[likely] | state.scheme.in_class(codes[likely], index))]
+    _query_by_score(state, likely, score[likely], index, extra)
+
+
+def _between_points(places: Int[Tensor, " N"], shape: Sequence[int], stride: int) -> Int[Tensor, " N"]:
+    """Those that are no points of a lattice, of which no coarser one says anything."""
+    return places[(unravel(places, shape) % stride != 0).any(1)]
 
 
 def _log_odds(logits: Float[Tensor, "L *points"], scheme: ClassScheme) -> Float[Tensor, "K *points"]:
@@ -89,55 +98,75 @@ def _log_odds(logits: Float[Tensor, "L *points"], scheme: ClassScheme) -> Float[
     return margin.T.reshape(-1, *logits.shape[1:])
 
 
-def _around(lattices: Sequence[Float[Tensor, "_ _ _"]], shape: Sequence[int]) -> Float[Tensor, "X Y Z"]:
-    """The evidence of the points around each voxel for a class; those of the finest lattice do not count
+def _around_voxels(
+    lattices: Sequence[Float[Tensor, "_ _ _"]], voxels: Int[Tensor, "N 3"]
+) -> Float[Tensor, " N"]:
+    """The evidence of the points around voxels for a class; those of the finest lattice do not count
     themselves."""
     *coarser, finest = lattices
-    around = upsample_linear(finest[None], 2, shape)[0]
+    around = interpolate_at(finest, 2, voxels)
+    for lattice in coarser:
+        around = torch.where((voxels % 2 == 0).all(1), interpolate_at(lattice, 2, voxels // 2), around)
+    return around
+
+
+def _around_planes(
+    lattices: Sequence[Float[Tensor, "_ _ _"]], first: int, shape: Sequence[int]
+) -> Float[Tensor, "_ Y Z"]:
+    """The same for every voxel of a slab of `shape` from the plane `first` on, a multiple of four."""
+    *coarser, finest = lattices
+    points = first // 2
+    around = upsample_linear(finest[None, points : points + SLAB // 2 + 1], 2, shape)[0]
     for lattice in coarser:
         points = subgrid(around, 2)
-        points[...] = upsample_linear(lattice[None], 2, points.shape)[0]
+        planes = lattice[None, first // 4 : first // 4 + SLAB // 4 + 1]
+        points[...] = upsample_linear(planes, 2, points.shape)[0]
     return around
 
 
 def _query_by_score(
     state: VoxelState,
-    candidates: Bool[Tensor, "X Y Z"],
-    score: Float[Tensor, "X Y Z"],
+    places: Int[Tensor, " N"],
+    score: Float[Tensor, " N"],
     index: int,
     extra: int,
 ) -> None:
-    """Query candidates, the highest score first, until enough of them after the last hit were none.
+    """Query voxels, the highest score first, until enough of them after the last hit were none.
 
     Enough are `EXTRA_QUERIES_FRACTION` times as many as up to the last hit, and `extra` more.
     """
     queried, enough = 0, extra
-    while queried < enough and candidates.any():
-        scores = score[candidates]
-        threshold = scores.kthvalue(max(1, len(scores) - (enough - queried) + 1)).values
-        todo = candidates & (score >= threshold)
-        candidates &= ~todo
+    while queried < enough and len(places):
+        threshold = score.kthvalue(max(1, len(score) - (enough - queried) + 1)).values
+        likeliest = score >= threshold
+        todo, of_todo = places[likeliest], score[likeliest]
+        places, score = places[~likeliest], score[~likeliest]
         state.query(todo)
-        queried += int(todo.count_nonzero())
-        hits = todo & state.scheme.in_class(state.codes, index)
+        queried += len(todo)
+        hits = state.scheme.in_class(state.codes.view(-1)[todo], index)
         if hits.any():
-            beyond = todo & (score < score[hits].min())
+            beyond = of_todo < of_todo[hits].min()
             enough = int((1 + EXTRA_QUERIES_FRACTION) * (queried - int(beyond.count_nonzero()))) + extra
 
 
 def _score(
     image: Float[Tensor, "C X Y Z"],
-    around: Float[Tensor, "X Y Z"],
-    inside: Bool[Tensor, "X Y Z"],
-    outside: Bool[Tensor, "X Y Z"],
+    lattices: Sequence[Float[Tensor, "_ _ _"]],
+    inside: Int[Tensor, " N"],
+    outside: Int[Tensor, " M"],
 ) -> Float[Tensor, "X Y Z"]:
-    """The discriminant of both sides at every voxel; written over `around`."""
+    """The discriminant of voxels of both sides, at every voxel."""
+    shape = image.shape[1:]
+    sides = [unravel(places, shape) for places in (inside, outside)]
     one, other = (
-        torch.cat([_surroundings(image, voxels), around[voxels.unbind(1)][:, None]], 1)
-        for voxels in (_sample(inside), _sample(outside))
+        torch.cat([_surroundings(image, voxels), _around_voxels(lattices, voxels)[:, None]], 1)
+        for voxels in sides
     )
     weights = _discriminant(one, other)
-    score = around.mul_(weights[-1])
+    score = image.new_empty(shape)
+    for first in range(0, len(score), SLAB):
+        slab = score[first : first + SLAB]
+        torch.mul(_around_planes(lattices, first, slab.shape), weights[-1], out=slab)
     _convolve(image, weights[:-1].reshape(len(image), CUBE_EDGE, CUBE_EDGE, CUBE_EDGE), score)
     return score
 
@@ -169,10 +198,9 @@ def _convolve(
             total[inside] += part[inside.start - first : inside.stop - first]
 
 
-def _sample(mask: Bool[Tensor, "X Y Z"]) -> Int[Tensor, "N 3"]:
-    """At most `MAX_SAMPLES_PER_SIDE` voxels of a mask, evenly distributed over it."""
-    places = mask.flatten().nonzero()[:, 0]
-    return unravel(places[:: -(-len(places) // MAX_SAMPLES_PER_SIDE)], mask.shape)
+def _sample(places: Int[Tensor, " N"]) -> Int[Tensor, " M"]:
+    """At most `MAX_SAMPLES_PER_SIDE` of them, evenly distributed."""
+    return places[:: -(-len(places) // MAX_SAMPLES_PER_SIDE)]
 
 
 def _discriminant(one: Float[Tensor, "N F"], other: Float[Tensor, "M F"]) -> Float[Tensor, " F"]:

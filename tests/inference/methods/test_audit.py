@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.methods.hierarchical import Audit, audit
-from ossnet.inference.methods.lattice import VoxelState
+from ossnet.inference.methods.voxel_state import VoxelState
 
 
 class Answers:

@@ -1,4 +1,4 @@
-"""Points and cells of a lattice, and where codes change, against scipy's filters."""
+"""Points and cells of a lattice, against scipy's filters."""
 
 import numpy as np
 import torch
@@ -9,12 +9,13 @@ from scipy import ndimage
 
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.methods.lattice import (
-    boundary_mask,
     cell_reduce,
     corner_mask,
+    extent,
+    interpolate_at,
     is_ambiguous,
+    may_be_foreground,
     subgrid,
-    unravel,
     upsample_linear,
     upsample_nearest,
 )
@@ -31,30 +32,9 @@ def test_corners_of_a_cell_are_its_point_and_those_after_it(codes: np.ndarray) -
 
 
 @given(CELLS)
-def test_places_of_a_flattened_grid(cells: np.ndarray) -> None:
-    places = torch.from_numpy(np.flatnonzero(cells))
-    assert np.array_equal(unravel(places, cells.shape), np.argwhere(cells))
-
-
-@given(CELLS)
 def test_points_touch_the_cells_that_begin_at_or_before_them(cells: np.ndarray) -> None:
     expected = ndimage.maximum_filter(cells, 2, mode="constant")
     assert np.array_equal(corner_mask(torch.from_numpy(cells)), expected)
-
-
-@given(CODES)
-def test_next_to_a_change(codes: np.ndarray) -> None:
-    """Faces of any code; corners of another class, which the background is not."""
-    cross = ndimage.generate_binary_structure(3, 1)
-    faces = np.zeros(codes.shape, bool)
-    corners = np.zeros(codes.shape, bool)
-    for code in np.unique(codes):
-        faces |= ndimage.binary_dilation(codes == code, cross) & (codes != code)
-        if code:
-            corners |= ndimage.binary_dilation(codes == code, np.ones((3, 3, 3))) & (codes != code)
-    found = torch.from_numpy(codes)
-    assert np.array_equal(boundary_mask(found, corners=False), faces)
-    assert np.array_equal(boundary_mask(found, corners=True), faces | corners)
 
 
 @given(SHAPES, st.integers(1, 4))
@@ -76,6 +56,8 @@ def test_between_points_of_a_lattice_logits_are_linear(
     expected = ndimage.map_coordinates(points, places, order=1)
     found = upsample_linear(torch.from_numpy(points)[None], stride, shape)[0]
     np.testing.assert_allclose(found, expected, atol=1e-12)
+    at = interpolate_at(torch.from_numpy(points), stride, torch.ones(shape).nonzero())
+    np.testing.assert_allclose(at.view(shape), expected, atol=1e-5)
 
 
 def test_farther_apart_points_are_ambiguous_from_farther() -> None:
@@ -85,3 +67,36 @@ def test_farther_apart_points_are_ambiguous_from_farther() -> None:
         found = is_ambiguous(logits, 0.02, stride, ClassScheme(1))
         expected = (logits[0] >= lowest) & (logits[0] <= highest)
         assert torch.equal(found, expected), stride
+
+
+@given(
+    shape=SHAPES,
+    stride=st.integers(1, 4),
+    classes=st.integers(1, 3),
+    overlapping=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_between_points_that_are_surely_background_is_nothing_else(
+    shape: tuple[int, int, int], stride: int, classes: int, overlapping: bool, seed: int
+) -> None:
+    scheme = ClassScheme(classes, overlapping=overlapping and classes > 1)
+    points = [-(-edge // stride) for edge in shape]
+    logits = torch.randn(classes + (classes > 1 and not overlapping), *points) * 6
+    logits[0] += 4 if classes > 1 and not overlapping else -4
+    near = (
+        upsample_linear(may_be_foreground(logits, 0.02, stride, scheme)[None].float(), stride, shape)[0] > 0
+    )
+    between = upsample_linear(logits, stride, shape)
+    surely = scheme.decide(between.flatten(1).T).view(shape) == 0
+    surely &= ~is_ambiguous(between, 0.02, stride, scheme)
+    assert surely[~near].all()
+
+
+@given(arrays(np.bool_, st.tuples(st.integers(1, 7), st.integers(1, 7))))
+def test_the_extent_of_points_is_one_wider_on_every_side(points: np.ndarray) -> None:
+    """As far as there are points."""
+    wider = ndimage.binary_dilation(points, np.ones((3, 3)))
+    found = extent(torch.from_numpy(points))
+    assert (found is None) == (not points.any())
+    if found is not None:
+        assert found == ndimage.find_objects(wider.astype(int))[0]

@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ossnet.data.labels.scheme import ClassScheme
-from ossnet.inference.methods.lattice import VoxelState
-from ossnet.inference.methods.similarity import EXTRA_QUERIES_FRACTION, _query_by_score
+from ossnet.inference.methods.lattice import upsample_linear
+from ossnet.inference.methods.similarity import (
+    EXTRA_QUERIES_FRACTION,
+    SLAB,
+    _around_planes,
+    _around_voxels,
+    _query_by_score,
+)
+from ossnet.inference.methods.voxel_state import VoxelState
 
 
 class Volume:
@@ -38,8 +45,7 @@ def test_the_search_ends_when_it_was_long_without_a_hit(
     ranks = order.argsort()
     inside = torch.isin(ranks, torch.tensor(sorted(hits), dtype=torch.long))
     state = VoxelState(Volume(inside), ClassScheme(1), device=torch.device("cpu"))  # type: ignore[arg-type]
-    every = torch.ones(1, 1, length, dtype=torch.bool)
-    _query_by_score(state, every, -ranks.float().view(1, 1, -1), 0, extra)
+    _query_by_score(state, torch.arange(length), -ranks.float(), 0, extra)
     queried = ranks[state.evaluated[0, 0]].sort().values
     assert queried.tolist() == list(range(len(queried)))
     last, enough = 0, extra
@@ -48,3 +54,30 @@ def test_the_search_ends_when_it_was_long_without_a_hit(
             last, enough = rank, int((1 + EXTRA_QUERIES_FRACTION) * rank) + extra
     assert len(queried) == min(enough, length)
     assert int(state.codes.sum()) == sum(hit < last for hit in hits)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9)),
+    coarser=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_what_lattices_say_of_slabs_and_of_voxels(
+    shape: tuple[int, int, int], coarser: bool, seed: int
+) -> None:
+    """The same as over the whole volume; where the finest has a point, the coarser one speaks."""
+    generator = torch.Generator().manual_seed(seed)
+    lattices = [
+        torch.randn([-(-edge // stride) for edge in shape], generator=generator)
+        for stride in ((4, 2) if coarser else (2,))
+    ]
+    expected = upsample_linear(lattices[-1][None], 2, shape)[0].clone()
+    if coarser:
+        points = expected[::2, ::2, ::2]
+        points[...] = upsample_linear(lattices[0][None], 2, points.shape)[0]
+    slabs = [
+        _around_planes(lattices, first, (min(SLAB, shape[0] - first), *shape[1:]))
+        for first in range(0, shape[0], SLAB)
+    ]
+    torch.testing.assert_close(torch.cat(slabs), expected)
+    every = torch.ones(shape).nonzero()
+    torch.testing.assert_close(_around_voxels(lattices, every).view(shape), expected)
