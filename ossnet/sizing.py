@@ -12,8 +12,10 @@ from ossnet.sampling.grid import encoder_grid, working_shape
 
 FINE = 32
 """Voxels of the longest edge up to which an encoder sees the volume at full resolution."""
-FINE_PYRAMID = 64
-"""The same for a feature pyramid, whose finest maps are narrow."""
+FINE_QUERIED = 64
+"""The same for networks that query features, which need the finest map; beyond `FINE` it is narrow."""
+NARROW = 8
+"""Channels of such a map at most."""
 LATENT_EDGE = 8
 """Cells of the latent map along an axis at most (paper: 8x8x5 for BraTS, 8x8x8 for LiTS)."""
 
@@ -37,8 +39,8 @@ def coarsest_values(config: NetworkConfig, shape: Sequence[int], volumes: int) -
 def size_network(config: NetworkConfig, largest: Sequence[int]) -> NetworkConfig:
     """A network whose depth, latent map and encoder resolution suit volumes of up to `largest` voxels.
 
-    Volumes up to 32 voxels long, with a feature pyramid up to 64, are encoded at full resolution, larger ones
-    at half (as in the paper). The latent map is the encoder's output grid, eight cells an axis at most.
+    Volumes up to 32 voxels long, where features are queried up to 64, are encoded at full resolution, larger
+    ones at half (as in the paper). The latent map is the encoder's output grid, eight cells an axis at most.
     Levels are left out while the coarsest grid would be thinner than three cells, which would mostly be
     frame.
     """
@@ -51,12 +53,17 @@ def size_network(config: NetworkConfig, largest: Sequence[int]) -> NetworkConfig
 
 def encoder_downscale(config: OccupancyConfig, largest: Sequence[int]) -> int:
     """The edge in voxels of the cubes over which the encoder's input is averaged."""
-    return 1 if max(largest) <= (FINE_PYRAMID if config.pyramid_channels else FINE) else 2
+    return 1 if max(largest) <= (FINE_QUERIED if config.feature_query else FINE) else 2
 
 
 def encoder_levels(config: OccupancyConfig, largest: Sequence[int]) -> tuple[int, ...]:
-    """The first widths of the encoder, as many as volumes of up to `largest` voxels can be halved for."""
-    channels = config.encoder_channels
+    """The first widths of the encoder, as many as volumes of up to `largest` voxels can be halved for.
+
+    Where features are queried at full resolution all are narrower, so that the finest map has `NARROW`.
+    """
+    channels, finest = config.encoder_channels, config.encoder_channels[0]
+    if config.feature_query and config.encoder_downscale == 1 and max(largest) > FINE and finest > NARROW:
+        channels = tuple(max(width * NARROW // finest, 1) for width in channels)
     while len(channels) > 1:
         trial = replace(config, encoder_channels=channels)
         if min(encoder_grid(trial, _working(trial, largest))) >= COARSEST:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ossnet.models import OccupancyConfig, network_config, network_from_config
 from ossnet.sampling.grid import working_shape
-from ossnet.sizing import size_network
+from ossnet.sizing import encoder_levels, size_network
 
 
 def test_brats_gets_the_papers_sizes() -> None:
@@ -18,12 +18,25 @@ def test_brats_gets_the_papers_sizes() -> None:
 
 @pytest.mark.parametrize(
     ("name", "edge", "downscale"),
-    [("oss-net-c", 32, 1), ("feature-query", 33, 2), ("feature-pyramid", 64, 1), ("feature-pyramid", 65, 2)],
+    [("oss-net-c", 32, 1), ("oss-net-c", 33, 2), ("feature-query", 64, 1), ("feature-pyramid", 65, 2)],
 )
 def test_small_volumes_are_encoded_at_full_resolution(name: str, edge: int, downscale: int) -> None:
     sized = size_network(network_config(name), (20, edge, 30))
     assert isinstance(sized, OccupancyConfig)
     assert sized.encoder_downscale == downscale
+
+
+@pytest.mark.parametrize(("edge", "widths"), [(32, (16, 32)), (33, (8, 16)), (65, (16, 32))])
+def test_queried_at_full_resolution_features_are_narrow(edge: int, widths: tuple[int, ...]) -> None:
+    sized = size_network(network_config("feature-query-patch"), (30, edge, 30))
+    assert isinstance(sized, OccupancyConfig)
+    assert sized.encoder_channels[:2] == widths
+
+
+def test_a_given_resolution_keeps_its_widths() -> None:
+    half = network_config("feature-query-patch", encoder_downscale=2)
+    assert isinstance(half, OccupancyConfig)
+    assert encoder_levels(half, (40, 40, 40)) == (16, 32, 64)
 
 
 @pytest.mark.parametrize("name", ["o-net", "oss-net-d", "unet-3d", "unet-2d"])
