@@ -20,6 +20,9 @@ CUBE_EDGE = 3
 """Edge in voxels of the cube around a voxel that it is compared by."""
 MAX_SAMPLES_PER_SIDE = 2**13
 """Voxels inside and outside a class, at most, that a discriminant is trained on."""
+MAX_SAMPLES_OF_SCORES = 2**20
+MOST_LIKELY = 1 / 8
+"""Fraction of a volume that is searched at once: if all of it was queried, the search is repeated anyway."""
 MAX_LOG_ODDS = 10.0
 """Beyond these the log odds of a class say no more."""
 RIDGE_FRACTION = 1e-2
@@ -74,7 +77,7 @@ def _query_class(
     extra: int,
 ) -> None:
     codes, evaluated = state.codes.view(-1), state.evaluated.view(-1)
-    known = _between_points(true_places(state.evaluated), state.codes.shape, 2 ** len(lattices))
+    known = _known(state, 2 ** len(lattices))
     in_class = state.scheme.in_class(codes[known], index)
     inside, outside = known[in_class], known[~in_class]
     if not len(inside) or not len(outside):
@@ -83,14 +86,26 @@ def _query_class(
     score = _score(image, lattices, _sample(inside), _sample(outside)).view(-1)
     lowest, gap = score[inside].min(), score[inside].mean() - score[outside].mean()
     del inside, outside
-    likely = true_places(score >= lowest - SCORE_MARGIN * gap)
+    likely = true_places(score >= torch.maximum(lowest - SCORE_MARGIN * gap, _high(score)))
     likely = likely[~(evaluated[likely] | state.scheme.in_class(codes[likely], index))]
-    _query_by_score(state, likely, score[likely], index, extra)
+    of_likely = score[likely]
+    del score
+    _query_by_score(state, likely, of_likely, index, extra)
 
 
-def _between_points(places: Int[Tensor, " N"], shape: Sequence[int], stride: int) -> Int[Tensor, " N"]:
-    """Those that are no points of a lattice, of which no coarser one says anything."""
-    return places[(unravel(places, shape) % stride != 0).any(1)]
+def _known(state: VoxelState, stride: int) -> Int[Tensor, " N"]:
+    """Places that are evaluated and no points of a lattice, of which no coarser one says anything."""
+    shape, known = state.codes.shape, []
+    for first in range(0, shape[0], SLAB):
+        places = true_places(state.evaluated[first : first + SLAB]) + first * shape[1] * shape[2]
+        known.append(places[(unravel(places, shape) % stride != 0).any(1)])
+    return torch.cat(known)
+
+
+def _high(score: Float[Tensor, " N"]) -> Float[Tensor, ""]:
+    """About the score above which `MOST_LIKELY` of all voxels lie, from an even sample."""
+    sample = score[:: -(-len(score) // MAX_SAMPLES_OF_SCORES)]
+    return sample.kthvalue(max(1, int(len(sample) * (1 - MOST_LIKELY)))).values
 
 
 def _log_odds(logits: Float[Tensor, "L *points"], scheme: ClassScheme) -> Float[Tensor, "K *points"]:
