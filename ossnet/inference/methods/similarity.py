@@ -130,8 +130,7 @@ def _around_planes(
 ) -> Float[Tensor, "_ Y Z"]:
     """The same for every voxel of a slab of `shape` from the plane `first` on, a multiple of four."""
     *coarser, finest = lattices
-    points = first // 2
-    around = upsample_linear(finest[None, points : points + SLAB // 2 + 1], 2, shape)[0]
+    around = upsample_linear(finest[None, first // 2 : first // 2 + SLAB // 2 + 1], 2, shape)[0]
     for lattice in coarser:
         points = subgrid(around, 2)
         planes = lattice[None, first // 4 : first // 4 + SLAB // 4 + 1]
