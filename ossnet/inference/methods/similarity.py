@@ -22,7 +22,7 @@ MAX_SAMPLES_PER_SIDE = 2**13
 """Voxels inside and outside a class, at most, that a discriminant is trained on."""
 MAX_SAMPLES_OF_SCORES = 2**20
 MOST_LIKELY = 1 / 8
-"""Fraction of a volume that is searched at once: if all of it was queried, the search is repeated anyway."""
+"""Fraction of a volume that is searched at once; where the network finds more there, the search goes on."""
 MAX_LOG_ODDS = 10.0
 """Beyond these the log odds of a class say no more."""
 RIDGE_FRACTION = 1e-2
@@ -86,7 +86,7 @@ def _query_class(
     score = _score(image, lattices, _sample(inside), _sample(outside)).view(-1)
     lowest, gap = score[inside].min(), score[inside].mean() - score[outside].mean()
     del inside, outside
-    likely = true_places(score >= torch.maximum(lowest - SCORE_MARGIN * gap, _high(score)))
+    likely = true_places(score >= torch.maximum(lowest - SCORE_MARGIN * gap, _high(score, state)))
     likely = likely[~(evaluated[likely] | state.scheme.in_class(codes[likely], index))]
     of_likely = score[likely]
     del score
@@ -102,10 +102,12 @@ def _known(state: VoxelState, stride: int) -> Int[Tensor, " N"]:
     return torch.cat(known)
 
 
-def _high(score: Float[Tensor, " N"]) -> Float[Tensor, ""]:
-    """About the score above which `MOST_LIKELY` of all voxels lie, from an even sample."""
+def _high(score: Float[Tensor, " N"], state: VoxelState) -> Float[Tensor, ""]:
+    """About the score above which `MOST_LIKELY` of all voxels lie, from an even sample, besides those that
+    are known already."""
+    known = int(state.codes.count_nonzero() + state.evaluated.count_nonzero())
     sample = score[:: -(-len(score) // MAX_SAMPLES_OF_SCORES)]
-    return sample.kthvalue(max(1, int(len(sample) * (1 - MOST_LIKELY)))).values
+    return sample.kthvalue(max(1, int(len(sample) * (1 - MOST_LIKELY - known / len(score))))).values
 
 
 def _log_odds(logits: Float[Tensor, "L *points"], scheme: ClassScheme) -> Float[Tensor, "K *points"]:
