@@ -29,8 +29,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "oss-net-c": {},
     "oss-net-d": {"mid_range_patch": True},
     "feature-query": {**_QUERY, "local_patch": False},
-    # Hippocampus, one seed, two volumes a step, decoder 64 wide and 2 deep: Dice 0.865 in 300 CPU seconds and
-    # 0.874 in 900, with a peak of 0.044 GiB; unet-3d has 0.851 in 300, with 0.141 GiB.
+    # Hippocampus, one seed, two volumes a step, decoder 64 wide and 2 deep: Dice 0.869 in 300 CPU seconds and
+    # 0.878 in 900, with a peak of 0.060 GiB; unet-3d has 0.851 in 300, with 0.141 GiB.
     "feature-query-patch": {**_QUERY, "patch_edge": 3},
     # The same: 0.864 in 300 with 0.097 GiB; decoder 128 wide and 3 deep 0.858, and 0.872 in 900.
     "feature-pyramid": {
