@@ -61,6 +61,11 @@ class ClassScheme:
         """Whether each class has a logit and a sigmoid of its own, instead of a softmax over all of them."""
         return self.classes == 1 or self.overlapping
 
+    @property
+    def logits(self) -> int:
+        """Logits of a point: those of classes and, where these exclude one another, the background's."""
+        return self.classes if self.independent else self.classes + 1
+
     def _separate(self, logits: "Tensor") -> bool:
         """Whether each of these logits has a sigmoid of its own, as a single one has."""
         return self.overlapping or logits.shape[-1] == 1

@@ -18,12 +18,13 @@ from ossnet.inference.methods.lattice import (
     cell_reduce,
     corner_mask,
     is_ambiguous,
+    slabs,
     subgrid,
     upsample_linear,
     upsample_nearest,
 )
-from ossnet.inference.methods.similarity import query_similar
-from ossnet.inference.methods.voxel_state import VoxelState, lattice_places
+from ossnet.inference.methods.similarity import log_odds, query_similar
+from ossnet.inference.methods.voxel_state import VoxelState
 from ossnet.inference.query.encoded_volume import EncodedVolume
 
 MAX_STRIDE_WITH_PATCHES = 16
@@ -66,8 +67,9 @@ def hierarchical_classes(
     state.query(state.interpolate_rest(lattices[-1].logits, MIN_STRIDE, settings.refine_threshold))
     state.trace_boundary()
     if volume.uses_patches:
-        finest = [each.logits for each in lattices[-2:]]
-        query_similar(state, image, finest, budget=settings.similarity_budget)
+        odds = [log_odds(each.logits, scheme) for each in lattices[-2:]]
+        lattices.clear()
+        query_similar(state, image, odds, budget=settings.similarity_budget)
     result = audit(state, settings.audit_points)
     if result.wrong:
         state.query_rest()
@@ -95,21 +97,25 @@ def _first_lattice(state: VoxelState, refine_threshold: float) -> _Level:
     """Query a whole lattice."""
     stride = _first_stride(state.volume)
     points = torch.ones_like(subgrid(state.evaluated, stride))
-    places = lattice_places(points, stride, state.codes.shape)
-    logits = state.query_logits(places).T.reshape(-1, *points.shape)
+    logits = torch.empty(state.scheme.logits, *points.shape, device=points.device)
+    state.query_points(points, stride, logits)
     return _Level(stride, logits, _refine_mask(state, logits, stride, refine_threshold))
 
 
 def _finer_lattice(state: VoxelState, coarse: _Level, refine_threshold: float) -> _Level:
     """Query the points in between that are ambiguous by those around them, or lie in cells to refine."""
     stride = coarse.stride // 2
-    shape = subgrid(state.evaluated, stride).shape
-    logits = upsample_linear(coarse.logits, 2, shape)
-    points = is_ambiguous(logits, refine_threshold, coarse.stride, state.scheme)
+    points = torch.zeros_like(subgrid(state.evaluated, stride))
+    logits = coarse.logits.new_empty(len(coarse.logits), *points.shape)
+    for cells in slabs(coarse.logits, 2):
+        planes = slice(cells.start * 2, cells.stop * 2)
+        part = upsample_linear(coarse.logits[:, cells.start : cells.stop + 1], 2, points[planes].shape)
+        logits[:, planes] = part
+        points[planes] = is_ambiguous(part, refine_threshold, coarse.stride, state.scheme)
     if coarse.refine_mask.any():
-        points |= corner_mask(upsample_nearest(coarse.refine_mask, 2, shape))
+        points |= corner_mask(upsample_nearest(coarse.refine_mask, 2, points.shape))
     points &= ~subgrid(state.evaluated, stride)
-    logits[:, points] = state.query_logits(lattice_places(points, stride, state.codes.shape)).T
+    state.query_points(points, stride, logits)
     return _Level(stride, logits, _refine_mask(state, logits, stride, refine_threshold))
 
 
@@ -118,9 +124,9 @@ def _refine_mask(
 ) -> Bool[Tensor, "x y z"]:
     """Cells whose corners are far apart and of several codes, or where the encoder predicts another class."""
     shape, scheme = logits.shape[1:], state.scheme
-    codes = scheme.decide(logits.flatten(1).T).view(shape)
     if stride <= (TRACED_STRIDE_WITH_PATCHES if state.volume.uses_patches else TRACED_STRIDE):
-        return torch.zeros_like(codes, dtype=torch.bool)
+        return torch.zeros(shape, dtype=torch.bool, device=logits.device)
+    codes = scheme.decide(logits.flatten(1).T).view(shape)
     refine_mask = cell_reduce(codes, torch.maximum) != cell_reduce(codes, torch.minimum)
     if state.volume.prior is None:
         return refine_mask

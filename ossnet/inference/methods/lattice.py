@@ -4,7 +4,7 @@ Letters: L logits, N points, X Y Z voxel axes in nibabel's order; x y z points o
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import torch
@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from ossnet.data.labels.scheme import ClassScheme
 
+VALUES_AT_ONCE = 1 << 23
+"""Logits that are interpolated at once."""
 SMOOTH_DISTANCE = 4
 """Voxels between points within which a logit hardly changes more than between neighbors."""
 
@@ -43,6 +45,14 @@ def upsample_linear(
     size = [edge * stride + 1 for edge in logits.shape[1:]]
     fine = functional.interpolate(padded, size=size, mode="trilinear", align_corners=True)[0]
     return fine[(slice(None), *map(slice, shape))]
+
+
+def slabs(lattice: Float[Tensor, "L x y z"], stride: int) -> Iterator[slice]:
+    """Planes of a lattice, so few at once that what is interpolated `stride` times as fine stays small."""
+    plane = lattice[:, 0].numel() * stride**3
+    planes = max(1, VALUES_AT_ONCE // max(plane, 1))
+    for first in range(0, lattice.shape[1], planes):
+        yield slice(first, first + planes)
 
 
 def is_ambiguous(

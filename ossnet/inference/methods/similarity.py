@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ossnet.data.labels.scheme import ClassScheme
-from ossnet.inference.methods.lattice import interpolate_at, subgrid, upsample_linear
+from ossnet.inference.methods.lattice import interpolate_at, slabs, subgrid, upsample_linear
 from ossnet.inference.methods.places import true_places, unravel
 from ossnet.inference.methods.voxel_state import VoxelState
 
@@ -43,7 +43,7 @@ MIN_EXTRA_QUERIES = 2**13
 def query_similar(
     state: VoxelState,
     image: Float[Tensor, "C X Y Z"],
-    lattices: Sequence[Float[Tensor, "L _ _ _"]],
+    lattices: Sequence[Float[Tensor, "K _ _ _"]],
     *,
     budget: float,
 ) -> None:
@@ -56,15 +56,15 @@ def query_similar(
     nothing new: each connected component found may lower the threshold for the next.
 
     Args:
-        lattices: logits at the points of the one or two finest lattices, that of every second voxel last.
+        lattices: log odds of each class (`log_odds`) at the points of the one or two finest lattices, that of
+            every second voxel last.
         budget: how many more to query, as a fraction of the voxels queried before; at least
             `MIN_EXTRA_QUERIES`.
     """
-    odds = [_log_odds(logits, state.scheme) for logits in lattices]
     before = None
     while before != state.n_changed:
         before, extra = state.n_changed, max(MIN_EXTRA_QUERIES, int(budget * state.volume.n_queried))
-        for index, of_class in enumerate(zip(*odds, strict=True)):
+        for index, of_class in enumerate(zip(*lattices, strict=True)):
             _query_class(state, image, index, of_class, extra)
         state.trace_boundary()
 
@@ -110,9 +110,13 @@ def _high(score: Float[Tensor, " N"], state: VoxelState) -> Float[Tensor, ""]:
     return sample.kthvalue(max(1, int(len(sample) * (1 - MOST_LIKELY - known / len(score))))).values
 
 
-def _log_odds(logits: Float[Tensor, "L *points"], scheme: ClassScheme) -> Float[Tensor, "K *points"]:
-    margin = scheme.margins(logits.flatten(1).T).clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS)
-    return margin.T.reshape(-1, *logits.shape[1:])
+def log_odds(logits: Float[Tensor, "L x y z"], scheme: ClassScheme) -> Float[Tensor, "K x y z"]:
+    """How much more likely than all else each class is at the points of a lattice."""
+    odds = logits.new_empty(scheme.classes, *logits.shape[1:])
+    for planes in slabs(logits, 1):
+        part = logits[:, planes]
+        odds[:, planes] = scheme.margins(part.flatten(1).T).T.view(-1, *part.shape[1:])
+    return odds.clamp_(-MAX_LOG_ODDS, MAX_LOG_ODDS)
 
 
 def _around_voxels(

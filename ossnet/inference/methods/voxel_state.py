@@ -9,12 +9,18 @@ Letters: L logits, M N points or places, X Y Z voxel axes in nibabel's order; x 
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference.methods.boundary import boundary_mask, places_beside
-from ossnet.inference.methods.lattice import extent, is_ambiguous, may_be_foreground, upsample_linear
+from ossnet.inference.methods.lattice import (
+    extent,
+    is_ambiguous,
+    may_be_foreground,
+    slabs,
+    upsample_linear,
+)
 from ossnet.inference.methods.places import box_places, ravel, true_places, unravel
 from ossnet.inference.query.boxes import Box
 from ossnet.inference.query.encoded_volume import EncodedVolume
@@ -43,9 +49,15 @@ class VoxelState:
         for _ in self._evaluate(places):
             pass
 
-    def query_logits(self, places: Int[Tensor, " N"]) -> Float[Tensor, "N L"]:
-        """Let the network decide these voxels, and return their logits."""
-        return torch.cat([*self._evaluate(places)])
+    def query_points(
+        self, points: Bool[Tensor, "x y z"], stride: int, logits: Float[Tensor, "L x y z"]
+    ) -> None:
+        """Let the network decide the voxels at some points of a lattice, and write their logits into it."""
+        at, done = true_places(points), 0
+        places = ravel(unravel(at, points.shape) * stride, self.codes.shape)
+        for part in self._evaluate(places):
+            logits.view(len(logits), -1)[:, at[done : done + len(part)]] = part.T
+            done += len(part)
 
     def query_rest(self) -> None:
         """Let the network decide all voxels that it has not decided yet."""
@@ -77,16 +89,16 @@ class VoxelState:
         Returns:
             Places of the voxels among these that are ambiguous (`is_ambiguous`).
         """
-        around, planes = may_be_foreground(logits, refine_threshold, stride, self.scheme), _PLANES_AT_ONCE
         ambiguous = [torch.zeros(0, dtype=torch.long, device=logits.device)]
-        for first in range(0, logits.shape[1], planes // stride):
-            cells = slice(first, first + planes // stride)
-            found = extent(around[first : cells.stop + 1].any(0))
+        for cells in slabs(logits, stride):
+            points = logits[:, cells.start : cells.stop + 1]
+            found = extent(may_be_foreground(points, refine_threshold, stride, self.scheme).any(0))
             if found is None:
                 continue
-            lattice = (slice(first, cells.stop + 1), *found)
             box = self._covered((cells, *found), stride)
-            between = upsample_linear(logits[(slice(None), *lattice)], stride, self.codes[box].shape)
+            between = upsample_linear(
+                points[(slice(None), slice(None), *found)], stride, self.codes[box].shape
+            )
             unknown = ~self.evaluated[box]
             decided = self.scheme.decide(between.flatten(1).T).view(unknown.shape)
             self.codes[box] = torch.where(unknown, decided, self.codes[box])
@@ -129,8 +141,3 @@ class VoxelState:
         """Places in a box, and next to it, that lie next to a change of code."""
         x, y, z = (slice(max(part.start - 1, 0), part.stop + 1) for part in box)
         return box_places(boundary_mask(self.codes[x, y, z], corners=corners), (x, y, z), self.codes.shape)
-
-
-def lattice_places(points: Tensor, stride: int, shape: torch.Size) -> Int[Tensor, " N"]:
-    """Places of the voxels at the points of a lattice that a mask `[x y z]` holds."""
-    return ravel(unravel(true_places(points), points.shape) * stride, shape)
