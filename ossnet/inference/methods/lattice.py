@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ossnet.data.labels.scheme import ClassScheme
 
-VALUES_AT_ONCE = 1 << 23
+VALUES_AT_ONCE = 1 << 21
 """Logits that are interpolated at once."""
 SMOOTH_DISTANCE = 4
 """Voxels between points within which a logit hardly changes more than between neighbors."""

@@ -21,7 +21,7 @@ CUBE_EDGE = 3
 MAX_SAMPLES_PER_SIDE = 2**13
 """Voxels inside and outside a class, at most, that a discriminant is trained on."""
 MAX_SAMPLES_OF_SCORES = 2**20
-MOST_LIKELY = 1 / 8
+MOST_LIKELY = 1 / 2
 """Fraction of a volume that is searched at once; where the network finds more there, the search goes on."""
 MAX_LOG_ODDS = 10.0
 """Beyond these the log odds of a class say no more."""
