@@ -9,13 +9,17 @@ from dataclasses import replace
 import torch
 
 from ossnet.config import Config
+from ossnet.data.labels.scheme import ClassScheme
 from ossnet.inference import predict_volume
+from ossnet.inference.methods.hierarchical import MIN_STRIDE
+from ossnet.inference.methods.lattice import FEWEST_PLANES, VALUES_AT_ONCE
 from ossnet.inference.methods.similarity import CUBE_EDGE, MAX_SAMPLES_PER_SIDE
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig, network_from_config
 from ossnet.models.kernels._fake import FakeTensorMode
 from ossnet.sampling.batch import require_working_shape
+from ossnet.sampling.grid import Shape
 
 PROTOCOL = (
     "bytes of tensor storage living at the peak of predicting one volume of the working shape, in blocks of "
@@ -26,6 +30,10 @@ MAP_BYTES = 24
 """Bytes per voxel that a hierarchical prediction keeps at most while it decides points."""
 SIMILARITY_BYTES = 16
 """Bytes that it keeps per voxel, and per number of the training data, while it trains its similarity."""
+LOGIT_BYTES = 1
+"""Bytes per voxel and logit that it keeps for the lattices, which hold an eighth of the voxels and fewer."""
+INTERPOLATION_BYTES = 16
+"""Bytes per logit that it keeps while it interpolates a part of the volume."""
 
 
 def measure_inference(config: Config, *, device: str | None = None) -> PeakMemory:
@@ -68,11 +76,19 @@ def _volume(config: Config, device: torch.device) -> PeakMemory:
     memory = replace(peak.memory, protocol=PROTOCOL)
     if isinstance(config.model, DenseConfig) or config.inference.method == "dense":
         return memory
-    voxels, trained_on = math.prod(shape), MAX_SAMPLES_PER_SIDE * CUBE_EDGE**3 * len(image)
-    maps = max(MAP_BYTES * voxels, SIMILARITY_BYTES * (voxels + trained_on))
+    maps = _map_bytes(config, shape)
     return replace(
         memory,
         allocated=memory.allocated + maps,
         reserved=memory.reserved + maps,
         parts={**memory.parts, MAPS: maps},
     )
+
+
+def _map_bytes(config: Config, shape: Shape) -> int:
+    """The most that a hierarchical prediction keeps besides what a dense one does."""
+    voxels, logits = math.prod(shape), ClassScheme.of(config.model).logits
+    trained_on = MAX_SAMPLES_PER_SIDE * CUBE_EDGE**3 * config.model.in_channels
+    part = max(VALUES_AT_ONCE, logits * FEWEST_PLANES * MIN_STRIDE * shape[1] * shape[2])
+    kept = max(MAP_BYTES * voxels, SIMILARITY_BYTES * (voxels + trained_on)) + LOGIT_BYTES * logits * voxels
+    return kept + INTERPOLATION_BYTES * min(part, logits * voxels)

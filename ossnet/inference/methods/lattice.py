@@ -14,8 +14,10 @@ from torch.nn import functional
 
 from ossnet.data.labels.scheme import ClassScheme
 
-VALUES_AT_ONCE = 1 << 21
-"""Logits that are interpolated at once."""
+VALUES_AT_ONCE = 1 << 20
+"""Logits that are interpolated at once, where that is more than `FEWEST_PLANES` of a lattice's."""
+FEWEST_PLANES = 2
+"""Planes of a lattice that are interpolated together at least: each time one more is needed."""
 SMOOTH_DISTANCE = 4
 """Voxels between points within which a logit hardly changes more than between neighbors."""
 
@@ -50,7 +52,7 @@ def upsample_linear(
 def slabs(lattice: Float[Tensor, "L x y z"], stride: int) -> Iterator[slice]:
     """Planes of a lattice, so few at once that what is interpolated `stride` times as fine stays small."""
     plane = lattice[:, 0].numel() * stride**3
-    planes = max(1, VALUES_AT_ONCE // max(plane, 1))
+    planes = max(FEWEST_PLANES, VALUES_AT_ONCE // max(plane, 1))
     for first in range(0, lattice.shape[1], planes):
         yield slice(first, first + planes)
 

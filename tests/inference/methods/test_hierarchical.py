@@ -21,7 +21,7 @@ from ossnet.models import OccupancyConfig, OccupancyNetwork
 from ossnet.sampling import SamplingConfig
 
 CONFIG = OccupancyConfig(
-    classes=2,
+    classes=3,
     encoder_channels=(2,),
     encoder_downscale=1,
     latent_grid=(2, 2, 2),
@@ -55,7 +55,7 @@ class KnownRegions(Known):
     def __init__(self, codes: np.ndarray) -> None:
         table = torch.from_numpy(codes).long()
         super().__init__(lambda voxels: table[voxels.unbind(1)])
-        self.config = replace(CONFIG, overlapping=True)
+        self.config = replace(CONFIG, classes=2, overlapping=True)
 
     def decode(
         self, latent: object, coordinates: Tensor, patches: Tensor | None, grid_shape: Sequence[int]
