@@ -7,7 +7,7 @@ from ossnet.benchmarks.inference.known_shape_network import KnownShapeNetwork, e
 from ossnet.config import Config
 from ossnet.inference import predict_volume
 from ossnet.memory import PeakMemory, track_peak
-from ossnet.models import OccupancyConfig
+from ossnet.models import OccupancyConfig, network_from_config
 from ossnet.planning.inference import MAPS, predict_inference
 
 SHAPE = (80, 64, 48)
@@ -44,5 +44,22 @@ def test_a_hierarchical_prediction_takes_no_more_than_predicted(
     with torch.inference_mode(), track_peak("cpu", resident=resident) as peak:
         found = predict_volume(network.eval(), image, sampling=CONFIG.sampling, settings=CONFIG.inference)
     assert (found.n_queried < 0.1 * image[0].numel()) == (noise == 0)
-    assert predicted.parts[MAPS] == 16 * (image[0].numel() + 2**13 * 27 * MODEL.in_channels)
+    assert (
+        predicted.parts[MAPS]
+        == 16 * (2 * image[0].numel() + 2**13 * 27 * MODEL.in_channels) + image[0].numel()
+    )
     assert least * predicted.allocated < peak.allocated <= predicted.allocated
+
+
+def test_many_classes_take_no_more_than_predicted() -> None:
+    """An untrained network, unsure everywhere: all logits of the lattices are kept."""
+    torch.manual_seed(0)
+    changes = {"model.classes": 30, "inference.dense_max_voxels": 0, "inference.points_per_chunk": 512}
+    config = CONFIG.replace({**changes, "sampling.working_shape": [40, 32, 32]})
+    network = network_from_config(config.model)
+    image = torch.randn(2, 40, 32, 32)
+    resident = {"parameters": [*network.parameters(), *network.buffers()], "volume": [image]}
+    with torch.inference_mode(), track_peak("cpu", resident=resident) as peak:
+        predict_volume(network.eval(), image, sampling=config.sampling, settings=config.inference)
+    predicted = predict_inference(config)
+    assert 0.3 * predicted.allocated < peak.allocated <= predicted.allocated
