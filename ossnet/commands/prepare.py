@@ -37,8 +37,9 @@ def main(arguments: Sequence[str]) -> None:
     """Prepare, and print what the store holds and how to train on it."""
     options = COMMAND.parse(arguments)
     from ossnet.data.layouts import check_layout
+    from ossnet.distributed.cluster.device import training_device
     from ossnet.distributed.data.prepare import phantom_study, prepare
-    from ossnet.planning.configure.recipe import Device, suggested_network
+    from ossnet.planning.configure.recipe import suggested_network
 
     check_layout(options.layout)  # before a phantom is made
     source, output = phantom_study(options.source, options.output)
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         finish_json({**report.to_dict(), "output": report.output})
         return
     splits = ", ".join(f"{count} {name}" for name, count in report.splits.items())
-    follow_up = ["--data", report.output, "--model", suggested_network(Device.here())]
+    follow_up = ["--data", report.output, "--model", suggested_network(training_device())]
     finish(
         {
             "store": report.output,

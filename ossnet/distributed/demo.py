@@ -6,6 +6,7 @@ from typing import Any
 
 from ossnet.data import PrepareConfig, Store, write_phantom
 from ossnet.distributed.cluster.connection import output_root
+from ossnet.distributed.cluster.device import training_device
 from ossnet.distributed.data.prepare import prepare
 from ossnet.output.remote.url import parse_location
 from ossnet.planning.configure.fingerprint import Fingerprint
@@ -40,7 +41,7 @@ def make_planner(
         network=network,
         recipe=recipe,
         given=values,
-        device=Device.here(),
+        device=training_device(),
     )
 
 
