@@ -90,5 +90,5 @@ def _map_bytes(config: Config, shape: Shape) -> int:
     voxels, logits = math.prod(shape), ClassScheme.of(config.model).logits
     trained_on = MAX_SAMPLES_PER_SIDE * CUBE_EDGE**3 * config.model.in_channels
     part = max(VALUES_AT_ONCE, logits * FEWEST_PLANES * MIN_STRIDE * shape[1] * shape[2])
-    kept = max(MAP_BYTES * voxels, SIMILARITY_BYTES * (voxels + trained_on)) + LOGIT_BYTES * logits * voxels
-    return kept + INTERPOLATION_BYTES * min(part, logits * voxels)
+    interpolating = MAP_BYTES * voxels + INTERPOLATION_BYTES * min(part, logits * voxels)
+    return LOGIT_BYTES * logits * voxels + max(interpolating, SIMILARITY_BYTES * (voxels + trained_on))

@@ -8,7 +8,7 @@ from ossnet.config import Config
 from ossnet.inference import predict_volume
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.models import OccupancyConfig, network_from_config
-from ossnet.planning.inference import MAPS, predict_inference
+from ossnet.planning.inference import predict_inference
 
 SHAPE = (80, 64, 48)
 MODEL = OccupancyConfig(
@@ -31,7 +31,7 @@ def predicted() -> PeakMemory:
     return predict_inference(CONFIG)
 
 
-@pytest.mark.parametrize(("noise", "least"), [(0.0, 0.35), (0.01, 0.7), (0.5, 0.7)])
+@pytest.mark.parametrize(("noise", "least"), [(0.0, 0.4), (0.01, 0.7), (0.5, 0.8)])
 def test_a_hierarchical_prediction_takes_no_more_than_predicted(
     noise: float, least: float, predicted: PeakMemory
 ) -> None:
@@ -44,10 +44,6 @@ def test_a_hierarchical_prediction_takes_no_more_than_predicted(
     with torch.inference_mode(), track_peak("cpu", resident=resident) as peak:
         found = predict_volume(network.eval(), image, sampling=CONFIG.sampling, settings=CONFIG.inference)
     assert (found.n_queried < 0.1 * image[0].numel()) == (noise == 0)
-    assert (
-        predicted.parts[MAPS]
-        == 16 * (2 * image[0].numel() + 2**13 * 27 * MODEL.in_channels) + image[0].numel()
-    )
     assert least * predicted.allocated < peak.allocated <= predicted.allocated
 
 
@@ -62,4 +58,4 @@ def test_many_classes_take_no_more_than_predicted() -> None:
     with torch.inference_mode(), track_peak("cpu", resident=resident) as peak:
         predict_volume(network.eval(), image, sampling=config.sampling, settings=config.inference)
     predicted = predict_inference(config)
-    assert 0.3 * predicted.allocated < peak.allocated <= predicted.allocated
+    assert 0.7 * predicted.allocated < peak.allocated <= predicted.allocated
