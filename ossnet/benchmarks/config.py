@@ -9,7 +9,7 @@ from typing import Literal
 from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
 from ossnet.inference import InferenceConfig
-from ossnet.inference.config import Method
+from ossnet.inference.config import Axis, Method
 from ossnet.models import PRESETS
 from ossnet.models.configs import OccupancyConfig
 
@@ -255,6 +255,8 @@ class PaperBenchmarkConfig:
     """Runs of each network on the store's own splits."""
     folds: int | None = None
     """Folds of the cross-validation that takes the place of seeds."""
+    flips: tuple[Axis, ...] = ()
+    """Axes along which cases are flipped too, predictions being averaged."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be compared, naming the option.

@@ -23,6 +23,7 @@ from ossnet.commands._parse.help import format_rows
 from ossnet.commands._values import budget_gib, parse_duration, space_file
 from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
 from ossnet.errors import UserError
+from ossnet.inference.config import Axis
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,8 @@ class PaperOptions(BenchOptions):
     """Runs of each network on the store's own splits; by default 3."""
     folds: int | None = None
     """Cross-validate on so many folds instead: the store's, or made of its cases."""
+    flips: tuple[Axis, ...] = ()
+    """Predict each case flipped along these axes too, in every combination: R A are those of training."""
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -220,7 +223,7 @@ class PaperOptions(BenchOptions):
             raise UserError("--seeds and --folds", expected="one of them", found="both")
         time = self.max_time or ("15s" if self.data is None else "20m")
         seeds = 3 if self.seeds is None else self.seeds
-        return PaperBenchmarkConfig(self.models, parse_duration(time), seeds, self.folds)
+        return PaperBenchmarkConfig(self.models, parse_duration(time), seeds, self.folds, self.flips)
 
     def run(self, path: Path, command: str) -> None:
         """Train, evaluate, write and print."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ossnet.commands._output import add_to_run, command_line, finish, finish_json, new_folder
 from ossnet.commands._parse import Command
+from ossnet.inference.config import Axis
 
 if TYPE_CHECKING:
     from ossnet.data import Store
@@ -49,6 +50,9 @@ class EvaluateOptions:
     weights: smaller ones are removed from then on, here and in predict."""
     method: Literal["dense", "hierarchical", "paper", "paper-guided"] | None = None
     """Decide every voxel, or those that could be foreground; by default as the checkpoint says."""
+    flips: tuple[Axis, ...] | None = None
+    """Average over cases flipped along these axes too, in every combination; by default as the checkpoint
+    says. Only for networks that were trained with flips."""
     device: str | None = None
     """Where to predict, as torch names it; by default a GPU if there is one."""
     json: bool = False
@@ -87,7 +91,7 @@ def _evaluate(options: EvaluateOptions, output: Path) -> None:
     given = options.checkpoint or (_demo().checkpoint(),)
     members, measured = read_members(given), options.calibrate or options.fit_temperature
     fold = _fold([each.checkpoint for each in members], options.split)
-    predictor = load_predictor(members, method=options.method, device=options.device)
+    predictor = load_predictor(members, method=options.method, flips=options.flips, device=options.device)
     if measured or options.fit_components:
         predictor = _fitted(predictor, store, members, options, fold)
     baseline, other = _baseline(options)
@@ -176,7 +180,9 @@ def _baseline(options: EvaluateOptions) -> "tuple[Predictor | None, Subject | No
 
     if options.baseline is None:
         return None, None
-    other = Predictor.from_checkpoint(options.baseline, method=options.method, device=options.device)
+    other = Predictor.from_checkpoint(
+        options.baseline, method=options.method, flips=options.flips, device=options.device
+    )
     return other, _subject([checkpoint_folder(options.baseline)])
 
 

@@ -215,6 +215,8 @@ def test_a_comparison_goes_on_where_it_was_cut_and_repeats_what_failed(
         measure(time_s=9.0)
     with pytest.raises(UserError, match=r"folds: expected None, .*found 2"):
         measure(folds=2)
+    with pytest.raises(UserError, match=r"flips: expected \(\), .*found \('R',\)"):
+        measure(flips=("R",))
 
 
 @pytest.mark.parametrize(

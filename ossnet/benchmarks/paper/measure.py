@@ -58,6 +58,7 @@ def measure_paper(
         (
             ("max-time", result.time_s, settings.time_s),
             ("folds", result.folds, settings.folds),
+            ("flips", result.flips, settings.flips),
             ("data", result.fingerprint, store.manifest.fingerprint),
             ("device", result.device, _device_name(device)),
         ),
@@ -67,6 +68,7 @@ def measure_paper(
         time_s=settings.time_s,
         now=time.process_time if device.type == "cpu" else time.monotonic,
         folder=path.parent / "networks",
+        flips=settings.flips,
     )
 
     def make(key: RunKey) -> RunRow:
@@ -140,6 +142,7 @@ def _new_result(
         statistic=STATISTIC,
         command=command,
         rows=(),
+        flips=settings.flips,
     )
 
 

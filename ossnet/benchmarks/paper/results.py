@@ -11,6 +11,7 @@ from ossnet.benchmarks.paper.published import Dataset
 from ossnet.benchmarks.result import BenchmarkResult, by_name
 from ossnet.evaluation.comparison import Comparison, compare
 from ossnet.evaluation.intervals import ConfidenceInterval, bootstrap_interval
+from ossnet.inference.config import Axis
 
 STATISTIC = (
     "Measures of a case are means over its classes, on full volumes of the working grid, and over the "
@@ -155,6 +156,8 @@ class PaperResult(BenchmarkResult):
     statistic: str
     command: str
     rows: tuple[RunRow, ...]
+    flips: tuple[Axis, ...] = ()
+    """Axes along which cases were flipped too, predictions being averaged."""
 
     @property
     def clock(self) -> str:
@@ -177,11 +180,12 @@ class PaperResult(BenchmarkResult):
     def summary(self) -> dict[str, object]:
         """Human-readable rows."""
         failed = [row.summary for row in self.rows if row.error]
+        flips = {"predictions": f"averaged over flips along {' '.join(self.flips)}"} if self.flips else {}
         lines: dict[str, object] = {
             "data": self.data,
             "runs": f"{len(self.rows)} of {self.time_s:.0f} {self.clock} each",
         }
-        return lines | ({"failed": "; ".join(failed)} if failed else {})
+        return lines | flips | ({"failed": "; ".join(failed)} if failed else {})
 
     def networks(self) -> list[NetworkSummary]:
         """A summary of each network, the highest Dice first."""

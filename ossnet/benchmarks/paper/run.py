@@ -13,6 +13,7 @@ from ossnet.errors import StoreError, UserError
 from ossnet.evaluation.cases import score_case
 from ossnet.evaluation.run import TOLERANCE_MM
 from ossnet.inference import Predictor
+from ossnet.inference.config import Axis
 from ossnet.metric_names import FINAL
 from ossnet.models import network_from_config
 from ossnet.planning.configure.fingerprint import Fingerprint
@@ -37,6 +38,8 @@ class Runner:
     """The clock of training and of predicting."""
     folder: Path
     """Where each run keeps its checkpoint, in a folder of its own."""
+    flips: tuple[Axis, ...] = ()
+    """Axes along which cases are flipped too, predictions being averaged."""
 
     def run(self, key: RunKey, training: Sequence[str], validation: Sequence[str]) -> RunRow:
         """Train on some cases with the product's recipe, and evaluate on others.
@@ -86,7 +89,7 @@ class Runner:
         )
 
     def _score(self, checkpoint: Path, cases: Sequence[str]) -> tuple[CaseRow, ...]:
-        predictor, rows = Predictor.from_checkpoint(checkpoint), []
+        predictor, rows = Predictor.from_checkpoint(checkpoint, flips=self.flips), []
         for case in cases:
             score, _ = score_case(predictor, self.store, case, tolerance_mm=TOLERANCE_MM, now=self.now)
             rows.append(
