@@ -18,6 +18,7 @@ from ossnet.distributed.data.store_handle import StoreHandle
 from ossnet.distributed.tracking.actor import mlflow_run, version_tags
 from ossnet.distributed.tracking.client import RunSpec
 from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
+from ossnet.distributed.training.progress import training_progress
 from ossnet.distributed.training.trainer import TrainSpec, fit
 from ossnet.distributed.tuning.result import StudyResult, best_of
 from ossnet.distributed.tuning.storage import CONFIGURATION, TuningStudy
@@ -199,7 +200,10 @@ def _train(
         grace_s=spec.patience.grace_s,
     )
     try:
-        with mlflow_run(tracker, run, {"config.json": refit.config}) as closing:
+        with (
+            mlflow_run(tracker, run, {"config.json": refit.config}) as closing,
+            training_progress(tracker, run.id, config.training, spec.workers, deadline=job.deadline),
+        ):
             tracker.log_input.remote(run.id, dataset_of(spec.store, fold=config.training.fold))
             trained = fit(
                 config,
