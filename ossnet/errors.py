@@ -36,7 +36,10 @@ class UserError(ValueError):
         found: str | None = None,
         remedy: str | None = None,
     ) -> None:
-        self.where, self.expected, self.found, self.remedy = printable(str(where)), expected, found, remedy
+        self.where = printable(str(where))
+        self.expected, self.found, self.remedy = (
+            None if each is None else printable(each) for each in (expected, found, remedy)
+        )
         super().__init__(str(self))  # tyro prints the first argument of what a dataclass raises
 
     def __str__(self) -> str:

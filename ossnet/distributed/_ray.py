@@ -36,6 +36,17 @@ def intercept_task_failures(
     manager._actor_task_failed = failed
 
 
+def forward_no_credentials() -> None:
+    """Keep Ray Tune from sending the driver's keys for AWS along with trials: each node has its own.
+
+    They would be part of a runtime environment, which Ray writes to a log that others can read.
+    """
+    from ray.tune.execution import class_cache
+
+    names = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in names if not name.startswith("AWS_")}
+
+
 @dataclass(frozen=True)
 class PlacementGroupRecord:
     """A placement group as the cluster's control store has it."""

@@ -91,6 +91,22 @@ def test_ray_tunes_trial_keeps_its_last_result_where_it_is_looked_for() -> None:
     assert "_default_result_or_future" in inspect.getsource(Trial.last_result.fget)
 
 
+def test_ray_tune_forwards_the_variables_that_a_set_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.tune.execution import class_cache
+
+    def forwarded() -> set[str]:
+        actor = class_cache._ActorClassCache().get(type("Trainable", (), {}))
+        return set(actor._default_options["runtime_env"]["env_vars"])
+
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", class_cache.ENV_VARS_TO_PROPAGATE)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("RAY_TRAIN_V2_ENABLED", "1")
+    assert "AWS_SECRET_ACCESS_KEY" in forwarded()
+    _ray.forward_no_credentials()
+    assert "AWS_SECRET_ACCESS_KEY" not in forwarded()
+    assert "RAY_TRAIN_V2_ENABLED" in forwarded()
+
+
 def test_failures_of_tasks_are_replaced_before_ray_tune_handles_them() -> None:
     handled: list[Exception] = []
     manager = SimpleNamespace(_actor_task_failed=lambda task, exception: handled.append(exception))

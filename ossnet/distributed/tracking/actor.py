@@ -74,11 +74,11 @@ def start_tracker(
     ray.method(concurrency_group=_SAVES)(Tracker.request_save)
     actor = ray.remote(num_cpus=0, concurrency_groups={_FILES: 1, _SAVES: 1})(Tracker).options(
         scheduling_strategy=here,
-        runtime_env={"env_vars": variables} if variables else None,
         max_restarts=-1,
         max_task_retries=-1,
     )
-    tracker = actor.remote(tracking, study, output.absolute() / JOURNAL)
+    # Not as a runtime environment: it may hold passwords, and Ray writes that to a log that others can read.
+    tracker = actor.remote(tracking, study, output.absolute() / JOURNAL, variables)
     try:
         ray.get(tracker.experiment.remote(), timeout=_TIMEOUT_S)
     except ray.exceptions.GetTimeoutError as error:

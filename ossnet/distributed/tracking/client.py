@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import threading
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,8 +30,7 @@ logger = logging.getLogger(__name__)
 
 TRIAL = "trial_id"
 _LIMITS = {"metrics": 1000, "params": 100, "tags": 100}  # how many MLflow accepts in one request
-_TIMEOUT_S = 300.0  # how long the end of a study waits for the store
-_FILES_TIMEOUT_S = 20.0  # and for that of the files
+_TIMEOUT_S, _FILES_TIMEOUT_S = 300.0, 20.0  # how long the end of a study waits for runs, and for their files
 _NAME_LIMIT = 250
 _PAGE = 1000  # runs in an answer
 _OF_AN_END = (STOP_REASON, ERROR)  # tags of a run that has ended, which go when it goes on
@@ -75,26 +75,28 @@ class Tracker:
     Args:
         study: the id of the run that is the parent of all others.
         journal: the file of the journal, which this tracker alone writes; without one nothing outlives it.
+        variables: the job's environment, as far as this process has another.
 
     Raises:
         UserError: the store cannot be used, or the experiment was deleted.
     """
 
     def __init__(
-        self, tracking: TrackingConfig, study: str | None = None, journal: Path | None = None
+        self,
+        tracking: TrackingConfig,
+        study: str | None = None,
+        journal: Path | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
+        os.environ.update(variables or {})
         self._client = open_client(tracking.uri, write=True)
         self._experiment = tracking.make_experiment(self._client)
-        self._runs: dict[str, str] = {}
+        self._runs, self._renamed = dict[str, str](), dict[str, set[str]]()
         self._finding = threading.RLock()  # files are written in a thread of their own
-        self._last: dict[str, dict[str, int]] = {}
-        self._latest: dict[str, dict[str, float]] = {}
-        self._renamed: dict[str, set[str]] = {}
+        self._last, self._latest = dict[str, dict[str, int]](), dict[str, dict[str, float]]()
         self._requests, self._files = Outbox(), Outbox()
-        self._study = study
-        self._lost: dict[str, str] = {}
-        self._saves, self._training = 0, set[str]()
-        self._ended: set[str] = set()
+        self._study, self._lost = study, dict[str, str]()
+        self._saves, self._training, self._ended = 0, set[str](), set[str]()
         self._journal = Journal(None)  # while calls that it has are repeated
         self._repeat(Journal(journal))
 

@@ -144,6 +144,7 @@ def open_client(uri: str, *, write: bool = False) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", _TIMEOUT_S)
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # with the URL's password, of each run
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -160,10 +161,10 @@ def open_client(uri: str, *, write: bool = False) -> "MlflowClient":
     except UserError:
         raise
     except (MlflowException, OSError) as error:
-        raise _unusable(uri, error) from error
+        raise _unusable(uri, error) from None  # Ray prints causes as they are, with the URL's password
     except Exception as error:
         if "sqlalchemy" in type(error).__module__ or "alembic" in type(error).__module__:
-            raise _unusable(uri, error) from error
+            raise _unusable(uri, error) from None
         raise
 
 

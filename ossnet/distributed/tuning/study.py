@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.config_tree import defaults, flatten
 from ossnet.data import Store
+from ossnet.distributed._ray import forward_no_credentials
 from ossnet.distributed.cluster.capacity import CapacityReport
 from ossnet.distributed.cluster.nodes import avoiding
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
@@ -329,6 +330,7 @@ def _tuner(
 ) -> "Tuner":
     from ray import tune
 
+    forward_no_credentials()
     nested = spec.workers > 1
     callbacks = [*callbacks, PlacementGroupCleanup() if nested else FullGpuOnRetry(placement)]
     context = StudyContext(

@@ -243,3 +243,23 @@ def test_runs_whose_checkpoint_is_not_whole_are_known(tracking: TrackingConfig, 
     tracker.log_checkpoint("b", tmp_path / "b")
     tracker.flush()
     assert tracker.without_checkpoint(["a", "b", "c"]) == ["c"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_no_password_is_in_a_log_of_ray(
+    tracking: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the environment, and that in the URL of a server that does not answer."""
+    import ray
+
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pw-of-the-environment")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with start_tracker(tracking, tmp_path):
+        pass
+    away = replace(tracking, uri="http://me:pw-of-the-url@127.0.0.1:9", artifact_location=None)
+    with pytest.raises(UserError, match=r"http://me:\*\*\*@"), start_tracker(away, tmp_path):
+        pass
+    folder = Path(ray._private.worker.global_worker.node.get_session_dir_path(), "logs")
+    logs = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    assert any(b"does not answer" in text or b"expected an answer" in text for text in logs.values())
+    assert not [file for file, text in logs.items() if b"pw-of-the" in text]
