@@ -1,5 +1,5 @@
 """Two and three nodes that have S3 in common and no disk: scans of the head alone, S3 that hangs, a node and
-then the head lost."""
+then the head lost, the last training of a study."""
 
 import shutil
 import sqlite3
@@ -30,6 +30,10 @@ SCANS = 10
 EPOCHS, STEPS_PER_EPOCH = 12, 40
 STEPS = EPOCHS * STEPS_PER_EPOCH
 PAUSE_S = 20.0
+SPACE = """
+def space(trial):
+    return {"optimizer.learning_rate": trial.suggest_float("rate", 1e-3, 1e-2)}
+"""
 OUTLIVED_S = 15.0  # by which nodes outlive their head, and may save checkpoints
 
 
@@ -202,3 +206,44 @@ def test_s3_hangs_then_a_node_is_lost_then_the_head(place: Place, phantom_store:
     assert (workers[0], workers[-1]) == (3, 2)
     assert "checkpoint" in {file.path for file in client.list_artifacts(run.info.run_id)}
     assert not [key for key in place.s3.names("runs/train/") if ".ossnet-lock" in key]
+
+
+def last_training(place: Place) -> tuple[Run, list[int]]:
+    """The run of a study's last training, and its steps."""
+    client, runs = place.runs_of("mine")
+    (run,) = (run for run in runs if "refit" in run.data.tags)
+    return run, [each.step for each in client.get_metric_history(run.info.run_id, "loss/train")]
+
+
+def test_the_last_training_of_a_study_goes_on_where_the_head_has_lost_its_disk(
+    place: Place, phantom_store: Path
+) -> None:
+    """It begins with the weights in S3, on two nodes, and goes on from its own checkpoint there."""
+    place.s3.upload(phantom_store, "store")
+    (place.folder / "mine.py").write_text(SPACE)
+    options = ["--data", f"s3://{place.s3.bucket}/store", "--output", f"{place.runs}/study", *small_options()]
+    options += ["--space", "mine.py", "--trials", 1, "--workers-per-trial", 2]
+    options += ["--training.validation-cases", 1, "--max-time"]
+    with place.nodes("a", "b") as nodes:
+        driver = nodes.start("tune", *options, "4m")
+        driver.until(lambda: driver.says("is trained on, for "))
+        driver.until(lambda: any("/checkpoint_" in key for key in place.s3.names("runs/study/refit/")))
+        driver.process.kill()
+        driver.process.wait()
+        _, reached = last_training(place)
+        place.lose_disk()
+        done = nodes.result("tune", *options, "90s", "--resume")
+        place.lose_disk()
+        again = nodes.result("tune", *options, "90s", "--resume")  # all has ended
+    assert done["refit"]
+    assert (again["refit"], again["best"]) == (done["refit"], done["best"])
+    assert done["checkpoint"] == f"{place.runs}/study/checkpoint"
+    assert "checkpoint/model.safetensors" in place.s3.names("runs/study/")
+    _, runs = place.runs_of("mine")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    last, steps = last_training(place)
+    assert last.data.tags["refit"] == "0"
+    assert last.data.params["training.initialize_from"] == f"{place.runs}/study/checkpoint"
+    assert last.data.tags["resumed_from"].startswith("checkpoint_")
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) > len(reached)

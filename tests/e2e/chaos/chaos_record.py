@@ -45,7 +45,7 @@ def _row(fault: str, item: pytest.Item, report: pytest.TestReport) -> Row:
     """A row; a test that counts nothing itself fails where anything is lost, doubled or hung."""
     counted, case = dict(report.user_properties), getattr(item, "callspec", None)
     return {
-        "fault": fault if case is None or counted else f"{fault} ({case.id})",
+        "fault": fault if case is None or counted or case.id == fault else f"{fault} ({case.id})",
         "test": item.nodeid.partition("[")[0].partition("::")[0],
         "in_every_run": item.get_closest_marker("slow") is None,
         "seed": item.config.getoption(SEED) if "lost" in counted else None,

@@ -100,6 +100,12 @@ class SmallStudy:
         before = self.ended()
         self.running.until(lambda: self.ended() > before)
 
+    def until_further_steps(self) -> None:
+        """Wait until MLflow has more training steps than now."""
+        mlflow = self.folder / "mlflow.db"
+        before = count_steps(mlflow)
+        self.running.until(lambda: count_steps(mlflow) > before)
+
     def trials(self) -> list[FrozenTrial]:
         """Those that took a slot."""
         storage = sqlite_url(self.database)
@@ -119,6 +125,12 @@ def count_ended(database: Path) -> int:
     """How many trials of a study have ended."""
     states = _rows(database, "SELECT state FROM trials")
     return sum(TrialState[state].is_finished() for (state,) in states)
+
+
+def count_steps(mlflow: Path) -> int:
+    """How many training steps MLflow has of all runs."""
+    rows = _rows(mlflow, "SELECT count(*) FROM metrics WHERE key = 'loss/train'")
+    return sum(count for (count,) in rows)
 
 
 def steps_of_running(mlflow: Path) -> list[int]:

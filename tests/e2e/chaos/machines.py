@@ -50,10 +50,10 @@ def _kill_at_an_end(study: SmallStudy, chance: Random) -> None:
 
 
 def _kill_twice_more(study: SmallStudy, chance: Random) -> None:
-    """Each time after one more trial has ended, and a while."""
+    """Each time while trials that were resumed train."""
     for _ in range(2):
         study.start("--resume")
-        study.until_next_end()
+        study.until_further_steps()
         time.sleep(chance.uniform(0, 1))
         study.running.kill()
 
@@ -127,6 +127,17 @@ def _ray_folder(study: SmallStudy) -> Path:
     return Path(study.environment["RAY_TMPDIR"])
 
 
+def _make_read_only(study: SmallStudy, chance: Random) -> None:
+    """As a system does with a disk that has errors; files that are open stay so."""
+    folder = str(_output_folder(study))
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+
+
+def _make_writable(study: SmallStudy, chance: Random) -> None:
+    subprocess.run(["umount", "--lazy", str(_output_folder(study))], check=True)
+
+
 def _free(folder: Callable[[SmallStudy], Path]) -> Step:
     return lambda study, chance: (folder(study) / "fill").unlink()
 
@@ -154,6 +165,13 @@ MACHINE_FAULTS = (
         _output_disk,
         during=_fill(_output_folder),
         between=_free(_output_folder),
+        exits=2,
+    ),
+    Fault(
+        "disk of the output read-only",
+        _output_disk,
+        during=_make_read_only,
+        between=_make_writable,
         exits=2,
     ),
     Fault(

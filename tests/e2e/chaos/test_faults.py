@@ -28,7 +28,7 @@ def new_study(
 def interrupted(
     new_study: Callable[[Path], SmallStudy], tmp_path_factory: pytest.TempPathFactory
 ) -> SmallStudy:
-    """A study that SIGTERM has ended after one trial, with another one in its middle."""
+    """A study that SIGTERM has ended after a trial or two, with another one in its middle."""
     study = new_study(tmp_path_factory.mktemp("interrupted"))
     study.start()
     study.until_in_the_middle()
@@ -40,7 +40,7 @@ def interrupted(
     assert {run.info.status for run in study.runs()[1]} == {"FINISHED", "KILLED"}
     assert not (study.path / "checkpoint").exists()  # nothing is chosen yet
     saved = {file.parents[1] for file in study.path.glob("trials/*/checkpoint_*/state.pt")}
-    assert len(saved) == 2, saved  # by a save between two reports, or by the report that came first
+    assert len(saved) > study.ended(), saved  # between two reports, or by the report that came first
     return study
 
 

@@ -20,6 +20,7 @@ from ossnet.distributed.tracking.client import RunSpec
 from ossnet.distributed.tracking.description import NOTE, dataset_of, describe, store_name
 from ossnet.distributed.training.progress import training_progress
 from ossnet.distributed.training.trainer import TrainSpec, fit
+from ossnet.distributed.tuning.recovery.database import keep_copy
 from ossnet.distributed.tuning.result import StudyResult, best_of
 from ossnet.distributed.tuning.storage import CONFIGURATION, TuningStudy
 from ossnet.distributed.tuning.trial import trial_title
@@ -116,11 +117,11 @@ def refit_best(
     before, refit = _stored(study), unfinished_refit(study)
     if refit is None and limit is not None and _is_due(study, limit):
         refit = _plan(spec, study, limit.refit_until - time.time(), result.checkpoint)
-        study.set_user_attr(REFIT, asdict(refit))
+        _store(spec, study, refit)
     if refit is not None and (limit is None or limit.refit_until - time.time() > _LEAST_S):
         logger.info(f"{result.title} is trained on{_for_how_long(limit)}")
         refit = replace(refit, metrics=_train(spec, tracker, refit, limit), ended=True)
-        study.set_user_attr(REFIT, asdict(refit))
+        _store(spec, study, refit)
     ended = [each for each in (before, refit) if each is not None and each.ended]
     return _better_of(spec, result, max(ended, key=partial(_kept_dice, spec))) if ended else result
 
@@ -135,6 +136,12 @@ def _is_due(study: TuningStudy, limit: StudyTime) -> bool:
 
 def _for_how_long(limit: StudyTime | None) -> str:
     return "" if limit is None else f", for {format_duration(limit.refit_until - time.time())}"
+
+
+def _store(spec: "StudySpec", study: TuningStudy, refit: Refit) -> None:
+    """Keep it with the study, and in the study's copy, from which another machine goes on."""
+    study.set_user_attr(REFIT, asdict(refit))
+    keep_copy(spec.output)
 
 
 def _stored(study: TuningStudy) -> Refit | None:
