@@ -98,7 +98,11 @@ def test_ray_tune_forwards_the_variables_that_a_set_names(monkeypatch: pytest.Mo
         actor = class_cache._ActorClassCache().get(type("Trainable", (), {}))
         return set(actor._default_options["runtime_env"]["env_vars"])
 
-    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", class_cache.ENV_VARS_TO_PROPAGATE)
+    names = {
+        *class_cache.ENV_VARS_TO_PROPAGATE,
+        "AWS_SECRET_ACCESS_KEY",
+    }  # an earlier study may have taken it out
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", names)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("RAY_TRAIN_V2_ENABLED", "1")
     assert "AWS_SECRET_ACCESS_KEY" in forwarded()

@@ -99,7 +99,7 @@ def describe(names: Names, scans: Path, folder: Path) -> Path:
 
 def prepare(source: Path, output: Path) -> Store:
     """Make a store, in a loop instead of a cluster."""
-    plan = make_plan(PrepareConfig(source, output))
+    plan = make_plan(PrepareConfig(source, output, allow_outside=True))
     with open_store_for_writing(plan):
         for case in plan.missing:
             write_case(plan.path(case), make_case(case, plan.recipe))

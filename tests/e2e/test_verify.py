@@ -90,7 +90,7 @@ def test_warnings_alone_and_what_odd_labels_mean(run_job, tmp_path):
     rewrite(label_of(tmp_path / "scans", "b"), lambda label: np.where(label == 3, 4, label))
     done = run_job("verify", "--source", tmp_path / "scans", "--output", tmp_path / "found")
     assert done.returncode == 2, done.stderr
-    assert "label value 4 in 1 cases: probably enhancing (3)" in done.stdout
+    assert "label value 4 in 1 case: probably enhancing (3)" in done.stdout
     assert "ossnet prepare --labels enhancing=3,4" in done.stdout
 
 
