@@ -36,6 +36,18 @@ def intercept_task_failures(
     manager._actor_task_failed = failed
 
 
+@contextmanager
+def raised_as_they_were() -> Iterator[None]:
+    """Raise errors of callbacks and searchers as they were: Ray Tune raises another one with their traceback
+    as its text, of which nobody can tell what went wrong."""
+    from ray.tune import TuneError
+
+    try:
+        yield
+    except TuneError as error:
+        raise (error.__context__ if isinstance(error.__context__, Exception) else error) from None
+
+
 def forward_no_credentials() -> None:
     """Keep Ray Tune from sending the driver's keys for AWS along with trials: each node has its own.
 

@@ -2,6 +2,8 @@
 
 import inspect
 import time
+from errno import ENOSPC
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 import ray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from ray import tune
 from ray.train.v2._internal.execution.controller import TrainController as TrainControllerOfRay
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 from ossnet.distributed import _optuna, _ray
+from ossnet.errors import UserError
 
 
 @pytest.fixture
@@ -109,6 +113,27 @@ def test_ray_tune_forwards_the_variables_that_a_set_names(monkeypatch: pytest.Mo
     _ray.forward_no_credentials()
     assert "AWS_SECRET_ACCESS_KEY" not in forwarded()
     assert "RAY_TRAIN_V2_ENABLED" in forwarded()
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("error", [UserError("study.db", found="full"), OSError(ENOSPC, "No space left")])
+def test_what_a_callback_raises_leaves_ray_tune_as_it_was(tmp_path: Path, error: Exception) -> None:
+    class Broken(tune.Callback):
+        def on_trial_result(self, *args: Any, **info: Any) -> None:
+            raise error
+
+    def trainable(config: dict[str, Any]) -> None:
+        tune.report({"dice": 0.5})
+
+    run = tune.RunConfig(storage_path=str(tmp_path), callbacks=[Broken()], verbose=0)
+    with pytest.raises(type(error)) as raised, _ray.raised_as_they_were():
+        tune.Tuner(trainable, run_config=run).fit()
+    assert raised.value is error
+
+
+def test_an_error_of_ray_tune_itself_stays() -> None:
+    with pytest.raises(tune.TuneError, match="no trial"), _ray.raised_as_they_were():
+        raise tune.TuneError("no trial")
 
 
 def test_failures_of_tasks_are_replaced_before_ray_tune_handles_them() -> None:

@@ -1,6 +1,7 @@
 """A study on disk: Optuna's file, from which everything else can be rebuilt, and the trials' checkpoints."""
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -279,11 +280,13 @@ def storage_errors(database: Path) -> Iterator[None]:
     except StorageInternalError as error:
         if disk_fault(error):
             raise
+        writable = os.access(database.parent, os.W_OK)
         raise UserError(
             database,
             expected="a file that can be read and written",
             found=str(error.__cause__ or error).splitlines()[0],
-            remedy="see which other program keeps it, then continue by --resume",
+            remedy=f"{'see which other program keeps it' if writable else 'make its disk writable'}, "
+            "then continue by --resume",
         ) from error
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.config import Config
 from ossnet.config_tree import defaults, flatten
 from ossnet.data import Store
-from ossnet.distributed._ray import forward_no_credentials
+from ossnet.distributed._ray import forward_no_credentials, raised_as_they_were
 from ossnet.distributed.cluster.capacity import CapacityReport
 from ossnet.distributed.cluster.nodes import avoiding
 from ossnet.distributed.cluster.placement_groups import PlacementGroupCleanup
@@ -284,7 +284,8 @@ def _run_trials(
         check: rejects an end at which trials wait.
     """
     try:
-        with released_on_error(), postponed(interruption, at_most_s=spec.patience.grace_s + _STUCK_S):
+        at_most_s = spec.patience.grace_s + _STUCK_S
+        with released_on_error(), postponed(interruption, at_most_s=at_most_s), raised_as_they_were():
             tuner.fit()
         check()
     except BaseException as error:  # trials stay as they are, to be resumed
