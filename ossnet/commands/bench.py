@@ -206,7 +206,8 @@ class PaperOptions(BenchOptions):
     folds: int | None = None
     """Cross-validate on so many folds instead: the store's, or made of its cases."""
     flips: tuple[Axis, ...] = ()
-    """Predict each case flipped along these axes too, in every combination: R A are those of training."""
+    """Predict each case flipped along these axes too, in every combination: R A are those of training. Runs
+    that --output has are not trained again."""
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -231,6 +232,7 @@ class PaperOptions(BenchOptions):
         from ossnet.benchmarks.paper import output
         from ossnet.distributed.demo import open_store
 
+        path = path.with_name("-".join((path.name, *(("flips", *self.flips) if self.flips else ()))))
         found = measure_paper(
             self.settings,
             open_store(self.data),

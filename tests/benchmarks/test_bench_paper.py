@@ -170,6 +170,9 @@ def test_a_run_trains_for_its_time_and_is_scored_as_evaluate_does(
     assert fmean(each.nsd for each in row.cases) == pytest.approx(fmean(nsd))
     with pytest.raises(UserError, match="held out"):
         without_others(store, training).case(validation[0])
+    flipped = replace(runner, flips=("R",)).evaluate(row, validation)
+    assert replace(flipped, cases=()) == replace(row, cases=())
+    assert [each.case for each in flipped.cases] == list(validation)
 
 
 def test_a_run_without_time_for_a_step_says_why(phantom_store: Path, tmp_path: Path) -> None:
@@ -217,6 +220,37 @@ def test_a_comparison_goes_on_where_it_was_cut_and_repeats_what_failed(
         measure(folds=2)
     with pytest.raises(UserError, match=r"flips: expected \(\), .*found \('R',\)"):
         measure(flips=("R",))
+
+
+def test_other_flips_evaluate_what_was_trained_and_train_the_rest(
+    tmp_path: Path, phantom_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = PaperBenchmarkConfig(models=("o-net",), time_s=8.0, seeds=2)
+    made = list[str]()
+
+    def train(self: Runner, key: RunKey, training: Sequence[str], validation: Sequence[str]) -> RunRow:
+        made.append(f"train {key}")
+        self.checkpoint(key).mkdir(parents=True, exist_ok=True)
+        return run(key.network, 0.5, seed=key.seed)
+
+    def evaluate_again(self: Runner, row: RunRow, validation: Sequence[str]) -> RunRow:
+        made.append(f"evaluate {row.key}")
+        return run(row.key.network, 0.75, seed=row.key.seed)
+
+    monkeypatch.setattr(Runner, "run", train)
+    monkeypatch.setattr(Runner, "evaluate", evaluate_again)
+
+    def measure(name: str, **changes: Any) -> PaperResult:
+        changed, store = replace(options, **changes), Store.open(phantom_store)
+        return measure_paper(changed, store, tmp_path / name, command="it", progress=lambda row: None)
+
+    plain = measure("paper.json", seeds=1)
+    flipped = measure("paper-flips-R.json", flips=("R",))
+    assert made == ["train o-net, seed 0", "evaluate o-net, seed 0", "train o-net, seed 1"]
+    assert [row.dice for row in flipped.rows] == [0.75, 0.5]
+    assert PaperResult.read(tmp_path / "paper.json") == plain
+    measure("paper-long.json", seeds=1, time_s=9.0)
+    assert made[3:] == ["train o-net, seed 0"]
 
 
 @pytest.mark.parametrize(

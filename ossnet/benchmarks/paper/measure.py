@@ -37,7 +37,8 @@ def measure_paper(
     """Train and evaluate every network with every seed, or on every fold, one run at a time.
 
     Networks take turns, so that a busy machine slows all of them equally. The result is written after each
-    run; the runs that the file has already are not made again, those that failed are.
+    run; the runs that the file has already are not made again, those that failed are. Those of another file
+    in the folder, which differs in flips alone, are evaluated anew and not trained again.
 
     Args:
         path: the result's file; checkpoints lie in a folder next to it.
@@ -53,16 +54,8 @@ def measure_paper(
     runs = [(_SEED, fold) for fold in parts] if settings.folds else [(s, None) for s in range(settings.seeds)]
     kept = PaperResult.read(path).without_failed() if path.exists() else None
     result = kept or _new_result(settings, store, device, parts, command)
-    check_same(
-        path,
-        (
-            ("max-time", result.time_s, settings.time_s),
-            ("folds", result.folds, settings.folds),
-            ("flips", result.flips, settings.flips),
-            ("data", result.fingerprint, store.manifest.fingerprint),
-            ("device", result.device, _device_name(device)),
-        ),
-    )
+    flips = ("flips", result.flips, settings.flips)
+    check_same(path, [*_training_settings(result, settings, store, device), flips])
     runner = Runner(
         store=store,
         time_s=settings.time_s,
@@ -71,10 +64,15 @@ def measure_paper(
         flips=settings.flips,
     )
 
+    trained = _trained_runs(path, settings, store, device)
+
     def make(key: RunKey) -> RunRow:
-        emptied(runner.folder / key.folder)
+        training, validation = parts[key.fold]
         try:
-            return runner.run(key, *parts[key.fold])
+            if key in trained and runner.checkpoint(key).exists():
+                return runner.evaluate(trained[key], validation)
+            emptied(runner.folder / key.folder)
+            return runner.run(key, training, validation)
         finally:
             release_memory(device)
 
@@ -82,6 +80,31 @@ def measure_paper(
     missing = [key for key in keys if key not in {row.key for row in result.rows}]
     with torch_threads(result.threads):
         return add_rows(result, path, missing, make, progress)
+
+
+def _training_settings(
+    result: PaperResult, settings: PaperBenchmarkConfig, store: Store, device: torch.device
+) -> list[tuple[str, object, object]]:
+    """What decides how a run is trained: its name, its value in a result, and that of now."""
+    return [
+        ("max-time", result.time_s, settings.time_s),
+        ("folds", result.folds, settings.folds),
+        ("data", result.fingerprint, store.manifest.fingerprint),
+        ("device", result.device, _device_name(device)),
+    ]
+
+
+def _trained_runs(
+    path: Path, settings: PaperBenchmarkConfig, store: Store, device: torch.device
+) -> dict[RunKey, RunRow]:
+    """The runs of other results in the folder whose settings of training are the same."""
+    results = [PaperResult.read(file) for file in sorted(path.parent.glob("paper*.json")) if file != path]
+    return {
+        row.key: row
+        for result in results
+        if all(before == now for _, before, now in _training_settings(result, settings, store, device))
+        for row in result.finished
+    }
 
 
 def split_parts(store: Store, folds: int | None) -> dict[int | None, Parts]:

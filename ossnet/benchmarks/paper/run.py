@@ -80,17 +80,24 @@ class Runner:
             raise
         except (UserError, FloatingPointError) as error:
             return replace(row, error=str(error))
-        return replace(
-            row,
-            training_s=self.now() - began,
-            training_gib=keeper.peak_gib,
-            steps=keeper.steps,
-            cases=self._score(keeper.folder / CHECKPOINT, validation),
+        trained = replace(
+            row, training_s=self.now() - began, training_gib=keeper.peak_gib, steps=keeper.steps
         )
+        return self.evaluate(trained, validation)
 
-    def _score(self, checkpoint: Path, cases: Sequence[str]) -> tuple[CaseRow, ...]:
-        predictor, rows = Predictor.from_checkpoint(checkpoint, flips=self.flips), []
-        for case in cases:
+    def checkpoint(self, key: RunKey) -> Path:
+        """Where a run's last weights are."""
+        return self.folder / key.folder / CHECKPOINT
+
+    def evaluate(self, row: RunRow, validation: Sequence[str]) -> RunRow:
+        """A run that was trained, with the scores of these cases.
+
+        Raises:
+            StoreError: a case cannot be read.
+        """
+        predictor = Predictor.from_checkpoint(self.checkpoint(row.key), flips=self.flips)
+        rows = []
+        for case in validation:
             score, _ = score_case(predictor, self.store, case, tolerance_mm=TOLERANCE_MM, now=self.now)
             rows.append(
                 CaseRow(
@@ -103,7 +110,7 @@ class Runner:
                     class_dice={name: overlap.dice for name, overlap in score.overlaps.items()},
                 )
             )
-        return tuple(rows)
+        return replace(row, cases=tuple(rows))
 
 
 def without_others(store: Store, training: Sequence[str]) -> Store:
