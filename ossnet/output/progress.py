@@ -44,14 +44,16 @@ class Work:
     _began: float = field(init=False)
     _began_at: float = 0.0
     _known_since: float = field(init=False)
+    _moved: float = field(init=False)  # when it was last found to be further: what it waits since then is no pace
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self._began = self._known_since = self.now()
+        self._began = self._known_since = self._moved = self.now()
 
     def advance(self, amount: int = 0, note: str = "") -> None:
         """One more is done, of so many bytes."""
         self.done += 1
+        self._moved = self.now()
         self._bytes += amount
         self.note = note or self.note
 
@@ -59,7 +61,13 @@ class Work:
         """Say how far it is from 0 to 1, where that is (as "epoch 3 of 50"), and what was found."""
         if self._share is None:
             self._began_at, self._known_since = share, self.now()
+        if share != self._share:
+            self._moved = self.now()
         self._share, self._place, self.note = share, place, note
+
+    def restart(self) -> None:
+        """Forget its pace: it goes on at another one, or after a wait."""
+        self._share = None
 
     @property
     def elapsed_s(self) -> float:
@@ -81,7 +89,7 @@ class Work:
         share = self.share
         if share is None or share <= self._began_at:
             return None
-        return (self.now() - self._known_since) * (1 - share) / (share - self._began_at)
+        return (self._moved - self._known_since) * (1 - share) / (share - self._began_at)
 
     def state(self) -> str:
         """Where it is, how fast, and how long it will take."""
@@ -151,6 +159,10 @@ class Progress:
     def set(self, share: float, place: str, note: str = "") -> None:
         """Say how far it is, from 0 to 1, where that is, and what was found lately."""
         self.work.set(share, place, note)
+
+    def restart(self) -> None:
+        """Forget its pace: it goes on at another one, or after a wait."""
+        self.work.restart()
 
     def say(self, line: str) -> None:
         """Write a line that stays, above a bar or among those of a log."""

@@ -187,24 +187,36 @@ class Nodes:
     def _wait_for_start(self, name: str) -> None:
         log = self.folder / f"{name}.ray.log"
         while "Ray runtime started" not in log.read_text():
-            assert self.processes[name].poll() is None, log.read_text()[-3000:]
+            self._check_processes()
             time.sleep(0.2)
 
     def _wait_for(self, count: int) -> None:
         until = time.monotonic() + 600
-        while time.monotonic() < until:
-            done = subprocess.run(
-                [sys.executable, "-c", _COUNT_NODES, self.address],
-                env=self.environment,
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
-            if done.stdout.strip() == str(count):
-                return
+        while self._alive() != count:
+            self._check_processes()
+            assert time.monotonic() < until, f"there are not {count} nodes"
             time.sleep(1)
-        raise TimeoutError(f"there are not {count} nodes")
+
+    def _check_processes(self) -> None:
+        """Fail at once where a node has ended, with the end of its log."""
+        for name, process in self.processes.items():
+            log = (self.folder / f"{name}.ray.log").read_text()
+            assert process.poll() is None, f"{name} ended ({process.returncode}): {log[-3000:]}"
+
+    def _alive(self) -> int:
+        """The nodes that the head counts; 0 where it does not answer."""
+        command = [sys.executable, "-c", _COUNT_NODES, self.address]
+        with subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as asking:
+            try:
+                while asking.poll() is None:
+                    self._check_processes()  # Ray itself would try for minutes
+                    time.sleep(0.2)
+                assert asking.stdout is not None
+                return int(asking.stdout.read() or 0)
+            finally:
+                asking.kill()
 
 
 @contextmanager

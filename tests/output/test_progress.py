@@ -83,6 +83,15 @@ def test_work_that_begins_in_the_middle_counts_what_it_does_itself() -> None:
     assert work.state() == "epoch 38 of 50, 10 s left, loss 0.2"
 
 
+def test_a_slow_case_does_not_make_the_time_left_climb() -> None:
+    clock = Clock()
+    work = Work("evaluating", 4, now=clock)
+    clock.at += 20
+    work.advance()
+    clock.at += 300
+    assert work.left_s == 60
+
+
 def test_the_time_before_the_first_share_does_not_count() -> None:
     """A start of 30 s made "43 min left" of a limit of 15 minutes."""
     clock = Clock()

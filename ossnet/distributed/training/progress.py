@@ -95,6 +95,7 @@ class TrainingView:
         self._made = self._began = now()
         self._limit_s = limit_s
         self._reported, self._paced = 0.0, False
+        self._step = 0.0
         self._workers = workers
         self._best: float | None = None
 
@@ -103,9 +104,13 @@ class TrainingView:
         if not metrics:
             return
         if metrics.get(WORKERS, self._workers) != self._workers:
+            self._shown.restart()
             verb = "begins" if isinstance(self._workers, tuple) else "goes on"
             self._workers = int(metrics[WORKERS])
             self._shown.say(f"training {verb} with {describe_workers(self._workers)}")
+        if metrics.get(STEP, 0.0) < self._step:  # it went on from a checkpoint, whatever it waited for
+            self._shown.restart()
+        self._step = metrics.get(STEP, 0.0)
         if EXPECTED_STEP in metrics and not self._paced:
             self._paced = True
             self._shown.say(pace_line(metrics, self._training))

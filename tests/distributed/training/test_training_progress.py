@@ -65,6 +65,26 @@ def test_a_line_says_with_how_many_workers_it_goes_on() -> None:
     assert not lines
 
 
+def test_a_wait_and_a_restart_are_no_time_of_steps() -> None:
+    shown, work, _, clock = view(TrainingConfig(epochs=5), workers=2)
+    for step in (1.0, 15.0):
+        clock.at = 2 * step - 2
+        shown.show(PACE | {STEP: step, WORKERS: 2.0})
+    assert work.state() == "epoch 2 of 5, step 15, 2 s a step, 70 s left, loss 0.7"
+    for clock.at in (100.0, 600.0):  # a node is lost, and another one waited for
+        shown.show(PACE | {STEP: 15.0, WORKERS: 2.0})
+        assert work.left_s == pytest.approx(70)
+    slower = {EXPECTED_STEP: 4.0, EXPECTED_EPOCH: 40.0, WORKERS: 1.0}
+    for step in (11.0, 16.0):  # from the checkpoint of step 10
+        clock.at = 604 + 4 * (step - 11)
+        shown.show(slower | {STEP: step})
+    assert work.left_s == pytest.approx(34 * 4)
+    for step in (16.0, 14.0, 17.0):  # the same worker, killed
+        clock.at += 30
+        shown.show(slower | {STEP: step})
+    assert work.left_s == pytest.approx(33 * 10)
+
+
 def test_an_epoch_is_a_line_and_the_best_dice_stays() -> None:
     shown, work, lines, _ = view(TrainingConfig(epochs=5))
     validated = PACE | {STEP: 10.0, EPOCH: 1.0, VAL_DICE: 0.5, VALIDATED_CASES: 2.0, STEP_TIME: 2.0}
