@@ -44,7 +44,7 @@ class Work:
     _began: float = field(init=False)
     _began_at: float = 0.0
     _known_since: float = field(init=False)
-    _moved: float = field(init=False)  # when it was last found to be further: what it waits since then is no pace
+    _moved: float = field(init=False)  # when it was last further: a wait since then is no pace
 
     def __post_init__(self) -> None:
         """Start the clock."""
