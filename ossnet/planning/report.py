@@ -34,7 +34,8 @@ class Report:
         count = len(self.estimates)
         sizes = {size: self._n_fitting(size) for size in (COMMON_GPUS[0], self.budget)}
         parts = [
-            f"{fit} of {count} ({fit / count:.0%}) fit {size / GB:.3g} GB" for size, fit in sizes.items()
+            f"{fit} of {count} ({fit / count:.0%}) fit a GPU of {size / GB:.3g} GB"
+            for size, fit in sizes.items()
         ]
         return ", ".join(parts)
 

@@ -101,7 +101,7 @@ def test_it_plans(ossnet: Run) -> None:
     done = ossnet("plan", "--model", "oss-net-c")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("oss-net-c")
-    assert "fit 8 GB" in done.stdout
+    assert "fit a GPU of 8 GB" in done.stdout
 
 
 def test_it_searches_a_space_that_it_brings(ossnet: Run, tmp_path: Path) -> None:

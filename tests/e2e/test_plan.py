@@ -23,7 +23,7 @@ def test_one_network_in_tables(run_job: Job, tmp_path: Path) -> None:
     parts, training = lines[2].split(), lines[3].split()
     assert parts[-3:] == ["encoder", "decoder", "workspace"]
     assert sum(map(float, training[1:])) == pytest.approx(float(predicted), abs=0.005)
-    assert "1 of 1 (100%) fit 8 GB" in lines[5]
+    assert "1 of 1 (100%) fit a GPU of 8 GB" in lines[5]
     assert "largest batch in 8 GB" in done.stdout
     assert "not calibrated" in done.stdout
     with Image.open(tmp_path / "plan" / "growth.png") as picture:

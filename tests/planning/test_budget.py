@@ -204,7 +204,7 @@ def test_a_report_says_what_fits(tmp_path: Path) -> None:
     report = Report(
         budget=GB, estimates=(estimate_memory(config, PeakEstimator(), name="small", measured=True),)
     )
-    assert report.fit_line() == "1 of 1 (100%) fit 8 GB, 1 of 1 (100%) fit 1 GB"
+    assert report.fit_line() == "1 of 1 (100%) fit a GPU of 8 GB, 1 of 1 (100%) fit a GPU of 1 GB"
     full = report.with_scaling(config, PeakEstimator(), tmp_path / "plan")
     assert full.figure is not None
     assert full.figure.read_bytes().startswith(b"\x89PNG")
