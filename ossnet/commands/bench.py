@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ossnet.benchmarks import (
     ClassesBenchmarkConfig,
@@ -197,10 +197,12 @@ class PaperOptions(BenchOptions):
 
     data: Path | None = None
     """Store that `prepare` wrote; by default a small phantom that this job makes."""
+    phantom: Literal["small", "hard"] = "small"
+    """The phantom: hard has 24 heads at half of BraTS's size, with small lesions of low contrast."""
     models: tuple[str, ...] = PAPER_MODELS
     """Presets to compare."""
     max_time: str | None = None
-    """Training of each run: CPU time, or on a GPU the wall's; by default 20m, 15s on the phantom."""
+    """Training of each run: CPU time, or on a GPU the wall's; by default 20m, 15s on the small phantom."""
     seeds: int | None = None
     """Runs of each network on the store's own splits; by default 3."""
     folds: int | None = None
@@ -222,7 +224,10 @@ class PaperOptions(BenchOptions):
         """The options as values."""
         if self.seeds is not None and self.folds is not None:
             raise UserError("--seeds and --folds", expected="one of them", found="both")
-        time = self.max_time or ("15s" if self.data is None else "20m")
+        hard = self.phantom == "hard"
+        if self.data is not None and hard:
+            raise UserError("--data and --phantom", expected="one of them", found="both")
+        time = self.max_time or ("15s" if self.data is None and not hard else "20m")
         seeds = 3 if self.seeds is None else self.seeds
         return PaperBenchmarkConfig(self.models, parse_duration(time), seeds, self.folds, self.flips)
 
@@ -230,12 +235,12 @@ class PaperOptions(BenchOptions):
         """Train, evaluate, write and print."""
         from ossnet.benchmarks import measure_paper
         from ossnet.benchmarks.paper import output
-        from ossnet.distributed.demo import open_store
+        from ossnet.distributed.demo import open_hard_phantom, open_store
 
         path = path.with_name("-".join((path.name, *(("flips", *self.flips) if self.flips else ()))))
         found = measure_paper(
             self.settings,
-            open_store(self.data),
+            open_hard_phantom() if self.phantom == "hard" else open_store(self.data),
             path.with_suffix(".json"),
             command=command,
             progress=lambda row: logger.info(row.summary),

@@ -31,6 +31,26 @@ _HEADERS = (("RAS", 1, 1), ("LPS", 1, 1), ("RAS", 2, 0), ("LAS", 0, 1), ("PIR", 
 
 
 @dataclass(frozen=True)
+class _Difficulty:
+    """How hard it is to find lesions."""
+
+    lesions: tuple[int, int]
+    """Fewest and most of a case."""
+    radius: tuple[float, float]
+    """Smallest and largest, as a fraction of half the field of view."""
+    contrast: float
+    """Of lesions to white matter, as a fraction of that in `_CONTRASTS`."""
+    bias: float
+    """Deviation of the logarithm of the coils' sensitivity."""
+    noise: float
+    """Deviation of the noise, where white matter is 340 and more."""
+
+
+_EASY = _Difficulty(lesions=(1, 1), radius=(0.32, 0.5), contrast=1.0, bias=0.12, noise=25.0)
+_HARD = _Difficulty(lesions=(1, 5), radius=(0.08, 0.3), contrast=0.4, bias=0.35, noise=40.0)
+
+
+@dataclass(frozen=True)
 class Phantom:
     """A phantom case in RAS."""
 
@@ -45,12 +65,14 @@ def write_phantom(
     seed: int = 0,
     *,
     modalities: Sequence[str] = MODALITIES,
+    hard: bool = False,
 ) -> Path:
     """Write a study in the MSD layout; the same arguments give the same voxels, and nothing is written twice.
 
     Args:
         shape: voxels of 1 mm along R, A and S; some cases store them in another order, as real ones do.
         modalities: any of `MODALITIES`; one gives 3-D images, several give 4-D ones.
+        hard: with up to five lesions, smaller ones of less contrast, a stronger bias field and more noise.
 
     Returns:
         The folder.
@@ -73,6 +95,7 @@ def write_phantom(
             remedy="give more",
         )
     made_from = {"cases": cases, "shape": list(shape), "seed": seed, "modalities": list(modalities)}
+    made_from |= {"hard": True} if hard else {}
     if path.exists():
         if _made_from(path) == made_from:
             return path
@@ -84,19 +107,22 @@ def write_phantom(
         )
     with atomic_folder(path) as aside:
         for index in range(cases):
-            _write_case(aside, index, make_phantom(index, shape=shape, seed=seed, modalities=modalities))
+            phantom = make_phantom(index, shape=shape, seed=seed, modalities=modalities, hard=hard)
+            _write_case(aside, index, phantom)
         (aside / "dataset.json").write_text(json.dumps(_description(cases, modalities, made_from), indent=1))
     return path
 
 
-def make_phantom(index: int, *, shape: Shape, seed: int, modalities: Sequence[str] = MODALITIES) -> Phantom:
+def make_phantom(
+    index: int, *, shape: Shape, seed: int, modalities: Sequence[str] = MODALITIES, hard: bool = False
+) -> Phantom:
     """Make a case; it depends on the seed and its index only, not on how many cases there are."""
-    rng = np.random.default_rng([seed, index])
+    rng, difficulty = np.random.default_rng([seed, index]), _HARD if hard else _EASY
     brain = _brain(rng, shape)
     tissue = _tissue(rng, brain)
-    label = _tumour(rng, brain)
+    label = _lesions(rng, brain, difficulty)
     tissue = np.where(label > 0, label + 2, tissue)
-    images = [_image(rng, tissue, brain, _CONTRASTS[modality]) for modality in MODALITIES]
+    images = [_image(rng, tissue, brain, _CONTRASTS[modality], difficulty) for modality in MODALITIES]
     chosen = [image for modality, image in zip(MODALITIES, images, strict=True) if modality in modalities]
     order = [name for name in MODALITIES if name in modalities]
     stacked = np.stack([chosen[order.index(modality)] for modality in modalities], axis=-1)
@@ -139,10 +165,24 @@ def _tissue(rng: np.random.Generator, brain: Bool[np.ndarray, "X Y Z"]) -> UInt8
     return tissue.astype(np.uint8)
 
 
-def _tumour(rng: np.random.Generator, brain: Bool[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
+def _lesions(
+    rng: np.random.Generator, brain: Bool[np.ndarray, "X Y Z"], difficulty: _Difficulty
+) -> UInt8[np.ndarray, "X Y Z"]:
+    fewest, most = difficulty.lesions
+    count = fewest if fewest == most else rng.integers(fewest, most, endpoint=True)
+    label = np.zeros(brain.shape, np.uint8)
+    for _ in range(count):
+        lesion = _lesion(rng, brain, difficulty.radius)
+        label = np.where(lesion > 0, lesion, label)
+    return label
+
+
+def _lesion(
+    rng: np.random.Generator, brain: Bool[np.ndarray, "X Y Z"], radii: tuple[float, float]
+) -> UInt8[np.ndarray, "X Y Z"]:
     """Edema around an enhancing rim around a non-enhancing core, each with an outline of its own."""
     shape = brain.shape
-    radius = rng.uniform(0.32, 0.5)
+    radius = rng.uniform(*radii)
     center = rng.uniform(0.15, 0.42, 3) * rng.choice([-1, 1], 3)
     stretch = rng.uniform(0.85, 1.2, 3)
     offsets = (_grid(shape) - center[:, None, None, None]) * stretch[:, None, None, None]
@@ -160,15 +200,18 @@ def _image(
     rng: np.random.Generator,
     tissue: UInt8[np.ndarray, "X Y Z"],
     brain: Bool[np.ndarray, "X Y Z"],
-    contrast: Sequence[int],
+    means: Sequence[int],
+    difficulty: _Difficulty,
 ) -> Int16[np.ndarray, "X Y Z"]:
     """Blurred tissue contrast, coil sensitivity, Rician noise; zero outside the brain, as after stripping."""
     from scipy.ndimage import gaussian_filter
 
     gain = rng.uniform(0.6, 1.6)  # MR intensities have no unit
-    clean = gaussian_filter(np.array(contrast, float)[tissue], 0.5)
-    clean *= np.exp(0.12 * _smooth(rng, tissue.shape, 0.3))
-    noise = 25 * rng.standard_normal((2, *tissue.shape))
+    intensities = np.array(means, float)
+    intensities[3:] = means[2] + difficulty.contrast * (intensities[3:] - means[2])
+    clean = gaussian_filter(intensities[tissue], 0.5)
+    clean *= np.exp(difficulty.bias * _smooth(rng, tissue.shape, 0.3))
+    noise = difficulty.noise * rng.standard_normal((2, *tissue.shape))
     signal = gain * np.hypot(clean + noise[0], noise[1])
     return np.where(brain, np.maximum(signal, 1), 0).astype(np.int16)
 

@@ -12,6 +12,7 @@ from ossnet.output.remote.url import parse_location
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
 from ossnet.planning.configure.recipe import Device, Recipe, suggested_network
+from ossnet.sampling.grid import Shape
 
 _SHORT: dict[str, Any] = {"training.epochs": 12, "training.batch_size": 3, "training.validate_every": 4}
 
@@ -21,8 +22,18 @@ def open_store(data: Path | None) -> Store:
     if data is not None:
         location = parse_location(data)
         return Store.open(location.absolute() if isinstance(location, Path) else location)
-    source, output = _folder() / "demo-phantom", _folder() / "demo"
-    write_phantom(source, cases=12, shape=(32, 32, 24))
+    return _phantom_store("demo", cases=12, shape=(32, 32, 24))
+
+
+def open_hard_phantom() -> Store:
+    """The store of 24 hard phantoms at half of BraTS's size, six of them for validation; made on the first
+    call."""
+    return _phantom_store("hard", cases=24, shape=(120, 120, 78), hard=True)
+
+
+def _phantom_store(name: str, *, cases: int, shape: Shape, hard: bool = False) -> Store:
+    source, output = _folder() / f"{name}-phantom", _folder() / name
+    write_phantom(source, cases=cases, shape=shape, hard=hard)
     prepare(PrepareConfig(source=source, output=output, target="foreground", validation_fraction=0.25))
     return Store.open(output)
 

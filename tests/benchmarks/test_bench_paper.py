@@ -257,6 +257,7 @@ def test_other_flips_evaluate_what_was_trained_and_train_the_rest(
     ("options", "message"),
     [
         ({"seeds": 2, "folds": 5}, "--seeds and --folds: expected one of them"),
+        ({"data": Path("store"), "phantom": "hard"}, "--data and --phantom: expected one of them"),
         ({"folds": 1}, "folds: expected at least 2"),
         ({"seeds": 0}, "seeds: expected at least 1"),
         ({"models": ("unet",)}, "models: expected a known network, found 'unet'; did you mean 'unet-"),

@@ -89,3 +89,29 @@ def test_it_is_written_once_and_over_nothing(study, tmp_path):
     with pytest.raises(UserError, match="at least 1 case and 8 voxels"):
         write_phantom(tmp_path / "new", shape=(4, 4, 4))
     assert not (tmp_path / "new").exists()
+
+
+def test_hard_ones_have_more_and_smaller_lesions_of_less_contrast(study, tmp_path):
+    from scipy.ndimage import label as components
+
+    hard = write_phantom(tmp_path / "hard", cases=6, shape=SHAPE, hard=True)
+    with pytest.raises(UserError, match="expected a new folder"):
+        write_phantom(hard, cases=6, shape=SHAPE)
+    found = {}
+    for folder in (study, hard):
+        source = read_source(folder)
+        task = Task(source.modalities, source.labels)
+        lesions, sizes, contrasts = [], [], []
+        for case in source.cases:
+            scan = preprocess(case.images, task)
+            label = preprocess_label(case.label, task, like=scan.geometry)
+            brain = (scan.image != 0).all(axis=0)
+            lesions.append(components(label > 0)[1])
+            sizes.append((label > 0).sum() / lesions[-1])
+            flair = scan.image[0]
+            contrasts.append(flair[label > 0].mean() - flair[brain & (label == 0)].mean())
+        found[folder] = np.mean([lesions, sizes, contrasts], axis=1)
+    (n_easy, size_easy, contrast_easy), (n_hard, size_hard, contrast_hard) = found[study], found[hard]
+    assert n_hard > 1.5 * n_easy
+    assert size_hard < 0.3 * size_easy
+    assert 0 < contrast_hard < 0.7 * contrast_easy
