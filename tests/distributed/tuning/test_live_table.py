@@ -140,3 +140,16 @@ def test_a_log_has_a_line_before_the_first_result_and_twice_a_minute(
     assert max(later - earlier for earlier, later in pairwise(times)) <= 20.1
     assert caplog.messages[0].startswith("no trial runs yet")
     assert "003 oss-net-c no result yet" in caplog.messages[1]
+
+
+def test_a_trial_that_the_studys_time_ends_was_as_far_as_it_said(
+    reporting: Callable[..., Reporting], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last result need not say how far it was."""
+    reporter, _, trial = reporting()
+    monkeypatch.setattr("ossnet.distributed.tuning.progress.reporter.logger.propagate", True)
+    caplog.set_level("INFO", "ossnet.distributed.tuning.progress.reporter")
+    reporter.on_trial_result(0, [trial], trial, result(2, 0.5, 0.5))  # type: ignore[arg-type,list-item]
+    trial.run_metadata.last_result = {"done": True}
+    reporter.on_trial_complete(0, [trial], trial)  # type: ignore[arg-type,list-item]
+    assert "epoch 2/4" in caplog.messages[-1]

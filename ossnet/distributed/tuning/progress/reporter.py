@@ -53,6 +53,7 @@ class ProgressReporter(Callback):
         self._lines = Lines(now=now)
         self._ended = 0
         self._best: dict[str, float] = {}  # Dice of each training
+        self._reported: dict[str, Mapping[str, Any]] = {}  # the last result that says how far each is
         self._live: Live | None = None
         self._drawn, self._counted = now() - _REDRAW_S, now() - _COUNT_S
         self._footer: tuple[str, ...] = ()
@@ -60,7 +61,9 @@ class ProgressReporter(Callback):
     def on_trial_result(
         self, iteration: int, trials: list["Trial"], trial: "Trial", result: dict[str, Any], **info: Any
     ) -> None:
-        """Remember its best Dice."""
+        """Remember its best Dice, and how far it is: what ends it may report no more than its reason."""
+        if EPOCH in result:
+            self._reported[trial.trial_id] = result
         if VAL_DICE in result:
             before = self._best.get(trial.trial_id, 0.0)
             self._best[trial.trial_id] = max(float(result[VAL_DICE]), before)
@@ -173,7 +176,8 @@ class ProgressReporter(Callback):
         return self._epoch(trial) if last_result(trial).get(EPOCH) is not None else "no result yet"
 
     def _epoch(self, trial: "Trial") -> str:
-        training, result = self._monitor.spec(trial).config.training, last_result(trial)
+        training = self._monitor.spec(trial).config.training
+        result = {**self._reported.get(trial.trial_id, {}), **last_result(trial)}
         if training.max_time_s is not None:
             return f"{100 * result.get(SHARE, 0.0):.0f} % of {format_duration(training.max_time_s)}"
         return f"epoch {int(result.get(EPOCH, 0))}/{training.epochs}"
