@@ -227,7 +227,8 @@ def test_the_last_training_of_a_study_goes_on_where_the_head_has_lost_its_disk(
     with place.nodes("a", "b") as nodes:
         driver = nodes.start("tune", *options, "4m")
         driver.until(lambda: driver.says("is trained on, for "))
-        driver.until(lambda: any("/checkpoint_" in key for key in place.s3.names("runs/study/refit/")))
+        saved = "checkpoint_manager_snapshot.json"  # Ray writes it once a checkpoint is whole
+        driver.until(lambda: any(key.endswith(saved) for key in place.s3.names("runs/study/refit/")))
         driver.process.kill()
         driver.process.wait()
         _, reached = last_training(place)
