@@ -135,15 +135,14 @@ def brats(place: Place) -> Iterator[Step]:
 
 
 def liver(place: Place) -> Iterator[Step]:
-    """A CT and the labels of its organs, by a table."""
-    table = ("--source", "ct.csv", "--target", "foreground")
+    """A CT and the labels of its organs, by a table that names files elsewhere."""
+    table = ("--source", "ct.csv", "--allow-outside")
     folder = place.scans / "ct_liver"
     text = f"case,CT,label\\nct,{folder / 'ct.nii.gz'},{folder / 'organs.nii.gz'}\\n"
     write = f"import pathlib; pathlib.Path('ct.csv').write_text('{text}')"
     yield Step("a table of the CT", (sys.executable, "-c", write), ours=False)
-    found = ("--source", "ct.csv", "--output", "runs/ct-verified")
-    yield job("verify", *found, codes=frozenset({0, 1}), of="(CT)")
-    yield job("prepare", *table, "--output", "runs/ct", of="(CT)")
+    yield job("verify", *table, "--output", "runs/ct-verified", codes=frozenset({0, 1}), of="(CT)")
+    yield job("prepare", *table, "--target", "foreground", "--output", "runs/ct", of="(CT)")
     given = ("--data", "runs/ct", "--model", "feature-query-patch", *place.limits)
     yield job("train", *given, "--output", "runs/ct-train", of="(CT)")
     of = ("--checkpoint", "runs/ct-train", "--input", folder / "ct.nii.gz")
