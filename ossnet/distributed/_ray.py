@@ -110,6 +110,16 @@ def ended_processes() -> dict[str, int]:
     return {name: status for name, status in found.items() if status is not None}
 
 
+def draining_nodes() -> dict[str, float]:
+    """The ids of nodes that are to be lost at a time, as spot ones are, and that Unix time.
+
+    Nodes that are given back because nothing runs there have none, and are left out.
+    """
+    from ray._private.state import state
+
+    return {node: at_ms / 1000 for node, at_ms in state.get_draining_nodes().items() if at_ms}
+
+
 def placement_groups() -> Iterator[PlacementGroupRecord]:
     """All placement groups of the cluster with their creators, which Ray's public table does not name."""
     from ray import ActorID

@@ -170,6 +170,15 @@ def test_ray_lists_placement_groups_with_their_creators() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
+def test_ray_lists_nodes_that_are_to_go_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.state import state
+
+    assert state.get_draining_nodes() == {}
+    monkeypatch.setattr(state, "get_draining_nodes", lambda: {"spot": 1_500, "idle": 0})
+    assert _ray.draining_nodes() == {"spot": 1.5}
+
+
+@pytest.mark.usefixtures("cluster")
 def test_ray_keeps_the_processes_of_a_local_cluster_where_they_are_looked_for() -> None:
     from ray._private.worker import _global_node
 

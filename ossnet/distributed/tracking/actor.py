@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker
 from ossnet.distributed.tracking.machine_use import MachineUse
 from ossnet.distributed.tracking.outbox import NO_ANSWER, one_line
+from ossnet.distributed.tracking.preemption import saved_before_loss
 from ossnet.distributed.tracking.store import TrackingConfig
 from ossnet.errors import UserError
 from ossnet.metric_names import CUT_SHORT, FINAL, SHARE, STOP_REASON, WORKER_TIME
@@ -86,7 +87,7 @@ def start_tracker(
     except ray.exceptions.RayError as error:
         raise _start_error(tracking, error) from error
     try:
-        with _report_lost(tracker):
+        with _report_lost(tracker), saved_before_loss(tracker):
             yield tracker
     finally:
         ray.kill(tracker)
