@@ -195,6 +195,14 @@ def test_the_entrypoint_names_files_of_this_project() -> None:
         assert Path(words[words.index(option) + 1]).is_relative_to(SHARED)
 
 
+def test_a_search_goes_on_on_another_cluster() -> None:
+    spec = manifest("rayjob")["spec"]
+    assert spec["backoffLimit"] > 0
+    assert spec["entrypoint"].endswith(
+        "--resume auto --wait-at-most 5m"
+    )  # a dead head's lock lasts 3 minutes
+
+
 def test_versions_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = dict(
