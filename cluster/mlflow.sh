@@ -7,9 +7,9 @@ set -euo pipefail
 url=$1
 mkdir -p ~/ossnet
 cd ~/ossnet
-export MLFLOW_DISABLE_TELEMETRY=true
-python -P -m ossnet.distributed.tracking restore mlflow.db "$url"
+export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+python -P -m ossnet.distributed.tracking.backup restore mlflow.db "$url"
 # Where they run already, a second one of each ends at once, with a line in its log.
-setsid nohup python -P -m ossnet.distributed.tracking keep mlflow.db "$url" >>~/mlflow-backup.log 2>&1 </dev/null &
+setsid nohup python -P -m ossnet.distributed.tracking.backup keep mlflow.db "$url" >>~/mlflow-backup.log 2>&1 </dev/null &
 setsid nohup mlflow server --host 127.0.0.1 --port "${MLFLOW_PORT:-5000}" --workers 1 \
   --backend-store-uri sqlite:///mlflow.db >>~/mlflow-server.log 2>&1 </dev/null &

@@ -20,7 +20,7 @@ from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, Tr
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "mlflow.sh"
-START_S, BACKUP_S = 120, 120
+START_S, BACKUP_S = 300, 120
 STEPS = list(range(1, 31))
 
 
@@ -105,6 +105,7 @@ def until(condition: Callable[[], object], limit_s: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_head_that_is_made_anew_goes_on_with_the_runs(tmp_path: Path) -> None:
     with s3_server(tmp_path) as s3:
         url, key = f"s3://{s3.bucket}/mlflow", {"Bucket": s3.bucket, "Key": "mlflow/mlflow.db"}

@@ -15,7 +15,7 @@ import pytest
 from s3_server import S3Server, s3_server
 
 from ossnet.distributed._sqlite import sqlite_url
-from ossnet.distributed.tracking.backup import Backup
+from ossnet.distributed.tracking.backup.database import Backup
 from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, TrackingConfig
 from ossnet.distributed.tracking.store import open_client
 from ossnet.errors import UserError
@@ -126,7 +126,7 @@ def test_a_damaged_copy_is_a_line_and_no_file(
 
 
 def run(what: str, file: Path, url: str, cache: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "ossnet.distributed.tracking", what, str(file), url]
+    command = [sys.executable, "-m", "ossnet.distributed.tracking.backup", what, str(file), url]
     environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 

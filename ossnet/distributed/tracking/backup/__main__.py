@@ -1,7 +1,7 @@
 """The backup of MLflow's file, on the head of a cluster (cluster/mlflow.sh).
 
-`python -m ossnet.distributed.tracking restore FILE URL` before anything uses the file, and then, as long as
-the machine runs, the same with `keep`.
+`python -m ossnet.distributed.tracking.backup restore FILE URL` before anything uses the file, and then, as
+long as the machine runs, the same with `keep`.
 """
 
 import argparse
@@ -12,13 +12,13 @@ import threading
 from pathlib import Path
 
 from ossnet.distributed._sqlite import sqlite_url
-from ossnet.distributed.tracking.backup import Backup, keep, sole_keeper
+from ossnet.distributed.tracking.backup.database import Backup, keep, sole_keeper
 from ossnet.distributed.tracking.store import open_client
 from ossnet.errors import UserError
 from ossnet.output.logging import configure_logging
 from ossnet.output.remote.folder import RemoteFolder
 
-logger = logging.getLogger("ossnet.distributed.tracking")
+logger = logging.getLogger("ossnet.distributed.tracking.backup")
 
 
 def _restore(backup: Backup) -> None:
@@ -37,7 +37,7 @@ def _keep(backup: Backup) -> None:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m ossnet.distributed.tracking")
+    parser = argparse.ArgumentParser(prog="python -m ossnet.distributed.tracking.backup")
     parser.add_argument("what", choices=("restore", "keep"))
     parser.add_argument("file", type=Path, help="MLflow's SQLite file")
     parser.add_argument("url", help="a folder of object storage")
