@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ossnet.distributed._sqlite import copy_database, find_damage
 from ossnet.errors import UserError
@@ -79,11 +80,13 @@ class Backup:
         stamps = stamps_of([self.file, self.file.with_name(self.file.name + "-wal")])
         if stamps == self._stamps or not self.file.exists():
             return False
-        copy, fresh = self.folder.path / self.file.name, self.folder.path / f".new-{self.file.name}"
-        copy_database(self.file, fresh)
-        if self._fetch() is not None:
-            self._check_all_of(copy, fresh)
-        fresh.replace(copy)
+        copy = self.folder.path / self.file.name
+        with TemporaryDirectory(prefix=".", dir=self.folder.path) as aside:
+            fresh = Path(aside) / copy.name
+            copy_database(self.file, fresh)
+            if self._fetch() is not None:
+                self._check_all_of(copy, fresh)
+            fresh.replace(copy)
         with _storage(self.url):
             self.folder.push(copy)
         self._stamps = stamps
