@@ -21,4 +21,4 @@ is_to_go() {
 until is_to_go >/dev/null; do sleep 5; done
 left=30
 [ "$cloud" != aws ] || left=120
-ray drain-node --reason DRAIN_NODE_REASON_PREEMPTION --reason-message "notice of $cloud" --deadline-remaining-seconds "$left"
+RAY_ADDRESS=auto ray drain-node --reason DRAIN_NODE_REASON_PREEMPTION --reason-message "notice of $cloud" --deadline-remaining-seconds "$left"
