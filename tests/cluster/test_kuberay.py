@@ -181,6 +181,14 @@ def test_all_pods_mount_the_same_claim() -> None:
         assert pod["containers"][0]["volumeMounts"] == [{"name": "ossnet", "mountPath": SHARED}]
 
 
+def test_mlflow_listens_on_the_loopback_of_the_head() -> None:
+    _, mlflow = cluster_spec("raycluster")["headGroupSpec"]["template"]["spec"]["containers"]
+    assert mlflow["workingDir"] == SHARED
+    assert "mlflow server --host 127.0.0.1 " in mlflow["args"][0]
+    assert mlflow["args"][0].endswith("--backend-store-uri sqlite:///mlflow.db")
+    assert "ports" not in mlflow
+
+
 def test_the_entrypoint_names_files_of_this_project() -> None:
     entrypoint = manifest("rayjob")["spec"]["entrypoint"]
     # The operator puts the line into a shell command of its own, so it must be one plain command.
