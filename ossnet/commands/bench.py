@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from ossnet.commands._parse import Command, choose_command
 from ossnet.commands._parse.help import format_rows
 from ossnet.commands._values import budget_gib, parse_duration, space_file
 from ossnet.distributed.benchmark.search import SearchBenchmarkConfig
+from ossnet.distributed.benchmark.simulation.config import SimulationConfig
 from ossnet.errors import UserError
 from ossnet.inference.config import Axis
 
@@ -248,6 +249,34 @@ class PaperOptions(BenchOptions):
         finish_benchmark(found, path, output.draw, output.show, json=self.json)
 
 
+@dataclass(frozen=True)
+class SimulateOptions(BenchOptions, SimulationConfig):
+    """Wall time and GPU-hours of a study on up to 1,000 GPUs, simulated from the trials of a real one."""
+
+    study: Path | None = None
+    """The --output of an `ossnet tune` without early stopping, one trial at once."""
+    check: tuple[Path, ...] = ()
+    """The --output of other studies of the same trials, to compare the simulation with."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Simulate, write and print."""
+        from ossnet.distributed.benchmark.simulation import results
+        from ossnet.distributed.benchmark.simulation.measure import measure_simulation
+
+        if self.study is None:
+            remedy = "run `ossnet tune --early-stopping.algorithm none --memory-budget 8GiB`, say, first"
+            raise UserError("--study", expected="the folder of a study", found="none", remedy=remedy)
+        settings = {each.name: getattr(self, each.name) for each in fields(SimulationConfig)}
+        found = measure_simulation(
+            SimulationConfig(**settings),
+            self.study,
+            checks=self.check,
+            command=command,
+            progress=lambda row: logger.info(row.summary),
+        )
+        finish_benchmark(found, path, results.draw, results.show, json=self.json)
+
+
 _KINDS = {
     "models": ModelsOptions,
     "input": InputOptions,
@@ -256,6 +285,7 @@ _KINDS = {
     "resolution": ResolutionOptions,
     "inference": InferenceOptions,
     "scaling": ScalingOptions,
+    "simulate": SimulateOptions,
     "search": SearchOptions,
     "paper": PaperOptions,
 }

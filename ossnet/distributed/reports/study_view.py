@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ossnet.distributed._sqlite import copy_database, find_damage
 from ossnet.distributed.tuning.recovery.database import COPY
 from ossnet.distributed.tuning.result import FrontMember, TrialCounts, best_of, dice_of
-from ossnet.distributed.tuning.storage import DATABASE, METRICS, NETWORK_NAME, TuningStudy, end_of
+from ossnet.distributed.tuning.storage import (
+    DATABASE,
+    METRICS,
+    NETWORK_NAME,
+    SETTINGS,
+    TuningStudy,
+    end_of,
+)
 from ossnet.distributed.tuning.trial import trial_title
 from ossnet.errors import UserError
 from ossnet.inference.ensemble import AnyPredictor, load_predictor, read_members
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _SHOWN = 10  # trials in a notebook
-_COLUMNS = ["network", "end", "dice"]  # that there always are
+_COLUMNS = ["network", "end", "dice", "began", "ended"]  # that there always are
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,13 +45,15 @@ class StudyView:
     objectives: tuple[str, ...]
     limits: Mapping[str, float]
     """What no trial may pass, by objective."""
+    settings: Mapping[str, Any]
+    """What it began with, by options and dotted fields."""
     counts: TrialCounts
     """The trials by how they ended."""
     best_number: int | None
     """The number of the best trial; None while none has a result."""
     trials: "pd.DataFrame"
-    """A row a suggestion, by its number: network, end, dice, the metrics by MLflow's names, and the sampled
-    parameters as `params.NAME`."""
+    """A row a suggestion, by its number: network, end, dice, when it began and ended, the metrics by MLflow's
+    names, and the sampled parameters as `params.NAME`."""
     curves: "pd.DataFrame"
     """Dice of the validations: a row for each epoch that any trial was validated after, a column a trial."""
     front: "pd.DataFrame"
@@ -78,6 +87,7 @@ class StudyView:
             name=study.study_name,
             objectives=study.objectives,
             limits=study.limits,
+            settings=study.user_attrs.get(SETTINGS, {}),
             counts=TrialCounts.of(study),
             best_number=None if best is None else best.number,
             trials=_table({trial.number: _row(trial) for trial in suggested}),
@@ -157,6 +167,8 @@ def _row(trial: "FrozenTrial") -> dict[str, Any]:
         "network": trial.user_attrs.get(NETWORK_NAME),
         "end": trial.state.name.lower() if end is None else end.value,
         "dice": dice_of(trial) if scored and end is not None else math.nan,
+        "began": trial.datetime_start,
+        "ended": trial.datetime_complete,
         **trial.user_attrs.get(METRICS, {}),
         **{f"params.{name}": value for name, value in trial.params.items()},
     }

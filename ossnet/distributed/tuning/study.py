@@ -72,11 +72,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MOST_LOSSES = 2
+"""How often a trial starts again from its checkpoint when its process is gone."""
 
 _OVERDUE_S = 8.0  # after which trials are killed that should have ended by themselves
 _STUCK_S = 10.0  # beyond its grace, after which an interrupted study ends wherever it is
 _FREE = ("data.", "training.checkpoint_")  # settings whose name begins so may change
-_LOST_TRIALS = 2  # how often a trial starts again from its checkpoint when its process is gone
 
 
 @dataclass(frozen=True)
@@ -362,7 +363,7 @@ def _tuner(
             storage_path=location_of(spec.output),
             verbose=0,
             callbacks=callbacks,
-            failure_config=tune.FailureConfig(max_failures=_LOST_TRIALS),
+            failure_config=tune.FailureConfig(max_failures=MOST_LOSSES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=SCORE),
         ),
     )

@@ -1,0 +1,1 @@
+"""A study on more GPUs than there are: discrete events, fed with measured trials."""
