@@ -226,7 +226,7 @@ def test_real_studies_of_the_same_trials_are_simulated(
     assert SimulationResult.read(tmp_path / "simulation.json") == result
     assert draw(result).startswith(b"\x89PNG")
     show(result)
-    assert "shared GPUs, 50% busy by each" in capsys.readouterr().out
+    assert "GPUs shared (a trial keeps one 50% busy)" in capsys.readouterr().out
 
 
 def test_what_cannot_be_simulated_is_said(tmp_path: Path) -> None:

@@ -90,5 +90,5 @@ def _pace(trials: Mapping[int, MeasuredTrial], study: "StudyView") -> float:
     """The seconds of its trainings, over those of the same epochs of the same trials before."""
     before = 0.0
     for number, trial in trials.items():
-        before += trial.seconds * study.curves[number].last_valid_index() / trial.curve[-1][0]
+        before += trial.seconds * int(study.curves[number].last_valid_index()) / trial.curve[-1][0]
     return float(study.trials[ELAPSED].sum()) / before

@@ -67,7 +67,7 @@ class SimulationRow:
     @property
     def placing(self) -> str:
         """How trials are placed, in words."""
-        return f"shared GPUs, {self.busy:.0%} busy by each" if self.shares else "whole GPUs"
+        return f"GPUs shared (a trial keeps one {self.busy:.0%} busy)" if self.shares else "whole GPUs"
 
     @property
     def summary(self) -> str:
@@ -177,16 +177,17 @@ def _plot(axes: "Axes", rows: Iterable[SimulationRow], name: str) -> None:
             markersize=4,
             label=placing + (", early stopping" if stops else ""),
         )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    for scale, axis in ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis)):
+        scale("log")
+        axis.set_major_formatter("{x:,.0f}")
     axes.grid(visible=True, which="major", alpha=0.3)
 
 
 def _title(result: SimulationResult) -> str:
     settings, measured = result.settings, result.measured
-    hours = settings.trial_hours or measured.mean_s / _HOUR_S
+    time = format_duration((settings.trial_hours or measured.mean_s / _HOUR_S) * _HOUR_S)
     gib = settings.trial_gib or measured.mean_gib
     return (
-        f"Simulated: {settings.trials} trials of {format_duration(hours * _HOUR_S)} and {gib:.3g} GiB in the "
-        f"mean,\nGPUs of {settings.gpu_gib:g} GiB and {counted(settings.cpus, 'CPU')}"
+        f"Simulated: {settings.trials:,} trials of {time} and {gib:.3g} GiB in the mean,\n"
+        f"on nodes of {counted(settings.cpus, 'CPU')} and a GPU of {settings.gpu_gib:g} GiB"
     )
