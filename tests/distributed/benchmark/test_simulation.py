@@ -254,3 +254,10 @@ def test_what_cannot_be_simulated_is_said(tmp_path: Path) -> None:
 def test_settings_are_checked(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SimulationConfig(**options)
+
+
+def test_the_recorded_simulation_kept_to_the_memory_of_its_gpus() -> None:
+    recorded = Path(__file__).parents[3] / "docs" / "benchmarks" / "simulation.json"
+    result = SimulationResult.read(recorded)
+    assert max(row.gpus for row in result.rows) == 1000
+    assert max(row.most_gib for row in result.rows) <= result.settings.gpu_gib
