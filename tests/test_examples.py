@@ -45,6 +45,7 @@ OTHER_PROGRAMS = {
     "az",
     "gcloud",
     "source",
+    "sed",
     "autoload",
     "compinit",
     "bashcompinit",
