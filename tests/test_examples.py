@@ -46,6 +46,7 @@ OTHER_PROGRAMS = {
     "gcloud",
     "source",
     "sed",
+    "cluster/image.sh",
     "autoload",
     "compinit",
     "bashcompinit",
