@@ -27,12 +27,14 @@ COMMAND = Command("report", str(__doc__), ReportOptions)
 def main(arguments: Sequence[str]) -> None:
     """Read the runs, write the report, and print a table of them."""
     options = COMMAND.parse(arguments)
-    from ossnet.distributed import demo
-    from ossnet.distributed.cluster.connection import output_root
-    from ossnet.distributed.reports import page, runs
-    from ossnet.distributed.tracking.client import TrackingConfig
     from ossnet.output.claim import claimed_output, job_folder
     from ossnet.output.progress import progress
+
+    with progress("loading libraries"):
+        from ossnet.distributed import demo
+        from ossnet.distributed.cluster.connection import output_root
+        from ossnet.distributed.reports import page, runs
+        from ossnet.distributed.tracking.client import TrackingConfig
 
     output = output_root() / job_folder(options.output or new_folder("report"), "report")
     with claimed_output(output, "report"):

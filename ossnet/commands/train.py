@@ -22,7 +22,6 @@ from ossnet.commands._values import (
     resumes,
 )
 from ossnet.errors import UserError
-from ossnet.output.progress import progress
 
 if TYPE_CHECKING:
     from ossnet.commands._parse import Dotted
@@ -79,8 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config, check=check_values)
     workers = parse_workers(options.workers)
-    with progress("loading libraries"):  # seconds of them, on a busy machine
-        from ossnet.distributed import demo, folds, launch
+    from ossnet.distributed import demo, folds, launch
 
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(
