@@ -45,7 +45,8 @@ def raised_as_they_were() -> Iterator[None]:
     try:
         yield
     except TuneError as error:
-        raise (error.__context__ if isinstance(error.__context__, Exception) else error) from None
+        raised = error.__context__ if isinstance(error.__context__, Exception) else error
+        raise raised from raised.__cause__  # which says what went wrong below it
 
 
 def forward_no_credentials() -> None:

@@ -118,9 +118,11 @@ def test_ray_tune_forwards_the_variables_that_a_set_names(monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("error", [UserError("study.db", found="full"), OSError(ENOSPC, "No space left")])
 def test_what_a_callback_raises_leaves_ray_tune_as_it_was(tmp_path: Path, error: Exception) -> None:
+    cause = ValueError("below it")
+
     class Broken(tune.Callback):
         def on_trial_result(self, *args: Any, **info: Any) -> None:
-            raise error
+            raise error from cause
 
     def trainable(config: dict[str, Any]) -> None:
         tune.report({"dice": 0.5})
@@ -129,6 +131,7 @@ def test_what_a_callback_raises_leaves_ray_tune_as_it_was(tmp_path: Path, error:
     with pytest.raises(type(error)) as raised, _ray.raised_as_they_were():
         tune.Tuner(trainable, run_config=run).fit()
     assert raised.value is error
+    assert raised.value.__cause__ is cause
 
 
 def test_an_error_of_ray_tune_itself_stays() -> None:
