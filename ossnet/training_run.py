@@ -46,9 +46,8 @@ from ossnet.sampling.volume import VolumeCache
 from ossnet.training import TrainingConfig
 from ossnet.training.checkpoint import RUN, check_checkpoint, load_state, load_weights, save_checkpoint
 from ossnet.training.checkpoint_files import TRACKING, Interim
-from ossnet.training.collectives import all_gather, errors_on_all, max_over_ranks, rank, world_size
+from ossnet.training.collectives import all_gather, errors_on_all, max_over_ranks, rank, world_size, wrap_ddp
 from ossnet.training.compilation import maybe_compile
-from ossnet.training.data_parallel import wrap_ddp
 from ossnet.training.initialize import Initialization, TrainedNetwork
 from ossnet.training.loop import Trainer
 from ossnet.training.optimizer import build_optimizer

@@ -7,10 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ossnet import open_store
 from ossnet.commands._parse import Dotted
 from ossnet.errors import UserError
 
-Recipe = Literal["auto", "paper"]  # as planning's own, whose import would load torch
+Recipe = Literal["auto", "paper"]  # as planning's own, whose import takes longer than `--help` may
 Resume = tuple[Literal["auto"], ...] | None
 """Of the option `--resume`: None where it is not given, and empty without `auto` behind it."""
 
@@ -223,6 +224,14 @@ _READERS: Mapping[str, Callable[[str], object]] = {
 def preset_config(model: str, data: Path | None) -> "Config":
     """A network's configuration for the store of `--data`, or for the phantom, which is made for it."""
     from ossnet.config import Config
-    from ossnet.distributed.demo import open_store
 
-    return Config.preset(model, open_store(data))
+    return Config.preset(model, open_store(data) if data else _phantom())
+
+
+def _phantom() -> "Store":
+    from ossnet.output.progress import progress
+
+    with progress("loading libraries"):
+        from ossnet.distributed import demo
+
+    return demo.open_store(None)

@@ -22,6 +22,7 @@ from ossnet.commands._values import (
     resumes,
 )
 from ossnet.errors import UserError
+from ossnet.output.progress import progress
 
 if TYPE_CHECKING:
     from ossnet.commands._parse import Dotted
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config, check=check_values)
     workers = parse_workers(options.workers)
-    from ossnet.distributed import demo, folds, launch
+    with progress("loading libraries"):
+        from ossnet.distributed import demo, folds, launch
 
     store = demo.open_store(options.data)
     output, tracking = launch.resolve_output(

@@ -28,6 +28,7 @@ from ossnet.distributed.tuning.config import (
     SamplerName,
     parse_objectives,
 )
+from ossnet.output.progress import progress
 
 if TYPE_CHECKING:
     from ossnet.data import Store
@@ -98,10 +99,11 @@ def main(arguments: Sequence[str]) -> None:
     """Search, and print the best trial and how to report the study."""
     began = time.time()
     options, dotted = parse_with_config(COMMAND, arguments, preset_config, check=_check)
-    from ossnet.distributed import demo, launch
-    from ossnet.distributed.tuning.recovery.database import holds_study
-    from ossnet.distributed.tuning.search_space import Space
-    from ossnet.distributed.tuning.study import StudySpec
+    with progress("loading libraries"):
+        from ossnet.distributed import demo, launch
+        from ossnet.distributed.tuning.recovery.database import holds_study
+        from ossnet.distributed.tuning.search_space import Space
+        from ossnet.distributed.tuning.study import StudySpec
 
     space = space_file(options.space)
     name = options.experiment or space.stem

@@ -13,7 +13,7 @@ from ossnet.planning.fake_optimizer import LargestSteps, make_state
 from ossnet.sampling.batch import Batch, empty_batch
 from ossnet.sampling.batches import drawing_bytes
 from ossnet.sampling.sampler import largest_part, parts_of_share
-from ossnet.training.data_parallel import put_gradients_in_bucket
+from ossnet.training.collectives import put_gradients_in_bucket
 from ossnet.training.optimizer import Steps, build_optimizer, state_tensors
 from ossnet.training.step import accumulated_step
 

@@ -1,6 +1,5 @@
 """Drawing training data from cases: order, points, patches, augmentation, batches."""
 
-from ossnet.sampling.config import SamplingConfig
-from ossnet.sampling.transforms.augmentation import AugmentationConfig
+from ossnet.sampling.config import AugmentationConfig, SamplingConfig
 
 __all__ = ["AugmentationConfig", "SamplingConfig"]

@@ -21,7 +21,7 @@ from ossnet.data.labels.scheme import ClassScheme
 from ossnet.models import DenseConfig, NetworkConfig, OccupancyConfig
 from ossnet.sampling.batch import Batch, DenseBatch, PointBatch, empty_batch, require_working_shape
 from ossnet.sampling.candidates import ForegroundCache, find_foreground
-from ossnet.sampling.config import SamplingConfig
+from ossnet.sampling.config import AugmentationConfig, SamplingConfig
 from ossnet.sampling.distance import signed_distances
 from ossnet.sampling.downscale import DEVICE_CELLS, classes_in_cells, downscale, max_pool_any
 from ossnet.sampling.gather import PART_BYTES, gather_patches
@@ -29,7 +29,7 @@ from ossnet.sampling.grid import Shape, coordinates, offset, pad
 from ossnet.sampling.points import draw_points
 from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.transforms import planes
-from ossnet.sampling.transforms.augmentation import AugmentationConfig, AugmentedCase, Augmenter
+from ossnet.sampling.transforms.augmentation import AugmentedCase, Augmenter
 from ossnet.sampling.transforms.intensity import DEVICE_PLANES, NOISE_BYTES
 from ossnet.sampling.transforms.planes import as_tensor
 from ossnet.sampling.volume import Volume, VolumeCache

@@ -1,16 +1,17 @@
 """The working grid: every case of a study centered in one shape that the networks can halve.
 
-Letters: B batch, C channels, N points, X Y Z voxel axes in nibabel's order.
+Configurations ask for it, so torch loads only where there are volumes.
+Letters: N points, X Y Z voxel axes in nibabel's order.
 """
 
 from collections.abc import Sequence
-
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from ossnet.models import OccupancyConfig
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
 
 Shape = tuple[int, int, int]
 
@@ -27,8 +28,10 @@ def offset(shape: Sequence[int], working: Sequence[int]) -> Shape:
     return x, y, z
 
 
-def pad(volume: Tensor, working: Sequence[int]) -> Tensor:
+def pad(volume: "Tensor", working: Sequence[int]) -> "Tensor":
     """Center `[..., X Y Z]` in a zero frame of the working shape."""
+    from torch.nn import functional
+
     shape = volume.shape[-3:]
     before = offset(shape, working)
     widths = [
@@ -38,9 +41,11 @@ def pad(volume: Tensor, working: Sequence[int]) -> Tensor:
 
 
 def coordinates(
-    indices: Int[Tensor, "N 3"] | Float[Tensor, "N 3"], working: Sequence[int]
-) -> Float[Tensor, "N 3"]:
+    indices: "Int[Tensor, 'N 3'] | Float[Tensor, 'N 3']", working: Sequence[int]
+) -> "Float[Tensor, 'N 3']":
     """Voxel indices of the working grid, or places between, in [-1, 1], voxel centers at both ends."""
+    import torch
+
     last = torch.tensor([max(edge - 1, 1) for edge in working], dtype=torch.float32, device=indices.device)
     centered = torch.tensor([float(edge > 1) for edge in working], device=indices.device)
     return 2.0 * indices / last - centered

@@ -1,8 +1,6 @@
 """Training a network: losses, optimizers, one step, the loop."""
 
-from ossnet.training.loop import TrainingConfig
-from ossnet.training.losses import LossConfig
-from ossnet.training.optimizer import OptimizerConfig
+from ossnet.training.config import LossConfig, OptimizerConfig, TrainingConfig
 from ossnet.training.reporting import Reporter
 
 __all__ = ["LossConfig", "OptimizerConfig", "Reporter", "TrainingConfig"]

@@ -1,11 +1,16 @@
-"""Communication of this process with the workers of a run; a process alone is rank 0 of 1."""
+"""Communication of this process with the workers of a run; a process alone is rank 0 of 1.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Of data parallelism too: gradients lie in the buckets that are exchanged, so they take no memory twice; but
+they stay from step to step, where otherwise they go before each.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ossnet.errors import UserError
 
@@ -72,6 +77,38 @@ def errors_on_all(device: torch.device) -> Iterator[None]:
         error = next(each for each in errors if each is not None)
     if error is not None:
         raise error
+
+
+def wrap_ddp(network: nn.Module) -> nn.Module:
+    """The network, wrapped where several processes train it."""
+    if world_size() == 1:
+        return network
+    return DistributedDataParallel(network, gradient_as_bucket_view=True)
+
+
+def is_ddp(network: nn.Module) -> bool:
+    """Whether the network is wrapped."""
+    return isinstance(network, DistributedDataParallel)
+
+
+def unwrap_ddp(network: nn.Module) -> nn.Module:
+    """The network itself, out of its wrapper."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
+
+
+def exchange_gradients(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+    """Have the processes exchange gradients once a step, in its last backward pass."""
+    if isinstance(network, DistributedDataParallel) and not last:
+        return network.no_sync()
+    return nullcontext()
+
+
+def put_gradients_in_bucket(parameters: Iterable[nn.Parameter]) -> None:
+    """Give parameters gradients of zeros in one storage, as a wrapped network has them after a step."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    bucket = torch.zeros(sum(each.numel() for each in trained), device=trained[0].device)
+    for parameter, gradient in zip(trained, bucket.split([each.numel() for each in trained]), strict=True):
+        parameter.grad = gradient.as_strided(parameter.shape, parameter.stride())
 
 
 def _grouped() -> bool:

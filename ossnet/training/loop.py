@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from ossnet.errors import UserError
 from ossnet.memory import track_peak
 from ossnet.metric_names import (
     CASE_TIME,
@@ -30,82 +29,21 @@ from ossnet.sampling.batch import Batch
 from ossnet.sampling.sampler import volumes_of
 from ossnet.training.checkpoint_files import Interim
 from ossnet.training.clock import Clock, Pace, Until
-from ossnet.training.collectives import broadcast, max_over_ranks, mean_over_ranks, rank, world_size
-from ossnet.training.data_parallel import is_ddp, unwrap_ddp
-from ossnet.training.losses import LossConfig
-from ossnet.training.optimizer import Optimizer, OptimizerConfig, set_lr, state_tensors
+from ossnet.training.collectives import (
+    broadcast,
+    is_ddp,
+    max_over_ranks,
+    mean_over_ranks,
+    rank,
+    unwrap_ddp,
+    world_size,
+)
+from ossnet.training.config import LossConfig, OptimizerConfig, TrainingConfig
+from ossnet.training.optimizer import Optimizer, set_lr, state_tensors
 from ossnet.training.parts import BatchParts
 from ossnet.training.reporting import Reporter, TrainState
 from ossnet.training.step import accumulated_step
 from ossnet.training.step_time import least_step_s
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Options of training: its length, batch size and precision."""
-
-    epochs: int = 50
-    """Passes over the training cases (paper: 50)."""
-    max_time_s: float | None = None
-    """Seconds of the run, validations and checkpoints included: it ends after any step, in time to validate
-    and to save. The learning rate and the validations then follow the share that is done of the time, or of
-    the epochs where that is more; `validate_every` has no effect."""
-    validate_at: tuple[float, ...] = ()
-    """Shares of a run of `max_time_s` at which it validates, besides its end; by default as many as 10 % of
-    the time allows, the first at 20 % of it."""
-    batch_size: int = 8
-    """Volumes a step, over all workers (paper: 8 for BraTS, 4 for LiTS)."""
-    accumulation_steps: int = 1
-    """Parts of a step's batch that pass through the network one after another: memory for one part only, and
-    the same gradients but for batch statistics."""
-    steps_per_batch: int | None = None
-    """Successive steps on the same volumes; nothing: as many as keep a GPU from waiting, 1 on a CPU."""
-    loader_threads: int | None = None
-    """Threads that read the next steps' cases; nothing: one for each CPU but the network's, 8 at most."""
-    device_cache_gib: float | None = None
-    """GiB of the device for volumes that stay there from epoch to epoch; nothing: what all take, where a GPU
-    would wait without and they fit, else 0."""
-    initialize_from: str | None = None
-    """Folder of a checkpoint, or of a run, from whose weights the network starts; see docs/fine_tuning.md."""
-    seed: int = 0
-    """Decides the weights' start, the order of cases and every draw."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """bf16: matrix products and convolutions in bfloat16."""
-    compile: bool = False
-    """Have torch's compiler make the arithmetic between an occupancy network's matrix products: faster steps
-    after a slow first one. Needs a C++ compiler on CPUs, Triton on GPUs; see docs/compile.md."""
-    validate_every: int = 5
-    """Epochs between two validations; the last epoch is always validated."""
-    validation_cases: int | None = None
-    """Validate on the first so many cases of the split only; nothing: on all."""
-    fold: int | None = None
-    """Fold of the store that validates what the others train; by default its own splits are taken."""
-    checkpoint_every: int = 1
-    """Epochs between two checkpoints; the last epoch always leaves one."""
-    checkpoint_minutes: float | None = 1.0
-    """Minutes without a checkpoint after which one is saved within an epoch; nothing: none."""
-
-    def __post_init__(self) -> None:
-        """Reject what would train nothing.
-
-        Raises:
-            UserError: names the field.
-        """
-        counts = ("epochs", "batch_size", "accumulation_steps", "validate_every", "checkpoint_every")
-        for name in (*counts, "steps_per_batch", "loader_threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(name, expected="at least 1", found=str(value))
-        if self.accumulation_steps > self.batch_size:
-            most, found = f"at most the {self.batch_size} volumes of a batch", str(self.accumulation_steps)
-            raise UserError("accumulation_steps", expected=most, found=found)
-        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
-            found = str(self.checkpoint_minutes)
-            raise UserError("checkpoint_minutes", expected="a number above 0, or None", found=found)
-        if self.device_cache_gib is not None and not 0 <= self.device_cache_gib < float("inf"):
-            raise UserError(
-                "device_cache_gib", expected="0 or a positive number", found=str(self.device_cache_gib)
-            )
 
 
 @dataclass

@@ -3,8 +3,7 @@
 Letters: B batch, K logits, M places (points or voxels, flattened).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from types import EllipsisType
 
@@ -13,75 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from ossnet.config_tree import unknown_name
-from ossnet.errors import UserError
-from ossnet.plugins import Group
+from ossnet.training.config import LOSSES, Loss, LossConfig
 
 _SMOOTH = 1e-5
 """Places added to the numerator and denominator of Dice, which would else be 0 / 0 without a region."""
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""A loss from a package: of logits `[B K M]` in float32 and a target, `[B M]` the class of each place, or
-`[B K M]` 0 or 1 for a single class and for regions; a scalar. It must not read values of tensors (`item`)."""
-
-
-def _check_plugin(name: str, value: object) -> Loss:
-    if not callable(value):
-        raise ValueError(f"expected a function of logits and target for {name}, found {value!r}")
-    return value
-
-
-_PLUGINS = Group(
-    "ossnet.losses", check=_check_plugin, built_in=("cross_entropy", "dice", "focal", "auxiliary", "distance")
-)
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """The paper's loss by default: cross-entropy, and a tenth of it on the coarse prediction."""
-
-    cross_entropy_weight: float = 1.0
-    """Binary cross-entropy for one class and for overlapping regions, softmax cross-entropy for several."""
-    dice_weight: float = 0.0
-    """Soft Dice over the places of each volume, without the background (beyond the paper)."""
-    focal_weight: float = 0.0
-    """Focal loss: cross-entropy that counts a place less the surer and righter it is (beyond the paper)."""
-    focal_gamma: float = 2.0
-    """The exponent of the focal loss, 0 for plain cross-entropy, else 1 or more."""
-    extra: tuple[str, ...] = ()
-    """Losses of installed packages to add, by name."""
-    extra_weight: float = 1.0
-    """Weight of each of them."""
-    auxiliary_weight: float = 0.1
-    """Cross-entropy of the auxiliary low-resolution prediction (paper: 0.1)."""
-    distance_weight: float = 1.0
-    """Mean error of the distances, in units of their reach, where the network has a head for them."""
-
-    def __post_init__(self) -> None:
-        """Reject weights that leave nothing to minimize.
-
-        Raises:
-            UserError: names the field.
-        """
-        weights = ("cross_entropy_weight", "dice_weight", "focal_weight", "extra_weight")
-        for name in (*weights, "auxiliary_weight", "distance_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                found = repr(getattr(self, name))
-                raise UserError(name, expected="0 or a positive number", found=found)
-        for name in self.extra:
-            if name not in _PLUGINS.plugins():
-                remedy = "install the package that brings it"
-                raise unknown_name("extra", "loss", name, _PLUGINS.plugins(), remedy=remedy)
-        extra = self.extra_weight * len(self.extra)
-        if not self.cross_entropy_weight + self.dice_weight + self.focal_weight + extra > 0:
-            raise UserError(
-                "cross_entropy_weight, dice_weight, focal_weight",
-                expected="one above 0",
-                found="0 for all",
-            )
-        # Between 0 and 1 the gradient is infinite where a prediction is certain.
-        if not (self.focal_gamma == 0 or 1 <= self.focal_gamma < float("inf")):
-            raise UserError("focal_gamma", expected="0, or 1 or more", found=repr(self.focal_gamma))
 
 
 def segmentation_loss(
@@ -96,7 +30,7 @@ def segmentation_loss(
     logits = logits.float()
     if target.ndim == 2 and logits.shape[1] == 1:
         target = (target > 0)[:, None].float()  # a single class is a region
-    extra = [(config.extra_weight, _PLUGINS.plugins()[name]) for name in config.extra]
+    extra = [(config.extra_weight, LOSSES.plugins()[name]) for name in config.extra]
     terms: tuple[tuple[float, Loss], ...] = (
         (config.cross_entropy_weight, _cross_entropy),
         (config.dice_weight, _dice),

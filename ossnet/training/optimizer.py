@@ -1,37 +1,15 @@
 """The paper's optimizer, Lookahead around RAdam, plain AdamW and nnU-Net's SGD; learning-rate schedules."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import cos, pi
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ossnet.training.config import OptimizerConfig
+
 _MOMENTUM, _POWER = 0.99, 0.9  # of nnU-Net's SGD and its schedule
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """The paper's recipe by default."""
-
-    name: Literal["lookahead-radam", "adamw", "sgd"] = "lookahead-radam"
-    """Lookahead(RAdam) as in the paper, AdamW, or SGD with Nesterov's momentum of 0.99 as in nnU-Net."""
-    learning_rate: float = 3e-4
-    """Learning rate of everything but the Padé coefficients."""
-    pade_learning_rate: float = 3e-4
-    """Learning rate of the Padé coefficients. The reference names 1e-2, but a shared buffer of its RAdam
-    undid it."""
-    weight_decay: float = 0.0
-    """Weight decay of everything but the Padé coefficients."""
-    lookahead_steps: int = 5
-    """Steps between two pulls towards the slow weights."""
-    lookahead_alpha: float = 0.8
-    """Fraction of the distance to the fast weights that the slow weights move at a pull."""
-    schedule: Literal["multistep", "cosine", "polynomial", "constant"] = "multistep"
-    """Schedule of the learning rate over a run's progress; polynomial: nnU-Net's, of the power 0.9."""
-    milestones: tuple[float, ...] = (0.4, 0.6)
-    """Progress at which a multistep schedule divides the rate by 10 (paper: epochs 20 and 30 of 50)."""
 
 
 class Lookahead:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ossnet.models.kernels.precision import autocast
 from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
-from ossnet.training.data_parallel import exchange_gradients, unwrap_ddp
+from ossnet.training.collectives import exchange_gradients, unwrap_ddp
+from ossnet.training.config import LossConfig
 from ossnet.training.losses import (
-    LossConfig,
     auxiliary_loss,
     deep_supervision_loss,
     distance_loss,

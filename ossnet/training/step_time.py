@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ossnet.models.kernels.precision import autocast
 from ossnet.sampling.batch import Batch, DenseBatch, PointBatch
-from ossnet.training.losses import LossConfig
+from ossnet.training.config import LossConfig
 from ossnet.training.step import batch_loss
 
 _PARTS = (1 / 32, 1 / 4, 1.0)  # of the points of a volume

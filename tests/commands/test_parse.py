@@ -1,6 +1,7 @@
 """The command line: durations, one-line errors with exit code 2, dotted options over a network's defaults."""
 
 import io
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,21 @@ class Options:
 def parse(*arguments: str) -> tuple[Options, Dotted]:
     command = Command("job", "A job.", Options, configurable=True)
     return parse_with_config(command, arguments, lambda model, data: Config.preset(model))
+
+
+def test_options_are_checked_before_heavy_libraries_load(phantom_store: Path) -> None:
+    arguments = ["--data", str(phantom_store), "--memory-budget", "1GiB", "--model.patch-edge", "auto"]
+    code = (
+        "import sys\n"
+        "from ossnet.commands._parse import parse_with_config\n"
+        "from ossnet.commands._values import check_values, preset_config\n"
+        "from ossnet.commands import train, tune\n"
+        "for job in (train, tune):\n"
+        f"    parse_with_config(job.COMMAND, {arguments}, preset_config, check=check_values)\n"
+        "print({'torch', 'ray', 'mlflow', 'optuna', 'monai'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @given(number=st.integers(1, 10_000), minutes=st.integers(0, 59))

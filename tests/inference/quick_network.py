@@ -12,7 +12,8 @@ from ossnet.models import OccupancyConfig, OccupancyNetwork
 from ossnet.sampling.batches import class_masks, targets
 from ossnet.sampling.downscale import downscale_planes, max_pool_any
 from ossnet.sampling.grid import coordinates, encoder_grid, offset, pad, working_shape
-from ossnet.training.losses import LossConfig, auxiliary_loss, segmentation_loss
+from ossnet.training.config import LossConfig
+from ossnet.training.losses import auxiliary_loss, segmentation_loss
 
 POINTS = 2048
 

@@ -10,7 +10,8 @@ from torch import nn
 from ossnet.memory import PeakMemory, track_peak
 from ossnet.models.kernels._fake import FakeTensorMode
 from ossnet.planning.fake_optimizer import LargestSteps, make_state
-from ossnet.training.optimizer import Optimizer, OptimizerConfig, build_optimizer, state_tensors
+from ossnet.training.config import OptimizerConfig
+from ossnet.training.optimizer import Optimizer, build_optimizer, state_tensors
 
 SHAPES = st.lists(st.lists(st.integers(1, 700), max_size=2), min_size=1, max_size=12)
 

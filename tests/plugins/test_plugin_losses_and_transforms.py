@@ -16,7 +16,8 @@ from ossnet.sampling.sampler import SampleKey
 from ossnet.sampling.transforms.augmentation import Augmenter
 from ossnet.sampling.transforms.planes import as_tensor
 from ossnet.sampling.volume import Volume
-from ossnet.training.losses import LossConfig, segmentation_loss
+from ossnet.training.config import LossConfig
+from ossnet.training.losses import segmentation_loss
 
 Install = Callable[..., None]
 

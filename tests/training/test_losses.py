@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from ossnet.config_tree import from_dict
 from ossnet.errors import UserError
-from ossnet.training.losses import LossConfig, auxiliary_loss, deep_supervision_loss, segmentation_loss
+from ossnet.training.config import LossConfig
+from ossnet.training.losses import auxiliary_loss, deep_supervision_loss, segmentation_loss
 
 CROSS_ENTROPY = LossConfig()
 DICE = LossConfig(cross_entropy_weight=0.0, dice_weight=1.0)

@@ -54,7 +54,7 @@ COMMON_SETTINGS = {
     "--optimizer.name NAME": "which optimizer",
     "--optimizer.learning-rate FLOAT": "its learning rate",
 }
-"""The settings that are changed most, as `--help` shows them; their classes would load torch."""
+"""The settings that are changed most, as `--help` shows them without loading their classes."""
 
 
 @dataclass(frozen=True)

@@ -3,97 +3,18 @@
 Letters: C channels, X Y Z voxel axes in nibabel's order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ossnet.config_tree import unknown_name
 from ossnet.errors import UserError
-from ossnet.plugins import Group
+from ossnet.sampling.config import TRANSFORMS, AugmentationConfig
 from ossnet.sampling.transforms.affine import warp
 from ossnet.sampling.transforms.intensity import IntensityParams, NoisePool, apply_changes
 from ossnet.sampling.transforms.planes import as_tensor
-
-Transform = Callable[
-    [np.ndarray, np.ndarray, Sequence[float], torch.Generator], tuple[np.ndarray, np.ndarray]
-]
-"""A transform from a package: of the image `[C X Y Z]`, the label `[X Y Z]` (codes), the spacing in mm and a
-seeded generator; the new image and label, of the same shapes. The given arrays are read-only, and the label
-is returned as it was given where it stays."""
-
-
-def _check_plugin(_: str, value: object) -> Transform:
-    if not callable(value):
-        raise ValueError(f"expected a function of image, label, spacing and generator, found {value!r}")
-    return value
-
-
-_PLUGINS = Group(
-    "ossnet.transforms",
-    check=_check_plugin,
-    built_in=("flip", "brightness", "noise", "rotation", "scale", "gamma", "bias_field", "modality_dropout"),
-)
-
-
-@dataclass(frozen=True)
-class AugmentationConfig:
-    """Each augmentation is applied independently with `probability`; a strength of 0 switches it off.
-
-    Flip, brightness and noise are the paper's, all others go beyond it.
-    """
-
-    probability: float = 0.5
-    """Chance of each augmentation (paper: 0.5; 0 switches all off)."""
-    flip: bool = True
-    """Mirror along the first axis, the second or both."""
-    brightness: float = 0.15
-    """Add up to this share of a modality's largest value, either sign, to all its voxels."""
-    noise: float = 0.15
-    """Standard deviation of the Gaussian noise added to every voxel."""
-    rotation: float = 0.0
-    """Turn by up to so many degrees about each axis; resamples the whole volume."""
-    scale: float = 0.0
-    """Enlarge or reduce by up to this fraction; resamples the whole volume."""
-    gamma: float = 0.0
-    """Raise a modality, between its extremes, to a power of up to 1 + gamma or its inverse."""
-    bias_field: float = 0.0
-    """Multiply a modality, above its smallest value, by a smooth field up to e^bias_field or its inverse."""
-    modality_dropout: float = 0.0
-    """Chance of each modality to be blanked; one is always left."""
-    extra: tuple[str, ...] = ()
-    """Transforms of installed packages to apply after these, by name."""
-
-    def __post_init__(self) -> None:
-        """Reject strengths that cannot be applied.
-
-        Raises:
-            UserError: names the field.
-        """
-        for name in ("brightness", "noise", "rotation", "gamma", "bias_field"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(name, expected="0 or a positive number", found=str(getattr(self, name)))
-        for name in self.extra:
-            if name not in _PLUGINS.plugins():
-                remedy = "install the package that brings it"
-                raise unknown_name("extra", "transform", name, _PLUGINS.plugins(), remedy=remedy)
-        for name, below in (("probability", 1.0001), ("scale", 1), ("modality_dropout", 1)):
-            if not 0 <= getattr(self, name) < below:
-                found = str(getattr(self, name))
-                raise UserError(name, expected=f"a fraction from 0 to {int(below)}", found=found)
-
-    @property
-    def noisy(self) -> bool:
-        """Whether noise is ever added."""
-        return bool(self.noise and self.probability)
-
-    @property
-    def warps(self) -> bool:
-        """Whether a volume is ever resampled."""
-        return bool((self.rotation or self.scale) and self.probability)
 
 
 @dataclass(frozen=True)
@@ -212,10 +133,10 @@ def _transform(
     given = image.cpu().numpy().view(), label.cpu().numpy().view()
     for array in given:
         array.flags.writeable = False
-    new_image, new_label = _PLUGINS.plugins()[name](*given, spacing, generator)
+    new_image, new_label = TRANSFORMS.plugins()[name](*given, spacing, generator)
     if new_image.shape != given[0].shape or new_label.shape != given[1].shape:
         raise UserError(
-            _PLUGINS.origin(name),
+            TRANSFORMS.origin(name),
             expected=f"an image {given[0].shape} and a label {given[1].shape}",
             found=f"{new_image.shape} and {new_label.shape}",
             remedy="repair it, or leave it out of augmentation.extra",
