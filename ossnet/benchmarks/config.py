@@ -212,7 +212,9 @@ class InferenceBenchmarkConfig:
     """Settings of the comparison of inference methods."""
 
     networks: tuple[str, ...] = ("oss-net-c", "oss-net-d", "unet-3d")
-    """Presets, as the paper sizes them for BraTS; U-Nets see windows."""
+    """Presets, as the paper sizes them for `dataset`; U-Nets see windows."""
+    dataset: Literal["brats", "lits"] = "brats"
+    """brats: four modalities; lits: a CT."""
     shapes: tuple[str, ...] = ("64x64x64",)
     """Sizes of a volume in voxels; the reference was measured at 96x96x96 and 128x128x128."""
     methods: tuple[Method, ...] = ("hierarchical", "paper", "paper-guided", "dense")

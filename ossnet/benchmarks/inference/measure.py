@@ -111,7 +111,7 @@ class _Timing(NamedTuple):
 
 def _tasks(settings: InferenceBenchmarkConfig) -> Iterator[_Task]:
     for name in settings.networks:
-        model = network_config(name, dataset="brats")
+        model = network_config(name, dataset=settings.dataset)
         methods = (None,) if isinstance(model, DenseConfig) else settings.methods
         if "paper-guided" in methods and isinstance(model, OccupancyConfig) and not model.auxiliary_head:
             raise UserError(
@@ -162,7 +162,7 @@ def _measure(task: _Task) -> InferenceRow:
         wrong=best.wrong,
         resident_bytes=before,
         peak_bytes=resident_memory("VmHWM"),
-        reference=REFERENCE.get((task.model.name, task.shape)),
+        reference=REFERENCE.get((task.model.name, task.shape)) if task.settings.dataset == "brats" else None,
     )
 
 

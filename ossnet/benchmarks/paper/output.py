@@ -122,7 +122,7 @@ def draw(result: PaperResult) -> bytes:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     axes.set(xlabel="peak memory of a training step (GiB)", ylabel="Dice on the validation cases")
     axes.grid(alpha=0.3)
     where = result.processor if result.device == "cpu" else result.device

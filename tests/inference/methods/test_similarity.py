@@ -2,18 +2,22 @@
 
 from collections.abc import Iterator
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 
 from ossnet.data.labels.scheme import ClassScheme
+from ossnet.inference.methods import similarity
 from ossnet.inference.methods.lattice import upsample_linear
 from ossnet.inference.methods.similarity import (
     EXTRA_QUERIES_FRACTION,
     SLAB,
     _around_planes,
     _around_voxels,
+    _convolve,
     _query_by_score,
 )
 from ossnet.inference.methods.voxel_state import VoxelState
@@ -81,3 +85,23 @@ def test_what_lattices_say_of_slabs_and_of_voxels(
     torch.testing.assert_close(torch.cat(slabs), expected)
     every = torch.ones(shape).nonzero()
     torch.testing.assert_close(_around_voxels(lattices, every).view(shape), expected)
+
+
+@given(
+    channels=st.integers(1, 3),
+    shape=st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7)),
+    at_once=st.integers(1, 60),
+    seed=st.integers(0, 99),
+)
+def test_a_convolution_in_parts_is_the_whole_one(
+    channels: int, shape: tuple[int, int, int], at_once: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(channels, *shape, generator=generator)
+    kernel = torch.randn(channels, 3, 3, 3, generator=generator)
+    total = torch.ones(shape)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(similarity, "VOXELS_AT_ONCE", at_once)
+        _convolve(image, kernel, total)
+    expected = 1 + functional.conv3d(image[None], kernel[None], padding=1)[0, 0]
+    torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-4)
