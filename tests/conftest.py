@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -21,6 +22,9 @@ from ossnet.data.prepare.build import finalize, make_case
 from ossnet.data.prepare.plan import make_plan
 from ossnet.data.store.case_file import write_case
 from ossnet.output import progress
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 ROOT = Path(__file__).parents[1]
 pytest_plugins = ["autoscaling_record", "chaos_record"]
@@ -100,6 +104,17 @@ def empty_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mlflow_store(empty_mlflow_store: Path, tmp_path: Path) -> Path:
     """A copy of an empty store of runs in `tmp_path`: MLflow takes seconds to make one."""
     return Path(shutil.copy(empty_mlflow_store, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Server"]:
+    """A server of S3 on loopback, which this process and those that it starts know."""
+    from s3_server import s3_server
+
+    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
 
 
 @pytest.fixture(scope="session")

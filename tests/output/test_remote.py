@@ -3,12 +3,12 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from s3_server import S3Server, s3_server
+from s3_server import S3Server
 
 from ossnet.errors import UserError
 from ossnet.output.claim import claimed_output, job_folder
@@ -26,14 +26,6 @@ from ossnet.output.remote.folder import RemoteFolder
 from ossnet.output.writer_lock import Writer
 
 Machine = Callable[[str], None]
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from s3_server import S3Server, s3_server
+from s3_server import S3Server
 
 from ossnet.data import Store
 from ossnet.errors import UserError
@@ -13,14 +13,13 @@ from ossnet.output.remote.url import parse_location
 
 
 @pytest.fixture(scope="module")
-def s3(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
+def s3(s3: S3Server, phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """With a store, on a node that has no copy of it."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("node")))
         patch.setattr("tempfile.tempdir", None)
-        server.upload(phantom_store, "store")
-        yield server
+        s3.upload(phantom_store, "store")
+        yield s3
 
 
 @pytest.mark.parametrize("slashes", ["//", "/"])  # one of two is lost where an option becomes a path

@@ -7,12 +7,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from s3_server import S3Server, s3_server
+from s3_server import S3Server
 
 from ossnet.distributed._sqlite import sqlite_url
 from ossnet.distributed.tracking.backup.database import Backup
@@ -20,14 +19,6 @@ from ossnet.distributed.tracking.client import MetricPoint, RunSpec, Tracker, Tr
 from ossnet.distributed.tracking.store import open_client
 from ossnet.errors import UserError
 from ossnet.output.remote.folder import RemoteFolder
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        yield server
 
 
 @pytest.fixture
