@@ -133,7 +133,7 @@ class ResolutionBenchmarkConfig:
     shapes: tuple[str, ...] = tuple(f"{edge}x{edge}x{edge}" for edge in (64, 96, 128, 192, 256, 384, 512))
     """Sizes of the volume in voxels, at which memory is predicted."""
     trained_up_to: str = "64x64x64"
-    """The largest volume on which a training step is really taken and measured."""
+    """The largest volume on which a training step is really taken and measured, where it fits here."""
     inferred_up_to: str = "64x64x64"
     """The largest volume that is really segmented; every voxel is queried, which takes minutes above this."""
     crop: str = "128x128x128"

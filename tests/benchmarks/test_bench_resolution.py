@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from ossnet import planning
 from ossnet.benchmarks import ResolutionBenchmarkConfig, measure_resolution
+from ossnet.benchmarks.config import NetworksBenchmarkConfig
+from ossnet.benchmarks.memory import resolution
 from ossnet.benchmarks.memory.resolution import ResolutionResult, ResolutionRow, draw, show, summary
+from ossnet.benchmarks.networks.measure import configure
 from ossnet.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +46,18 @@ def test_rows_are_predicted_and_measured_where_requested(
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(found.rows)
     assert draw(found).startswith(b"\x89PNG")
     assert "unet-3d, crops, 64x32x32, inference" in summary(found.rows[-1])
+
+
+def test_what_the_machine_has_no_room_for_is_only_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    predicted = planning.predict(configure("unet-3d", (32, 32, 32), NetworksBenchmarkConfig(dataset="brats")))
+    for factor, runs in ((1.4, False), (1.6, True)):
+        room = factor * predicted.allocated
+        monkeypatch.setattr(resolution, "available_memory", lambda device, room=room: room)
+        settings = ResolutionBenchmarkConfig(
+            ("unet-3d",), ("32x32x32",), "32x32x32", inferred_up_to="8x8x8", device="cpu"
+        )
+        found = measure_resolution(settings, command="bench", progress=lambda row: None)
+        assert (found.rows_of("training")[0].measured_bytes is not None) == runs
 
 
 def test_the_kept_result_shows_what_the_readme_says() -> None:

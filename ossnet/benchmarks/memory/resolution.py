@@ -18,6 +18,7 @@ from ossnet.benchmarks.networks.measure import configure
 from ossnet.benchmarks.result import BenchmarkResult, by_name
 from ossnet.config import Config
 from ossnet.memory import PROTOCOL
+from ossnet.memory.available import available_memory
 from ossnet.memory.device import resolve_device
 from ossnet.models import DenseConfig
 from ossnet.output.figure import png_bytes
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Phase = Literal["training", "inference"]
+_WORKSPACES = 1.5
+"""What a process may take, as a multiple of its tensors: convolutions have workspaces that are none."""
 _PHASES: dict[Phase, str] = {"training": "a training step", "inference": "predicting a volume"}
 
 
@@ -46,7 +49,7 @@ class ResolutionRow:
     phase: Phase
     predicted_bytes: int
     measured_bytes: int | None = None
-    """None where it was not run."""
+    """None where it was not run: not asked for, or more than the machine has room for."""
 
     @property
     def edge(self) -> float:
@@ -131,7 +134,8 @@ def _row(
     predicted = predict(config) if phase == "training" else predict_inference(config)
     limit = settings.trained_up_to if phase == "training" else settings.inferred_up_to
     measured = None
-    if math.prod(shape) <= math.prod(parse_shape(limit)):
+    room = available_memory(resolve_device(device)) / _WORKSPACES
+    if math.prod(shape) <= math.prod(parse_shape(limit)) and predicted.allocated <= room:
         run = measure if phase == "training" else measure_inference
         measured = run(config, device=device).allocated
     return ResolutionRow(label, shape, trains_on, phase, predicted.allocated, measured)
