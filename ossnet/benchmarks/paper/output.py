@@ -112,6 +112,8 @@ def draw(result: PaperResult) -> bytes:
         x, y = [row.training_gib or 0.0 for row in rows], [row.dice for row in rows]
         axes.plot(x, y, _MARKERS[index % len(_MARKERS)], color=color, alpha=0.6, label=each.network)
         axes.plot(each.training_gib, each.dice, "_", color=color, markersize=16, markeredgewidth=2)
+        interval = each.measures["dice"].interval
+        axes.vlines(each.training_gib, interval.low, interval.high, color=color, linewidth=1)
     points = [(each.training_gib, each.dice) for each in networks]
     if points:
         front = [points[place] for place in pareto(points)]
@@ -126,9 +128,10 @@ def draw(result: PaperResult) -> bytes:
     axes.set(xlabel="peak memory of a training step (GiB)", ylabel="Dice on the validation cases")
     axes.grid(alpha=0.3)
     where = result.processor if result.device == "cpu" else result.device
+    mirrored = f", averaged over flips along {' '.join(result.flips)}" if result.flips else ""
     figure.suptitle(
-        f"{result.data}; {result.time_s:.0f} {result.clock} of training each\n"
-        f"a point a run, a bar a network's mean, the line their front; {where}",
+        f"{result.data}; {result.time_s:.0f} {result.clock} of training each{mirrored}\n"
+        f"a point a run, bars their mean and its 95 % interval, the line the front; {where}",
         fontsize="medium",
     )
     return png_bytes(figure)
