@@ -32,7 +32,7 @@ SIMILARITY_BYTES = 16
 """Bytes that it keeps per voxel, and per number of the training data, while it trains its similarity."""
 LOGIT_BYTES = 1
 """Bytes per voxel and logit that it keeps for the lattices, which hold an eighth of the voxels and fewer."""
-INTERPOLATION_BYTES = 16
+INTERPOLATION_BYTES = 11
 """Bytes per logit that it keeps while it interpolates a part of the volume."""
 
 

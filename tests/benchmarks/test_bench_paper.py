@@ -26,6 +26,8 @@ from ossnet.evaluation.run import evaluate
 from ossnet.inference import Predictor
 from ossnet.planning.inference import predict_inference
 
+ROOT = Path(__file__).parents[2]
+
 
 def case(name: str, dice: float) -> CaseRow:
     return CaseRow(name, dice, dice / 2, 3.0, dice, 0.5, {"tumour": dice})
@@ -268,3 +270,17 @@ def test_other_flips_evaluate_what_was_trained_and_train_the_rest(
 def test_what_cannot_be_compared_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         PaperOptions(**options)
+
+
+def test_the_kept_comparison_is_what_the_readme_says() -> None:
+    """As good as a residual-encoder U-Net at a sixth of its memory, and each seed inside the interval."""
+    kept = PaperResult.read(ROOT / "docs" / "benchmarks" / "hippocampus-flips.json")
+    networks = {each.network: each for each in kept.networks()}
+    ours, baseline = networks["feature-query-patch"], networks["residual-encoder-unet"]
+    assert (ours.runs, baseline.runs) == (3, 3)
+    assert ours.dice >= 0.880
+    assert ours.training_gib <= min(0.16, baseline.training_gib / 6)
+    ((_, _, difference),) = kept.pairs()
+    assert difference.interval.low <= 0 <= difference.interval.high
+    interval = ours.measures["dice"].interval
+    assert interval.low <= ours.lowest <= ours.highest <= interval.high

@@ -46,22 +46,25 @@ def upsample_linear(
         stride: voxels between points, a power of two: means of neighbors take a fifth of the time of torch's
             own interpolation, and give the same again and again.
     """
-    for _ in range(stride.bit_length() - 1):
+    while stride > 1:
+        stride //= 2  # between points from now on; of those, so many are needed
+        needed = [edge if stride == 1 else (edge - 1) // stride + 2 for edge in shape]
         for axis in (3, 2, 1):
-            logits = _with_means(logits, axis)
+            logits = _with_means(logits, axis, min(2 * logits.shape[axis], needed[axis - 1]))
     return logits[(slice(None), *map(slice, shape))]
 
 
-def _with_means(values: Float[Tensor, "L _ _ _"], axis: int) -> Float[Tensor, "L _ _ _"]:
-    """Values along an axis, each followed by its mean with the next one, the last by itself."""
-    length = values.shape[axis]
-    both = values.new_empty([2 * edge if each == axis else edge for each, edge in enumerate(values.shape)])
-    pairs = both.unflatten(axis, (length, 2))
-    own, between = pairs.select(axis + 1, 0), pairs.select(axis + 1, 1)
-    own.copy_(values)
-    first, second = values.narrow(axis, 0, length - 1), values.narrow(axis, 1, length - 1)
-    torch.add(first, second, out=between.narrow(axis, 0, length - 1)).mul_(0.5)
-    between.narrow(axis, length - 1, 1).copy_(values.narrow(axis, length - 1, 1))
+def _with_means(values: Float[Tensor, "L _ _ _"], axis: int, length: int) -> Float[Tensor, "L _ _ _"]:
+    """So many values along an axis: each, followed by its mean with the next one, the last by itself."""
+    both = values.new_empty([length if each == axis else edge for each, edge in enumerate(values.shape)])
+    index = (slice(None),) * axis
+    own, between = both[(*index, slice(0, None, 2))], both[(*index, slice(1, None, 2))]
+    own.copy_(values.narrow(axis, 0, own.shape[axis]))
+    pairs = min(between.shape[axis], values.shape[axis] - 1)
+    first, second = values.narrow(axis, 0, pairs), values.narrow(axis, 1, pairs)
+    torch.add(first, second, out=between.narrow(axis, 0, pairs)).mul_(0.5)
+    if pairs < between.shape[axis]:
+        between.narrow(axis, pairs, 1).copy_(values.narrow(axis, pairs, 1))
     return both
 
 
