@@ -179,7 +179,8 @@ def _warm_up(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -
     if isinstance(network, KnownShapeNetwork):
         next(_encoded(network, image, task).boxes())
     else:
-        network(image[None, :, :32, :32, :32])
+        cube = slice(2 * task.model.grid_multiple)  # two cells of the deepest level
+        network(image[None, :, cube, cube, cube])
 
 
 def _predict(
