@@ -80,6 +80,16 @@ def test_rows_are_complete(result: InferenceResult) -> None:
     assert set(result.gflops) == {"float32", "bf16"}
 
 
+def test_a_deep_u_net_is_timed_too() -> None:
+    """Its warm-up must see a cube that every level can halve."""
+    settings = InferenceBenchmarkConfig(
+        networks=("residual-encoder-unet",), shapes=("72x64x40",), window="64x64x64", precision=("float32",)
+    )
+    (row,) = measure_inference(settings, command="", progress=lambda _: None).rows
+    assert (row.method, row.points) == ("windows", 72 * 64 * 40)
+    assert row.cpu_s > 0
+
+
 def test_json_table_and_picture(
     result: InferenceResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

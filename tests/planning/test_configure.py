@@ -135,6 +135,14 @@ def test_few_volumes_a_step_on_a_cpu_where_that_was_measured(name: str, volumes:
     assert on_gpu.config.training.batch_size == 8
 
 
+@pytest.mark.parametrize(("points", "volumes"), [(2**12, 8), (2**13, 4), (2**14, 2), (2**16, 1)])
+def test_a_step_on_a_cpu_has_so_many_points_at_most(points: int, volumes: int) -> None:
+    given = {"sampling.points": points}
+    assert planner(network="oss-net-c", given=given).resolve().config.training.batch_size == volumes
+    on_gpu = planner(network="oss-net-c", given=given, device=Device("cuda")).resolve()
+    assert on_gpu.config.training.batch_size == 8
+
+
 def test_the_strong_baseline_is_narrower_on_a_cpu_and_has_its_schedule() -> None:
     found = {
         kind: planner(network="residual-encoder-unet", device=Device(kind)).resolve()

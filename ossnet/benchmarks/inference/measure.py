@@ -179,8 +179,8 @@ def _warm_up(network: nn.Module, image: Float[Tensor, "C X Y Z"], task: _Task) -
     if isinstance(network, KnownShapeNetwork):
         next(_encoded(network, image, task).boxes())
     else:
-        cube = slice(2 * task.model.grid_multiple)  # two cells of the deepest level
-        network(image[None, :, cube, cube, cube])
+        edge = 2 * task.model.grid_multiple  # two cells of the deepest level
+        network(image.new_zeros(1, len(image), edge, edge, edge))
 
 
 def _predict(

@@ -10,12 +10,14 @@ import torch
 from ossnet.benchmarks.paper.results import CaseRow, RunKey, RunRow
 from ossnet.data import Store
 from ossnet.errors import StoreError, UserError
-from ossnet.evaluation.cases import score_case
+from ossnet.evaluation.cases import CaseScore, score_case
 from ossnet.evaluation.run import TOLERANCE_MM
 from ossnet.inference import Predictor
 from ossnet.inference.config import Axis
 from ossnet.metric_names import FINAL
 from ossnet.models import network_from_config
+from ossnet.output.duration import counted
+from ossnet.output.progress import progress
 from ossnet.planning.configure.fingerprint import Fingerprint
 from ossnet.planning.configure.planner import Planner
 from ossnet.planning.configure.recipe import Device
@@ -66,16 +68,21 @@ class Runner:
             predicted_gib=estimator.gib(config),  # loads what the network needs, before its time begins
             inference_gib=estimator.inference_gib(config),
         )
-        keeper, began = _Keeper(self.folder / key.folder), self.now()
+        began = self.now()
         try:
-            run_training(
-                config,
-                cases,
-                reporter=keeper,
-                predicted_gib=row.predicted_gib,
-                now=self.now,
-                measured=keeper.measured,
-            )
+            with progress(f"training {key}") as shown:
+                keeper = _Keeper(
+                    self.folder / key.folder,
+                    lambda steps: shown.set((self.now() - began) / self.time_s, counted(steps, "step")),
+                )
+                run_training(
+                    config,
+                    cases,
+                    reporter=keeper,
+                    predicted_gib=row.predicted_gib,
+                    now=self.now,
+                    measured=keeper.measured,
+                )
         except StoreError:
             raise
         except (UserError, FloatingPointError) as error:
@@ -97,20 +104,24 @@ class Runner:
         """
         predictor = Predictor.from_checkpoint(self.checkpoint(row.key), flips=self.flips)
         rows = []
-        for case in validation:
-            score, _ = score_case(predictor, self.store, case, tolerance_mm=TOLERANCE_MM, now=self.now)
-            rows.append(
-                CaseRow(
-                    case=case,
-                    dice=score.dice,
-                    iou=score.iou,
-                    hd95_mm=score.hd95_mm,
-                    nsd=score.nsd,
-                    seconds=score.predicted_s or 0.0,
-                    class_dice={name: overlap.dice for name, overlap in score.overlaps.items()},
-                )
-            )
+        with progress(f"evaluating {row.key}", total=len(validation)) as shown:
+            for case in validation:
+                score, _ = score_case(predictor, self.store, case, tolerance_mm=TOLERANCE_MM, now=self.now)
+                rows.append(_row(case, score))
+                shown()
         return replace(row, cases=tuple(rows))
+
+
+def _row(case: str, score: CaseScore) -> CaseRow:
+    return CaseRow(
+        case=case,
+        dice=score.dice,
+        iou=score.iou,
+        hd95_mm=score.hd95_mm,
+        nsd=score.nsd,
+        seconds=score.predicted_s or 0.0,
+        class_dice={name: overlap.dice for name, overlap in score.overlaps.items()},
+    )
 
 
 def without_others(store: Store, training: Sequence[str]) -> Store:
@@ -123,8 +134,9 @@ def without_others(store: Store, training: Sequence[str]) -> Store:
 class _Keeper:
     """Keeps what a run reports: its last checkpoint, its steps and its measured peak."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, show: Callable[[int], None]) -> None:
         self.folder, self.steps = folder, 0
+        self._show = show
         self.peak_gib: float | None = None
 
     def measured(self, peak_gib: float) -> None:
@@ -132,8 +144,9 @@ class _Keeper:
         self.peak_gib = peak_gib
 
     def step(self, metrics: dict[str, float], step: int) -> None:
-        """Count a step."""
+        """Count a step, and show it."""
         self.steps = step
+        self._show(step)
 
     def epoch(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         """Keep the checkpoint of the run's end."""

@@ -20,6 +20,7 @@ Recipe = Literal["auto", "paper"]
 FEWEST_POINTS, MOST_POINTS = 2**10, 2**14
 VOXELS_A_POINT = 32
 MOST_VOLUMES, CPU_VOLUMES = 8, 2
+CPU_POINTS = 2**15  # of a step on a CPU: more take longer than they teach
 BORDER_FRACTION, BORDER_VOXELS = 0.5, 3.0
 QUERY_BORDER_FRACTION, QUERY_LEARNING_RATE = 0.8, 3e-3  # of networks that query features, on a CPU
 RARE, RARE_FRACTION = 1e-3, 0.25  # a label of fewer voxels gets a share of points of its own
@@ -164,8 +165,10 @@ def _border_width(config: Config, facts: Facts) -> float:
 
 def _batch(config: Config, facts: Facts) -> int:
     """As many volumes as there are, up to a number that suits the device; a multiple of the workers."""
-    cases = facts.dataset.training_cases
-    most = CPU_VOLUMES if facts.device.kind == "cpu" and _few_volumes(config) else MOST_VOLUMES
+    cases, on_cpu = facts.dataset.training_cases, facts.device.kind == "cpu"
+    most = CPU_VOLUMES if on_cpu and _few_volumes(config) else MOST_VOLUMES
+    if on_cpu and _occupancy(config):
+        most = max(min(most, CPU_POINTS // config.sampling.points), 1)
     most = most if cases is None else min(most, max(cases, 1))
     return max(most // facts.most_workers, 1) * facts.most_workers
 
