@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ossnet.models.configs import OccupancyConfig
 from ossnet.models.kernels.checkpointing import checkpointed
-from ossnet.models.kernels.convolution import convolve
+from ossnet.models.kernels.convolution import channels_last, convolve
 from ossnet.models.kernels.normalization import BatchNorm
 from ossnet.models.kernels.pade import Pade
 from ossnet.models.kernels.pooling import adaptive_max_pool
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Latent:
         """Latent vectors, the coarse segmentation's logits, and feature maps to sample."""
-        volume = volume.contiguous(memory_format=torch.channels_last_3d)
+        volume = channels_last(volume)
         gathered, maps = [], []
         for index, block in enumerate(self.blocks):
             volume, fine = self._apply_block(block, volume, recompute=index == 0)

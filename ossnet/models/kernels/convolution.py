@@ -11,6 +11,16 @@ from ossnet.models.kernels._fake import is_fake
 from ossnet.models.kernels._torch import onednn_convolution
 
 
+def channels_last(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X Y Z"]:
+    """A volume with its channels last in memory, and strides that say so.
+
+    Of a single channel torch keeps strides that stand for both orders, and convolutions take the other one:
+    on CPUs they take two to three times as long, and their maps are copied afterwards.
+    """
+    volume = volume.contiguous(memory_format=torch.channels_last_3d)
+    return volume[:, 0].unsqueeze(-1).movedim(-1, 1) if volume.shape[1] == 1 else volume
+
+
 def convolve(layer: nn.Conv3d, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B O X Y Z"]:
     """Apply a convolution.
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ossnet.models import build_network
-from ossnet.models.kernels.convolution import convolve
+from ossnet.models.kernels.convolution import channels_last, convolve
 
 
 @pytest.mark.parametrize("edge", [3, 5])
@@ -48,3 +48,24 @@ def test_small_convolutions_are_torch_s(edge: int, kernel: int, bias: bool) -> N
     gradients = (torch.autograd.grad(each, wanted, outer) for each in (found, expected))
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("planes", [slice(None), slice(3, 9)])
+def test_maps_of_a_volume_are_channels_last_whatever_its_channels(
+    channels: int, batch: int, planes: slice
+) -> None:
+    """Else each would be copied; the values are those of the volume as it was."""
+    torch.manual_seed(0)
+    layer = nn.Conv3d(channels, 8, 3, padding=1, bias=False)
+    volume = torch.randn(batch, channels, 12, 10, 14)
+    last = channels_last(volume)
+    assert torch.equal(last, volume)
+    assert last.stride(1) == 1
+    found = convolve(layer, last[:, :, planes])
+    assert found.movedim(1, 4).is_contiguous()
+    torch.testing.assert_close(found, layer(volume[:, :, planes]), rtol=1e-5, atol=1e-5)
+    (one,) = torch.autograd.grad(found.square().sum(), layer.weight)
+    (other,) = torch.autograd.grad(layer(volume[:, :, planes]).square().sum(), layer.weight)
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
