@@ -19,6 +19,9 @@ JOBS = (
 )
 """The jobs, in the order of a project; each is the module of its name in this package."""
 
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""By which torch asks Linux for huge pages: predicting a large volume on a CPU takes a fifth less time."""
+
 
 def main() -> None:
     """Run the job that the command line names, or list the jobs."""
@@ -64,6 +67,7 @@ def _run(name: str, arguments: Sequence[str]) -> None:
     from ossnet.output.interruption import exit_code, raise_on_signals
     from ossnet.output.logging import configure_logging
 
+    os.environ.setdefault(HUGE_PAGES, "1")
     configure_logging()
     raise_on_signals()
     try:
