@@ -33,5 +33,5 @@ def huge_pages_mib(**variables: str) -> float:
     reason="huge pages are not asked for here",
 )
 def test_large_arrays_lie_on_huge_pages_unless_the_user_says_otherwise() -> None:
-    assert huge_pages_mib() > 200
+    assert huge_pages_mib() > 50  # all, where no memory is fragmented
     assert huge_pages_mib(THP_MEM_ALLOC_ENABLE="0") == 0
