@@ -20,7 +20,8 @@ JOBS = (
 """The jobs, in the order of a project; each is the module of its name in this package."""
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-"""By which torch asks Linux for huge pages: predicting a large volume on a CPU takes a fifth less time."""
+"""By which torch asks Linux for huge pages, here and in processes started from here: predicting a large
+volume on a CPU takes a fifth less time."""
 
 
 def main() -> None:

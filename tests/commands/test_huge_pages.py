@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ossnet.commands.main import HUGE_PAGES
+
 GRANTED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MEASURE = "import torch; held = torch.ones(2**26); print(open('/proc/self/smaps_rollup').read())"
 JOB = f"""
@@ -20,7 +22,7 @@ run_job('plan', [])
 
 def huge_pages_mib(**variables: str) -> float:
     """Huge pages of a job that holds 256 MiB."""
-    environment = {key: value for key, value in os.environ.items() if key != "THP_MEM_ALLOC_ENABLE"}
+    environment = {key: value for key, value in os.environ.items() if key != HUGE_PAGES}
     done = subprocess.run(
         [sys.executable, "-c", JOB], env=environment | variables, capture_output=True, text=True, check=True
     )
@@ -34,4 +36,4 @@ def huge_pages_mib(**variables: str) -> float:
 )
 def test_large_arrays_lie_on_huge_pages_unless_the_user_says_otherwise() -> None:
     assert huge_pages_mib() > 50  # all, where no memory is fragmented
-    assert huge_pages_mib(THP_MEM_ALLOC_ENABLE="0") == 0
+    assert huge_pages_mib(**{HUGE_PAGES: "0"}) == 0
