@@ -246,6 +246,31 @@ class InferenceBenchmarkConfig:
 
 
 @dataclass(frozen=True)
+class MethodsBenchmarkConfig:
+    """Which cases trained networks predict, and how."""
+
+    split: Literal["training", "validation", "test", "all"] = "validation"
+    """Cases to predict."""
+    cases: int | None = None
+    """Only the first so many of them."""
+    methods: tuple[Method, ...] = ("hierarchical", "paper")
+    """Inference methods of occupancy networks, each compared with dense, which is always measured too."""
+    precision: tuple[KernelPrecision, ...] = ("float32",)
+    """Precision of matrix products, and whether torch's compiler makes what lies between them."""
+    threads: int = 1
+    """Threads of torch."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be measured, naming the option.
+
+        Raises:
+            UserError: no method or precision, or a number below 1.
+        """
+        _check_given(self, "methods", "precision")
+        _check_counts(self, "cases", "threads")
+
+
+@dataclass(frozen=True)
 class PaperBenchmarkConfig:
     """Which networks are trained and compared, how often and how long."""
 

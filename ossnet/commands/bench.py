@@ -11,6 +11,7 @@ from ossnet.benchmarks import (
     InferenceBenchmarkConfig,
     InputBenchmarkConfig,
     MemoryBenchmarkConfig,
+    MethodsBenchmarkConfig,
     NetworksBenchmarkConfig,
     PaperBenchmarkConfig,
     ResolutionBenchmarkConfig,
@@ -121,6 +122,32 @@ class InferenceOptions(BenchOptions, InferenceBenchmarkConfig):
 
         found = measure_inference(
             self, command=command, progress=lambda row: logger.info(results.summary(row))
+        )
+        finish_benchmark(found, path, results.draw, results.show, json=self.json)
+
+
+@dataclass(frozen=True)
+class MethodsOptions(BenchOptions, MethodsBenchmarkConfig):
+    """What each method of inference loses and costs, on trained networks."""
+
+    checkpoint: tuple[Path, ...] = ()
+    """Folders that training wrote; by default that of a short training on a phantom."""
+    data: Path | None = None
+    """Store that `prepare` wrote; by default the phantom's."""
+
+    def run(self, path: Path, command: str) -> None:
+        """Predict, write and print."""
+        from ossnet.benchmarks import measure_methods
+        from ossnet.benchmarks.methods import results
+        from ossnet.data import Store
+        from ossnet.distributed import demo
+
+        found = measure_methods(
+            self,
+            self.checkpoint or (demo.checkpoint(),),
+            Store.open(self.data, with_test=True) if self.data else demo.open_store(None),
+            command=command,
+            progress=lambda row: logger.info(results.summary(row)),
         )
         finish_benchmark(found, path, results.draw, results.show, json=self.json)
 
@@ -284,6 +311,7 @@ _KINDS = {
     "classes": ClassesOptions,
     "resolution": ResolutionOptions,
     "inference": InferenceOptions,
+    "methods": MethodsOptions,
     "scaling": ScalingOptions,
     "simulate": SimulateOptions,
     "search": SearchOptions,

@@ -162,6 +162,19 @@ def score_classes(
     }
 
 
+def split_cases(store: Store, split: str, *, fold: int | None = None) -> tuple[str, ...]:
+    """The cases of a split, or of a fold's.
+
+    Raises:
+        UserError: there are none.
+    """
+    cases = store.split(split, fold=fold)
+    if not cases:
+        expected, remedy = f"cases in the {split} split", "choose another or prepare anew"
+        raise UserError(store.root, expected=expected, found="none", remedy=remedy)
+    return cases
+
+
 def check_task(task: Task, store: Store) -> None:
     """Reject a store that was prepared for another task than a checkpoint's.
 

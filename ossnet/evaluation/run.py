@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ossnet.config_tree import to_dict
 from ossnet.data import Store
-from ossnet.errors import UserError
 from ossnet.evaluation.calibration import ReliabilityBins, aggregate, reliabilities
-from ossnet.evaluation.cases import CaseScore, check_task, score_case
+from ossnet.evaluation.cases import CaseScore, check_task, score_case, split_cases
 from ossnet.evaluation.figures import draw_overlay
 from ossnet.evaluation.html_report import UNNAMED, Evaluated, Subject, render
 from ossnet.evaluation.paper_protocol import POINTS, Protocol, SampledOverlap, sampled_overlap
@@ -114,10 +113,7 @@ def evaluate(
     predictors = [predictor, *([] if baseline is None else [baseline])]
     for each in predictors:
         check_task(each.task, store)
-    cases = store.split(split, fold=fold)
-    if not cases:
-        expected, remedy = f"cases in the {split} split", "choose another or prepare anew"
-        raise UserError(store.root, expected=expected, found="none", remedy=remedy)
+    cases = split_cases(store, split, fold=fold)
     scorer, began = _Scorer(store, tolerance_mm), time.monotonic()
     total = len(cases) * len(predictors)
     for each in predictors:
