@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 from typing import TYPE_CHECKING, Literal
 
 from ossnet.benchmarks.config import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Phase = Literal["training", "inference"]
 _WORKSPACES = 1.5
 """What a process may take, as a multiple of its tensors: convolutions have workspaces that are none."""
+_CROPS = ", crops"
 _PHASES: dict[Phase, str] = {"training": "a training step", "inference": "predicting a volume"}
 
 
@@ -121,7 +122,7 @@ def _configs(settings: ResolutionBenchmarkConfig, network: str, shape: Shape) ->
         and config.model.spatial_dims == 3
         and math.prod(crop) < math.prod(shape)
     ):
-        configs[f"{network}, crops"] = config.replace({"sampling.crop_shape": list(crop)})
+        configs[f"{network}{_CROPS}"] = config.replace({"sampling.crop_shape": list(crop)})
     return configs
 
 
@@ -169,7 +170,7 @@ def draw(result: ResolutionResult) -> bytes:
         axes.set_title(f"peak memory of {_PHASES[phase]}", fontsize="medium")
         axes.label_outer()
     figure.axes[0].set_ylabel("GB")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
     figure.suptitle(
         f"one volume, 4 modalities, {result.points} points; lines predicted, crosses measured; "
         f"crops of {result.crop}",
@@ -179,19 +180,25 @@ def draw(result: ResolutionResult) -> bytes:
 
 
 def _draw_phase(axes: "Axes", rows: list[ResolutionRow]) -> None:
+    from matplotlib import colormaps
     from matplotlib.ticker import NullLocator
 
-    for name, line in by_name(rows, key=lambda row: row.network).items():
-        style = "--" if name.endswith(", crops") else "-"
-        (drawn,) = axes.plot(
+    lines = by_name(rows, key=lambda row: row.network)
+    dark_first = (*range(0, 20, 2), *range(1, 20, 2))
+    wholes = [name for name in lines if not name.endswith(_CROPS)]
+    colors = dict(zip(wholes, map(colormaps["tab20"], cycle(dark_first)), strict=False))
+    for name, line in lines.items():
+        color = colors[name.removesuffix(_CROPS)]
+        axes.plot(
             [row.edge for row in line],
             [row.predicted_bytes / GB for row in line],
-            style,
+            "--" if name.endswith(_CROPS) else "-",
+            color=color,
             marker=".",
             label=name,
         )
         measured = {row.edge: row.measured_bytes / GB for row in line if row.measured_bytes is not None}
-        axes.plot([*measured], [*measured.values()], "x", markersize=8, color=drawn.get_color())
+        axes.plot([*measured], [*measured.values()], "x", markersize=8, color=color)
     axes.set(xscale="log", yscale="log", xlabel="volume (voxels)")
     ticks = {row.edge: shape_name(row.shape) for row in rows}
     axes.set_xticks(list(ticks), list(ticks.values()), rotation=30, ha="right")
