@@ -18,8 +18,6 @@ from ossnet.models.kernels._fake import is_fake
 from ossnet.sampling.downscale import downscale_planes
 from ossnet.sampling.grid import Shape, coordinates, offset
 
-_CPU_POINTS = 1 << 11
-
 
 class EncodedVolume:
     """A volume whose voxels can be decided in any order.
@@ -86,9 +84,8 @@ class EncodedVolume:
         return self._decode(self._grid.positions(voxels), self._patches.gather_box(box))
 
     def points(self, voxels: Int[Tensor, "N 3"]) -> Iterator[tuple[Int[Tensor, "M 3"], Float[Tensor, "M K"]]]:
-        """Logits of some voxels, at most a chunk at once; on a CPU more than two thousand gain nothing."""
-        at_once = min(self._chunk, _CPU_POINTS) if voxels.device.type == "cpu" else self._chunk
-        for part in voxels.split(at_once):
+        """Logits of some voxels, at most a chunk at once."""
+        for part in voxels.split(self._chunk):
             yield part, self.logits(part)
 
     def logits(self, voxels: Int[Tensor, "N 3"]) -> Float[Tensor, "N K"]:
