@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from ossnet.benchmarks import (
@@ -140,12 +141,11 @@ class MethodsOptions(BenchOptions, MethodsBenchmarkConfig):
         from ossnet.benchmarks import measure_methods
         from ossnet.benchmarks.methods import results
         from ossnet.data import Store
-        from ossnet.distributed import demo
 
         found = measure_methods(
             self,
-            self.checkpoint or (demo.checkpoint(),),
-            Store.open(self.data, with_test=True) if self.data else demo.open_store(None),
+            self.checkpoint or (_demo().checkpoint(),),
+            Store.open(self.data, with_test=True) if self.data else _demo().open_store(None),
             command=command,
             progress=lambda row: logger.info(results.summary(row)),
         )
@@ -333,6 +333,12 @@ def main(arguments: Sequence[str]) -> None:
     sources = [each for each in given if each is not None]
     with claimed_output(options.output or new_folder("bench"), "bench", sources=sources) as output:
         options.run(output / word, command_line("bench", *arguments))
+
+
+def _demo() -> ModuleType:
+    from ossnet.distributed import demo  # needs Ray, which predicting one's own cases does not
+
+    return demo
 
 
 def _overview() -> str:

@@ -148,4 +148,6 @@ def test_what_cannot_be_compared_is_rejected_at_first(
         measure(cases=0)
     with pytest.raises(UserError, match="methods: expected one or more, found none"):
         measure(methods=())
+    with pytest.raises(UserError, match="checkpoint: expected folders of different names, found a, a"):
+        measure_methods(MethodsBenchmarkConfig(), [u_net, u_net], store, command="", progress=shown.append)
     assert shown == []

@@ -47,12 +47,15 @@ def measure_methods(
         progress: called with each row when it is measured.
 
     Raises:
-        UserError: no cases, a checkpoint of another task than the store's, or one without a method; raised
-            before anything is measured.
+        UserError: no cases, two checkpoints of one name, one of another task than the store's, or one without
+            a method; raised before anything is measured.
     """
     device = resolve_device(None)
     cases = split_cases(store, settings.split)[: settings.cases]
     networks = [_Trained.read(path, each) for path in checkpoints for each in settings.precision]
+    names = [network.name for network in networks[:: len(settings.precision)]]
+    if len(set(names)) < len(names):
+        raise UserError("checkpoint", expected="folders of different names", found=", ".join(names))
     for network in networks:
         network.check(settings.methods, store)
     rows = list[MethodRow]()
