@@ -249,8 +249,8 @@ class InferenceBenchmarkConfig:
 class MethodsBenchmarkConfig:
     """Which cases trained networks predict, and how."""
 
-    split: Literal["training", "validation", "test", "all"] = "validation"
-    """Cases to predict."""
+    split: Literal["training", "validation", "all"] = "validation"
+    """Cases to predict; a test split is not read, as methods are chosen by what is seen here."""
     cases: int | None = None
     """Only the first so many of them."""
     methods: tuple[Method, ...] = ("hierarchical", "paper")

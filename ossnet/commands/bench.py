@@ -145,7 +145,7 @@ class MethodsOptions(BenchOptions, MethodsBenchmarkConfig):
         found = measure_methods(
             self,
             self.checkpoint or (_demo().checkpoint(),),
-            Store.open(self.data, with_test=True) if self.data else _demo().open_store(None),
+            Store.open(self.data) if self.data else _demo().open_store(None),
             command=command,
             progress=lambda row: logger.info(results.summary(row)),
         )

@@ -21,6 +21,7 @@ FEWEST_POINTS, MOST_POINTS = 2**10, 2**14
 VOXELS_A_POINT = 32
 MOST_VOLUMES, CPU_VOLUMES = 8, 2
 CPU_POINTS = 2**15  # of a step on a CPU: more take longer than they teach
+CPU_CROP_EDGE = 64  # of a 3-D U-Net's samples on a CPU, for the same reason
 BORDER_FRACTION, BORDER_VOXELS = 0.5, 3.0
 QUERY_BORDER_FRACTION, QUERY_LEARNING_RATE = 0.8, 3e-3  # of networks that query features, on a CPU
 RARE, RARE_FRACTION = 1e-3, 0.25  # a label of fewer voxels gets a share of points of its own
@@ -163,6 +164,15 @@ def _border_width(config: Config, facts: Facts) -> float:
     return BORDER_VOXELS * min(facts.dataset.spacing)
 
 
+def _crop(config: Config, facts: Facts) -> tuple[int, ...] | None:
+    """On a CPU a 3-D U-Net's crop of a volume that is larger."""
+    model, shape = config.model, config.sampling.working_shape
+    u_net_3d = isinstance(model, DenseConfig) and model.spatial_dims == 3
+    if facts.device.kind != "cpu" or not u_net_3d or shape is None or max(shape) <= CPU_CROP_EDGE:
+        return None
+    return tuple(min(edge, CPU_CROP_EDGE) for edge in shape)
+
+
 def _batch(config: Config, facts: Facts) -> int:
     """As many volumes as there are, up to a number that suits the device; a multiple of the workers."""
     cases, on_cpu = facts.dataset.training_cases, facts.device.kind == "cpu"
@@ -240,7 +250,7 @@ RULES: tuple[Rule, ...] = (
         lambda config, facts: working_shape(facts.dataset.max_shape, multiple=config.model.grid_multiple),
         "the largest case, rounded up so that every level halves evenly",
     ),
-    Rule("volume", "sampling.crop_shape", _fixed(None), "", _dense),
+    Rule("volume", "sampling.crop_shape", _crop, "on a CPU whole volumes allow too few steps", _dense),
     Rule(
         "points",
         "sampling.points",
