@@ -102,7 +102,7 @@ def _few_volumes(config: Config) -> bool:
     model = config.model
     if isinstance(model, OccupancyConfig):
         return model.feature_query
-    return isinstance(model, DenseConfig)
+    return isinstance(model, DenseConfig) and model.spatial_dims == 3
 
 
 def _checkpointable(config: Config) -> bool:
