@@ -100,8 +100,8 @@ def test_a_gpu_gets_the_preset_s_own_size_and_half_precision() -> None:
 
 def test_u_nets_see_crops_of_large_volumes_on_a_cpu() -> None:
     def cropped(dataset: Fingerprint, network: str, device: str = "cpu", **given: Any) -> Any:
-        chosen = planner(dataset, network=network, device=Device(device), given=given).resolve().config
-        return chosen.sampling.crop_shape
+        chosen = planner(dataset, network=network, device=Device(device), given=given).resolve()
+        return chosen.config.sampling.crop_shape
 
     flat = replace(BRAIN, max_shape=(128, 100, 30))
     for network in ("unet-3d", "residual-encoder-unet"):
@@ -109,10 +109,9 @@ def test_u_nets_see_crops_of_large_volumes_on_a_cpu() -> None:
         assert cropped(flat, network) == (64, 64, 32)
         assert cropped(HIPPOCAMPUS, network) is None
         assert cropped(BRAIN, network, "cuda") is None
-        assert cropped(BRAIN, network, **{"sampling.crop_shape": None}) is None
         assert cropped(BRAIN, network, **{"sampling.crop_shape": [96, 96, 96]}) == (96, 96, 96)
-    assert cropped(BRAIN, "unet-2d") is None
-    assert cropped(BRAIN, "oss-net-c") is None
+    assert cropped(BRAIN, "unet-3d", **{"model.channels": [8] * 7}) == (128, 128, 128)  # twice 2^6
+    assert cropped(BRAIN, "unet-2d") is cropped(BRAIN, "oss-net-c") is None
 
 
 def test_points_follow_the_size_of_the_scans() -> None:

@@ -165,12 +165,14 @@ def _border_width(config: Config, facts: Facts) -> float:
 
 
 def _crop(config: Config, facts: Facts) -> tuple[int, ...] | None:
-    """On a CPU a 3-D U-Net's crop of a volume that is larger."""
+    """On a CPU a 3-D U-Net's crop of a larger volume, of two cells or more at the coarsest level."""
     model, shape = config.model, config.sampling.working_shape
-    u_net_3d = isinstance(model, DenseConfig) and model.spatial_dims == 3
-    if facts.device.kind != "cpu" or not u_net_3d or shape is None or max(shape) <= CPU_CROP_EDGE:
+    assert isinstance(model, DenseConfig)
+    multiple = model.grid_multiple
+    edge = max(2 * multiple, math.ceil(CPU_CROP_EDGE / multiple) * multiple)
+    if facts.device.kind != "cpu" or model.spatial_dims == 2 or shape is None or max(shape) <= edge:
         return None
-    return tuple(min(edge, CPU_CROP_EDGE) for edge in shape)
+    return tuple(min(length, edge) for length in shape)
 
 
 def _batch(config: Config, facts: Facts) -> int:
